@@ -1,0 +1,75 @@
+import { tf } from './tf.js'
+
+/**
+ * A declared parameter: the leaf of a module tree. `shape` is the checkpoint's shape (PyTorch layout),
+ * `init` makes a fresh value, pseudo-random from `seed` where it is random.
+ */
+export interface Param<T extends tf.Tensor = tf.Tensor> {
+  readonly _tag: 'Param'
+  readonly shape: readonly number[]
+  readonly init: (seed: number) => T
+}
+
+/** A layer: the tree of parameters it declares, and a pure function that reads them (a `Reader<P, F>`). */
+export interface Module<P = any, F = any> {
+  readonly _tag: 'Module'
+  readonly children: Children
+  readonly apply: (params: P) => F
+}
+
+/** What a module may declare under a name: a parameter, a module, a list or a record of them. */
+export type Node = Param | Module | readonly Node[] | Children
+export interface Children {
+  readonly [key: string]: Node
+}
+
+/** The parameter tree of a node: the same keys, a tensor at every `Param`. Its dotted paths are checkpoint keys. */
+export type Params<N> =
+  N extends Param<infer T> ? T : N extends Module<infer P, any> ? P : { readonly [K in keyof N]: Params<N[K]> }
+
+/** What a forward function sees of a node: tensors for parameters, callables for sub-modules. */
+export type Bound<N> =
+  N extends Param<infer T> ? T : N extends Module<any, infer F> ? F : { readonly [K in keyof N]: Bound<N[K]> }
+
+/** A pure function of tensors; generic over rank where the layer keeps the rank. */
+export type Forward = (...inputs: any[]) => any
+
+const bind = (node: any, params: any): any => {
+  if (node._tag === 'Module') return node.apply(params)
+  if (node._tag === 'Param') return params
+  if (Array.isArray(node)) return node.map((child, i) => bind(child, params[i]))
+  return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, bind(child, params[key])]))
+}
+
+/** The function in `tf.tidy`, and the functions that it carries as properties too. */
+const tidied = (f: any): any => {
+  if (typeof f !== 'function') return f
+  const carried = Object.entries(f).map(([name, property]) => [name, tidied(property)])
+  return Object.assign((...inputs: any[]) => tf.tidy(() => f(...inputs)), Object.fromEntries(carried))
+}
+
+/**
+ * Defines a module from its children and a forward function, which may carry further functions as properties.
+ * Every forward runs in `tf.tidy`: a layer returns tensors (or records of them) and never disposes one.
+ *
+ * `module({ weight: ones([D]) }, (self) => (x: tf.Tensor2D) => x.mul(self.weight))`
+ */
+export const module = <C extends Children, F extends Forward>(
+  children: C,
+  forward: (self: Bound<C>) => F
+): Module<Params<C>, F> => ({
+  _tag: 'Module',
+  children,
+  apply: (params) => tidied(forward(bind(children, params)))
+})
+
+/** `n` copies of a layer, keyed `0`, `1`, …: `nn.ModuleList`. */
+export const repeat = <M extends Module>(n: number, layer: (index: number) => M): readonly M[] =>
+  Array.from({ length: n }, (_, i) => layer(i))
+
+/** The layer that changes nothing and declares nothing: keeps a path for an optional layer (`nn.Identity`). */
+export const identity: Module<Record<never, never>, <T extends tf.Tensor>(x: T) => T> = {
+  _tag: 'Module',
+  children: {},
+  apply: () => (x) => x
+}

@@ -1,0 +1,38 @@
+import { tf } from '../tf.js'
+import { fused } from './fused.js'
+import type { OnLastAxis } from './linear.js'
+
+/** Exact GELU, `x · Φ(x)` (`torch.nn.functional.gelu`, `approximate='none'`). */
+export const gelu: OnLastAxis = (x) => fused('Gelu', { x }, {}, () => x.mul(x.mul(Math.SQRT1_2).erf().add(1).mul(0.5)))
+
+/** GELU by tanh, `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`. Source: Hendrycks & Gimpel 2016. */
+export const geluTanh: OnLastAxis = (x) =>
+  x.mul(0.5).mul(
+    x
+      .add(x.mul(x).mul(x).mul(0.044715))
+      .mul(Math.sqrt(2 / Math.PI))
+      .tanh()
+      .add(1)
+  )
+
+/** `x · σ(1.702 x)`, CLIP's approximation of GELU. */
+export const quickGelu: OnLastAxis = (x) => x.mul(x.mul(1.702).sigmoid())
+
+/** `x · σ(x)`: SiLU, also called swish. */
+export const silu: OnLastAxis = (x) => x.mul(x.sigmoid())
+
+/** Activations by the name that a configuration gives them (`hidden_act`), as Transformers' `ACT2FN`. */
+export const activations = {
+  gelu,
+  gelu_new: geluTanh,
+  gelu_pytorch_tanh: geluTanh,
+  quick_gelu: quickGelu,
+  silu,
+  swish: silu,
+  relu: (x) => tf.relu(x) as typeof x
+} as const satisfies Record<string, OnLastAxis>
+
+export type Activation = keyof typeof activations
+
+/** The names of `activations`. */
+export const activationNames = Object.keys(activations) as readonly Activation[]

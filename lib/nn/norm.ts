@@ -1,0 +1,32 @@
+import { module } from '../module.js'
+import type { tf } from '../tf.js'
+import { fused } from './fused.js'
+import { ones, zeros } from './init.js'
+import type { OnLastAxis } from './linear.js'
+
+/** `(x − E[x]) / √(Var[x] + eps) · weight + bias` over the last axis, `[…, features]`. */
+export const layerNorm = (features: number, eps: number) =>
+  module(
+    { weight: ones(features), bias: zeros<tf.Rank.R1>(features) },
+    (self): OnLastAxis =>
+      (x) =>
+        fused('LayerNorm', { x, weight: self.weight, bias: self.bias }, { eps }, () => {
+          const centred = x.sub(x.mean(-1, true))
+          const variance = centred.square().mean(-1, true)
+          return centred.mul(variance.add(eps).rsqrt()).mul(self.weight).add(self.bias)
+        })
+  )
+
+/** `x / √(E[x²] + eps) · weight` over the last axis, `[…, features]`. Source: Zhang & Sennrich 2019. */
+export const rmsNorm = (features: number, eps: number) =>
+  module(
+    { weight: ones(features) },
+    (self): OnLastAxis =>
+      (x) =>
+        fused('RmsNorm', { x, weight: self.weight }, { eps }, () =>
+          x.mul(x.square().mean(-1, true).add(eps).rsqrt()).mul(self.weight)
+        )
+  )
+
+/** No norm where a configuration wants none: declares nothing, changes nothing, keeps the path (`nn.Identity`). */
+export const noNorm = module({}, (): OnLastAxis => (x) => x.clone())

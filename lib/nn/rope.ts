@@ -1,0 +1,140 @@
+import { tf } from '../tf.js'
+import { fused } from './fused.js'
+
+/** Rotary position embedding as a configuration gives it: a base and a way to stretch it beyond the trained length. */
+export interface RopeParameters {
+  readonly ropeType: 'default' | 'linear' | 'dynamic' | 'yarn' | 'longrope' | 'llama3'
+  readonly ropeTheta: number
+  readonly partialRotaryFactor?: number | undefined
+  readonly factor?: number | undefined
+  readonly originalMaxPositionEmbeddings?: number | undefined
+  readonly attentionFactor?: number | undefined
+  readonly betaFast?: number | undefined
+  readonly betaSlow?: number | undefined
+  readonly mscale?: number | undefined
+  readonly mscaleAllDim?: number | undefined
+  readonly truncate?: boolean | undefined
+  readonly lowFreqFactor?: number | undefined
+  readonly highFreqFactor?: number | undefined
+  readonly shortFactor?: readonly number[] | undefined
+  readonly longFactor?: readonly number[] | undefined
+}
+
+/** Cosines and sines `[B, 1, L, R]` of the rotary angles; R, the rotated part of a head, is its first R entries. */
+export interface RopeTables {
+  readonly cos: tf.Tensor4D
+  readonly sin: tf.Tensor4D
+}
+
+/** Inverse frequencies (radians a position), one for each pair of entries, and the factor on cosines and sines. */
+interface Frequencies {
+  readonly inverse: readonly number[]
+  readonly scaling: number
+}
+
+const geometric = (base: number, size: number): readonly number[] =>
+  Array.from({ length: size / 2 }, (_, i) => 1 / base ** ((2 * i) / size))
+
+const clamp01 = (x: number): number => Math.min(1, Math.max(0, x))
+
+/** Source: Peng et al. 2023, YaRN, with Transformers' `truncate`. */
+const yarn = (rope: RopeParameters, size: number, trained: number, factor: number): Frequencies => {
+  const { ropeTheta: base, betaFast = 32, betaSlow = 1, truncate = true, mscale, mscaleAllDim } = rope
+  const dimension = (rotations: number) => (size * Math.log(trained / (rotations * 2 * Math.PI))) / (2 * Math.log(base))
+  const [low, high] = truncate
+    ? [Math.floor(dimension(betaFast)), Math.ceil(dimension(betaSlow))]
+    : [dimension(betaFast), dimension(betaSlow)]
+  const [from, to] = [Math.max(low, 0), Math.min(high, size - 1)]
+  const ramp = (i: number) => clamp01((i - from) / (from === to ? 0.001 : to - from))
+  const magnitude = (m: number) => (factor <= 1 ? 1 : 0.1 * m * Math.log(factor) + 1)
+  const inferred = mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : magnitude(1)
+  return {
+    inverse: geometric(base, size).map((f, i) => (f / factor) * ramp(i) + f * (1 - ramp(i))),
+    scaling: rope.attentionFactor ?? inferred
+  }
+}
+
+/** Source: the `llama3` scaling of Llama 3.1. */
+const llama3 = (rope: RopeParameters, size: number, trained: number, factor: number): Frequencies => {
+  const { lowFreqFactor: low = 1, highFreqFactor: high = 4 } = rope
+  const stretched = (f: number): number => {
+    const wavelength = (2 * Math.PI) / f
+    if (wavelength > trained / low) return f / factor
+    if (wavelength < trained / high) return f
+    const smooth = (trained / wavelength - low) / (high - low)
+    return ((1 - smooth) * f) / factor + smooth * f
+  }
+  return { inverse: geometric(rope.ropeTheta, size).map(stretched), scaling: 1 }
+}
+
+/** Source: Ding et al. 2024, LongRoPE, as Phi-3 uses it: the short factors up to the trained length, the long ones beyond. */
+const longrope = (rope: RopeParameters, size: number, trained: number, factor: number, length: number): Frequencies => {
+  const factors = (length > trained ? rope.longFactor : rope.shortFactor) ?? []
+  const inferred = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(trained))
+  return {
+    inverse: geometric(rope.ropeTheta, size).map((f, i) => f / (factors[i] ?? 1)),
+    scaling: rope.attentionFactor ?? inferred
+  }
+}
+
+/** Stretches the base with the length, beyond the trained one. Source: dynamic NTK scaling (u/emozilla 2023). */
+const dynamicBase = (base: number, factor: number, size: number, trained: number, length: number): number =>
+  base * ((factor * Math.max(length, trained)) / trained - (factor - 1)) ** (size / (size - 2))
+
+/**
+ * Frequencies for heads of `headDim` entries and a sequence of `length` positions.
+ * Source: `modeling_rope_utils` (transformers 5.23), each `rope_type`.
+ */
+export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositions: number, length: number): Frequencies => {
+  const size = Math.floor(headDim * (rope.partialRotaryFactor ?? 1))
+  const trained = rope.originalMaxPositionEmbeddings ?? maxPositions
+  const factor = rope.factor ?? maxPositions / trained
+  const base = rope.ropeTheta
+  switch (rope.ropeType) {
+    case 'default':
+      return { inverse: geometric(base, size), scaling: 1 }
+    case 'linear':
+      return { inverse: geometric(base, size).map((f) => f / factor), scaling: 1 }
+    case 'dynamic':
+      return { inverse: geometric(dynamicBase(base, factor, size, maxPositions, length), size), scaling: 1 }
+    case 'yarn':
+      return yarn(rope, size, trained, factor)
+    case 'llama3':
+      return llama3(rope, size, trained, factor)
+    case 'longrope':
+      return longrope(rope, size, trained, factor, length)
+  }
+}
+
+/** Positions of each row, `[B][L]`; fractions are allowed. */
+export type Positions = ReadonlyArray<readonly number[]>
+
+/** Tables for the given positions. Angles are rounded to float32 before the cosine, as PyTorch computes them. */
+export const ropeTables = ({ inverse, scaling }: Frequencies, positions: Positions): RopeTables => {
+  const half = inverse.length
+  const [B, L] = [positions.length, positions[0]?.length ?? 0]
+  const [cos, sin] = [new Float32Array(B * L * 2 * half), new Float32Array(B * L * 2 * half)]
+  const rounded = inverse.map(Math.fround)
+  positions.flat().forEach((position, row) => {
+    for (let i = 0; i < half; i++) {
+      const angle = Math.fround(position * rounded[i]!)
+      const at = row * 2 * half + i
+      cos[at] = cos[at + half] = Math.cos(angle) * scaling
+      sin[at] = sin[at + half] = Math.sin(angle) * scaling
+    }
+  })
+  return { cos: tf.tensor4d(cos, [B, 1, L, 2 * half]), sin: tf.tensor4d(sin, [B, 1, L, 2 * half]) }
+}
+
+/**
+ * Rotates the first R entries of each head of `x` `[B, H, L, K]` by its position's angles; entry i is paired with i + R/2.
+ * Source: Su et al. 2021, eq. 34, in the half-split order of Transformers' `rotate_half`.
+ */
+export const applyRope = (x: tf.Tensor4D, { cos, sin }: RopeTables): tf.Tensor4D =>
+  fused('Rope', { x, cos, sin }, {}, () => {
+    const [R, K] = [cos.shape[3], x.shape[3]]
+    const [first, second, ...rest] = tf.split(x, K > R ? [R / 2, R / 2, K - R] : 2, 3) as [tf.Tensor4D, tf.Tensor4D]
+    const turned = K > R ? tf.concat([first, second], 3) : x
+    const rotated = turned.mul(cos).add<tf.Tensor4D>(tf.concat([second.neg(), first], 3).mul(sin))
+    return K > R ? tf.concat([rotated, ...rest], 3) : rotated
+  })

@@ -1,0 +1,123 @@
+import type * as E from 'fp-ts/lib/Either.js'
+import { type Fault, type Faults, fault, unless } from './fault.js'
+import type { Module, Param } from './module.js'
+import { sizeOf } from './shape.js'
+import { tf } from './tf.js'
+
+/** Parameters by dotted path, as in a checkpoint file. */
+export type StateDict = Readonly<Record<string, tf.Tensor>>
+
+const join = (path: string, key: string | number): string => (path === '' ? `${key}` : `${path}.${key}`)
+
+/** Declared parameters of a module in definition order, keyed by checkpoint name. No tensor is made. */
+export const declarations = (module: Module): ReadonlyArray<readonly [key: string, param: Param]> => {
+  const walk = (node: any, path: string): ReadonlyArray<readonly [string, Param]> =>
+    node._tag === 'Param'
+      ? [[path, node]]
+      : Object.entries(node._tag === 'Module' ? node.children : node).flatMap(([k, n]) => walk(n, join(path, k)))
+  return walk(module, '')
+}
+
+const isTree = (x: unknown): x is object => typeof x === 'object' && x !== null && !(x instanceof tf.Tensor)
+
+/** Leaves of a parameter tree in definition order: `[['encoder.layer.0.lambda_1', Tensor], …]`. */
+export const namedParameters = (params: unknown, prefix = ''): ReadonlyArray<readonly [string, tf.Tensor]> =>
+  isTree(params)
+    ? Object.entries(params).flatMap(([k, v]) => namedParameters(v, join(prefix, k)))
+    : [[prefix, params as tf.Tensor]]
+
+/** A new tree of the same structure with `f(leaf, path)` at every leaf. */
+export const mapParams =
+  (f: (leaf: tf.Tensor, path: string) => tf.Tensor) =>
+  <P>(params: P): P => {
+    const go = (x: any, path: string): any =>
+      Array.isArray(x)
+        ? x.map((v, i) => go(v, join(path, i)))
+        : isTree(x)
+          ? Object.fromEntries(Object.entries(x).map(([k, v]) => [k, go(v, join(path, k))]))
+          : f(x, path)
+    return go(params, '')
+  }
+
+/** The tree as a flat record keyed by dotted path: `nn.Module.state_dict()`. */
+export const stateDict = (params: unknown): StateDict => Object.fromEntries(namedParameters(params))
+
+/** Builds a module's parameter tree, asking `leaf` for the value at every declared path. */
+export const buildParams = <P>(module: Module<P, any>, leaf: (path: string, param: Param) => tf.Tensor): P => {
+  const go = (node: any, path: string): any => {
+    if (node._tag === 'Param') return leaf(path, node)
+    const children = node._tag === 'Module' ? node.children : node
+    return Array.isArray(children)
+      ? children.map((child, i) => go(child, join(path, i)))
+      : Object.fromEntries(Object.entries(children).map(([k, child]) => [k, go(child, join(path, k))]))
+  }
+  return go(module, '')
+}
+
+/** Fresh parameters for a module, the same for the same seed. */
+export const initParams = <P>(module: Module<P, any>, seed = 0): P => {
+  let n = 0
+  return buildParams(module, (_, param) => param.init(seed * 100_003 + n++))
+}
+
+/** Compares declared shapes with those at hand: every key missing, unexpected or of another shape, in that order. */
+export const compareShapes = (
+  declared: ReadonlyMap<string, readonly number[]>,
+  actual: ReadonlyMap<string, readonly number[]>
+): readonly Fault[] => [
+  ...[...declared].flatMap(([key, expected]) =>
+    actual.has(key) ? [] : [fault('MissingKey', `${key}: missing (expected shape [${expected}])`, { key, expected })]
+  ),
+  ...[...actual.keys()].flatMap((key) =>
+    declared.has(key) ? [] : [fault('UnexpectedKey', `${key}: unexpected, the model declares no such parameter`, { key })]
+  ),
+  ...[...declared].flatMap(([key, expected]) => {
+    const shape = actual.get(key)
+    return shape === undefined || tf.util.arraysEqual([...shape], [...expected])
+      ? []
+      : [fault('ShapeMismatch', `${key}: expected shape [${expected}], got [${shape}]`, { key, expected, actual: shape })]
+  })
+]
+
+/** Checks a state dict against a module's declaration; its parameter tree, or every problem at once. */
+export const fromStateDict =
+  <P>(module: Module<P, any>) =>
+  (dict: StateDict): E.Either<Faults, P> => {
+    const shapes = (entries: ReadonlyArray<readonly [string, { readonly shape: readonly number[] }]>) =>
+      new Map(entries.map(([key, { shape }]) => [key, shape]))
+    const faults = compareShapes(shapes(declarations(module)), shapes(Object.entries(dict)))
+    return unless(faults, () => buildParams(module, (path) => dict[path]!))
+  }
+
+/** Number of parameters (scalars) that a module declares. */
+export const countParameters = (module: Module): number => declarations(module).reduce((n, [, { shape }]) => n + sizeOf(shape), 0)
+
+/** A tree of the same structure as `P` whose leaves may be absent. */
+export type Partial<P> = P extends tf.Tensor ? P | undefined : { readonly [K in keyof P]: Partial<P[K]> }
+
+/**
+ * Splits a tree in two of the same structure: leaves whose path satisfies `chosen`, and the others; `undefined` elsewhere.
+ * `combine` undoes it. Source: `equinox.partition`.
+ */
+export const partition =
+  (chosen: (path: string) => boolean) =>
+  <P>(params: P): readonly [chosen: Partial<P>, rest: Partial<P>] => {
+    const keep = (wanted: boolean): any =>
+      mapParams((leaf, path) => (chosen(path) === wanted ? leaf : (undefined as any)))(params)
+    return [keep(true), keep(false)]
+  }
+
+/** Joins two partial trees of one structure; the first has the say where both have a leaf. */
+export const combine = <P>(a: Partial<P>, b: Partial<P>): P => {
+  const go = (x: any, y: any): any => {
+    if (x === undefined || x instanceof tf.Tensor) return x ?? y
+    if (Array.isArray(x)) return x.map((v, i) => go(v, y[i]))
+    return Object.fromEntries(Object.keys(x).map((k) => [k, go(x[k], y[k])]))
+  }
+  return go(a, b)
+}
+
+/** Disposes every tensor of a tree once. */
+export const disposeParams = (params: unknown): void => {
+  for (const [, leaf] of namedParameters(params)) leaf?.dispose()
+}

@@ -1,0 +1,135 @@
+import { module } from '../lib/module.js'
+import { linear } from '../lib/nn/linear.js'
+import { ShapeError } from '../lib/shape.js'
+import { tf } from '../lib/tf.js'
+import type { InternVLConfig } from './config.js'
+import type { DecoderOptions, DecoderOutput, Hidden } from './decoders/decoder.js'
+import { decoderFor } from './decoders/index.js'
+import { pixelShuffle, projector } from './projector.js'
+import { visionTower } from './vision.js'
+
+/** At most this many patch tokens go through the vision tower at once: four tiles of 448 pixels. */
+const tokensPerChunk = 4 * 1025
+
+/** Ids with `<IMG_CONTEXT>` where picture features go, and the pictures' tiles `[T, C, H, W]` or their features, ready. */
+export interface InternVLInputs {
+  readonly inputIds: tf.Tensor2D
+  readonly pixelValues?: tf.Tensor4D | undefined
+  /** `[T, N, D]`, instead of `pixelValues`: the projector's output for these pictures. */
+  readonly imageFeatures?: tf.Tensor3D | undefined
+}
+
+export interface InternVLOptions extends DecoderOptions {
+  /** Logits of the last so many positions only; all by default. */
+  readonly logitsToKeep?: number
+}
+
+export interface InternVLOutput extends Omit<DecoderOutput, 'hidden'> {
+  /** `[B, L, V]`, or of the last `logitsToKeep` positions. */
+  readonly logits: tf.Tensor3D
+}
+
+/** InternVL: `forward`, and its parts. */
+export interface InternVL {
+  (inputs: InternVLInputs, options?: InternVLOptions): InternVLOutput
+  /** Tiles to what the decoder reads: `[T, C, H, W] → [T, N, D]`, N image tokens a tile. */
+  readonly imageFeatures: (pixelValues: tf.Tensor4D) => tf.Tensor3D
+  /** Ids to embeddings `[B, L, D]`, with the features in the places of the image tokens. */
+  readonly embed: (inputs: InternVLInputs) => Hidden
+  /** Embeddings to logits, by the decoder and the head. */
+  readonly decode: (embeds: Hidden, options?: InternVLOptions) => InternVLOutput
+}
+
+/**
+ * Puts features `[T, N, D]` in the places of the image tokens of embeddings `[B, L, D]`, in order.
+ * Throws a `ShapeError` with both numbers when they differ. Source: `InternVLModel.get_placeholder_mask`.
+ */
+export const mergeFeatures = (embeds: Hidden, ids: tf.Tensor2D, features: tf.Tensor3D, imageToken: number): Hidden => {
+  const [B, L, D] = embeds.shape
+  const [T, N] = features.shape
+  let next = B * L // features stand behind the embeddings in the table that is gathered from
+  const rows = Array.from(ids.dataSync(), (id, i) => (id === imageToken ? next++ : i))
+  const tokens = next - B * L
+  if (tokens !== T * N) throw new ShapeError(`merge: ${tokens} image tokens in inputIds, ${T * N} image features (${T} x ${N})`)
+  const table = tf.concat([embeds.reshape([B * L, D]), features.reshape([T * N, D])], 0)
+  return tf.gather(table, tf.tensor1d(rows, 'int32')).reshape([B, L, D])
+}
+
+const featureLayer = ({ visionFeatureLayer: layers }: InternVLConfig): number => {
+  const [layer, ...more] = typeof layers === 'number' ? [layers] : layers
+  if (layer === undefined || more.length > 0) throw new RangeError(`vision_feature_layer [${layers}]: one layer is supported`)
+  return layer
+}
+
+/** Vision tower, projector and decoder. Source: `InternVLModel` (transformers 5.23). */
+const internVLModel = (c: InternVLConfig) =>
+  module(
+    { vision_tower: visionTower(c.visionConfig), multi_modal_projector: projector(c), language_model: decoderFor(c.textConfig) },
+    (self) => {
+      const chosenLayer = (tiles: tf.Tensor4D): tf.Tensor3D => {
+        const layer = featureLayer(c)
+        if (layer === -1) return self.vision_tower(tiles).lastHiddenState
+        const state = self.vision_tower(tiles, { outputHiddenStates: true }).hiddenStates!.at(layer)
+        if (!state) throw new RangeError(`vision_feature_layer ${layer}: the tower has ${c.visionConfig.numHiddenLayers} layers`)
+        return state
+      }
+      const chunkFeatures = (tiles: tf.Tensor4D): tf.Tensor3D => {
+        const all = chosenLayer(tiles)
+        const [T, L, D] = all.shape
+        const kept = c.visionFeatureSelectStrategy === 'default' ? all.slice([0, 1, 0], [T, L - 1, D]) : all
+        const side = Math.floor(Math.sqrt(kept.shape[1]))
+        if (side * side !== kept.shape[1])
+          throw new ShapeError(`imageFeatures: ${kept.shape[1]} patch features are no square map`)
+        const map = pixelShuffle(kept.reshape([T, side, side, D]), Math.round(1 / c.downsampleRatio), c.psVersion)
+        return self.multi_modal_projector(map.reshape([T, -1, map.shape[3]]))
+      }
+      const imageFeatures = (pixelValues: tf.Tensor4D): tf.Tensor3D => {
+        const [T, C, H, W] = pixelValues.shape
+        const { patchSize } = c.visionConfig
+        const tile = 1 + Math.floor(H / patchSize[0]) * Math.floor(W / patchSize[1])
+        const size = Math.max(1, Math.floor(tokensPerChunk / tile))
+        if (T <= size) return chunkFeatures(pixelValues)
+        const starts = Array.from({ length: Math.ceil(T / size) }, (_, i) => i * size)
+        return tf.concat(
+          starts.map((start) =>
+            tf.tidy(() => chunkFeatures(pixelValues.slice([start, 0, 0, 0], [Math.min(size, T - start), C, H, W])))
+          )
+        )
+      }
+      const embed = ({ inputIds, pixelValues, imageFeatures: ready }: InternVLInputs): Hidden => {
+        const embeds = self.language_model.embedTokens(inputIds)
+        const features = ready ?? (pixelValues && imageFeatures(pixelValues))
+        if (!features) return embeds
+        if (c.imageTokenId === undefined)
+          throw new RangeError('imageTokenId: unknown; take it from the tokenizer of the checkpoint')
+        return mergeFeatures(embeds, inputIds, features, c.imageTokenId)
+      }
+      const decode = (embeds: Hidden, options?: DecoderOptions) => self.language_model(embeds, options)
+      return Object.assign(decode, { imageFeatures, embed, embedTokens: self.language_model.embedTokens })
+    }
+  )
+
+/**
+ * The whole model with its head, tied to the embeddings where the configuration says so.
+ * Source: `InternVLForConditionalGeneration` (transformers 5.23).
+ *
+ * `const { logits } = internVL(config).apply(params)({ inputIds, pixelValues })`
+ */
+export const internVL = (c: InternVLConfig) => {
+  const { hiddenSize: D, vocabSize: V } = c.textConfig
+  return module(
+    { model: internVLModel(c), ...(c.tieWordEmbeddings ? {} : { lm_head: linear(D, V, { bias: false }) }) },
+    (self): InternVL => {
+      const { imageFeatures, embed, embedTokens } = self.model
+      const head = self.lm_head ?? embedTokens.attend
+      const decode = (embeds: Hidden, { logitsToKeep, ...options }: InternVLOptions = {}): InternVLOutput => {
+        const { hidden, ...rest } = self.model(embeds, options)
+        const [B, L] = hidden.shape
+        const kept = Math.min(L, logitsToKeep ?? L)
+        return { logits: head(kept === L ? hidden : hidden.slice([0, L - kept, 0], [B, kept, D])), ...rest }
+      }
+      const forward = (inputs: InternVLInputs, options: InternVLOptions = {}) => decode(embed(inputs), options)
+      return Object.assign(forward, { imageFeatures, embed, decode })
+    }
+  )
+}

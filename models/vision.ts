@@ -1,0 +1,141 @@
+import { module, repeat } from '../lib/module.js'
+import { activations } from '../lib/nn/activation.js'
+import { attend, mergeHeads, splitHeads } from '../lib/nn/attention.js'
+import { conv2dPatches } from '../lib/nn/conv.js'
+import { constant, normal, zeros } from '../lib/nn/init.js'
+import { resizeGrid } from '../lib/nn/interpolate.js'
+import { linear } from '../lib/nn/linear.js'
+import { layerNorm, noNorm, rmsNorm } from '../lib/nn/norm.js'
+import { expectShape } from '../lib/shape.js'
+import { tf } from '../lib/tf.js'
+import type { VisionConfig } from './config.js'
+
+/** Tile features `[T, L, D]`: T tiles, L = 1 class token + patches, D = hiddenSize. */
+export type VisionHidden = tf.Tensor3D
+
+const norm = ({ normType, hiddenSize: D, layerNormEps }: VisionConfig) =>
+  normType === 'rms_norm' ? rmsNorm(D, layerNormEps) : layerNorm(D, layerNormEps)
+
+/** The query and key norms have their own constant eps. Source: `InternVLVisionRMSNorm` (transformers 5.23). */
+const qkNorm = ({ useQkNorm, hiddenSize: D }: VisionConfig) => (useQkNorm ? rmsNorm(D, 1e-6) : noNorm)
+
+/**
+ * Patches, class token and positions: `[T, C, H, W] → [T, 1 + patches, D]`; `masked` `[T, patches]` (0 or 1) names patches
+ * that the mask token replaces. Positions are resampled when the picture is not of the trained size.
+ * Source: `InternVLVisionEmbeddings` (transformers 5.23).
+ */
+export const visionEmbeddings = (c: VisionConfig) => {
+  const { hiddenSize: D, imageSize, patchSize, numChannels: C } = c
+  const [rows, columns] = [Math.floor(imageSize[0] / patchSize[0]), Math.floor(imageSize[1] / patchSize[1])]
+  return module(
+    {
+      cls_token: zeros<tf.Rank.R3>(1, 1, D),
+      ...(c.useMaskToken ? { mask_token: zeros<tf.Rank.R3>(1, 1, D) } : {}),
+      ...(c.useAbsolutePositionEmbeddings ? { position_embeddings: normal<tf.Rank.R3>(1, 1 + rows * columns, D) } : {}),
+      patch_embeddings: { projection: conv2dPatches(C, D, patchSize) }
+    },
+    (self) => {
+      const positionsFor = (positions: tf.Tensor3D, height: number, width: number): tf.Tensor3D => {
+        const grid: [number, number] = [Math.floor(height / patchSize[0]), Math.floor(width / patchSize[1])]
+        const trained = positions.shape[1] - 1
+        if (grid[0] * grid[1] === trained && height === width) return positions
+        const side = Math.floor(Math.sqrt(trained))
+        const resized = resizeGrid(positions.slice([0, 1, 0], [1, trained, D]).reshape([trained, D]), [side, side], grid)
+        return tf.concat([positions.slice([0, 0, 0], [1, 1, D]), resized.expandDims<tf.Tensor3D>(0)], 1)
+      }
+      return (pixelValues: tf.Tensor4D, masked?: tf.Tensor2D): VisionHidden => {
+        const [T, , height, width] = pixelValues.shape
+        let patches = self.patch_embeddings.projection(pixelValues)
+        if (masked) {
+          if (!self.mask_token) throw new RangeError('masked: this configuration has no mask token (use_mask_token is false)')
+          const m = masked.toFloat().expandDims<tf.Tensor3D>(2)
+          patches = patches.mul(m.mul(-1).add(1)).add(self.mask_token.mul(m))
+        }
+        const hidden = tf.concat([tf.tile(self.cls_token, [T, 1, 1]), patches], 1)
+        return self.position_embeddings ? hidden.add(positionsFor(self.position_embeddings, height, width)) : hidden
+      }
+    }
+  )
+}
+
+/** Bidirectional multi-head self-attention, `[T, L, D] → [T, L, D]`. Source: `InternVLVisionAttention`. */
+export const visionAttention = (c: VisionConfig) => {
+  const { hiddenSize: D, numAttentionHeads: H, attentionBias: bias } = c
+  return module(
+    {
+      q_proj: linear(D, D, { bias }),
+      k_proj: linear(D, D, { bias }),
+      v_proj: linear(D, D, { bias }),
+      q_norm: qkNorm(c),
+      k_norm: qkNorm(c),
+      projection_layer: linear(D, D)
+    },
+    (self) =>
+      (x: VisionHidden): VisionHidden => {
+        const [q, k, v] = [self.q_norm(self.q_proj(x)), self.k_norm(self.k_proj(x)), self.v_proj(x)]
+        const out = attend(splitHeads(q, H), splitHeads(k, H), splitHeads(v, H), (D / H) ** -0.5) // [T, H, L, D/H]
+        return self.projection_layer(mergeHeads(out))
+      }
+  )
+}
+
+/** `fc2(act(fc1(x)))`. */
+export const visionMlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct }: VisionConfig) =>
+  module(
+    { fc1: linear(D, I), fc2: linear(I, D) },
+    (self) =>
+      (x: VisionHidden): VisionHidden =>
+        self.fc2(activations[hiddenAct](self.fc1(x)))
+  )
+
+/** Pre-norm block with layer scale (`lambda_1`, `lambda_2`). Source: `InternVLVisionLayer`. */
+export const visionLayer = (c: VisionConfig) =>
+  module(
+    {
+      layernorm_before: norm(c),
+      attention: visionAttention(c),
+      lambda_1: constant(c.hiddenSize, c.layerScaleInitValue),
+      layernorm_after: norm(c),
+      mlp: visionMlp(c),
+      lambda_2: constant(c.hiddenSize, c.layerScaleInitValue)
+    },
+    (self) =>
+      (x: VisionHidden): VisionHidden => {
+        const h: VisionHidden = x.add(self.lambda_1.mul(self.attention(self.layernorm_before(x))))
+        return h.add(self.lambda_2.mul(self.mlp(self.layernorm_after(h))))
+      }
+  )
+
+/** What the vision tower gives: after the last layer and its norm; on request also every layer's output, 0 = embeddings. */
+export interface VisionOutput {
+  readonly lastHiddenState: VisionHidden
+  readonly hiddenStates?: readonly VisionHidden[]
+}
+
+/** `outputHiddenStates` keeps every layer's output; `masked` `[T, patches]` marks patches for the mask token. */
+export interface VisionOptions {
+  readonly outputHiddenStates?: boolean
+  readonly masked?: tf.Tensor2D
+}
+
+/** InternViT: `[T, C, H, W] → [T, 1 + patches, D]`. Source: `InternVLVisionModel` (transformers 5.23). */
+export const visionTower = (c: VisionConfig) =>
+  module(
+    {
+      embeddings: visionEmbeddings(c),
+      encoder: { layer: repeat(c.numHiddenLayers, () => visionLayer(c)) },
+      layernorm: c.useMeanPooling ? noNorm : layerNorm(c.hiddenSize, c.layerNormEps)
+    },
+    (self) =>
+      (pixelValues: tf.Tensor4D, { outputHiddenStates = false, masked }: VisionOptions = {}): VisionOutput => {
+        expectShape('pixelValues', pixelValues, [null, c.numChannels, null, null])
+        const states = [self.embeddings(pixelValues, masked)]
+        for (const layer of self.encoder.layer) {
+          const next = layer(states.at(-1)!)
+          if (outputHiddenStates) states.push(next)
+          else states[0] = next
+        }
+        const lastHiddenState = self.layernorm(states.at(-1)!)
+        return outputHiddenStates ? { lastHiddenState, hiddenStates: states } : { lastHiddenState }
+      }
+  )
