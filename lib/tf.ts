@@ -1,9 +1,2 @@
-import * as tf from '@tensorflow/tfjs'
-
-/** The only import of TensorFlow.js. */
+/** The one door to TensorFlow.js: every other file says `import { tf } from '…/lib/tf.js'`. Which engine runs it: `engines/`. */
 export * as tf from '@tensorflow/tfjs'
-
-/** Placeholder, replaced by the engine work: selects the CPU backend. */
-export const selectEngine = async (): Promise<void> => {
-  await tf.setBackend('cpu')
-}

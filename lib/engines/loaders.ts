@@ -1,0 +1,54 @@
+import { join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { type Faults, fault } from '../fault.js'
+import { tf } from '../tf.js'
+import { enginesFolder, verifyEngine } from './cache.js'
+import { setupHint } from './hints.js'
+import { thisMachine } from './machine.js'
+import { loadNative } from './native.js'
+import { usablePlans } from './plan.js'
+import type { Loaded, Loaders } from './select.js'
+import { loadCpu, loadWasm } from './wasm.js'
+
+/** The engine folder that this machine would run from: the first whole one of its plans, else what is wrong with the best. */
+export const installedFolder = async (env: NodeJS.ProcessEnv = process.env): Promise<E.Either<Faults, string>> => {
+  const plans = usablePlans(thisMachine(env))
+  if (E.isLeft(plans)) return plans
+  const folders = plans.right.map((plan) => join(enginesFolder(env), plan.folder))
+  const verified = await Promise.all(folders.map((folder) => verifyEngine(folder)))
+  const whole = verified.findIndex(E.isRight)
+  return whole < 0 ? (verified[0] as E.Left<Faults>) : E.right(folders[whole] as string)
+}
+
+const guarded =
+  (tag: string, name: string, mend: string) =>
+  (error: unknown): Faults => {
+    const [reason] = String(error instanceof Error ? error.message : error).split('\n')
+    return [fault(tag, `the ${name} engine does not load: ${reason}${mend}`, { engine: name })]
+  }
+
+const native = async (): Promise<E.Either<Faults, Loaded>> => {
+  const folder = await installedFolder()
+  if (E.isLeft(folder)) return folder
+  const load = E.tryCatch(
+    () => loadNative(folder.right),
+    guarded('BrokenEngine', 'native', `; mend it with \`${setupHint} --force\``)
+  )
+  if (E.isRight(load)) await tf.setBackend('tensorflow')
+  return load
+}
+
+const wasm = async (): Promise<E.Either<Faults, Loaded>> =>
+  loadWasm().then(
+    (version) => E.right({ version, devices: ['CPU'] }),
+    (error) => E.left(guarded('BrokenEngine', 'wasm', '')(error))
+  )
+
+const cpu = async (): Promise<E.Either<Faults, Loaded>> => {
+  const version = loadCpu()
+  await tf.setBackend('cpu')
+  return E.right({ version, devices: ['CPU'] })
+}
+
+/** The three engines. */
+export const loaders: Loaders = { native, wasm, cpu }

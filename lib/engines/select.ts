@@ -1,0 +1,94 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { type Fault, type Faults, fault, getOrThrow } from '../fault.js'
+import { loaders } from './loaders.js'
+
+/** From fastest to slowest. */
+export const engineNames = ['native', 'wasm', 'cpu'] as const
+export type EngineName = (typeof engineNames)[number]
+
+/** What an engine says once it is loaded. */
+export interface Loaded {
+  /** Version of TensorFlow (native) or of TensorFlow.js (wasm, cpu). */
+  readonly version: string
+  readonly devices: readonly string[]
+}
+
+/** What runs the tensors. */
+export interface Engine extends Loaded {
+  readonly name: EngineName
+  /** Why this one, in a few words. */
+  readonly why: string
+  /** Why no faster one. */
+  readonly refused: readonly Fault[]
+}
+
+export interface EngineOptions {
+  /** Forces an engine, as `INTERNVL_ENGINE` does. */
+  readonly engine?: EngineName | undefined
+  /** Threads of one operation; the native engine reads it once, when it is first loaded. */
+  readonly threads?: number | undefined
+}
+
+/** Loads an engine and makes it the one that runs, or says why it can't. */
+export type Loaders = Readonly<Record<EngineName, () => Promise<E.Either<Faults, Loaded>>>>
+
+/** The engines to try, in order: the one that is asked for, else all. An unknown name is a fault that names the known ones. */
+export const candidates = (asked: string | undefined): E.Either<Faults, readonly EngineName[]> => {
+  if (!asked) return E.right(engineNames)
+  const known = engineNames.find((name) => name === asked)
+  if (known) return E.right([known])
+  const message = `no engine is called ${JSON.stringify(asked)}: INTERNVL_ENGINE (or the option) is one of ${engineNames.join(', ')}`
+  return E.left([fault('UnknownEngine', message, { expected: engineNames, actual: asked })])
+}
+
+const explain = (asked: string | undefined, refused: readonly Fault[]): string =>
+  asked ? 'it was asked for' : refused.map(({ message }) => message).join('; ') || 'it is the fastest, and set up'
+
+/** Loads the first candidate that can be; all reasons when none can. */
+export const chooseEngine =
+  (from: Loaders) =>
+  async (asked: string | undefined): Promise<E.Either<Faults, Engine>> => {
+    const names = candidates(asked)
+    if (E.isLeft(names)) return names
+    const refused: Fault[] = []
+    for (const name of names.right) {
+      const loaded = await from[name]()
+      if (E.isRight(loaded)) return E.right({ name, why: explain(asked, refused), refused, ...loaded.right })
+      refused.push(...loaded.left)
+    }
+    return E.left(refused as unknown as Faults) // every candidate gave its reasons
+  }
+
+const setThreads = (threads: number | undefined): void => {
+  if (threads === undefined) return
+  if (!Number.isInteger(threads) || threads < 1) throw new RangeError(`threads: expected a whole number from 1, got ${threads}`)
+  process.env.TF_NUM_INTRAOP_THREADS = process.env.OMP_NUM_THREADS = String(threads)
+}
+
+const saySlower = ({ name, refused }: Engine): void => {
+  if (refused.length > 0) process.stderr.write(`internvl: running on the slower ${name} engine, for ${refused[0]?.message}\n`)
+}
+
+let queue: Promise<unknown> = Promise.resolve()
+let current: { readonly asked: string | undefined; readonly engine: Engine } | undefined
+
+const select = async ({ engine: option, threads }: EngineOptions): Promise<Engine> => {
+  const asked = option ?? (process.env.INTERNVL_ENGINE || undefined)
+  if (current && (asked ?? current.asked) === current.asked) return current.engine
+  setThreads(threads)
+  const engine = getOrThrow(await chooseEngine(loaders)(asked))
+  if (!current) saySlower(engine)
+  current = { asked, engine }
+  return engine
+}
+
+/**
+ * Chooses what runs the tensors: the native engine, else wasm, else cpu, unless the option or `INTERNVL_ENGINE` forces one.
+ * Calls are taken one after the other; to call it again costs nothing. It rejects with an `InternVLError` when the engine is
+ * unknown, or forced and not at hand. When the choice falls on a slower engine, one line on standard error says why.
+ */
+export const selectEngine = (options: EngineOptions = {}): Promise<Engine> => {
+  const selected = queue.then(() => select(options))
+  queue = selected.catch(() => undefined)
+  return selected
+}
