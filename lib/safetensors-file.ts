@@ -1,0 +1,96 @@
+import { type FileHandle, open, stat } from 'node:fs/promises'
+import * as E from 'fp-ts/lib/Either.js'
+import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { toFloat32 } from './dtype.js'
+import { type Faults, fault, InternVLError } from './fault.js'
+import { type Header, parseHeader, type TensorEntry } from './safetensors-header.js'
+
+/** Stored tensors, opened: headers are in memory, data is read by range. Close it when done. */
+export interface TensorFiles extends Header {
+  /** The files that are open, by path. */
+  readonly handles: ReadonlyMap<string, FileHandle>
+  /** Bytes `[begin, end)` of a tensor, by default all, in memory of their own. Throws an `InternVLError` when the file shrank meanwhile. */
+  readonly readBytes: (entry: TensorEntry, begin?: number, end?: number) => Promise<Uint8Array>
+  /** A tensor as float32, in its stored order. */
+  readonly readFloat32: (entry: TensorEntry) => Promise<Float32Array>
+  readonly close: () => Promise<void>
+}
+
+/** Source: the format's reference implementation refuses longer headers. */
+const maxHeaderBytes = 100_000_000
+/** One read of 2 GiB or more fails. */
+const maxReadBytes = 2 ** 30
+
+const failed = (tag: string, message: string, fields: Readonly<Record<string, unknown>>) =>
+  E.left<Faults>([fault(tag, message, fields)])
+
+const whyNot = (error: unknown) =>
+  (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no such file' : (error as Error).message
+
+/** Fills `target` from `position` in the file; false when the file ends before. */
+const fill = async (handle: FileHandle, target: Uint8Array, position: number): Promise<boolean> => {
+  for (let done = 0; done < target.byteLength; ) {
+    const { bytesRead } = await handle.read(target, done, Math.min(maxReadBytes, target.byteLength - done), position + done)
+    if (bytesRead === 0) return false
+    done += bytesRead
+  }
+  return true
+}
+
+/** The length stands in the first 8 bytes, little-endian; it must leave the header inside the file. */
+const readHeader = async (file: string, handle: FileHandle, fileBytes: number): Promise<E.Either<Faults, Header>> => {
+  const cut = (what: string) => failed('FileCutShort', `${file}: ${what}; it is cut short, or no safetensors file`, { file })
+  const prefix = new Uint8Array(8)
+  if (!(await fill(handle, prefix, 0))) return cut(`${fileBytes} bytes cannot hold a header`)
+  const length = Number(new DataView(prefix.buffer).getBigUint64(0, true))
+  if (length < 2 || length > maxHeaderBytes || length > fileBytes - 8) {
+    const message = `${file}: its header claims ${length} bytes; the file has ${fileBytes - 8} after that length, and ${maxHeaderBytes} is the most allowed`
+    return failed('HeaderLength', message, { file, actual: length, expected: Math.min(maxHeaderBytes, fileBytes - 8) })
+  }
+  const header = new Uint8Array(length)
+  return (await fill(handle, header, 8)) ? parseHeader(file, header, fileBytes) : cut('it ended within its header')
+}
+
+/** The tensors of a header, read through the files that it names. */
+export const filesOf = (header: Header, handles: ReadonlyMap<string, FileHandle>): TensorFiles => {
+  const readBytes = async (entry: TensorEntry, begin = 0, end = entry.bytes) => {
+    const handle = handles.get(entry.file)
+    if (!handle) throw new RangeError(`readBytes: ${entry.key} is of ${entry.file}, which is not open here`)
+    if (begin < 0 || begin > end || end > entry.bytes)
+      throw new RangeError(`readBytes: [${begin}, ${end}) is not within the ${entry.bytes} bytes of ${entry.key}`)
+    const bytes = new Uint8Array(end - begin)
+    if (await fill(handle, bytes, entry.offset + begin)) return bytes
+    const { file, key } = entry
+    throw new InternVLError([
+      fault('FileCutShort', `${file}: the file ends within tensor ${key}; it changed while open`, { file, key })
+    ])
+  }
+  return {
+    ...header,
+    handles,
+    readBytes,
+    readFloat32: async (entry) => toFloat32(await readBytes(entry), entry.dtype),
+    close: async () => void (await Promise.all([...handles.values()].map((handle) => handle.close())))
+  }
+}
+
+/**
+ * Opens one safetensors file, reading its header alone.
+ * Faults: `FileMissing`, `FileCutShort`, `HeaderLength`, and those of `parseHeader`.
+ */
+export const openSafetensors =
+  (file: string): TaskEither<Faults, TensorFiles> =>
+  async () => {
+    let handle: FileHandle | undefined
+    try {
+      const { size, ...kind } = await stat(file).then((s) => ({ size: s.size, isFile: s.isFile() }))
+      if (!kind.isFile) return failed('FileMissing', `${file}: it is not a file`, { file })
+      handle = await open(file, 'r')
+      const header = await readHeader(file, handle, size)
+      if (E.isLeft(header)) await handle.close()
+      return E.isLeft(header) ? header : E.right(filesOf(header.right, new Map([[file, handle]])))
+    } catch (error) {
+      await handle?.close()
+      return failed('FileMissing', `${file}: ${whyNot(error)}`, { file })
+    }
+  }
