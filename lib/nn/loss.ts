@@ -21,7 +21,7 @@ export const crossEntropy = (logits: tf.Tensor2D, labels: tf.Tensor1D): tf.Scala
     )
     const negativeLogLikelihood = tf.customGrad((x, save) => {
       const z = x as tf.Tensor2D
-      ;(save as tf.GradSaveFunc)([z])
+      ;(save as tf.GradSaveFunc)([z, wanted])
       const positions = tf.stack([tf.range(0, kept.length, 1, 'int32'), wanted], 1) as tf.Tensor2D
       return {
         value: tf.logSumExp(z, 1).sub(tf.gatherND(z, positions)).mean(),
