@@ -9,9 +9,12 @@ import * as t from 'io-ts'
 import { type Fault, type Faults, fault, unless } from '../fault.js'
 import { setupHint } from './hints.js'
 
+/** Counts up when an engine is made in another way, so that older ones are made anew. */
+export const manifestFormat = 2
+
 /** What a finished engine folder says of itself, in `manifest.json`. */
 const manifestCodec = t.type({
-  format: t.literal(1),
+  format: t.literal(manifestFormat),
   tensorflow: t.string,
   variant: t.union([t.literal('cpu'), t.literal('cuda')]),
   wheels: t.array(t.type({ file: t.string, sha256: t.string })),

@@ -32,6 +32,9 @@ export interface Plan {
   readonly platform: string
   readonly wheel: Wheel
   readonly libraries: readonly [framework: string, tensorflow: string]
+  /** Of the NVIDIA wheels that TensorFlow's metadata names: about how many bytes they are in all, and pip's tags for them. */
+  readonly companionBytes: number
+  readonly companionTags: readonly string[]
 }
 
 const wheel = (name: string, tag: string, bytes: number, sha256: string): Wheel => ({
@@ -96,8 +99,12 @@ export const planSetup = ({ platform, hasGpu, hasAvx, cuda }: Machine): E.Either
   if (cuda === '1' && !builds.cuda)
     return E.left(refused(platform, `INTERNVL_CUDA=1, but there is no CUDA build for ${platform}`))
   const variant = cuda !== '0' && (cuda === '1' || hasGpu) && builds.cuda ? 'cuda' : 'cpu'
+  const companions =
+    variant === 'cuda'
+      ? { companionBytes: 2_200_000_000, companionTags: ['manylinux_2_17_x86_64', 'manylinux2014_x86_64', 'manylinux1_x86_64'] }
+      : { companionBytes: 0, companionTags: [] }
   const folder = `tensorflow-${tensorflowVersion}-${variant}-${platform}-napi8`
-  return E.right({ folder, variant, platform, wheel: builds[variant] as Wheel, libraries: libraries(platform) })
+  return E.right({ folder, variant, platform, wheel: builds[variant] as Wheel, libraries: libraries(platform), ...companions })
 }
 
 /** The builds that this machine can run, the best first: behind a CUDA build stands the CPU's. */

@@ -1,0 +1,127 @@
+import { mkdir, rm, statfs, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { type Faults, fault } from '../fault.js'
+import { type EngineManifest, hashFile, listFiles, manifestFormat, verifyEngine } from './cache.js'
+import { compileAddon, tryAddon } from './compile.js'
+import { checkWheel, type DownloadOptions, type OnBytes, pipDownload } from './download.js'
+import type { Plan } from './plan.js'
+import { publish, type Staging } from './staging.js'
+import { findToolchain, type Toolchain } from './toolchain.js'
+import { nvidiaMembers, readCudaRequirements, tensorflowMembers, unpack } from './unpack.js'
+
+/** How far a set-up is: bytes done and in all, both 0 where they are not known. */
+export interface SetupProgress {
+  readonly step: 'wait' | 'download' | 'unpack' | 'compile' | 'check'
+  readonly what: string
+  readonly done: number
+  readonly total: number
+}
+
+/** One engine to make. */
+export interface Job {
+  readonly plan: Plan
+  /** The finished folder to be. */
+  readonly engine: string
+  readonly staging: Staging
+  readonly env: NodeJS.ProcessEnv
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: SetupProgress) => void) | undefined
+  readonly force?: boolean | undefined
+  readonly tryAddon?: typeof tryAddon
+}
+
+/** The engine's folder while it is made. */
+const madeIn = ({ staging }: Job): string => join(staging.path, 'engine')
+
+/** Announces a step; what it returns tells how far the step is. */
+const step = ({ onProgress }: Job, name: SetupProgress['step'], what: string): OnBytes => {
+  onProgress?.({ step: name, what, done: 0, total: 0 })
+  return (done, total) => onProgress?.({ step: name, what, done, total })
+}
+
+/** Disk that it takes while it is made: the wheels, what is unpacked of them (about three times as much), and some air. */
+const enoughSpace =
+  ({ plan, staging }: Job): TE.TaskEither<Faults, void> =>
+  async () => {
+    const needed = 4.5 * (plan.wheel.bytes + plan.companionBytes)
+    const { bavail, bsize } = await statfs(staging.path)
+    const [need, free] = [needed, bavail * bsize].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`)
+    const message = `${dirname(staging.path)}: the set-up needs ${need} of disk, ${free} is free; free some, or name a roomier folder in INTERNVL_CACHE`
+    return bavail * bsize >= needed ? E.right(undefined) : E.left([fault('DiskFull', message, { needed, free: bavail * bsize })])
+  }
+
+/** Downloads TensorFlow's wheel and, for CUDA, the NVIDIA wheels that it names, and unpacks what is needed of them. */
+const fetchLibraries = (job: Job, { pip, python }: Toolchain): TE.TaskEither<Faults, EngineManifest['wheels']> => {
+  const { plan, staging, env, signal } = job
+  const { wheel } = plan
+  const from = (folder: string, what: string): DownloadOptions => ({
+    pip,
+    folder: join(staging.path, folder),
+    env,
+    signal,
+    onBytes: step(job, 'download', what)
+  })
+  const open = (members: readonly string[]) => (path: string) =>
+    unpack(python, path, madeIn(job), members, { env, signal }, step(job, 'unpack', basename(path)))
+  const spec = `${wheel.name}==${wheel.version}`
+  const named = (path: string): TE.TaskEither<Faults, readonly string[]> =>
+    plan.variant === 'cuda' ? readCudaRequirements(python, path, { env, signal }) : TE.right([])
+  const companions = (names: readonly string[]): TE.TaskEither<Faults, readonly string[]> =>
+    names.length > 0
+      ? pipDownload(names, plan.companionTags, plan.companionBytes, from('nvidia', `${names.length} NVIDIA wheels`))
+      : TE.right([])
+  return pipe(
+    pipDownload([spec], [wheel.tag], wheel.bytes, from('tensorflow', spec)),
+    TE.chain(([path = spec]) => checkWheel(wheel)(path)),
+    TE.chainFirst(open(tensorflowMembers)),
+    TE.bindTo('own'),
+    TE.bind('others', ({ own }) => pipe(named(own), TE.chain(companions))),
+    TE.chainFirst(({ others }) => TE.traverseSeqArray(open(nvidiaMembers))(others)),
+    TE.chainTaskK(
+      ({ own, others }) =>
+        () =>
+          Promise.all([own, ...others].map(async (path) => ({ file: basename(path), sha256: await hashFile(path) })))
+    )
+  )
+}
+
+/** Leaves only what runs, writes down its sizes and hashes, and gives the folder its name. */
+const finish = (job: Job, wheels: EngineManifest['wheels'], compiler: string) => async (): Promise<void> => {
+  const { plan, engine, staging, force } = job
+  const made = madeIn(job)
+  step(job, 'check', plan.folder)
+  await rm(join(made, 'tensorflow', 'include'), { recursive: true, force: true })
+  const files = await listFiles(made)
+  const manifest: EngineManifest = {
+    format: manifestFormat,
+    tensorflow: plan.wheel.version,
+    variant: plan.variant,
+    wheels,
+    compiler,
+    files
+  }
+  await writeFile(join(made, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+  await publish(made, engine, staging, async () => !force && E.isRight(await verifyEngine(engine)))
+}
+
+/** Makes the engine of a plan, from download to name. All missing tools are reported, before anything is downloaded. */
+export const makeEngine = (job: Job): TE.TaskEither<Faults, void> => {
+  const { plan, staging, env, signal } = job
+  const made = madeIn(job)
+  return pipe(
+    findToolchain(env),
+    TE.chainFirst(() => enoughSpace(job)),
+    TE.chainFirstTaskK(() => () => mkdir(made, { recursive: true })),
+    TE.bindTo('tools'),
+    TE.bind('wheels', ({ tools }) => fetchLibraries(job, tools)),
+    TE.chainFirst(({ tools }) => {
+      step(job, 'compile', 'the addon of tfjs-node')
+      return compileAddon(tools.compiler, made, staging.path, plan.libraries, { env, signal })
+    }),
+    TE.chainFirst(() => (job.tryAddon ?? tryAddon)(join(made, 'tfjs_binding.node'), { env, signal })),
+    TE.chainTaskK(({ tools, wheels }) => finish(job, wheels, tools.compiler.join(' ')))
+  )
+}
