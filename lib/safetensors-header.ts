@@ -19,6 +19,25 @@ export interface Header {
   readonly metadata: Readonly<Record<string, string>>
 }
 
+/** Source: the format's reference implementation refuses longer headers. */
+const maxHeaderBytes = 100_000_000
+
+/**
+ * The header's length, which stands in a file's first 8 bytes, little-endian; it must leave the header within the file.
+ * Faults: `FileCutShort`, `HeaderLength`.
+ */
+export const headerLength = (file: string, prefix: Uint8Array, fileBytes: number): E.Either<Faults, number> => {
+  if (prefix.byteLength < 8) {
+    const message = `${file}: ${fileBytes} bytes cannot hold a header; the file is cut short, or no safetensors file`
+    return E.left([fault('FileCutShort', message, { file, actual: fileBytes })])
+  }
+  const length = Number(new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true))
+  const most = Math.min(maxHeaderBytes, fileBytes - 8)
+  if (length >= 2 && length <= most) return E.right(length)
+  const message = `${file}: it claims a header of ${length} bytes, where at least 2 and at most ${most} are possible; the file is cut short, or no safetensors file`
+  return E.left([fault('HeaderLength', message, { file, expected: most, actual: length })])
+}
+
 type Json = Readonly<Record<string, unknown>>
 const isRecord = (x: unknown): x is Json => typeof x === 'object' && x !== null && !Array.isArray(x)
 const isNatural = (x: unknown): x is number => Number.isSafeInteger(x) && (x as number) >= 0
