@@ -1,0 +1,106 @@
+import type { LogitsProcessor } from './logits.js'
+
+const never = Number.NEGATIVE_INFINITY
+
+/** Probabilities `[V]` of logits, in float64. */
+export const softmax = (logits: ArrayLike<number>): Float64Array => {
+  let most = never
+  for (let i = 0; i < logits.length; i++) if (logits[i]! > most) most = logits[i]!
+  const out = new Float64Array(logits.length)
+  let sum = 0
+  for (let i = 0; i < out.length; i++) {
+    out[i] = Math.exp(logits[i]! - most)
+    sum += out[i]!
+  }
+  return out.map((x) => x / sum)
+}
+
+/** Indices of the `k` greatest values, greatest first; of equal ones the first come first. O(V) where k is small. */
+export const topIndices = (values: ArrayLike<number>, k: number): readonly number[] => {
+  const better = (a: number, b: number) => values[b]! - values[a]! || a - b
+  if (k > 256) return Array.from(values, (_, i) => i).sort(better).slice(0, k) // biome-ignore format: one expression
+  const top: number[] = []
+  for (let i = 0; i < values.length; i++) {
+    if (top.length === k && !(values[i]! > values[top[k - 1]!]!)) continue
+    let at = top.length
+    while (at > 0 && values[i]! > values[top[at - 1]!]!) at--
+    top.splice(at, 0, i)
+    if (top.length > k) top.pop()
+  }
+  return top
+}
+
+/** How many values come before the one with which their sum is enough. */
+const countUntil = (values: ArrayLike<number>, enough: (sum: number) => boolean): number => {
+  let sum = 0
+  for (let i = 0; i < values.length; i++) {
+    sum += values[i]!
+    if (enough(sum)) return i
+  }
+  return values.length
+}
+
+/** A copy that forbids what is not kept; the `least` most probable always are. */
+const keepWhere = (logits: Float32Array, kept: (i: number) => boolean, least: number): Float32Array => {
+  const safe = new Set(topIndices(logits, least))
+  return logits.map((x, i) => (kept(i) || safe.has(i) ? x : never))
+}
+
+/** `logits / temperature`. */
+export const temperatureScale =
+  (temperature: number): LogitsProcessor =>
+  (_ids, logits) =>
+    logits.map((x) => x / temperature)
+
+/** Keeps the k greatest logits, and those equal to the last of them. Source: `TopKLogitsWarper` (transformers 5.23). */
+export const topKFilter =
+  (topK: number, least = 1): LogitsProcessor =>
+  (_ids, logits) => {
+    const k = Math.min(Math.max(topK, least), logits.length)
+    const limit = k > 256 ? logits.slice().sort()[logits.length - k]! : logits[topIndices(logits, k).at(-1)!]!
+    return logits.map((x) => (x < limit ? never : x))
+  }
+
+/**
+ * Keeps the fewest most probable tokens whose probabilities reach `topP`; of equal ones the later.
+ * Source: Holtzman et al. 2020; `TopPLogitsWarper` (transformers 5.23).
+ */
+export const topPFilter =
+  (topP: number, least = 1): LogitsProcessor =>
+  (_ids, logits) => {
+    const sorted = logits.slice().sort() // ascending
+    const probabilities = softmax(sorted)
+    const first = Math.min(
+      countUntil(probabilities, (sum) => sum > 1 - topP),
+      sorted.length - least
+    ) // of those kept
+    const limit = sorted[first]!
+    let equalsToDrop = first - sorted.indexOf(limit)
+    return logits.map((x) => (x < limit || (x === limit && equalsToDrop-- > 0) ? never : x))
+  }
+
+/** Keeps tokens with at least `minP` times the greatest probability. Source: `MinPLogitsWarper` (transformers 5.23). */
+export const minPFilter =
+  (minP: number, least = 1): LogitsProcessor =>
+  (_ids, logits) => {
+    const probabilities = softmax(logits)
+    const limit = minP * probabilities.reduce((a, b) => Math.max(a, b))
+    return keepWhere(logits, (i) => probabilities[i]! >= limit, least)
+  }
+
+/**
+ * Keeps the fewest tokens whose information is nearest to the expected one and whose probabilities reach `mass`.
+ * Source: Meister et al. 2022; `TypicalLogitsWarper` (transformers 5.23).
+ */
+export const typicalFilter =
+  (mass: number, least = 1): LogitsProcessor =>
+  (_ids, logits) => {
+    const probabilities = softmax(logits)
+    const entropy = probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0)
+    const distance = probabilities.map((p) => Math.abs(-Math.log(p) - entropy))
+    const order = Array.from(distance, (_, i) => i).sort((a, b) => distance[a]! - distance[b]! || a - b)
+    const last = countUntil(order.map((i) => probabilities[i]!), (sum) => sum >= mass) // biome-ignore format: one call
+    const limit = distance[order[Math.min(last, order.length - 1)]!]!
+    const safe = new Set(order.slice(0, least))
+    return logits.map((x, i) => (distance[i]! <= limit || safe.has(i) ? x : never))
+  }
