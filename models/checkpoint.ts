@@ -3,7 +3,7 @@ import { dtypeBytes, type StoredDtype } from '../lib/dtype.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
 import { sizeOf } from '../lib/shape.js'
 import { isBuffer, type KeyRule, keyMaps, type Layout, marks } from './checkpoint-keys.js'
-import type { TextConfig } from './config-text.js'
+import type { TextConfig } from './config-types.js'
 
 export type { Layout } from './checkpoint-keys.js'
 

@@ -1,4 +1,6 @@
 import { type Fault, fault } from '../lib/fault.js'
+import type { Activation } from '../lib/nn/activation.js'
+import type { Pair } from './config-types.js'
 
 /** What a field of a configuration may be: a guard, and its name in a message. */
 export interface Kind<A> {
@@ -28,8 +30,15 @@ export const listOf = <A>({ expected, is }: Kind<A>) =>
 export const either = <A, B>(a: Kind<A>, b: Kind<B>) => kind<A | B>(`${a.expected}, or ${b.expected}`, (v) => a.is(v) || b.is(v))
 export const orNull = <A>({ expected, is }: Kind<A>) => kind<A | null>(`${expected}, or null`, (v) => v === null || is(v))
 
+/** Names in `hidden_act` that the library computes. */
+export const activation = oneOf(
+  Object.keys({ gelu: 0, gelu_new: 0, gelu_pytorch_tanh: 0, quick_gelu: 0, silu: 0, swish: 0, relu: 0 } satisfies Record<
+    Activation,
+    0
+  >) as Activation[]
+)
+
 /** One side for both, or `[height, width]`. */
-export type Pair = readonly [number, number]
 export const sides = kind<number | Pair>('a positive integer or a pair of them', (v) =>
   Array.isArray(v) ? v.length === 2 && v.every(isCount) : isCount(v)
 )

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
-import type { Activation } from '../lib/nn/activation.js'
 import {
+  activation,
   count,
   either,
   type Fields,
@@ -16,75 +16,15 @@ import {
   listOf,
   number,
   oneOf,
-  type Pair,
   positive,
   sides,
   text,
   toPair
 } from './config-fields.js'
-import { activation, type TextConfig, textConfig } from './config-text.js'
+import { textConfig } from './config-text.js'
+import type { InternVLConfig, VisionConfig } from './config-types.js'
 
-export type * from './config-text.js'
-
-/** The vision tower, InternViT. Sizes in pixels are `[height, width]`. */
-export interface VisionConfig {
-  readonly hiddenSize: number
-  readonly intermediateSize: number
-  readonly numHiddenLayers: number
-  readonly numAttentionHeads: number
-  readonly attentionBias: boolean
-  readonly useQkNorm: boolean
-  readonly hiddenAct: Activation
-  readonly hiddenDropoutProb: number
-  readonly attentionDropout: number
-  readonly projectionDropout: number
-  readonly initializerRange: number
-  readonly normType: 'layer_norm' | 'rms_norm'
-  readonly layerNormEps: number
-  /** Of the stored position embeddings; tiles of other sizes interpolate them. */
-  readonly imageSize: Pair
-  readonly patchSize: Pair
-  readonly numChannels: number
-  readonly useMaskToken: boolean
-  readonly useAbsolutePositionEmbeddings: boolean
-  readonly layerScaleInitValue: number
-  /** When false, a final layer norm follows the layers. */
-  readonly useMeanPooling: boolean
-}
-
-/** What a folder in OpenGVLab's first layout says of processing, for want of a processor configuration. */
-export interface OriginalProcessing {
-  readonly template: string | undefined
-  readonly imageSize: Pair
-  readonly dynamicImageSize: boolean
-  readonly useThumbnail: boolean
-  readonly minDynamicPatch: number
-  readonly maxDynamicPatch: number
-  readonly pad2square: boolean
-}
-
-/** `config.json` of an InternVL checkpoint, whichever dialect it is in. */
-export interface InternVLConfig {
-  readonly dialect: 'hf' | 'original'
-  readonly visionConfig: VisionConfig
-  readonly textConfig: TextConfig
-  /** Undefined where the file does not say (the first layout): then it is the tokenizer's id of `<IMG_CONTEXT>`. */
-  readonly imageTokenId: number | undefined
-  /** Image tokens a tile. */
-  readonly imageSeqLength: number
-  readonly downsampleRatio: number
-  readonly psVersion: 'v1' | 'v2'
-  readonly projectorHiddenAct: Activation
-  /** Index into the vision tower's hidden states, 0 being the embeddings; or several, whose features are concatenated. */
-  readonly visionFeatureLayer: number | readonly number[]
-  readonly visionFeatureSelectStrategy: 'default' | 'full'
-  /** The head is the embedding matrix, unless the checkpoint has both and they differ. */
-  readonly tieWordEmbeddings: boolean
-  /** Of the stored weights. */
-  readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'float64' | undefined
-  /** Only in the first layout. */
-  readonly original: OriginalProcessing | undefined
-}
+export type * from './config-types.js'
 
 type VisionDefaults = Pick<
   VisionConfig,
