@@ -1,0 +1,178 @@
+import { Template } from '@huggingface/jinja'
+import * as E from 'fp-ts/lib/Either.js'
+import type { Faults } from '../lib/fault.js'
+import { leftFault } from './collect.js'
+import type { Messages } from './messages.js'
+
+export interface RenderOptions {
+  /** Ends the prompt with the head of the assistant's turn; true unless given, or the final message is continued. */
+  readonly addGenerationPrompt?: boolean
+  /** Leaves the last message open, so that the model writes on. */
+  readonly continueFinalMessage?: boolean
+  /** Further variables of the template, `enable_thinking` for example. */
+  readonly templateVariables?: Readonly<Record<string, unknown>>
+}
+
+/** A rendered conversation: its text, and the stretches `[start, end)` of it that people wrote. */
+export interface Prompt {
+  readonly text: string
+  readonly spans: readonly (readonly [start: number, end: number])[]
+}
+
+export interface ChatTemplate {
+  /** The Jinja source. */
+  readonly source: string
+  /**
+   * A conversation as a prompt. `control` are the texts that mean something to the model, which people may only
+   * quote: `spans` tells where.
+   */
+  readonly render: (messages: Messages, control: readonly string[], options?: RenderOptions) => E.Either<Faults, Prompt>
+}
+
+type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }
+type MapText = (text: string) => string
+
+const isPlain = (value: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(value))
+
+/** What a template may see of a message: text mapped by `f`, nulls left out as Transformers does, bytes and pixels as ''. */
+const toPlain = (value: unknown, f: MapText, key = ''): Json => {
+  if (typeof value === 'string') return key === 'role' || key === 'type' ? value : f(value)
+  if (typeof value === 'number' || typeof value === 'boolean' || value === null) return value
+  if (Array.isArray(value)) return value.map((item) => toPlain(item, f))
+  if (typeof value !== 'object' || value === null || !isPlain(value)) return ''
+  const entries = Object.entries(value).filter(([, v]) => v !== undefined && v !== null)
+  return Object.fromEntries(entries.map(([k, v]) => [k, toPlain(v, f, k)]))
+}
+
+interface Markers {
+  readonly start: string
+  readonly end: string
+}
+
+/** Two characters for private use that occur in none of the texts. */
+const freeMarkers = (texts: readonly string[]): Markers => {
+  const free: string[] = []
+  for (let code = 0xe000; free.length < 2; code++) {
+    const character = String.fromCharCode(code)
+    if (!texts.some((text) => text.includes(character))) free.push(character)
+  }
+  return { start: free[0]!, end: free[1]! }
+}
+
+/** Removes the markers and remembers where they stood; a lone one leaves nothing. */
+const unmark = (marked: string, { start, end }: Markers): Prompt => {
+  const spans: [number, number][] = []
+  let [text, opened] = ['', -1]
+  for (const piece of marked.split(new RegExp(`([${start}${end}])`))) {
+    if (piece === start) opened = text.length
+    else if (piece !== end) text += piece
+    else if (opened >= 0) {
+      spans.push([opened, text.length])
+      opened = -1
+    }
+  }
+  return { text, spans }
+}
+
+// a template may trim what people write, so spaces stay outside
+const wrap =
+  ({ start, end }: Markers): MapText =>
+  (text) =>
+    text.replace(/\S(?:[\s\S]*\S)?/, (core) => start + core + end)
+
+const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+const anyOf = (texts: readonly string[]): RegExp =>
+  new RegExp(
+    texts.length === 0
+      ? '(?!)'
+      : [...texts]
+          .sort((a, b) => b.length - a.length)
+          .map(escapeRegExp)
+          .join('|'),
+    'g'
+  )
+
+const TAG = 'CONTINUE_FINAL_MESSAGE_TAG '
+
+/** Sets `TAG` behind the last text of the last message. */
+const tagged = (messages: readonly Json[]): readonly Json[] | undefined => {
+  const last = messages.at(-1) as { content?: Json } | undefined
+  const content = last?.content
+  if (typeof content === 'string') return [...messages.slice(0, -1), { ...last, content: content + TAG }]
+  const at = Array.isArray(content) ? content.findLastIndex((item) => typeof item === 'object' && 'text' in item) : -1
+  if (!Array.isArray(content) || at < 0) return undefined
+  const items = content.map((item, i) => (i === at ? { ...item, text: `${item.text}${TAG}` } : item))
+  return [...messages.slice(0, -1), { ...last, content: items }]
+}
+
+const cutAtTag = (rendered: string): string => {
+  const at = rendered.lastIndexOf(TAG.trim())
+  if (at < 0) throw new Error('the template leaves out the final message, which is to be continued')
+  return rendered.startsWith(TAG, at) ? rendered.slice(0, at) : rendered.slice(0, at).trimEnd()
+}
+
+/** Compiles a Jinja chat template; `variables` are the checkpoint's named tokens (`bos_token`, …), as Transformers passes them. */
+export const compileTemplate = (
+  source: string,
+  variables: Readonly<Record<string, unknown>>,
+  name: string
+): E.Either<Faults, ChatTemplate> => {
+  let template: Template
+  try {
+    template = new Template(source)
+  } catch (error) {
+    return leftFault('ChatTemplate', `${name}: not a Jinja template: ${(error as Error).message}.`, { name })
+  }
+  const renderText = (messages: readonly Json[], options: RenderOptions): string => {
+    const { continueFinalMessage = false, addGenerationPrompt = !continueFinalMessage, templateVariables = {} } = options
+    if (continueFinalMessage && addGenerationPrompt)
+      throw new Error('addGenerationPrompt and continueFinalMessage exclude each other')
+    const shown = continueFinalMessage ? tagged(messages) : messages
+    if (!shown) throw new Error('the final message has no text to continue')
+    const scope = { ...variables, ...templateVariables, messages: shown, tools: null, documents: null }
+    const rendered = template.render({ ...scope, add_generation_prompt: addGenerationPrompt })
+    return continueFinalMessage ? cutAtTag(rendered) : rendered
+  }
+
+  const prompt = (messages: Messages, control: readonly string[], options: RenderOptions): Prompt => {
+    const texts: string[] = []
+    const remember: MapText = (said) => {
+      texts.push(said)
+      return said
+    }
+    const text = renderText(
+      messages.map((m) => toPlain(m, remember)),
+      options
+    )
+    const markers = freeMarkers([source, text, ...texts])
+    const rerender = (f: MapText): Prompt =>
+      unmark(
+        renderText(
+          messages.map((m) => toPlain(m, f)),
+          options
+        ),
+        markers
+      )
+    const whole = rerender(wrap(markers))
+    if (whole.text === text) return whole
+    // the template looks into the text: mark only what must not be taken for a token
+    const dangerous = anyOf(control)
+    if (!texts.some((s) => s.search(dangerous) >= 0)) return { text, spans: [] }
+    const parts = rerender((s) => s.replace(dangerous, `${markers.start}$&${markers.end}`))
+    if (parts.text === text) return parts
+    // and even there: break them, so that they can be nothing but text
+    const broken = rerender((s) => s.replace(dangerous, (token) => `${token[0]}\u200b${token.slice(1)}`))
+    return { text: broken.text, spans: [] }
+  }
+
+  return E.right({
+    source,
+    render: (messages, control, options = {}) => {
+      try {
+        return E.right(prompt(messages, control, options))
+      } catch (error) {
+        return leftFault('ChatTemplate', `${name}: the conversation cannot be rendered: ${(error as Error).message}.`, { name })
+      }
+    }
+  })
+}
