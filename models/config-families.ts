@@ -4,6 +4,8 @@ import type { TextConfig } from './config-types.js'
 /** A decoder family as a configuration names it: what it is, and the defaults of its configuration class. */
 export interface Family {
   readonly modelType: TextConfig['modelType']
+  /** The class that `architectures` names. */
+  readonly architecture: string
   readonly vocabSize: number
   /** `[hidden, intermediate, layers, heads, key-value heads, head]`; null: as many as heads; null: hidden / heads. */
   readonly sizes: readonly [number, number, number, number, number | null, number | null]
@@ -36,8 +38,9 @@ const yarn32 = {
   original_max_position_embeddings: 4096
 }
 
-export const qwen2: Family = {
+const qwen2: Family = {
   modelType: 'qwen2',
+  architecture: 'Qwen2ForCausalLM',
   vocabSize: 151936,
   sizes: [4096, 22016, 32, 32, 32, null],
   maxPositions: 32768,
@@ -50,12 +53,14 @@ export const qwen2: Family = {
 const qwen3: Family = {
   ...qwen2,
   modelType: 'qwen3',
+  architecture: 'Qwen3ForCausalLM',
   sizes: [4096, 22016, 32, 32, 32, 128],
   biases: (f) => [attentionBias(f, false), attentionBias(f, false), false]
 }
 const llama: Family = {
   ...qwen2,
   modelType: 'llama',
+  architecture: 'LlamaForCausalLM',
   vocabSize: 32000,
   sizes: [4096, 11008, 32, 32, null, null],
   maxPositions: 2048,
@@ -63,13 +68,15 @@ const llama: Family = {
   biases: (f) => [attentionBias(f, false), attentionBias(f, false), f('mlp_bias', flag, false)],
   slides: { window: null, mustBeUsed: false, layers: 'none' }
 }
+
 /** `model_type` of a text configuration. Defaults: the configuration classes of transformers 5.23, and of InternLM's own code. */
-export const families: Readonly<Record<string, Family>> = {
+export const families = {
   qwen2,
   qwen3,
   qwen3_moe: {
     ...qwen3,
     modelType: 'qwen3_moe',
+    architecture: 'Qwen3MoeForCausalLM',
     sizes: [2048, 6144, 24, 32, 4, null],
     slides: { ...qwen2.slides, layers: 'all' }
   },
@@ -77,6 +84,7 @@ export const families: Readonly<Record<string, Family>> = {
   phi3: {
     ...llama,
     modelType: 'phi3',
+    architecture: 'Phi3ForCausalLM',
     vocabSize: 32064,
     sizes: [3072, 8192, 32, 32, null, null],
     maxPositions: 4096,
@@ -89,6 +97,7 @@ export const families: Readonly<Record<string, Family>> = {
   gpt_oss: {
     ...qwen3,
     modelType: 'gpt_oss',
+    architecture: 'GptOssForCausalLM',
     vocabSize: 201088,
     sizes: [2880, 2880, 36, 64, 8, 64],
     maxPositions: 131072,
@@ -100,15 +109,17 @@ export const families: Readonly<Record<string, Family>> = {
   },
   internlm2: {
     ...llama,
+    architecture: 'InternLM2ForCausalLM',
     vocabSize: 103168,
     ids: [1, 2, 0],
     biases: (f) => [f('bias', flag, true), f('bias', flag, true), false]
   },
   internlm3: {
     ...llama,
+    architecture: 'InternLM3ForCausalLM',
     vocabSize: 128512,
     maxPositions: 32768,
     ids: [1, 2, null],
     biases: (f) => [f('qkv_bias', flag, false), f('bias', flag, false), f('bias', flag, false)]
   }
-}
+} as const satisfies Readonly<Record<string, Family>>

@@ -71,6 +71,7 @@ export const fieldsOf = (source: Json, file: string, faults: Fault[], path = '')
   const has = (keys: string) => keys.split('|').find((key) => Object.hasOwn(source, key))
   const note = (key: string, expected: string) => {
     const [where, actual] = [path + key, source[key]]
+    if (faults.some((known) => known.path === where)) return // a field may be read twice
     const message = `${file}: ${where} should be ${expected}; it is ${shown(actual)}`
     faults.push(fault('ConfigField', message, { file, path: where, expected, actual }))
   }

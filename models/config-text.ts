@@ -1,4 +1,4 @@
-import { type Family, families, qwen2 } from './config-families.js'
+import { type Family, families } from './config-families.js'
 import {
   activation,
   count,
@@ -83,19 +83,23 @@ const experts = (f: Fields, numExpertsPerToken: number): ExpertsConfig => ({
   outputRouterLogits: f('output_router_logits', flag, false)
 })
 
-/** `model_type`, or, in the first layout, the decoder's class: `Qwen2ForCausalLM`. */
-const byArchitecture = (f: Fields): string | undefined =>
-  Object.keys(families).find(
-    (name) => `${name.replaceAll('_', '')}forcausallm` === f.maybe('architectures', listOf(text))?.[0]?.toLowerCase()
-  )
+/** The family by `model_type`; where there is none by the class, as OpenGVLab's own code does; by default `qwen2`. */
+const familyOf = (f: Fields): Family => {
+  const known = Object.entries(families)
+  const [type, architecture] = [f.maybe('model_type', text), f.maybe('architectures', listOf(text))?.[0]]
+  if (type === undefined && architecture === undefined) return families.qwen2
+  const found = known.find(([name, family]) => (type === undefined ? family.architecture === architecture : name === type))
+  if (found) return found[1]
+  if (type !== undefined) f.note('model_type', `one of ${known.map(([name]) => name).join(', ')}`)
+  else f.note('architectures', `one of ${known.map(([, family]) => family.architecture).join(', ')}`)
+  return families.qwen2
+}
 
 /** A decoder's configuration from the fields of `text_config` (or `llm_config`), by its `model_type`, by default `qwen2`. */
 export const textConfig = (f: Fields): TextConfig => {
-  const name = f.maybe('model_type', text) ?? byArchitecture(f) ?? 'qwen2'
-  const family = families[name]
-  if (!family) f.note('model_type', `one of ${Object.keys(families).join(', ')}`)
-  const common = decoder(f, family ?? qwen2)
-  const modelType = family?.modelType ?? 'qwen2'
+  const family = familyOf(f)
+  const common = decoder(f, family)
+  const { modelType } = family
   if (modelType === 'gpt_oss') {
     const [swigluAlpha, swigluLimit] = [f('swiglu_alpha', number, 1.702), f('swiglu_limit', number, 7)]
     return { ...common, ...experts(f, 4), modelType, swigluAlpha, swigluLimit }

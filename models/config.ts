@@ -135,7 +135,7 @@ const originalConfig = (f: Fields): InternVLConfig => {
   }
 }
 
-const dialects: Readonly<Record<string, (f: Fields) => InternVLConfig>> = { internvl: hfConfig, internvl_chat: originalConfig }
+const dialects = { internvl: hfConfig, internvl_chat: originalConfig }
 
 /**
  * `config.json` as parsed, to a typed configuration; what is absent has Transformers' default.
@@ -145,9 +145,8 @@ export const parseConfig = (json: unknown, file = 'config.json'): E.Either<Fault
   if (!isJson(json)) return E.left([fault('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
   const faults: Fault[] = []
   const f = fieldsOf(json, file, faults)
-  const dialect = dialects[f('model_type', text, f.has('llm_config') ? 'internvl_chat' : 'internvl')]
-  if (!dialect) f.note('model_type', `one of ${Object.keys(dialects).join(', ')}`)
-  const config = (dialect ?? (f.has('llm_config') ? originalConfig : hfConfig))(f)
+  const likely = f.has('llm_config') ? 'internvl_chat' : 'internvl'
+  const config = dialects[f('model_type', oneOf(['internvl', 'internvl_chat'] as const), likely)](f)
   return unless(faults, () => config)
 }
 
