@@ -1,5 +1,5 @@
-import type { GenerationResult, Step } from './generate.js'
 import type { Decode } from './options.js'
+import type { Generation, GenerationResult } from './plan.js'
 
 /** Text of one row as it comes: tokens in, pieces of text out. */
 export interface TextStream {
@@ -68,7 +68,7 @@ export const textStream = (decode: Decode, stopStrings: readonly string[] = []):
 
 /** Steps as text: for every row the piece that it got, mostly not empty. The result is that of the steps. */
 export async function* streamText(
-  steps: AsyncGenerator<Step, GenerationResult, void>,
+  steps: Generation,
   decode: Decode,
   stopStrings: readonly string[] = []
 ): AsyncGenerator<readonly string[], GenerationResult, void> {

@@ -1,0 +1,56 @@
+import { type GenerateInputs, promptsOf, type RowCache } from './cache.js'
+import { composed, type LogitsProcessor, logitsProcessors } from './logits.js'
+import { checkOptions, type GenerateOptions, newTokensAllowed } from './options.js'
+import { type FinishReason, type Stop, stopRule } from './stop.js'
+
+/** One step: for every row the token that it got, undefined once it has ended. */
+export interface Step {
+  readonly tokens: ReadonlyArray<number | undefined>
+  /** With `outputLogprobs`. */
+  readonly logprobs?: ReadonlyArray<number | undefined>
+}
+
+export interface GenerationResult {
+  /** New tokens of each row, its end token included. */
+  readonly sequences: readonly (readonly number[])[]
+  readonly finishReasons: readonly FinishReason[]
+  /** With `outputLogprobs`, of each token. */
+  readonly logprobs?: readonly (readonly number[])[]
+  /** Of beams: log-probability over `length ** lengthPenalty`. */
+  readonly scores?: readonly number[]
+  /** With `returnCache`, one for each row; of beams, one for each prompt, without its answers. The caller's, who calls `disposeCache(cache.kv)`. */
+  readonly cache?: readonly RowCache[]
+}
+
+/** A run's steps and, at the end, its result. */
+export type Generation = AsyncGenerator<Step, GenerationResult, void>
+
+/** What one run does, settled before it begins. */
+export interface Plan {
+  readonly options: GenerateOptions
+  readonly prompts: readonly (readonly number[])[]
+  /** None: logits need not leave the device. */
+  readonly process: LogitsProcessor | undefined
+  /** Most tokens that are made. */
+  readonly allowed: number
+  readonly stop: Stop
+}
+
+/**
+ * Reads and checks what `generate` is asked for.
+ * Throws a `RangeError` that names the option or input at fault.
+ */
+export const planOf = (inputs: GenerateInputs, options: GenerateOptions): Plan => {
+  checkOptions(options)
+  const prompts = promptsOf(inputs)
+  const { maxPositionEmbeddings: most = Number.POSITIVE_INFINITY, seed } = options
+  const longest = Math.max(...prompts.map((ids) => ids.length))
+  if (longest > most) throw new RangeError(`inputIds: the prompt has ${longest} tokens, the model has ${most} positions`)
+  if (typeof seed === 'object' && seed.length !== prompts.length)
+    throw new RangeError(`seed: ${seed.length} seeds for ${prompts.length} rows`)
+  const L = inputs.inputIds.shape[1]
+  const allowed = newTokensAllowed(options, L)
+  const processors = logitsProcessors(options, L, allowed)
+  const process = processors.length > 0 ? composed(processors) : undefined
+  return { options, prompts, process, allowed, stop: stopRule(options, allowed) }
+}
