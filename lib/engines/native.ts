@@ -76,12 +76,7 @@ export interface NativeBackend {
 const here = dirname(fileURLToPath(import.meta.url))
 const require = createRequire(import.meta.url)
 
-/** `path` of @tensorflow/tfjs-node-gpu: its twin beside this file in the published package, the devDependency in a checkout. */
-export const tfjsNodePart = (twin: string, path: string): string => {
-  const bundled = join(here, twin)
-  return existsSync(bundled) ? bundled : join(dirname(require.resolve('@tensorflow/tfjs-node-gpu/package.json')), path)
-}
-
+/** The kernels' JavaScript: bundled beside this file in the published package, the devDependency's in a checkout. */
 const loadKernels = (): KernelBackendClass => {
   const twin = join(here, 'tfjs-node.cjs')
   if (existsSync(twin)) return require(twin).NodeJSKernelBackend
@@ -96,12 +91,7 @@ const mendUtil = (): void => {
   util.isArray = Array.isArray
 }
 
-let loaded: { readonly binding: Binding; readonly backend: KernelBackend } | undefined
-
-/** The native engine's ops once it runs, else `undefined`. */
-export const nativeBackend = (): NativeBackend | undefined => {
-  if (!loaded) return undefined
-  const { binding, backend } = loaded
+const opsOf = (binding: Binding, backend: KernelBackend): NativeBackend => {
   const run: NativeBackend['run'] = (name, attrs, inputs, numOutputs = 1) => binding.executeOp(name, attrs, inputs, numOutputs)
   const handles: NativeBackend['handles'] = (tensors) => backend.getInputTensorIds(tensors)
   const tensor: NativeBackend['tensor'] = (handle) => backend.createOutputTensor(handle)
@@ -109,23 +99,31 @@ export const nativeBackend = (): NativeBackend | undefined => {
     run,
     handles,
     tensor,
-    executeOp: (name, attrs, inputs, numOutputs = 1) => run(name, attrs, handles(inputs), numOutputs).map(tensor),
-    release: (...gone) => gone.forEach(({ id }) => void binding.deleteTensor(id))
+    executeOp: (name, attrs, inputs, numOutputs) => run(name, attrs, handles(inputs), numOutputs).map(tensor),
+    release: (...gone) => {
+      for (const { id } of gone) binding.deleteTensor(id)
+    }
   }
 }
 
+let loaded: { readonly binding: Binding; readonly ops: NativeBackend } | undefined
+
+/** TensorFlow's ops once the native engine is loaded, else `undefined`. */
+export const nativeBackend = (): NativeBackend | undefined => loaded?.ops
+
 /**
- * Loads the addon of a finished engine folder and registers the backend `tensorflow`.
- * Throws what the dynamic linker says when a library does not load. TensorFlow reads its settings from the environment, once, here.
+ * Loads the addon of a finished engine folder and registers the backend `tensorflow`, once a process.
+ * Throws what the dynamic linker says when a library does not load. TensorFlow reads its settings from the environment here.
  */
 export const loadNative = (folder: string): { readonly version: string; readonly devices: readonly string[] } => {
-  process.env.TF_CPP_MIN_LOG_LEVEL ??= '2' // its log is C++ on stderr; 2 leaves errors
-  mendUtil()
-  const binding: Binding = loaded?.binding ?? require(join(folder, 'tfjs_binding.node'))
   if (!loaded) {
+    process.env.TF_CPP_MIN_LOG_LEVEL ??= '2' // its log is C++ on stderr; 2 leaves errors
+    mendUtil()
+    const binding: Binding = require(join(folder, 'tfjs_binding.node'))
     const backend = new (loadKernels())(binding, 'internvl-tfjs')
     tf.registerBackend('tensorflow', () => backend, 3)
-    loaded = { binding, backend }
+    loaded = { binding, ops: opsOf(binding, backend) }
   }
+  const { binding } = loaded
   return { version: binding.TF_Version, devices: [binding.isUsingGpuDevice() ? 'GPU' : 'CPU'] }
 }

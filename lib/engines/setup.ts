@@ -8,7 +8,7 @@ import type { tryAddon } from './compile.js'
 import { thisMachine } from './machine.js'
 import { makeEngine, type SetupProgress } from './make.js'
 import { type Plan, planSetup } from './plan.js'
-import { awaitTurn, closeStaging, openStaging, sweep } from './staging.js'
+import { awaitTurn, openStaging, sweep } from './staging.js'
 
 export interface SetupOptions {
   readonly onProgress?: ((progress: SetupProgress) => void) | undefined
@@ -50,14 +50,14 @@ const makeInTurn = async (plan: Plan, engine: string, options: SetupOptions): Pr
   await sweep(dirname(engine))
   const staging = await openStaging(engine)
   try {
-    const onWait = (pid: number) => onProgress?.({ step: 'wait', what: `another set-up (process ${pid})`, done: 0, total: 0 })
+    const onWait = () => onProgress?.({ step: 'wait', what: 'another set-up of the same engine', done: 0, total: 0 })
     const waited = await awaitTurn(staging, engine, signal, onWait)
     if (waited && (await isWhole(engine))) return E.right('ready')
     const made = await makeEngine({ plan, engine, staging, env, ...options })()
     if (E.isLeft(made) && signal?.aborted) return E.left([fault('Cancelled', 'the set-up was cancelled; nothing was kept')])
     return E.map(() => 'made' as const)(made)
   } finally {
-    await closeStaging(staging)
+    await staging.close()
   }
 }
 

@@ -1,27 +1,20 @@
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readlink, rename, rm, stat, symlink, unlink, utimes } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * A folder in which one process makes an engine: `<engine>.staging-<start, ms>-<process>.<count>-<machine>`. It is a ticket too: whoever
- * drew an earlier one for the same engine goes first. No lock is held, so none can be left behind; and if two ever work at the same
- * time, the first to rename wins.
+ * A folder in which one process makes an engine, `<engine>.staging-<process>-<machine>-<six letters>`. While it is open it is touched
+ * every second, so that what a killed process left behind is known even when another process has its number by now.
  */
 export interface Staging {
   readonly path: string
-  readonly start: number
-  readonly pid: number
-  readonly host: string
+  readonly close: () => Promise<void>
 }
 
-const host = hostname().replace(/[^\w.]/g, '_') || 'localhost'
-const day = 24 * 60 * 60 * 1000
-
-const parse = (path: string): Staging | undefined => {
-  const [, start, pid, machine] = /\.staging-(\d+)-(\d+)\.\d+-([\w.]+)$/.exec(path) ?? []
-  return machine === undefined ? undefined : { path, start: Number(start), pid: Number(pid), host: machine }
-}
+const host = hostname().replace(/\W/g, '_') || 'localhost'
+const beat = 1000 // ms
+const silence = 15 * beat
 
 const runs = (pid: number): boolean => {
   try {
@@ -31,54 +24,65 @@ const runs = (pid: number): boolean => {
   }
 }
 
-/** Whether its process can still be at work; of another machine's processes only the age is known. */
-export const isAlive = ({ start, pid, host: machine }: Staging, now = Date.now()): boolean =>
-  now - start < day && (machine !== host || runs(pid))
+/** Whether the process of a staging folder is still at work on it; of another machine's process only the touches are seen. */
+export const isAlive = async (path: string): Promise<boolean> => {
+  const [, pid, machine] = /\.staging-(\d+)-(\w+)-\w{6}$/.exec(path) ?? []
+  if (machine === host && !runs(Number(pid))) return false
+  return stat(path).then(
+    ({ mtimeMs }) => Date.now() - mtimeMs < silence,
+    () => false
+  )
+}
 
 const remove = (path: string): Promise<void> => rm(path, { recursive: true, force: true, maxRetries: 5 }).catch(() => undefined)
 
-const allStagings = async (engines: string): Promise<readonly Staging[]> => {
-  const names = await readdir(engines).catch((): string[] => [])
-  return names.flatMap((name) => parse(join(engines, name)) ?? [])
-}
-
 /** Removes what killed set-ups left behind. */
 export const sweep = async (engines: string): Promise<void> => {
-  const stagings = await allStagings(engines)
-  await Promise.all(stagings.filter((staging) => !isAlive(staging)).map(({ path }) => remove(path)))
+  const names = await readdir(engines).catch((): string[] => [])
+  const stagings = names.filter((name) => name.includes('.staging-')).map((name) => join(engines, name))
+  await Promise.all(stagings.map(async (path) => (await isAlive(path)) || remove(path)))
 }
 
-let count = 0
+/** Whose turn it is to make an engine: a link to the staging folder of the one at work. */
+const turnOf = (engine: string): string => `${engine}.turn`
 
 /** A new, empty staging folder for `engine`, the finished folder to be. */
 export const openStaging = async (engine: string): Promise<Staging> => {
-  const start = Date.now()
-  const path = `${engine}.staging-${start}-${process.pid}.${count++}-${host}`
-  await mkdir(path, { recursive: true })
-  return { path, start, pid: process.pid, host }
+  await mkdir(dirname(engine), { recursive: true })
+  const path = await mkdtemp(`${engine}.staging-${process.pid}-${host}-`)
+  const timer = setInterval(() => utimes(path, new Date(), new Date()).catch(() => undefined), beat)
+  const close = async (): Promise<void> => {
+    clearInterval(timer)
+    if ((await readlink(turnOf(engine)).catch(() => '')) === basename(path)) await unlink(turnOf(engine)).catch(() => undefined)
+    await remove(path)
+  }
+  return { path, close }
 }
 
-export const closeStaging = ({ path }: Staging): Promise<void> => remove(path)
-
-const before = (a: Staging, b: Staging): boolean => a.start < b.start || (a.start === b.start && a.path < b.path)
-
-/** Waits while a living process with an earlier ticket makes the same engine; whether there was one. */
+/**
+ * Waits while a living process makes the same engine; whether there was one. Should two ever work at the same time, as when both
+ * find the link of a dead one, that costs time only: `publish` lets the first win.
+ */
 export const awaitTurn = async (
-  mine: Staging,
+  { path }: Staging,
   engine: string,
   signal?: AbortSignal,
-  onWait?: (pid: number) => void
+  onWait?: () => void
 ): Promise<boolean> => {
   let waited = false
   for (;;) {
-    const others = (await allStagings(dirname(engine))).filter(({ path }) =>
-      basename(path).startsWith(`${basename(engine)}.staging-`)
+    const taken = await symlink(basename(path), turnOf(engine)).then(
+      () => false,
+      ({ code }: NodeJS.ErrnoException) => code === 'EEXIST' // a file system without links has no turns
     )
-    const first = others.find((other) => before(other, mine) && isAlive(other))
-    if (!first || signal?.aborted) return waited
-    if (!waited) onWait?.(first.pid)
-    waited = true
-    await sleep(100)
+    if (!taken || signal?.aborted) return waited
+    const holder = await readlink(turnOf(engine)).catch(() => '')
+    if (!(await isAlive(join(dirname(engine), holder)))) await unlink(turnOf(engine)).catch(() => undefined)
+    else {
+      if (!waited) onWait?.()
+      waited = true
+      await sleep(100)
+    }
   }
 }
 
@@ -87,14 +91,11 @@ export const awaitTurn = async (
  * Else it is moved into the staging folder, which goes next.
  */
 export const publish = async (made: string, engine: string, staging: Staging, isWhole: () => Promise<boolean>): Promise<void> => {
-  if (
-    await rename(made, engine).then(
-      () => true,
-      () => false
-    )
+  const renamed = await rename(made, engine).then(
+    () => true,
+    () => false
   )
-    return
-  if (await isWhole()) return
+  if (renamed || (await isWhole())) return
   await rename(engine, join(staging.path, 'damaged'))
   await rename(made, engine)
 }
