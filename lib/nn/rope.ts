@@ -27,29 +27,37 @@ export interface RopeTables {
 }
 
 /** Inverse frequencies (radians a position), one for each pair of entries, and the factor on cosines and sines. */
-interface Frequencies {
+export interface Frequencies {
   readonly inverse: readonly number[]
   readonly scaling: number
 }
 
-const geometric = (base: number, size: number): readonly number[] =>
-  Array.from({ length: size / 2 }, (_, i) => 1 / base ** ((2 * i) / size))
+/** Transformers computes frequencies in float32: each step is rounded as there, for at thousands of positions it shows. */
+const f32 = Math.fround
+
+const exponents = (size: number): readonly number[] => Array.from({ length: Math.ceil(size / 2) }, (_, i) => f32((2 * i) / size))
+
+const powers = (base: number, size: number): readonly number[] => exponents(size).map((e) => f32(f32(base) ** e))
+
+const geometric = (base: number, size: number): readonly number[] => powers(base, size).map((p) => f32(1 / p))
 
 const clamp01 = (x: number): number => Math.min(1, Math.max(0, x))
 
 /** Source: Peng et al. 2023, YaRN, with Transformers' `truncate`. */
 const yarn = (rope: RopeParameters, size: number, trained: number, factor: number): Frequencies => {
-  const { ropeTheta: base, betaFast = 32, betaSlow = 1, truncate = true, mscale, mscaleAllDim } = rope
+  const { ropeTheta: base, truncate = true, mscale, mscaleAllDim } = rope
   const dimension = (rotations: number) => (size * Math.log(trained / (rotations * 2 * Math.PI))) / (2 * Math.log(base))
-  const [low, high] = truncate
-    ? [Math.floor(dimension(betaFast)), Math.ceil(dimension(betaSlow))]
-    : [dimension(betaFast), dimension(betaSlow)]
+  const ends = [dimension(rope.betaFast || 32), dimension(rope.betaSlow || 1)] as const
+  const [low, high] = truncate ? [Math.floor(ends[0]), Math.ceil(ends[1])] : ends
   const [from, to] = [Math.max(low, 0), Math.min(high, size - 1)]
-  const ramp = (i: number) => clamp01((i - from) / (from === to ? 0.001 : to - from))
+  const extrapolated = (i: number) => f32(1 - clamp01(f32(f32(i - from) / f32(from === to ? 0.001 : to - from))))
   const magnitude = (m: number) => (factor <= 1 ? 1 : 0.1 * m * Math.log(factor) + 1)
   const inferred = mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : magnitude(1)
   return {
-    inverse: geometric(base, size).map((f, i) => (f / factor) * ramp(i) + f * (1 - ramp(i))),
+    inverse: powers(base, size).map((p, i) => {
+      const share = extrapolated(i)
+      return f32(f32(f32(1 / f32(f32(factor) * p)) * f32(1 - share)) + f32(f32(1 / p) * share))
+    }),
     scaling: rope.attentionFactor ?? inferred
   }
 }
@@ -58,11 +66,11 @@ const yarn = (rope: RopeParameters, size: number, trained: number, factor: numbe
 const llama3 = (rope: RopeParameters, size: number, trained: number, factor: number): Frequencies => {
   const { lowFreqFactor: low = 1, highFreqFactor: high = 4 } = rope
   const stretched = (f: number): number => {
-    const wavelength = (2 * Math.PI) / f
-    if (wavelength > trained / low) return f / factor
+    const wavelength = f32((2 * Math.PI) / f)
+    if (wavelength > trained / low) return f32(f / f32(factor))
     if (wavelength < trained / high) return f
-    const smooth = (trained / wavelength - low) / (high - low)
-    return ((1 - smooth) * f) / factor + smooth * f
+    const smooth = f32(f32(f32(trained / wavelength) - low) / (high - low))
+    return f32(f32(f32(f32(1 - smooth) * f) / f32(factor)) + f32(smooth * f))
   }
   return { inverse: geometric(rope.ropeTheta, size).map(stretched), scaling: 1 }
 }
@@ -72,7 +80,7 @@ const longrope = (rope: RopeParameters, size: number, trained: number, factor: n
   const factors = (length > trained ? rope.longFactor : rope.shortFactor) ?? []
   const inferred = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(trained))
   return {
-    inverse: geometric(rope.ropeTheta, size).map((f, i) => f / (factors[i] ?? 1)),
+    inverse: powers(rope.ropeTheta, size).map((p, i) => f32(1 / f32(f32(factors[i] ?? 1) * p))),
     scaling: rope.attentionFactor ?? inferred
   }
 }
@@ -94,7 +102,7 @@ export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositi
     case 'default':
       return { inverse: geometric(base, size), scaling: 1 }
     case 'linear':
-      return { inverse: geometric(base, size).map((f) => f / factor), scaling: 1 }
+      return { inverse: geometric(base, size).map((f) => f32(f / f32(factor))), scaling: 1 }
     case 'dynamic':
       return { inverse: geometric(dynamicBase(base, factor, size, maxPositions, length), size), scaling: 1 }
     case 'yarn':
@@ -106,6 +114,14 @@ export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositi
   }
 }
 
+/**
+ * The length that Transformers' rotary module of type `dynamic` computes frequencies for at a forward of `length` positions, when
+ * it was `before` at the last one: it remembers the longest, until a sequence is shorter than the trained length.
+ * This library's forwards remember nothing; who wants the same pass it as `ropeLength`. Source: `dynamic_rope_update`.
+ */
+export const rememberedLength = (before: number, length: number, trained: number): number =>
+  length > before ? length : length < trained && before > trained ? trained : before
+
 /** Positions of each row, `[B][L]`; fractions are allowed. */
 export type Positions = ReadonlyArray<readonly number[]>
 
@@ -114,10 +130,9 @@ export const ropeTables = ({ inverse, scaling }: Frequencies, positions: Positio
   const half = inverse.length
   const [B, L] = [positions.length, positions[0]?.length ?? 0]
   const [cos, sin] = [new Float32Array(B * L * 2 * half), new Float32Array(B * L * 2 * half)]
-  const rounded = inverse.map(Math.fround)
   positions.flat().forEach((position, row) => {
     for (let i = 0; i < half; i++) {
-      const angle = Math.fround(position * rounded[i]!)
+      const angle = Math.fround(position * inverse[i]!)
       const at = row * 2 * half + i
       cos[at] = cos[at + half] = Math.cos(angle) * scaling
       sin[at] = sin[at + half] = Math.sin(angle) * scaling
