@@ -29,8 +29,23 @@ export interface LayerContext {
   readonly cache: LayerCache | undefined
 }
 
-/** A decoder layer's forward: the states after it, and its cache grown by L positions. */
-export type DecoderLayer = (x: Hidden, context: LayerContext) => { readonly hidden: Hidden; readonly cache: LayerCache }
+/** Self-attention's forward: `[B, L, D] → [B, L, D]`, and its cache grown by L positions. */
+export type SelfAttention = (x: Hidden, context: LayerContext) => { readonly hidden: Hidden; readonly cache: LayerCache }
+
+/** What a mixture of experts gives: states, and how its router scored every expert for every token, `[B·L, E]`. */
+export interface Routed {
+  readonly hidden: Hidden
+  readonly routerLogits: tf.Tensor2D
+}
+
+/** A feed-forward's: `[B, L, D] → [B, L, D]`, dense or a mixture of experts. */
+export type FeedForward = (x: Hidden) => Hidden | Routed
+
+/** A decoder layer's: the states after it, its cache, and its router's scores where it has one. */
+export type DecoderLayer = (
+  x: Hidden,
+  context: LayerContext
+) => { readonly hidden: Hidden; readonly cache: LayerCache; readonly routerLogits?: tf.Tensor2D | undefined }
 
 export interface DecoderOptions {
   /** What came before; positions and the attention mask go on from there. */
@@ -39,8 +54,14 @@ export interface DecoderOptions {
   readonly attentionMask?: tf.Tensor2D | undefined
   /** Position of each token, `[B][L]`; by default they are counted from the past, padding included. */
   readonly positionIds?: Positions | undefined
+  /**
+   * Rotary frequencies for at least so many positions, where they depend on that (`dynamic`, `longrope`); by default for those
+   * up to this forward's last. Steps with a cache equal one full forward if all have the same.
+   */
+  readonly ropeLength?: number | undefined
   readonly useCache?: boolean
   readonly outputHiddenStates?: boolean
+  readonly outputRouterLogits?: boolean
 }
 
 export interface DecoderOutput {
@@ -49,6 +70,8 @@ export interface DecoderOutput {
   readonly cache?: KVCache
   /** 0 = embeddings; the last one is after the final norm. */
   readonly hiddenStates?: readonly Hidden[]
+  /** `[B·L, E]` of every layer that is a mixture of E experts. */
+  readonly routerLogits?: readonly tf.Tensor2D[]
 }
 
 /** A decoder without its head: embeddings in, hidden states out; `embedTokens` looks ids up. */
@@ -72,13 +95,38 @@ export const attendCached = (
   return { out: attend(applyRope(q, rope), cache.key, cache.value, scale, { ...see, causalFrom, padding }), cache }
 }
 
+/** The window of a layer, if it slides. */
+export const windowOf = (c: DecoderConfig, index: number): number | undefined =>
+  c.layerTypes[index] === 'sliding_attention' ? c.slidingWindow : undefined
+
 const consecutive = (rows: number, from: number, length: number): Positions =>
   Array.from({ length: rows }, () => Array.from({ length }, (_, i) => from + i))
 
-const tablesFor = (c: DecoderConfig, positions: Positions): RopeTables => {
-  const length = positions.reduce((most, row) => Math.max(most, ...row), 0) + 1
+const tablesFor = (c: DecoderConfig, positions: Positions, ropeLength = 0): RopeTables => {
+  const last = positions.reduce((most, row) => row.reduce((a, b) => Math.max(a, b), most), 0)
+  const length = Math.max(last + 1, ropeLength)
   return ropeTables(ropeFrequencies(c.rope, c.headDim, c.maxPositionEmbeddings, length), positions)
 }
+
+/** The pre-norm block of them all, `h = x + attention(norm(x))`, `h + mlp(norm(h))`. Source: `Qwen2DecoderLayer`. */
+export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAttention>, mlp: Module<M, FeedForward>) =>
+  module(
+    {
+      input_layernorm: rmsNorm(c.hiddenSize, c.rmsNormEps),
+      self_attn: attention,
+      post_attention_layernorm: rmsNorm(c.hiddenSize, c.rmsNormEps),
+      mlp
+    },
+    (self): DecoderLayer =>
+      (x, context) => {
+        const { hidden, cache } = self.self_attn(self.input_layernorm(x), context)
+        const h: Hidden = x.add(hidden)
+        const out = self.mlp(self.post_attention_layernorm(h))
+        return 'routerLogits' in out
+          ? { hidden: h.add(out.hidden), cache, routerLogits: out.routerLogits }
+          : { hidden: h.add(out), cache }
+      }
+  )
 
 /**
  * Embeddings, layers, final norm: what all decoders have in common; `layer` is what tells them apart.
@@ -97,22 +145,25 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         const past = cacheLength(options.cache)
         expectShape('embeds', embeds, [null, null, c.hiddenSize])
         if (options.attentionMask) expectShape('attentionMask', options.attentionMask, [B, past + L])
-        const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L))
+        const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L), options.ropeLength)
         const padding = options.attentionMask && paddingMask(options.attentionMask)
         const states: Hidden[] = []
         const cache: LayerCache[] = []
+        const routerLogits: tf.Tensor2D[] = []
         let h = embeds
         for (const [i, layer] of self.layers.entries()) {
           if (options.outputHiddenStates) states.push(h)
           const next = layer(h, { rope, padding, cache: options.cache?.[i] })
           if (options.useCache) cache.push(next.cache)
+          if (options.outputRouterLogits && next.routerLogits) routerLogits.push(next.routerLogits)
           h = next.hidden
         }
         const hidden = self.norm(h)
         return {
           hidden,
           ...(options.useCache ? { cache } : {}),
-          ...(options.outputHiddenStates ? { hiddenStates: [...states, hidden] } : {})
+          ...(options.outputHiddenStates ? { hiddenStates: [...states, hidden] } : {}),
+          ...(options.outputRouterLogits ? { routerLogits } : {})
         }
       }
       return Object.assign(forward, { embedTokens: self.embed_tokens })
