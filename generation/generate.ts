@@ -34,3 +34,13 @@ export const generateAll = async (
     if (done) return value
   }
 }
+
+/** Sequences of one length: those that ended early are filled up, as Transformers returns them. */
+export const padSequences = (
+  sequences: readonly (readonly number[])[],
+  { padTokenId, eosTokenIds }: GenerateOptions = {}
+): readonly (readonly number[])[] => {
+  const longest = Math.max(0, ...sequences.map((ids) => ids.length))
+  const fill = padTokenId ?? eosTokenIds?.[0] ?? 0
+  return sequences.map((ids) => [...ids, ...Array<number>(longest - ids.length).fill(fill)])
+}

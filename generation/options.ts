@@ -14,6 +14,8 @@ interface AllOptions {
   readonly minLength: number
   /** A row ends with any of these. */
   readonly eosTokenIds: readonly number[]
+  /** Fills up rows that ended early, where they are made one table: `padSequences`. Else the first end token. */
+  readonly padTokenId: number
   /** Draw from the distribution; else the most probable token is taken. */
   readonly doSample: boolean
   /** Divides the logits; 0 is greedy. */
@@ -106,6 +108,7 @@ const ranges: { readonly [K in NumberOption]?: Range } = {
   lengthPenalty: { says: 'a finite number', holds: Number.isFinite },
   repetitionPenalty: aboveZero,
   noRepeatNgramSize: natural,
+  padTokenId: natural,
   forcedBosTokenId: natural,
   imageTokenId: natural,
   maxPositionEmbeddings: positive
