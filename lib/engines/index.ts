@@ -1,2 +1,10 @@
-export { nativeBackend } from './native.js'
-export { type Engine, type EngineName, type EngineOptions, engineNames, selectEngine } from './select.js'
+export { attr, type Handle, type NativeBackend, nativeBackend, type OpAttr, tfType } from './native.js'
+export {
+  chooseEngine,
+  type Engine,
+  type EngineName,
+  type EngineOptions,
+  engineNames,
+  type Loaders,
+  selectEngine
+} from './select.js'

@@ -120,8 +120,9 @@ export const loadNative = (folder: string): { readonly version: string; readonly
     process.env.TF_CPP_MIN_LOG_LEVEL ??= '2' // its log is C++ on stderr; 2 leaves errors
     mendUtil()
     const binding: Binding = require(join(folder, 'tfjs_binding.node'))
-    const backend = new (loadKernels())(binding, 'internvl-tfjs')
-    tf.registerBackend('tensorflow', () => backend, 3)
+    const registered = tf.engine().findBackend('tensorflow') as KernelBackend | null // by another copy of this module
+    const backend = registered ?? new (loadKernels())(binding, 'internvl-tfjs')
+    if (!registered) tf.registerBackend('tensorflow', () => backend, 3)
     loaded = { binding, ops: opsOf(binding, backend) }
   }
   const { binding } = loaded

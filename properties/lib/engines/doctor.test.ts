@@ -1,0 +1,89 @@
+import * as assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import * as E from 'fp-ts/lib/Either.js'
+import { renderDiagnosis } from '../../../generation/cli/doctor.js'
+import { type Diagnosis, diagnose, isSupportedNode, oldestNode, otherFaults } from '../../../lib/engines/doctor.js'
+import { type EngineName, engineNames, type Loaders } from '../../../lib/engines/index.js'
+import { fault } from '../../../lib/fault.js'
+import { type Fakes, Workbench } from './fakes.js'
+
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+const absent = [fault('NotSetUp', 'the native engine is not set up', { mend: 'set it up' })] as const
+const load = (name: EngineName) => async () => (name === 'native' ? E.left(absent) : E.right({ version: '1', devices: ['CPU'] }))
+const loaders = Object.fromEntries(engineNames.map((name) => [name, load(name)])) as unknown as Loaders
+
+describe('doctor', () => {
+  const bench = new Workbench()
+  after(() => bench.remove())
+  const examine = (fakes: Fakes, env: NodeJS.ProcessEnv = {}): Promise<Diagnosis> =>
+    diagnose({ env: { ...bench.env(fakes), ...env }, loaders })
+  const tags = ({ faults }: Diagnosis): readonly string[] => faults.map(({ _tag }) => _tag)
+
+  it('every fault has the one command that mends it, in JSON and in words', async () => {
+    const situations: ReadonlyArray<readonly [Fakes, NodeJS.ProcessEnv]> = [
+      [{}, {}],
+      [{ pip: 'none', compiler: 'none' }, {}],
+      [{}, { INTERNVL_ENGINE: 'quick' }],
+      [{}, { INTERNVL_ENGINE: 'native' }],
+      [{}, { INTERNVL_CUDA: 'perhaps' }]
+    ]
+    for (const [fakes, env] of situations) {
+      const diagnosis = await examine(fakes, env)
+      const { faults } = JSON.parse(JSON.stringify(diagnosis)) as Diagnosis
+      assert.ok(faults.length > 0)
+      for (const { mend } of faults) assert.ok(typeof mend === 'string' && renderDiagnosis(diagnosis).includes(mend))
+    }
+  })
+
+  it('says which engine runs and why, and finds nothing wrong with one that was asked for', async () => {
+    const automatic = await examine({})
+    assert.equal(automatic.engine?.name, 'wasm')
+    assert.match(automatic.engine?.why ?? '', /not set up/)
+    const asked = await examine({ pip: 'none' }, { INTERNVL_ENGINE: 'wasm' })
+    assert.deepEqual([asked.engine?.why, ...tags(asked)], ['it was asked for'])
+  })
+
+  it('old Node, a cache that cannot be written and a GPU that idles are faults', async () => {
+    const { faults: _, ...facts } = await examine({}, { INTERNVL_ENGINE: 'cpu' })
+    const engine = { name: 'native', version: '2', devices: ['CPU'], why: '', refused: [] } as const
+    const wrong = otherFaults({
+      ...facts,
+      engine,
+      native: { state: 'whole', variant: 'cuda', folder: '' },
+      node: { version: 'v18.0.0', supported: false },
+      cache: { folder: '/', bytes: 0, writable: false }
+    })
+    assert.deepEqual(
+      wrong.map(({ _tag }) => _tag),
+      ['OldNode', 'CacheNotWritable', 'IdleGpu']
+    )
+  })
+
+  it('supports the Node that package.json names, and later ones', () => {
+    const { engines } = JSON.parse(readFileSync(`${root}/package.json`, 'utf8')) as {
+      readonly engines?: { readonly node?: string }
+    }
+    if (engines?.node) assert.equal(engines.node, `>=${oldestNode.join('.')}`)
+    assert.deepEqual(['v18.20.0', 'v20.18.9', 'v20.19.0', 'v22.0.0', 'v24.1.0'].map(isSupportedNode), [
+      false,
+      false,
+      true,
+      true,
+      true
+    ])
+  })
+
+  it('internvl doctor --json prints JSON alone on standard output', () => {
+    const script = `import('./generation/cli/doctor.ts').then(({ doctorCommand }) => doctorCommand().parseAsync(['--json'], { from: 'user' }))`
+    const env = { ...process.env, INTERNVL_ENGINE: 'cpu' }
+    const { stdout, status } = spawnSync(process.execPath, ['--import', 'tsx', '-e', script], {
+      cwd: root,
+      env,
+      encoding: 'utf8'
+    })
+    const diagnosis = JSON.parse(stdout) as Diagnosis
+    assert.deepEqual([status, diagnosis.engine?.name, diagnosis.node.version, diagnosis.faults], [0, 'cpu', process.version, []])
+  })
+})

@@ -1,0 +1,76 @@
+import * as assert from 'node:assert/strict'
+import * as fc from 'fast-check'
+import * as E from 'fp-ts/lib/Either.js'
+import { chooseEngine, type EngineName, engineNames, type Loaders, selectEngine } from '../../../lib/engines/index.js'
+import { fault } from '../../../lib/fault.js'
+import { tf } from '../../../lib/tf.js'
+
+/** Loaders of which only `present` load; `tried` fills with the names that were tried. */
+const fakeLoaders = (present: readonly EngineName[], tried: EngineName[]): Loaders => {
+  const loader = (name: EngineName) => async () => {
+    tried.push(name)
+    return present.includes(name)
+      ? E.right({ version: '1', devices: ['CPU'] })
+      : E.left([fault('Absent', `${name} is absent`)] as const)
+  }
+  return { native: loader('native'), wasm: loader('wasm'), cpu: loader('cpu') } as Loaders
+}
+
+describe('chooseEngine', () => {
+  const present = fc.subarray([...engineNames])
+  const asked = fc.option(fc.constantFrom(...engineNames), { nil: undefined })
+
+  it('takes the first that loads, tries no slower one, and says why no faster one', async () => {
+    await fc.assert(
+      fc.asyncProperty(present, asked, async (names, forced) => {
+        const tried: EngineName[] = []
+        const result = await chooseEngine(fakeLoaders(names, tried))(forced)
+        const candidates = forced ? [forced] : engineNames
+        const expected = candidates.find((name) => names.includes(name))
+        const before = expected ? candidates.slice(0, candidates.indexOf(expected)) : candidates
+        assert.deepEqual(tried, expected ? [...before, expected] : before)
+        const refused = E.isRight(result) ? result.right.refused : result.left
+        assert.equal(E.isRight(result) ? result.right.name : undefined, expected)
+        assert.deepEqual(
+          refused.map(({ message }) => message),
+          before.map((name) => `${name} is absent`)
+        )
+      })
+    )
+  })
+
+  it('an unknown engine is a fault that names it and the known ones, and nothing is tried', async () => {
+    const unknown = fc.string({ minLength: 1 }).filter((name) => !engineNames.some((known) => known === name))
+    await fc.assert(
+      fc.asyncProperty(unknown, async (name) => {
+        const tried: EngineName[] = []
+        const result = await chooseEngine(fakeLoaders(engineNames, tried))(name)
+        assert.ok(E.isLeft(result) && result.left[0].message.includes(JSON.stringify(name)))
+        for (const known of engineNames) assert.ok(result.left[0].message.includes(known))
+        assert.deepEqual(tried, [])
+      })
+    )
+  })
+})
+
+describe('selectEngine', () => {
+  it('asked again, and at the same time, gives the engine that runs', async () => {
+    const [first, ...others] = await Promise.all([selectEngine(), selectEngine(), selectEngine()])
+    for (const other of others) assert.equal(other, first)
+    assert.equal(tf.getBackend(), { native: 'tensorflow', wasm: 'wasm', cpu: 'cpu' }[first.name])
+  })
+
+  it('forced to another engine, it changes to it, and back', async () => {
+    const { name } = await selectEngine()
+    assert.equal((await selectEngine({ engine: 'cpu' })).name, 'cpu')
+    assert.equal(tf.getBackend(), 'cpu')
+    assert.equal((await selectEngine({ engine: name })).name, name)
+  })
+
+  it('threads that are no number of threads are the caller’s mistake', async () => {
+    const { name } = await selectEngine()
+    const other = name === 'cpu' ? 'wasm' : 'cpu'
+    for (const threads of [0, -1, 1.5, Number.NaN]) await assert.rejects(selectEngine({ engine: other, threads }), RangeError)
+    await selectEngine({ engine: name })
+  })
+})
