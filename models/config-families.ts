@@ -118,8 +118,14 @@ export const families = {
     ...llama,
     architecture: 'InternLM3ForCausalLM',
     vocabSize: 128512,
+    sizes: [4096, 10240, 48, 32, 2, 128],
     maxPositions: 32768,
-    ids: [1, 2, null],
-    biases: (f) => [f('qkv_bias', flag, false), f('bias', flag, false), f('bias', flag, false)]
+    eps: 1e-5,
+    ids: [1, 2, 2],
+    biases: (f) => {
+      // InternLM's own names, and those under which Transformers saves them
+      const [attention, rest] = [f('attention_bias|qkv_bias', flag, false), f('mlp_bias|bias', flag, false)]
+      return [attention, rest, rest]
+    }
   }
 } as const satisfies Readonly<Record<string, Family>>

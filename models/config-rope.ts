@@ -29,7 +29,8 @@ export const ropeConfig = (f: Fields, family: Family, maxPositions: number, head
   const ropeType = isPhi3 && named === 'yarn' ? 'longrope' : named === 'su' ? 'longrope' : named
   for (const key of needs[ropeType]) if (!r.has(key)) r.note(key, `there, as rope type ${named} needs it`)
   const isScaled = ropeType === 'yarn' || ropeType === 'longrope' || ropeType === 'llama3'
-  const partialRotaryFactor = r.maybe('partial_rotary_factor', positive) ?? f.maybe('partial_rotary_factor', positive) ?? 1
+  const partial = r.maybe('partial_rotary_factor', positive) ?? f.maybe('partial_rotary_factor', positive)
+  const partialRotaryFactor = isPhi3 ? (partial ?? 1) : 1 // the other decoders rotate whole heads, whatever is written there
   const factors = (key: string) => {
     const values = r.maybe(key, listOf(positive))
     const expected = Math.floor(Math.floor(headDim * partialRotaryFactor) / 2)
