@@ -69,7 +69,9 @@ const internLm2 = [
  * `original`: OpenGVLab's, with the decoder's own names; `original-internlm2`: the same with InternLM2's.
  */
 export const keyMaps = {
-  hf: [rule('model.**', 'model.**'), rule('lm_head.**', 'lm_head.**')],
+  hf: ['model.vision_tower.**', 'model.multi_modal_projector.**', 'model.language_model.**', 'lm_head.**'].map((key) =>
+    rule(key, key)
+  ),
   'hf-first': [
     ...languageModel,
     rule('vision_tower.**', 'model.vision_tower.**'),
@@ -95,3 +97,25 @@ export const marks = {
 /** Buffers that older software stored beside the parameters; they are computed, never read. */
 export const isBuffer = (key: string): boolean =>
   /(^|\.)(rotary_emb\.inv_freq|rotary_emb\.(cos|sin)_cached|position_ids)$/.test(key)
+
+export type Side = 'file' | 'tree'
+/** A rule's keys on one side; only the tree's may be several. */
+export const sideOf = (rule: KeyRule, side: Side): readonly string[] => [rule[side]].flat()
+
+const patterns = new Map<string, RegExp>()
+const patternOf = (template: string): RegExp => {
+  const made =
+    patterns.get(template) ??
+    new RegExp(`^${template.replaceAll('.', '\\.').replaceAll(/\*\*?/g, (s) => (s === '*' ? '(\\d+)' : '(.+)'))}$`)
+  patterns.set(template, made)
+  return made
+}
+
+/** What `*` and `**` stand for in a key, or null when it is of another form. */
+export const match = (template: string, key: string): readonly string[] | null => patternOf(template).exec(key)?.slice(1) ?? null
+
+/** The key of a template, its wildcards filled in order. */
+export const fillIn = (template: string, found: readonly string[]): string => {
+  let i = 0
+  return template.replaceAll(/\*\*?/g, () => found[i++]!)
+}

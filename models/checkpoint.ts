@@ -1,63 +1,10 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { dtypeBytes, type StoredDtype } from '../lib/dtype.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
-import { sizeOf } from '../lib/shape.js'
-import { isBuffer, type KeyRule, keyMaps, type Layout, marks } from './checkpoint-keys.js'
-import type { TextConfig } from './config-types.js'
+import { type Described, fuse, type Heads, type Planned, unfuse, whole } from './checkpoint-fuse.js'
+import { fillIn, isBuffer, type KeyRule, keyMaps, type Layout, marks, match, type Side, sideOf } from './checkpoint-keys.js'
 
+export type { Described, Heads, Planned } from './checkpoint-fuse.js'
 export type { Layout } from './checkpoint-keys.js'
-
-/** A tensor by name, without its data: a `TensorEntry`, or a leaf of a tree. */
-export interface Described {
-  readonly key: string
-  readonly dtype: StoredDtype
-  readonly shape: readonly number[]
-}
-
-/** A tensor to be made of bytes `[begin, end)` of others, one after another. */
-export interface Planned extends Described {
-  readonly parts: ReadonlyArray<{ readonly source: string; readonly begin: number; readonly end: number }>
-}
-
-/** The head counts that say how grouped projections are fused. */
-export type Heads = Pick<TextConfig, 'numAttentionHeads' | 'numKeyValueHeads' | 'headDim'>
-
-type Rows = readonly [from: number, to: number]
-
-/** Rows of a fused tensor that each of its tensors has, in order; undefined when it cannot be so fused. */
-type Split = (rows: number, heads: Heads) => ReadonlyArray<readonly Rows[]> | undefined
-
-const thirds: Split = (rows) => (rows % 3 ? undefined : [0, 1, 2].map((i) => [[(i * rows) / 3, ((i + 1) * rows) / 3]]))
-
-/** For each key-value head its query heads, then its key, then its value. Source: InternLM2's `wqkv`. */
-const groups: Split = (rows, { numAttentionHeads: H, numKeyValueHeads: G, headDim: K }) => {
-  const [queries, size] = [(H / G) * K, (H / G + 2) * K]
-  if (rows !== G * size) return undefined
-  const all = (from: number, length: number) =>
-    Array.from({ length: G }, (_, g): Rows => [g * size + from, g * size + from + length])
-  return [all(0, queries), all(queries, K), all(queries + K, K)]
-}
-const splits = { thirds, groups }
-
-type Side = 'file' | 'tree'
-const sideOf = (rule: KeyRule, side: Side): readonly string[] => [rule[side]].flat()
-
-const patterns = new Map<string, RegExp>()
-const patternOf = (template: string): RegExp => {
-  const made =
-    patterns.get(template) ??
-    new RegExp(`^${template.replaceAll('.', '\\.').replaceAll(/\*\*?/g, (s) => (s === '*' ? '(\\d+)' : '(.+)'))}$`)
-  patterns.set(template, made)
-  return made
-}
-
-/** What `*` and `**` stand for in a key, or null when it is of another form. */
-const match = (template: string, key: string): readonly string[] | null => patternOf(template).exec(key)?.slice(1) ?? null
-
-const fillIn = (template: string, found: readonly string[]): string => {
-  let i = 0
-  return template.replaceAll(/\*\*?/g, () => found[i++]!)
-}
 
 /** Rules whose given side a key has, each with what its wildcards stand for and which of the rule's keys it is. */
 export const rulesFor = (layout: Layout, side: Side, key: string) =>
@@ -68,84 +15,48 @@ export const rulesFor = (layout: Layout, side: Side, key: string) =>
     })
   )
 
+/** Keys of each kind, by the marks of the layouts; kinds without any are left out. */
+const kindsOf = (keys: readonly string[]): ReadonlyMap<string, readonly string[]> =>
+  new Map(
+    Object.entries(marks)
+      .map(([kind, mark]) => [kind, keys.filter((key) => mark.test(key))] as const)
+      .filter(([, found]) => found.length > 0)
+  )
+
+const layoutOf = (kinds: ReadonlyMap<string, unknown>): Layout | undefined => {
+  const are = (...expected: readonly string[]) => [...kinds.keys()].every((kind) => expected.includes(kind))
+  if (kinds.has('hf') && are('hf')) return 'hf'
+  if (kinds.has('hf-first') && are('hf-first', 'decoder')) return 'hf-first'
+  if (!kinds.has('original')) return undefined
+  return are('original', 'decoder') ? 'original' : are('original', 'original-internlm2') ? 'original-internlm2' : undefined
+}
+
+/** The tower or the decoder is not there, and other keys are that no rule knows. */
+const isHalf = (layout: Layout, keys: readonly string[], unknown: readonly string[]): boolean => {
+  const has = (part: string) =>
+    keys.some((key) => rulesFor(layout, 'file', key).some(({ rule }) => sideOf(rule, 'tree')[0]!.startsWith(part)))
+  return unknown.length > 0 && !(has('model.vision_tower.') && has('model.language_model.'))
+}
+
 /**
- * Which layout the keys of a checkpoint are in. Faults: `AmbiguousLayout` (keys of several), `UnknownLayout`; both list the first keys of each kind.
+ * Which layout the keys of a checkpoint are in. Faults: `AmbiguousLayout` (keys of several), `UnknownLayout` (of none, or
+ * half of one beside keys that are unknown); both list the first keys of each kind.
  */
 export const recogniseLayout = (keys: Iterable<string>): E.Either<Faults, Layout> => {
   const all = [...keys].filter((key) => !isBuffer(key))
-  const kinds = Object.entries(marks).map(([kind, mark]) => [kind, all.filter((key) => mark.test(key))] as const)
-  const found = new Map(kinds.filter(([, found]) => found.length > 0))
-  const listed = [...found].map(([kind, keys]) => `${kind}: ${keys.slice(0, 3).join(', ')}`).join('; ')
-  const is = (...expected: string[]) => [...found.keys()].every((kind) => expected.includes(kind))
-  if (found.has('hf') && is('hf')) return E.right('hf')
-  if (found.has('hf-first') && is('hf-first', 'decoder')) return E.right('hf-first')
-  if (found.has('original') && is('original', 'decoder')) return E.right('original')
-  if (found.has('original') && is('original', 'original-internlm2')) return E.right('original-internlm2')
-  const firstKeys = Object.fromEntries([...found].map(([kind, keys]) => [kind, keys.slice(0, 3)]))
-  if (found.size > 1) return E.left([fault('AmbiguousLayout', `the keys are of several layouts (${listed})`, { firstKeys })])
-  const message = `the keys are of no known layout, or of half of one (${listed || all.slice(0, 3).join(', ') || 'there are none'})`
-  return E.left([fault('UnknownLayout', message, { firstKeys: found.size ? firstKeys : { unknown: all.slice(0, 3) } })])
-}
-
-const rowBytes = ({ dtype, shape }: Described): number => dtypeBytes[dtype] * sizeOf(shape.slice(1))
-const whole = (source: Described, key: string): Planned => ({
-  key,
-  dtype: source.dtype,
-  shape: source.shape,
-  parts: [{ source: source.key, begin: 0, end: dtypeBytes[source.dtype] * sizeOf(source.shape) }]
-})
-
-/** A fused tensor of a file into those of the tree. */
-const unfuse = (
-  source: Described,
-  rule: KeyRule,
-  found: readonly string[],
-  heads: Heads
-): E.Either<Fault, readonly Planned[]> => {
-  const rows = source.shape[0] ?? 0
-  const split = splits[rule.fused!](rows, heads)
-  if (!split) {
-    const { key, shape } = source
-    return E.left(
-      fault('FusedShape', `${key}: [${shape.join(', ')}] is no fusion of q, k and v as the configuration has them`, {
-        key,
-        actual: shape
-      })
-    )
-  }
-  const bytes = rowBytes(source)
-  return E.right(
-    split.map((blocks, i) => ({
-      key: fillIn(sideOf(rule, 'tree')[i]!, found),
-      dtype: source.dtype,
-      shape: [blocks.reduce((n, [from, to]) => n + to - from, 0), ...source.shape.slice(1)],
-      parts: blocks.map(([from, to]) => ({ source: source.key, begin: from * bytes, end: to * bytes }))
-    }))
+  const kinds = kindsOf(all)
+  const layout = layoutOf(kinds)
+  const unknown = all.filter(
+    (key) => !Object.values(marks).some((mark) => mark.test(key)) && !(layout && rulesFor(layout, 'file', key).length)
   )
-}
-
-/** Tensors of the tree into the one that a file fuses them to: the same rows, in the order of the fused tensor. */
-const fuse = (sources: readonly Described[], rule: KeyRule, key: string, heads: Heads): E.Either<Fault, Planned> => {
-  const [first] = sources as [Described]
-  const rows = sources.reduce((n, { shape }) => n + (shape[0] ?? 0), 0)
-  const split = splits[rule.fused!](rows, heads)
-  const fits = split?.every((blocks, i) => blocks.reduce((n, [from, to]) => n + to - from, 0) === sources[i]?.shape[0])
-  const alike = sources.every((s) => s.dtype === first.dtype && `${s.shape.slice(1)}` === `${first.shape.slice(1)}`)
-  if (!split || !fits || !alike) {
-    const shapes = sources.map((s) => `${s.key} [${s.shape.join(', ')}] ${s.dtype}`).join(', ')
-    return E.left(fault('FusedShape', `${key}: cannot be fused of ${shapes}`, { key }))
-  }
-  const bytes = rowBytes(first)
-  const parts = split.flatMap((blocks, i) => {
-    let at = 0
-    return blocks.map(([from, to]) => {
-      const begin = at * bytes
-      at += to - from
-      return { from, source: sources[i]!.key, begin, end: at * bytes }
-    })
-  })
-  const ordered = parts.sort((a, b) => a.from - b.from).map(({ from: _, ...part }) => part)
-  return E.right({ key, dtype: first.dtype, shape: [rows, ...first.shape.slice(1)], parts: ordered })
+  if (layout && !isHalf(layout, all, unknown)) return E.right(layout)
+  const firstKeys = new Map([...kinds, ['unknown', unknown] as const].map(([kind, found]) => [kind, found.slice(0, 3)]))
+  const listed = [...firstKeys].flatMap(([kind, found]) => (found.length ? [`${kind}: ${found.join(', ')}`] : [])).join('; ')
+  const fields = { firstKeys: Object.fromEntries(firstKeys) }
+  if (!layout && kinds.size > 1) return E.left([fault('AmbiguousLayout', `the keys are of several layouts (${listed})`, fields)])
+  return E.left([
+    fault('UnknownLayout', `the keys are of no known layout, or of half of one (${listed || 'there are none'})`, fields)
+  ])
 }
 
 const gather = (results: ReadonlyArray<E.Either<Fault, readonly Planned[]>>): E.Either<Faults, readonly Planned[]> =>
