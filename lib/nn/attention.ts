@@ -3,8 +3,8 @@ import { tf } from '../tf.js'
 /** Scores that stand for "never": far below any real one, yet finite, so that a row with nothing to see gives no NaN. */
 const never = -1e9
 
-/** At most this many scores (numbers of `[B, H, Lq, Lk]`) exist at once: 64 Mi, 256 MiB in float32. */
-const maxScores = 64 * 2 ** 20
+/** 64 Mi, 256 MiB in float32. */
+const defaultMaxScores = 64 * 2 ** 20
 
 /** What a query may see, beyond itself. All optional: without any, everything. */
 export interface Visibility {
@@ -69,9 +69,16 @@ const attendBlock = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, scale: numb
 /**
  * `softmax(q kᵀ · scale + mask) v`: queries `[B, H, Lq, K]`, keys and values `[B, G, Lk, K]` with G dividing H
  * (grouped-query attention), result `[B, H, Lq, K]`. Long inputs go in blocks of queries, so that memory for the scores is
- * bounded; a causal block reads only the keys that it can see.
+ * bounded: at most `maxScores` numbers of `[B, H, Lq, Lk]`, yet a row. A causal block reads only the keys that it can see.
  */
-export const attend = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, scale: number, see: Visibility = {}): tf.Tensor4D => {
+export const attend = (
+  q: tf.Tensor4D,
+  k: tf.Tensor4D,
+  v: tf.Tensor4D,
+  scale: number,
+  see: Visibility = {},
+  maxScores = defaultMaxScores
+): tf.Tensor4D => {
   const [B, H, Lq, K] = q.shape
   const Lk = k.shape[2]
   const rows = Math.max(1, Math.min(Lq, Math.floor(maxScores / (B * H * Lk))))
