@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Faults, fault } from '../fault.js'
-import { type Command, complaint, type RunOptions, run } from './process.js'
+import { type Command, complaint, type Failed, type RunOptions, run } from './process.js'
 import { installHint } from './toolchain.js'
 
 const require = createRequire(import.meta.url)
@@ -62,10 +62,24 @@ export const withListAttributes = (source: string): string =>
         )
     )
 
-const platformFlags = (): readonly string[] =>
+const rpath: readonly string[] =
   process.platform === 'darwin'
     ? ['-undefined', 'dynamic_lookup', '-Wl,-rpath,@loader_path/tensorflow']
     : ['-Wl,-rpath,$ORIGIN/tensorflow']
+
+const copySources = async (folder: string): Promise<void> => {
+  await cp(sourceFolder(), folder, { recursive: true })
+  const backend = join(folder, 'tfjs_backend.cc')
+  await writeFile(backend, withListAttributes(await readFile(backend, 'utf8')))
+}
+
+const compileFault =
+  (compiler: Command, env: NodeJS.ProcessEnv) =>
+  (failed: Failed): Faults => {
+    const mend = installHint('compiler', env)
+    const message = `${compiler.join(' ')} could not compile the addon (${complaint(failed)}); a compiler with C++17 comes with \`${mend}\``
+    return [fault('CompileFailed', message, { mend })]
+  }
 
 /**
  * Compiles the addon of tfjs-node against the unpacked `<engine>/tensorflow`, to `<engine>/tfjs_binding.node`; `scratch` takes the
@@ -79,30 +93,14 @@ export const compileAddon = (
   options: RunOptions
 ): TE.TaskEither<Faults, string> => {
   const [sources, addon] = [join(scratch, 'binding'), join(engine, 'tfjs_binding.node')]
-  const backend = join(sources, 'tfjs_backend.cc')
-  const prepare = async (): Promise<void> => {
-    await cp(sourceFolder(), sources, { recursive: true })
-    await writeFile(backend, withListAttributes(await readFile(backend, 'utf8')))
-  }
   const includes = [require('node-api-headers').include_dir as string, join(engine, 'tensorflow', 'include'), sources]
   const flags = ['-O2', '-std=c++17', '-fPIC', '-shared', '-DNAPI_VERSION=8', ...includes.map((path) => `-I${path}`)]
-  const inputs = [backend, join(sources, 'tfjs_binding.cc'), ...libraries.map((name) => join(engine, 'tensorflow', name))]
+  const inputs = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(sources, name))
+  const linked = libraries.map((name) => join(engine, 'tensorflow', name))
   return pipe(
-    TE.fromTask(prepare),
-    TE.chain(() => run(compiler, [...flags, ...inputs, '-o', addon, ...platformFlags()], options)),
-    TE.bimap(
-      (failed): Faults => {
-        const mend = installHint('compiler', options.env)
-        return [
-          fault(
-            'CompileFailed',
-            `${compiler.join(' ')} could not compile the addon (${complaint(failed)}); a compiler with C++17 comes with \`${mend}\``,
-            { mend }
-          )
-        ]
-      },
-      () => addon
-    )
+    TE.fromTask(() => copySources(sources)),
+    TE.chain(() => run(compiler, [...flags, ...inputs, ...linked, '-o', addon, ...rpath], options)),
+    TE.bimap(compileFault(compiler, options.env), () => addon)
   )
 }
 

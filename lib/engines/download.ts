@@ -23,18 +23,28 @@ export interface DownloadOptions {
 
 // pip's own progress can be read by no program in its older releases: the bytes that grow below the folder can.
 const watched = async <A>(folder: string, total: number, onBytes: OnBytes, work: () => Promise<A>): Promise<A> => {
-  const timer = setInterval(async () => onBytes(Math.min(await folderBytes(folder), total), total), 200)
-  return work().finally(() => clearInterval(timer))
+  let over = false
+  const look = async (): Promise<void> => {
+    const bytes = await folderBytes(folder)
+    if (!over) onBytes(Math.min(bytes, total), total)
+  }
+  const timer = setInterval(look, 200)
+  return work().finally(() => {
+    over = true
+    clearInterval(timer)
+  })
 }
+
+const unreachable = /connection broken|ConnectionError|NameResolution|Temporary failure|timed? ?out/i
 
 const downloadFault =
   (what: string) =>
-  (failed: Failed): Faults => [
-    fault('DownloadFailed', `pip could not download ${what} (${complaint(failed)}); once it can, run \`${setupHint}\``, {
-      what,
-      mend: setupHint
-    })
-  ]
+  (failed: Failed): Faults => {
+    // without a connection pip ends on "no matching distribution", which is not what is wrong
+    const reason = unreachable.test(failed.stderr) ? 'its index cannot be reached' : complaint(failed)
+    const message = `pip could not download ${what} (${reason}); once it can, run \`${setupHint}\``
+    return [fault('DownloadFailed', message, { what, mend: setupHint })]
+  }
 
 /** Downloads exactly the named wheels, for CPython 3.11 on `tags`, by the user's own pip with the user's own settings; their paths. */
 export const pipDownload = (

@@ -6,7 +6,7 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Faults, fault } from '../fault.js'
 import { type EngineManifest, hashFile, listFiles, manifestFormat, verifyEngine } from './cache.js'
 import { compileAddon, tryAddon } from './compile.js'
-import { checkWheel, type DownloadOptions, type OnBytes, pipDownload } from './download.js'
+import { checkWheel, type OnBytes, pipDownload } from './download.js'
 import type { Plan } from './plan.js'
 import { publish, type Staging } from './staging.js'
 import { findToolchain, type Toolchain } from './toolchain.js'
@@ -42,51 +42,71 @@ const step = ({ onProgress }: Job, name: SetupProgress['step'], what: string): O
   return (done, total) => onProgress?.({ step: name, what, done, total })
 }
 
-/** Disk that it takes while it is made: the wheels, what is unpacked of them (about three times as much), and some air. */
+/** Disk that it takes while it is made: the wheels, what is unpacked of them (TensorFlow's grows threefold, NVIDIA's by half), and some air. */
 const enoughSpace =
   ({ plan, staging }: Job): TE.TaskEither<Faults, void> =>
   async () => {
-    const needed = 4.5 * (plan.wheel.bytes + plan.companionBytes)
+    const needed = 4.5 * plan.wheel.bytes + 3 * plan.companionBytes
     const { bavail, bsize } = await statfs(staging.path)
     const [need, free] = [needed, bavail * bsize].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`)
     const message = `${dirname(staging.path)}: the set-up needs ${need} of disk, ${free} is free; free some, or name a roomier folder in INTERNVL_CACHE`
     return bavail * bsize >= needed ? E.right(undefined) : E.left([fault('DiskFull', message, { needed, free: bavail * bsize })])
   }
 
-/** Downloads TensorFlow's wheel and, for CUDA, the NVIDIA wheels that it names, and unpacks what is needed of them. */
-const fetchLibraries = (job: Job, { pip, python }: Toolchain): TE.TaskEither<Faults, EngineManifest['wheels']> => {
-  const { plan, staging, env, signal } = job
-  const { wheel } = plan
-  const from = (folder: string, what: string): DownloadOptions => ({
-    pip,
-    folder: join(staging.path, folder),
-    env,
-    signal,
-    onBytes: step(job, 'download', what)
-  })
-  const open = (members: readonly string[]) => (path: string) =>
-    unpack(python, path, madeIn(job), members, { env, signal }, step(job, 'unpack', basename(path)))
+/** Downloads wheels into a folder of their own; their paths. */
+const download = (
+  job: Job,
+  { pip }: Toolchain,
+  names: readonly string[],
+  what: string,
+  tags: readonly string[],
+  bytes: number
+) => {
+  const { staging, env, signal } = job
+  const folder = join(staging.path, what.replace(/\W/g, '_'))
+  return pipDownload(names, tags, bytes, { pip, folder, env, signal, onBytes: step(job, 'download', what) })
+}
+
+/** Unpacks what is needed of a wheel. */
+const open =
+  (job: Job, { python }: Toolchain, members: readonly string[]) =>
+  (path: string) =>
+    unpack(python, path, madeIn(job), members, job, step(job, 'unpack', basename(path)))
+
+/** TensorFlow's own wheel, checked and unpacked. */
+const fetchTensorflow = (job: Job, tools: Toolchain): TE.TaskEither<Faults, string> => {
+  const { wheel } = job.plan
   const spec = `${wheel.name}==${wheel.version}`
-  const named = (path: string): TE.TaskEither<Faults, readonly string[]> =>
-    plan.variant === 'cuda' ? readCudaRequirements(python, path, { env, signal }) : TE.right([])
-  const companions = (names: readonly string[]): TE.TaskEither<Faults, readonly string[]> =>
-    names.length > 0
-      ? pipDownload(names, plan.companionTags, plan.companionBytes, from('nvidia', `${names.length} NVIDIA wheels`))
-      : TE.right([])
   return pipe(
-    pipDownload([spec], [wheel.tag], wheel.bytes, from('tensorflow', spec)),
+    download(job, tools, [spec], spec, [wheel.tag], wheel.bytes),
     TE.chain(([path = spec]) => checkWheel(wheel)(path)),
-    TE.chainFirst(open(tensorflowMembers)),
+    TE.chainFirst(open(job, tools, tensorflowMembers))
+  )
+}
+
+/** For CUDA, the NVIDIA wheels that the metadata of TensorFlow's wheel names, unpacked; else none. */
+const fetchCompanions = (job: Job, tools: Toolchain, tensorflow: string): TE.TaskEither<Faults, readonly string[]> => {
+  const { variant, companionTags, companionBytes } = job.plan
+  if (variant === 'cpu') return TE.right([])
+  return pipe(
+    readCudaRequirements(tools.python, tensorflow, job),
+    TE.chain((names) => download(job, tools, names, `${names.length} NVIDIA wheels`, companionTags, companionBytes)),
+    TE.chainFirst(TE.traverseSeqArray(open(job, tools, nvidiaMembers)))
+  )
+}
+
+/** All libraries of the plan, in the engine's folder; the wheels that they came from. */
+const fetchLibraries = (job: Job, tools: Toolchain): TE.TaskEither<Faults, EngineManifest['wheels']> =>
+  pipe(
+    fetchTensorflow(job, tools),
     TE.bindTo('own'),
-    TE.bind('others', ({ own }) => pipe(named(own), TE.chain(companions))),
-    TE.chainFirst(({ others }) => TE.traverseSeqArray(open(nvidiaMembers))(others)),
+    TE.bind('others', ({ own }) => fetchCompanions(job, tools, own)),
     TE.chainTaskK(
       ({ own, others }) =>
         () =>
           Promise.all([own, ...others].map(async (path) => ({ file: basename(path), sha256: await hashFile(path) })))
     )
   )
-}
 
 /** Leaves only what runs, writes down its sizes and hashes, and gives the folder its name. */
 const finish = (job: Job, wheels: EngineManifest['wheels'], compiler: string) => async (): Promise<void> => {

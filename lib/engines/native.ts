@@ -91,6 +91,14 @@ const mendUtil = (): void => {
   util.isArray = Array.isArray
 }
 
+// TensorFlow's settings, unless the user has set them.
+const presetTensorflow = (): void => {
+  const { env } = process
+  env.TF_CPP_MIN_LOG_LEVEL ??= '2' // its log is C++ on stderr; 2 leaves errors
+  env.TF_FORCE_GPU_ALLOW_GROWTH ??= 'true' // else it takes the whole GPU
+  env.NVIDIA_TF32_OVERRIDE ??= '0' // float32 means float32, as in PyTorch
+}
+
 const opsOf = (binding: Binding, backend: KernelBackend): NativeBackend => {
   const run: NativeBackend['run'] = (name, attrs, inputs, numOutputs = 1) => binding.executeOp(name, attrs, inputs, numOutputs)
   const handles: NativeBackend['handles'] = (tensors) => backend.getInputTensorIds(tensors)
@@ -117,7 +125,7 @@ export const nativeBackend = (): NativeBackend | undefined => loaded?.ops
  */
 export const loadNative = (folder: string): { readonly version: string; readonly devices: readonly string[] } => {
   if (!loaded) {
-    process.env.TF_CPP_MIN_LOG_LEVEL ??= '2' // its log is C++ on stderr; 2 leaves errors
+    presetTensorflow()
     mendUtil()
     const binding: Binding = require(join(folder, 'tfjs_binding.node'))
     const registered = tf.engine().findBackend('tensorflow') as KernelBackend | null // by another copy of this module

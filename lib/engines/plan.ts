@@ -107,7 +107,7 @@ export const planSetup = ({ platform, hasGpu, hasAvx, cuda }: Machine): E.Either
   const variant = cuda !== '0' && (cuda === '1' || hasGpu) && builds.cuda ? 'cuda' : 'cpu'
   const companions =
     variant === 'cuda'
-      ? { companionBytes: 2_200_000_000, companionTags: ['manylinux_2_17_x86_64', 'manylinux2014_x86_64', 'manylinux1_x86_64'] }
+      ? { companionBytes: 1_809_212_255, companionTags: ['manylinux_2_17_x86_64', 'manylinux2014_x86_64', 'manylinux1_x86_64'] }
       : { companionBytes: 0, companionTags: [] }
   const folder = `tensorflow-${tensorflowVersion}-${variant}-${platform}-napi8`
   return E.right({ folder, variant, platform, wheel: builds[variant] as Wheel, libraries: libraries(platform), ...companions })

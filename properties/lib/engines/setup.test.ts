@@ -85,6 +85,13 @@ describe('setup', () => {
       assert.equal(await state(bench.options()), 'made')
     })
 
+  it('a disk too small is told before anything is downloaded', async () => {
+    const options = bench.options()
+    const plan = { ...bench.plan(), wheel: { ...bench.plan().wheel, bytes: 1e18 } }
+    assert.match(await message({ ...options, plan }), /needs 4500000000\.0 GB of disk, .* is free.*INTERNVL_CACHE/)
+    assert.deepEqual([...left(), ...bench.downloads()], [])
+  })
+
   it('an addon that does not load is never published', async () => {
     const { tryAddon: _, ...options } = bench.options()
     assert.equal(await state(options), 'BrokenEngine') // the fake compiler's addon is a text
