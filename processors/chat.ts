@@ -59,19 +59,20 @@ const freeMarkers = (texts: readonly string[]): Markers => {
   return { start: free[0]!, end: free[1]! }
 }
 
-/** Removes the markers and remembers where they stood; a lone one leaves nothing. */
-const unmark = (marked: string, { start, end }: Markers): Prompt => {
+/** Removes the markers and remembers what stood between them; nothing when one of a pair is lost. */
+const unmark = (marked: string, { start, end }: Markers): Prompt | undefined => {
   const spans: [number, number][] = []
   let [text, opened] = ['', -1]
   for (const piece of marked.split(new RegExp(`([${start}${end}])`))) {
+    const open = opened >= 0
+    if (piece === start ? open : piece === end && !open) return undefined
     if (piece === start) opened = text.length
-    else if (piece !== end) text += piece
-    else if (opened >= 0) {
+    else if (piece === end) {
       spans.push([opened, text.length])
       opened = -1
-    }
+    } else text += piece
   }
-  return { text, spans }
+  return opened < 0 ? { text, spans } : undefined
 }
 
 // a template may trim what people write, so spaces stay outside
@@ -80,17 +81,11 @@ const wrap =
   (text) =>
     text.replace(/\S(?:[\s\S]*\S)?/, (core) => start + core + end)
 
-const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
-const anyOf = (texts: readonly string[]): RegExp =>
-  new RegExp(
-    texts.length === 0
-      ? '(?!)'
-      : [...texts]
-          .sort((a, b) => b.length - a.length)
-          .map(escapeRegExp)
-          .join('|'),
-    'g'
-  )
+// a token with its first character marked is no longer found by a template that looks for it, but stands where it stood
+const markToken =
+  ({ start, end }: Markers, token: string): MapText =>
+  (text) =>
+    text.replaceAll(token, start + token[0] + end + token.slice(1))
 
 const TAG = 'CONTINUE_FINAL_MESSAGE_TAG '
 
@@ -145,24 +140,20 @@ export const compileTemplate = (
       options
     )
     const markers = freeMarkers([source, text, ...texts])
-    const rerender = (f: MapText): Prompt =>
-      unmark(
-        renderText(
-          messages.map((m) => toPlain(m, f)),
-          options
-        ),
-        markers
+    const rerender = (f: MapText): Prompt | undefined => {
+      const marked = messages.map((m) => toPlain(m, f))
+      const shown = E.tryCatch(
+        () => unmark(renderText(marked, options), markers),
+        () => undefined // a template may refuse a text that it does not know
       )
+      return E.isRight(shown) && shown.right?.text === text ? shown.right : undefined
+    }
     const whole = rerender(wrap(markers))
-    if (whole.text === text) return whole
-    // the template looks into the text: mark only what must not be taken for a token
-    const dangerous = anyOf(control)
-    if (!texts.some((s) => s.search(dangerous) >= 0)) return { text, spans: [] }
-    const parts = rerender((s) => s.replace(dangerous, `${markers.start}$&${markers.end}`))
-    if (parts.text === text) return parts
-    // and even there: break them, so that they can be nothing but text
-    const broken = rerender((s) => s.replace(dangerous, (token) => `${token[0]}\u200b${token.slice(1)}`))
-    return { text: broken.text, spans: [] }
+    if (whole) return whole
+    // the template takes the text apart: mark the tokens in it, but not those that it looks for itself, which are its syntax
+    const typed = control.filter((token) => texts.some((said) => said.includes(token)))
+    const spans = typed.flatMap((token) => rerender(markToken(markers, token))?.spans ?? [])
+    return { text, spans }
   }
 
   return E.right({

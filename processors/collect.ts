@@ -26,16 +26,20 @@ export const leftFault = (
 const describe = (value: unknown): string =>
   value === undefined ? 'nothing' : (JSON.stringify(value)?.slice(0, 60) ?? typeof value)
 
-const pathOf = ({ context }: t.ValidationError): string =>
-  context
-    .map(({ key, type }, i) =>
-      i > 0 && ['IntersectionType', 'UnionType'].includes(tagOf(context[i - 1]!.type)) ? '' : keyOf(key, type)
-    )
-    .filter((key) => key !== '')
-    .join('.')
-
 const tagOf = (type: object): string => ('_tag' in type ? String(type._tag) : '')
-const keyOf = (key: string, _type: object): string => key
+
+/** The steps down to what is wrong; a union is one step, for which of its members was meant cannot be known. */
+const stepsTo = ({ context }: t.ValidationError): t.Context => {
+  const union = context.findIndex(({ type }) => tagOf(type) === 'UnionType')
+  return union < 0 ? context : context.slice(0, union + 1)
+}
+
+/** The keys on the way; an intersection's members are no keys. */
+const pathOf = (steps: t.Context): string =>
+  steps
+    .filter(({ key }, i) => key !== '' && tagOf(steps[i - 1]?.type ?? {}) !== 'IntersectionType')
+    .map(({ key }) => key)
+    .join('.')
 
 /** Reads `value` by `codec`; each fault names the source, the path in it, what was expected and what stands there. */
 export const decode = <A>(codec: t.Type<A, unknown, unknown>, value: unknown, source: string): E.Either<Faults, A> => {
@@ -43,10 +47,12 @@ export const decode = <A>(codec: t.Type<A, unknown, unknown>, value: unknown, so
   if (E.isRight(result)) return result
   const faults = new Map<string, Fault>()
   for (const error of result.left) {
-    const path = pathOf(error)
-    const expected = error.context.at(-1)!.type.name
-    const message = `${source}${path ? `: ${path}` : ''}: expected ${expected}, got ${describe(error.value)}.`
-    if (!faults.has(path)) faults.set(path, fault('Decode', message, { source, path, expected, actual: error.value }))
+    const steps = stepsTo(error)
+    const path = pathOf(steps)
+    const { type, actual } = steps.at(-1)!
+    const expected = type.name
+    const message = `${source}${path ? `: ${path}` : ''}: expected ${expected}, got ${describe(actual)}.`
+    if (!faults.has(path)) faults.set(path, fault('Decode', message, { source, path, expected, actual }))
   }
   const [first, ...rest] = faults.values()
   return E.left([first!, ...rest])

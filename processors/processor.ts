@@ -21,6 +21,8 @@ export interface TextOptions {
   readonly paddingSide?: 'left' | 'right'
 }
 
+export type { ModelInputs } from './inputs.js'
+
 export type PrepareOptions = RenderOptions & TextOptions & ImageOptions & VideoOptions & OpenOptions
 
 /** Prompts already rendered, with the pictures and films of all their placeholders in order. Special tokens in them are meant. */

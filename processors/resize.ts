@@ -42,86 +42,94 @@ const FILTERS: Readonly<Record<number, Filter>> = {
   [RESAMPLE.hamming]: { support: 1, weight: hamming }
 }
 
-/** For every output position, the first input position and the weights from there on, padded to `taps`. */
+/** For every output position, the first input position and the fixed-point weights from there on, padded to `taps`. */
 interface Taps {
   readonly taps: number
+  readonly bits: number
   readonly first: Int32Array
   readonly count: Int32Array
   readonly weights: Int32Array
 }
 
-const BITS = 22 // Pillow's fixed point: 32 bits less 8 of the pixel less 2 of headroom
+/** How many bits of a weight lie behind the point. */
+type Precision = (weights: Float64Array) => number
 
-/** Pillow's coefficients for one axis in fixed point. Source: `precompute_coeffs`, `normalize_coeffs_8bpc` (Pillow 13). */
-const tapsOf = (from: number, to: number, { support: reach, weight }: Filter): Taps => {
+// 32 bits less 8 of the pixel less 2 of headroom. Source: `PRECISION_BITS` (Pillow 13)
+const pillowBits: Precision = () => 22
+
+// the largest weight fills 15 bits. Source: `compute_indices_int16_weights_aa` (PyTorch 2.15)
+const torchBits: Precision = (weights) => {
+  const largest = weights.reduce((a, b) => Math.max(a, b), 0)
+  let bits = 0
+  while (bits < 22 && Math.trunc(0.5 + largest * (1 << (bits + 1))) < 1 << 15) bits++
+  return bits
+}
+
+/** One axis' coefficients. Source: `precompute_coeffs`, `normalize_coeffs_8bpc` (Pillow 13). */
+const tapsOf = (from: number, to: number, { support: reach, weight }: Filter, precision: Precision): Taps => {
   const scale = from / to
   const stretch = Math.max(1, scale)
   const support = reach * stretch
   const taps = Math.ceil(support) * 2 + 1
-  const [first, count, weights] = [new Int32Array(to), new Int32Array(to), new Int32Array(to * taps)]
-  const k = new Float64Array(taps)
+  const [first, count, k] = [new Int32Array(to), new Int32Array(to), new Float64Array(to * taps)]
   for (let out = 0; out < to; out++) {
     const center = (out + 0.5) * scale
     const start = Math.max(0, Math.trunc(center - support + 0.5))
     const n = Math.min(from, Math.trunc(center + support + 0.5)) - start
     let total = 0
-    for (let i = 0; i < n; i++) total += k[i] = weight((i + start - center + 0.5) * (1 / stretch))
-    for (let i = 0; i < n; i++) {
-      const w = (total === 0 ? k[i]! : k[i]! / total) * (1 << BITS)
-      weights[out * taps + i] = Math.trunc(w < 0 ? w - 0.5 : w + 0.5)
-    }
+    for (let i = 0; i < n; i++) total += k[out * taps + i] = weight((i + start - center + 0.5) * (1 / stretch))
+    for (let i = 0; i < n && total !== 0; i++) k[out * taps + i]! /= total
     first[out] = start
     count[out] = n
   }
-  return { taps, first, count, weights }
+  const bits = precision(k)
+  const weights = Int32Array.from(k, (w) => Math.trunc(w * (1 << bits) + (w < 0 ? -0.5 : 0.5)))
+  return { taps, bits, first, count, weights }
 }
 
-const clip8 = (sum: number): number => {
-  const value = sum >> BITS
-  return value < 0 ? 0 : Math.min(value, 255)
-}
-
-const HALF = 1 << (BITS - 1)
+const clip8 = (value: number): number => (value < 0 ? 0 : Math.min(value, 255))
 
 /** Rows `[top, bottom)` of `image`, resampled along x. */
-const horizontal = (image: Rgb, width: number, filter: Filter, top: number, bottom: number): Rgb => {
-  const { taps, first, count, weights } = tapsOf(image.width, width, filter)
+const horizontal = (image: Rgb, width: number, { taps, bits, first, count, weights }: Taps, top: number, bottom: number): Rgb => {
+  const half = 1 << (bits - 1)
   const source = image.data
   const data = new Uint8Array((bottom - top) * width * 3)
   let at = 0
   for (let y = top; y < bottom; y++) {
     const row = y * image.width
     for (let x = 0; x < width; x++) {
-      let [r, g, b] = [HALF, HALF, HALF]
+      let r = half
+      let g = half
+      let b = half
       let pixel = (row + first[x]!) * 3
       const end = x * taps + count[x]!
       for (let i = x * taps; i < end; i++, pixel += 3) {
         const w = weights[i]!
-        r += source[pixel]! * w
-        g += source[pixel + 1]! * w
-        b += source[pixel + 2]! * w
+        r = (r + Math.imul(source[pixel]!, w)) | 0
+        g = (g + Math.imul(source[pixel + 1]!, w)) | 0
+        b = (b + Math.imul(source[pixel + 2]!, w)) | 0
       }
-      data[at++] = clip8(r)
-      data[at++] = clip8(g)
-      data[at++] = clip8(b)
+      data[at++] = clip8(r >> bits)
+      data[at++] = clip8(g >> bits)
+      data[at++] = clip8(b >> bits)
     }
   }
   return { data, width, height: bottom - top }
 }
 
 /** All columns, resampled along y; input rows count from `top` on. A row at a time, so memory is read in order. */
-const vertical = (image: Rgb, height: number, { taps, first, count, weights }: Taps, top: number): Rgb => {
+const vertical = (image: Rgb, height: number, { taps, bits, first, count, weights }: Taps, top: number): Rgb => {
   const stride = image.width * 3
   const data = new Uint8Array(height * stride)
   const sums = new Int32Array(stride)
   for (let y = 0; y < height; y++) {
-    sums.fill(HALF)
+    sums.fill(1 << (bits - 1))
     for (let i = 0; i < count[y]!; i++) {
       const w = weights[y * taps + i]!
       const row = image.data.subarray((first[y]! - top + i) * stride, (first[y]! - top + i + 1) * stride)
-      for (let x = 0; x < stride; x++) sums[x] = sums[x]! + row[x]! * w
+      for (let x = 0; x < stride; x++) sums[x] = sums[x]! + Math.imul(row[x]!, w)
     }
-    for (let x = 0; x < stride; x++) data[y * stride + x] = clip8(sums[x]!)
+    for (let x = 0; x < stride; x++) data[y * stride + x] = clip8(sums[x]! >> bits)
   }
   return { data, width: image.width, height }
 }
@@ -149,25 +157,46 @@ const nearest = (image: Rgb, { width, height }: Size): Rgb => {
   return { data, width, height }
 }
 
-// Pillow 13 saves work where the height shrinks by much more than the width; rounding between the passes makes it visible
-const verticalFirst = (from: Size, to: Size): boolean =>
-  from.height > to.height && from.height - to.height > 2 * (from.width - to.width)
+const filterOf = (resample: number): Filter => {
+  const filter = FILTERS[resample]
+  if (!filter) throw new RangeError(`resample: expected a number from 0 to 5 (Pillow's filters), got ${resample}`)
+  return filter
+}
+
+/** Two passes with 8-bit values between them; an axis of equal size has none. */
+const twoPasses = (image: Rgb, to: Size, filter: Filter, precision: Precision, verticalFirst: boolean): Rgb => {
+  const columns = (from: Rgb, top: number, bottom: number): Rgb =>
+    from.width === to.width ? from : horizontal(from, to.width, tapsOf(from.width, to.width, filter, precision), top, bottom)
+  if (image.height === to.height) return columns(image, 0, image.height)
+  const rows = tapsOf(image.height, to.height, filter, precision)
+  if (verticalFirst || image.width === to.width) return columns(vertical(image, to.height, rows, 0), 0, to.height)
+  const [top, bottom] = [rows.first[0]!, rows.first[to.height - 1]! + rows.count[to.height - 1]!]
+  return vertical(columns(image, top, bottom), to.height, rows, top)
+}
+
+const isSize = (image: Rgb, { width, height }: Size): boolean => image.width === width && image.height === height
 
 /**
  * `image` at another size in pixels, equal to Pillow's `Image.resize` bit for bit (integer arithmetic, two passes).
- * An equal size gives the same picture. Throws a `RangeError` for a filter that Pillow does not have.
+ * An equal size gives the same picture. Throws a `RangeError` for a filter that is none of `RESAMPLE`.
  *
  * Source: `ImagingResample` (Pillow 13).
  */
-export const resize = (image: Rgb, { width, height }: Size, resample: number = RESAMPLE.bicubic): Rgb => {
-  if (image.width === width && image.height === height) return image
-  if (resample === RESAMPLE.nearest) return nearest(image, { width, height })
-  const filter = FILTERS[resample]
-  if (!filter) throw new RangeError(`resample: expected a number from 0 to 5 (Pillow's filters), got ${resample}`)
-  if (height === image.height) return horizontal(image, width, filter, 0, height)
-  const rows = tapsOf(image.height, height, filter)
-  if (verticalFirst(image, { width, height })) return horizontal(vertical(image, height, rows, 0), width, filter, 0, height)
-  const [top, bottom] = [rows.first[0]!, rows.first[height - 1]! + rows.count[height - 1]!]
-  if (width === image.width) return vertical(image, height, rows, 0)
-  return vertical(horizontal(image, width, filter, top, bottom), height, rows, top)
+export const resize = (image: Rgb, size: Size, resample: number = RESAMPLE.bicubic): Rgb => {
+  if (isSize(image, size)) return image
+  if (resample === RESAMPLE.nearest) return nearest(image, size)
+  // Pillow 13 saves work where the height shrinks by much more than the width; rounding between the passes shows it
+  const [shorter, narrower] = [image.height - size.height, image.width - size.width]
+  return twoPasses(image, size, filterOf(resample), pillowBits, shorter > 0 && shorter > 2 * narrower)
+}
+
+/**
+ * The same as torchvision does it for 8-bit tensors, which is how Transformers prepares films: coarser weights, columns first.
+ *
+ * Source: `upsample_avx_bilinear_bicubic_uint8` (PyTorch 2.15).
+ */
+export const resizeFrame = (image: Rgb, size: Size, resample: number = RESAMPLE.bicubic): Rgb => {
+  if (isSize(image, size)) return image
+  if (resample === RESAMPLE.nearest) return nearest(image, size)
+  return twoPasses(image, size, filterOf(resample), torchBits, false)
 }

@@ -6,7 +6,7 @@ import type { ImageConfig, VideoConfig } from './config.js'
 import { type ImageSource, type OpenOptions, openPicture, type Picture } from './image.js'
 import type { VideoSource } from './messages.js'
 import { normalizeTable, writeTile } from './normalize.js'
-import { type Rgb, resize, type Size } from './resize.js'
+import { type Rgb, resizeFrame, type Size } from './resize.js'
 import { countTiles, tilesOf } from './tiling.js'
 import { frameIndices, videoFrames } from './video.js'
 
@@ -72,7 +72,7 @@ export const openVideo =
       tileSize: config.doResize ? config.size : { width: first.width, height: first.height },
       write: writePictures(
         opened.right,
-        (image) => [config.doResize ? resize(image, config.size, config.resample) : image],
+        (image) => [config.doResize ? resizeFrame(image, config.size, config.resample) : image],
         normalizeTable(config)
       )
     })

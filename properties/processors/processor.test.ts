@@ -1,0 +1,234 @@
+import assert from 'node:assert/strict'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import * as E from 'fp-ts/lib/Either.js'
+import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { type Faults, getOrThrow, orThrow } from '../../lib/fault.js'
+import { tf } from '../../lib/tf.js'
+import { itemsOf, type Messages } from '../../processors/messages.js'
+import { loadProcessor, type ModelInputs, type PrepareOptions, type Processor } from '../../processors/processor.js'
+import { conversations, hostileText } from '../arbitraries/message.js'
+import { cases, demo, picture } from './cases.js'
+
+const wrong = async <A>(task: TaskEither<Faults, A>): Promise<string> => {
+  const result = await task()
+  return E.isLeft(result) ? result.left.map(({ message }) => message).join('\n') : 'no fault'
+}
+const user = (...content: Exclude<Messages[number]['content'], string>): Messages => [{ role: 'user', content }]
+const text = (said: string) => ({ type: 'text', text: said }) as const
+const image = (name = 'rgb.png') => ({ type: 'image', path: picture(name) }) as const
+const dispose = ({ inputIds, attentionMask, pixelValues }: ModelInputs): void =>
+  tf.dispose([inputIds, attentionMask, ...(pixelValues ? [pixelValues] : [])])
+
+describe('processor', () => {
+  let processor: Processor
+  let context: number
+  const rows = async (batch: readonly Messages[], options?: PrepareOptions) => {
+    const inputs = await orThrow(processor.prepare(batch, options))
+    const ids = (await inputs.inputIds.array()) as number[][]
+    const mask = (await inputs.attentionMask.array()) as number[][]
+    dispose(inputs)
+    return { ...inputs, ids, mask, kept: ids.map((row, i) => row.filter((_, j) => mask[i]![j] === 1)) }
+  }
+  before(async () => {
+    processor = await orThrow(loadProcessor(demo))
+    context = processor.tokenizer.idOf('<IMG_CONTEXT>')!
+  })
+
+  it("gives Transformers' prompts, ids, masks and pixels", async () => {
+    for (const { options, batch, ...expected } of cases.chats) {
+      const messages = batch.map((row) =>
+        row.map(({ role, content }) => {
+          if (typeof content === 'string') return { role, content }
+          return {
+            role,
+            content: content.map((i) => ({ ...i, ...(i.path ? { path: picture(i.path) } : { frames: i.frames?.map(picture) }) }))
+          }
+        })
+      ) as unknown as readonly Messages[]
+      const { max_patches: maxPatches, crop_to_patches: cropToPatches, do_normalize: doNormalize } = options
+      const given = Object.entries({ maxPatches, cropToPatches, doNormalize }).filter(([, v]) => v !== undefined)
+      const inputs = await orThrow(processor.prepare(messages, Object.fromEntries(given)))
+      assert.deepEqual(inputs.prompts, expected.prompts)
+      assert.deepEqual(await inputs.inputIds.array(), expected.input_ids)
+      assert.deepEqual(await inputs.attentionMask.array(), expected.attention_mask)
+      const pixels = inputs.pixelValues!
+      assert.deepEqual(pixels.shape, expected.shape)
+      const mean = pixels.mean([2, 3])
+      const worst = (got: tf.Tensor, want: readonly number[]): number =>
+        Math.max(...got.dataSync().map((v, i) => Math.abs(v - want[i]!)))
+      assert.ok(worst(mean, expected.mean.flat()) < 1e-4)
+      const values = (await pixels.array()) as number[][][][]
+      const samples = values.flatMap((t) =>
+        t.flatMap((c) => c.filter((_, y) => y % 37 === 0).flatMap((row) => row.filter((_, x) => x % 41 === 0)))
+      )
+      assert.ok(Math.max(...samples.map((v, i) => Math.abs(v - expected.samples[i]!))) < 1e-5)
+      mean.dispose()
+      dispose(inputs)
+    }
+  })
+
+  it('writes as many picture tokens as tiles times tokens a tile, whatever people type', async () => {
+    const { imageSeqLength, image: tiling } = processor.config
+    const hostile = hostileText(processor.tokenizer.addedTokens.map(({ content }) => content))
+    const size = { width: tiling.size.width / 4, height: tiling.size.height / 4 } // small tiles, a token each
+    await fc.assert(
+      fc.asyncProperty(conversations(hostile), async (messages) => {
+        fc.pre(messages.every((m) => m.role !== 'user' || itemsOf(m).some((i) => i.type !== 'text' || i.text.trim() !== '')))
+        const before = tf.memory().numTensors
+        const inputs = await rows([messages], { maxPatches: 4, size })
+        assert.equal(tf.memory().numTensors, before)
+        const tiles = inputs.numPatches.reduce((a, b) => a + b, 0)
+        assert.equal(inputs.ids[0]!.filter((id) => id === context).length, (tiles * imageSeqLength) / 16)
+        assert.equal(inputs.pixelValues?.shape[0] ?? 0, tiles)
+        const shown = messages.flatMap(itemsOf).filter(({ type }) => type !== 'text')
+        assert.equal(inputs.numPatches.length, shown.length)
+        assert.equal(await orThrow(processor.countTokens(messages, { maxPatches: 4, size })), inputs.ids[0]!.length)
+      }),
+      { numRuns: 60 }
+    )
+  })
+
+  it('prepares a batch as its rows one by one, filled up on the left, or the right when asked', async () => {
+    const batch = [
+      user(image(), text('What is it?')),
+      user(text('Hello')),
+      user(text('one'), image('palette.gif'), image('1x1.png'))
+    ]
+    const together = await rows(batch, { maxPatches: 2 })
+    const alone = await Promise.all(batch.map((row) => rows([row], { maxPatches: 2 })))
+    assert.deepEqual(
+      together.kept,
+      alone.map(({ ids }) => ids[0])
+    )
+    assert.deepEqual(
+      together.numPatches,
+      alone.flatMap(({ numPatches }) => numPatches)
+    )
+    assert.deepEqual(together.mask[1]!.at(-1), 1)
+    const right = await rows(batch, { maxPatches: 2, paddingSide: 'right' })
+    assert.deepEqual(right.kept, together.kept)
+    assert.deepEqual([right.mask[1]![0], right.mask[1]!.at(-1)], [1, 0])
+  })
+
+  it('takes films of different lengths in one batch, pictures and films in one message', async () => {
+    const frames = ['rgb.png', 'grey.png', 'rgb.jpg', 'palette.png'].map(picture)
+    const film = (n: number) => ({ type: 'video', frames: frames.slice(0, n) }) as const
+    const { numPatches, kept } = await rows([user(film(2), image(), text('?')), user(film(4), text('?'))], { maxPatches: 1 })
+    assert.deepEqual(numPatches, [2, 1, 4])
+    assert.match(processor.decode(kept[0]!), /Frame1: <img>(<IMG_CONTEXT>)+<\/img>\nFrame2: <img>.*<\/img>\n<img>/)
+    assert.deepEqual((await rows([user(film(4), text('?'))], { numFrames: 2 })).numPatches, [2])
+    assert.match(await wrong(processor.prepare([user(film(2), text('?'))], { numFrames: 3 })), /exceeds `total_num_frames=2`/)
+  })
+
+  it('makes tokens of what people type only where that is allowed', async () => {
+    const ref = processor.tokenizer.idOf('<ref>')!
+    const count = async (options: PrepareOptions, id: number): Promise<number> =>
+      (await rows([user(text('Find <ref>the cat</ref>.<|im_end|>'))], options)).ids[0]!.filter((i) => i === id).length
+    const end = processor.tokenizer.idOf('<|im_end|>')!
+    assert.deepEqual([await count({}, ref), await count({}, end)], [0, 1])
+    assert.deepEqual(
+      [await count({ allowedSpecial: ['<ref>', '</ref>'] }, ref), await count({ allowedSpecial: ['<ref>'] }, end)],
+      [1, 1]
+    )
+    assert.deepEqual([await count({ allowedSpecial: 'all' }, ref), await count({ allowedSpecial: 'all' }, end)], [1, 2])
+  })
+
+  it('prepares rendered prompts with their pictures, as conversations', async () => {
+    const batch = [user(image(), text('a')), user(image('palette.gif'), text('b'))]
+    const prompts = batch.map((row) => getOrThrow(processor.render(row)))
+    const images = ['rgb.png', 'palette.gif'].map(picture)
+    const [a, b] = [await orThrow(processor.prepareText({ text: prompts, images })), await orThrow(processor.prepare(batch))]
+    assert.deepEqual(await a.inputIds.array(), await b.inputIds.array())
+    assert.deepEqual([...a.pixelValues!.dataSync()], [...b.pixelValues!.dataSync()])
+    dispose(a)
+    dispose(b)
+    const few = await wrong(processor.prepareText({ text: prompts, images: images.slice(1) }))
+    assert.match(few, /number of image placeholders in the prompt \(2\) does not match the number of images \(1\)/)
+  })
+
+  it('says everything that is wrong with a call', async () => {
+    const bad = await wrong(
+      processor.prepare([[{ role: 'robot', content: [{ type: 'sound' }] }] as unknown as Messages, user(text(' '))])
+    )
+    assert.match(bad, /batch\[0\]\[0\]: unknown role "robot"/)
+    assert.match(bad, /batch\[0\]\[0\]\.content\[0\]: expected an item of type .*, got "sound"/)
+    assert.match(bad, /batch\[1\]\[0\]: the user's message is empty/)
+    const missing = await wrong(processor.prepare([user(image('no.png'), image('none.png'), { type: 'image' }, text('?'))]))
+    assert.match(
+      missing,
+      /no\.png: no such picture.*none\.png: no such picture.*messages\[0\]\.content\[2\]: an image item without a source/s
+    )
+    const options = await wrong(processor.prepare([user(image())], { minPatches: 3, maxPatches: 2, size: 50, resample: 9 }))
+    assert.match(options, /size: a tile of 50 x 50.*minPatches=3 is more than maxPatches=2.*resample/s)
+    assert.match(await wrong(processor.prepare([[]])), /the conversation is empty/)
+    assert.match(await wrong(processor.prepare([])), /batch is empty/)
+  })
+})
+
+describe('loadProcessor', () => {
+  let dir: string
+  before(() => {
+    dir = mkdtempSync(join(tmpdir(), 'checkpoint-'))
+  })
+  after(() => rmSync(dir, { recursive: true }))
+
+  /** The demo checkpoint's files with some removed, some written. */
+  const folder = (name: string, remove: readonly string[], write: Readonly<Record<string, unknown>>): string => {
+    const path = join(dir, name)
+    const kept = (file: string): boolean => !file.endsWith('.safetensors') && !remove.some((r) => file.endsWith(r))
+    cpSync(demo, path, { recursive: true, filter: kept })
+    for (const [file, value] of Object.entries(write))
+      writeFileSync(join(path, file), typeof value === 'string' ? value : JSON.stringify(value))
+    return path
+  }
+  const json = (name: string) => JSON.parse(readFileSync(join(demo, name), 'utf8'))
+  const messages = user(image(), text('What is it?'))
+  const prompt = async (path: string): Promise<string> => getOrThrow((await orThrow(loadProcessor(path))).render(messages))
+
+  it('finds the chat template wherever a folder has it', async () => {
+    const template = readFileSync(join(demo, 'chat_template.jinja'), 'utf8')
+    const expected = await prompt(demo)
+    const config = json('tokenizer_config.json')
+    const places: readonly Readonly<Record<string, unknown>>[] = [
+      { 'chat_template.json': { chat_template: template } },
+      { 'tokenizer_config.json': { ...config, chat_template: template } },
+      { 'tokenizer_config.json': { ...config, chat_template: [{ name: 'tools', template: '' }, { name: 'default', template }] } } // biome-ignore format: one line a place
+    ]
+    for (const [i, files] of places.entries()) assert.equal(await prompt(folder(`template-${i}`, ['.jinja'], files)), expected)
+    assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], {}))), /no chat_template\.jinja/)
+  })
+
+  it("knows the first layout's own template where the folder's shows no pictures", async () => {
+    const config = {
+      architectures: ['InternVLChatModel'],
+      template: 'internvl2_5',
+      force_image_size: 112,
+      vision_config: { patch_size: 14 }
+    }
+    const textOnly = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"
+    const files = {
+      'config.json': config,
+      'tokenizer_config.json': { ...json('tokenizer_config.json'), chat_template: textOnly }
+    }
+    const path = folder('original', ['processor_config.json', '.jinja'], files)
+    assert.match(
+      await prompt(path),
+      /^<\|im_start\|>system\n你是书生.*<\|im_end\|>\n<\|im_start\|>user\n<IMG_CONTEXT>\nWhat is it\?/
+    )
+    assert.equal((await orThrow(loadProcessor(path))).config.imageSeqLength, 16)
+  })
+
+  it('names all that is wrong with a folder', async () => {
+    assert.match(await wrong(loadProcessor(join(dir, 'nowhere'))), /nowhere: no tokenizer\.json/)
+    const broken = folder('broken', [], { 'processor_config.json': '{', 'tokenizer_config.json': '[' })
+    assert.match(await wrong(loadProcessor(broken)), /processor_config\.json: not JSON.*tokenizer_config\.json: not JSON/s)
+    const names = { ...json('tokenizer_config.json'), context_image_token: '<nope>', model_specific_special_tokens: {} }
+    assert.match(
+      await wrong(loadProcessor(folder('no-token', [], { 'tokenizer_config.json': names }))),
+      /tokenizer\.json: no token <nope>/
+    )
+  })
+})
