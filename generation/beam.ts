@@ -52,7 +52,10 @@ interface Search {
 const hopeless = -1e9
 const add = (a: number, b: number): number => Math.fround(a + b)
 const best = <A extends Beam>(list: readonly A[], n: number): readonly A[] =>
-  topIndices(list.map((beam) => beam.score), n).map((i) => list[i]!) // biome-ignore format: one expression
+  topIndices(
+    list.map((beam) => beam.score),
+    n
+  ).map((i) => list[i]!)
 
 const newSearches = ({ options: o, prompts }: Plan): readonly Search[] => {
   const n = o.numBeams ?? 1
@@ -74,7 +77,10 @@ interface Pick {
 /** The `k` best of all beams' tokens for each search, on the device. */
 const picksOnDevice = async (logits: tf.Tensor2D, searches: readonly Search[], k: number): Promise<readonly Pick[][]> => {
   const { values, indices } = tf.tidy(() => {
-    const scores = tf.tensor2d(searches.flatMap(({ beams }) => beams.map(({ score }) => score)), [logits.shape[0], 1]) // biome-ignore format: one call
+    const scores = tf.tensor2d(
+      searches.flatMap(({ beams }) => beams.map(({ score }) => score)),
+      [logits.shape[0], 1]
+    )
     const sums = tf.logSoftmax(logits).add(scores).reshape([searches.length, -1])
     return tf.topk(sums, Math.min(k, sums.shape[1]!))
   })
@@ -93,7 +99,10 @@ const picksOf = (rows: readonly Float32Array[], search: Search, { options, proce
   for (const [b, beam] of beams.entries()) {
     const logprobs = logSoftmax(rows[b]!)
     const processed = process ? process(beam.ids, logprobs, promptLength) : logprobs
-    sums.set(processed.map((x) => x + beam.score), b * V) // biome-ignore format: one call
+    sums.set(
+      processed.map((x) => x + beam.score),
+      b * V
+    )
   }
   const place = search.chance.after([beams[0]!.ids.length])
   const key = isSampling(options) ? Float64Array.from(sums, (x, i) => x - Math.log(-Math.log(place.uniform(i)))) : sums
@@ -203,7 +212,11 @@ const follow = (model: InternVL, { batch }: Forward, rows: readonly number[], se
   const chosen = selectRows(batch, rows)
   disposeCache(batch.kv)
   try {
-    return advance(model, chosen, searches.flatMap(({ beams }) => beams.map(({ ids }) => ids.at(-1)!))) // biome-ignore format: one call
+    return advance(
+      model,
+      chosen,
+      searches.flatMap(({ beams }) => beams.map(({ ids }) => ids.at(-1)!))
+    )
   } finally {
     disposeCache(chosen.kv)
   }

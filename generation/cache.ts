@@ -84,7 +84,14 @@ const joinRows = (caches: ReadonlyArray<RowCache | undefined>, kept: readonly nu
     const [, G, , K] = some[layer]![of].shape
     if (!kv || n === 0) return tf.zeros([1, G, longest, K])
     const t = kv[layer]![of].slice([0, 0, 0, 0], [1, G, n, K])
-    return n === longest ? t : t.pad([[0, 0], [0, 0], [longest - n, 0], [0, 0]]) // biome-ignore format: one axis is padded
+    return n === longest
+      ? t
+      : t.pad([
+          [0, 0],
+          [0, 0],
+          [longest - n, 0],
+          [0, 0]
+        ])
   }
   const joined = (layer: number, of: keyof LayerCache) =>
     tf.tidy(() =>
@@ -149,7 +156,13 @@ export const prefill = (
   const reused = Math.max(...kept)
   if (reused === 0) {
     const embeds = model.embed(inputs)
-    const done = () => forward(model, embeds, undefined, prompts.map((ids) => L - ids.length)) // biome-ignore format: one call
+    const done = () =>
+      forward(
+        model,
+        embeds,
+        undefined,
+        prompts.map((ids) => L - ids.length)
+      )
     return finallyDispose([embeds], done)
   }
   if (imageTokenId === undefined && (inputs.pixelValues ?? inputs.imageFeatures))

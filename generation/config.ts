@@ -98,7 +98,10 @@ const endsOf = (json: unknown, file: string): E.Either<Faults, GenerateOptions> 
     pad_token_id
   }))
   return generationConfig(
-    { eos_token_id: own!.eos_token_id ?? inner!.eos_token_id ?? null, pad_token_id: own!.pad_token_id ?? inner!.pad_token_id ?? null },
+    {
+      eos_token_id: own!.eos_token_id ?? inner!.eos_token_id ?? null,
+      pad_token_id: own!.pad_token_id ?? inner!.pad_token_id ?? null
+    },
     file
   )
 }

@@ -12,24 +12,41 @@ export interface TextStream {
 /** What stands for bytes that are no character, or not yet. */
 const broken = '\uFFFD'
 
+/** Of so many tokens without a whole character at their end, the first are given up as broken: a character is at most four. */
+const patience = 12
+const longestCharacter = 4
+
 /**
  * Decodes token by token. Only tokens since the last whole character are decoded again, with those just before them as context
  * (a decoder may treat the first token differently), so the work is in proportion to the length.
  */
-const whole = (decode: Decode): TextStream => {
+const wholeCharacters = (decode: Decode): TextStream => {
   let context: readonly number[] = []
   let fresh: readonly number[] = []
-  const rest = () => decode([...context, ...fresh]).slice(decode(context).length)
+  const textAfter = (before: readonly number[], tokens: readonly number[]) =>
+    decode([...before, ...tokens]).slice(decode(before).length)
+  const giveUp = (text: string): string => {
+    if (text === '') fresh = fresh.slice(-longestCharacter) // tokens that have no text
+    for (let cut = fresh.length - longestCharacter; cut > fresh.length - 2 * longestCharacter; cut--) {
+      const [head, tail] = [fresh.slice(0, cut), fresh.slice(cut)]
+      const piece = textAfter(context, head)
+      if (piece === '' || piece + textAfter(head, tail) !== text) continue // the cut would go through a character
+      context = head
+      fresh = tail
+      return piece
+    }
+    return ''
+  }
   return {
     push: (token) => {
       fresh = [...fresh, token]
-      const text = rest()
-      if (text === '' || text.endsWith(broken)) return ''
+      const text = textAfter(context, fresh)
+      if (text === '' || text.endsWith(broken)) return fresh.length > patience ? giveUp(text) : ''
       context = fresh
       fresh = []
       return text
     },
-    end: () => (fresh.length > 0 ? rest() : '')
+    end: () => (fresh.length > 0 ? textAfter(context, fresh) : '')
   }
 }
 
@@ -50,7 +67,7 @@ const firstOf = (text: string, stops: readonly string[]): number => {
  * decoded text, up to the first stop string.
  */
 export const textStream = (decode: Decode, stopStrings: readonly string[] = []): TextStream => {
-  const characters = whole(decode)
+  const characters = wholeCharacters(decode)
   let held = ''
   let stopped = false
   const release = (text: string, last: boolean): string => {

@@ -18,7 +18,10 @@ export const softmax = (logits: ArrayLike<number>): Float64Array => {
 /** Indices of the `k` greatest values, greatest first; of equal ones the first come first. O(V) where k is small. */
 export const topIndices = (values: ArrayLike<number>, k: number): readonly number[] => {
   const better = (a: number, b: number) => values[b]! - values[a]! || a - b
-  if (k > 256) return Array.from(values, (_, i) => i).sort(better).slice(0, k) // biome-ignore format: one expression
+  if (k > 256)
+    return Array.from(values, (_, i) => i)
+      .sort(better)
+      .slice(0, k)
   const top: number[] = []
   for (let i = 0; i < values.length; i++) {
     if (top.length === k && !(values[i]! > values[top[k - 1]!]!)) continue
@@ -99,7 +102,10 @@ export const typicalFilter =
     const entropy = probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0)
     const distance = probabilities.map((p) => Math.abs(-Math.log(p) - entropy))
     const order = Array.from(distance, (_, i) => i).sort((a, b) => distance[a]! - distance[b]! || a - b)
-    const last = countUntil(order.map((i) => probabilities[i]!), (sum) => sum >= mass) // biome-ignore format: one call
+    const last = countUntil(
+      order.map((i) => probabilities[i]!),
+      (sum) => sum >= mass
+    )
     const limit = distance[order[Math.min(last, order.length - 1)]!]!
     const safe = new Set(order.slice(0, least))
     return logits.map((x, i) => (distance[i]! <= limit || safe.has(i) ? x : never))

@@ -1,0 +1,68 @@
+import type { GenerateInputs } from '../../generation/generate.js'
+import { getOrThrow } from '../../lib/fault.js'
+import { buildParams } from '../../lib/params.js'
+import { tf } from '../../lib/tf.js'
+import { parseConfig } from '../../models/config.js'
+import { type InternVL, internVL } from '../../models/internvl.js'
+
+/** The image token of the tiny model; each tile has 4 of them. */
+export const imageToken = 1
+export const vocabulary = 40
+
+const config = parseConfig({
+  model_type: 'internvl',
+  image_token_id: imageToken,
+  image_seq_length: 4,
+  vision_config: {
+    hidden_size: 8,
+    intermediate_size: 8,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    image_size: [8, 8],
+    patch_size: [2, 2]
+  },
+  text_config: {
+    model_type: 'qwen2',
+    vocab_size: vocabulary,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    max_position_embeddings: 256
+  }
+})
+
+/** A random model, large enough in its weights that every token matters to the next. */
+export const tinyModel = (): InternVL => {
+  const module = internVL(getOrThrow(config))
+  let seed = 0
+  const params = buildParams(module, (path, { shape }) =>
+    path.endsWith('norm.weight') ? tf.ones([...shape]) : tf.randomNormal([...shape], 0, 0.4, 'float32', ++seed)
+  )
+  return module.apply(params as Parameters<typeof module.apply>[0])
+}
+
+/** A prompt: ids without padding, in which each picture is four image tokens. */
+export type Prompt = readonly number[]
+
+/** Prompts as one batch, padded on the left; every picture is made of its number in the prompt and the prompt's length. */
+export const batchOf = (prompts: readonly Prompt[], extraPadding = 0): GenerateInputs => {
+  const L = Math.max(...prompts.map((ids) => ids.length)) + extraPadding
+  const rows = prompts.map((ids) => [...Array<number>(L - ids.length).fill(0), ...ids])
+  const mask = prompts.map((ids) => Array.from({ length: L }, (_, i) => (i < L - ids.length ? 0 : 1)))
+  const pictures = prompts.flatMap((ids) => {
+    const tiles = ids.filter((id) => id === imageToken).length / 4
+    return Array.from({ length: tiles }, (_, i) => tf.randomNormal([3, 8, 8], 0, 1, 'float32', 10 * ids[0]! + i))
+  })
+  const pixelValues = pictures.length > 0 ? (tf.stack(pictures) as tf.Tensor4D) : undefined
+  tf.dispose(pictures)
+  return {
+    inputIds: tf.tensor2d(rows, [rows.length, L], 'int32'),
+    attentionMask: tf.tensor2d(mask, [rows.length, L], 'int32'),
+    pixelValues
+  }
+}
+
+export const disposeInputs = ({ inputIds, attentionMask, pixelValues }: GenerateInputs): void =>
+  tf.dispose([inputIds, ...(attentionMask ? [attentionMask] : []), ...(pixelValues ? [pixelValues] : [])])
