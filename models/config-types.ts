@@ -81,6 +81,8 @@ export interface RopeConfig {
   readonly highFreqFactor: number | undefined
   readonly shortFactor: readonly number[] | undefined
   readonly longFactor: readonly number[] | undefined
+  /** See `RopeParameters`; no file says so. */
+  readonly roundedTo?: 'BF16' | 'F16' | undefined
 }
 
 export type LayerType = 'full_attention' | 'sliding_attention'

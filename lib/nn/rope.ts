@@ -1,3 +1,4 @@
+import { fromFloat32, toFloat32 } from '../dtype.js'
 import { tf } from '../tf.js'
 import { fused } from './fused.js'
 
@@ -18,6 +19,11 @@ export interface RopeParameters {
   readonly highFreqFactor?: number | undefined
   readonly shortFactor?: readonly number[] | undefined
   readonly longFactor?: readonly number[] | undefined
+  /**
+   * Rounds the frequencies as PyTorch does when a whole model is cast with `.to(torch.bfloat16)`: its rotary buffer is cast too.
+   * `from_pretrained(dtype=torch.bfloat16)` does not, and neither does this library unless told.
+   */
+  readonly roundedTo?: 'BF16' | 'F16' | undefined
 }
 
 /** Cosines and sines `[B, 1, L, R]` of the rotary angles; R, the rotated part of a head, is its first R entries. */
@@ -89,11 +95,7 @@ const longrope = (rope: RopeParameters, size: number, trained: number, factor: n
 const dynamicBase = (base: number, factor: number, size: number, trained: number, length: number): number =>
   base * ((factor * Math.max(length, trained)) / trained - (factor - 1)) ** (size / (size - 2))
 
-/**
- * Frequencies for heads of `headDim` entries and a sequence of `length` positions.
- * Source: `modeling_rope_utils` (transformers 5.23), each `rope_type`.
- */
-export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositions: number, length: number): Frequencies => {
+const exactFrequencies = (rope: RopeParameters, headDim: number, maxPositions: number, length: number): Frequencies => {
   const size = Math.floor(headDim * (rope.partialRotaryFactor ?? 1))
   const trained = rope.originalMaxPositionEmbeddings ?? maxPositions
   const factor = rope.factor ?? maxPositions / trained
@@ -112,6 +114,20 @@ export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositi
     case 'longrope':
       return longrope(rope, size, trained, factor, length)
   }
+}
+
+/**
+ * Frequencies for heads of `headDim` entries and a sequence of `length` positions.
+ * Source: `modeling_rope_utils` (transformers 5.23), each `rope_type`.
+ */
+export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositions: number, length: number): Frequencies => {
+  const exact = exactFrequencies(rope, headDim, maxPositions, length)
+  const trained = rope.originalMaxPositionEmbeddings ?? maxPositions
+  // these types compute new frequencies beyond the trained length, which no cast has touched
+  const fresh = (rope.ropeType === 'dynamic' || rope.ropeType === 'longrope') && length > trained
+  if (!rope.roundedTo || fresh) return exact
+  const rounded = toFloat32(fromFloat32(Float32Array.from(exact.inverse), rope.roundedTo), rope.roundedTo)
+  return { ...exact, inverse: Array.from(rounded) }
 }
 
 /**
