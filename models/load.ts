@@ -28,6 +28,8 @@ export interface LoadedModel {
 export interface LoadModelOptions {
   /** Id of `<IMG_CONTEXT>`, for folders whose config.json does not say (the original layout): the tokenizer knows it. */
   readonly imageTokenId?: number | undefined
+  /** Changes the configuration before the model is built, to try a variant of it on the same weights. */
+  readonly configure?: (config: InternVLConfig) => InternVLConfig
   /** Told after each tensor: bytes read so far, and of all. */
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -108,7 +110,8 @@ export const loadModel =
   async () => {
     const read = await readConfig(dir)()
     if (E.isLeft(read)) return read
-    const config = options.imageTokenId === undefined ? read.right : { ...read.right, imageTokenId: options.imageTokenId }
+    const known = options.imageTokenId === undefined ? read.right : { ...read.right, imageTokenId: options.imageTokenId }
+    const config = options.configure?.(known) ?? known
     const opened = await openCheckpointTensors(dir)()
     if (E.isLeft(opened)) return opened
     try {
