@@ -1,0 +1,42 @@
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { askCommand } from './ask.js'
+import { say } from './common.js'
+import { demoCommand } from './demo.js'
+import { doctorCommand } from './doctor.js'
+import { evalCommand } from './eval.js'
+import { setupCommand } from './setup.js'
+
+const findPackage = (from: URL): { readonly version: string } => {
+  try {
+    return JSON.parse(readFileSync(new URL('package.json', from), 'utf8'))
+  } catch {
+    return findPackage(new URL('..', from))
+  }
+}
+
+/** The whole command line. Calling it wrongly is a `CommanderError`. */
+export const program = (): Command => {
+  const commands = [askCommand(), demoCommand(), evalCommand(), setupCommand(), doctorCommand()]
+  const root = new Command('internvl')
+    .description('InternVL, a vision-language model, in TypeScript')
+    .version(findPackage(new URL('.', import.meta.url)).version)
+    .showHelpAfterError('(add --help for all options)')
+  for (const command of commands) root.addCommand(command.copyInheritedSettings(root).exitOverride())
+  return root.exitOverride()
+}
+
+/** Runs a command line; the exit code: 0, 1 when it failed, 2 when it was called wrongly. */
+export const run = async (argv: readonly string[]): Promise<number> => {
+  try {
+    await program().parseAsync([...argv])
+    return Number(process.exitCode ?? 0)
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2 // its message is on standard error already
+    const known = error instanceof Error && ['InternVLError', 'RangeError', 'ShapeError'].includes(error.name)
+    say(known ? `internvl: ${error.message.replaceAll('\n', '\ninternvl: ')}` : `internvl: ${(error as Error)?.stack ?? error}`)
+    return 1
+  }
+}
+
+process.exitCode = await run(process.argv)
