@@ -1,0 +1,59 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import { autoSetup } from '../../generation/cli/setup.js'
+import { selectEngine } from '../../lib/engines/index.js'
+import { type Case, findCases, imagesFor } from './case.js'
+import type { Check } from './check.js'
+import { modelCaseChecks } from './model-case.js'
+import { processorCaseChecks } from './processor-case.js'
+
+interface Flags {
+  readonly only?: readonly string[]
+  readonly images?: string
+  readonly json?: true
+}
+
+const checksOf = (one: Case, images: string): Promise<readonly Check[]> =>
+  existsSync(join(one.dir, 'processor.json')) ? processorCaseChecks(one, images) : modelCaseChecks(one, images)
+
+const count = (checks: readonly Check[], tag: string): number => checks.filter(({ outcome }) => outcome._tag === tag).length
+
+const summary = (checks: readonly Check[]): string =>
+  `${count(checks, 'Passed')} passed, ${count(checks, 'Failed')} failed, ${count(checks, 'Skipped')} skipped`
+
+const run = async (dirs: readonly string[], { only, images, json }: Flags): Promise<void> => {
+  await autoSetup()
+  const engine = await selectEngine()
+  const cases = dirs.flatMap(findCases).filter(({ name }) => !only || only.includes(name))
+  const unknown = only?.filter((name) => !cases.some((one) => one.name === name)) ?? []
+  if (unknown.length > 0) throw new RangeError(`--only ${unknown.join(', ')}: no such case`)
+  process.stderr.write(`engine: ${engine.name} (${engine.why})\n`)
+  const all: Check[] = []
+  for (const one of cases) {
+    const begun = performance.now()
+    const checks = await checksOf(one, images ?? imagesFor(one.dir)).catch((error: Error): readonly Check[] => [
+      { name: one.name, outcome: { _tag: 'Failed', says: error.stack ?? error.message } }
+    ])
+    all.push(...checks)
+    process.stderr.write(`${one.name}: ${summary(checks)} (${((performance.now() - begun) / 1000).toFixed(1)} s)\n`)
+    for (const { name, outcome } of checks)
+      if (outcome._tag !== 'Passed' && !json) console.log(`${outcome._tag.toUpperCase()} ${name}: ${outcome.says}`)
+  }
+  if (json) console.log(JSON.stringify(all, null, 1))
+  console.log(summary(all))
+  process.exitCode = count(all, 'Failed') > 0 ? 1 : 0
+}
+
+await new Command('conformance')
+  .description("compare this project's numbers with those that Transformers computed")
+  .argument('<dir...>', 'a case, or a folder of cases')
+  .option('--only <names...>', 'these cases only')
+  .option('--images <dir>', 'where the pictures are; beside the cases by default')
+  .option('--json', 'every check as JSON before the summary')
+  .action(run)
+  .parseAsync()
+  .catch((error: Error) => {
+    process.stderr.write(`conformance: ${error.message}\n`)
+    process.exitCode = 1
+  })

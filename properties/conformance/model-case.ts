@@ -1,0 +1,332 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { generationConfig } from '../../generation/config.js'
+import { generateAll } from '../../generation/generate.js'
+import { type InternVLCheckpoint, load } from '../../generation/load.js'
+import { getOrThrow, orThrow } from '../../lib/fault.js'
+import { valueAndGrad } from '../../lib/grad.js'
+import { causalLoss } from '../../lib/nn/loss.js'
+import { adamW, clipByGlobalNorm } from '../../lib/optim.js'
+import { disposeParams, mapParams, namedParameters } from '../../lib/params.js'
+import { tf } from '../../lib/tf.js'
+import type { InternVLConfig } from '../../models/config.js'
+import { visionTower } from '../../models/vision.js'
+import { readImage } from '../../processors/image.js'
+import type { ModelInputs } from '../../processors/inputs.js'
+import type { Messages } from '../../processors/messages.js'
+import { resize } from '../../processors/resize.js'
+import { type Case, type Numbers, readJson, readNumbers, rowOf } from './case.js'
+import { type Check, expectClose, expectEqual, expectThat, failed, type Outcome, skipped } from './check.js'
+
+interface Generated {
+  readonly options: Readonly<Record<string, unknown>>
+  readonly tokens: readonly (readonly number[])[]
+  readonly text: readonly string[]
+}
+
+/** One input of a case, as its JSON file says. */
+interface CaseInput {
+  readonly messages: ReadonlyArray<
+    ReadonlyArray<{ readonly role: string; readonly content: string | ReadonlyArray<Record<string, unknown>> }>
+  >
+  readonly processor: Readonly<Record<string, unknown>>
+  readonly video_frame_size: readonly [number, number] | null
+  readonly prompts: readonly string[]
+  readonly generate: Readonly<Record<string, Generated>>
+  readonly loss: number
+  readonly gradient_norms: Readonly<Record<string, number>>
+}
+
+/** Everything a check of one input needs. */
+interface Context {
+  readonly prefix: string
+  readonly images: string
+  readonly internvl: InternVLCheckpoint
+  readonly input: CaseInput
+  readonly stored: ReadonlyMap<string, Numbers>
+}
+
+/** Tolerances, relative to the greatest reference number. Source: the reference's README. */
+const tolerance = { states: 1e-3, loss: 1e-4, gradientNorm: 2e-3, smallGradientNorm: 1e-5, trainingLoss: 1e-3 }
+
+const numbers = (t: tf.Tensor): Numbers => ({ shape: t.shape, values: Float32Array.from(t.dataSync()) })
+const tensor = ({ shape, values }: Numbers, dtype: 'float32' | 'int32' = 'float32'): tf.Tensor =>
+  tf.tensor(dtype === 'int32' ? Int32Array.from(values) : values, [...shape], dtype)
+
+const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+const camelKeys = (record: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(record).map(([key, value]) => [camel(key), value]))
+
+/** The case's messages with pictures found in `images`; a film's frames are first resized as the reference did. */
+const messagesOf = async ({ input, images }: Context): Promise<readonly Messages[]> => {
+  const frame = async (name: string) => {
+    const picture = await orThrow(readImage(join(images, name)))
+    const [width, height] = input.video_frame_size!
+    return { ...resize(picture, { width, height }), channels: 3 as const }
+  }
+  const item = async (content: Record<string, unknown>) => {
+    if (content.type === 'image') return { type: 'image', path: join(images, String(content.image)) }
+    if (content.type !== 'video') return content
+    return { type: 'video', frames: await Promise.all((content.frames as readonly string[]).map(frame)) }
+  }
+  const turn = async ({ role, content }: CaseInput['messages'][number][number]) => ({
+    role,
+    content: typeof content === 'string' ? content : await Promise.all(content.map(item))
+  })
+  return Promise.all(input.messages.map((row) => Promise.all(row.map(turn)))) as unknown as Promise<readonly Messages[]>
+}
+
+const storedInputs = (stored: Context['stored']) => {
+  const pixels = stored.get('pixel_values')
+  return {
+    inputIds: tensor(stored.get('input_ids')!, 'int32') as tf.Tensor2D,
+    attentionMask: tensor(stored.get('attention_mask')!, 'int32') as tf.Tensor2D,
+    ...(pixels ? { pixelValues: tensor(pixels) as tf.Tensor4D } : {})
+  }
+}
+
+/** Frames are resized by torchvision there and as Pillow does here: 2 levels of 255 at most, 99.9 % within 1. */
+const expectFrames = (actual: Numbers, expected: Numbers, std: readonly number[]): Outcome => {
+  const plane = expected.values.length / expected.shape[0]! / 3
+  const levels = Array.from(expected.values, (x, i) => Math.abs(actual.values[i]! - x) * std[Math.floor(i / plane) % 3]! * 255)
+  const [most, beyond] = [levels.reduce((a, b) => Math.max(a, b), 0), levels.filter((level) => level > 1.001).length]
+  return expectThat(
+    most <= 2.001 && beyond <= levels.length / 1000,
+    () => `frames are ${most.toFixed(2)} levels apart, ${beyond} of ${levels.length} by more than 1`
+  )
+}
+
+const processorChecks = (
+  { prefix, internvl, input, stored }: Context,
+  prepared: E.Either<unknown, ModelInputs>
+): readonly Check[] => {
+  const check = (what: string, outcome: Outcome): Check => ({ name: `${prefix}: ${what}`, outcome })
+  if (E.isLeft(prepared)) return [check('processor', failed(JSON.stringify(prepared.left)))]
+  const { inputIds, attentionMask, pixelValues, prompts } = prepared.right
+  const integers = (t: tf.Tensor2D, key: string) =>
+    expectEqual(
+      t.arraySync(),
+      t.arraySync().map((_, i) => rowOf(stored.get(key)!, i))
+    )
+  const pixels = stored.get('pixel_values')
+  const pixelOutcome = (): Outcome => {
+    if (!pixels || !pixelValues)
+      return expectThat(!pixels === !pixelValues, () => `pixel values ${pixelValues ? 'given' : 'missing'}`)
+    const own = numbers(pixelValues)
+    return input.video_frame_size
+      ? expectFrames(own, pixels, internvl.processor.config.video.std)
+      : expectClose(own, pixels, 1e-5)
+  }
+  return [
+    check('prompts', expectEqual(prompts, input.prompts)),
+    check('input_ids', integers(inputIds, 'input_ids')),
+    check('attention_mask', integers(attentionMask, 'attention_mask')),
+    ...(pixels || pixelValues ? [check('pixel_values', pixelOutcome())] : [])
+  ]
+}
+
+/** Runs `f`, whose result is no tensor, and frees every tensor that it makes. */
+const scratch = <A>(f: () => A): A => {
+  tf.engine().startScope()
+  try {
+    return f()
+  } finally {
+    tf.engine().endScope()
+  }
+}
+
+const forwardChecks = ({ prefix, internvl, stored }: Context): readonly Check[] =>
+  scratch(() => {
+    const inputs = storedInputs(stored)
+    const seen = stored.get('attention_mask')!.values
+    const close = (name: string, actual: tf.Tensor, rows?: Float32Array): Check => ({
+      name: `${prefix}: ${name}`,
+      outcome: expectClose(numbers(actual), stored.get(name)!, tolerance.states, rows)
+    })
+    const options = { attentionMask: inputs.attentionMask, outputHiddenStates: true }
+    const { logits, hiddenStates = [] } = internvl.model(inputs, options)
+    const text = [...hiddenStates.map((h, i) => close(`text_hidden_states.${i}`, h, seen)), close('logits', logits, seen)]
+    if (!inputs.pixelValues) return text
+    const tower = visionTower(internvl.config.visionConfig).apply(internvl.params.model.vision_tower)
+    const vision = tower(inputs.pixelValues, { outputHiddenStates: true })
+    return [
+      ...text,
+      ...vision.hiddenStates!.map((h, i) => close(`vision_hidden_states.${i}`, h)),
+      close('vision_last_hidden_state', vision.lastHiddenState),
+      close('image_features', internvl.model.imageFeatures(inputs.pixelValues))
+    ]
+  })
+
+/** Logits from the pictures as the project's own processor makes them. */
+const ownLogits = ({ prefix, internvl, stored }: Context, prepared: ModelInputs): readonly Check[] =>
+  scratch(() => {
+    if (!prepared.pixelValues || `${prepared.inputIds.shape}` !== `${stored.get('input_ids')!.shape}`) return []
+    const { logits } = internvl.model(prepared, { attentionMask: prepared.attentionMask })
+    const outcome = expectClose(numbers(logits), stored.get('logits')!, tolerance.states, stored.get('attention_mask')!.values)
+    return [{ name: `${prefix}: logits from its own pixels`, outcome }]
+  })
+
+const generateChecks = async ({ prefix, internvl, input, stored }: Context): Promise<readonly Check[]> => {
+  const inputs = storedInputs(stored)
+  const checks: Check[] = []
+  for (const [kind, { options, tokens, text }] of Object.entries(input.generate)) {
+    const name = `${prefix}: generate ${kind}`
+    const settings = { ...internvl.generation, ...getOrThrow(generationConfig(options)), doSample: false }
+    const { sequences } = await generateAll(internvl.model, inputs, settings)
+    const pad = internvl.processor.tokenizer.idOf(internvl.processor.tokenizer.names.pad_token ?? '')
+    const padded = tokens.map((row, i) => row.map((_, j) => sequences[i]![j] ?? pad))
+    checks.push({ name: `${name} tokens`, outcome: expectEqual(padded, tokens) })
+    const decoded = sequences.map((ids) => internvl.processor.decode(ids, { skipSpecialTokens: true }))
+    checks.push({ name: `${name} text`, outcome: expectEqual(decoded, text) })
+  }
+  tf.dispose(Object.values(inputs))
+  return checks
+}
+
+const lossOf =
+  (internvl: InternVLCheckpoint, inputs: ReturnType<typeof storedInputs>, labels: tf.Tensor2D) =>
+  (params: InternVLCheckpoint['params']) =>
+    causalLoss(internvl.module.apply(params)(inputs, { attentionMask: inputs.attentionMask }).logits, labels)
+
+const gradientOutcome = (norm: number, expected: number): Outcome => {
+  const allowed =
+    expected < 1e-2 ? Math.max(tolerance.smallGradientNorm, tolerance.gradientNorm * expected) : tolerance.gradientNorm * expected
+  return expectThat(Math.abs(norm - expected) <= allowed, () => `got ${norm}, expected ${expected}`)
+}
+
+/** The reference's modules hold all experts in one tensor, the files and this project one by one. */
+const referenceKey = (path: string): string =>
+  path
+    .replace(/\.experts\.\d+\.(gate|up)_proj\.weight$/, '.experts.gate_up_proj')
+    .replace(/\.experts\.\d+\.down_proj\.weight$/, '.experts.down_proj')
+
+const normsByReference = (grads: unknown): ReadonlyMap<string, number> => {
+  const squares = new Map<string, number>()
+  for (const [path, g] of namedParameters(grads)) {
+    const square = tf.tidy(() => g.square().sum().dataSync()[0]!)
+    squares.set(referenceKey(path), (squares.get(referenceKey(path)) ?? 0) + square)
+  }
+  return new Map([...squares].map(([key, square]) => [key, Math.sqrt(square)]))
+}
+
+const gradientChecks = ({ prefix, internvl, input, stored }: Context): readonly Check[] => {
+  const inputs = storedInputs(stored)
+  const labels = tensor(stored.get('labels')!, 'int32') as tf.Tensor2D
+  const { value, grads } = valueAndGrad(lossOf(internvl, inputs, labels))(internvl.params)
+  const loss = value.dataSync()[0]!
+  const norms = normsByReference(grads)
+  disposeParams(grads)
+  tf.dispose([value, labels, ...Object.values(inputs)])
+  const keys = [...new Set([...Object.keys(input.gradient_norms), ...norms.keys()])]
+  return [
+    {
+      name: `${prefix}: loss`,
+      outcome: expectThat(
+        Math.abs(loss - input.loss) <= tolerance.loss * Math.abs(input.loss),
+        () => `got ${loss}, expected ${input.loss}`
+      )
+    },
+    ...keys.map((key) => ({
+      name: `${prefix}: gradient norm of ${key}`,
+      outcome: gradientOutcome(norms.get(key) ?? Number.NaN, input.gradient_norms[key] ?? 0)
+    }))
+  ]
+}
+
+/** Five steps of AdamW on one input, every parameter trained. */
+const trainingChecks = async (dir: string, prefix: string, internvl: InternVLCheckpoint): Promise<readonly Check[]> => {
+  if (!existsSync(join(dir, 'training.json'))) return []
+  const { input, loss_and_norm: expected } = readJson(join(dir, 'training.json')) as {
+    input: string
+    loss_and_norm: readonly (readonly [number, number])[]
+  }
+  const stored = await readNumbers(join(dir, `${input}.safetensors`))
+  const inputs = storedInputs(stored)
+  // there, only image tokens are left out of the labels
+  const ids = inputs.inputIds.arraySync()
+  const labels = tf.tensor2d(
+    ids.map((row) => row.map((id) => (id === internvl.config.imageTokenId ? -100 : id))),
+    undefined,
+    'int32'
+  )
+  const optimizer = adamW({ learningRate: 1e-3, weightDecay: 0.05 })
+  let params = mapParams((t) => t.clone())(internvl.params)
+  let state = optimizer.init(params)
+  const checks: Check[] = []
+  for (const [step, [loss, norm]] of expected.entries()) {
+    const { value, grads } = valueAndGrad(lossOf(internvl, inputs, labels))(params)
+    const clipped = clipByGlobalNorm(1)(grads)
+    const next = optimizer.update(params, clipped.grads, state)
+    const got = value.dataSync()[0]!
+    const says = () => `loss ${got} (expected ${loss}), gradient norm ${clipped.norm} (expected ${norm})`
+    const close =
+      Math.abs(got - loss) <= tolerance.trainingLoss * loss && Math.abs(clipped.norm - norm) <= tolerance.gradientNorm * norm
+    checks.push({ name: `${prefix}/training: step ${step + 1}`, outcome: expectThat(close, says) })
+    for (const gone of [params, grads, clipped.grads, state.first, state.second]) disposeParams(gone)
+    tf.dispose(value)
+    params = next.params
+    state = next.state
+  }
+  for (const gone of [params, state.first, state.second]) disposeParams(gone)
+  tf.dispose([labels, ...Object.values(inputs)])
+  return checks
+}
+
+const inputChecks = async (context: Context): Promise<readonly Check[]> => {
+  const { internvl, input } = context
+  const prepared = await internvl.processor.prepare(await messagesOf(context), camelKeys(input.processor))()
+  const checks = [...processorChecks(context, prepared), ...forwardChecks(context)]
+  if (E.isRight(prepared)) {
+    const { inputIds, attentionMask, pixelValues } = prepared.right
+    checks.push(...ownLogits(context, prepared.right))
+    tf.dispose([inputIds, attentionMask, ...(pixelValues ? [pixelValues] : [])])
+  }
+  return [...checks, ...(await generateChecks(context)), ...gradientChecks(context)]
+}
+
+/**
+ * The cases of 16-bit weights were computed by a model that `.to(dtype)` had cast, its rotary frequencies included
+ * (`make_reference.py`; `from_pretrained` would not round them). The same is done here.
+ */
+const asReferenced = (config: InternVLConfig): InternVLConfig => {
+  const roundedTo = config.dtype === 'bfloat16' ? 'BF16' : config.dtype === 'float16' ? 'F16' : undefined
+  return { ...config, textConfig: { ...config.textConfig, rope: { ...config.textConfig.rope, roundedTo } } }
+}
+
+/** All checks of a case's checkpoint folder: prompts, ids, pixels, states, features, logits, tokens, loss, gradients, training. */
+const layoutChecks = async ({ name, dir }: Case, layout: string, images: string): Promise<readonly Check[]> => {
+  let internvl: InternVLCheckpoint
+  try {
+    internvl = await load(join(dir, layout), { configure: asReferenced })
+  } catch (error) {
+    const says = (error as Error).message
+    const outcome = /not supported yet/.test(says) ? skipped(says) : failed(says)
+    return [{ name: `${name}/${layout}: load`, outcome }]
+  }
+  const inputs = readdirSync(dir)
+    .filter((file) => file.endsWith('.safetensors'))
+    .map((file) => file.slice(0, -'.safetensors'.length))
+  const checks: Check[] = []
+  for (const label of inputs) {
+    const input = readJson(join(dir, `${label}.json`)) as CaseInput
+    const stored = await readNumbers(join(dir, `${label}.safetensors`))
+    const prefix = `${name}/${layout}/${label}`
+    checks.push(
+      ...(await inputChecks({ prefix, images, internvl, input, stored }).catch((error: Error) => [
+        { name: prefix, outcome: failed(error.stack ?? error.message) }
+      ]))
+    )
+  }
+  checks.push(...(await trainingChecks(dir, `${name}/${layout}`, internvl)))
+  internvl.dispose()
+  return checks
+}
+
+/** Every layout of a case that is there. */
+export const modelCaseChecks = async (one: Case, images: string): Promise<readonly Check[]> => {
+  const layouts = ['checkpoint', 'checkpoint-original'].filter((layout) => existsSync(join(one.dir, layout)))
+  const all: Check[] = []
+  for (const layout of layouts) all.push(...(await layoutChecks(one, layout, images)))
+  return all
+}
