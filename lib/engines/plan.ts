@@ -45,7 +45,7 @@ const wheel = (name: string, tag: string, bytes: number, sha256: string): Wheel 
   bytes
 })
 
-/** Source: the package index, read by `pip install --dry-run --report -` for CPython 3.11 on 2025-11-24. */
+/** Source: the package index, read by `pip install --dry-run --report -` for CPython 3.11 on 2026-11-24. */
 const wheels: Readonly<Record<string, Readonly<Partial<Record<Plan['variant'], Wheel>>>>> = {
   'linux-x64': {
     cpu: wheel(
