@@ -7,5 +7,5 @@ if (existsSync(source)) {
   const { tsImport } = await import('tsx/esm/api')
   await tsImport(source.href, import.meta.url)
 } else {
-  await import('./cli/main.js')
+  await import('../dist/generation/cli/main.js')
 }

@@ -42,7 +42,7 @@ export const registerFallbacks = (): readonly string[] => {
 /** Loads `cpu`, without its advice to install another backend; the version. */
 export const loadCpu = (): string => {
   Object.assign(tf.engine().findBackend('cpu'), { firstUse: false })
-  return tf.version.tfjs
+  return tf.version_core
 }
 
 // Emscripten listens for uncaught errors only to throw them again, under a page of its own source.

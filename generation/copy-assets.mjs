@@ -1,0 +1,10 @@
+// Run by `npm run build`: puts what is no TypeScript beside the built files that read it.
+import { cpSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const root = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url))
+for (const folder of ['models/demo', 'generation/demo']) cpSync(root(folder), root(`dist/${folder}`), { recursive: true })
+cpSync(root('lib/engines/kernels'), root('dist/lib/engines/kernels'), {
+  recursive: true,
+  filter: (path) => !path.endsWith('.ts')
+})

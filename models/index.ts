@@ -1,0 +1,15 @@
+/** InternVL as modules, its configuration, and its checkpoint folders. */
+export { type InternVLConfig, parseConfig, readConfig, type TextConfig, type VisionConfig } from './config.js'
+export { cacheLength, type Decoder, type DecoderOptions, type DecoderOutput, type KVCache } from './decoders/decoder.js'
+export { decoderFor } from './decoders/index.js'
+export {
+  type InternVL,
+  type InternVLInputs,
+  type InternVLOptions,
+  type InternVLOutput,
+  internVL,
+  mergeFeatures
+} from './internvl.js'
+export { type InternVLModule, type InternVLParams, type LoadedModel, type LoadModelOptions, loadModel } from './load.js'
+export { pixelShuffle, projector } from './projector.js'
+export { type VisionOptions, type VisionOutput, visionTower } from './vision.js'

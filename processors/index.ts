@@ -1,0 +1,10 @@
+/** Pictures, films and messages to tensors, and ids to text. */
+export { type ImageSource, type RawImage, readImage } from './image.js'
+export type { ModelInputs } from './inputs.js'
+export type { ContentItem, ImageItem, Message, Messages, TextItem, VideoItem } from './messages.js'
+export type { ImageOptions, VideoOptions } from './options.js'
+export { loadProcessor, type PrepareOptions, type Processor, type RenderedInputs } from './processor.js'
+export { RESAMPLE, type Rgb, resize, type Size } from './resize.js'
+export { bestGrid, countTiles, supportedGrids } from './tiling.js'
+export type { Tokenizer } from './tokenizer.js'
+export { frameIndices } from './video.js'
