@@ -1,14 +1,15 @@
 import type { InternVL } from '../models/internvl.js'
-import { beamSearch } from './beam.js'
-import type { GenerateInputs } from './cache.js'
+import { beamSearch } from './beam-search.js'
 import type { GenerateOptions } from './options.js'
 import { type Generation, type GenerationResult, planOf } from './plan.js'
+import type { GenerateInputs } from './prefill.js'
 import { rowByRow } from './rows.js'
 
-export type { GenerateInputs, RowCache } from './cache.js'
+export type { RowCache } from './cache.js'
 export { disposeCache } from './cache.js'
 export type { GenerateOptions } from './options.js'
 export type { Generation, GenerationResult, Step } from './plan.js'
+export type { GenerateInputs } from './prefill.js'
 export type { FinishReason } from './stop.js'
 
 /**

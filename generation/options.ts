@@ -74,6 +74,11 @@ interface AllOptions {
   readonly returnCache: boolean
   /** Of the configuration: which tokens stand for pictures. Needed with `cache`. */
   readonly imageTokenId: number
+  /**
+   * Rotary frequencies for at least so many positions, where they depend on the length (`dynamic`): Transformers remembers the
+   * longest so far, over batches. By default the longest row of this batch.
+   */
+  readonly ropeLength: number
   /** Of the configuration: a longer prompt is refused. */
   readonly maxPositionEmbeddings: number
 }
@@ -111,6 +116,7 @@ const ranges: { readonly [K in NumberOption]?: Range } = {
   padTokenId: natural,
   forcedBosTokenId: natural,
   imageTokenId: natural,
+  ropeLength: natural,
   maxPositionEmbeddings: positive
 }
 

@@ -1,6 +1,7 @@
-import { type GenerateInputs, promptsOf, type RowCache } from './cache.js'
+import type { RowCache } from './cache.js'
 import { composed, type LogitsProcessor, logitsProcessors } from './logits.js'
 import { checkOptions, type GenerateOptions, newTokensAllowed } from './options.js'
+import { type GenerateInputs, promptsOf } from './prefill.js'
 import { type FinishReason, type Stop, stopRule } from './stop.js'
 
 /** One step: for every row the token that it got, undefined once it has ended. */
@@ -29,6 +30,8 @@ export type Generation = AsyncGenerator<Step, GenerationResult, void>
 export interface Plan {
   readonly options: GenerateOptions
   readonly prompts: readonly (readonly number[])[]
+  /** One for each prompt. */
+  readonly seeds: readonly number[]
   /** None: logits need not leave the device. */
   readonly process: LogitsProcessor | undefined
   /** Most tokens that are made. */
@@ -51,6 +54,8 @@ export const planOf = (inputs: GenerateInputs, options: GenerateOptions): Plan =
   const L = inputs.inputIds.shape[1]
   const allowed = newTokensAllowed(options, L)
   const processors = logitsProcessors(options, L, allowed)
+  const byChance = Math.floor(Math.random() * 2 ** 53)
   const process = processors.length > 0 ? composed(processors) : undefined
-  return { options, prompts, process, allowed, stop: stopRule(options, allowed) }
+  const seeds = typeof seed === 'object' ? seed : prompts.map(() => seed ?? byChance)
+  return { options, prompts, seeds, process, allowed, stop: stopRule(options, allowed) }
 }

@@ -1,20 +1,11 @@
 import { setImmediate as breathe } from 'node:timers/promises'
 import { tf } from '../lib/tf.js'
 import type { InternVL } from '../models/internvl.js'
-import {
-  advance,
-  type Batch,
-  disposeCache,
-  type Forward,
-  type GenerateInputs,
-  prefill,
-  type RowCache,
-  rowCache,
-  selectRows
-} from './cache.js'
+import { advance, type Batch, disposeCache, type Forward, type RowCache, rowCache, selectRows } from './cache.js'
 import { logSoftmax } from './logits.js'
 import { type GenerateOptions, isSampling } from './options.js'
 import type { Generation, GenerationResult, Plan, Step } from './plan.js'
+import { type GenerateInputs, prefill } from './prefill.js'
 import { type Chance, chance, draw } from './sampler.js'
 import type { FinishReason, Stop } from './stop.js'
 import { topIndices } from './warpers.js'
@@ -36,8 +27,7 @@ interface Choice {
   readonly logprob?: number
 }
 
-const newRows = ({ options: o, prompts }: Plan): readonly Row[] => {
-  const seed = o.seed ?? Math.floor(Math.random() * 2 ** 53)
+const newRows = ({ options: o, prompts, seeds }: Plan): readonly Row[] => {
   const samples = Array.from({ length: o.numReturnSequences ?? 1 }, (_, i) => i)
   return prompts.flatMap((ids, source) =>
     samples.map((sample) => ({
@@ -45,14 +35,14 @@ const newRows = ({ options: o, prompts }: Plan): readonly Row[] => {
       promptLength: ids.length,
       ids: [...ids],
       logprobs: [],
-      chance: chance(typeof seed === 'number' ? seed : seed[source]!, sample).after(ids)
+      chance: chance(seeds[source]!, sample).after(ids)
     }))
   )
 }
 
 /** Reads the prompts, and copies each as often as it has answers. */
 const start = (model: InternVL, inputs: GenerateInputs, { options: o, prompts }: Plan, rows: readonly Row[]): Forward => {
-  const read = prefill(model, inputs, prompts, o.cache, o.imageTokenId)
+  const read = prefill(model, inputs, prompts, o)
   if (rows.length === prompts.length) return read
   const sources = rows.map((row) => row.source)
   const logits = tf.tidy(() => read.logits.gather(tf.tensor1d(sources, 'int32')))

@@ -57,14 +57,16 @@ const heldBack = (text: string, stops: readonly string[]): number => {
   return 0
 }
 
+/** Where the stop string begins that is complete first; -1 when none is. */
 const firstOf = (text: string, stops: readonly string[]): number => {
-  const found = stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0)
-  return found.length > 0 ? Math.min(...found) : -1
+  const found = stops.map((stop) => ({ at: text.indexOf(stop), end: text.indexOf(stop) + stop.length }))
+  const [first] = found.filter(({ at }) => at >= 0).sort((a, b) => a.end - b.end || a.at - b.at)
+  return first?.at ?? -1
 }
 
 /**
  * The text of one row, piece by piece: never part of a character, and never part of a stop string. The pieces joined are the
- * decoded text, up to the first stop string.
+ * decoded text, up to the stop string that is complete first.
  */
 export const textStream = (decode: Decode, stopStrings: readonly string[] = []): TextStream => {
   const characters = wholeCharacters(decode)

@@ -18,10 +18,7 @@ export const softmax = (logits: ArrayLike<number>): Float64Array => {
 /** Indices of the `k` greatest values, greatest first; of equal ones the first come first. O(V) where k is small. */
 export const topIndices = (values: ArrayLike<number>, k: number): readonly number[] => {
   const better = (a: number, b: number) => values[b]! - values[a]! || a - b
-  if (k > 256)
-    return Array.from(values, (_, i) => i)
-      .sort(better)
-      .slice(0, k)
+  if (k > 256) return [...Array(values.length).keys()].sort(better).slice(0, k) // an insertion would be slower
   const top: number[] = []
   for (let i = 0; i < values.length; i++) {
     if (top.length === k && !(values[i]! > values[top[k - 1]!]!)) continue
@@ -31,6 +28,14 @@ export const topIndices = (values: ArrayLike<number>, k: number): readonly numbe
     if (top.length > k) top.pop()
   }
   return top
+}
+
+const isPossible = (logit: number): boolean => logit > never
+
+const indicesOf = (values: Float32Array, holds: (x: number) => boolean): number[] => {
+  const found: number[] = []
+  for (let i = 0; i < values.length; i++) if (holds(values[i]!)) found.push(i)
+  return found
 }
 
 /** How many values come before the one with which their sum is enough. */
@@ -71,12 +76,9 @@ export const topKFilter =
 export const topPFilter =
   (topP: number, least = 1): LogitsProcessor =>
   (_ids, logits) => {
-    const sorted = logits.slice().sort() // ascending
-    const probabilities = softmax(sorted)
-    const first = Math.min(
-      countUntil(probabilities, (sum) => sum > 1 - topP),
-      sorted.length - least
-    ) // of those kept
+    const sorted = logits.filter(isPossible).sort() // ascending
+    const dropped = countUntil(softmax(sorted), (sum) => sum > 1 - topP)
+    const first = Math.max(0, Math.min(dropped, sorted.length - least))
     const limit = sorted[first]!
     let equalsToDrop = first - sorted.indexOf(limit)
     return logits.map((x) => (x < limit || (x === limit && equalsToDrop-- > 0) ? never : x))
@@ -101,11 +103,9 @@ export const typicalFilter =
     const probabilities = softmax(logits)
     const entropy = probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0)
     const distance = probabilities.map((p) => Math.abs(-Math.log(p) - entropy))
-    const order = Array.from(distance, (_, i) => i).sort((a, b) => distance[a]! - distance[b]! || a - b)
-    const last = countUntil(
-      order.map((i) => probabilities[i]!),
-      (sum) => sum >= mass
-    )
+    const order = indicesOf(logits, isPossible).sort((a, b) => distance[a]! - distance[b]! || a - b)
+    const probabilitiesInOrder = order.map((i) => probabilities[i]!)
+    const last = countUntil(probabilitiesInOrder, (sum) => sum >= mass)
     const limit = distance[order[Math.min(last, order.length - 1)]!]!
     const safe = new Set(order.slice(0, least))
     return logits.map((x, i) => (distance[i]! <= limit || safe.has(i) ? x : never))
