@@ -1,28 +1,32 @@
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
-import type { Messages } from '../../processors/messages.js'
+import type { ContentItem, Messages } from '../../processors/messages.js'
 import { loadWithProgress, say } from './common.js'
 
 interface Scene {
-  readonly pictures: readonly string[]
+  /** Pictures, or folders of a film's frames, beside this file. */
+  readonly show: readonly string[]
   readonly questions: readonly string[]
 }
 
-/** The pictures beside this file, and what to ask about them. */
 const scenes: readonly Scene[] = [
-  { pictures: ['shapes.png'], questions: ['Describe the image.', 'What color is the shape at the bottom left?'] },
-  { pictures: ['circles.png'], questions: ['How many circles are there?', 'What is the background color?'] },
-  { pictures: ['circles.png', 'shapes.png'], questions: ['Which picture has more shapes?'] },
-  { pictures: [], questions: ['Who are you?'] }
+  {
+    show: ['shapes.png'],
+    questions: ['Describe the image.', 'What color is the shape at the bottom left?', 'What is at the top right?']
+  },
+  { show: ['circle.png'], questions: ['What color is the background?', 'How many circles are there?'] },
+  { show: ['squares.png', 'shapes.png'], questions: ['Which picture has more shapes?'] },
+  { show: ['film'], questions: ['What happens in this video?'] },
+  { show: [], questions: ['Who are you?'] }
 ]
 
-const path = (name: string): string => fileURLToPath(new URL(`../demo/${name}`, import.meta.url))
+const item = (name: string): ContentItem => ({
+  type: name.endsWith('.png') ? 'image' : 'video',
+  path: fileURLToPath(new URL(`../demo/${name}`, import.meta.url))
+})
 
-const conversation = ({ pictures }: Scene, question: string): Messages => [
-  {
-    role: 'user',
-    content: [...pictures.map((name) => ({ type: 'image', path: path(name) }) as const), { type: 'text', text: question }]
-  }
+const conversation = ({ show }: Scene, question: string): Messages => [
+  { role: 'user', content: [...show.map(item), { type: 'text', text: question }] }
 ]
 
 const demo = async (): Promise<void> => {
@@ -32,7 +36,7 @@ const demo = async (): Promise<void> => {
   const { engine } = internvl
   say(`engine: ${engine.name} (${engine.why}); model loaded in ${((performance.now() - begun) / 1000).toFixed(1)} s`)
   for (const scene of scenes) {
-    if (scene.pictures.length > 0) console.log(`\n[${scene.pictures.map((name) => `generation/demo/${name}`).join(', ')}]`)
+    if (scene.show.length > 0) console.log(`\n[${scene.show.map((name) => `generation/demo/${name}`).join(', ')}]`)
     for (const question of scene.questions) {
       process.stdout.write(`\n> ${question}\n`)
       const stream = streamAnswers(internvl, [conversation(scene, question)])
