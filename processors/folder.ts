@@ -6,6 +6,7 @@ import * as t from 'io-ts'
 import type { Faults } from '../lib/fault.js'
 import { collect, leftFault } from './collect.js'
 import type { ProcessorFiles } from './config.js'
+import { fromVocabulary } from './vocabulary.js'
 
 /** The processor's files of a checkpoint folder, parsed; absent ones are `undefined`. */
 export interface Folder extends ProcessorFiles {
@@ -46,6 +47,12 @@ const templateIn = (value: unknown): string | undefined => {
   return (template.find(({ name }) => name === 'default') ?? template[0])?.template
 }
 
+const withoutTokenizer = (dir: string, vocab: unknown, merges: unknown, config: unknown): E.Either<Faults, unknown> => {
+  if (vocab === undefined || typeof merges !== 'string')
+    return leftFault('NoTokenizer', `${dir}: no tokenizer.json; is this a checkpoint folder?`, { dir })
+  return fromVocabulary(vocab, merges, t.UnknownRecord.is(config) ? config.tokenizer_class : undefined, dir)
+}
+
 /** Reads what configures the processor of a checkpoint folder. Faults: no such folder, no tokenizer.json, a file that is not JSON. */
 export const readFolder =
   (dir: string): TaskEither<Faults, Folder> =>
@@ -60,13 +67,16 @@ export const readFolder =
         json('tokenizer.json'),
         json('tokenizer_config.json'),
         json('chat_template.json'),
+        json('vocab.json'),
+        readText(join(dir, 'merges.txt')),
         readText(join(dir, 'chat_template.jinja'))
       ])
     )
     if (E.isLeft(read)) return read
-    const [config, processor, preprocessor, videoPreprocessor, tokenizer, tokenizerConfig, templateJson, jinja] = read.right
-    if (tokenizer === undefined)
-      return leftFault('NoTokenizer', `${dir}: no tokenizer.json; is this a checkpoint folder?`, { dir })
+    const [config, processor, preprocessor, videoPreprocessor, tokenizer, tokenizerConfig, templateJson, vocab, merges, jinja] =
+      read.right
+    const whole = tokenizer === undefined ? withoutTokenizer(dir, vocab, merges, tokenizerConfig) : E.right(tokenizer)
+    if (E.isLeft(whole)) return whole
     const templates = [
       { source: typeof jinja === 'string' ? jinja : undefined, name: 'chat_template.jinja' },
       { source: templateIn(templateJson), name: 'chat_template.json' },
@@ -81,7 +91,7 @@ export const readFolder =
       processor,
       preprocessor,
       videoPreprocessor,
-      tokenizer,
+      tokenizer: whole.right,
       tokenizerConfig: tokenizerConfig ?? {},
       template
     })

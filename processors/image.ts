@@ -40,7 +40,7 @@ const messageOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).trim().replaceAll('\n', '; ')
 
 /** Pillow ignores ICC profiles, and so do we; a picture cut short is an error, never grey pixels. */
-const open = (input: string | Buffer): Sharp => sharp(input, { ignoreIcc: true, failOn: 'truncated', limitInputPixels: false })
+const open = (bytes: Buffer): Sharp => sharp(bytes, { ignoreIcc: true, failOn: 'truncated', limitInputPixels: false })
 
 const divide255 = (product: number): number => (product + 128 + ((product + 128) >> 8)) >> 8
 
@@ -105,27 +105,29 @@ const opaqueGif = (gif: Buffer): Buffer => {
   return bytes
 }
 
-const fromBytes = async (input: string | Buffer, name: string, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
+type Load = () => Promise<Buffer>
+
+/** A picture whose bytes `load` brings, once for the header and once for the pixels: a file is never kept in memory. */
+const fromBytes = async (load: Load, name: string, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
   const notAPicture = (why: string) => leftFault('NotAPicture', `${name}: not a picture that can be read (${why}).`, { name })
   let header: Metadata
   try {
-    header = await open(input).metadata()
+    const bytes = await load()
+    if (bytes.length === 0) return leftFault('Empty', `${name}: the picture is empty (0 bytes).`, { name })
+    header = await open(bytes).metadata()
   } catch (error) {
     return notAPicture(messageOf(error))
   }
   if (!FORMATS.includes(header.format)) return notAPicture(`${header.format}; use ${FORMATS.join(', ')}`)
   const { width, height } = header.autoOrient
-  if (width * height > maxPixels)
-    return leftFault('TooLarge', `${name}: ${width} x ${height} pixels, more than the limit of ${maxPixels}.`, {
-      name,
-      width,
-      height,
-      maxPixels
-    })
+  if (width * height > maxPixels) {
+    const message = `${name}: ${width} x ${height} pixels, more than the limit of ${maxPixels}.`
+    return leftFault('TooLarge', message, { name, width, height, maxPixels })
+  }
   const decode: TaskEither<Faults, Rgb> = async () => {
     try {
-      const bytes = header.format === 'gif' ? opaqueGif(typeof input === 'string' ? await readFile(input) : input) : input
-      return E.right(await toRgb(open(bytes), header))
+      const bytes = await load()
+      return E.right(await toRgb(open(header.format === 'gif' ? opaqueGif(bytes) : bytes), header))
     } catch (error) {
       return leftFault('CorruptPicture', `${name}: the picture is damaged or cut short (${messageOf(error)}).`, { name })
     }
@@ -133,16 +135,16 @@ const fromBytes = async (input: string | Buffer, name: string, maxPixels: number
   return E.right({ name, width, height, decode })
 }
 
+const fromBuffer = (bytes: Buffer, name: string, maxPixels: number): Promise<E.Either<Faults, Picture>> =>
+  fromBytes(async () => bytes, name, maxPixels)
+
 const fromFile = async (path: string, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
   const info = await stat(path).catch(() => undefined)
   if (info === undefined) return leftFault('NotFound', `${path}: no such picture.`, { path })
   if (!info.isFile()) return leftFault('NotAFile', `${path}: a folder, not a picture.`, { path })
-  if (info.size === 0) return leftFault('Empty', `${path}: the file is empty (0 bytes).`, { path })
-  return fromBytes(path, path, maxPixels)
+  // bytes rather than the path: libvips keeps what it once read of a path, though the file has changed
+  return fromBytes(() => readFile(path), path, maxPixels)
 }
-
-const fromBuffer = async (bytes: Buffer, name: string, maxPixels: number): Promise<E.Either<Faults, Picture>> =>
-  bytes.length === 0 ? leftFault('Empty', `${name}: empty (0 bytes).`, { name }) : fromBytes(bytes, name, maxPixels)
 
 const fromText = async (text: string, options: OpenOptions, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
   if (/^https?:\/\//i.test(text)) {

@@ -1,14 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
+import { type Fault, type Faults, unless } from '../lib/fault.js'
 import { tf } from '../lib/tf.js'
-import type { Prompt } from './chat.js'
 import { leftFault } from './collect.js'
-import type { ProcessorConfig } from './config.js'
-import type { OpenOptions } from './image.js'
-import { imageOf, itemsOf, type Messages, videoOf } from './messages.js'
-import type { Extent } from './prompt.js'
-import { openImage, openVideo, type Visual } from './visual.js'
+import type { Assembled } from './rows.js'
+import type { Visual } from './visual.js'
 
 /** What the model takes. The tensors belong to the caller, who disposes them. */
 export interface ModelInputs {
@@ -22,52 +17,6 @@ export interface ModelInputs {
   readonly numPatches: readonly number[]
   /** The prompts as the chat template gives them, placeholders not yet written out. */
   readonly prompts: readonly string[]
-}
-
-/** A prompt and what is shown in it, in order of the items. */
-export interface Row {
-  readonly prompt: Prompt
-  readonly visuals: readonly Visual[]
-}
-
-export interface Assembled {
-  readonly ids: readonly (readonly number[])[]
-  readonly visuals: readonly Visual[]
-  readonly prompts: readonly string[]
-}
-
-export type Open = (config: ProcessorConfig, options: OpenOptions) => readonly TaskEither<Faults, Visual>[]
-
-const missing = (kind: string, where: string) => async () =>
-  leftFault('Message', `${where}: ${kind === 'image' ? 'an image' : 'a video'} item without a source.`)
-
-/** How to open what a conversation shows. */
-export const visualsOf =
-  (messages: Messages, where: string): Open =>
-  ({ image, video }, options) =>
-    messages.flatMap((message, i) =>
-      itemsOf(message).flatMap((item, j) => {
-        if (item.type === 'text') return []
-        const at = `${where}[${i}].content[${j}]`
-        if (item.type === 'image') {
-          const source = imageOf(item)
-          return [source === undefined ? missing('image', at) : openImage(source, image, options)]
-        }
-        const source = videoOf(item)
-        return [source === undefined ? missing('video', at) : openVideo(source, item.fps, video, options)]
-      })
-    )
-
-const count = (kinds: readonly Extent['kind'][], kind: Extent['kind']): number => kinds.filter((k) => k === kind).length
-
-export const mismatch = (shown: readonly Extent['kind'][], given: readonly Extent['kind'][], where: string): readonly Fault[] => {
-  const faults = (['image', 'video'] as const).flatMap((kind) => {
-    const [placeholders, pictures] = [count(shown, kind), count(given, kind)]
-    const message = `${where}: number of ${kind} placeholders in the prompt (${placeholders}) does not match the number of ${kind}s (${pictures}).`
-    return placeholders === pictures ? [] : [fault('Placeholders', message, { kind, placeholders, given: pictures })]
-  })
-  if (faults.length > 0 || shown.every((kind, i) => kind === given[i])) return faults
-  return [fault('Placeholders', `${where}: the chat template shows images and videos in another order than the messages.`)]
 }
 
 const pad = (rows: readonly (readonly number[])[], filler: number, side: 'left' | 'right'): readonly (readonly number[])[] => {

@@ -1,36 +1,19 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, unless } from '../lib/fault.js'
+import type { Faults } from '../lib/fault.js'
 import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from './chat.js'
-import { collect, collectTasks, leftFault } from './collect.js'
+import { collect, leftFault } from './collect.js'
 import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from './config.js'
 import { type Folder, readFolder } from './folder.js'
-import type { ImageSource, OpenOptions } from './image.js'
-import { type Assembled, type ModelInputs, mismatch, type Open, type Row, toInputs, visualsOf } from './inputs.js'
-import { checkMessages, checkNotEmpty, type Messages, type VideoSource } from './messages.js'
-import { checkOptions, type ImageOptions, tokensPerTile, type VideoOptions, withOptions } from './options.js'
-import { controlTokens, cutter, expand, placeholders, visualTokens } from './prompt.js'
+import { type ModelInputs, toInputs } from './inputs.js'
+import { checkMessages, type Messages } from './messages.js'
+import { controlTokens, cutter, visualTokens } from './prompt.js'
+import { type Assembled, assembleMessages, assembleText, type PrepareOptions, type RenderedInputs } from './rows.js'
 import { originalTemplate } from './templates.js'
 import { buildTokenizer, type Tokenizer } from './tokenizer.js'
-import { openImage, openVideo } from './visual.js'
-
-export interface TextOptions {
-  /** Special tokens that messages may use, all of them or those named; none unless given, and what is typed stays text. */
-  readonly allowedSpecial?: 'all' | readonly string[]
-  /** Side on which shorter rows are filled up; left unless given. */
-  readonly paddingSide?: 'left' | 'right'
-}
 
 export type { ModelInputs } from './inputs.js'
-
-export type PrepareOptions = RenderOptions & TextOptions & ImageOptions & VideoOptions & OpenOptions
-
-/** Prompts already rendered, with the pictures and films of all their placeholders in order. Special tokens in them are meant. */
-export interface RenderedInputs {
-  readonly text: readonly string[]
-  readonly images?: readonly ImageSource[]
-  readonly videos?: readonly VideoSource[]
-}
+export type { PrepareOptions, RenderedInputs, TextOptions } from './rows.js'
 
 export interface Processor {
   readonly config: ProcessorConfig
@@ -62,112 +45,32 @@ export const makeProcessor = (
   const tokens = visualTokens(tokenizer, dir)
   if (E.isLeft(tokens)) return tokens
   const visual = tokens.right
-  const cut = cutter(tokenizer, visual)
   const control = controlTokens(tokenizer, visual, chatTemplate)
+  const parts = { config, tokenizer, chatTemplate, visual, control, cut: cutter(tokenizer, visual) }
   const { names, idOf } = tokenizer
   const filler = idOf(names.pad_token ?? '') ?? idOf(names.eos_token ?? '') ?? 0
-
-  const controlOf = ({ allowedSpecial = [] }: TextOptions): readonly string[] =>
-    allowedSpecial === 'all' ? [] : control.filter((token) => !allowedSpecial.includes(token))
-
-  const idsOf = (
-    row: Row,
-    base: ProcessorConfig,
-    options: PrepareOptions,
-    where: string
-  ): E.Either<Faults, readonly number[]> => {
-    const pieces = cut(row.prompt, controlOf(options))
-    const extents = row.visuals.map(({ kind, tiles, tileSize }) => ({ kind, tiles, tokens: tokensPerTile(base, tileSize) }))
-    const kinds = extents.map(({ kind }) => kind)
-    const bos = names.bos_token
-    const addSpecialTokens = bos === undefined || !row.prompt.text.startsWith(bos) // else it would stand twice
-    return unless(mismatch(placeholders(pieces, visual), kinds, where), () =>
-      tokenizer.encodePieces(expand(pieces, extents, visual), { addSpecialTokens })
-    )
-  }
-
-  /** Everything but the pixels, or all faults of all rows. */
-  const assemble = async (
-    rows: readonly { readonly prompt: E.Either<Faults, Prompt>; readonly open: Open; readonly where: string }[],
-    options: PrepareOptions
-  ): Promise<E.Either<Faults, Assembled>> => {
-    const settings = withOptions(config, options)
-    const wrong = checkOptions(config, settings)
-    const valid = collect([unless(wrong, () => undefined), ...rows.map(({ prompt }) => prompt)])
-    if (E.isLeft(valid)) return valid
-    const visuals = collect(await Promise.all(rows.map(({ open }) => collectTasks(open(settings, options))())))
-    if (E.isLeft(visuals)) return visuals
-    const prompts = valid.right.slice(1) as readonly Prompt[]
-    const ids = collect(
-      prompts.map((prompt, i) => idsOf({ prompt, visuals: visuals.right[i]! }, config, options, rows[i]!.where))
-    )
-    return E.map((all: readonly (readonly number[])[]) => ({
-      ids: all,
-      visuals: visuals.right.flat(),
-      prompts: prompts.map(({ text }) => text)
-    }))(ids)
-  }
-
-  const assembleMessages = async (batch: readonly Messages[], options: PrepareOptions): Promise<E.Either<Faults, Assembled>> => {
-    if (batch.length === 0) return leftFault('Message', 'The batch is empty: give at least one conversation.')
-    const names = batch.map((_, i) => (batch.length === 1 ? 'messages' : `batch[${i}]`))
-    const checked = collect(
-      batch.map((row, i) =>
-        E.chain((messages: Messages) => unless(checkNotEmpty(messages, names[i]!), () => messages))(checkMessages(row, names[i]!))
-      )
-    )
-    if (E.isLeft(checked)) return checked
-    const rows = checked.right.map((messages, i) => ({
-      prompt: chatTemplate.render(messages, controlOf(options), options),
-      open: visualsOf(messages, names[i]!),
-      where: names[i]!
-    }))
-    return assemble(rows, options)
-  }
-
-  const assembleText = async (inputs: RenderedInputs, options: PrepareOptions): Promise<E.Either<Faults, Assembled>> => {
-    const { text, images = [], videos = [] } = inputs
-    if (text.length === 0) return leftFault('Message', 'You have to specify text.')
-    const pieces = text.map((t) => placeholders(cut({ text: t, spans: [] }, []), visual))
-    const wrong = mismatch(
-      pieces.flat().sort(),
-      [...images.map(() => 'image' as const), ...videos.map(() => 'video' as const)],
-      'text'
-    )
-    if (wrong.length > 0) return unless(wrong, () => ({ ids: [], visuals: [], prompts: [] }))
-    const [leftImages, leftVideos] = [[...images], [...videos]]
-    const rows = text.map((t, i) => {
-      const shown = pieces[i]!.map((kind) => (kind === 'image' ? { image: leftImages.shift()! } : { video: leftVideos.shift()! }))
-      const open: Open = ({ image, video }, o) =>
-        shown.map((v) => ('image' in v ? openImage(v.image, image, o) : openVideo(v.video, undefined, video, o)))
-      return { prompt: E.right({ text: t, spans: [] }), open, where: `text[${i}]` }
-    })
-    return assemble(rows, options)
-  }
-
-  const finish = async (assembled: E.Either<Faults, Assembled>, { paddingSide = 'left' }: TextOptions) =>
+  const finish = async (assembled: E.Either<Faults, Assembled>, { paddingSide = 'left' }: PrepareOptions) =>
     E.isLeft(assembled) ? assembled : toInputs(assembled.right, filler, paddingSide)
-
+  const length = ({ ids }: Assembled): number => ids[0]!.length
+  const rendered = (options?: RenderOptions) => (messages: Messages) =>
+    E.map(({ text }: Prompt) => text)(chatTemplate.render(messages, [], options))
   return E.right({
     config,
     tokenizer,
     chatTemplate,
-    render: (messages, options) =>
-      E.chain((checked: Messages) => E.map(({ text }: Prompt) => text)(chatTemplate.render(checked, [], options)))(
-        checkMessages(messages)
-      ),
+    render: (messages, options) => E.chain(rendered(options))(checkMessages(messages)),
     prepare:
-      (batch, options = {}) =>
+      (batch, o = {}) =>
       async () =>
-        finish(await assembleMessages(batch, options), options),
+        finish(await assembleMessages(parts, batch, o), o),
     prepareText:
-      (inputs, options = {}) =>
+      (inputs, o = {}) =>
       async () =>
-        finish(await assembleText(inputs, options), options),
+        finish(await assembleText(parts, inputs, o), o),
     countTokens:
-      (messages, options = {}) =>
+      (messages, o = {}) =>
       async () =>
-        E.map(({ ids }: Assembled) => ids[0]!.length)(await assembleMessages([messages], options)),
+        E.map(length)(await assembleMessages(parts, [messages], o)),
     decode: tokenizer.decode,
     batchDecode: (rows, options) => rows.map((ids) => tokenizer.decode(ids, options))
   })

@@ -56,10 +56,13 @@ export const controlTokens = (tokenizer: Tokenizer, visual: VisualTokens, templa
   return [...new Set([...added, ...Object.values(visual)].map(({ content }) => content))]
 }
 
-/** A prompt cut at the tokens that the template wrote; what people wrote of them is text. */
-export const cutter = (tokenizer: Tokenizer, visual: VisualTokens) => {
+/** Cuts a prompt at the tokens that the template wrote; those of `control` that people wrote are text. */
+export type Cut = (prompt: Prompt, control: readonly string[]) => readonly (string | AddedToken)[]
+
+/** See `Cut`. */
+export const cutter = (tokenizer: Tokenizer, visual: VisualTokens): Cut => {
   const split = splitter([...tokenizer.addedTokens, ...Object.values(visual)])
-  return ({ text, spans }: Prompt, control: readonly string[]): readonly (string | AddedToken)[] => {
+  return ({ text, spans }, control) => {
     const known = new Set(control)
     const quoted = (start: number, end: number): boolean => spans.some(([from, to]) => start < to && from < end)
     return split(text, ({ content }, start, end) => !(known.has(content) && quoted(start, end)))

@@ -154,10 +154,10 @@ const build = (json: t.TypeOf<typeof TokenizerJson>, config: Readonly<Record<str
   const idsOf = (tokens: readonly string[]): number[] =>
     tokens.flatMap((token) => {
       const id = model.tokens_to_ids.get(token) ?? model.unk_token_id
-      // text that spells a special token in one word of the vocabulary is spelt out
-      if (id !== undefined && specials.has(id) && id !== model.unk_token_id)
-        return [...token].flatMap((c) => idsOf(model._call([c])))
-      return id === undefined ? [] : [id]
+      if (id === undefined) return []
+      // a text that is a special token's in one word of the vocabulary is spelt out; bytes and the unknown stand for text
+      const spelt = specials.has(id) && id !== model.unk_token_id && [...token].length > 1 && !/^<0x[\dA-F]{2}>$/.test(token)
+      return spelt ? [...token].flatMap((c) => idsOf(model._call([c]))) : [id]
     })
   const ordinary = (text: string, section: number): number[] => {
     const normal = hf.normalizer ? hf.normalizer._call(text) : text

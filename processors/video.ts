@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
@@ -54,19 +55,40 @@ export const frameIndices = (
   return E.right(Array.from({ length }, (_, i) => Math.trunc(Math.fround(start + i * step))))
 }
 
+/** A film before a frame of it is decoded. */
+export interface Film extends VideoMetadata {
+  /** The frames at these indices, in their order. */
+  readonly frames: (indices: readonly number[]) => TaskEither<Faults, readonly ImageSource[]>
+}
+
+const ofFrames = (frames: readonly ImageSource[], fps: number | undefined): Film => ({
+  totalNumFrames: frames.length,
+  fps,
+  frames: (indices) => async () => E.right(indices.map((i) => frames[i]!))
+})
+
 const PICTURES = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i
 
-/** The frames of a film in order: those given, or the pictures of a folder by name, numbers in it counted as numbers. */
-export const videoFrames =
-  (source: VideoSource): TaskEither<Faults, readonly ImageSource[]> =>
+/**
+ * A film of the frames given, or of the pictures in a folder by name, numbers in it counted as numbers; `fps` is the film's
+ * own. Faults: a path that is no such folder, a film without a frame.
+ */
+export const openFilm =
+  (source: VideoSource, fps?: number): TaskEither<Faults, Film> =>
   async () => {
-    if (typeof source !== 'string' && !(source instanceof URL)) return E.right(source)
-    const path = source instanceof URL ? source.href : source
+    if (typeof source !== 'string' && !(source instanceof URL))
+      return source.length > 0 ? E.right(ofFrames(source, fps)) : leftFault('Video', 'A film of zero frames: give at least one.')
+    const path = source instanceof URL && source.protocol === 'file:' ? fileURLToPath(source) : String(source)
     const names = await readdir(path).catch(() => undefined)
     if (!names)
       return leftFault('Video', `${path}: not a folder of frames; a film is a list of pictures or such a folder.`, { path })
     const order = new Intl.Collator('en', { numeric: true })
     const frames = names.filter((name) => PICTURES.test(name)).sort(order.compare)
     if (frames.length === 0) return leftFault('Video', `${path}: no pictures in this folder.`, { path })
-    return E.right(frames.map((name) => join(path, name)))
+    return E.right(
+      ofFrames(
+        frames.map((name) => join(path, name)),
+        fps
+      )
+    )
   }

@@ -1,14 +1,14 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
-import { collectTasks, leftFault } from './collect.js'
+import { leftFault } from './collect.js'
 import type { ImageConfig, VideoConfig } from './config.js'
-import { type ImageSource, type OpenOptions, openPicture, type Picture } from './image.js'
+import { type ImageSource, type OpenOptions, openPicture, readImage } from './image.js'
 import type { VideoSource } from './messages.js'
 import { normalizeTable, writeTile } from './normalize.js'
 import { type Rgb, resizeFrame, type Size } from './resize.js'
 import { countTiles, tilesOf } from './tiling.js'
-import { frameIndices, videoFrames } from './video.js'
+import { type Film, frameIndices, openFilm } from './video.js'
 
 /** A picture or a film before its pixels are read: the number and size of its tiles, and the way to them. */
 export interface Visual {
@@ -19,22 +19,31 @@ export interface Visual {
   readonly write: (out: Float32Array, offset: number) => TaskEither<Faults, void>
 }
 
-/** Decodes pictures one after another, so that only one is in memory. */
-const writePictures =
-  (pictures: readonly Picture[], tilesIn: (image: Rgb) => readonly Rgb[], table: readonly Float32Array[]): Visual['write'] =>
-  (out, offset) =>
-  async () => {
-    let at = offset
-    for (const picture of pictures) {
-      const image = await picture.decode()
-      if (E.isLeft(image)) return image
-      for (const tile of tilesIn(image.right)) {
-        writeTile(out, at, tile, table)
-        at += 3 * tile.width * tile.height
-      }
+/** Decodes pictures one after another, so that only one is in memory; a picture of another size than `tileSize` is a fault. */
+const writePictures = async (
+  pictures: readonly TaskEither<Faults, Rgb>[],
+  tilesIn: (image: Rgb) => readonly Rgb[],
+  { width, height }: Size,
+  table: readonly Float32Array[],
+  out: Float32Array,
+  offset: number
+): Promise<E.Either<Faults, void>> => {
+  let at = offset
+  for (const decode of pictures) {
+    const image = await decode()
+    if (E.isLeft(image)) return image
+    for (const tile of tilesIn(image.right)) {
+      if (tile.width !== width || tile.height !== height)
+        return leftFault(
+          'Option',
+          `A tile of ${tile.width} x ${tile.height} pixels among ${width} x ${height}; leave doResize on.`
+        )
+      writeTile(out, at, tile, table)
+      at += 3 * width * height
     }
-    return E.right(undefined)
   }
+  return E.right(undefined)
+}
 
 /** A picture as tiles. */
 export const openImage =
@@ -45,35 +54,45 @@ export const openImage =
     const picture = opened.right
     const whole = !config.doResize && !(config.cropToPatches && config.maxPatches > 1)
     const tilesIn = whole ? (image: Rgb) => [image] : (image: Rgb) => tilesOf(image, config)
+    const tileSize = whole ? { width: picture.width, height: picture.height } : config.size
+    const table = normalizeTable(config)
     return E.right({
       kind: 'image',
       tiles: whole ? 1 : countTiles(picture, config),
-      tileSize: whole ? { width: picture.width, height: picture.height } : config.size,
-      write: writePictures([picture], tilesIn, normalizeTable(config))
+      tileSize,
+      write: (out, offset) => () => writePictures([picture.decode], tilesIn, tileSize, table, out, offset)
     })
   }
 
-/** A film as one tile a frame; frames that are not taken are never opened. */
+const sizeOfFirst = async (film: Film, index: number, options: OpenOptions): Promise<E.Either<Faults, Size>> => {
+  const frames = await film.frames([index])()
+  return E.isLeft(frames) ? frames : openPicture(frames.right[0]!, options)()
+}
+
+/** A film as one tile a frame; frames are opened when they are written, and those not taken never. */
 export const openVideo =
   (source: VideoSource, fps: number | undefined, config: VideoConfig, options: OpenOptions): TaskEither<Faults, Visual> =>
   async () => {
-    const film = await videoFrames(source)()
-    if (E.isLeft(film)) return film
-    const sampling = config.doSampleFrames ? config : { numFrames: undefined, fps: undefined, initialShift: true }
-    const indices = frameIndices({ totalNumFrames: film.right.length, fps }, sampling)
-    if (E.isLeft(indices)) return indices
-    const opened = await collectTasks(indices.right.map((i) => openPicture(film.right[i]!, options)))()
+    const opened = await openFilm(source, fps)()
     if (E.isLeft(opened)) return opened
-    const [first] = opened.right
-    if (!first) return leftFault('Video', 'A film without a frame says nothing: give at least one.')
+    const film = opened.right
+    const sampling = config.doSampleFrames ? config : { numFrames: undefined, fps: undefined, initialShift: true }
+    const indices = frameIndices(film, sampling)
+    if (E.isLeft(indices)) return indices
+    const size = config.doResize ? E.right(config.size) : await sizeOfFirst(film, indices.right[0]!, options)
+    if (E.isLeft(size)) return size
+    const { width, height } = size.right
+    const tilesIn = (image: Rgb): readonly Rgb[] => [config.doResize ? resizeFrame(image, config.size, config.resample) : image]
+    const table = normalizeTable(config)
     return E.right({
       kind: 'video',
-      tiles: opened.right.length,
-      tileSize: config.doResize ? config.size : { width: first.width, height: first.height },
-      write: writePictures(
-        opened.right,
-        (image) => [config.doResize ? resizeFrame(image, config.size, config.resample) : image],
-        normalizeTable(config)
-      )
+      tiles: indices.right.length,
+      tileSize: { width, height },
+      write: (out, offset) => async () => {
+        const frames = await film.frames(indices.right)()
+        if (E.isLeft(frames)) return frames
+        const pictures = frames.right.map((frame) => readImage(frame, options))
+        return writePictures(pictures, tilesIn, { width, height }, table, out, offset)
+      }
     })
   }

@@ -86,7 +86,7 @@ describe('image', () => {
     const [jpeg, png] = [await whole.clone().jpeg().toBuffer(), await whole.clone().png().toBuffer()]
     assert.match(await wrong(join(dir, 'none.png')), /none\.png: no such picture/)
     assert.match(await wrong(dir), /a folder, not a picture/)
-    assert.match(await wrong(put('empty.png', '')), /empty\.png: the file is empty/)
+    assert.match(await wrong(put('empty.png', '')), /empty\.png: the picture is empty/)
     assert.match(await wrong(put('text.png', 'not a picture')), /text\.png: not a picture/)
     assert.match(
       await wrong(put('drawing.svg', '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')),

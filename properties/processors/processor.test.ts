@@ -221,6 +221,21 @@ describe('loadProcessor', () => {
     assert.equal((await orThrow(loadProcessor(path))).config.imageSeqLength, 16)
   })
 
+  it('builds the tokenizer of a folder that has only its vocabulary and merges', async () => {
+    const { model, added_tokens: added } = json('tokenizer.json')
+    const merges = ['#version: 0.2', ...model.merges.map((pair: string | string[]) => [pair].flat().join(' '))].join('\n')
+    const config = {
+      ...json('tokenizer_config.json'),
+      added_tokens_decoder: Object.fromEntries(added.map(({ id, ...token }: { id: number }) => [id, token]))
+    }
+    const files = { 'vocab.json': model.vocab, 'merges.txt': `${merges}\n`, 'tokenizer_config.json': config }
+    const { tokenizer } = await orThrow(loadProcessor(folder('vocabulary', ['tokenizer.json'], files)))
+    for (const [said, ids] of cases.tokens) assert.deepEqual(tokenizer.encode(said), ids, said)
+    const other = { ...files, 'tokenizer_config.json': { tokenizer_class: 'InternLM2Tokenizer' } }
+    const fault = await wrong(loadProcessor(folder('other', ['tokenizer.json'], other)))
+    assert.match(fault, /vocab\.json is not enough for a InternLM2Tokenizer/)
+  })
+
   it('names all that is wrong with a folder', async () => {
     assert.match(await wrong(loadProcessor(join(dir, 'nowhere'))), /nowhere: no tokenizer\.json/)
     const broken = folder('broken', [], { 'processor_config.json': '{', 'tokenizer_config.json': '[' })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { getOrThrow, InternVLError, orThrow } from '../../lib/fault.js'
-import { frameIndices, videoFrames } from '../../processors/video.js'
+import { frameIndices, openFilm } from '../../processors/video.js'
 import { cases, picture } from './cases.js'
 
 const sampling = { numFrames: undefined, fps: undefined, initialShift: true }
@@ -41,8 +41,11 @@ describe('video', () => {
   })
 
   it('reads a folder of frames in order, and says when it is none', async () => {
-    const names = await orThrow(videoFrames(picture('')))
-    assert.ok(names.length > 40 && names.every((name) => !String(name).endsWith('.json')))
-    await assert.rejects(orThrow(videoFrames(picture('nowhere'))), InternVLError)
+    const film = await orThrow(openFilm(picture('')))
+    assert.ok(film.totalNumFrames > 40)
+    const [first, second] = await orThrow(film.frames([0, 1]))
+    assert.deepEqual([first, second], [picture('1x1.png'), picture('alpha.webp')])
+    await assert.rejects(orThrow(openFilm(picture('nowhere'))), InternVLError)
+    await assert.rejects(orThrow(openFilm([])), InternVLError)
   })
 })
