@@ -1,0 +1,18 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+/** The Python environment that `npm run bench:setup` makes, out of version control. */
+export const environment: string = join(root, '.venv')
+
+const interpreter = join(environment, 'bin', 'python')
+
+/** The interpreter for comparisons: `BENCH_PYTHON`, or that of the environment. Throws a `RangeError` where there is none. */
+export const python = (): string => {
+  const chosen = process.env.BENCH_PYTHON ?? interpreter
+  if (!existsSync(chosen))
+    throw new RangeError(`${chosen}: no such file; \`npm run bench:setup\` makes the environment to compare with`)
+  return chosen
+}
