@@ -1,0 +1,6 @@
+import { decoderConfig, type ModelType } from '../../arbitraries/decoder.js'
+import { decoderLaws } from '../../laws/decoder.js'
+
+const modelTypes: readonly ModelType[] = ['qwen2', 'qwen3', 'llama', 'phi3', 'qwen3_moe', 'gpt_oss']
+
+for (const modelType of modelTypes) decoderLaws(modelType, decoderConfig(modelType))
