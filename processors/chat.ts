@@ -1,7 +1,6 @@
 import { Template } from '@huggingface/jinja'
 import * as E from 'fp-ts/lib/Either.js'
-import type { Faults } from '../lib/fault.js'
-import { leftFault } from './collect.js'
+import { type Faults, fault } from '../lib/fault.js'
 import type { Messages } from './messages.js'
 
 export interface RenderOptions {
@@ -31,6 +30,7 @@ export interface ChatTemplate {
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }
 type MapText = (text: string) => string
+type Variables = Readonly<Record<string, unknown>>
 
 const isPlain = (value: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
@@ -106,20 +106,12 @@ const cutAtTag = (rendered: string): string => {
   return rendered.startsWith(TAG, at) ? rendered.slice(0, at) : rendered.slice(0, at).trimEnd()
 }
 
-/** Compiles a Jinja chat template; `variables` are the checkpoint's named tokens (`bos_token`, …), as Transformers passes them. */
-export const compileTemplate = (
-  source: string,
-  variables: Readonly<Record<string, unknown>>,
-  name: string
-): E.Either<Faults, ChatTemplate> => {
-  let template: Template
-  try {
-    template = new Template(source)
-  } catch (error) {
-    return leftFault('ChatTemplate', `${name}: not a Jinja template: ${(error as Error).message}.`, { name })
-  }
-  const renderText = (messages: readonly Json[], options: RenderOptions): string => {
-    const { continueFinalMessage = false, addGenerationPrompt = !continueFinalMessage, templateVariables = {} } = options
+type Render = (messages: readonly Json[]) => string
+
+/** The template over plain messages; what it or the options refuse is thrown. */
+const renderer = (template: Template, variables: Variables, options: RenderOptions): Render => {
+  const { continueFinalMessage = false, addGenerationPrompt = !continueFinalMessage, templateVariables = {} } = options
+  return (messages) => {
     if (continueFinalMessage && addGenerationPrompt)
       throw new Error('addGenerationPrompt and continueFinalMessage exclude each other')
     const shown = continueFinalMessage ? tagged(messages) : messages
@@ -128,42 +120,44 @@ export const compileTemplate = (
     const rendered = template.render({ ...scope, add_generation_prompt: addGenerationPrompt })
     return continueFinalMessage ? cutAtTag(rendered) : rendered
   }
+}
 
-  const prompt = (messages: Messages, control: readonly string[], options: RenderOptions): Prompt => {
-    const texts: string[] = []
-    const remember: MapText = (said) => {
-      texts.push(said)
-      return said
-    }
-    const text = renderText(
-      messages.map((m) => toPlain(m, remember)),
-      options
-    )
-    const markers = freeMarkers([source, text, ...texts])
-    const rerender = (f: MapText): Prompt | undefined => {
-      const marked = messages.map((m) => toPlain(m, f))
-      const shown = E.tryCatch(
-        () => unmark(renderText(marked, options), markers),
-        () => undefined // a template may refuse a text that it does not know
-      )
-      return E.isRight(shown) && shown.right?.text === text ? shown.right : undefined
-    }
-    const whole = rerender(wrap(markers))
-    if (whole) return whole
-    // the template takes the text apart: mark the tokens in it, but not those that it looks for itself, which are its syntax
-    const typed = control.filter((token) => texts.some((said) => said.includes(token)))
-    const spans = typed.flatMap((token) => rerender(markToken(markers, token))?.spans ?? [])
-    return { text, spans }
+/** The prompt, and where people wrote it: it is rendered again with their texts marked. */
+const promptOf = (render: Render, messages: Messages, control: readonly string[], source: string): Prompt => {
+  const texts: string[] = []
+  const remember: MapText = (said) => {
+    texts.push(said)
+    return said
   }
+  const plain = (f: MapText): readonly Json[] => messages.map((message) => toPlain(message, f))
+  const text = render(plain(remember))
+  const markers = freeMarkers([source, text, ...texts])
+  const marked = (f: MapText): Prompt | undefined => {
+    const shown = E.tryCatch(
+      () => unmark(render(plain(f)), markers),
+      () => undefined // a template may refuse a text that it does not know
+    )
+    return E.isRight(shown) && shown.right?.text === text ? shown.right : undefined
+  }
+  const whole = marked(wrap(markers))
+  if (whole) return whole
+  // the template takes the text apart: mark the tokens in it, but not those that it looks for itself, which are its syntax
+  const typed = control.filter((token) => texts.some((said) => said.includes(token)))
+  return { text, spans: typed.flatMap((token) => marked(markToken(markers, token))?.spans ?? []) }
+}
 
-  return E.right({
-    source,
-    render: (messages, control, options = {}) => {
-      try {
-        return E.right(prompt(messages, control, options))
-      } catch (error) {
-        return leftFault('ChatTemplate', `${name}: the conversation cannot be rendered: ${(error as Error).message}.`, { name })
-      }
-    }
-  })
+/** Compiles a Jinja chat template; `variables` are the checkpoint's named tokens (`bos_token`, …), as Transformers passes them. */
+export const compileTemplate = (source: string, variables: Variables, name: string): E.Either<Faults, ChatTemplate> => {
+  const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+  const attempt = <A>(what: string, run: () => A): E.Either<Faults, A> =>
+    E.tryCatch(run, (error): Faults => [fault('ChatTemplate', `${name}: ${what}: ${reason(error)}.`, { name })])
+  return E.map(
+    (template: Template): ChatTemplate => ({
+      source,
+      render: (messages, control, options = {}) =>
+        attempt('the conversation cannot be rendered', () =>
+          promptOf(renderer(template, variables, options), messages, control, source)
+        )
+    })
+  )(attempt('not a Jinja template', () => new Template(source)))
 }

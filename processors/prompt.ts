@@ -1,8 +1,9 @@
 import type * as E from 'fp-ts/lib/Either.js'
 import type { Faults } from '../lib/fault.js'
 import { fault, unless } from '../lib/fault.js'
+import { type AddedToken, splitter } from './added-tokens.js'
 import type { ChatTemplate, Prompt } from './chat.js'
-import { type AddedToken, type Piece, splitter, type Tokenizer } from './tokenizer.js'
+import type { Piece, Tokenizer } from './tokenizer.js'
 
 /** The tokens that pictures are written with. */
 export interface VisualTokens {
