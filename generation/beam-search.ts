@@ -81,9 +81,9 @@ const candidatesOf = async (now: Forward, searches: readonly Search[], plan: Pla
   const n = searches[0]!.beams.length
   const { process, options: o } = plan
   const kept = Math.max(2, 1 + (o.eosTokenIds?.length ?? 0)) * n // enough that n of them go on
-  const copies = (n * searches.length) / now.logits.shape[0]
-  const rows = searches.flatMap((_, s) => Array.from({ length: n }, (_, b) => (copies === 1 ? s * n + b : s)))
-  const logits = copies === 1 ? now.logits : tf.tidy(() => now.logits.gather(tf.tensor1d(rows, 'int32')))
+  const rows = searches.flatMap((_, s) => Array<number>(n).fill(s))
+  const shared = now.logits.shape[0] < rows.length // after the prompt, all beams of a search
+  const logits = shared ? tf.tidy(() => now.logits.gather(tf.tensor1d(rows, 'int32'))) : now.logits
   try {
     const picks = await (process || isSampling(o)
       ? picksOnHost(logits, searches, plan, kept)
@@ -124,13 +124,14 @@ export async function* beamSearch(model: InternVL, inputs: GenerateInputs, plan:
     while (now && running.length > 0) {
       const candidates = await candidatesOf(now, running, plan)
       await breathe() // TensorFlow blocks the event loop: signals get their turn here
-      const copies = now.batch.padding.length / running.length // after the prompt, all beams share one row
+      const width = now.batch.padding.length / running.length // after the prompt, all beams of a search share one row
       const steps = running.map((search, s) => ({ ...stepped(search, candidates[s]!, plan), s }))
-      const after = steps.map((step) => (o.signal?.aborted ? { ...step, search: stopped(step.search, plan) } : step))
+      const cut = (search: Search) => (o.signal?.aborted && !search.over ? stopped(search, plan) : search)
+      const after = steps.map((step) => ({ ...step, search: cut(step.search) }))
       for (const { search } of after) done[search.source] = search
       const open = after.filter(({ search }) => !search.over)
       running = open.map(({ search }) => search)
-      const rows = open.flatMap(({ s, from }) => from.map((beam) => (copies === 1 ? s : s * copies + beam)))
+      const rows = open.flatMap(({ s, from }) => from.map((beam) => (width === 1 ? s : s * width + beam)))
       if (open.length > 0) now = follow(model, now, rows, running)
     }
     const result = resultOf(now ? done : done.map((search) => stopped(search, plan)), plan, caches)

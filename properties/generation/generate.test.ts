@@ -55,6 +55,28 @@ describe('generate', () => {
       { numRuns: 15 }
     ))
 
+  it('so they do beyond the trained length, with rotary frequencies for one length throughout', async () => {
+    const rope = { rope_parameters: { rope_type: 'dynamic', rope_theta: 100, factor: 2 }, max_position_embeddings: 6 }
+    const stretched = tinyModel(rope)
+    for (const ids of [
+      [2, 3, 4],
+      [5, 6, 7, 8, 9, 10, 11]
+    ]) {
+      const inputs = batchOf([ids])
+      const { sequences } = await generateAll(stretched, inputs, { maxNewTokens: 8, ropeLength: 40 })
+      const full = batchOf([[...ids, ...sequences[0]!]])
+      const best = tf.tidy(() =>
+        stretched(full, { ropeLength: 40 })
+          .logits.argMax(-1)
+          .dataSync()
+          .slice(ids.length - 1, -1)
+      )
+      assert.deepEqual(sequences[0], [...best])
+      disposeInputs(inputs)
+      disposeInputs(full)
+    }
+  })
+
   for (const [name, options] of Object.entries(modes)) {
     it(`${name}: a batch in any order, with any padding, gives each row its own answer`, () =>
       fc.assert(

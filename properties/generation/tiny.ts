@@ -9,7 +9,7 @@ import { type InternVL, internVL } from '../../models/internvl.js'
 export const imageToken = 1
 export const vocabulary = 40
 
-const config = parseConfig({
+const config = {
   model_type: 'internvl',
   image_token_id: imageToken,
   image_seq_length: 4,
@@ -31,11 +31,11 @@ const config = parseConfig({
     num_key_value_heads: 2,
     max_position_embeddings: 256
   }
-})
+}
 
-/** A random model, large enough in its weights that every token matters to the next. */
-export const tinyModel = (): InternVL => {
-  const module = internVL(getOrThrow(config))
+/** A random model, large enough in its weights that every token matters to the next; `text` changes its decoder's fields. */
+export const tinyModel = (text: Readonly<Record<string, unknown>> = {}): InternVL => {
+  const module = internVL(getOrThrow(parseConfig({ ...config, text_config: { ...config.text_config, ...text } })))
   let seed = 0
   const params = buildParams(module, (path, { shape }) =>
     path.endsWith('norm.weight') ? tf.ones([...shape]) : tf.randomNormal([...shape], 0, 0.4, 'float32', ++seed)
