@@ -66,10 +66,8 @@ export const loadBalancingLoss = (routerLogits: readonly tf.Tensor2D[], k: numbe
     const rows = counted.sum().mul(routerLogits.length)
     const perLayer = routerLogits.map((logits) => {
       const probabilities = tf.softmax(logits)
-      const chosen = tf
-        .oneHot(tf.topk(probabilities, k).indices.reshape([N, k]), E)
-        .toFloat()
-        .sum(1) // [N, E]
+      const { indices } = topK(probabilities, k)
+      const chosen = tf.tensor2d(indices.map((row) => Array.from({ length: E }, (_, e) => Number(row.includes(e))))) // [N, E]
       return [chosen.mul(counted).sum(0), probabilities.mul(counted).sum(0)] as const
     })
     const total = (i: 0 | 1) =>

@@ -1,0 +1,83 @@
+import fc from 'fast-check'
+import { attend, mergeHeads, paddingMask, splitHeads } from '../../../lib/nn/attention.js'
+import { tf } from '../../../lib/tf.js'
+import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
+import { check } from '../../laws/check.js'
+import { assertClose } from '../../laws/close.js'
+import { layers, unpack } from '../../reference/layers.js'
+
+const drawn = fc.record({
+  B: count(2),
+  G: count(2),
+  share: count(3),
+  past: fc.nat(4),
+  L: count(6),
+  K: count(3),
+  causal: fc.boolean(),
+  window: fc.option(count(4), { nil: undefined }),
+  padding: fc.nat(2),
+  sinks: fc.boolean(),
+  seed
+})
+type Draw = typeof drawn extends fc.Arbitrary<infer D> ? D : never
+
+const inputs = ({ B, G, share, past, L, K, causal, window, padding, sinks, seed }: Draw) => {
+  const Lk = past + L
+  const mask = tf.tensor2d(
+    Array.from({ length: B }, () => Array.from({ length: Lk }, (_, i) => Number(i >= Math.min(padding, past)))),
+    undefined,
+    'int32'
+  )
+  return {
+    q: randomTensor<tf.Tensor4D>([B, G * share, L, K], seed),
+    k: randomTensor<tf.Tensor4D>([B, G, Lk, K], seed + 1),
+    v: randomTensor<tf.Tensor4D>([B, G, Lk, K], seed + 2),
+    see: {
+      ...(causal ? { causalFrom: past, window } : {}),
+      padding: paddingMask(mask),
+      ...(sinks ? { sinks: randomTensor<tf.Tensor1D>([G * share], seed + 3) } : {})
+    }
+  }
+}
+
+describe('attention', () => {
+  const { q, k, v, scale, causalFrom, window, ...expected } = layers.attention
+  const see = { full: {}, causal: { causalFrom }, sliding: { causalFrom, window } }
+  for (const [name, visibility] of Object.entries(see))
+    it(`${name}, with grouped heads, is PyTorch's`, () =>
+      tf.tidy(() => {
+        const out = attend(unpack<tf.Tensor4D>(q), unpack<tf.Tensor4D>(k), unpack<tf.Tensor4D>(v), scale, visibility)
+        assertClose(out, unpack(expected[name]), 1e-6)
+      }))
+
+  it('in blocks equals all at once', () =>
+    check(
+      fc.tuple(drawn, count(40)),
+      ([draw, maxScores]) => {
+        const { q, k, v, see } = inputs(draw)
+        assertClose(attend(q, k, v, 0.7, see, maxScores), attend(q, k, v, 0.7, see))
+      },
+      15
+    ))
+
+  it('is a mean of values: a constant stays constant, less the share that a sink takes', () =>
+    check(drawn, (draw) => {
+      const { q, k, v, see } = inputs(draw)
+      const ones = attend(q, k, tf.onesLike(v), 1, see)
+      if (!draw.sinks) assertClose(ones, tf.onesLike(q))
+      else assertClose(ones.less(1).logicalAnd(ones.greater(0)).toFloat(), tf.onesLike(q))
+    }))
+
+  it('a sink far below every score takes nothing', () =>
+    check(drawn, (draw) => {
+      const { q, k, v, see } = inputs({ ...draw, sinks: false })
+      const sinks = tf.fill([draw.G * draw.share], -1e4) as tf.Tensor1D
+      assertClose(attend(q, k, v, 1, { ...see, sinks }), attend(q, k, v, 1, see))
+    }))
+
+  it('heads are split and merged without a change', () =>
+    check(drawn, ({ B, G, L, K, seed }) => {
+      const x = randomTensor<tf.Tensor3D>([B, L, G * K], seed)
+      assertClose(mergeHeads(splitHeads(x, G)), x, 0)
+    }))
+})
