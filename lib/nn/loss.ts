@@ -25,7 +25,8 @@ export const crossEntropy = (logits: tf.Tensor2D, labels: tf.Tensor1D): tf.Scala
       const positions = tf.stack([tf.range(0, kept.length, 1, 'int32'), wanted], 1) as tf.Tensor2D
       return {
         value: tf.logSumExp(z, 1).sub(tf.gatherND(z, positions)).mean(),
-        gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => tf.softmax(saved[0]!).sub(tf.oneHot(wanted, V)).mul(dy.div(kept.length))
+        gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) =>
+          tf.softmax(saved[0]!).sub(tf.oneHot(saved[1]!, V)).mul(dy.div(kept.length))
       }
     })
     return negativeLogLikelihood(rows) as tf.Scalar
