@@ -18,6 +18,7 @@ import type { Messages } from '../../processors/messages.js'
 import { resize } from '../../processors/resize.js'
 import { type Case, type Numbers, readJson, readNumbers, rowOf } from './case.js'
 import { type Check, expectClose, expectEqual, expectThat, failed, type Outcome, skipped } from './check.js'
+import { type RopeLengths, ropeLengths } from './rope.js'
 
 interface Generated {
   readonly options: Readonly<Record<string, unknown>>
@@ -45,6 +46,7 @@ interface Context {
   readonly internvl: InternVLCheckpoint
   readonly input: CaseInput
   readonly stored: ReadonlyMap<string, Numbers>
+  readonly rope: RopeLengths | undefined
 }
 
 /** Tolerances, relative to the greatest reference number. Source: the reference's README. */
@@ -136,7 +138,7 @@ const scratch = <A>(f: () => A): A => {
   }
 }
 
-const forwardChecks = ({ prefix, internvl, stored }: Context): readonly Check[] =>
+const forwardChecks = ({ prefix, internvl, stored, rope }: Context): readonly Check[] =>
   scratch(() => {
     const inputs = storedInputs(stored)
     const seen = stored.get('attention_mask')!.values
@@ -144,7 +146,7 @@ const forwardChecks = ({ prefix, internvl, stored }: Context): readonly Check[] 
       name: `${prefix}: ${name}`,
       outcome: expectClose(numbers(actual), stored.get(name)!, tolerance.states, rows)
     })
-    const options = { attentionMask: inputs.attentionMask, outputHiddenStates: true }
+    const options = { attentionMask: inputs.attentionMask, outputHiddenStates: true, ropeLength: rope?.forward }
     const { logits, hiddenStates = [] } = internvl.model(inputs, options)
     const text = [...hiddenStates.map((h, i) => close(`text_hidden_states.${i}`, h, seen)), close('logits', logits, seen)]
     if (!inputs.pixelValues) return text
@@ -159,20 +161,25 @@ const forwardChecks = ({ prefix, internvl, stored }: Context): readonly Check[] 
   })
 
 /** Logits from the pictures as the project's own processor makes them. */
-const ownLogits = ({ prefix, internvl, stored }: Context, prepared: ModelInputs): readonly Check[] =>
+const ownLogits = ({ prefix, internvl, stored, rope }: Context, prepared: ModelInputs): readonly Check[] =>
   scratch(() => {
     if (!prepared.pixelValues || `${prepared.inputIds.shape}` !== `${stored.get('input_ids')!.shape}`) return []
-    const { logits } = internvl.model(prepared, { attentionMask: prepared.attentionMask })
+    const { logits } = internvl.model(prepared, { attentionMask: prepared.attentionMask, ropeLength: rope?.forward })
     const outcome = expectClose(numbers(logits), stored.get('logits')!, tolerance.states, stored.get('attention_mask')!.values)
     return [{ name: `${prefix}: logits from its own pixels`, outcome }]
   })
 
-const generateChecks = async ({ prefix, internvl, input, stored }: Context): Promise<readonly Check[]> => {
+const generateChecks = async ({ prefix, internvl, input, stored, rope }: Context): Promise<readonly Check[]> => {
   const inputs = storedInputs(stored)
   const checks: Check[] = []
   for (const [kind, { options, tokens, text }] of Object.entries(input.generate)) {
     const name = `${prefix}: generate ${kind}`
-    const settings = { ...internvl.generation, ...getOrThrow(generationConfig(options)), doSample: false }
+    const settings = {
+      ...internvl.generation,
+      ...getOrThrow(generationConfig(options)),
+      doSample: false,
+      ropeLength: rope?.generate[kind]
+    }
     const { sequences } = await generateAll(internvl.model, inputs, settings)
     const pad = internvl.processor.tokenizer.idOf(internvl.processor.tokenizer.names.pad_token ?? '')
     const padded = tokens.map((row, i) => row.map((_, j) => sequences[i]![j] ?? pad))
@@ -185,9 +192,9 @@ const generateChecks = async ({ prefix, internvl, input, stored }: Context): Pro
 }
 
 const lossOf =
-  (internvl: InternVLCheckpoint, inputs: ReturnType<typeof storedInputs>, labels: tf.Tensor2D) =>
+  (internvl: InternVLCheckpoint, inputs: ReturnType<typeof storedInputs>, labels: tf.Tensor2D, ropeLength?: number) =>
   (params: InternVLCheckpoint['params']) =>
-    causalLoss(internvl.module.apply(params)(inputs, { attentionMask: inputs.attentionMask }).logits, labels)
+    causalLoss(internvl.module.apply(params)(inputs, { attentionMask: inputs.attentionMask, ropeLength }).logits, labels)
 
 const gradientOutcome = (norm: number, expected: number): Outcome => {
   const allowed =
@@ -210,10 +217,10 @@ const normsByReference = (grads: unknown): ReadonlyMap<string, number> => {
   return new Map([...squares].map(([key, square]) => [key, Math.sqrt(square)]))
 }
 
-const gradientChecks = ({ prefix, internvl, input, stored }: Context): readonly Check[] => {
+const gradientChecks = ({ prefix, internvl, input, stored, rope }: Context): readonly Check[] => {
   const inputs = storedInputs(stored)
   const labels = tensor(stored.get('labels')!, 'int32') as tf.Tensor2D
-  const { value, grads } = valueAndGrad(lossOf(internvl, inputs, labels))(internvl.params)
+  const { value, grads } = valueAndGrad(lossOf(internvl, inputs, labels, rope?.gradient))(internvl.params)
   const loss = value.dataSync()[0]!
   const norms = normsByReference(grads)
   disposeParams(grads)
@@ -294,6 +301,20 @@ const asReferenced = (config: InternVLConfig): InternVLConfig => {
   return { ...config, textConfig: { ...config.textConfig, rope: { ...config.textConfig.rope, roundedTo } } }
 }
 
+const replayed = ({
+  label,
+  input,
+  stored
+}: {
+  readonly label: string
+  readonly input: CaseInput
+  readonly stored: Context['stored']
+}) => ({
+  label,
+  length: stored.get('input_ids')!.shape[1]!,
+  generated: Object.fromEntries(Object.entries(input.generate).map(([kind, { tokens }]) => [kind, tokens[0]!.length]))
+})
+
 /** All checks of a case's checkpoint folder: prompts, ids, pixels, states, features, logits, tokens, loss, gradients, training. */
 const layoutChecks = async ({ name, dir }: Case, layout: string, images: string): Promise<readonly Check[]> => {
   let internvl: InternVLCheckpoint
@@ -307,16 +328,19 @@ const layoutChecks = async ({ name, dir }: Case, layout: string, images: string)
   const inputs = readdirSync(dir)
     .filter((file) => file.endsWith('.safetensors'))
     .map((file) => file.slice(0, -'.safetensors'.length))
+  const read = inputs.map(async (label) => ({
+    label,
+    input: readJson(join(dir, `${label}.json`)) as CaseInput,
+    stored: await readNumbers(join(dir, `${label}.safetensors`))
+  }))
+  const all = await Promise.all(read)
+  const lengths = ropeLengths(internvl.config.textConfig, all.map(replayed))
   const checks: Check[] = []
-  for (const label of inputs) {
-    const input = readJson(join(dir, `${label}.json`)) as CaseInput
-    const stored = await readNumbers(join(dir, `${label}.safetensors`))
+  for (const { label, input, stored } of all) {
     const prefix = `${name}/${layout}/${label}`
-    checks.push(
-      ...(await inputChecks({ prefix, images, internvl, input, stored }).catch((error: Error) => [
-        { name: prefix, outcome: failed(error.stack ?? error.message) }
-      ]))
-    )
+    const context = { prefix, images, internvl, input, stored, rope: lengths.get(label) }
+    const broken = (error: Error) => [{ name: prefix, outcome: failed(error.stack ?? error.message) }]
+    checks.push(...(await inputChecks(context).catch(broken)))
   }
   checks.push(...(await trainingChecks(dir, `${name}/${layout}`, internvl)))
   internvl.dispose()
