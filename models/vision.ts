@@ -1,11 +1,11 @@
 import { module, repeat } from '../lib/module.js'
-import { activations } from '../lib/nn/activation.js'
-import { attend, mergeHeads, splitHeads } from '../lib/nn/attention.js'
+import { attendMerged } from '../lib/nn/attention.js'
 import { conv2dPatches } from '../lib/nn/conv.js'
 import { constant, normal, zeros } from '../lib/nn/init.js'
 import { resizeGrid } from '../lib/nn/interpolate.js'
 import { linear } from '../lib/nn/linear.js'
 import { layerNorm, noNorm, rmsNorm } from '../lib/nn/norm.js'
+import { addScaled } from '../lib/nn/residual.js'
 import { expectShape } from '../lib/shape.js'
 import { tf } from '../lib/tf.js'
 import type { VisionConfig } from './config.js'
@@ -73,8 +73,7 @@ export const visionAttention = (c: VisionConfig) => {
     (self) =>
       (x: VisionHidden): VisionHidden => {
         const [q, k, v] = [self.q_norm(self.q_proj(x)), self.k_norm(self.k_proj(x)), self.v_proj(x)]
-        const out = attend(splitHeads(q, H), splitHeads(k, H), splitHeads(v, H), (D / H) ** -0.5) // [T, H, L, D/H]
-        return self.projection_layer(mergeHeads(out))
+        return self.projection_layer(attendMerged(q, k, v, H, (D / H) ** -0.5))
       }
   )
 }
@@ -82,10 +81,10 @@ export const visionAttention = (c: VisionConfig) => {
 /** `fc2(act(fc1(x)))`. */
 export const visionMlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct }: VisionConfig) =>
   module(
-    { fc1: linear(D, I), fc2: linear(I, D) },
+    { fc1: linear(D, I, { activation: hiddenAct }), fc2: linear(I, D) },
     (self) =>
       (x: VisionHidden): VisionHidden =>
-        self.fc2(activations[hiddenAct](self.fc1(x)))
+        self.fc2(self.fc1(x))
   )
 
 /** Pre-norm block with layer scale (`lambda_1`, `lambda_2`). Source: `InternVLVisionLayer`. */
@@ -101,8 +100,8 @@ export const visionLayer = (c: VisionConfig) =>
     },
     (self) =>
       (x: VisionHidden): VisionHidden => {
-        const h: VisionHidden = x.add(self.lambda_1.mul(self.attention(self.layernorm_before(x))))
-        return h.add(self.lambda_2.mul(self.mlp(self.layernorm_after(h))))
+        const h: VisionHidden = addScaled(x, self.attention(self.layernorm_before(x)), self.lambda_1)
+        return addScaled(h, self.mlp(self.layernorm_after(h)), self.lambda_2)
       }
   )
 

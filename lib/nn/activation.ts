@@ -1,12 +1,19 @@
 import { tf } from '../tf.js'
 import { fused } from './fused.js'
-import type { OnLastAxis } from './linear.js'
+
+/** A layer that keeps the rank of its input and acts on the last axis. */
+export type OnLastAxis = <R extends tf.Rank>(x: tf.Tensor<R>) => tf.Tensor<R>
+
+const named =
+  (activation: string, composition: OnLastAxis): OnLastAxis =>
+  (x) =>
+    fused('Activation', { x }, { activation }, () => composition(x))
 
 /** Exact GELU, `x · Φ(x)` (`torch.nn.functional.gelu`, `approximate='none'`). */
-export const gelu: OnLastAxis = (x) => fused('Gelu', { x }, {}, () => x.mul(x.mul(Math.SQRT1_2).erf().add(1).mul(0.5)))
+export const gelu = named('gelu', (x) => x.mul(x.mul(Math.SQRT1_2).erf().add(1).mul(0.5)))
 
 /** GELU by tanh, `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`. Source: Hendrycks & Gimpel 2016. */
-export const geluTanh: OnLastAxis = (x) =>
+export const geluTanh = named('gelu_new', (x) =>
   x.mul(0.5).mul(
     x
       .add(x.mul(x).mul(x).mul(0.044715))
@@ -14,12 +21,13 @@ export const geluTanh: OnLastAxis = (x) =>
       .tanh()
       .add(1)
   )
+)
 
 /** `x · σ(1.702 x)`, CLIP's approximation of GELU. */
-export const quickGelu: OnLastAxis = (x) => x.mul(x.mul(1.702).sigmoid())
+export const quickGelu = named('quick_gelu', (x) => x.mul(x.mul(1.702).sigmoid()))
 
 /** `x · σ(x)`: SiLU, also called swish. */
-export const silu: OnLastAxis = (x) => x.mul(x.sigmoid())
+export const silu = named('silu', (x) => x.mul(x.sigmoid()))
 
 /** Activations by the name that a configuration gives them (`hidden_act`), as Transformers' `ACT2FN`. */
 export const activations = {
@@ -36,3 +44,7 @@ export type Activation = keyof typeof activations
 
 /** The names of `activations`. */
 export const activationNames = Object.keys(activations) as readonly Activation[]
+
+/** `act(gate) ⊙ up`, of one shape: gated linear units. Source: Shazeer 2020. */
+export const gated = <R extends tf.Rank>(activation: Activation, gate: tf.Tensor<R>, up: tf.Tensor<R>): tf.Tensor<R> =>
+  fused('Gated', { gate, up }, { activation }, () => activations[activation](gate).mul(up))

@@ -1,4 +1,5 @@
 import { tf } from '../tf.js'
+import { fused } from './fused.js'
 
 /** Scores that stand for "never": far below any real one, yet finite, so that a row with nothing to see gives no NaN. */
 const never = -1e9
@@ -21,13 +22,14 @@ export interface Visibility {
 /** `[B, L, H·K] → [B, H, L, K]`. */
 export const splitHeads = (x: tf.Tensor3D, heads: number): tf.Tensor4D => {
   const [B, L, D] = x.shape
+  if (L === 1) return x.reshape([B, heads, L, D / heads]) // the order is the same
   return x.reshape<tf.Tensor4D>([B, L, heads, D / heads]).transpose([0, 2, 1, 3])
 }
 
 /** `[B, H, L, K] → [B, L, H·K]`. */
 export const mergeHeads = (x: tf.Tensor4D): tf.Tensor3D => {
   const [B, H, L, K] = x.shape
-  return x.transpose([0, 2, 1, 3]).reshape([B, L, H * K])
+  return (L === 1 ? x : x.transpose([0, 2, 1, 3])).reshape([B, L, H * K])
 }
 
 /** Additive mask of an attention mask `[B, L]` of ones and zeros: `[B, 1, 1, L]`; none where every entry is one. */
@@ -66,12 +68,7 @@ const attendBlock = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, scale: numb
   return tf.matMul(weights.reshape<tf.Tensor4D>([B, G, (H / G) * Lq, Lk]), v).reshape<tf.Tensor4D>([B, H, Lq, K])
 }
 
-/**
- * `softmax(q kᵀ · scale + mask) v`: queries `[B, H, Lq, K]`, keys and values `[B, G, Lk, K]` with G dividing H
- * (grouped-query attention), result `[B, H, Lq, K]`. Long inputs go in blocks of queries, so that memory for the scores is
- * bounded: at most `maxScores` numbers of `[B, H, Lq, Lk]`, yet a row. A causal block reads only the keys that it can see.
- */
-export const attend = (
+const attendInBlocks = (
   q: tf.Tensor4D,
   k: tf.Tensor4D,
   v: tf.Tensor4D,
@@ -93,3 +90,29 @@ export const attend = (
   )
   return tf.concat(blocks, 2)
 }
+
+/**
+ * `softmax(q kᵀ · scale + mask) v`: queries `[B, H, Lq, K]`, keys and values `[B, G, Lk, K]` with G dividing H
+ * (grouped-query attention), result `[B, H, Lq, K]`. Long inputs go in blocks of queries, so that memory for the scores is
+ * bounded: at most `maxScores` numbers of `[B, H, Lq, Lk]`, yet a row. A causal block reads only the keys that it can see.
+ */
+export const attend = (
+  q: tf.Tensor4D,
+  k: tf.Tensor4D,
+  v: tf.Tensor4D,
+  scale: number,
+  see: Visibility = {},
+  maxScores = defaultMaxScores
+): tf.Tensor4D => {
+  const { causalFrom, window, padding, sinks } = see
+  const composition = () => attendInBlocks(q, k, v, scale, see, maxScores)
+  const causal = causalFrom !== undefined
+  if (causal && causalFrom + q.shape[2] !== k.shape[2]) return composition() // keys beyond the last query
+  return fused('Attention', { q, k, v, padding, sinks }, { scale, causal, window }, composition)
+}
+
+/** Full attention of merged heads: queries, keys and values `[B, L, H·K]`, result too. */
+export const attendMerged = (q: tf.Tensor3D, k: tf.Tensor3D, v: tf.Tensor3D, heads: number, scale: number): tf.Tensor3D =>
+  fused('Attention', { q, k, v }, { scale, heads }, () =>
+    mergeHeads(attendInBlocks(splitHeads(q, heads), splitHeads(k, heads), splitHeads(v, heads), scale))
+  )

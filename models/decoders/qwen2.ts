@@ -1,5 +1,5 @@
 import { module } from '../../lib/module.js'
-import { activations } from '../../lib/nn/activation.js'
+import { gated } from '../../lib/nn/activation.js'
 import { mergeHeads, splitHeads } from '../../lib/nn/attention.js'
 import { linear } from '../../lib/nn/linear.js'
 import type { tf } from '../../lib/tf.js'
@@ -32,7 +32,7 @@ export const gatedMlp = ({ hiddenSize: D, hiddenAct, mlpBias: bias, intermediate
     { gate_proj: linear(D, I, { bias }), up_proj: linear(D, I, { bias }), down_proj: linear(I, D, { bias }) },
     (self) =>
       <R extends tf.Rank>(x: tf.Tensor<R>): tf.Tensor<R> =>
-        self.down_proj(activations[hiddenAct](self.gate_proj(x)).mul(self.up_proj(x)))
+        self.down_proj(gated(hiddenAct, self.gate_proj(x), self.up_proj(x)))
   )
 
 /** Qwen2 and Qwen2.5. Source: `Qwen2Model` (transformers 5.23). */

@@ -1,0 +1,208 @@
+// `softmax(q kᵀ · scale + mask) v`, block by block: the scores of a block of queries against a block of keys never leave the
+// caches. Source: Dao et al. 2022 (FlashAttention); Milakov & Gimelshein 2018 (the running maximum).
+#include "gemm.h"
+#include "op.h"
+#include "pool.h"
+#include <memory>
+
+namespace {
+/** Heads of `[B, H, L, K]`, or of `[B, L, H·K]`, where each row has all of them. */
+struct Heads {
+  float *data;
+  int64_t B, H, L, K;
+  bool merged;
+  float *row(int64_t b, int64_t h, int64_t l) const { return data + (merged ? ((b * L + l) * H + h) * K : ((b * H + h) * L + l) * K); }
+  int64_t stride() const { return merged ? H * K : K; }
+};
+
+struct Problem {
+  Heads q, k, v, out;
+  const float *padding, *sinks; // [B or 1, …, Lk] and [H], or null
+  bool paddedAlike;             // one row of padding for all of B
+  float scale;
+  bool causal;
+  int64_t window; // 0: none
+
+  /** Position of the first query: the last one stands at the last key. */
+  int64_t start() const { return k.L - q.L; }
+  const float *paddingOf(int64_t b) const { return padding ? padding + (paddedAlike ? 0 : b * k.L) : nullptr; }
+  /** First key that some query at a position from `first` on sees. */
+  int64_t firstKey(int64_t first) const { return causal && window ? std::max<int64_t>(0, first - window + 1) : 0; }
+  int64_t endKey(int64_t last) const { return causal ? std::min(k.L, last + 1) : k.L; }
+};
+
+constexpr float never = -1e30f; // finite: of two of them the difference is a number
+
+// --- One query, or a few: keys and values are read as they lie.
+
+void attendRow(const Problem &p, int64_t b, int64_t h, int64_t l, float *weights) {
+  const int64_t K = p.q.K, g = h / (p.q.H / p.k.H), from = p.firstKey(p.start() + l), to = p.endKey(p.start() + l);
+  const float *q = p.q.row(b, h, l), *padding = p.paddingOf(b);
+  float most = p.sinks ? p.sinks[h] : never;
+  for (int64_t j = from; j < to; j++) {
+    const float *k = p.k.row(b, g, j);
+    Vec c{};
+    int64_t i = 0;
+    for (; i + W <= K; i += W) c += load(q + i) * load(k + i);
+    if (i < K) c += loadSome(q + i, K - i) * loadSome(k + i, K - i);
+    weights[j] = sum(c) * p.scale + (padding ? padding[j] : 0);
+    most = std::max(most, weights[j]);
+  }
+  map(to - from, weights + from, [&](auto at) { return exp(at(weights + from) - most); });
+  float total = p.sinks ? exp(splat(p.sinks[h] - most))[0] : 0;
+  for (int64_t j = from; j < to; j++) total += weights[j];
+  float *out = p.out.row(b, h, l);
+  for (int64_t i = 0; i < K; i += W) {
+    const int64_t n = std::min<int64_t>(W, K - i);
+    Vec c{};
+    for (int64_t j = from; j < to; j++) {
+      const float *v = p.v.row(b, g, j) + i;
+      c += weights[j] * (n == W ? load(v) : loadSome(v, n));
+    }
+    storeSome(out + i, c / total, n);
+  }
+}
+
+void fewQueries(const Problem &p) {
+  const int64_t rows = p.q.B * p.q.H * p.q.L, work = p.k.L * p.k.K;
+  parallel(rows, std::max<int64_t>(1, (1 << 16) / work), [&](int64_t from, int64_t to) {
+    std::unique_ptr<float[]> weights(new float[p.k.L]);
+    for (int64_t i = from; i < to; i++) attendRow(p, i / p.q.L / p.q.H, i / p.q.L % p.q.H, i % p.q.L, weights.get());
+  });
+}
+
+// --- Many queries. Lanes are queries: scores stand as [keys][queries], so that softmax goes down columns and needs no sum across
+// lanes, and the weights are at once the panel that the product with the values reads.
+
+constexpr int64_t R = wideRows, queries = wideVecs * W, keys = 128;
+
+inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+struct Block {
+  std::unique_ptr<float[]> q, scores, out; // [K][queries], [keys][queries], [K][queries]
+  Vec most[wideVecs], total[wideVecs], position[wideVecs];
+};
+
+/** Scores of one block of keys, masked: `[count][queries]`. */
+void score(const Problem &p, Block &block, const float *packedKeys, const float *padding, int64_t from, int64_t count, bool crossed) {
+  for (int64_t j = 0; j < count; j += R) {
+    Vec c[R][wideVecs] = {};
+    multiply<wideRows, wideVecs>(p.k.K, packedKeys + (from + j) * p.k.K, block.q.get(), queries, c);
+    for (int64_t r = 0; r < R; r++) {
+      const float key = static_cast<float>(from + j + r);
+      for (int v = 0; v < wideVecs; v++) {
+        Vec s = c[r][v];
+        if (padding && j + r < count) s += padding[from + j + r];
+        if (crossed) {
+          s = key <= block.position[v] ? s : splat(never);
+          if (p.window) s = key > block.position[v] - static_cast<float>(p.window) ? s : splat(never);
+        }
+        store(block.scores.get() + (j + r) * queries + v * W, s);
+      }
+    }
+  }
+}
+
+/** Scores to weights; what was summed so far is scaled to the new maximum. */
+void soften(Block &block, int64_t count, int64_t dims) {
+  for (int v = 0; v < wideVecs; v++) {
+    float *column = block.scores.get() + v * W;
+    Vec most = block.most[v];
+    for (int64_t j = 0; j < count; j++) most = max(most, load(column + j * queries));
+    const Vec fade = exp(block.most[v] - most);
+    Vec total = block.total[v] * fade;
+    for (int64_t j = 0; j < count; j++) {
+      const Vec weight = exp(load(column + j * queries) - most);
+      store(column + j * queries, weight);
+      total += weight;
+    }
+    for (int64_t d = 0; d < dims; d++) {
+      float *out = block.out.get() + d * queries + v * W;
+      store(out, load(out) * fade);
+    }
+    block.most[v] = most, block.total[v] = total;
+  }
+}
+
+void attendBlock(const Problem &p, Block &block, const float *packedKeys, const float *packedValues, int64_t b, int64_t h, int64_t l) {
+  const int64_t K = p.q.K, dims = up(K, R), present = std::min(queries, p.q.L - l), first = p.start() + l;
+  pack<queries>(block.q.get(), p.q.row(b, h, l), p.q.stride(), present, K, p.scale);
+  std::fill_n(block.out.get(), dims * queries, 0.0f);
+  for (int v = 0; v < wideVecs; v++) {
+    block.most[v] = splat(p.sinks ? p.sinks[h] : never), block.total[v] = splat(p.sinks ? 1 : 0);
+    for (int i = 0; i < W; i++) block.position[v][i] = static_cast<float>(first + v * W + i);
+  }
+  const int64_t end = p.endKey(first + present - 1);
+  for (int64_t from = p.firstKey(first) / keys * keys; from < end; from += keys) {
+    const int64_t count = std::min(keys, end - from);
+    const bool crossed = p.causal && (from + count - 1 > first || p.window);
+    score(p, block, packedKeys, p.paddingOf(b), from, count, crossed);
+    soften(block, count, dims);
+    for (int64_t d = 0; d < dims; d += R) {
+      Vec c[R][wideVecs];
+      std::memcpy(c, block.out.get() + d * queries, sizeof c);
+      multiply<wideRows, wideVecs>(count, packedValues + d * p.k.L + from * R, block.scores.get(), queries, c);
+      std::memcpy(block.out.get() + d * queries, c, sizeof c);
+    }
+  }
+  for (int64_t d = 0; d < dims; d++)
+    for (int v = 0; v < wideVecs; v++) {
+      float *out = block.out.get() + d * queries + v * W;
+      store(out, load(out) / block.total[v]);
+    }
+  unpack(block.out.get(), queries, K, present, p.out.row(b, h, l), p.out.stride());
+}
+
+void manyQueries(const Problem &p) {
+  const int64_t K = p.k.K, dims = up(K, R), length = up(p.k.L, R), heads = p.k.B * p.k.H, blocks = (p.q.L + queries - 1) / queries;
+  const std::unique_ptr<float[]> packed(new float[heads * (length * K + dims * p.k.L)]);
+  float *packedKeys = packed.get(), *packedValues = packedKeys + heads * length * K; // [heads][Lk/R][K][R], [heads][K/R][Lk][R]
+  parallel(heads, 1, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) {
+      for (int64_t j = 0; j < p.k.L; j += R)
+        pack<R>(packedKeys + (i * length + j) * K, p.k.row(i / p.k.H, i % p.k.H, j), p.k.stride(), std::min(R, p.k.L - j), K);
+      for (int64_t j = 0; j < p.k.L; j++) {
+        const float *row = p.v.row(i / p.k.H, i % p.k.H, j);
+        for (int64_t d = 0; d < dims; d += R) {
+          float *to = packedValues + (i * dims + d) * p.k.L + j * R;
+          for (int64_t r = 0; r < R; r++) to[r] = d + r < K ? row[d + r] : 0;
+        }
+      }
+    }
+  });
+  parallel(p.q.B * p.q.H * blocks, 1, [&](int64_t from, int64_t to) {
+    Block block{std::unique_ptr<float[]>(new float[K * queries]), std::unique_ptr<float[]>(new float[keys * queries]),
+                std::unique_ptr<float[]>(new float[dims * queries]), {}, {}, {}};
+    for (int64_t i = from; i < to; i++) {
+      const int64_t b = i / blocks / p.q.H, h = i / blocks % p.q.H, head = b * p.k.H + h / (p.q.H / p.k.H);
+      attendBlock(p, block, packedKeys + head * length * K, packedValues + head * dims * p.k.L, b, h, i % blocks * queries);
+    }
+  });
+}
+
+Heads headsOf(const Tensor &x, int64_t heads) {
+  if (x.shape.size() == 4) return {x.data, x.dim(0), x.dim(1), x.dim(2), x.dim(3), false};
+  require(x.shape.size() == 3 && heads > 0 && x.dim(2) % heads == 0, "expected [B, H, L, K], or [B, L, H*K] and the number of heads");
+  return {x.data, x.dim(0), heads, x.dim(1), x.dim(2) / heads, true};
+}
+
+void run(Call &call) {
+  const Tensor q = call.input(0), k = call.input(1), v = call.input(2);
+  const auto number = [&](int i) { return static_cast<int64_t>(call.attributes[i]); };
+  const int padded = number(5) != 0;
+  const Tensor padding = padded ? call.input(3) : Tensor{}, sinks = call.inputs() > 3 + padded ? call.input(3 + padded) : Tensor{};
+  const Heads qs = headsOf(q, number(1)), ks = headsOf(k, number(2)), vs = headsOf(v, number(2));
+  require(qs.B == ks.B && qs.K == ks.K && ks.K == vs.K && ks.L == vs.L && ks.H == vs.H && qs.H % ks.H == 0, "q, k and v do not agree");
+  require(!padded || padding.size() == ks.L || padding.size() == ks.B * ks.L, "padding must be [B, 1, 1, Lk]");
+  require(!sinks.data || sinks.size() == qs.H, "sinks must be [H]");
+  Heads out = qs;
+  out.data = call.output(q.shape).data;
+  const Problem p{qs, ks, vs, out, padding.data, sinks.data,
+                  padding.size() == ks.L, call.attributes[0], number(3) != 0, number(4)};
+  require(!p.causal || p.start() >= 0, "more queries than keys");
+  p.q.L < R ? fewQueries(p) : manyQueries(p);
+}
+
+const Op attention{"InternvlAttention", {"scale", "heads", "key_heads", "causal", "window", "padded"}, run};
+const Register<attention> registered;
+} // namespace

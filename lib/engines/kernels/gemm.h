@@ -1,0 +1,77 @@
+// The inner part of every large product here: a tile of R x V vectors held in registers, fed by packed panels.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include "simd.h"
+
+// Registers: 24 (of 32) hold the tile with AVX-512 and NEON, 12 (of 16) else.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int tileRows = 12, tileVecs = 2, wideRows = 8, wideVecs = 3;
+#else
+constexpr int tileRows = 6, tileVecs = 2, wideRows = 4, wideVecs = 3;
+#endif
+
+/** `c[r][j] += Σₚ a[p·R + r] · b[p·stride + j]`: R rows of a panel against V vectors of columns. */
+template <int R, int V>
+inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, const float *b, int64_t stride, Vec (&c)[R][V]) {
+  for (int64_t p = 0; p < k; p++, a += R, b += stride) {
+    __builtin_prefetch(a + 64 * R);
+    Vec columns[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) columns[v] = load(b + v * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Vec row = splat(a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) c[r][v] += row * columns[v];
+    }
+  }
+}
+
+typedef float Four __attribute__((vector_size(16)));
+typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
+
+template <int... from> inline Four mix(Four a, Four b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, from...);
+#else
+  typedef int Order __attribute__((vector_size(16)));
+  return __builtin_shuffle(a, b, Order{from...});
+#endif
+}
+
+/** Four rows of four entries to four columns, `stride` apart. */
+inline void transpose(const float *rows, int64_t rowStride, float *columns, int64_t stride, float scale) {
+  Four x[4];
+  for (int r = 0; r < 4; r++) x[r] = *reinterpret_cast<const LooseFour *>(rows + r * rowStride) * scale;
+  const Four a = mix<0, 4, 1, 5>(x[0], x[1]), b = mix<2, 6, 3, 7>(x[0], x[1]);
+  const Four c = mix<0, 4, 1, 5>(x[2], x[3]), d = mix<2, 6, 3, 7>(x[2], x[3]);
+  const Four y[4] = {mix<0, 1, 4, 5>(a, c), mix<2, 3, 6, 7>(a, c), mix<0, 1, 4, 5>(b, d), mix<2, 3, 6, 7>(b, d)};
+  for (int i = 0; i < 4; i++) *reinterpret_cast<LooseFour *>(columns + i * stride) = y[i];
+}
+
+/** Rows of a matrix side by side: `panel[p·R + r] = scale · rows[r·stride + p]`, zeros for rows from `present` on. */
+template <int R>
+inline void pack(float *panel, const float *rows, int64_t stride, int64_t present, int64_t k, float scale = 1) {
+  if (present < R) std::fill_n(panel, k * R, 0.0f);
+  const int64_t fours = std::min<int64_t>(R, present) / 4 * 4;
+  for (int64_t p = 0; p < k; p += 16) { // a cache line of each row
+    const int64_t end = std::min(p + 16, k);
+    for (int64_t r = 0; r < std::min<int64_t>(R, present); r += r < fours ? 4 : 1) {
+      int64_t i = p;
+      if (r < fours)
+        for (; i + 4 <= end; i += 4) transpose(rows + r * stride + i, stride, panel + i * R + r, R, scale);
+      for (; i < end; i++)
+        for (int64_t j = r; j < (r < fours ? r + 4 : r + 1); j++) panel[i * R + j] = scale * rows[j * stride + i];
+    }
+  }
+}
+
+/** Columns to rows, the other way: `rows[i·rowStride + d] = columns[d·stride + i]` for i below `count`, d below `dims`. */
+inline void unpack(const float *columns, int64_t stride, int64_t dims, int64_t count, float *rows, int64_t rowStride) {
+  const int64_t fours = dims / 4 * 4, most = count / 4 * 4;
+  for (int64_t i = 0; i < most; i += 4)
+    for (int64_t d = 0; d < fours; d += 4) transpose(columns + d * stride + i, stride, rows + i * rowStride + d, rowStride, 1);
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t d = i < most ? fours : 0; d < dims; d++) rows[i * rowStride + d] = columns[d * stride + i];
+}

@@ -1,0 +1,112 @@
+// An op of our own in TensorFlow: its name, its inputs and attributes, and a function. `Register` makes it known when the library loads.
+#pragma once
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+#include <vector>
+#include "tensorflow.h"
+
+/** A float32 tensor: a view of TensorFlow's memory. */
+struct Tensor {
+  float *data = nullptr;
+  std::vector<int64_t> shape;
+
+  int64_t dim(int i) const { return shape[i < 0 ? shape.size() + i : i]; }
+  int64_t size() const {
+    int64_t n = 1;
+    for (int64_t d : shape) n *= d;
+    return n;
+  }
+  /** Product of all axes but the last. */
+  int64_t rows() const { return shape.empty() || dim(-1) == 0 ? 0 : size() / dim(-1); }
+};
+
+/** One run of an op. What it throws becomes TensorFlow's error. */
+class Call {
+ public:
+  Call(TF_OpKernelContext *context, const std::vector<float> &attributes) : attributes(attributes), context(context) {}
+  ~Call() {
+    for (TF_Tensor *each : held) TF_DeleteTensor(each);
+    TF_DeleteStatus(status);
+  }
+  int inputs() const { return TF_NumInputs(context); }
+  Tensor input(int i) {
+    TF_Tensor *tensor = nullptr;
+    TF_GetInput(context, i, &tensor, status);
+    return view(tensor);
+  }
+  Tensor output(const std::vector<int64_t> &shape) {
+    Tensor wanted{nullptr, shape};
+    return view(TF_AllocateOutput(context, 0, TF_FLOAT, shape.data(), shape.size(), wanted.size() * sizeof(float), status));
+  }
+  void fail(const char *message) {
+    TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
+    TF_OpKernelContext_Failure(context, status);
+  }
+  /** In the order in which the op declares them. */
+  const std::vector<float> &attributes;
+
+ private:
+  Tensor view(TF_Tensor *tensor) {
+    if (TF_GetCode(status) != TF_OK || !tensor) throw std::runtime_error(TF_Message(status));
+    held.push_back(tensor);
+    Tensor seen{static_cast<float *>(TF_TensorData(tensor)), {}};
+    for (int i = 0; i < TF_NumDims(tensor); i++) seen.shape.push_back(TF_Dim(tensor, i));
+    return seen;
+  }
+  TF_OpKernelContext *context;
+  TF_Status *status = TF_NewStatus();
+  std::vector<TF_Tensor *> held;
+};
+
+inline void require(bool holds, const char *otherwise) {
+  if (!holds) throw std::invalid_argument(otherwise);
+}
+
+/** Its inputs are a list, so that the last ones may be missing. They, the one output and all attributes are float32. */
+struct Op {
+  const char *name;
+  std::vector<const char *> attributes;
+  void (*compute)(Call &);
+};
+
+/** A static `Register<op>` registers the op and its CPU kernel while the library loads. */
+template <const Op &op> struct Register {
+  static void *create(TF_OpKernelConstruction *construction) {
+    auto *attributes = new std::vector<float>;
+    TF_Status *status = TF_NewStatus();
+    for (const char *name : op.attributes) {
+      attributes->push_back(0);
+      TF_OpKernelConstruction_GetAttrFloat(construction, name, &attributes->back(), status);
+    }
+    TF_DeleteStatus(status);
+    return attributes;
+  }
+  static void compute(void *attributes, TF_OpKernelContext *context) {
+    Call call(context, *static_cast<std::vector<float> *>(attributes));
+    try {
+      op.compute(call);
+    } catch (const std::exception &error) {
+      call.fail((std::string(op.name) + ": " + error.what()).c_str());
+    }
+  }
+  static void destroy(void *attributes) { delete static_cast<std::vector<float> *>(attributes); }
+
+  Register() {
+    TF_Status *status = TF_NewStatus();
+    auto *definition = TF_NewOpDefinitionBuilder(op.name);
+    TF_OpDefinitionBuilderAddAttr(definition, "n: int >= 1");
+    TF_OpDefinitionBuilderAddInput(definition, "x: n * float");
+    for (const char *name : op.attributes) TF_OpDefinitionBuilderAddAttr(definition, (std::string(name) + ": float").c_str());
+    TF_OpDefinitionBuilderAddOutput(definition, "y: float");
+    TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, anyShape);
+    TF_RegisterOpDefinition(definition, status);
+    if (TF_GetCode(status) == TF_OK)
+      TF_RegisterKernelBuilder(op.name, TF_NewKernelBuilder(op.name, "CPU", create, compute, destroy), status);
+    if (TF_GetCode(status) != TF_OK) std::fprintf(stderr, "internvl: %s: %s\n", op.name, TF_Message(status));
+    TF_DeleteStatus(status);
+  }
+  static void anyShape(TF_ShapeInferenceContext *context, TF_Status *status) {
+    TF_ShapeInferenceContextSetUnknownShape(context, status);
+  }
+};

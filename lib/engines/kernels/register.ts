@@ -1,0 +1,76 @@
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tf } from '../../tf.js'
+import { attr, type NativeBackend } from '../native.js'
+
+const require = createRequire(import.meta.url)
+
+/** Numbers of `Activation` in activation.h, by the names of lib/nn/activation.ts. */
+const activations: Readonly<Record<string, number>> = {
+  none: 0,
+  gelu: 1,
+  gelu_new: 2,
+  gelu_pytorch_tanh: 2,
+  quick_gelu: 3,
+  silu: 4,
+  swish: 4,
+  relu: 5
+}
+
+type Inputs = Readonly<Record<string, tf.TensorInfo | undefined>>
+type Attributes = Readonly<Record<string, unknown>>
+
+/** How a kernel of lib/nn becomes an op: the op's name, its inputs in order, its attributes. */
+interface Kernel {
+  readonly op: string
+  readonly inputs: readonly string[]
+  readonly attributes?: (given: Attributes, inputs: Inputs) => Readonly<Record<string, number>>
+}
+
+const activation = ({ activation = 'none' }: Attributes) => ({ activation: activations[activation as string] ?? Number.NaN })
+const eps = ({ eps }: Attributes) => ({ eps: eps as number })
+
+/** The kernels that `fused` of lib/nn asks for. Files of the same name beside this one hold the ops. */
+const kernels: Readonly<Record<string, Kernel>> = {
+  Affine: { op: 'InternvlAffine', inputs: ['x', 'weight', 'bias'], attributes: activation },
+  Activation: { op: 'InternvlActivation', inputs: ['x'], attributes: activation },
+  Gated: { op: 'InternvlGated', inputs: ['gate', 'up'], attributes: activation },
+  Residual: { op: 'InternvlResidual', inputs: ['x', 'branch', 'scale'] },
+  LayerNorm: { op: 'InternvlLayerNorm', inputs: ['x', 'weight', 'bias'], attributes: eps },
+  RmsNorm: { op: 'InternvlRmsNorm', inputs: ['x', 'weight'], attributes: eps },
+  Rope: { op: 'InternvlRope', inputs: ['x', 'cos', 'sin'], attributes: ({ heads = 0 }) => ({ heads: heads as number }) },
+  Attention: {
+    op: 'InternvlAttention',
+    inputs: ['q', 'k', 'v', 'padding', 'sinks'],
+    attributes: ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => ({
+      scale: scale as number,
+      heads: heads as number,
+      key_heads: keyHeads as number,
+      causal: Number(causal),
+      window: (window as number | undefined) ?? 0,
+      padded: padding ? 1 : 0
+    })
+  }
+}
+
+/** Names of the kernels that are in use; none before `loadKernels`. */
+export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter((name) => tf.getKernel(name, 'tensorflow'))
+
+/**
+ * Loads the compiled kernels, if they are there, and puts them behind TensorFlow.js's registry, where `fused` finds them.
+ * Whether it did. They compute on the CPU.
+ */
+export const loadKernels = (library: string, native: NativeBackend): boolean => {
+  if (!existsSync(library)) return false
+  require(library)
+  for (const [kernelName, { op, inputs: names, attributes }] of Object.entries(kernels)) {
+    const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
+      const given = names.flatMap((name) => inputs[name] ?? [])
+      const numbers = Object.entries(attributes?.((attrs ?? {}) as Attributes, inputs) ?? {})
+      const [y] = native.executeOp(op, [attr.int('n', given.length), ...numbers.map((each) => attr.float(...each))], given)
+      return y as tf.Tensor
+    }
+    tf.registerKernel({ kernelName, backendName: 'tensorflow', kernelFunc })
+  }
+  return true
+}
