@@ -62,8 +62,9 @@ export const expectClose = (actual: Numbers, expected: Numbers, tolerance: numbe
 /** Right when every difference is at most `tolerance`. */
 export const expectWithin = (actual: readonly number[], expected: readonly number[], tolerance: number): Outcome => {
   if (actual.length !== expected.length) return failed(`${actual.length} numbers, expected ${expected.length}`)
-  const worst = expected.reduce((at, x, i) => (Math.abs(actual[i]! - x) > Math.abs(actual[at]! - expected[at]!) ? i : at), 0)
-  const difference = Math.abs(actual[worst]! - expected[worst]!)
+  const differences = expected.map((x, i) => Math.abs(actual[i]! - x))
+  const worst = differences.reduce((at, d, i) => (d <= differences[at]! ? at : i), 0) // also NaN
+  const difference = differences[worst]!
   return expectThat(
     difference <= tolerance,
     () => `worst difference ${difference.toExponential(2)} at [${worst}]: got ${actual[worst]}, expected ${expected[worst]}`
