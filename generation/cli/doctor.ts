@@ -4,12 +4,24 @@ import type { Diagnosis } from '../../lib/engines/doctor.js'
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`
 
 /** A diagnosis as lines for a person: what is used, on what, and what is wrong. */
-export const renderDiagnosis = ({ engine, native, node, cpu, threads, gpus, memory, cache, faults }: Diagnosis): string => {
+export const renderDiagnosis = ({
+  engine,
+  native,
+  kernels,
+  node,
+  cpu,
+  threads,
+  gpus,
+  memory,
+  cache,
+  faults
+}: Diagnosis): string => {
   const rows: ReadonlyArray<readonly [string, string]> = [
     ['engine', engine ? `${engine.name} (${engine.why})` : 'none'],
     ['version', engine ? `${engine.name === 'native' ? 'TensorFlow' : 'TensorFlow.js'} ${engine.version}` : '-'],
     ['devices', engine?.devices.join(', ') ?? '-'],
     ['native', `${native.state}${native.variant ? `, ${native.variant} build` : ''}${native.folder ? `, ${native.folder}` : ''}`],
+    ['kernels', kernels.join(' ') || 'none: compositions of TensorFlow’s ops'],
     ['node', `${node.version}${node.supported ? '' : ' (too old)'}`],
     ['processor', `${cpu.model}, ${cpu.cores} cores`],
     ['features', cpu.features.join(' ') || '-'],

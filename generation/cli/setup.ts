@@ -1,6 +1,7 @@
 import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import * as E from 'fp-ts/lib/Either.js'
+import { makeKernels } from '../../lib/engines/kernels/make.js'
 import type { SetupProgress } from '../../lib/engines/make.js'
 import { type SetupReport, setup } from '../../lib/engines/setup.js'
 import type { Faults } from '../../lib/fault.js'
@@ -52,6 +53,18 @@ export const progressView = (
   return { show, end }
 }
 
+/** The kernels beside the engine. Without them it runs too, slower: a failure is one line. */
+const shownKernels = async (
+  { folder, plan }: SetupReport,
+  show: (progress: SetupProgress) => void,
+  force: boolean,
+  signal: AbortSignal
+): Promise<void> => {
+  const onStart = (): void => show({ step: 'compile', what: 'the kernels', done: 0, total: 0 })
+  const made = await makeKernels(folder, plan, { env: process.env, force, signal, onStart })()
+  if (E.isLeft(made)) sayFaults(made.left)
+}
+
 /** A set-up with its progress on standard error, ended by Ctrl-C. */
 const shownSetup = async (force: boolean): Promise<E.Either<Faults, SetupReport>> => {
   const { show, end } = progressView(process.stderr.isTTY === true)
@@ -59,6 +72,7 @@ const shownSetup = async (force: boolean): Promise<E.Either<Faults, SetupReport>
   const cancel = (): void => abort.abort()
   process.once('SIGINT', cancel).once('SIGTERM', cancel)
   const result = await setup({ onProgress: show, signal: abort.signal, force })()
+  if (E.isRight(result)) await shownKernels(result.right, show, force, abort.signal)
   process.off('SIGINT', cancel).off('SIGTERM', cancel)
   end()
   return result

@@ -38,3 +38,7 @@ await build({
   logLevel: 'warning'
 })
 cpSync(join(source, 'binding'), join(out, 'binding'), { recursive: true })
+cpSync(join(root, 'lib', 'engines', 'kernels'), join(out, 'kernels'), {
+  recursive: true,
+  filter: (path) => !path.endsWith('.ts')
+})

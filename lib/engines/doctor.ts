@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, fault } from '../fault.js'
 import { cacheFolder, enginesFolder, folderBytes, verifyEngine } from './cache.js'
+import { kernelsInUse } from './kernels/register.js'
 import { loaders as engineLoaders } from './loaders.js'
 import { cpuFlags, gpuNames, thisMachine } from './machine.js'
 import { planSetup } from './plan.js'
@@ -21,6 +22,8 @@ export interface Diagnosis {
     readonly variant: string | null
     readonly folder: string | null
   }
+  /** Names of our own kernels that are in use: the native engine's, on the CPU. */
+  readonly kernels: readonly string[]
   readonly node: { readonly version: string; readonly supported: boolean }
   readonly cpu: { readonly model: string; readonly cores: number; readonly features: readonly string[] }
   readonly threads: { readonly intraOp: string; readonly openMp: string }
@@ -120,6 +123,7 @@ export const diagnose = async ({
   const facts = {
     engine: E.isRight(chosen) ? chosen.right : null,
     native,
+    kernels: kernelsInUse(),
     node: { version: process.version, supported: isSupportedNode(process.version) },
     cpu: { model: cpu?.model ?? 'unknown', cores: availableParallelism(), features: features.filter((name) => flags.has(name)) },
     threads: { intraOp: env.TF_NUM_INTRAOP_THREADS ?? 'all cores', openMp: env.OMP_NUM_THREADS ?? 'all cores' },
@@ -127,7 +131,7 @@ export const diagnose = async ({
     memory: { total: totalmem(), free: freemem() },
     cache: { folder, bytes: await folderBytes(folder), writable: await isWritable(folder) }
   }
-  const engineFaults = E.isLeft(chosen) ? chosen.left : chosen.right.refused
+  const engineFaults = E.isLeft(chosen) ? chosen.left : [...chosen.right.refused, ...(chosen.right.faults ?? [])]
   const cared = asked === 'wasm' || asked === 'cpu' ? engineFaults : [...nativeFaults, ...engineFaults]
   return { ...facts, faults: [...mendable(cared, asked), ...otherFaults(facts)] }
 }

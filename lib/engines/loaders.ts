@@ -1,11 +1,13 @@
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Faults, fault } from '../fault.js'
+import { type Fault, type Faults, fault } from '../fault.js'
 import { tf } from '../tf.js'
 import { enginesFolder, verifyEngine } from './cache.js'
 import { mendHint } from './hints.js'
+import { kernelsFault, kernelsLibrary } from './kernels/make.js'
+import { loadKernels } from './kernels/register.js'
 import { thisMachine } from './machine.js'
-import { loadNative } from './native.js'
+import { loadNative, nativeBackend } from './native.js'
 import { usablePlans } from './plan.js'
 import type { Loaded, Loaders } from './select.js'
 import { loadCpu, loadWasm } from './wasm.js'
@@ -27,12 +29,23 @@ const broken =
     return [fault('BrokenEngine', `the ${engine} engine does not load (${reason}); mend it with \`${mend}\``, { engine, mend })]
   }
 
+/** Our own kernels beside TensorFlow's, on the CPU; `INTERNVL_KERNELS=0` does without. What keeps them out, if anything. */
+const addKernels = (devices: readonly string[], env: NodeJS.ProcessEnv = process.env): readonly Fault[] => {
+  const ops = nativeBackend()
+  if (!ops || devices.includes('GPU') || env.INTERNVL_KERNELS === '0') return []
+  const library = kernelsLibrary(env)
+  const loaded = E.tryCatch(() => loadKernels(library, ops), broken('kernels', mendHint))
+  if (E.isLeft(loaded)) return loaded.left
+  return loaded.right ? [] : kernelsFault(library)
+}
+
 const native = async (): Promise<E.Either<Faults, Loaded>> => {
   const folder = await installedFolder()
   if (E.isLeft(folder)) return folder
   const load = E.tryCatch(() => loadNative(folder.right), broken('native', mendHint))
-  if (E.isRight(load)) await tf.setBackend('tensorflow')
-  return load
+  if (E.isLeft(load)) return load
+  await tf.setBackend('tensorflow')
+  return E.right({ ...load.right, faults: addKernels(load.right.devices) })
 }
 
 const wasm = async (): Promise<E.Either<Faults, Loaded>> =>

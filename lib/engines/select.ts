@@ -11,6 +11,8 @@ export interface Loaded {
   /** Version of TensorFlow (native) or of TensorFlow.js (wasm, cpu). */
   readonly version: string
   readonly devices: readonly string[]
+  /** What runs slower than it could, and why. */
+  readonly faults?: readonly Fault[]
 }
 
 /** What runs the tensors. */
