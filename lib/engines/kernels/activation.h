@@ -13,7 +13,7 @@ inline Vec activate(Activation kind, Vec x) {
     case Activation::geluTanh: return x * sigmoid(1.5957691216057308f * (x + 0.044715f * x * x * x)); // (1 + tanh t)/2 = σ(2t)
     case Activation::quickGelu: return x * sigmoid(1.702f * x);
     case Activation::silu: return x * sigmoid(x);
-    case Activation::relu: return max(x, Vec{});
+    case Activation::relu: return x < Vec{} ? Vec{} : x; // NaN stays
   }
   return x;
 }

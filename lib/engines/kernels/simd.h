@@ -43,9 +43,9 @@ template <class F> inline void map(int64_t n, float *y, F f) {
   if (i < n) storeSome(y + i, f([&](const float *x) { return loadSome(x + i, n - i); }), n - i);
 }
 
-/** `eˣ` within 2 ulp; 0 below −87. Source: Cephes `expf`. */
+/** `eˣ` within 2 ulp; 0 below −87, bounded above 88, NaN for NaN. Source: Cephes `expf`. */
 inline Vec exp(Vec x) {
-  const Vec bounded = max(x, splat(-87)) > splat(88) ? splat(88) : max(x, splat(-87));
+  const Vec high = x > splat(88) ? splat(88) : x, bounded = high < splat(-87) ? splat(-87) : high;
   const Vec magic = splat(12582912), t = bounded * 1.44269504088896341f + magic; // 1.5 · 2²³: its low bits hold the rounded number
   const Vec n = t - magic, r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
   Vec p = splat(1.9875691500e-4f);
@@ -56,7 +56,7 @@ inline Vec exp(Vec x) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   const Vec y = reinterpret_cast<Vec>(reinterpret_cast<IVec>(p) + ((reinterpret_cast<IVec>(t) - reinterpret_cast<IVec>(magic)) << 23));
-  return x < splat(-87) ? Vec{} : y;
+  return x < splat(-87) ? Vec{} : x == x ? y : x;
 }
 
 /** The error function within a few ulp, as a rational function on [−4, 4]. Source: Eigen. */
