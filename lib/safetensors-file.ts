@@ -9,8 +9,11 @@ import { type Header, headerLength, parseHeader, type TensorEntry } from './safe
 export interface TensorFiles extends Header {
   /** The files that are open, by path. */
   readonly handles: ReadonlyMap<string, FileHandle>
-  /** Bytes `[begin, end)` of a tensor, by default all, in memory of their own. Throws an `InternVLError` when the file shrank meanwhile. */
-  readonly readBytes: (entry: TensorEntry, begin?: number, end?: number) => Promise<Uint8Array>
+  /**
+   * Bytes `[begin, end)` of a tensor, by default all, in `into`, by default memory of their own. Throws an `InternVLError`
+   * when the file shrank meanwhile.
+   */
+  readonly readBytes: (entry: TensorEntry, begin?: number, end?: number, into?: Uint8Array) => Promise<Uint8Array>
   /** A tensor as float32, in its stored order. */
   readonly readFloat32: (entry: TensorEntry) => Promise<Float32Array>
   readonly close: () => Promise<void>
@@ -51,12 +54,14 @@ const readHeader = async (file: string, handle: FileHandle, fileBytes: number): 
 
 /** The tensors of a header, read through the files that it names. */
 export const filesOf = (header: Header, handles: ReadonlyMap<string, FileHandle>): TensorFiles => {
-  const readBytes = async (entry: TensorEntry, begin = 0, end = entry.bytes) => {
+  const readBytes: TensorFiles['readBytes'] = async (entry, begin = 0, end = entry.bytes, into) => {
     const handle = handles.get(entry.file)
     if (!handle) throw new RangeError(`readBytes: ${entry.key} is of ${entry.file}, which is not open here`)
     if (begin < 0 || begin > end || end > entry.bytes)
       throw new RangeError(`readBytes: [${begin}, ${end}) is not within the ${entry.bytes} bytes of ${entry.key}`)
-    const bytes = new Uint8Array(end - begin)
+    if (into && into.byteLength !== end - begin)
+      throw new RangeError(`readBytes: ${end - begin} bytes do not fill ${into.byteLength}`)
+    const bytes = into ?? new Uint8Array(end - begin)
     if (await fill(handle, bytes, entry.offset + begin)) return bytes
     const { file, key } = entry
     throw new InternVLError([

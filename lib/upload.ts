@@ -1,30 +1,83 @@
-import { type StoredDtype, toFloat32 } from './dtype.js'
-import { attr, nativeBackend } from './engines/native.js'
+import { dtypeBytes, type StoredDtype, toFloat32 } from './dtype.js'
+import { attr, type Handle, type NativeBackend, nativeBackend } from './engines/native.js'
+import { sizeOf } from './shape.js'
 import { tf } from './tf.js'
 
-/** Halves widen inside TensorFlow, on all cores: two stored numbers travel as one int32. */
-const widen = (bytes: Uint8Array, stored: 'bfloat16' | 'float16', shape: readonly number[]): tf.Tensor | undefined => {
-  const native = nativeBackend()
-  if (!native || bytes.byteLength % 4 !== 0 || bytes.byteOffset % 4 !== 0 || tf.getBackend() !== 'tensorflow') return undefined
-  return tf.tidy(() => {
-    const words = tf.tensor1d(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), 'int32')
-    const [halves] = native.run('Bitcast', [attr.type('T', 'int32'), attr.type('type', stored)], native.handles([words]))
-    const cast = [attr.type('SrcT', stored), attr.type('DstT', 'float32'), attr.bool('Truncate', false)]
-    const [floats] = native.run('Cast', cast, [halves!.id])
-    native.release(halves!)
-    return native.tensor(floats!).reshape([...shape])
-  })
+/** Bytes of a stored tensor, in order; a piece is good until the next is asked for. */
+export type Pieces = AsyncIterable<Uint8Array>
+
+const halves: Readonly<Partial<Record<StoredDtype, 'bfloat16' | 'float16'>>> = { BF16: 'bfloat16', F16: 'float16' }
+const float32 = attr.type('T', 'float32')
+
+/** Stored bytes as float32 in memory of TensorFlow's own. Halves widen there, on all cores: two of them travel as one int32. */
+const toHandle = (engine: NativeBackend, bytes: Uint8Array, dtype: StoredDtype): Handle => {
+  const half = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0 ? halves[dtype] : undefined
+  const source = half
+    ? tf.tensor1d(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), 'int32')
+    : tf.tensor1d(toFloat32(bytes, dtype), 'float32')
+  const ids = engine.handles([source])
+  const run = (): Handle => {
+    if (!half) return engine.run('DeepCopy', [float32], ids)[0]!
+    const [small] = engine.run('Bitcast', [attr.type('T', 'int32'), attr.type('type', half)], ids)
+    const cast = [attr.type('SrcT', half), attr.type('DstT', 'float32'), attr.bool('Truncate', false)]
+    const [floats] = engine.run('Cast', cast, [small!.id])
+    engine.release(small!)
+    return floats!
+  }
+  const handle = run()
+  source.dispose()
+  return handle
+}
+
+/** A tensor under construction: rows `[N, width]` are written in their place, so that no second copy of them all ever is. */
+const inPlace = (engine: NativeBackend, rows: number, width: number) => {
+  const shape = tf.tensor1d([rows, width], 'int32')
+  let [whole] = engine.run('Empty', [attr.type('dtype', 'float32'), attr.bool('init', false)], engine.handles([shape]))
+  shape.dispose()
+  const write = (from: number, to: number, values: Handle): void => {
+    const places = tf.range(from, to, 1, 'int32')
+    const value = engine.tensor(values).reshape([to - from, width])
+    const [next] = engine.run('InplaceUpdate', [float32], [whole!.id, ...engine.handles([places, value])])
+    engine.release(whole!)
+    whole = next
+  }
+  return { write, done: () => engine.tensor(whole!), drop: () => engine.release(whole!) }
+}
+
+const uploadNative = async (engine: NativeBackend, pieces: Pieces, dtype: StoredDtype, shape: readonly number[]) => {
+  const [width, size] = [shape.at(-1) ?? 1, sizeOf(shape)]
+  let whole: ReturnType<typeof inPlace> | undefined
+  let at = 0
+  try {
+    for await (const piece of pieces) {
+      const numbers = piece.byteLength / dtypeBytes[dtype]
+      const handle = toHandle(engine, piece, dtype)
+      if (numbers === size) return tf.tidy(() => engine.tensor(handle).reshape([...shape]))
+      whole ??= inPlace(engine, size / width, width)
+      const [rows, { write }] = [numbers / width, whole]
+      tf.tidy(() => write(at, at + rows, handle))
+      at += rows
+    }
+  } catch (error) {
+    whole?.drop()
+    throw error
+  }
+  return whole ? tf.tidy(() => whole.done().reshape([...shape])) : tf.zeros([...shape])
 }
 
 /**
- * A float32 tensor of stored bytes; the caller never writes to `bytes` again. bf16 and f16 widen exactly.
- * The engine's own copy is made here, so that the bytes can be collected while the next tensor is read.
+ * A float32 tensor of stored bytes that come in pieces of whole rows (of the last axis). bf16 and f16 widen exactly. On the
+ * native engine nothing but the tensor itself and a piece is ever in memory, and no garbage is left that only waits to be
+ * collected.
  */
-export const uploadTensor = (bytes: Uint8Array, dtype: StoredDtype, shape: readonly number[]): tf.Tensor => {
-  const half = dtype === 'BF16' ? 'bfloat16' : dtype === 'F16' ? 'float16' : undefined
-  const widened = half && widen(bytes, half, shape)
-  if (widened) return widened
-  const tensor = tf.tensor(toFloat32(bytes, dtype), [...shape], 'float32')
-  if (tf.getBackend() === 'tensorflow') nativeBackend()?.handles([tensor])
-  return tensor
+export const uploadPieces = async (pieces: Pieces, dtype: StoredDtype, shape: readonly number[]): Promise<tf.Tensor> => {
+  const engine = tf.getBackend() === 'tensorflow' ? nativeBackend() : undefined
+  if (engine) return uploadNative(engine, pieces, dtype, shape)
+  const values = new Float32Array(sizeOf(shape))
+  let at = 0
+  for await (const piece of pieces) {
+    values.set(toFloat32(piece, dtype), at)
+    at += piece.byteLength / dtypeBytes[dtype]
+  }
+  return tf.tensor(values, [...shape], 'float32')
 }

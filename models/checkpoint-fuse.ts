@@ -12,13 +12,23 @@ export interface Described {
   readonly shape: readonly number[]
 }
 
-/** A tensor to be made of bytes `[begin, end)` of others, one after another. */
-export interface Planned extends Described {
-  readonly parts: ReadonlyArray<{ readonly source: string; readonly begin: number; readonly end: number }>
+/** Bytes `[begin, end)` of a stored tensor. */
+export interface Part {
+  readonly source: string
+  readonly begin: number
+  readonly end: number
 }
 
-/** The head counts that say how grouped projections are fused. */
-export type Heads = Pick<TextConfig, 'numAttentionHeads' | 'numKeyValueHeads' | 'headDim'>
+/** A tensor to be made of parts of others, one after another; `piecesOf` makes it. */
+export interface Planned extends Described {
+  readonly parts: readonly Part[]
+  /** The parts are blocks and scales in MXFP4, for so many experts of `[out, 32 * groups]`; the tensor is their numbers in bf16. */
+  readonly mxfp4?: readonly [experts: number, out: number, groups: number]
+}
+
+/** What says how a decoder's tensors are fused: its head counts, and which one it is. */
+export type Heads = Pick<TextConfig, 'numAttentionHeads' | 'numKeyValueHeads' | 'headDim'> &
+  Partial<Pick<TextConfig, 'modelType'>>
 
 type Rows = readonly [from: number, to: number]
 

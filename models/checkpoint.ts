@@ -1,10 +1,12 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
-import { type Described, fuse, type Heads, type Planned, unfuse, whole } from './checkpoint-fuse.js'
+import { unpackExperts } from './checkpoint-experts.js'
+import { type Described, fuse, type Heads, type Part, type Planned, unfuse, whole } from './checkpoint-fuse.js'
 import { fillIn, isBuffer, type KeyRule, keyMaps, type Layout, marks, match, type Side, sideOf } from './checkpoint-keys.js'
 
 export type { Described, Heads, Planned } from './checkpoint-fuse.js'
 export type { Layout } from './checkpoint-keys.js'
+export { readPlanned } from './checkpoint-read.js'
 
 /** Rules whose given side a key has, each with what its wildcards stand for and which of the rule's keys it is. */
 export const rulesFor = (layout: Layout, side: Side, key: string) =>
@@ -65,21 +67,23 @@ const gather = (results: ReadonlyArray<E.Either<Fault, readonly Planned[]>>): E.
     () => results.flatMap((result) => (E.isRight(result) ? result.right : []))
   )
 
+const toTree = (layout: Layout, source: Described, heads: Heads): E.Either<Fault, readonly Planned[]> => {
+  const [hit] = rulesFor(layout, 'file', source.key)
+  if (!hit) return E.right([whole(source, source.key)])
+  if (hit.rule.fused) return unfuse(source, hit.rule, hit.found, heads)
+  return E.right([whole(source, fillIn(sideOf(hit.rule, 'tree')[0]!, hit.found))])
+}
+
 /**
- * The tensors of a file as those of the module tree: renamed, and fused ones taken apart; known buffers are left out, and
- * a key that no rule knows keeps its name, for the comparison with the declared tree to report.
- * Faults: `FusedShape`, all of them.
+ * The tensors of a file as those of the module tree: renamed, fused ones and stacked experts taken apart, packed experts made
+ * numbers. Known buffers are left out; a key that no rule knows keeps its name, for the comparison with the declared tree to
+ * report. Faults: `FusedShape`, all of them.
  */
-export const planTree = (layout: Layout, stored: Iterable<Described>, heads: Heads): E.Either<Faults, readonly Planned[]> =>
-  gather(
-    [...stored].flatMap((source): ReadonlyArray<E.Either<Fault, readonly Planned[]>> => {
-      if (isBuffer(source.key)) return []
-      const [hit] = rulesFor(layout, 'file', source.key)
-      if (!hit) return [E.right([whole(source, source.key)])]
-      if (hit.rule.fused) return [unfuse(source, hit.rule, hit.found, heads)]
-      return [E.right([whole(source, fillIn(sideOf(hit.rule, 'tree')[0]!, hit.found))])]
-    })
-  )
+export const planTree = (layout: Layout, stored: Iterable<Described>, heads: Heads): E.Either<Faults, readonly Planned[]> => {
+  const parameters = [...stored].filter(({ key }) => !isBuffer(key))
+  const planned = gather(parameters.map((source) => toTree(layout, source, heads)))
+  return E.map((tensors: readonly Planned[]) => unpackExperts(tensors, heads.modelType))(planned)
+}
 
 /**
  * The tensors of a module tree as a layout stores them; undoes `planTree`.
@@ -106,18 +110,23 @@ export const planFile = (layout: Layout, tree: Iterable<Described>, heads: Heads
   )
 }
 
-/** The bytes of a planned tensor, in memory of their own, from ranges of its sources. */
-export const readPlanned = async (
-  { parts }: Planned,
-  read: (source: string, begin: number, end: number) => Promise<Uint8Array>
-): Promise<Uint8Array> => {
-  const [first, ...more] = parts
-  if (first && more.length === 0) return read(first.source, first.begin, first.end)
-  const bytes = new Uint8Array(parts.reduce((n, { begin, end }) => n + end - begin, 0))
+/** Bytes `[from, to)` of what `parts` make together. */
+const within = (parts: readonly Part[], from: number, to: number): readonly Part[] => {
   let at = 0
-  for (const { source, begin, end } of parts) {
-    bytes.set(await read(source, begin, end), at)
+  return parts.flatMap(({ source, begin, end }) => {
+    const start = at
     at += end - begin
-  }
-  return bytes
+    const [first, last] = [Math.max(from, start), Math.min(to, at)]
+    return first < last ? [{ source, begin: begin + first - start, end: begin + last - start }] : []
+  })
+}
+
+/** Two plans as one: the tensors of `second`, whose sources are the tensors of `first`, of the sources of `first`. */
+export const composePlans = (first: readonly Planned[], second: readonly Planned[]): readonly Planned[] => {
+  const made = new Map(first.map((tensor) => [tensor.key, tensor]))
+  return second.map((tensor) => {
+    const packed = made.get(tensor.parts[0]?.source ?? '')
+    if (packed?.mxfp4) return { ...packed, key: tensor.key } // never fused with others
+    return { ...tensor, parts: tensor.parts.flatMap(({ source, begin, end }) => within(made.get(source)!.parts, begin, end)) }
+  })
 }

@@ -5,8 +5,9 @@ import { type Fault, type Faults, fault, InternVLError } from '../lib/fault.js'
 import { buildParams, compareShapes, declarations } from '../lib/params.js'
 import { openCheckpointTensors, type TensorFiles } from '../lib/safetensors.js'
 import type { tf } from '../lib/tf.js'
-import { uploadTensor } from '../lib/upload.js'
-import { type Layout, type Planned, planTree, readPlanned, recogniseLayout } from './checkpoint.js'
+import { uploadPieces } from '../lib/upload.js'
+import { type Layout, type Planned, planTree, recogniseLayout } from './checkpoint.js'
+import { pieceReader, plannedBytes, type ReadRange, readPlanned } from './checkpoint-read.js'
 import { type InternVLConfig, readConfig } from './config.js'
 import { type InternVL, internVL } from './internvl.js'
 
@@ -37,8 +38,11 @@ export interface LoadModelOptions {
 const head = 'lm_head.weight'
 const table = 'model.language_model.embed_tokens.weight'
 
-const rangesOf = (files: TensorFiles) => (source: string, begin: number, end: number) =>
-  files.readBytes(files.entries.get(source)!, begin, end)
+/** Reads ranges of the stored tensors by key. */
+export const rangesOf =
+  (files: TensorFiles): ReadRange =>
+  (source, begin, end, into) =>
+    files.readBytes(files.entries.get(source)!, begin, end, into)
 
 const sameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promise<boolean> => {
   const [x, y] = [await readPlanned(a, rangesOf(files)), await readPlanned(b, rangesOf(files))]
@@ -46,26 +50,32 @@ const sameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promise<bo
 }
 
 /**
- * A configuration may tie the head to the embeddings while the file stores both. Equal, the copy is not needed;
- * different, the file is right and the head stands on its own. Source: `PreTrainedModel.tie_weights` (transformers 5.23).
+ * A configuration may tie the head to the embeddings while the file stores both. Equal, the copy is not needed; different,
+ * the file is right and the head stands on its own. A head alone is the embeddings too.
+ * Source: `PreTrainedModel.tie_weights` (transformers 5.23).
  */
-const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: readonly Planned[]) => {
+export const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: readonly Planned[]) => {
   const [own, tied] = [plan.find(({ key }) => key === head), plan.find(({ key }) => key === table)]
-  if (!config.tieWordEmbeddings || !own || !tied) return { config, plan }
+  if (!config.tieWordEmbeddings || !own) return { config, plan }
+  if (!tied) return { config, plan: plan.map((tensor) => (tensor === own ? { ...own, key: table } : tensor)) }
   return (await sameBytes(files, own, tied))
     ? { config, plan: plan.filter((tensor) => tensor !== own) }
     : { config: { ...config, tieWordEmbeddings: false }, plan }
 }
 
-const readTensors = async (files: TensorFiles, plan: readonly Planned[], onProgress?: LoadModelOptions['onProgress']) => {
-  const bytesOf = ({ parts }: Planned) => parts.reduce((n, { begin, end }) => n + end - begin, 0)
-  const total = plan.reduce((n, tensor) => n + bytesOf(tensor), 0)
+/** The largest first: what is in memory only while a tensor is made then stands beside few others, not all. */
+const largestFirst = (plan: readonly Planned[]): readonly Planned[] => [...plan].sort((a, b) => plannedBytes(b) - plannedBytes(a))
+
+/** The planned tensors in float32, by key. */
+export const readTensors = async (files: TensorFiles, plan: readonly Planned[], onProgress?: LoadModelOptions['onProgress']) => {
+  const total = plan.reduce((n, tensor) => n + plannedBytes(tensor), 0)
   const tensors = new Map<string, tf.Tensor>()
+  const pieces = pieceReader(rangesOf(files))
   let done = 0
   try {
-    for (const planned of plan) {
-      tensors.set(planned.key, uploadTensor(await readPlanned(planned, rangesOf(files)), planned.dtype, planned.shape))
-      done += bytesOf(planned)
+    for (const planned of largestFirst(plan)) {
+      tensors.set(planned.key, await uploadPieces(pieces(planned), planned.dtype, planned.shape))
+      done += plannedBytes(planned)
       onProgress?.(done, total)
     }
     return tensors
