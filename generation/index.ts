@@ -3,8 +3,10 @@ export * from '../lib/index.js'
 export * from '../models/index.js'
 export * from '../processors/index.js'
 export { type AnswerOptions, type Answers, answer, streamAnswers, type Timings } from './answer.js'
+export { type ChatOptions, type ChatSession, chat, restoreChat, type SendOptions, type Turn } from './chat.js'
 export { generationConfig, readGenerationConfig } from './config.js'
 export { type DatasetRow, readDataset } from './dataset.js'
+export { type FeatureCache, type FeatureCacheOptions, featureCache, featuresOf } from './features.js'
 export {
   disposeCache,
   type GenerateInputs,
@@ -14,6 +16,7 @@ export {
   type RowCache,
   type Step
 } from './generate.js'
+export { restoreHistory, type SaveOptions, saveHistory } from './history.js'
 export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './load.js'
 export type { GenerateOptions } from './options.js'
 export { streamText, type TextStream, textStream } from './text-stream.js'

@@ -1,0 +1,86 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { type Faults, fault, orThrow } from '../lib/fault.js'
+import { type DownloadOptions, download } from '../processors/download.js'
+import { encodePng } from '../processors/draw.js'
+import { type ImageSource, readImage } from '../processors/image.js'
+import {
+  type ContentItem,
+  checkMessages,
+  imageOf,
+  type Message,
+  type Messages,
+  type VideoSource
+} from '../processors/messages.js'
+
+export interface SaveOptions {
+  /** Pictures in files stay where they are and only their paths are written, or their bytes are; 'path' unless given. */
+  readonly pictures?: 'path' | 'content'
+}
+
+const isAddress = (source: ImageSource): source is string | URL => /^(https?|data):/i.test(sourceText(source))
+const sourceText = (source: ImageSource): string => (typeof source === 'string' || source instanceof URL ? String(source) : '')
+
+/** A picture as an item of a message. One behind an address is fetched once, here: a conversation shows it again and again. */
+export const imageItem = async (source: ImageSource, options?: DownloadOptions): Promise<ContentItem> => {
+  const text = sourceText(source)
+  if (/^https?:/i.test(text)) return { type: 'image', url: text, image: await orThrow(download(new URL(text), options)) }
+  if (isAddress(source)) return { type: 'image', url: text }
+  return text === '' ? { type: 'image', image: source } : { type: 'image', path: text }
+}
+
+/** A film as an item of a message. */
+export const videoItem = (source: VideoSource): ContentItem => {
+  if (typeof source !== 'string' && !(source instanceof URL)) return { type: 'video', frames: source }
+  return /^https?:/i.test(String(source)) ? { type: 'video', url: String(source) } : { type: 'video', path: String(source) }
+}
+
+const dataUrl = (bytes: Uint8Array | ArrayBuffer): string =>
+  `data:image/*;base64,${Buffer.from(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)).toString('base64')}`
+
+/** A picture as text: a path or an address, or all its bytes. */
+const pictureText = async (source: ImageSource, { pictures = 'path' }: SaveOptions): Promise<string> => {
+  const text = sourceText(source)
+  if (text !== '') {
+    if (isAddress(source)) return text
+    const path = source instanceof URL || /^file:/i.test(text) ? text : resolve(text)
+    return pictures === 'path' ? path : dataUrl(await readFile(/^file:/i.test(path) ? new URL(path) : path))
+  }
+  if (source instanceof Uint8Array || source instanceof ArrayBuffer) return dataUrl(source)
+  if (source instanceof Blob) return dataUrl(await source.arrayBuffer())
+  return dataUrl(await encodePng(await orThrow(readImage(source))))
+}
+
+const savedItem = async (item: ContentItem, options: SaveOptions): Promise<ContentItem> => {
+  if (item.type === 'text') return item
+  if (item.type === 'image') {
+    const source = options.pictures === 'content' ? imageOf(item) : (item.url ?? imageOf(item))
+    return source === undefined ? item : { type: 'image', url: await pictureText(source, options) }
+  }
+  const { video, frames = typeof video === 'object' && !(video instanceof URL) ? video : undefined, ...rest } = item
+  if (frames) return { ...rest, frames: await Promise.all(frames.map((frame) => pictureText(frame, options))) }
+  const path = String(video ?? item.url ?? item.path ?? '')
+  return /^\w+:/.test(path) ? { ...rest, url: path } : { ...rest, path: resolve(path) }
+}
+
+const savedMessage = async (message: Message, options: SaveOptions): Promise<Message> =>
+  typeof message.content === 'string'
+    ? message
+    : { ...message, content: await Promise.all(message.content.map((item) => savedItem(item, options))) }
+
+/** A conversation as JSON text; `restoreHistory` gives it back. Films in files are written as their paths. */
+export const saveHistory = async (messages: Messages, options: SaveOptions = {}): Promise<string> =>
+  `${JSON.stringify({ messages: await Promise.all(messages.map((m) => savedMessage(m, options))) }, null, 1)}\n`
+
+/** The conversation that `saveHistory` wrote. Faults: text that is no JSON, or no conversation; `name` is what they call it. */
+export const restoreHistory = (json: string, name = 'history'): E.Either<Faults, Messages> => {
+  const notSaved = (why: string) => E.left<Faults>([fault('History', `${name}: not a saved conversation (${why}).`, { name })])
+  try {
+    const messages = (JSON.parse(json) as { messages?: unknown } | null)?.messages
+    if (!Array.isArray(messages)) return notSaved('it has no list of messages')
+    return messages.length === 0 ? E.right([]) : checkMessages(messages, name)
+  } catch (error) {
+    return notSaved((error as Error).message)
+  }
+}

@@ -1,0 +1,82 @@
+import { getOrThrow, orThrow } from '../lib/fault.js'
+import { tf } from '../lib/tf.js'
+import type { Messages } from '../processors/messages.js'
+import { tokensPerTile } from '../processors/options.js'
+import type { PrepareOptions, Processor } from '../processors/processor.js'
+import { controlTokens, cutter, visualTokens } from '../processors/prompt.js'
+import { assembleMessages, type Parts } from '../processors/rows.js'
+import type { Visual } from '../processors/visual.js'
+import type { RowCache } from './cache.js'
+import type { FeatureCache } from './features.js'
+import type { GenerateInputs } from './generate.js'
+import type { InternVLCheckpoint } from './load.js'
+
+/** A conversation as the model takes it, with what need not be computed. The tensors are the caller's. */
+export interface ReadTurn {
+  readonly inputs: GenerateInputs
+  readonly promptTokens: number
+  /** Of those, the first so many are in the cache. */
+  readonly reusedTokens: number
+}
+
+const partsOf = ({ config, tokenizer, chatTemplate }: Processor, dir: string): Parts => {
+  const visual = getOrThrow(visualTokens(tokenizer, dir))
+  const control = controlTokens(tokenizer, visual, chatTemplate)
+  return { config, tokenizer, chatTemplate, visual, control, cut: cutter(tokenizer, visual) }
+}
+
+const commonPrefix = (a: readonly number[], b: readonly number[]): number => {
+  const differs = a.findIndex((id, i) => id !== b[i])
+  return differs < 0 ? a.length : differs
+}
+
+const tilesOf = async ({ tiles, tileSize: { width, height }, write }: Visual) => {
+  const data = new Float32Array(tiles * 3 * width * height)
+  await orThrow(write(data, 0))
+  return { data, shape: [tiles, 3, height, width] as const }
+}
+
+/** Features `[T, N, D]` of everything shown; zeros for what the cache has seen, whose pixels are not even read. */
+const featuresFor = async (
+  visuals: readonly Visual[],
+  isKnown: (visual: number) => boolean,
+  features: FeatureCache
+): Promise<tf.Tensor3D | undefined> => {
+  const fresh = new Map<number, tf.Tensor3D>()
+  try {
+    for (const [i, visual] of visuals.entries()) if (!isKnown(i)) fresh.set(i, features.features(await tilesOf(visual)))
+    const [like] = fresh.values()
+    if (!like) return undefined
+    const [, N, D] = like.shape
+    return tf.tidy(() => tf.concat(visuals.map(({ tiles }, i) => fresh.get(i) ?? tf.zeros<tf.Rank.R3>([tiles, N, D]))))
+  } finally {
+    tf.dispose([...fresh.values()])
+  }
+}
+
+/**
+ * Reads a conversation of which `known` may hold the beginning. Only pictures after the common prefix are opened, and of these
+ * only tiles that `features` does not have are encoded.
+ */
+export const readTurn = async (
+  { processor, generation, dir }: InternVLCheckpoint,
+  messages: Messages,
+  known: RowCache | undefined,
+  features: FeatureCache,
+  options: PrepareOptions = {}
+): Promise<ReadTurn> => {
+  const parts = partsOf(processor, dir)
+  const { ids: rows, visuals } = await orThrow(() => assembleMessages(parts, [messages], options))
+  const ids = rows[0]!
+  const reusedTokens = Math.min(commonPrefix(ids, known?.ids ?? []), ids.length - 1)
+  const places = ids.flatMap((id, i) => (id === generation.imageTokenId ? [i] : []))
+  const lengths = visuals.map(({ tiles, tileSize }) => tiles * tokensPerTile(processor.config, tileSize))
+  const ends = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b))
+  const isKnown = (visual: number): boolean => places[ends[visual]! - 1]! < reusedTokens
+  const imageFeatures = await featuresFor(visuals, isKnown, features)
+  return {
+    inputs: { inputIds: tf.tensor2d([...ids], [1, ids.length], 'int32'), imageFeatures },
+    promptTokens: ids.length,
+    reusedTokens
+  }
+}
