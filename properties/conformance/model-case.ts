@@ -178,6 +178,7 @@ const generateChecks = async ({ prefix, internvl, input, stored, rope }: Context
       ...internvl.generation,
       ...getOrThrow(generationConfig(options)),
       doSample: false,
+      maxPositionEmbeddings: undefined, // the reference goes beyond it
       ropeLength: rope?.generate[kind]
     }
     const { sequences } = await generateAll(internvl.model, inputs, settings)
