@@ -16,7 +16,18 @@ export {
   type RowCache,
   type Step
 } from './generate.js'
+export {
+  type Corners,
+  type Grounding,
+  groundedText,
+  type ParsedGrounding,
+  parseGrounding,
+  renderGrounding,
+  toPixels
+} from './grounding.js'
 export { restoreHistory, type SaveOptions, saveHistory } from './history.js'
 export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './load.js'
 export type { GenerateOptions } from './options.js'
+export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
+export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
 export { streamText, type TextStream, textStream } from './text-stream.js'

@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { type ImageTextToTextPipeline, load, type Messages, type PipelineOptions, pipeline, tf } from '../../generation/index.js'
+
+const folder = new URL('../../generation/demo/', import.meta.url).pathname
+const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+
+/** A value of the reference with keys in camel case and pictures where they are. */
+const translated = (value: unknown): unknown => {
+  if (typeof value === 'string') return value.endsWith('.png') ? folder + value : value
+  if (Array.isArray(value)) return value.map(translated)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [camel(key), translated(inner)]))
+}
+
+interface Call {
+  readonly input: unknown
+  readonly options: Readonly<Record<string, unknown>>
+  readonly output: unknown
+}
+const calls = JSON.parse(readFileSync(new URL('../reference/pipeline.json', import.meta.url), 'utf8')) as readonly Call[]
+
+const ask = (text: string, name: string): Messages => [
+  { role: 'user', content: [{ type: 'image', path: folder + name }, { type: 'text', text }] } // biome-ignore format: one line
+]
+
+describe('pipeline', () => {
+  let pipe: ImageTextToTextPipeline
+  before(async () => {
+    pipe = await pipeline('image-text-to-text')
+  })
+  after(() => pipe.dispose())
+
+  it("gives Transformers' records, key by key, for chats, prompts, batches and every way of returning them", async () => {
+    for (const { input, options, output } of calls) {
+      const { generateKwargs, ...rest } = translated(options) as PipelineOptions & { generateKwargs?: PipelineOptions }
+      const given = await pipe(translated(input) as Messages, { ...rest, ...generateKwargs })
+      assert.deepEqual(given, translated(output), JSON.stringify({ input, options }))
+    }
+  })
+
+  it('any batch size gives each input its own answer, in order', async () => {
+    const inputs = [
+      ask('Describe the image.', 'shapes.png'),
+      [...ask('How many circles are there?', 'circle.png'), { role: 'assistant', content: 'On' }] as Messages,
+      ask('What color is the background?', 'circle.png'),
+      [{ role: 'user', content: 'Who are you?' }] as Messages
+    ]
+    const alone = await pipe(inputs, { returnFullText: false })
+    for (const batchSize of [2, 4]) assert.deepEqual(await pipe(inputs, { returnFullText: false, batchSize }), alone)
+  })
+
+  it('tells its progress, and texts as they come', async () => {
+    const inputs = [ask('Describe the image.', 'shapes.png'), ask('How many circles are there?', 'circle.png')]
+    const told: number[][] = []
+    const texts = ['', '']
+    const outputs = await pipe(inputs, {
+      returnFullText: false,
+      onProgress: (...progress) => told.push(progress),
+      onText: (text, input) => {
+        texts[input] += text
+      }
+    })
+    assert.deepEqual(told, [[1, 2], [2, 2]]) // biome-ignore format: one line
+    assert.deepEqual(texts, outputs.map(([output]) => output!.generatedText)) // biome-ignore format: one line
+  })
+
+  it('takes an open checkpoint and leaves it to its owner; refuses in a sentence; leaks nothing', async () => {
+    const internvl = await load()
+    const before = tf.memory().numTensors
+    const own = await pipeline('image-text-to-text', internvl)
+    await own(ask('Describe the image.', 'shapes.png'))
+    await assert.rejects(own({} as never), /must at least provide either text or images/)
+    await assert.rejects(own({ images: 'a.png' } as never), /must provide text/)
+    await assert.rejects(own([]), /empty/)
+    await assert.rejects(own({ text: ask('?', 'shapes.png'), images: 'a.png' } as never), /belong into its messages/)
+    await assert.rejects(own([{ role: 'king', content: 'x' }] as never), /unknown role "king"/)
+    await assert.rejects(own('x', { stopSequence: '' }), /stopStrings/)
+    await assert.rejects(own('x', { batchSize: 0 }), /batchSize/)
+    await assert.rejects(own('x', { returnTensors: true, returnFullText: true }), /returnFullText/)
+    await assert.rejects(pipeline('text-generation' as never), /image-text-to-text/)
+    own.dispose()
+    assert.equal(tf.memory().numTensors, before)
+    internvl.dispose()
+  })
+})
