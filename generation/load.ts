@@ -1,16 +1,17 @@
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Engine, type EngineOptions, selectEngine } from '../lib/engines/index.js'
-import { type Fault, type Faults, InternVLError } from '../lib/fault.js'
+import { type Fault, type Faults, InternVLError, orThrow } from '../lib/fault.js'
 import { type LoadedModel, type LoadModelOptions, loadModel } from '../models/load.js'
 import { loadProcessor, type Processor } from '../processors/processor.js'
 import { readGenerationConfig } from './config.js'
+import { type HubOptions, modelFolder } from './hub/index.js'
 import type { GenerateOptions } from './options.js'
 
 /** The folder of the small model that ships with this package. */
 export const demoModel: string = fileURLToPath(new URL('../models/demo', import.meta.url))
 
-export interface LoadOptions extends EngineOptions, Omit<LoadModelOptions, 'imageTokenId'> {}
+export interface LoadOptions extends EngineOptions, HubOptions, Omit<LoadModelOptions, 'imageTokenId'> {}
 
 /** A checkpoint folder, ready: what turns messages into tensors, tensors into logits, and how to choose tokens from them. */
 export interface InternVLCheckpoint extends LoadedModel {
@@ -50,12 +51,13 @@ const defaultsOf = ({ config }: LoadedModel, processor: Processor): GenerateOpti
 const faultsOf = (result: E.Either<Faults, unknown>): readonly Fault[] => (E.isLeft(result) ? result.left : [])
 
 /**
- * Opens a checkpoint folder in any published layout; by default the embedded demo model. All that is wrong with its files is in
- * one `InternVLError`.
+ * Opens a checkpoint in any published layout: a folder, or `org/name` of the hub, which is downloaded into Python's cache as far as
+ * it is not there; by default the embedded demo model. All that is wrong with its files is in one `InternVLError`.
  *
- * `const internvl = await load('path/to/InternVL3-1B-hf')`
+ * `const internvl = await load('OpenGVLab/InternVL3-1B-hf', { revision: 'main' })`
  */
-export const load = async (dir: string = demoModel, options: LoadOptions = {}): Promise<InternVLCheckpoint> => {
+export const load = async (name: string = demoModel, options: LoadOptions = {}): Promise<InternVLCheckpoint> => {
+  const dir = await orThrow(modelFolder(name, options))
   const engine = await selectEngine(options)
   const [processor, config] = [await loadProcessor(dir)(), await readGenerationConfig(dir)()]
   const imageTokenId = E.isRight(processor)

@@ -1,8 +1,12 @@
 import { SingleBar } from 'cli-progress'
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { EngineName } from '../../lib/engines/index.js'
 import { engineNames } from '../../lib/engines/select.js'
+import { type Faults, orThrow } from '../../lib/fault.js'
+import { type HubOptions, modelFolder } from '../hub/index.js'
 import type { InternVLCheckpoint } from '../load.js'
+import { hubView } from './hub-view.js'
 
 /** Progress and remarks go to standard error; standard output is for answers. */
 export const say = (line: string): void => void process.stderr.write(`${line}\n`)
@@ -17,8 +21,42 @@ export const wholeNumber = (text: string): number => {
 /** Appends to the values that a repeatable option has so far. */
 export const repeated = (value: string, before: readonly string[] = []): readonly string[] => [...before, value]
 
+/** What every command takes that may name a repository of the hub. */
+export interface HubFlags {
+  readonly revision?: string
+  readonly offline?: true
+}
+
+const hubHelp = `
+A model that is no folder here and reads org/name is downloaded into the cache that Python shares. HF_HOME and HF_HUB_CACHE place it,
+HF_TOKEN (or \`hf auth login\`) opens what is private or gated, HF_ENDPOINT names another hub, HF_HUB_OFFLINE=1 asks none.`
+
+/** Adds the options of `HubFlags`. */
+export const withHubOptions = (command: Command): Command =>
+  command
+    .option('--revision <name>', 'branch, tag or commit of a model of the hub; main by default')
+    .option('--offline', 'ask no hub: what is cached is used')
+    .addHelpText('after', hubHelp)
+
+/** Runs what may ask the hub about `name`, with its progress on standard error. */
+export const withHubView = async <A>(
+  name: string,
+  { revision, offline }: HubFlags,
+  task: (name: string, options: HubOptions) => TaskEither<Faults, A>
+): Promise<A> => {
+  const view = hubView(name)
+  try {
+    return await orThrow(task(name, { ...view.options, revision, offline }))
+  } finally {
+    view.end()
+  }
+}
+
+/** The folder of a model; one of the hub is brought into the cache first. */
+export const folderOf = (model: string, flags: HubFlags): Promise<string> => withHubView(model, flags, modelFolder)
+
 /** What every command that runs a model takes. */
-export interface ModelFlags {
+export interface ModelFlags extends HubFlags {
   readonly model?: string
   readonly engine?: EngineName
   readonly maxNewTokens?: number
@@ -27,8 +65,8 @@ export interface ModelFlags {
 
 /** Adds the options of `ModelFlags`. */
 export const withModelOptions = (command: Command): Command =>
-  command
-    .option('-m, --model <dir>', 'checkpoint folder; the small demo model that ships with the package by default')
+  withHubOptions(command)
+    .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')
     .option('--max-new-tokens <n>', "tokens of an answer at most; the checkpoint's own number by default", wholeNumber)
     .option('--max-patches <n>', "tiles of a picture at most; the checkpoint's own number by default", wholeNumber)
     .addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
@@ -40,7 +78,8 @@ export const answerOptions = ({ maxNewTokens, maxPatches }: ModelFlags) => ({
 })
 
 /** Opens the model that the flags name, with a bar on standard error when it takes a person's time. */
-export const loadWithProgress = async ({ model, engine }: ModelFlags): Promise<InternVLCheckpoint> => {
+export const loadWithProgress = async ({ model, engine, ...hub }: ModelFlags): Promise<InternVLCheckpoint> => {
+  const folder = model === undefined ? undefined : await folderOf(model, hub)
   const { load } = await import('../load.js') // TensorFlow.js takes a while to load: not for `--help`
   const bar = new SingleBar({ format: 'loading [{bar}] {value}/{total} MB', stream: process.stderr, hideCursor: true })
   const begun = performance.now()
@@ -52,7 +91,7 @@ export const loadWithProgress = async ({ model, engine }: ModelFlags): Promise<I
     bar.update(Math.round(done / 1e6))
   }
   try {
-    return await load(model, { ...(engine ? { engine } : {}), onProgress })
+    return await load(folder, { ...(engine ? { engine } : {}), onProgress })
   } finally {
     if (shown) bar.stop()
   }

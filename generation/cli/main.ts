@@ -4,6 +4,7 @@ import { askCommand } from './ask.js'
 import { say } from './common.js'
 import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
+import { downloadCommand } from './download.js'
 import { evalCommand } from './eval.js'
 import { setupCommand } from './setup.js'
 
@@ -17,7 +18,7 @@ const findPackage = (from: URL): { readonly version: string } => {
 
 /** The whole command line. Calling it wrongly is a `CommanderError`. */
 export const program = (): Command => {
-  const commands = [askCommand(), demoCommand(), evalCommand(), setupCommand(), doctorCommand()]
+  const commands = [askCommand(), demoCommand(), evalCommand(), downloadCommand(), setupCommand(), doctorCommand()]
   const root = new Command('internvl')
     .description('InternVL, a vision-language model, in TypeScript')
     .version(findPackage(new URL('.', import.meta.url)).version)
