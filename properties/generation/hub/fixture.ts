@@ -1,0 +1,76 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import type { HubOptions } from '../../../generation/hub/index.js'
+import { type Snapshot, snapshotDownload } from '../../../generation/hub/snapshot.js'
+import type { Faults } from '../../../lib/fault.js'
+import { type FakeHub, type FakeRepo, startHub } from './server.js'
+
+export const repo = 'Org/Some-model.v1_0'
+
+/** Bytes that differ from place to place, so that a piece in the wrong place is seen. */
+export const bytesOf = (length: number, seed = 1): Buffer =>
+  Buffer.from(Array.from({ length }, (_, i) => (i * i + i * seed) % 251))
+
+/** A repository as they are: what is needed, and what is not. */
+export const someFiles: FakeRepo['files'] = {
+  'README.md': Buffer.from('# a model'),
+  'config.json': Buffer.from('{"model_type":"internvl"}'),
+  'generation_config.json': Buffer.from('{}'),
+  'tokenizer.json': bytesOf(5000),
+  'tokenizer_config.json': Buffer.from('{"a":1}'),
+  'chat_template.jinja': Buffer.from('{{ messages }}'),
+  'video_preprocessor_config.json': Buffer.from('{"b":1}'),
+  'merges.txt': Buffer.from(''),
+  'model.safetensors': bytesOf(20_000, 3),
+  'pytorch_model.bin': bytesOf(20_000, 5),
+  'modeling_internvl_chat.py': Buffer.from('print()'),
+  'model.onnx': bytesOf(10)
+}
+export const needed = Object.keys(someFiles).filter((name) => !/README|\.bin$|\.py$|\.onnx$/.test(name))
+
+/** A hub with one repository, an empty cache, and calls between them that wait no second. */
+export interface Fixture {
+  readonly hub: FakeHub
+  readonly cacheDir: string
+  readonly remarks: string[]
+  readonly download: (options?: HubOptions, name?: string) => Promise<E.Either<Faults, Snapshot>>
+}
+
+/** Runs `use` with a fixture of its own. */
+export const withHub = async (
+  use: (fixture: Fixture) => Promise<void>,
+  files: FakeRepo = { files: someFiles }
+): Promise<void> => {
+  const [hub, cacheDir] = [await startHub(), await mkdtemp(join(tmpdir(), 'hub-'))]
+  hub.repos.set(repo, files)
+  const remarks: string[] = []
+  const defaults = { endpoint: hub.endpoint, cacheDir, token: false, backoff: 1, offline: false } as const
+  const download: Fixture['download'] = (options = {}, name = repo) =>
+    snapshotDownload(name, { ...defaults, onRemark: (line) => remarks.push(line), ...options })()
+  try {
+    await use({ hub, cacheDir, remarks, download })
+  } finally {
+    await hub.close()
+    await rm(cacheDir, { recursive: true, force: true })
+  }
+}
+
+/** The snapshot, or a failed test that says why there is none. */
+export const right = (result: E.Either<Faults, Snapshot>): Snapshot => {
+  if (E.isLeft(result)) throw new Error(result.left.map(({ message }) => message).join('\n'))
+  return result.right
+}
+
+/** The faults, or a failed test. */
+export const left = (result: E.Either<Faults, Snapshot>): Faults => {
+  if (E.isRight(result)) throw new Error(`no fault, but ${result.right.folder}`)
+  return result.left
+}
+
+/** Names and bytes of a folder's files. */
+export const contents = async (folder: string): Promise<Readonly<Record<string, Buffer>>> =>
+  Object.fromEntries(
+    await Promise.all((await readdir(folder)).map(async (name) => [name, await readFile(join(folder, name))] as const))
+  )

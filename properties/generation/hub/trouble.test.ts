@@ -1,0 +1,242 @@
+import { deepEqual, equal, match, ok, rejects } from 'node:assert/strict'
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { attempts } from '../../../generation/hub/client.js'
+import { bytesOf, contents, type Fixture, left, right, someFiles, withHub } from './fixture.js'
+import { sha256, type Trouble } from './server.js'
+
+const weights = someFiles['model.safetensors']!
+const small = { files: { 'config.json': Buffer.from('{}'), 'model.safetensors': weights } }
+const blobs = ({ cacheDir }: Fixture) => join(cacheDir, 'models--Org--Some-model.v1_0', 'blobs')
+
+/** What a killed process leaves of the weights; no process has this number. */
+const leftBehind = (fixture: Fixture) =>
+  join(blobs(fixture), `${sha256(weights)}.${hostname().replace(/\W/g, '_')}-${2 ** 22 - 1}-1.incomplete`)
+
+/** What goes wrong with the first requests to the store of large files; nothing after. */
+const first = ({ hub }: Fixture, ...troubles: readonly Trouble[]): void => {
+  hub.trouble = () => troubles[hub.stored.length - 1]
+}
+
+/** Tags of the faults when every request of the hub is answered so. */
+const answered = async (fixture: Fixture, trouble: Trouble, token: string | false = false) => {
+  fixture.hub.trouble = () => trouble
+  const [fault] = left(await fixture.download({ token }))
+  return fault
+}
+
+describe('a broken connection', () => {
+  it('is taken up where it broke, wherever and however often it does', () =>
+    fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(9000), { maxLength: 6 }), fc.boolean(), (cuts, noRange) =>
+        withHub(async (fixture) => {
+          const { hub, download } = fixture
+          first(fixture, ...cuts.map((cutAfter) => ({ cutAfter })), ...(noRange ? [{ noRange }] : []))
+          const { folder } = right(await download())
+          deepEqual((await contents(folder))['model.safetensors'], weights)
+          const begins = hub.stored.map(({ range }) => Number(/\d+/.exec(range ?? '0')))
+          // a byte may be lost on its way when the connection breaks, one that arrived is never asked for again
+          ok(begins.every((begin, i) => i === 0 || (begin >= begins[i - 1]! && begin <= begins[i - 1]! + cuts[i - 1]!)))
+        }, small)
+      ),
+      {
+        numRuns: 25,
+        examples: [
+          [[0, 0, 0, 0, 100], false],
+          [[100, 9000, 9000, 9000], false],
+          [[8000], true]
+        ]
+      }
+    ))
+
+  it('that brings nothing is given up after a few attempts, and what came is kept for the next call', () =>
+    withHub(async (fixture) => {
+      const { hub, download } = fixture
+      hub.trouble = ({ path, range }) =>
+        path.endsWith('.safetensors') ? { cutAfter: range === undefined ? 5000 : 0 } : undefined
+      const [fault] = left(await download())
+      equal(fault._tag, 'NotCached')
+      match(fault.message, /model\.safetensors: the hub at .* cannot be reached/)
+      equal(hub.stored.length, 1 + attempts)
+      hub.trouble = () => undefined
+      right(await download())
+      equal(hub.stored.at(-1)?.range, 'bytes=5000-')
+    }, small))
+
+  it('that falls silent is ended, and begun again', () =>
+    withHub(async (fixture) => {
+      first(fixture, { stallAfter: 7000 })
+      const before = process.env.HF_HUB_DOWNLOAD_TIMEOUT
+      process.env.HF_HUB_DOWNLOAD_TIMEOUT = '0.3'
+      try {
+        right(await fixture.download())
+      } finally {
+        if (before === undefined) delete process.env.HF_HUB_DOWNLOAD_TIMEOUT
+        else process.env.HF_HUB_DOWNLOAD_TIMEOUT = before
+      }
+      deepEqual(
+        fixture.hub.stored.map(({ range }) => range),
+        [undefined, 'bytes=7000-']
+      )
+    }, small))
+
+  it('by the caller ends the download with the reason; the next goes on', () =>
+    withHub(async (fixture) => {
+      const stop = new AbortController()
+      first(fixture, { stallAfter: 6000 })
+      const onDownload = ({ done }: { done: number }) => void (done === 6000 && stop.abort(new Error('enough')))
+      await rejects(fixture.download({ signal: stop.signal, onDownload }), /enough/)
+      right(await fixture.download())
+      equal(fixture.hub.stored.at(-1)?.range, 'bytes=6000-')
+    }, small))
+})
+
+describe('bytes that are not those that the hub lists', () => {
+  it('are thrown away: a file of another hash or length never gets its name', () =>
+    withHub(async (fixture) => {
+      for (const [trouble, tag] of [
+        [{ spoil: true }, 'HubWrongHash'],
+        [{ tooMuch: true }, 'HubWrongSize']
+      ] as const) {
+        fixture.hub.trouble = ({ path }) => (path.endsWith('.safetensors') ? trouble : undefined)
+        const [fault] = left(await fixture.download())
+        equal(fault._tag, tag)
+        match(fault.message, /model\.safetensors: .*nothing was kept/)
+        ok((await readdir(blobs(fixture))).every((name) => !name.startsWith(sha256(weights))))
+      }
+    }, small))
+
+  it('at the head of an old part cost a second download, not the call', () =>
+    withHub(async (fixture) => {
+      await mkdir(blobs(fixture), { recursive: true })
+      await writeFile(leftBehind(fixture), bytesOf(4000, 99))
+      const { folder } = right(await fixture.download())
+      deepEqual(
+        fixture.hub.stored.map(({ range }) => range),
+        ['bytes=4000-', undefined]
+      )
+      deepEqual((await contents(folder))['model.safetensors'], weights)
+    }, small))
+})
+
+describe('a full disk', () => {
+  it('is told before the first byte where the hub lists more than there is room for', () =>
+    withHub(async (fixture) => {
+      const size = 2 ** 52
+      const sha = 'a'.repeat(64)
+      const tree = ['config.json', 'model.safetensors'].map((path) => ({ type: 'file', path, size, oid: sha }))
+      fixture.hub.trouble = ({ path }) => (path.includes('/tree/') ? { status: 200, body: JSON.stringify(tree) } : undefined)
+      const [fault] = left(await fixture.download())
+      equal(fault._tag, 'DiskFull')
+      match(fault.message, /MB are to be downloaded, \d+ MB are free/)
+      equal(fixture.hub.sent, 0)
+    }, small))
+
+  it('is told when it fills up, and which folder to change', function () {
+    if (process.platform !== 'linux') return this.skip()
+    return withHub(async (fixture) => {
+      await mkdir(blobs(fixture), { recursive: true })
+      await symlink('/dev/full', leftBehind(fixture))
+      const [fault] = left(await fixture.download())
+      equal(fault._tag, 'DiskFull')
+      match(fault.message, /ENOSPC.*HF_HUB_CACHE/)
+    }, small)
+  })
+
+  it('or a cache that cannot be made is no crash', () =>
+    withHub(async (fixture) => {
+      const file = join(fixture.cacheDir, 'file')
+      await writeFile(file, '')
+      const [fault] = left(await fixture.download({ cacheDir: join(file, 'hub') }))
+      equal(fault._tag, 'CacheUnwritable')
+      ok(fault.message.includes(file))
+    }, small))
+})
+
+describe('what the hub refuses', () => {
+  it('is told in a sentence that says what to do', () =>
+    withHub(async (fixture) => {
+      const gated = { 'x-error-code': 'GatedRepo', 'x-error-message': 'Access is restricted' }
+      const cases: readonly [Trouble, string | false, string, RegExp][] = [
+        [{ status: 401 }, false, 'HubForbidden', /private or gated, or there is none.*set HF_TOKEN/],
+        [{ status: 401, headers: gated }, false, 'HubForbidden', /is gated; ask for access on its page/],
+        [{ status: 401 }, 'hf_wrong', 'HubForbidden', /does not know the token from the token option/],
+        [{ status: 403, headers: gated }, 'hf_x', 'HubForbidden', /Access is restricted.*may not read.*ask for access/],
+        [{ status: 404, headers: { 'x-error-code': 'RepoNotFound' } }, 'hf_x', 'HubRepoNotFound', /no such repository$/],
+        [{ status: 404 }, false, 'HubRepoNotFound', /no folder of that name is here.*or no revision main/],
+        [{ status: 418 }, false, 'HubRefused', /answers 418/],
+        [{ status: 200, body: '<html>log in</html>' }, false, 'HubStrange', /is it a hub\? HF_ENDPOINT/],
+        [{ status: 200, body: '{}' }, false, 'HubStrange', /which commit main is/]
+      ]
+      for (const [trouble, token, tag, sentence] of cases) {
+        const asked = fixture.hub.asked.length
+        const fault = await answered(fixture, trouble, token)
+        equal(fault._tag, tag)
+        match(fault.message, sentence)
+        ok(!fault.message.includes('hf_'), 'a token is never shown')
+        equal(fixture.hub.asked.length, asked + 1, 'asking again would not help')
+      }
+    }))
+
+  it('tells a repository, a revision and a file that are not there apart', () =>
+    withHub(async ({ download, hub }) => {
+      equal(left(await download({}, 'Org/other'))[0]._tag, 'HubRepoNotFound')
+      const [revision] = left(await download({ revision: 'v9' }))
+      match(revision.message, /Org\/Some-model\.v1_0: the hub has no revision v9/)
+      hub.trouble = ({ path }) =>
+        path.endsWith('tokenizer.json') ? { status: 404, headers: { 'x-error-code': 'EntryNotFound' } } : undefined
+      match(left(await download())[0].message, /no file tokenizer\.json at revision main/)
+    }))
+
+  it('is asked again when it is busy or down, after the time that it names, and not for ever', () =>
+    withHub(async (fixture) => {
+      const { hub, download, remarks } = fixture
+      const later = { status: 429, headers: { 'retry-after': '1' } }
+      hub.trouble = () => (hub.asked.length === 1 ? later : hub.asked.length === 2 ? { status: 503 } : undefined)
+      const begun = performance.now()
+      right(await download())
+      ok(performance.now() - begun >= 1000)
+      match(remarks[0]!, /answers 429; asking again in 1\.0 s/)
+      for (const [trouble, tag, times] of [
+        [{ status: 429 }, 'HubBusy', attempts],
+        [{ status: 503 }, 'HubDown', attempts],
+        [{ status: 429, headers: { 'retry-after': '3600' } }, 'HubBusy', 1],
+        [{ status: 429, headers: { ratelimit: '"api";r=0;t=3600' } }, 'HubBusy', 1],
+        [{ status: 429, headers: { 'retry-after': new Date(Date.now() + 3.6e6).toUTCString() } }, 'HubBusy', 1]
+      ] as const) {
+        await rm(join(fixture.cacheDir, 'models--Org--Some-model.v1_0'), { recursive: true, force: true })
+        const asked = hub.asked.length
+        const fault = await answered(fixture, trouble)
+        equal(fault._tag, tag)
+        match(fault.message, times === 1 ? /try again in 3(600|599) s/ : /try again in a few minutes/)
+        equal(hub.asked.length - asked, times)
+      }
+    }))
+})
+
+describe('a token', () => {
+  it('goes to the hub with every request, to the store of large files never', () =>
+    withHub(async ({ download, hub }) => {
+      right(await download({ token: ' hf_secret\n' }))
+      ok(hub.asked.every(({ token }) => token === 'hf_secret'))
+      ok(hub.stored.length > 0 && hub.stored.every(({ token }) => token === undefined))
+    }))
+
+  it('with characters that none has is refused before it is sent', () =>
+    withHub(async ({ download, hub }) => {
+      for (const token of ['hf_ä', 'hf a', '']) equal(left(await download({ token }))[0]._tag, 'BadToken')
+      equal(hub.asked.length, 0)
+    }))
+
+  it('is no part of what the cache keeps', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'hub-'))
+    await withHub(async ({ download }) => {
+      right(await download({ token: 'hf_secret', cacheDir: folder }))
+      for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
+        if (entry.isFile()) ok(!(await readFile(join(entry.parentPath, entry.name), 'latin1')).includes('hf_secret'))
+    })
+    await rm(folder, { recursive: true })
+  })
+})
