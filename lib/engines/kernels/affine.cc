@@ -17,22 +17,29 @@ struct Problem {
 
 constexpr int64_t fewRows = 8;
 
-/** Four rows of the weight against R rows of x. */
-template <int R> void dot(const Problem &p, const float *x, const float *w, int64_t present, float *y) {
-  Vec c[4][R] = {};
-  const float *rows[4];
-  for (int i = 0; i < 4; i++) rows[i] = w + std::min<int64_t>(i, present - 1) * p.K;
+/**
+ * N rows of the weight against R rows of x. The more sums at once, the less waiting for each: U of them for every pair, over
+ * neighbouring vectors.
+ */
+template <int N, int R, int U> void dot(const Problem &p, const float *x, const float *w, float *y) {
+  Vec c[N][R][U] = {};
   int64_t k = 0;
-  for (; k + W <= p.K; k += W)
-    for (int i = 0; i < 4; i++) {
-      const Vec a = load(rows[i] + k);
-      for (int r = 0; r < R; r++) c[i][r] += a * load(x + r * p.K + k);
+  for (; k + U * W <= p.K; k += U * W)
+    for (int i = 0; i < N; i++)
+      for (int u = 0; u < U; u++) {
+        const Vec a = load(w + i * p.K + k + u * W);
+        for (int r = 0; r < R; r++) c[i][r][u] += a * load(x + r * p.K + k + u * W);
+      }
+  for (; k < p.K; k += W) {
+    const int64_t n = std::min<int64_t>(W, p.K - k);
+    for (int i = 0; i < N; i++)
+      for (int r = 0; r < R; r++) c[i][r][0] += loadSome(w + i * p.K + k, n) * loadSome(x + r * p.K + k, n);
+  }
+  for (int i = 0; i < N; i++)
+    for (int r = 0; r < R; r++) {
+      for (int u = 1; u < U; u++) c[i][r][0] += c[i][r][u];
+      y[r * p.N + i] = sum(c[i][r][0]);
     }
-  if (k < p.K)
-    for (int i = 0; i < 4; i++)
-      for (int r = 0; r < R; r++) c[i][r] += loadSome(rows[i] + k, p.K - k) * loadSome(x + r * p.K + k, p.K - k);
-  for (int i = 0; i < present; i++)
-    for (int r = 0; r < R; r++) y[r * p.N + i] = sum(c[i][r]);
 }
 
 void finish(const Problem &p, float *y, int64_t from, int64_t to) {
@@ -41,19 +48,27 @@ void finish(const Problem &p, float *y, int64_t from, int64_t to) {
   map(to - from, y + from, [&](auto at) { return activate(p.activation, bias ? at(y + from) + at(bias) : at(y + from)); });
 }
 
+/** N rows of the weight against all rows of x, up to four at a time. */
+template <int N, int U> void against(const Problem &p, int64_t n) {
+  const float *w = p.weight + n * p.K;
+  for (int64_t m = 0; m < p.M;) {
+    const float *x = p.x + m * p.K;
+    float *y = p.y + m * p.N + n;
+    if (p.M - m >= 4) dot<N, 4, 1>(p, x, w, y), m += 4;
+    else if (p.M - m >= 2) dot<N, 2, std::max(1, U / 2)>(p, x, w, y), m += 2;
+    else dot<N, 1, U>(p, x, w, y), m += 1;
+  }
+}
+
 void streamed(const Problem &p) {
+  // One row after the other is a single stream, which processors fetch ahead best. Long ones would drive x out of the first cache.
+  const bool several = p.K > 2048;
   const int64_t grain = std::max<int64_t>(4, (1 << 16) / p.K / 4 * 4); // 256 KiB of weights
   parallel(p.N, grain, [&](int64_t from, int64_t to) {
-    for (int64_t n = from; n < to; n += 4) {
-      const int64_t present = std::min<int64_t>(4, to - n);
-      for (int64_t m = 0; m < p.M;) {
-        const float *x = p.x + m * p.K, *w = p.weight + n * p.K;
-        float *y = p.y + m * p.N + n;
-        if (p.M - m >= 4) dot<4>(p, x, w, present, y), m += 4;
-        else if (p.M - m >= 2) dot<2>(p, x, w, present, y), m += 2;
-        else dot<1>(p, x, w, present, y), m += 1;
-      }
-    }
+    int64_t n = from;
+    if (several)
+      for (; n + 4 <= to; n += 4) against<4, 1>(p, n);
+    for (; n < to; n++) against<1, 4>(p, n);
     for (int64_t m = 0; m < p.M; m++) finish(p, p.y + m * p.N, from, to);
   });
 }

@@ -28,7 +28,6 @@ inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, c
   }
 }
 
-typedef float Four __attribute__((vector_size(16)));
 typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
 
 template <int... from> inline Four mix(Four a, Four b) {

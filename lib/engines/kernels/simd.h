@@ -28,12 +28,13 @@ inline Vec loadSome(const float *p, int64_t n) {
 }
 inline void storeSome(float *p, Vec x, int64_t n) { std::memcpy(p, &x, n * sizeof(float)); }
 
+typedef float Four __attribute__((vector_size(16)));
+
 inline float sum(Vec x) {
-  float lanes[W];
-  std::memcpy(lanes, &x, sizeof x);
-  for (int half = W / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  return lanes[0];
+  Four parts[W / 4], total{};
+  std::memcpy(parts, &x, sizeof x);
+  for (const Four &part : parts) total += part;
+  return (total[0] + total[1]) + (total[2] + total[3]);
 }
 
 /** `y[i] = f(x[i])` for n entries, the tail too. */
