@@ -7,6 +7,12 @@ export const bytesText = (bytes: number): string => {
   return power === 0 ? `${bytes} B` : `${(bytes / 1000 ** power).toFixed(1)} ${['B', 'kB', 'MB', 'GB'][power]}`
 }
 
+/** Seconds that are left; not known until something has come. */
+const timeText = (seconds: number): string => {
+  if (!Number.isFinite(seconds)) return '?'
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`
+}
+
 /** How a download is shown, line by line. */
 interface View {
   readonly show: (progress: HubProgress) => void
@@ -19,9 +25,8 @@ const barsOn = (stream: NodeJS.WriteStream, name: string): View => {
   const format = (value: number, _options: object, type: string) =>
     type === 'value' || type === 'total' ? bytesText(value) : String(value)
   const layout = '{file} [{bar}] {percentage} % {value} of {total}, {eta_formatted} left'
-  // its own way to end on Ctrl-C would swallow the signal
-  const settings = { stream, hideCursor: true, clearOnComplete: true, gracefulExit: false, format: layout, formatValue: format }
-  const multi = new MultiBar(settings)
+  const drawn = { format: layout, formatValue: format, formatTime: timeText, hideCursor: true, clearOnComplete: true }
+  const multi = new MultiBar({ ...drawn, stream, gracefulExit: false }) // its own way to end on Ctrl-C would swallow the signal
   const bars = new Map<string, SingleBar>()
   const end = (): void => {
     process.off('SIGINT', interrupt)
