@@ -23,7 +23,7 @@ export interface InternVLCheckpoint extends LoadedModel {
 }
 
 /** The token that ends the model's turn in the chat template: the first special one after what an assistant said. */
-const endOfTurn = ({ render, tokenizer }: Processor): readonly number[] => {
+export const endOfTurn = ({ render, tokenizer }: Processor): readonly number[] => {
   const said = 'a word of an assistant'
   const prompt = render(
     [

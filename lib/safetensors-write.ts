@@ -1,19 +1,16 @@
-import { type FileHandle, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { dtypeBytes, type StoredDtype } from './dtype.js'
+import { dtypeBytes } from './dtype.js'
 import { type Faults, fault, InternVLError } from './fault.js'
-import { indexFile, wholeFile } from './safetensors.js'
-import { sizeOf } from './shape.js'
+import { indexFile } from './safetensors.js'
+import { bytesOf, indexJson, intoShards, removeStale, shardNames, type TensorSource } from './safetensors-shards.js'
 
-/** A tensor to be written: its data is asked for when its turn comes, and may be dropped after. */
-export interface TensorSource {
-  readonly key: string
-  readonly dtype: StoredDtype
-  readonly shape: readonly number[]
-  readonly bytes: () => Uint8Array | Promise<Uint8Array>
-}
+export { intoShards, parseSize, type TensorSource } from './safetensors-shards.js'
+
+/** Small files that belong to a checkpoint, by name. */
+export type SmallFiles = ReadonlyMap<string, string | Uint8Array>
 
 type Metadata = Readonly<Record<string, string>>
 
@@ -21,8 +18,6 @@ type Metadata = Readonly<Record<string, string>>
 const torchFormat: Metadata = { format: 'pt' }
 
 const metadataKey = '__metadata__'
-
-const bytesOf = ({ dtype, shape }: TensorSource): number => sizeOf(shape) * dtypeBytes[dtype]
 
 /** Wider types first, so that every tensor is aligned to its own. Source: the format's reference implementation. */
 const byWidth = (tensors: readonly TensorSource[]): readonly TensorSource[] =>
@@ -51,22 +46,35 @@ const append = async (handle: FileHandle, bytes: Uint8Array): Promise<void> => {
     done += (await handle.write(bytes, done, Math.min(2 ** 30, bytes.byteLength - done))).bytesWritten
 }
 
-const writeTo = async (file: string, tensors: readonly TensorSource[], metadata: Metadata): Promise<void> => {
-  const ordered = byWidth(tensors)
-  const header = headerBytes(ordered, metadata)
+const appendTensor = async (handle: FileHandle, tensor: TensorSource): Promise<void> => {
+  const data = tensor.bytes()
+  let written = 0
+  for await (const piece of Symbol.asyncIterator in data ? data : [await data]) {
+    await append(handle, piece)
+    written += piece.byteLength
+  }
+  if (written !== bytesOf(tensor))
+    throw new RangeError(`writeSafetensors: ${tensor.key} gave ${written} bytes, its shape takes ${bytesOf(tensor)}`)
+}
+
+/** Writes a file to the disk itself, so that its name, once it has it, never stands for less. */
+const flushed = async (file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> => {
   const handle = await open(file, 'w')
   try {
-    await append(handle, header)
-    for (const tensor of ordered) {
-      const bytes = await tensor.bytes()
-      if (bytes.byteLength !== bytesOf(tensor))
-        throw new RangeError(`writeSafetensors: ${tensor.key} gave ${bytes.byteLength} bytes, its shape takes ${bytesOf(tensor)}`)
-      await append(handle, bytes)
-    }
+    await write(handle)
     await handle.sync()
   } finally {
     await handle.close()
   }
+}
+
+const writeTo = (file: string, tensors: readonly TensorSource[], metadata: Metadata): Promise<void> => {
+  const ordered = byWidth(tensors)
+  const header = headerBytes(ordered, metadata)
+  return flushed(file, async (handle) => {
+    await append(handle, header)
+    for (const tensor of ordered) await appendTensor(handle, tensor)
+  })
 }
 
 const temporary = (file: string) => join(dirname(file), `.${basename(file)}.${process.pid}.tmp`)
@@ -105,83 +113,41 @@ export const writeSafetensors = (
   metadata: Metadata = torchFormat
 ): TaskEither<Faults, void> => task(file, () => atomically([file], ([name]) => writeTo(name!, tensors, metadata)))
 
-/** Fills shards in order; a tensor that is larger than a shard has one of its own. */
-export const intoShards = (tensors: readonly TensorSource[], shardBytes: number): ReadonlyArray<readonly TensorSource[]> => {
-  const shards: TensorSource[][] = []
-  let room = 0
-  for (const tensor of tensors) {
-    const bytes = bytesOf(tensor)
-    if (bytes > room || shards.length === 0) {
-      shards.push([])
-      room = shardBytes
-    }
-    shards.at(-1)!.push(tensor)
-    room -= bytes
-  }
-  return shards.length ? shards : [[]]
-}
-
-/** `model-00001-of-00003.safetensors`, or `model.safetensors` where there is one. */
-const shardName = (i: number, n: number): string =>
-  n === 1 ? wholeFile : `model-${`${i + 1}`.padStart(5, '0')}-of-${`${n}`.padStart(5, '0')}.safetensors`
-
-/** Weights of an earlier save that the new ones do not replace; Transformers would read `model.safetensors` before an index. */
-const removeStale = async (folder: string, kept: readonly string[]): Promise<void> => {
-  const isWeights = (name: string) => name === wholeFile || name === indexFile || /^model-\d{5}-of-\d{5}\.safetensors$/.test(name)
-  const stale = (await readdir(folder)).filter((name) => isWeights(name) && !kept.includes(name))
-  await Promise.all(stale.map((name) => rm(join(folder, name))))
-}
-
-const indexJson = (shards: ReadonlyArray<readonly TensorSource[]>, names: readonly string[]): string => {
-  const all = shards.flat()
-  const [total_parameters, total_size] = [
-    all.reduce((n, { shape }) => n + sizeOf(shape), 0),
-    all.reduce((n, t) => n + bytesOf(t), 0)
-  ]
-  const weight_map = Object.fromEntries(shards.flatMap((shard, i) => shard.map(({ key }) => [key, names[i]!] as const)).sort())
-  return `${JSON.stringify({ metadata: { total_parameters, total_size }, weight_map }, null, 2)}\n`
+export interface WriteOptions {
+  /** Bytes of a shard at most; 5 GB unless given. */
+  readonly shardBytes?: number
+  readonly metadata?: Metadata
+  /** What else belongs to the folder: config.json and the like. */
+  readonly files?: SmallFiles
 }
 
 /**
- * Writes the weights of a checkpoint folder as Transformers does: `model.safetensors`, or shards of at most `shardBytes` with
- * their index. The folder is made where it is not there; weights of an earlier save that are not
- * replaced are removed last. Faults and errors: as `writeSafetensors`.
+ * Writes a checkpoint folder as Transformers does: `model.safetensors`, or shards of at most `shardBytes` with their index, and
+ * `files`. The folder is made where it is not there. Everything is first written beside what is there, under temporary names;
+ * then one rename, of the index or of the whole file, puts the new weights in the place of the old, which are removed last.
+ * A kill at any time leaves the old weights or the new ones, whole. Faults and errors: as `writeSafetensors`.
  */
 export const writeCheckpointTensors = (
   folder: string,
   tensors: readonly TensorSource[],
-  { shardBytes = 5e9, metadata = torchFormat }: { readonly shardBytes?: number; readonly metadata?: Metadata } = {}
+  { shardBytes = 5e9, metadata = torchFormat, files = new Map() }: WriteOptions = {}
 ): TaskEither<Faults, void> =>
   task(folder, async () => {
     await mkdir(folder, { recursive: true })
     const shards = intoShards(tensors, shardBytes)
-    const names = shards.map((_, i) => shardName(i, shards.length))
-    const all = [...names, ...(shards.length > 1 ? [indexFile] : [])]
+    const names = shardNames(shards.length, await readdir(folder))
+    const small = shards.length > 1 ? [...files, [indexFile, indexJson(shards, names)] as const] : [...files]
+    // in the order of renaming: shards that nothing names yet, small files, and last what names the weights
+    const [first, last] = shards.length > 1 ? [names, []] : [[], names]
+    const all = [...first, ...small.map(([name]) => name), ...last]
     await atomically(
       all.map((name) => join(folder, name)),
       async (temporaries) => {
-        for (const [i, shard] of shards.entries()) await writeTo(temporaries[i]!, shard, metadata)
-        if (shards.length > 1) await writeFile(temporaries.at(-1)!, indexJson(shards, names))
+        const at = (name: string) => temporaries[all.indexOf(name)]!
+        for (const [i, shard] of shards.entries()) await writeTo(at(names[i]!), shard, metadata)
+        for (const [name, content] of small)
+          await flushed(at(name), (handle) => append(handle, typeof content === 'string' ? Buffer.from(content) : content))
       }
     )
     await removeStale(folder, all)
   })
-
-const units: Readonly<Record<string, number>> = {
-  B: 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-  KIB: 2 ** 10,
-  MIB: 2 ** 20,
-  GIB: 2 ** 30,
-  TIB: 2 ** 40
-}
-
-/** `5GB`, `500 MB`, `2GiB` or a number, in bytes; undefined when it is no size. Source: `max_shard_size` (transformers 5.23). */
-export const parseSize = (text: string): number | undefined => {
-  const [, number = '', unit = 'B'] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? []
-  const bytes = Math.floor(Number(number || Number.NaN) * (units[unit.toUpperCase() || 'B'] ?? Number.NaN))
-  return bytes > 0 ? bytes : undefined
-}

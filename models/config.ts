@@ -13,6 +13,7 @@ import {
   index,
   integer,
   isJson,
+  type Json,
   listOf,
   number,
   oneOf,
@@ -137,12 +138,15 @@ const originalConfig = (f: Fields): InternVLConfig => {
 
 const dialects = { internvl: hfConfig, internvl_chat: originalConfig }
 
+const notAnObject = (file: string): E.Either<Faults, never> =>
+  E.left([fault('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
+
 /**
  * `config.json` as parsed, to a typed configuration; what is absent has Transformers' default.
  * Faults, all of them: `ConfigField` with `path`, `expected`, `actual` (an unknown `model_type` is one); `ConfigNotAnObject`.
  */
 export const parseConfig = (json: unknown, file = 'config.json'): E.Either<Faults, InternVLConfig> => {
-  if (!isJson(json)) return E.left([fault('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
+  if (!isJson(json)) return notAnObject(file)
   const faults: Fault[] = []
   const f = fieldsOf(json, file, faults)
   const likely = f.has('llm_config') ? 'internvl_chat' : 'internvl'
@@ -158,16 +162,23 @@ const readText =
       return E.left([fault('ConfigMissing', `${file}: ${why}`, { file })])
     })
 
-/** The configuration of a checkpoint folder. Faults: `ConfigMissing`, `ConfigNotJson`, and those of `parseConfig`. */
-export const readConfig =
-  (folder: string): TaskEither<Faults, InternVLConfig> =>
+/** `config.json` of a checkpoint folder, parsed as JSON only. Faults: `ConfigMissing`, `ConfigNotJson`, `ConfigNotAnObject`. */
+export const readConfigJson =
+  (folder: string): TaskEither<Faults, Json> =>
   async () => {
     const file = join(folder, 'config.json')
     const source = await readText(file)()
     if (E.isLeft(source)) return source
     try {
-      return parseConfig(JSON.parse(source.right), file)
+      const json: unknown = JSON.parse(source.right)
+      return isJson(json) ? E.right(json) : notAnObject(file)
     } catch (error) {
       return E.left([fault('ConfigNotJson', `${file}: it is not JSON (${(error as Error).message})`, { file })])
     }
   }
+
+/** The configuration of a checkpoint folder. Faults: those of `readConfigJson` and of `parseConfig`. */
+export const readConfig =
+  (folder: string): TaskEither<Faults, InternVLConfig> =>
+  async () =>
+    E.chain((json: Json) => parseConfig(json, join(folder, 'config.json')))(await readConfigJson(folder)())

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { askCommand } from './ask.js'
 import { say } from './common.js'
+import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
 import { downloadCommand } from './download.js'
@@ -18,7 +19,15 @@ const findPackage = (from: URL): { readonly version: string } => {
 
 /** The whole command line. Calling it wrongly is a `CommanderError`. */
 export const program = (): Command => {
-  const commands = [askCommand(), demoCommand(), evalCommand(), downloadCommand(), setupCommand(), doctorCommand()]
+  const commands = [
+    askCommand(),
+    convertCommand(),
+    demoCommand(),
+    evalCommand(),
+    downloadCommand(),
+    setupCommand(),
+    doctorCommand()
+  ]
   const root = new Command('internvl')
     .description('InternVL, a vision-language model, in TypeScript')
     .version(findPackage(new URL('.', import.meta.url)).version)

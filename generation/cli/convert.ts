@@ -1,0 +1,74 @@
+import { SingleBar } from 'cli-progress'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { parseSize } from '../../lib/safetensors-shards.js'
+import type { Layout } from '../../models/checkpoint.js'
+import type { WeightType } from '../../models/save.js'
+import { say } from './common.js'
+
+interface ConvertFlags {
+  readonly layout: Layout
+  readonly dtype?: WeightType
+  readonly shardSize?: number
+  readonly force?: true
+}
+
+/** A size in bytes, for commander. */
+const size = (text: string): number => {
+  const bytes = parseSize(text)
+  if (bytes === undefined) throw new InvalidArgumentError(`${JSON.stringify(text)} is no size; 5GB and 500MiB are.`)
+  return bytes
+}
+
+/** A bar on standard error where a person looks at it. */
+const progressBar = () => {
+  const bar = new SingleBar({ format: 'converting [{bar}] {value}/{total} MB, {eta_formatted} left', stream: process.stderr })
+  let shown = false
+  const update = (done: number, total: number): void => {
+    if (!process.stderr.isTTY) return
+    if (!shown) bar.start(Math.round(total / 1e6), 0)
+    shown = true
+    bar.update(Math.round(done / 1e6))
+  }
+  return { update, stop: () => (shown ? bar.stop() : undefined) }
+}
+
+const convertFolder = async (from: string, to: string, { layout, dtype, shardSize, force }: ConvertFlags): Promise<void> => {
+  const { convert } = await import('../save.js') // TensorFlow.js takes a while to load: not for `--help`
+  const bar = progressBar()
+  try {
+    const onProgress = bar.update
+    const shards = shardSize === undefined ? {} : { shardBytes: shardSize }
+    const written = await convert(from, to, { layout, dtype, force: force === true, onProgress, ...shards })
+    bar.stop()
+    say(`${to}: written in the ${written} layout${dtype ? `, ${dtype}` : ''}`)
+  } finally {
+    bar.stop()
+  }
+}
+
+/** `internvl convert`: a checkpoint folder in another layout, type, or shard size. */
+export const convertCommand = (): Command =>
+  new Command('convert')
+    .description('convert a checkpoint folder to another layout or type of weights')
+    .argument('<source>', 'the folder to convert')
+    .argument('<target>', 'the folder to write')
+    .addOption(
+      new Option('--layout <name>', "hf: Transformers'; hf-first: as -hf was first published; original: OpenGVLab's")
+        .choices(['hf', 'hf-first', 'original', 'original-internlm2'])
+        .makeOptionMandatory()
+    )
+    .addOption(
+      new Option('--dtype <type>', 'type of the weights; as they are by default').choices(['float32', 'bfloat16', 'float16'])
+    )
+    .option('--shard-size <size>', 'size of a file of weights at most; 5GB by default', size)
+    .option('--force', 'write though the target is not empty')
+    .addHelpText(
+      'after',
+      `
+original writes InternLM2's own names where config.json tells that the checkpoint was published with them (${'`original_model_type`'},
+which a conversion to hf leaves there); original-internlm2 writes them for any Llama decoder.
+
+Example:
+  internvl convert InternVL3-1B InternVL3-1B-hf --layout hf --dtype bfloat16`
+    )
+    .action(convertFolder)

@@ -1,0 +1,86 @@
+"""Shows that Hugging Face Transformers opens what this library saves and converts, and computes the same from it.
+
+    python3 -m venv .venv && .venv/bin/pip install torch torchvision transformers pillow
+    .venv/bin/python properties/reference/open_saved.py CASE...
+
+A CASE is a folder of reference numbers (checkpoint/, maybe checkpoint-original/, one-image.json, one-image.safetensors). Its
+checkpoint is saved, converted to every layout of Transformers, and there and back through OpenGVLab's; each result is opened by
+Transformers, whose logits and prompts must equal those that it gives for the case's own folder. Weights in float32 and whole
+copies must be equal bit for bit.
+"""
+import argparse, json, subprocess, sys, tempfile
+from pathlib import Path
+import torch
+from safetensors.torch import load_file
+from transformers import AutoProcessor, InternVLForConditionalGeneration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def internvl(*arguments):
+    subprocess.run(["node", "generation/bin.js", *map(str, arguments)], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+
+
+def save(source, target, dtype):
+    script = ROOT / "properties" / "reference" / "save_folder.ts"
+    subprocess.run(["npx", "tsx", str(script), str(source), str(target), dtype], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+
+
+def folders(case, work):
+    """Every folder that is made of the case's, by what was done to it."""
+    source = case / "checkpoint"
+    dtype = json.loads((source / "config.json").read_text()).get("dtype", "float32")
+    save(source, work / "saved", dtype)
+    yield "saved", work / "saved"
+    internvl("convert", source, work / "hf", "--layout", "hf", "--shard-size", "100KB")
+    yield "converted to hf", work / "hf"
+    internvl("convert", work / "hf", work / "first", "--layout", "hf-first")
+    yield "converted to hf-first", work / "first"
+    try:
+        internvl("convert", source, work / "original", "--layout", "original")
+    except subprocess.CalledProcessError:
+        print(f"{case.name}: the original layout cannot say it")
+    else:
+        internvl("convert", work / "original", work / "back", "--layout", "hf")
+        yield "there and back through original", work / "back"
+    if (case / "checkpoint-original").exists():
+        internvl("convert", case / "checkpoint-original", work / "published", "--layout", "hf")
+        yield "converted from checkpoint-original", work / "published"
+
+
+def outputs(folder, case):
+    """Logits of the one picture, and the prompt with its ids."""
+    model, report = InternVLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    problems = {name: list(keys) for name, keys in report.items() if keys}
+    assert not problems, f"{folder}: {problems}"
+    processor = AutoProcessor.from_pretrained(folder)
+    stored, tensors = json.loads((case / "one-image.json").read_text()), load_file(case / "one-image.safetensors")
+    prompts = [processor.apply_chat_template(messages, add_generation_prompt=True) for messages in stored["messages"]]
+    with torch.no_grad():
+        inputs = {name: tensors[name].long() for name in ("input_ids", "attention_mask")}
+        logits = model.eval()(**inputs, pixel_values=tensors["pixel_values"]).logits
+    ids = processor.tokenizer(prompts)["input_ids"]
+    sizes = [processor.image_processor.size, processor.image_seq_length, model.config.image_token_id]
+    return logits, prompts, ids, [str(size) for size in sizes]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="+", type=Path)
+    failed = 0
+    for case in parser.parse_args().cases:
+        logits, *texts = outputs(case / "checkpoint", case)
+        with tempfile.TemporaryDirectory() as work:
+            for what, folder in folders(case.resolve(), Path(work)):
+                mine, *others = outputs(folder, case)
+                away = (mine - logits).abs().max().item()
+                fine = away == 0 and others == texts
+                failed += not fine
+                print(f"{case.name}: {what}: {'opens, equal logits, prompts and ids' if fine else f'FAILED, logits {away:.1e} away'}")
+                if others != texts:
+                    print(*(f"  {a}\n  {b}" for a, b in zip(texts, others) if a != b), sep="\n")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
