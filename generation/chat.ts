@@ -65,7 +65,8 @@ export interface ChatSession {
 const longAnswer = 1024
 
 const userMessage = async (text: string, { images = [], videos = [] }: SendOptions, o: PrepareOptions): Promise<Message> => {
-  const items = [...(await Promise.all(images.map((image) => imageItem(image, o)))), ...videos.map(videoItem)]
+  const shown = [...images.map((image) => imageItem(image, o)), ...videos.map((video) => videoItem(video, o))]
+  const items = await Promise.all(shown)
   return { role: 'user', content: items.length > 0 ? [...items, { type: 'text', text }] : text }
 }
 

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Faults, fault, orThrow } from '../lib/fault.js'
@@ -11,6 +11,7 @@ import {
   imageOf,
   type Message,
   type Messages,
+  type VideoItem,
   type VideoSource
 } from '../processors/messages.js'
 
@@ -30,14 +31,16 @@ export const imageItem = async (source: ImageSource, options?: DownloadOptions):
   return text === '' ? { type: 'image', image: source } : { type: 'image', path: text }
 }
 
-/** A film as an item of a message. */
-export const videoItem = (source: VideoSource): ContentItem => {
-  if (typeof source !== 'string' && !(source instanceof URL)) return { type: 'video', frames: source }
-  return /^https?:/i.test(String(source)) ? { type: 'video', url: String(source) } : { type: 'video', path: String(source) }
+/** A film as an item of a message; one behind an address is fetched once, too. */
+export const videoItem = async (source: VideoSource, options?: DownloadOptions): Promise<ContentItem> => {
+  if (Array.isArray(source)) return { type: 'video', frames: source }
+  const text = sourceText(source as ImageSource)
+  if (/^https?:/i.test(text)) return { type: 'video', url: text, video: await orThrow(download(new URL(text), options)) }
+  return text === '' ? { type: 'video', video: source } : { type: 'video', path: text }
 }
 
 const dataUrl = (bytes: Uint8Array | ArrayBuffer): string =>
-  `data:image/*;base64,${Buffer.from(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)).toString('base64')}`
+  `data:application/octet-stream;base64,${Buffer.from(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)).toString('base64')}`
 
 /** A picture as text: a path or an address, or all its bytes. */
 const pictureText = async (source: ImageSource, { pictures = 'path' }: SaveOptions): Promise<string> => {
@@ -52,16 +55,25 @@ const pictureText = async (source: ImageSource, { pictures = 'path' }: SaveOptio
   return dataUrl(await encodePng(await orThrow(readImage(source))))
 }
 
+const isFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isDirectory(),
+    () => false
+  )
+
+const savedVideo = async ({ video, frames, url, path, ...rest }: VideoItem, options: SaveOptions): Promise<VideoItem> => {
+  const list = frames ?? (Array.isArray(video) ? (video as readonly ImageSource[]) : undefined)
+  if (list) return { ...rest, frames: await Promise.all(list.map((frame) => pictureText(frame, options))) }
+  const source = (options.pictures === 'content' ? (video ?? url ?? path) : (url ?? video ?? path)) as ImageSource
+  const folder = await isFolder(sourceText(source))
+  return { ...rest, path: await pictureText(source, folder ? {} : options) }
+}
+
 const savedItem = async (item: ContentItem, options: SaveOptions): Promise<ContentItem> => {
   if (item.type === 'text') return item
-  if (item.type === 'image') {
-    const source = options.pictures === 'content' ? imageOf(item) : (item.url ?? imageOf(item))
-    return source === undefined ? item : { type: 'image', url: await pictureText(source, options) }
-  }
-  const { video, frames = typeof video === 'object' && !(video instanceof URL) ? video : undefined, ...rest } = item
-  if (frames) return { ...rest, frames: await Promise.all(frames.map((frame) => pictureText(frame, options))) }
-  const path = String(video ?? item.url ?? item.path ?? '')
-  return /^\w+:/.test(path) ? { ...rest, url: path } : { ...rest, path: resolve(path) }
+  if (item.type === 'video') return savedVideo(item, options)
+  const source = options.pictures === 'content' ? imageOf(item) : (item.url ?? imageOf(item))
+  return source === undefined ? item : { type: 'image', url: await pictureText(source, options) }
 }
 
 const savedMessage = async (message: Message, options: SaveOptions): Promise<Message> =>
@@ -69,7 +81,7 @@ const savedMessage = async (message: Message, options: SaveOptions): Promise<Mes
     ? message
     : { ...message, content: await Promise.all(message.content.map((item) => savedItem(item, options))) }
 
-/** A conversation as JSON text; `restoreHistory` gives it back. Films in files are written as their paths. */
+/** A conversation as JSON text; `restoreHistory` gives it back. */
 export const saveHistory = async (messages: Messages, options: SaveOptions = {}): Promise<string> =>
   `${JSON.stringify({ messages: await Promise.all(messages.map((m) => savedMessage(m, options))) }, null, 1)}\n`
 

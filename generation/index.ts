@@ -31,3 +31,27 @@ export type { GenerateOptions } from './options.js'
 export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
 export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
 export { streamText, type TextStream, textStream } from './text-stream.js'
+export {
+  type ApplyChatTemplateOptions,
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  type BaseStreamer,
+  type BatchFeature,
+  type CausalInputs,
+  type CausalOutput,
+  type ConfigFields,
+  type ForwardInputs,
+  type GenerateArguments,
+  InternVLConfig,
+  InternVLForConditionalGeneration,
+  InternVLModel,
+  InternVLProcessor,
+  InternVLVideoProcessor,
+  InternVLVisionConfig,
+  InternVLVisionModel,
+  type ModelOutput,
+  TextStreamer,
+  type TextStreamerOptions,
+  type VideoFeature,
+  type VisionInputs
+} from './transformers/index.js'

@@ -1,0 +1,101 @@
+import { causalLoss } from '../../lib/nn/loss.js'
+import { tf } from '../../lib/tf.js'
+import type { InternVLConfig } from '../../models/config.js'
+import type { KVCache } from '../../models/decoders/decoder.js'
+import { type GenerateInputs, generate, padSequences } from '../generate.js'
+import { type LoadOptions, load } from '../load.js'
+import type { GenerateOptions } from '../options.js'
+import { type ForwardInputs, InternVLPreTrainedModel, type Opened } from './model.js'
+import type { BaseStreamer, Decoder } from './streamer.js'
+
+export interface CausalInputs extends ForwardInputs {
+  /** `[B, L]` int32, −100 is ignored: then there is a loss. */
+  readonly labels?: tf.Tensor2D | undefined
+  /** Logits of the last so many positions only. */
+  readonly logitsToKeep?: number | undefined
+}
+
+/** What `InternVLForConditionalGeneration` gives. All tensors are the caller's. */
+export interface CausalOutput {
+  /** With `labels`: the mean over all tokens that are not ignored. */
+  readonly loss?: tf.Scalar
+  /** `[B, L, V]` */
+  readonly logits: tf.Tensor3D
+  readonly pastKeyValues?: KVCache
+  readonly hiddenStates?: readonly tf.Tensor3D[]
+  readonly imageHiddenStates?: tf.Tensor3D
+}
+
+/** Inputs and options in one record, as `model.generate(**inputs, max_new_tokens=50)` has them. */
+export interface GenerateArguments extends GenerateInputs, GenerateOptions {
+  readonly streamer?: BaseStreamer | undefined
+  /** For `stopStrings`; without it the checkpoint's own. */
+  readonly tokenizer?: Decoder | undefined
+}
+
+/**
+ * `InternVLForConditionalGeneration` of Transformers.
+ *
+ * `const model = await InternVLForConditionalGeneration.fromPretrained('path/to/InternVL3-1B-hf')`
+ */
+export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
+  /** Defaults of `generate`, from generation_config.json and the model's limits. */
+  readonly generationConfig: GenerateOptions
+
+  constructor(source: InternVLConfig | Opened, seed = 0) {
+    super(source, seed)
+    this.generationConfig = ('model' in source ? source.generation : undefined) ?? { imageTokenId: this.config.imageTokenId }
+  }
+
+  /** Opens a checkpoint folder in any layout, or `org/name` of the hub. Throws an `InternVLError` with all that is wrong. */
+  static async fromPretrained(name?: string, options?: LoadOptions): Promise<InternVLForConditionalGeneration> {
+    const internvl = await load(name, options)
+    const decode = (ids: readonly number[]) => internvl.processor.decode(ids, { skipSpecialTokens: true })
+    return new InternVLForConditionalGeneration({ ...internvl, generation: { decode, ...internvl.generation } })
+  }
+
+  forward({ labels, logitsToKeep, ...inputs }: CausalInputs): CausalOutput {
+    return tf.tidy(() => {
+      const { embeds, features } = this.embed(inputs)
+      const kept = logitsToKeep === undefined ? {} : { logitsToKeep }
+      const { logits, cache, hiddenStates } = this.internvl.decode(embeds, { ...this.decoding(inputs), ...kept })
+      const output = {
+        ...(labels ? { loss: causalLoss(logits, labels) } : {}),
+        logits,
+        ...(cache ? { pastKeyValues: cache } : {}),
+        ...(hiddenStates ? { hiddenStates } : {}),
+        ...(features ? { imageHiddenStates: features } : {})
+      }
+      return output as unknown as tf.TensorContainer
+    }) as unknown as CausalOutput
+  }
+
+  /**
+   * Ids of prompt and answer, padding included, one row an answer: `ids[0].slice(inputIds.shape[1])` is the answer alone.
+   * Throws a `RangeError` that names the option or input at fault.
+   */
+  async generate({ streamer, tokenizer, ...given }: GenerateArguments): Promise<readonly (readonly number[])[]> {
+    const own = tokenizer ? { decode: (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecialTokens: true }) } : {}
+    const options = { ...this.generationConfig, ...own, ...given }
+    const prompts = given.inputIds.arraySync()
+    if (streamer && prompts.length * (options.numReturnSequences ?? 1) > 1)
+      throw new RangeError('streamer: it takes one row at a time')
+    if (streamer && (options.numBeams ?? 1) > 1)
+      throw new RangeError('streamer: it cannot be used with beam search, set numBeams to 1')
+    const steps = generate(this.internvl, given, options)
+    streamer?.put(prompts[0]!)
+    for (let next = await steps.next(); ; next = await steps.next()) {
+      if (!next.done) {
+        streamer?.put(next.value.tokens.flatMap((token) => (token === undefined ? [] : [token])))
+        continue
+      }
+      streamer?.end()
+      const answers = padSequences(next.value.sequences, options)
+      const each = answers.length / prompts.length
+      return answers.map((ids, row) => [...prompts[Math.floor(row / each)]!, ...ids])
+    }
+  }
+}
+
+/** `AutoModelForImageTextToText` of Transformers. */
+export const AutoModelForImageTextToText = { fromPretrained: InternVLForConditionalGeneration.fromPretrained } as const

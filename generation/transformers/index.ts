@@ -1,0 +1,13 @@
+/** The nouns of Hugging Face Transformers, for who comes from there; each is a thin class over the functions of this package. */
+export {
+  AutoModelForImageTextToText,
+  type CausalInputs,
+  type CausalOutput,
+  type GenerateArguments,
+  InternVLForConditionalGeneration
+} from './conditional-generation.js'
+export { type ConfigFields, InternVLConfig, InternVLVisionConfig } from './config.js'
+export { type ForwardInputs, InternVLModel, InternVLVisionModel, type ModelOutput, type VisionInputs } from './model.js'
+export { type ApplyChatTemplateOptions, AutoProcessor, type BatchFeature, InternVLProcessor } from './processor.js'
+export { type BaseStreamer, TextStreamer, type TextStreamerOptions } from './streamer.js'
+export { InternVLVideoProcessor, type VideoFeature } from './video-processor.js'

@@ -1,0 +1,166 @@
+import { disposeParams, initParams, namedParameters } from '../../lib/params.js'
+import { tf } from '../../lib/tf.js'
+import type { InternVLConfig, VisionConfig } from '../../models/config.js'
+import type { KVCache } from '../../models/decoders/decoder.js'
+import { type InternVL, internVL } from '../../models/internvl.js'
+import { type VisionOutput, visionTower } from '../../models/vision.js'
+import { type LoadOptions, load } from '../load.js'
+import type { GenerateOptions } from '../options.js'
+
+/** A model with its parameters, open: what the classes stand on. */
+export interface Opened {
+  readonly config: InternVLConfig
+  readonly params: unknown
+  readonly model: InternVL
+  readonly generation?: GenerateOptions
+}
+
+/** What every model class has. The parameters are its own, until `dispose`. */
+abstract class PreTrained<C> {
+  constructor(
+    readonly config: C,
+    protected readonly params: unknown
+  ) {}
+
+  /** Parameters by their names in a checkpoint. */
+  namedParameters(): ReadonlyArray<readonly [name: string, tensor: tf.Tensor]> {
+    return namedParameters(this.params)
+  }
+
+  numParameters(): number {
+    return this.namedParameters().reduce((n, [, tensor]) => n + tensor.size, 0)
+  }
+
+  stateDict(): Readonly<Record<string, tf.Tensor>> {
+    return Object.fromEntries(this.namedParameters())
+  }
+
+  dispose(): void {
+    disposeParams(this.params)
+  }
+}
+
+/** Fresh parameters, pseudo-random from `seed`. */
+export const fresh = (config: InternVLConfig, seed = 0): Opened => {
+  const module = internVL(config)
+  const params = initParams(module, seed)
+  return { config, params, model: module.apply(params) }
+}
+
+const isOpened = (source: InternVLConfig | Opened): source is Opened => 'model' in source
+
+/** What both classes of the whole model take. */
+export interface ForwardInputs {
+  /** `[B, L]`; or `inputsEmbeds` `[B, L, D]`, exactly one of them. */
+  readonly inputIds?: tf.Tensor2D | undefined
+  readonly inputsEmbeds?: tf.Tensor3D | undefined
+  /** Tiles `[T, C, H, W]` of the pictures in `inputIds`; or their features, `imageFeatures`. */
+  readonly pixelValues?: tf.Tensor4D | undefined
+  /** `[T, N, D]`, what `getImageFeatures` gave. */
+  readonly imageFeatures?: tf.Tensor3D | undefined
+  /** `[B, past + L]`, 0 is padding. */
+  readonly attentionMask?: tf.Tensor2D | undefined
+  readonly positionIds?: ReadonlyArray<readonly number[]> | undefined
+  readonly pastKeyValues?: KVCache | undefined
+  readonly useCache?: boolean | undefined
+  readonly outputHiddenStates?: boolean | undefined
+}
+
+/** `InternVL` over parameters that it owns: what `InternVLModel` and `InternVLForConditionalGeneration` have in common. */
+export abstract class InternVLPreTrainedModel extends PreTrained<InternVLConfig> {
+  /** The functional model underneath. */
+  readonly internvl: InternVL
+
+  /** Of a configuration, with fresh parameters; or of what is open already. */
+  constructor(source: InternVLConfig | Opened, seed = 0) {
+    const opened = isOpened(source) ? source : fresh(source, seed)
+    super(opened.config, opened.params)
+    this.internvl = opened.model
+  }
+
+  /** Tiles `[T, C, H, W]` to what the decoder reads, `[T, N, D]`. */
+  getImageFeatures({ pixelValues }: { readonly pixelValues: tf.Tensor4D }): { readonly poolerOutput: tf.Tensor3D } {
+    return { poolerOutput: this.internvl.imageFeatures(pixelValues) }
+  }
+
+  /** Embeddings, and the features that went into them. Call within `tf.tidy`. */
+  protected embed({ inputIds, inputsEmbeds, pixelValues, imageFeatures }: ForwardInputs) {
+    if ((inputIds === undefined) === (inputsEmbeds === undefined))
+      throw new RangeError('You must specify exactly one of inputIds or inputsEmbeds')
+    const features = imageFeatures ?? (pixelValues && this.internvl.imageFeatures(pixelValues))
+    if (inputsEmbeds && features) throw new RangeError('inputsEmbeds: pictures need inputIds, which say where they are')
+    const embeds = inputsEmbeds ?? this.internvl.embed({ inputIds: inputIds!, imageFeatures: features })
+    return { embeds, features: imageFeatures ? undefined : features }
+  }
+
+  /** The decoder's options. */
+  protected decoding({ attentionMask, positionIds, pastKeyValues: cache, useCache, outputHiddenStates }: ForwardInputs) {
+    return { attentionMask, positionIds, cache, useCache: useCache ?? false, outputHiddenStates: outputHiddenStates ?? false }
+  }
+}
+
+/** What `InternVLModel` gives. All tensors are the caller's. */
+export interface ModelOutput {
+  /** `[B, L, D]`, after the final norm. */
+  readonly lastHiddenState: tf.Tensor3D
+  readonly pastKeyValues?: KVCache
+  /** 0 = embeddings; the last one is `lastHiddenState`. */
+  readonly hiddenStates?: readonly tf.Tensor3D[]
+  /** The features of `pixelValues`. */
+  readonly imageHiddenStates?: tf.Tensor3D
+}
+
+/** `InternVLModel` of Transformers: vision tower, projector and decoder, without the head. */
+export class InternVLModel extends InternVLPreTrainedModel {
+  /** Opens a checkpoint folder in any layout, or `org/name` of the hub. Throws an `InternVLError` with all that is wrong. */
+  static async fromPretrained(name?: string, options?: LoadOptions): Promise<InternVLModel> {
+    return new InternVLModel(await load(name, options))
+  }
+
+  forward(inputs: ForwardInputs): ModelOutput {
+    return tf.tidy(() => {
+      const { embeds, features } = this.embed(inputs)
+      const options = { ...this.decoding(inputs), outputHiddenStates: true, logitsToKeep: 1 }
+      const { hiddenStates, cache } = this.internvl.decode(embeds, options)
+      const output = {
+        lastHiddenState: hiddenStates!.at(-1)!,
+        ...(cache ? { pastKeyValues: cache } : {}),
+        ...(inputs.outputHiddenStates ? { hiddenStates: [...hiddenStates!] } : {}),
+        ...(features ? { imageHiddenStates: features } : {})
+      }
+      return output as unknown as tf.TensorContainer
+    }) as unknown as ModelOutput
+  }
+}
+
+export interface VisionInputs {
+  /** `[T, C, H, W]` */
+  readonly pixelValues: tf.Tensor4D
+  /** `[T, patches]`, 1 where the mask token takes a patch's place. */
+  readonly boolMaskedPos?: tf.Tensor2D | undefined
+  readonly outputHiddenStates?: boolean | undefined
+}
+
+/** `InternVLVisionModel` of Transformers: the vision tower alone. */
+export class InternVLVisionModel extends PreTrained<VisionConfig> {
+  private readonly tower: (pixelValues: tf.Tensor4D, options?: object) => VisionOutput
+
+  /** Of a configuration, with fresh parameters unless given. */
+  constructor(config: VisionConfig, params: unknown = initParams(visionTower(config))) {
+    super(config, params)
+    this.tower = visionTower(config).apply(params as Parameters<ReturnType<typeof visionTower>['apply']>[0])
+  }
+
+  /** The tower of a checkpoint; the rest of it is not kept. */
+  static async fromPretrained(name?: string, options?: LoadOptions): Promise<InternVLVisionModel> {
+    const { config, params } = await load(name, options)
+    const { vision_tower: tower, ...rest } = params.model
+    disposeParams({ ...params, model: rest })
+    return new InternVLVisionModel(config.visionConfig, tower)
+  }
+
+  /** `[T, C, H, W]` to `lastHiddenState` `[T, 1 + patches, D]`. */
+  forward({ pixelValues, boolMaskedPos, outputHiddenStates = false }: VisionInputs): VisionOutput {
+    return this.tower(pixelValues, { outputHiddenStates, ...(boolMaskedPos ? { masked: boolMaskedPos } : {}) })
+  }
+}

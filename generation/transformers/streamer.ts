@@ -1,0 +1,53 @@
+import { type TextStream, textStream } from '../text-stream.js'
+
+/** What `generate` hands tokens to: the prompt first, then each token, then the end. */
+export interface BaseStreamer {
+  put(ids: readonly number[]): void
+  end(): void
+}
+
+/** What can decode: a processor or a tokenizer. */
+export interface Decoder {
+  decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string
+}
+
+export interface TextStreamerOptions {
+  readonly skipPrompt?: boolean
+  readonly skipSpecialTokens?: boolean
+}
+
+/**
+ * Prints text as soon as its characters are whole; override `onFinalizedText` to do something else with it.
+ * Source: `TextStreamer` (transformers 5.23), which waits for whole words.
+ *
+ * `await model.generate({ ...inputs, streamer: new TextStreamer(processor, { skipPrompt: true }) })`
+ */
+export class TextStreamer implements BaseStreamer {
+  private stream: TextStream | undefined
+  private isPrompt = true
+
+  constructor(
+    private readonly tokenizer: Decoder,
+    private readonly options: TextStreamerOptions = {}
+  ) {}
+
+  put(ids: readonly number[]): void {
+    const prompt = this.isPrompt
+    this.isPrompt = false
+    if (prompt && this.options.skipPrompt) return
+    const { skipSpecialTokens = false } = this.options
+    this.stream ??= textStream((some) => this.tokenizer.decode(some, { skipSpecialTokens }))
+    for (const id of ids) this.onFinalizedText(this.stream.push(id), false)
+  }
+
+  end(): void {
+    this.onFinalizedText(this.stream?.end() ?? '', true)
+    this.stream = undefined
+    this.isPrompt = true
+  }
+
+  /** Called with each piece of text; the last one may be empty. */
+  onFinalizedText(text: string, streamEnd: boolean): void {
+    process.stdout.write(streamEnd ? `${text}\n` : text)
+  }
+}
