@@ -63,7 +63,7 @@ export const expectClose = (actual: Numbers, expected: Numbers, tolerance: numbe
 export const expectWithin = (actual: readonly number[], expected: readonly number[], tolerance: number): Outcome => {
   if (actual.length !== expected.length) return failed(`${actual.length} numbers, expected ${expected.length}`)
   const differences = expected.map((x, i) => Math.abs(actual[i]! - x))
-  const worst = differences.reduce((at, d, i) => (d <= differences[at]! ? at : i), 0) // also NaN
+  const worst = differences.reduce((at, d, i) => (Number.isNaN(differences[at]) || d <= differences[at]! ? at : i), 0) // also NaN
   const difference = differences[worst]!
   return expectThat(
     difference <= tolerance,
