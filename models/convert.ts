@@ -6,10 +6,11 @@ import { type SmallFiles, type TensorSource, type WriteOptions, writeCheckpointT
 import { composePlans, type Layout, type Planned, planFile } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import { isJson, type Json } from './config-fields.js'
+import { configText } from './config-json.js'
 import { configJson, settleLayout } from './config-translate.js'
 import { internVL } from './internvl.js'
 import { inFolder, keyFaults, type OpenCheckpoint, rangesOf } from './open.js'
-import { jsonText, type WeightType, weightTypes } from './save.js'
+import { type WeightType, weightTypes } from './save.js'
 
 export interface ConvertModelOptions extends Pick<WriteOptions, 'shardBytes'> {
   readonly layout: Layout
@@ -79,7 +80,7 @@ export const convertModel =
     const faults = [...wrong, ...[written, renamed].flatMap((x) => (E.isLeft(x) ? x.left : []))]
     if (E.isLeft(written) || E.isLeft(renamed) || wrong.length > 0) return E.left(inFolder(from.dir, faults))
     const sources = sourcesOf(from, composePlans(stored, renamed.right), options)
-    const files = new Map([...(options.files ?? []), ['config.json', jsonText(written.right)] as const])
+    const files = new Map([...(options.files ?? []), ['config.json', configText(written.right)] as const])
     const { shardBytes } = options
     const done = await writeCheckpointTensors(dir, sources, { files, ...(shardBytes ? { shardBytes } : {}) })()
     return E.map(() => layout)(done)

@@ -8,14 +8,12 @@ import { type Described, type Layout, type Planned, planFile } from './checkpoin
 import { type ReadRange, readPlanned } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
 import type { Json } from './config-fields.js'
+import { configText } from './config-json.js'
 import { configJson, settleLayout } from './config-translate.js'
 
 /** Names of the types that weights are saved in, as config.json has them. */
 export const weightTypes = { float32: 'F32', bfloat16: 'BF16', float16: 'F16' } as const satisfies Record<string, FloatDtype>
 export type WeightType = keyof typeof weightTypes
-
-/** JSON as Transformers writes it. */
-export const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
 export interface SaveModelOptions extends Pick<WriteOptions, 'shardBytes'> {
   readonly config: InternVLConfig
@@ -79,7 +77,7 @@ export const saveModel =
     const sources = sourcesOf(tensors, weightTypes[dtype], layout, config)
     if (E.isLeft(written) || E.isLeft(sources))
       return E.left([written, sources].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : [])) as unknown as Faults)
-    const all = new Map([...files, ['config.json', jsonText(written.right)] as const])
+    const all = new Map([...files, ['config.json', configText(written.right)] as const])
     const { shardBytes } = options
     return writeCheckpointTensors(dir, sources.right, { files: all, ...(shardBytes ? { shardBytes } : {}) })()
   }

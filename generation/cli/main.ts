@@ -7,6 +7,7 @@ import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
 import { downloadCommand } from './download.js'
 import { evalCommand } from './eval.js'
+import { inspectCommand } from './inspect.js'
 import { setupCommand } from './setup.js'
 
 const findPackage = (from: URL): { readonly version: string } => {
@@ -24,6 +25,7 @@ export const program = (): Command => {
     convertCommand(),
     demoCommand(),
     evalCommand(),
+    inspectCommand(),
     downloadCommand(),
     setupCommand(),
     doctorCommand()
