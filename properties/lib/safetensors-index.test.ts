@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { copyFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -44,6 +44,8 @@ describe('safetensors of a folder', () => {
   it('shards of any size give back every tensor, bit for bit, and Transformers’ names', async () => {
     await fc.assert(
       fc.asyncProperty(tensors, fc.integer({ min: 1, max: 200 }), async (written, shardBytes) => {
+        await rm(folder, { recursive: true }) // over earlier shards of these names it would choose others
+        await mkdir(folder)
         await orThrow(writeCheckpointTensors(folder, written, { shardBytes }))
         const shards = intoShards(written, shardBytes).length
         const names = Array.from({ length: shards }, (_, i) => shard(i + 1, shards))
