@@ -51,18 +51,25 @@ export const drawBoxes = async (image: Rgb, boxes: readonly LabelledBox[]): Prom
   return { data: new Uint8Array(data), width: info.width, height: info.height }
 }
 
-/** Writes a picture in the format of the file's name. Faults: `Draw`, a format that cannot be written, a folder that is not there. */
+const formats = ['png', 'jpg', 'jpeg', 'webp'] as const
+
+/** The format that a file's name asks for. Faults: `Draw`, one that cannot be written. */
+export const formatOf = (file: string): E.Either<Faults, (typeof formats)[number]> => {
+  const format = formats.find((known) => extname(file).toLowerCase() === `.${known}`)
+  return format ? E.right(format) : leftFault('Draw', `${file}: pictures are written as .png, .jpg, .jpeg or .webp.`, { file })
+}
+
+/** Writes a picture in the format of the file's name. Faults: `Draw`, that format, or a folder that is not there. */
 export const writePicture =
   (image: Rgb, file: string): TaskEither<Faults, void> =>
   async () => {
-    const format = extname(file).slice(1).toLowerCase()
-    if (!['png', 'jpg', 'jpeg', 'webp'].includes(format))
-      return leftFault('Draw', `${file}: pictures are written as .png, .jpg, .jpeg or .webp.`, { file })
+    const format = formatOf(file)
+    if (E.isLeft(format)) return format
     try {
       await writeFile(
         file,
         await fromRgb(image)
-          .toFormat(format as 'png')
+          .toFormat(format.right === 'jpg' ? 'jpeg' : format.right)
           .toBuffer()
       )
       return E.right(undefined)

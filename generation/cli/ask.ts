@@ -1,13 +1,16 @@
 import { text as readAll } from 'node:stream/consumers'
 import { Command } from 'commander'
-import { InternVLError } from '../../lib/fault.js'
+import { getOrThrow, InternVLError, orThrow } from '../../lib/fault.js'
+import type { LabelledBox } from '../../processors/draw.js'
 import type { Messages } from '../../processors/messages.js'
 import type { Answers } from '../answer.js'
-import { answerOptions, loadWithProgress, type ModelFlags, repeated, withModelOptions } from './common.js'
+import { groundedText, parseGrounding, toPixels } from '../grounding.js'
+import type { InternVLCheckpoint } from '../load.js'
+import { loadWithProgress, say, withModelOptions } from './common.js'
+import { filmOf, type GenerationFlags, generationOptions, withGenerationOptions } from './generation-flags.js'
 
-interface AskFlags extends ModelFlags {
-  readonly image?: readonly string[]
-  readonly system?: string
+interface AskFlags extends GenerationFlags {
+  readonly draw?: string
   readonly json?: true
 }
 
@@ -21,14 +24,50 @@ const questionFrom = async (argument: string | undefined): Promise<string> => {
   return question
 }
 
-const conversation = (question: string, { image = [], system }: AskFlags): Messages => [
+const conversation = (question: string, { image = [], video = [], system }: AskFlags): Messages => [
   ...(system === undefined ? [] : [{ role: 'system', content: system } as const]),
-  { role: 'user', content: [...image.map((path) => ({ type: 'image', path }) as const), { type: 'text', text: question }] }
+  {
+    role: 'user',
+    content: [
+      ...image.map((path) => ({ type: 'image', path }) as const),
+      ...video.map((path) => ({ type: 'video', video: filmOf(path) }) as const),
+      { type: 'text', text: question }
+    ]
+  }
 ]
+
+/** Before a model is opened: whether there is something to draw on and a way to write it. */
+const checkDrawing = async ({ draw, image = [] }: AskFlags, command: Command): Promise<void> => {
+  if (draw === undefined) return
+  if (image.length === 0) command.error('error: --draw needs an --image to draw on', { exitCode: 2 })
+  const { formatOf } = await import('../../processors/draw.js')
+  getOrThrow(formatOf(draw))
+}
+
+/** Draws the boxes of an answer on its first picture; the boxes, in pixels. */
+const drawAnswer = async (
+  { tokenizer }: InternVLCheckpoint['processor'],
+  { result }: Answers,
+  { draw, image = [] }: AskFlags
+): Promise<readonly LabelledBox[] | undefined> => {
+  if (draw === undefined) return undefined
+  const { drawOn } = await import('../../processors/draw.js')
+  const { groundings, problems } = parseGrounding(groundedText(tokenizer, result.sequences[0]!))
+  let boxes: readonly LabelledBox[] = []
+  const place = (size: { readonly width: number; readonly height: number }) => {
+    boxes = toPixels(groundings, size)
+    return boxes
+  }
+  await orThrow(drawOn(image[0]!, place, draw))
+  for (const problem of problems) say(`not drawn: ${problem}`)
+  say(`${draw}: ${image[0]} with ${boxes.length === 1 ? 'one box' : `${boxes.length} boxes`}`)
+  return boxes
+}
 
 const report = (question: string, { texts, result, timings }: Answers, flags: AskFlags, model: string, engine: string) => ({
   question,
   images: flags.image ?? [],
+  ...(flags.video ? { videos: flags.video } : {}),
   answer: texts[0],
   finishReason: result.finishReasons[0],
   model,
@@ -36,30 +75,27 @@ const report = (question: string, { texts, result, timings }: Answers, flags: As
   ...timings
 })
 
-const ask = async (argument: string | undefined, flags: AskFlags): Promise<void> => {
+const ask = async (argument: string | undefined, flags: AskFlags, command: Command): Promise<void> => {
+  await checkDrawing(flags, command)
   const question = await questionFrom(argument)
   const internvl = await loadWithProgress(flags)
   const { streamAnswers } = await import('../answer.js')
-  const stream = streamAnswers(internvl, [conversation(question, flags)], answerOptions(flags))
-  while (true) {
-    const { done, value } = await stream.next()
-    if (!done) {
-      if (!flags.json) process.stdout.write(value[0]!)
-      continue
-    }
-    const whole = JSON.stringify(report(question, value, flags, internvl.dir, internvl.engine.name), null, 2)
-    process.stdout.write(flags.json ? `${whole}\n` : '\n')
-    return internvl.dispose()
-  }
+  const stream = streamAnswers(internvl, [conversation(question, flags)], generationOptions(flags))
+  let next = await stream.next()
+  for (; !next.done; next = await stream.next()) if (!flags.json) process.stdout.write(next.value[0]!)
+  if (!flags.json) process.stdout.write('\n')
+  const boxes = await drawAnswer(internvl.processor, next.value, flags)
+  const whole = { ...report(question, next.value, flags, internvl.dir, internvl.engine.name), ...(boxes ? { boxes } : {}) }
+  if (flags.json) process.stdout.write(`${JSON.stringify(whole, null, 2)}\n`)
+  internvl.dispose()
 }
 
-/** `internvl ask`: one question, about pictures or none; the answer alone on standard output. */
+/** `internvl ask`: one question, about pictures, films or nothing; the answer alone on standard output. */
 export const askCommand = (): Command =>
-  withModelOptions(new Command('ask'))
-    .description('answer a question, about pictures or none')
+  withGenerationOptions(withModelOptions(new Command('ask')))
+    .description('answer a question, about pictures, films or nothing')
     .argument('[question]', 'what to ask; read from standard input when left out')
-    .option('-i, --image <path>', 'a picture: a file or an http(s) address; repeat for several', repeated)
-    .option('--system <text>', 'a system message before the question')
+    .option('--draw <file>', 'the first picture with the boxes of the answer (<ref>, <box>) drawn on it')
     .option('--json', 'the answer with its timings as JSON')
     .addHelpText('after', '\nExample:\n  internvl ask --image photo.jpg "What is in this picture?"')
     .action(ask)

@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { askCommand } from './ask.js'
+import { chatCommand } from './chat.js'
 import { say } from './common.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
 import { downloadCommand } from './download.js'
+import { embedCommand } from './embed.js'
 import { evalCommand } from './eval.js'
 import { inspectCommand } from './inspect.js'
 import { setupCommand } from './setup.js'
@@ -22,8 +24,10 @@ const findPackage = (from: URL): { readonly version: string } => {
 export const program = (): Command => {
   const commands = [
     askCommand(),
+    chatCommand(),
     convertCommand(),
     demoCommand(),
+    embedCommand(),
     evalCommand(),
     inspectCommand(),
     downloadCommand(),
