@@ -57,12 +57,10 @@ const appendTensor = async (handle: FileHandle, tensor: TensorSource): Promise<v
     throw new RangeError(`writeSafetensors: ${tensor.key} gave ${written} bytes, its shape takes ${bytesOf(tensor)}`)
 }
 
-/** Writes a file to the disk itself, so that its name, once it has it, never stands for less. */
-const flushed = async (file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> => {
-  const handle = await open(file, 'w')
+const withFile = async (file: string, flags: 'w' | 'r+', use: (handle: FileHandle) => Promise<void>): Promise<void> => {
+  const handle = await open(file, flags)
   try {
-    await write(handle)
-    await handle.sync()
+    await use(handle)
   } finally {
     await handle.close()
   }
@@ -71,11 +69,15 @@ const flushed = async (file: string, write: (handle: FileHandle) => Promise<void
 const writeTo = (file: string, tensors: readonly TensorSource[], metadata: Metadata): Promise<void> => {
   const ordered = byWidth(tensors)
   const header = headerBytes(ordered, metadata)
-  return flushed(file, async (handle) => {
+  return withFile(file, 'w', async (handle) => {
     await append(handle, header)
     for (const tensor of ordered) await appendTensor(handle, tensor)
   })
 }
+
+/** Brings files to the disk itself, so that a name, once a file has it, never stands for less. */
+const flush = (files: readonly string[]): Promise<unknown> =>
+  Promise.all(files.map((file) => withFile(file, 'r+', (handle) => handle.sync())))
 
 const temporary = (file: string) => join(dirname(file), `.${basename(file)}.${process.pid}.tmp`)
 
@@ -84,6 +86,7 @@ const atomically = async (files: readonly string[], write: (temporaries: readonl
   const names = files.map(temporary)
   try {
     await write(names)
+    await flush(names)
     for (const [i, name] of names.entries()) await rename(name, files[i]!)
   } finally {
     await Promise.all(names.map((name) => rm(name, { force: true })))
@@ -146,7 +149,7 @@ export const writeCheckpointTensors = (
         const at = (name: string) => temporaries[all.indexOf(name)]!
         for (const [i, shard] of shards.entries()) await writeTo(at(names[i]!), shard, metadata)
         for (const [name, content] of small)
-          await flushed(at(name), (handle) => append(handle, typeof content === 'string' ? Buffer.from(content) : content))
+          await withFile(at(name), 'w', (handle) => append(handle, typeof content === 'string' ? Buffer.from(content) : content))
       }
     )
     await removeStale(folder, all)

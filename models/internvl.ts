@@ -2,11 +2,11 @@ import { module } from '../lib/module.js'
 import { linear } from '../lib/nn/linear.js'
 import { ShapeError } from '../lib/shape.js'
 import { tf } from '../lib/tf.js'
-import type { InternVLConfig } from './config.js'
+import type { InternVLConfig, VisionConfig } from './config.js'
 import type { DecoderOptions, DecoderOutput, Hidden } from './decoders/decoder.js'
 import { decoderFor } from './decoders/index.js'
 import { pixelShuffle, projector } from './projector.js'
-import { visionTower } from './vision.js'
+import { type VisionOptions, type VisionOutput, visionTower } from './vision.js'
 
 /** At most this many patch tokens go through the vision tower at once: four tiles of 448 pixels. */
 const tokensPerChunk = 4 * 1025
@@ -61,41 +61,48 @@ const featureLayer = ({ visionFeatureLayer: layers }: InternVLConfig): number =>
   return layer
 }
 
+/** Tiles a few at a time, so that what the tower needs for them is bounded: `[T, C, H, W] → [T, …]` as `compute` gives it. */
+export const inChunks = <R extends tf.Tensor>(c: VisionConfig, tiles: tf.Tensor4D, compute: (few: tf.Tensor4D) => R): R => {
+  const [T, C, H, W] = tiles.shape
+  const tokens = 1 + Math.floor(H / c.patchSize[0]) * Math.floor(W / c.patchSize[1])
+  const size = Math.max(1, Math.floor(tokensPerChunk / tokens))
+  if (T <= size) return compute(tiles)
+  const starts = Array.from({ length: Math.ceil(T / size) }, (_, i) => i * size)
+  const few = (start: number) => tiles.slice([start, 0, 0, 0], [Math.min(size, T - start), C, H, W])
+  return tf.concat(starts.map((start) => tf.tidy(() => compute(few(start)))))
+}
+
+/** What the decoder reads of tiles, by a tower and a projector: `[T, C, H, W] → [T, N, D]`. Source: `get_image_features`. */
+export const featuresOf = (
+  c: InternVLConfig,
+  tower: (pixelValues: tf.Tensor4D, options?: VisionOptions) => VisionOutput,
+  project: (map: tf.Tensor3D) => tf.Tensor3D
+) => {
+  const chosenLayer = (tiles: tf.Tensor4D): tf.Tensor3D => {
+    const layer = featureLayer(c)
+    if (layer === -1) return tower(tiles).lastHiddenState
+    const state = tower(tiles, { outputHiddenStates: true }).hiddenStates!.at(layer)
+    if (!state) throw new RangeError(`vision_feature_layer ${layer}: the tower has ${c.visionConfig.numHiddenLayers} layers`)
+    return state
+  }
+  const features = (tiles: tf.Tensor4D): tf.Tensor3D => {
+    const all = chosenLayer(tiles)
+    const [T, L, D] = all.shape
+    const kept = c.visionFeatureSelectStrategy === 'default' ? all.slice([0, 1, 0], [T, L - 1, D]) : all
+    const side = Math.floor(Math.sqrt(kept.shape[1]))
+    if (side * side !== kept.shape[1]) throw new ShapeError(`imageFeatures: ${kept.shape[1]} patch features are no square map`)
+    const map = pixelShuffle(kept.reshape([T, side, side, D]), Math.round(1 / c.downsampleRatio), c.psVersion)
+    return project(map.reshape([T, -1, map.shape[3]]))
+  }
+  return (pixelValues: tf.Tensor4D): tf.Tensor3D => inChunks(c.visionConfig, pixelValues, features)
+}
+
 /** Vision tower, projector and decoder. Source: `InternVLModel` (transformers 5.23). */
 const internVLModel = (c: InternVLConfig) =>
   module(
     { vision_tower: visionTower(c.visionConfig), multi_modal_projector: projector(c), language_model: decoderFor(c.textConfig) },
     (self) => {
-      const chosenLayer = (tiles: tf.Tensor4D): tf.Tensor3D => {
-        const layer = featureLayer(c)
-        if (layer === -1) return self.vision_tower(tiles).lastHiddenState
-        const state = self.vision_tower(tiles, { outputHiddenStates: true }).hiddenStates!.at(layer)
-        if (!state) throw new RangeError(`vision_feature_layer ${layer}: the tower has ${c.visionConfig.numHiddenLayers} layers`)
-        return state
-      }
-      const chunkFeatures = (tiles: tf.Tensor4D): tf.Tensor3D => {
-        const all = chosenLayer(tiles)
-        const [T, L, D] = all.shape
-        const kept = c.visionFeatureSelectStrategy === 'default' ? all.slice([0, 1, 0], [T, L - 1, D]) : all
-        const side = Math.floor(Math.sqrt(kept.shape[1]))
-        if (side * side !== kept.shape[1])
-          throw new ShapeError(`imageFeatures: ${kept.shape[1]} patch features are no square map`)
-        const map = pixelShuffle(kept.reshape([T, side, side, D]), Math.round(1 / c.downsampleRatio), c.psVersion)
-        return self.multi_modal_projector(map.reshape([T, -1, map.shape[3]]))
-      }
-      const imageFeatures = (pixelValues: tf.Tensor4D): tf.Tensor3D => {
-        const [T, C, H, W] = pixelValues.shape
-        const { patchSize } = c.visionConfig
-        const tile = 1 + Math.floor(H / patchSize[0]) * Math.floor(W / patchSize[1])
-        const size = Math.max(1, Math.floor(tokensPerChunk / tile))
-        if (T <= size) return chunkFeatures(pixelValues)
-        const starts = Array.from({ length: Math.ceil(T / size) }, (_, i) => i * size)
-        return tf.concat(
-          starts.map((start) =>
-            tf.tidy(() => chunkFeatures(pixelValues.slice([start, 0, 0, 0], [Math.min(size, T - start), C, H, W])))
-          )
-        )
-      }
+      const imageFeatures = featuresOf(c, self.vision_tower, self.multi_modal_projector)
       const embed = ({ inputIds, pixelValues, imageFeatures: ready }: InternVLInputs): Hidden => {
         const embeds = self.language_model.embedTokens(inputIds)
         const features = ready ?? (pixelValues && imageFeatures(pixelValues))

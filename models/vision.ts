@@ -1,5 +1,5 @@
 import { module, repeat } from '../lib/module.js'
-import { attendMerged } from '../lib/nn/attention.js'
+import { attendMerged, splitHeads } from '../lib/nn/attention.js'
 import { conv2dPatches } from '../lib/nn/conv.js'
 import { constant, normal, zeros } from '../lib/nn/init.js'
 import { resizeGrid } from '../lib/nn/interpolate.js'
@@ -58,7 +58,10 @@ export const visionEmbeddings = (c: VisionConfig) => {
   )
 }
 
-/** Bidirectional multi-head self-attention, `[T, L, D] → [T, L, D]`. Source: `InternVLVisionAttention`. */
+/**
+ * Bidirectional multi-head self-attention, `[T, L, D] → [T, L, D]`; `weights` tells who looks at whom, `[T, H, L, L]`.
+ * Source: `InternVLVisionAttention`.
+ */
 export const visionAttention = (c: VisionConfig) => {
   const { hiddenSize: D, numAttentionHeads: H, attentionBias: bias } = c
   return module(
@@ -70,11 +73,18 @@ export const visionAttention = (c: VisionConfig) => {
       k_norm: qkNorm(c),
       projection_layer: linear(D, D)
     },
-    (self) =>
-      (x: VisionHidden): VisionHidden => {
+    (self) => {
+      const scale = (D / H) ** -0.5
+      const forward = (x: VisionHidden): VisionHidden => {
         const [q, k, v] = [self.q_norm(self.q_proj(x)), self.k_norm(self.k_proj(x)), self.v_proj(x)]
-        return self.projection_layer(attendMerged(q, k, v, H, (D / H) ** -0.5))
+        return self.projection_layer(attendMerged(q, k, v, H, scale))
       }
+      const weights = (x: VisionHidden): tf.Tensor4D => {
+        const [q, k] = [splitHeads(self.q_norm(self.q_proj(x)), H), splitHeads(self.k_norm(self.k_proj(x)), H)]
+        return tf.softmax(tf.matMul(q.mul(scale), k, false, true))
+      }
+      return Object.assign(forward, { weights })
+    }
   )
 }
 
@@ -98,22 +108,29 @@ export const visionLayer = (c: VisionConfig) =>
       mlp: visionMlp(c),
       lambda_2: constant(c.hiddenSize, c.layerScaleInitValue)
     },
-    (self) =>
-      (x: VisionHidden): VisionHidden => {
+    (self) => {
+      const forward = (x: VisionHidden): VisionHidden => {
         const h: VisionHidden = addScaled(x, self.attention(self.layernorm_before(x)), self.lambda_1)
         return addScaled(h, self.mlp(self.layernorm_after(h)), self.lambda_2)
       }
+      const attentions = (x: VisionHidden): tf.Tensor4D => self.attention.weights(self.layernorm_before(x))
+      return Object.assign(forward, { attentions })
+    }
   )
 
-/** What the vision tower gives: after the last layer and its norm; on request also every layer's output, 0 = embeddings. */
+/** What the vision tower gives: after the last layer and its norm; on request also of every layer. */
 export interface VisionOutput {
   readonly lastHiddenState: VisionHidden
+  /** Every layer's output, 0 = embeddings. */
   readonly hiddenStates?: readonly VisionHidden[]
+  /** Every layer's attention weights, `[T, H, L, L]`. */
+  readonly attentions?: readonly tf.Tensor4D[]
 }
 
-/** `outputHiddenStates` keeps every layer's output; `masked` `[T, patches]` marks patches for the mask token. */
+/** What the tower shall keep beside its last state; `masked` `[T, patches]` marks patches for the mask token. */
 export interface VisionOptions {
   readonly outputHiddenStates?: boolean
+  readonly outputAttentions?: boolean
   readonly masked?: tf.Tensor2D
 }
 
@@ -126,15 +143,35 @@ export const visionTower = (c: VisionConfig) =>
       layernorm: c.useMeanPooling ? noNorm : layerNorm(c.hiddenSize, c.layerNormEps)
     },
     (self) =>
-      (pixelValues: tf.Tensor4D, { outputHiddenStates = false, masked }: VisionOptions = {}): VisionOutput => {
+      (pixelValues: tf.Tensor4D, options: VisionOptions = {}): VisionOutput => {
+        const { outputHiddenStates = false, outputAttentions = false, masked } = options
         expectShape('pixelValues', pixelValues, [null, c.numChannels, null, null])
         const states = [self.embeddings(pixelValues, masked)]
+        const attentions: tf.Tensor4D[] = []
         for (const layer of self.encoder.layer) {
+          if (outputAttentions) attentions.push(layer.attentions(states.at(-1)!))
           const next = layer(states.at(-1)!)
           if (outputHiddenStates) states.push(next)
           else states[0] = next
         }
-        const lastHiddenState = self.layernorm(states.at(-1)!)
-        return outputHiddenStates ? { lastHiddenState, hiddenStates: states } : { lastHiddenState }
+        return {
+          lastHiddenState: self.layernorm(states.at(-1)!),
+          ...(outputHiddenStates ? { hiddenStates: states } : {}),
+          ...(outputAttentions ? { attentions } : {})
+        }
       }
   )
+
+/**
+ * One vector a tile, `[T, L, D] → [T, D]`, of the tower's last state: the mean over its patches, or its class token where
+ * `use_mean_pooling` is false. Source: the documentation of `InternVLVisionConfig.use_mean_pooling`, which Transformers reads
+ * but never computes with.
+ */
+export const poolVision = ({ useMeanPooling }: VisionConfig, lastHiddenState: VisionHidden): tf.Tensor2D => {
+  const [T, L, D] = lastHiddenState.shape
+  return tf.tidy(() =>
+    useMeanPooling
+      ? lastHiddenState.slice([0, 1, 0], [T, L - 1, D]).mean<tf.Tensor2D>(1)
+      : lastHiddenState.slice([0, 0, 0], [T, 1, D]).reshape<tf.Tensor2D>([T, D])
+  )
+}

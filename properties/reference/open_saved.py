@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from transformers import AutoProcessor, InternVLForConditionalGeneration
+from transformers.utils.logging import disable_progress_bar
 
+disable_progress_bar()
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -1,0 +1,65 @@
+import { writeFile } from 'node:fs/promises'
+import { Command, Option } from 'commander'
+import type { EngineName } from '../../lib/engines/index.js'
+import { engineNames } from '../../lib/engines/select.js'
+import { fault, InternVLError } from '../../lib/fault.js'
+import { folderOf, type HubFlags, repeated, say, wholeNumber, withHubOptions } from './common.js'
+import { npy } from './npy.js'
+
+interface EmbedFlags extends HubFlags {
+  readonly image: readonly string[]
+  readonly model?: string
+  readonly engine?: EngineName
+  readonly projected?: true
+  readonly maxPatches?: number
+  readonly output?: string
+  readonly json?: true
+}
+
+/** A flat tensor as nested lists. */
+const nested = (values: Float32Array, [n = 1, ...rest]: readonly number[]): unknown => {
+  if (rest.length === 0) return Array.from(values)
+  const size = values.length / n
+  return Array.from({ length: n }, (_, i) => nested(values.subarray(i * size, (i + 1) * size), rest))
+}
+
+const write = async (file: string, bytes: Uint8Array, shape: readonly number[]): Promise<void> => {
+  await writeFile(file, bytes).catch((error: Error) => {
+    throw new InternVLError([fault('WriteFailed', `${file}: it cannot be written (${error.message})`, { file })])
+  })
+  say(`${file}: float32 [${shape.join(', ')}]`)
+}
+
+const embedPictures = async ({ image, model, engine, output, json, maxPatches, ...flags }: EmbedFlags): Promise<void> => {
+  const folder = model === undefined ? undefined : await folderOf(model, flags)
+  const { embed, loadEyes } = await import('../embed.js') // TensorFlow.js takes a while to load: not for `--help`
+  const eyes = await loadEyes(folder, engine ? { engine } : {})
+  const projected = flags.projected === true
+  const { values, tiles } = await embed(eyes, image, { projected, ...(maxPatches ? { maxPatches } : {}) })
+  const [data, shape] = [(await values.data()) as Float32Array, values.shape]
+  if (output !== undefined) await write(output, npy(data, shape), shape)
+  if (output === undefined || json) {
+    const rows = nested(data, shape) as readonly unknown[]
+    const starts = tiles.map((_, i) => tiles.slice(0, i).reduce((a, b) => a + b, 0))
+    const images = image.map((path, i) => ({ image: path, embeddings: rows.slice(starts[i]!, starts[i]! + tiles[i]!) }))
+    const { useMeanPooling } = eyes.config.visionConfig
+    const pooling = projected ? 'projected' : useMeanPooling ? 'mean' : 'cls'
+    console.log(JSON.stringify({ model: eyes.dir, pooling, shape, images }))
+  }
+  values.dispose()
+  eyes.dispose()
+}
+
+/** `internvl embed`: vectors of pictures, by the vision tower alone. */
+export const embedCommand = (): Command =>
+  withHubOptions(new Command('embed'))
+    .description('turn pictures into vectors with the vision tower alone')
+    .requiredOption('-i, --image <path>', 'a picture: a file or an http(s) address; repeat for several', repeated)
+    .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')
+    .option('--projected', 'the image tokens that the decoder would read, instead of one vector')
+    .option('--max-patches <n>', 'tiles of a picture at most, a vector each; 1, the whole picture, by default', wholeNumber)
+    .option('-o, --output <file>', 'write a NumPy file (.npy, float32) instead of JSON')
+    .option('--json', 'the vectors as JSON on standard output, beside a file too')
+    .addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
+    .addHelpText('after', '\nExample:\n  internvl embed --image a.png --image b.png --output vectors.npy')
+    .action(embedPictures)

@@ -1,0 +1,80 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { type EngineOptions, selectEngine } from '../lib/engines/index.js'
+import { type Fault, type Faults, InternVLError, orThrow } from '../lib/fault.js'
+import { tf } from '../lib/tf.js'
+import { type LoadedVision, loadVision } from '../models/vision-encoder.js'
+import type { ImageConfig } from '../processors/config.js'
+import type { ImageSource } from '../processors/image.js'
+import { loadProcessor } from '../processors/processor.js'
+import { openImage } from '../processors/visual.js'
+import { type HubOptions, modelFolder } from './hub/index.js'
+import { demoModel } from './load.js'
+
+/** The eye of a checkpoint: pictures to tiles, and tiles to vectors. `dispose` frees its parameters. */
+export interface VisionCheckpoint extends LoadedVision {
+  readonly dir: string
+  readonly image: ImageConfig
+}
+
+/**
+ * Opens the vision tower and the projector of a checkpoint, a folder or `org/name` of the hub; by default the embedded demo
+ * model. The decoder's weights are not read. Throws an `InternVLError`.
+ */
+export const loadEyes = async (name: string = demoModel, options: EngineOptions & HubOptions = {}): Promise<VisionCheckpoint> => {
+  const dir = await orThrow(modelFolder(name, options))
+  await selectEngine(options)
+  const [processor, vision] = [await loadProcessor(dir)(), await loadVision(dir)()]
+  if (E.isRight(processor) && E.isRight(vision)) return { ...vision.right, dir, image: processor.right.config.image }
+  if (E.isRight(vision)) vision.right.dispose()
+  const faults = [processor, vision].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : []))
+  throw new InternVLError(faults.filter((f, i) => faults.findIndex((g) => g.message === f.message) === i) as unknown as Faults)
+}
+
+/** What pictures become: a vector each, or the tokens that a decoder would read. */
+export interface Embedded {
+  /** `[T, D]` pooled, or `[T, N, D]` projected; T tiles of all pictures in order. The caller disposes it. */
+  readonly values: tf.Tensor
+  /** Tiles of each picture. */
+  readonly tiles: readonly number[]
+}
+
+export interface EmbedOptions {
+  /** The projector's output, all image tokens of a tile, instead of one vector. */
+  readonly projected?: boolean
+  /** Tiles of a picture at most: one unless given, the whole picture; with more, each tile has its own row. */
+  readonly maxPatches?: number
+}
+
+/** The tiles of one picture, `[T, 3, height, width]`. */
+const tilesOf = async (source: ImageSource, config: ImageConfig): Promise<tf.Tensor4D> => {
+  const visual = await orThrow(openImage(source, config, {}))
+  const { width, height } = visual.tileSize
+  const pixels = new Float32Array(visual.tiles * 3 * width * height)
+  await orThrow(visual.write(pixels, 0))
+  return tf.tensor4d(pixels, [visual.tiles, 3, height, width])
+}
+
+/**
+ * Embeddings of pictures by the vision tower: the mean over its patches, or its class token, as the configuration says
+ * (`poolVision`). Throws an `InternVLError` when a picture cannot be read.
+ *
+ * `const { values } = await embed(await loadEyes(), ['a.png', 'b.jpg'])`
+ */
+export const embed = async (
+  { encoder, image }: VisionCheckpoint,
+  pictures: readonly ImageSource[],
+  { projected = false, maxPatches = 1 }: EmbedOptions = {}
+): Promise<Embedded> => {
+  const compute = projected ? encoder.features : encoder.pooled
+  const made: tf.Tensor[] = []
+  try {
+    for (const picture of pictures) {
+      const tiles = await tilesOf(picture, { ...image, maxPatches, minPatches: Math.min(image.minPatches, maxPatches) })
+      made.push(compute(tiles))
+      tiles.dispose()
+    }
+    return { values: tf.concat(made), tiles: made.map(({ shape }) => shape[0]!) }
+  } finally {
+    for (const tensor of made) tensor.dispose()
+  }
+}
