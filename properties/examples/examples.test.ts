@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { readdir, readFile } from 'node:fs/promises'
+import { tf } from '../../generation/index.js'
+import { describeImagesInOneBatch } from './batched-images.js'
+import { comparePicturesInOneBatch } from './batched-multi-image.js'
+import { talkAboutPicture } from './chat.js'
+import { lossOfOwnTensors } from './forward-and-loss.js'
+import { movementOfLayers } from './hidden-states.js'
+import { similarityOfPictures } from './image-features.js'
+import { answerMixedBatch } from './interleaved.js'
+import { describeWithoutWord } from './logits-processor.js'
+import { describeWithPipeline } from './pipeline.js'
+import { describeOneImage } from './single-image.js'
+import { answerWithoutPictures } from './text-only.js'
+import { trainOnOneConversation } from './training-step.js'
+import { describeFilm } from './video.js'
+
+const description =
+  'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
+
+describe('examples', () => {
+  let before: number
+  beforeEach(() => {
+    before = tf.memory().numTensors
+  })
+  afterEach(() => assert.equal(tf.memory().numTensors, before, 'an example leaves nothing behind'))
+
+  it('pipeline', async () => assert.equal(await describeWithPipeline(), description))
+  it('single image', async () => assert.equal(await describeOneImage(), description))
+  it('text only', async () =>
+    assert.equal(
+      await answerWithoutPictures(),
+      'I am a very small InternVL. I describe shapes, count them and follow their movements.'
+    ))
+  it('batched images', async () =>
+    assert.deepEqual(await describeImagesInOneBatch(), [
+      `user\n\nDescribe the image.\nassistant\n${description}`,
+      'user\n\nWhat color is the background?\nassistant\nGray.'
+    ]))
+  it('batched multi-image', async () =>
+    assert.deepEqual(await comparePicturesInOneBatch(), [
+      'user\n\nHow many circles are there?\nassistant\nOne.',
+      'user\n\n\nWhich picture has more shapes?\nassistant\nThe second one.'
+    ]))
+  it('video', async () => assert.equal(await describeFilm(), 'The orange circle moves up.'))
+  it('interleaved image and video', async () =>
+    assert.deepEqual(await answerMixedBatch(), [
+      'user\n\n\nWhich picture has more shapes?\nassistant\nThe second one.',
+      'user\nFrame1: \nFrame2: \nFrame3: \nWhat happens in this video?\nassistant\nThe orange circle moves up.',
+      'user\n\nWhat color is the background?\nassistant\nGray.'
+    ]))
+
+  it('chat', async () => {
+    let streamed = ''
+    const answered = await talkAboutPicture((text) => {
+      streamed += text
+    })
+    assert.deepEqual([streamed, answered], [description, 'One.'])
+  })
+  it('forward and loss', async () => {
+    const { shape, loss } = await lossOfOwnTensors()
+    assert.deepEqual(shape, [1, 20, 433])
+    assert.ok(loss > 1 && loss < 40, `${loss}`)
+  })
+  it('image features', async () => {
+    const { shape, cosine } = await similarityOfPictures()
+    assert.deepEqual(shape, [2, 16, 160])
+    assert.ok(cosine > -1 && cosine < 0.99, `${cosine}`)
+  })
+  it('a logits processor', async () => {
+    const text = await describeWithoutWord(' green')
+    assert.ok(!text.includes('green') && text.includes('black star'), text)
+  })
+  it('hidden states', async () => {
+    const movements = await movementOfLayers('Who are you?')
+    assert.equal(movements.length, 4)
+    assert.ok(movements.every((n) => n > 0))
+  })
+  it('a training step', async () => {
+    const losses = await trainOnOneConversation(4)
+    assert.ok(losses.every((loss, i) => i === 0 || loss < losses[i - 1]!), losses.join(' ')) // biome-ignore format: one line
+  })
+
+  it('each fits a screen: under 40 lines', async () => {
+    const folder = new URL('.', import.meta.url)
+    for (const name of (await readdir(folder)).filter((file) => !file.endsWith('.test.ts'))) {
+      const lines = (await readFile(new URL(name, folder), 'utf8')).trimEnd().split('\n').length
+      assert.ok(lines <= 40, `${name}: ${lines} lines`)
+    }
+  })
+})

@@ -1,0 +1,26 @@
+import { AutoModelForImageTextToText, AutoProcessor, type ContentItem, type Messages } from '../../generation/index.js'
+import { checkpoint, circle, film, shapes, squares } from './pictures.js'
+
+/** "Interleaved image and video inputs": rows of pictures, of a film, and of one picture. */
+export const answerMixedBatch = async (): Promise<readonly string[]> => {
+  const processor = await AutoProcessor.fromPretrained(checkpoint)
+  const model = await AutoModelForImageTextToText.fromPretrained(checkpoint)
+  const ask = (text: string, ...shown: readonly ContentItem[]): Messages => [
+    { role: 'user', content: [...shown, { type: 'text', text }] }
+  ]
+  const messages = [
+    ask('Which picture has more shapes?', { type: 'image', url: squares }, { type: 'image', url: shapes }),
+    ask('What happens in this video?', { type: 'video', url: film }),
+    ask('What color is the background?', { type: 'image', url: circle })
+  ]
+  const inputs = await processor.applyChatTemplate(messages, {
+    padding: true,
+    addGenerationPrompt: true,
+    tokenize: true,
+    returnDict: true
+  })
+  const outputs = await model.generate({ ...inputs, maxNewTokens: 25 })
+  inputs.dispose()
+  model.dispose()
+  return processor.batchDecode(outputs, { skipSpecialTokens: true })
+}
