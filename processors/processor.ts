@@ -9,7 +9,7 @@ import { type ModelInputs, toInputs } from './inputs.js'
 import { checkMessages, type Messages } from './messages.js'
 import { controlTokens, cutter, visualTokens } from './prompt.js'
 import { type Assembled, assembleMessages, assembleText, type PrepareOptions, type RenderedInputs } from './rows.js'
-import { originalTemplate } from './templates.js'
+import { originalTemplate, publishedTemplate } from './templates.js'
 import { buildTokenizer, type Tokenizer } from './tokenizer.js'
 
 export type { ModelInputs } from './inputs.js'
@@ -85,19 +85,22 @@ const showsPictures = (template: E.Either<Faults, ChatTemplate>, image: string):
 
 /**
  * The folder's chat template. A folder in OpenGVLab's first layout may ship only its language model's, which knows no
- * pictures: then it is the one that config.json names.
+ * pictures: then it is the one that config.json names. A folder that lost its template, but whose tokenizer has the tokens of
+ * the published one, gets that.
  */
-const templateOf = ({ dir, config, template }: Folder, { names }: Tokenizer): E.Either<Faults, ChatTemplate> => {
-  const image = names.context_image_token ?? '<IMG_CONTEXT>'
+const templateOf = ({ dir, config, template }: Folder, { names, idOf }: Tokenizer): E.Either<Faults, ChatTemplate> => {
+  const [image, video] = [names.context_image_token ?? '<IMG_CONTEXT>', names.video_token ?? '<video>']
   const shipped = template && compileTemplate(template.source, names, template.name)
   if (shipped && (!isOriginal(config) || showsPictures(shipped, image))) return shipped
   const name = isOriginal(config) ? (config as { template?: unknown }).template : undefined
-  const source = originalTemplate(name, image, names.video_token ?? '<video>')
+  const source = originalTemplate(name, image, video)
   if (source) return compileTemplate(source, names, `${dir}/config.json: template ${name}`)
-  return (
-    shipped ??
-    leftFault('NoChatTemplate', `${dir}: no chat_template.jinja, chat_template.json, nor one in tokenizer_config.json.`, { dir })
-  )
+  if (shipped) return shipped
+  if (name === undefined && ['<|im_start|>', '<|im_end|>'].every((token) => idOf(token) !== undefined))
+    return compileTemplate(publishedTemplate(image, video), names, 'the template of the published checkpoints')
+  return leftFault('NoChatTemplate', `${dir}: no chat_template.jinja, chat_template.json, nor one in tokenizer_config.json.`, {
+    dir
+  })
 }
 
 /** The processor of a checkpoint folder, in any of the published layouts; all that is wrong with its files otherwise. */

@@ -44,12 +44,15 @@ const STYLES: Readonly<Record<string, Style>> = {
 
 const quote = (text: string): string => JSON.stringify(text)
 
+/** A message's texts and placeholders, as Jinja. */
+const contentOf = (image: string, video: string): string =>
+  "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}" +
+  `{% if content['type'] == 'image' %}{{ ${quote(`${image}\n`)} }}{% elif content['type'] == 'video' %}{{ ${quote(`${video}\n`)} }}` +
+  "{% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}"
+
 // the first layout's templates were Python; this is the same text as Jinja
 const jinja = ({ head, system, user, generation, answer, ...style }: Style, image: string, video: string): string => {
-  const content =
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}" +
-    `{% if content['type'] == 'image' %}{{ ${quote(`${image}\n`)} }}{% elif content['type'] == 'video' %}{{ ${quote(`${video}\n`)} }}` +
-    "{% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}"
+  const content = contentOf(image, video)
   const answerEnd = `(${quote(style.lastEnd)} if loop.last else ${quote(style.answerEnd)})`
   return (
     `{% if messages[0]['role'] != 'system' %}{{ ${quote(head + system + style.end)} }}{% endif %}{% for message in messages %}` +
@@ -67,3 +70,9 @@ export const originalTemplate = (name: unknown, image: string, video: string): s
   const style = typeof name === 'string' && Object.hasOwn(STYLES, name) ? STYLES[name] : undefined
   return style && jinja(style, image, video)
 }
+
+/** The chat template of the published `-hf` checkpoints: ChatML, without a system prompt of its own. Source: OpenGVLab/InternVL3-1B-hf. */
+export const publishedTemplate = (image: string, video: string): string =>
+  "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}" +
+  `${contentOf(image, video)}{{ '<|im_end|>\\n' }}{% endfor %}` +
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
