@@ -1,6 +1,7 @@
 /** The whole package: everything of `lib`, `models` and `processors`, and generation on top. */
 export * from '../lib/index.js'
 export * from '../models/index.js'
+export { drawBoxes, drawOn, encodePng, type LabelledBox, writePicture } from '../processors/draw.js'
 export * from '../processors/index.js'
 export { type AnswerOptions, type Answers, answer, streamAnswers, type Timings } from './answer.js'
 export { type ChatOptions, type ChatSession, chat, restoreChat, type SendOptions, type Turn } from './chat.js'

@@ -1,4 +1,6 @@
-const shown = (name: string): string => new URL(`../../generation/demo/${name}`, import.meta.url).pathname
+import { fileURLToPath } from 'node:url'
+
+const shown = (name: string): string => fileURLToPath(new URL(`../../generation/demo/${name}`, import.meta.url))
 
 /** Four shapes; three squares; a circle on gray. */
 export const [shapes, squares, circle] = [shown('shapes.png'), shown('squares.png'), shown('circle.png')]

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import {
   chat,
   demoModel,
@@ -14,7 +15,7 @@ import {
 } from '../../generation/index.js'
 import type { InternVL } from '../../models/internvl.js'
 
-const shown = (name: string): string => new URL(`../../generation/demo/${name}`, import.meta.url).pathname
+const shown = (name: string): string => fileURLToPath(new URL(`../../generation/demo/${name}`, import.meta.url))
 
 /** The checkpoint with a model that counts tiles through the tower and tokens through the decoder. */
 const counted = (internvl: InternVLCheckpoint) => {

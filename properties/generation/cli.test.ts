@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { CommanderError } from 'commander'
 import { askCommand } from '../../generation/cli/ask.js'
@@ -12,7 +13,7 @@ import { runChat } from '../../generation/cli/chat-loop.js'
 import { generationOptions } from '../../generation/cli/generation-flags.js'
 import { type ChatOptions, type InternVLCheckpoint, load, tf } from '../../generation/index.js'
 
-const shown = (name: string): string => new URL(`../../generation/demo/${name}`, import.meta.url).pathname
+const shown = (name: string): string => fileURLToPath(new URL(`../../generation/demo/${name}`, import.meta.url))
 const described =
   'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
 
@@ -197,7 +198,7 @@ describe('command line', () => {
     })
 
     it('answers about films, stops, draws and reports; exit codes tell', async () => {
-      const bin = new URL('../../generation/bin.js', import.meta.url).pathname
+      const bin = fileURLToPath(new URL('../../generation/bin.js', import.meta.url))
       const run = (...args: string[]) => promisify(execFile)('node', [bin, ...args])
       const film = await run('ask', '--video', shown('film'), '--num-frames', '3', 'What happens in this video?')
       assert.equal(film.stdout, 'The orange circle moves up.\n')

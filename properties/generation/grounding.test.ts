@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import {
   type Grounding,
@@ -104,7 +105,7 @@ describe('grounding', () => {
     const ids = tokenizer.encode(`${text}<|im_end|>`)
     assert.equal(tokenizer.decode(ids, { skipSpecialTokens: true }).replaceAll(' ', ''), 'cat[[1,1,1,1]]')
     assert.equal(groundedText(tokenizer, ids).replaceAll(' ', ''), text)
-    const { tokenizer: demo } = await orThrow(loadProcessor(new URL('../../models/demo', import.meta.url).pathname))
+    const { tokenizer: demo } = await orThrow(loadProcessor(fileURLToPath(new URL('../../models/demo', import.meta.url))))
     assert.equal(groundedText(demo, demo.encode(`${text}<|im_end|>`)), text)
   })
 })

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { type ImageTextToTextPipeline, load, type Messages, type PipelineOptions, pipeline, tf } from '../../generation/index.js'
 
-const folder = new URL('../../generation/demo/', import.meta.url).pathname
+const folder = fileURLToPath(new URL('../../generation/demo/', import.meta.url))
 const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 
 /** A value of the reference with keys in camel case and pictures where they are. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import {
   AutoModelForImageTextToText,
   AutoProcessor,
@@ -35,7 +36,7 @@ interface Reference {
   readonly parameters: number
 }
 const expected: Reference = JSON.parse(readFileSync(new URL('../reference/nouns.json', import.meta.url), 'utf8'))
-const shown = (name: string): string => new URL(`../../generation/demo/${name}`, import.meta.url).pathname
+const shown = (name: string): string => fileURLToPath(new URL(`../../generation/demo/${name}`, import.meta.url))
 
 const ask = (text: string, ...pictures: readonly string[]): Messages => [
   { role: 'user', content: [...pictures.map((name) => ({ type: 'image', path: shown(name) }) as const), { type: 'text', text }] }
