@@ -69,7 +69,7 @@ const completed =
     original: config.original ?? processingOf(processing, config)
   })
 
-export interface SaveOptions extends Omit<SaveModelOptions, 'files' | 'json'> {
+export interface SaveCheckpointOptions extends Omit<SaveModelOptions, 'files' | 'json'> {
   /** A checkpoint folder whose tokenizer, processor and generation files, and unknown fields of config.json, are taken over. */
   readonly processorFilesFrom?: string
 }
@@ -79,7 +79,7 @@ export interface SaveOptions extends Omit<SaveModelOptions, 'files' | 'json'> {
  *
  * `await save('tuned', { config, params, dtype: 'bfloat16', processorFilesFrom: internvl.dir })`
  */
-export const save = async (dir: string, { processorFilesFrom, ...options }: SaveOptions): Promise<void> => {
+export const save = async (dir: string, { processorFilesFrom, ...options }: SaveCheckpointOptions): Promise<void> => {
   if (processorFilesFrom === undefined) return orThrow(saveModel(dir, options))
   const { processor, ...found } = getOrThrow(await surroundings(processorFilesFrom, options.layout ?? 'hf'))
   return orThrow(saveModel(dir, { ...options, ...found, config: completed(processor)(options.config) }))

@@ -12,3 +12,11 @@ export const check = <A>(arbitrary: fc.Arbitrary<A>, holds: (value: A) => void, 
     fc.property(arbitrary, (value) => tf.tidy(() => void holds(value))),
     { seed: Number(PROPERTY_SEED ?? 20), numRuns: runs * Number(PROPERTY_RUNS ?? 1), endOnFailure: true }
   )
+
+/** The same of what reads and writes files: its tensors are its own to dispose. */
+export const checkAsync = <A>(arbitrary: fc.Arbitrary<A>, holds: (value: A) => Promise<void>, runs = 5): Promise<void> =>
+  fc.assert(fc.asyncProperty(arbitrary, holds), {
+    seed: Number(PROPERTY_SEED ?? 20),
+    numRuns: runs * Number(PROPERTY_RUNS ?? 1),
+    endOnFailure: true
+  })
