@@ -7,6 +7,7 @@ export { type AnswerOptions, type Answers, answer, streamAnswers, type Timings }
 export { type ChatOptions, type ChatSession, chat, restoreChat, type SendOptions, type Turn } from './chat.js'
 export { generationConfig, readGenerationConfig } from './config.js'
 export { type DatasetRow, readDataset } from './dataset.js'
+export { type Embedded, type EmbedOptions, embed, loadEyes, type VisionCheckpoint } from './embed.js'
 export { type FeatureCache, type FeatureCacheOptions, featureCache, featuresOf } from './features.js'
 export {
   disposeCache,
@@ -27,11 +28,13 @@ export {
   toPixels
 } from './grounding.js'
 export { restoreHistory, type SaveOptions, saveHistory } from './history.js'
+export { type Inspection, inspect } from './inspect.js'
 export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './load.js'
 export type { LogitsProcessor } from './logits.js'
 export type { GenerateOptions } from './options.js'
 export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
 export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
+export { type ConvertOptions, convert, type SaveCheckpointOptions, save } from './save.js'
 export type { FinishReason, StoppingCondition } from './stop.js'
 export { streamText, type TextStream, textStream } from './text-stream.js'
 export {

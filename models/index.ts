@@ -1,7 +1,9 @@
 /** InternVL as modules, its configuration, and its checkpoint folders. */
+export type { Layout } from './checkpoint-keys.js'
 export { type InternVLConfig, parseConfig, readConfig, type TextConfig, type VisionConfig } from './config.js'
 export { cacheLength, type Decoder, type DecoderOptions, type DecoderOutput, type KVCache } from './decoders/decoder.js'
 export { decoderFor } from './decoders/index.js'
+export { type InspectedModel, type InspectedNode, inspectModel } from './inspect.js'
 export {
   type InternVL,
   type InternVLInputs,
@@ -12,4 +14,6 @@ export {
 } from './internvl.js'
 export { type InternVLModule, type InternVLParams, type LoadedModel, type LoadModelOptions, loadModel } from './load.js'
 export { pixelShuffle, projector } from './projector.js'
-export { type VisionOptions, type VisionOutput, visionTower } from './vision.js'
+export { type SaveModelOptions, saveModel, type WeightType } from './save.js'
+export { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
+export { type LoadedVision, loadVision, type VisionEncoder, visionEncoder } from './vision-encoder.js'
