@@ -1,5 +1,6 @@
 import { generate } from '../../generation/generate.js'
 import { load } from '../../generation/load.js'
+import { selectEngine } from '../../lib/engines/index.js'
 import { tf } from '../../lib/tf.js'
 
 /** What is measured of one engine on one checkpoint; the keys are those of `bench_transformers.py`. Every figure is the best of the runs. */
@@ -49,6 +50,7 @@ const randomInputs = (
 
 /** Loads the checkpoint and times it in this process. Numbers are read back, so that nothing is left undone when a clock stops. */
 export const measure = async (options: MeasureOptions): Promise<Measured> => {
+  await selectEngine() // as the script beside has imported torch before its clock runs
   const begun = now()
   const internvl = await load(options.checkpoint)
   const loaded = { engine: internvl.engine.name, dtype: options.dtype, load_s: now() - begun }
