@@ -32,8 +32,10 @@ const toHandle = (engine: NativeBackend, bytes: Uint8Array, dtype: StoredDtype):
 /** A tensor under construction: rows `[N, width]` are written in their place, so that no second copy of them all ever is. */
 const inPlace = (engine: NativeBackend, rows: number, width: number) => {
   const shape = tf.tensor1d([rows, width], 'int32')
-  let [whole] = engine.run('Empty', [attr.type('dtype', 'float32'), attr.bool('init', false)], engine.handles([shape]))
-  shape.dispose()
+  const zero = tf.scalar(0)
+  // filled, not empty: on all cores, which is the quickest way to have its pages
+  let [whole] = engine.run('Fill', [float32, attr.type('index_type', 'int32')], engine.handles([shape, zero]))
+  tf.dispose([shape, zero])
   const write = (from: number, to: number, values: Handle): void => {
     const places = tf.range(from, to, 1, 'int32')
     const value = engine.tensor(values).reshape([to - from, width])

@@ -5,8 +5,8 @@ import type { Part, Planned } from './checkpoint-fuse.js'
 /** Reads bytes `[begin, end)` of a stored tensor into `into`, which they fill; without it, into memory of their own. */
 export type ReadRange = (source: string, begin: number, end: number, into?: Uint8Array) => Promise<Uint8Array>
 
-/** Most bytes of a piece, unless one row has more. */
-const pieceBytes = 2 ** 21
+/** Most bytes of a piece, unless one row has more: a matrix of the released 1B shapes is one piece, which needs no second copy. */
+const pieceBytes = 9 * 2 ** 20
 
 /** One expert at a time, so that its numbers alone are in memory. */
 async function* unpacked({ parts, mxfp4 }: Planned, read: ReadRange): AsyncGenerator<Uint8Array> {
@@ -43,7 +43,7 @@ const lender = () => {
 }
 
 /**
- * Reads planned tensors piece by piece, whole rows of about 2 MiB (one expert, where they are packed), into the same memory
+ * Reads planned tensors piece by piece, whole rows of about 9 MiB (one expert, where they are packed), into the same memory
  * again and again: a piece is good until the next is asked for. While one is worked on the next is read.
  */
 export const pieceReader = (read: ReadRange) => {
