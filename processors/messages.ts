@@ -16,7 +16,7 @@ export interface ImageItem {
   readonly base64?: string
 }
 
-/** A film: a list of frames in order, or where to find them. `fps` is the film's own, frames a second. */
+/** A film: its file, or a list of frames in order. `fps` is the film's own, frames a second; a file knows it. */
 export interface VideoItem {
   readonly type: 'video'
   readonly video?: VideoSource
@@ -26,8 +26,14 @@ export interface VideoItem {
   readonly fps?: number
 }
 
-/** A film's frames, or the path of a folder of them. */
-export type VideoSource = string | URL | readonly ImageSource[]
+/** The bytes of a film's file. */
+export type FilmBytes = Uint8Array | ArrayBuffer | Blob
+
+/** A film's file, by path, http, https, file or data URL, or its bytes; the path of a folder of frames; or the frames. */
+export type VideoSource = string | URL | FilmBytes | readonly ImageSource[]
+
+/** Whether a film is given as its frames. */
+export const isFrames = (source: VideoSource): source is readonly ImageSource[] => Array.isArray(source)
 
 export type ContentItem = TextItem | ImageItem | VideoItem
 

@@ -5,8 +5,10 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
 import { leftFault } from './collect.js'
-import type { ImageSource } from './image.js'
-import type { VideoSource } from './messages.js'
+import { type ImageSource, type OpenOptions, openPicture, readImage } from './image.js'
+import { isFrames, type VideoSource } from './messages.js'
+import type { Rgb, Size } from './resize.js'
+import { openFilmFile } from './video-file.js'
 
 /** Which frames of a film are taken: `numFrames` of them, or `fps` a second, or, with neither, all. */
 export interface SamplingOptions {
@@ -57,38 +59,50 @@ export const frameIndices = (
 
 /** A film before a frame of it is decoded. */
 export interface Film extends VideoMetadata {
-  /** The frames at these indices, in their order. */
-  readonly frames: (indices: readonly number[]) => TaskEither<Faults, readonly ImageSource[]>
+  /** Width and height of the frame at an index, in pixels. */
+  readonly sizeOf: (index: number) => TaskEither<Faults, Size>
+  /** The frames at these indices, which rise, one decoded at a time as it is asked for. */
+  readonly frames: (indices: readonly number[]) => AsyncIterable<E.Either<Faults, Rgb>>
 }
 
-const ofFrames = (frames: readonly ImageSource[], fps: number | undefined): Film => ({
+const ofFrames = (frames: readonly ImageSource[], fps: number | undefined, options: OpenOptions): Film => ({
   totalNumFrames: frames.length,
   fps,
-  frames: (indices) => async () => E.right(indices.map((i) => frames[i]!))
+  sizeOf: (index) => openPicture(frames[index]!, options),
+  frames: async function* (indices) {
+    for (const index of indices) yield await readImage(frames[index]!, options)()
+  }
 })
 
 const PICTURES = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i
 
+/** The paths of the pictures in a folder by name, numbers in it counted as numbers; undefined when it is no folder. */
+const picturesIn = async (source: string | URL): Promise<readonly string[] | undefined> => {
+  const text = String(source)
+  if (/^(https?|data):/i.test(text)) return undefined
+  const path = /^file:/i.test(text) ? fileURLToPath(text) : text
+  const names = await readdir(path).catch(() => undefined)
+  const order = new Intl.Collator('en', { numeric: true })
+  return names
+    ?.filter((name) => PICTURES.test(name))
+    .sort(order.compare)
+    .map((name) => join(path, name))
+}
+
 /**
- * A film of the frames given, or of the pictures in a folder by name, numbers in it counted as numbers; `fps` is the film's
- * own. Faults: a path that is no such folder, a film without a frame.
+ * A film in a file, of the frames given, or of the pictures in a folder; `fps` is the film's own where it does not say.
+ * Faults: no such film, a film without a frame, and those of `openFilmFile`.
  */
 export const openFilm =
-  (source: VideoSource, fps?: number): TaskEither<Faults, Film> =>
+  (source: VideoSource, fps?: number, options: OpenOptions = {}): TaskEither<Faults, Film> =>
   async () => {
-    if (typeof source !== 'string' && !(source instanceof URL))
-      return source.length > 0 ? E.right(ofFrames(source, fps)) : leftFault('Video', 'A film of zero frames: give at least one.')
-    const path = source instanceof URL && source.protocol === 'file:' ? fileURLToPath(source) : String(source)
-    const names = await readdir(path).catch(() => undefined)
-    if (!names)
-      return leftFault('Video', `${path}: not a folder of frames; a film is a list of pictures or such a folder.`, { path })
-    const order = new Intl.Collator('en', { numeric: true })
-    const frames = names.filter((name) => PICTURES.test(name)).sort(order.compare)
-    if (frames.length === 0) return leftFault('Video', `${path}: no pictures in this folder.`, { path })
-    return E.right(
-      ofFrames(
-        frames.map((name) => join(path, name)),
-        fps
-      )
-    )
+    if (isFrames(source))
+      return source.length > 0
+        ? E.right(ofFrames(source, fps, options))
+        : leftFault('Video', 'A film of zero frames: give at least one.')
+    const pictures = typeof source === 'string' || source instanceof URL ? await picturesIn(source) : undefined
+    if (pictures?.length === 0) return leftFault('Video', `${source}: no pictures in this folder.`, { path: String(source) })
+    if (pictures) return E.right(ofFrames(pictures, fps, options))
+    const film = await openFilmFile(source, options)()
+    return E.isRight(film) && fps !== undefined ? E.right({ ...film.right, fps }) : film
   }

@@ -3,12 +3,12 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
 import { leftFault } from './collect.js'
 import type { ImageConfig, VideoConfig } from './config.js'
-import { type ImageSource, type OpenOptions, openPicture, readImage } from './image.js'
+import { type ImageSource, type OpenOptions, openPicture } from './image.js'
 import type { VideoSource } from './messages.js'
 import { normalizeTable, writeTile } from './normalize.js'
 import { type Rgb, resizeFrame, type Size } from './resize.js'
 import { countTiles, tilesOf } from './tiling.js'
-import { type Film, frameIndices, openFilm } from './video.js'
+import { frameIndices, openFilm } from './video.js'
 
 /** A picture or a film before its pixels are read: the number and size of its tiles, and the way to them. */
 export interface Visual {
@@ -19,9 +19,9 @@ export interface Visual {
   readonly write: (out: Float32Array, offset: number) => TaskEither<Faults, void>
 }
 
-/** Decodes pictures one after another, so that only one is in memory; a picture of another size than `tileSize` is a fault. */
+/** Writes pictures as they are decoded, one after another, so that only one is in memory; a picture of another size than `tileSize` is a fault. */
 const writePictures = async (
-  pictures: readonly TaskEither<Faults, Rgb>[],
+  pictures: AsyncIterable<E.Either<Faults, Rgb>>,
   tilesIn: (image: Rgb) => readonly Rgb[],
   { width, height }: Size,
   table: readonly Float32Array[],
@@ -29,8 +29,7 @@ const writePictures = async (
   offset: number
 ): Promise<E.Either<Faults, void>> => {
   let at = offset
-  for (const decode of pictures) {
-    const image = await decode()
+  for await (const image of pictures) {
     if (E.isLeft(image)) return image
     for (const tile of tilesIn(image.right)) {
       if (tile.width !== width || tile.height !== height)
@@ -43,6 +42,10 @@ const writePictures = async (
     }
   }
   return E.right(undefined)
+}
+
+async function* once(decode: TaskEither<Faults, Rgb>) {
+  yield await decode()
 }
 
 /** A picture as tiles. */
@@ -60,26 +63,21 @@ export const openImage =
       kind: 'image',
       tiles: whole ? 1 : countTiles(picture, config),
       tileSize,
-      write: (out, offset) => () => writePictures([picture.decode], tilesIn, tileSize, table, out, offset)
+      write: (out, offset) => () => writePictures(once(picture.decode), tilesIn, tileSize, table, out, offset)
     })
   }
-
-const sizeOfFirst = async (film: Film, index: number, options: OpenOptions): Promise<E.Either<Faults, Size>> => {
-  const frames = await film.frames([index])()
-  return E.isLeft(frames) ? frames : openPicture(frames.right[0]!, options)()
-}
 
 /** A film as one tile a frame; frames are opened when they are written, and those not taken never. */
 export const openVideo =
   (source: VideoSource, fps: number | undefined, config: VideoConfig, options: OpenOptions): TaskEither<Faults, Visual> =>
   async () => {
-    const opened = await openFilm(source, fps)()
+    const opened = await openFilm(source, fps, options)()
     if (E.isLeft(opened)) return opened
     const film = opened.right
     const sampling = config.doSampleFrames ? config : { numFrames: undefined, fps: undefined, initialShift: true }
     const indices = frameIndices(film, sampling)
     if (E.isLeft(indices)) return indices
-    const size = config.doResize ? E.right(config.size) : await sizeOfFirst(film, indices.right[0]!, options)
+    const size = config.doResize ? E.right(config.size) : await film.sizeOf(indices.right[0]!)()
     if (E.isLeft(size)) return size
     const { width, height } = size.right
     const tilesIn = (image: Rgb): readonly Rgb[] => [config.doResize ? resizeFrame(image, config.size, config.resample) : image]
@@ -88,11 +86,6 @@ export const openVideo =
       kind: 'video',
       tiles: indices.right.length,
       tileSize: { width, height },
-      write: (out, offset) => async () => {
-        const frames = await film.frames(indices.right)()
-        if (E.isLeft(frames)) return frames
-        const pictures = frames.right.map((frame) => readImage(frame, options))
-        return writePictures(pictures, tilesIn, { width, height }, table, out, offset)
-      }
+      write: (out, offset) => () => writePictures(film.frames(indices.right), tilesIn, { width, height }, table, out, offset)
     })
   }
