@@ -184,7 +184,7 @@ describe('converting a checkpoint', () => {
       total += piece.byteLength
     }
     assert.equal(total, 84e6)
-    assert.ok(most <= 2 ** 21 && most % (4 * 70_000) === 0, `${most} bytes`)
+    assert.ok(most <= 9 * 2 ** 20 && most % (4 * 70_000) === 0, `${most} bytes`)
     assert.equal(memories.size, 2)
   })
 

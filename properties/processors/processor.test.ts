@@ -198,7 +198,10 @@ describe('loadProcessor', () => {
       { 'tokenizer_config.json': { ...config, chat_template: [{ name: 'tools', template: '' }, { name: 'default', template }] } } // biome-ignore format: one line a place
     ]
     for (const [i, files] of places.entries()) assert.equal(await prompt(folder(`template-${i}`, ['.jinja'], files)), expected)
-    assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], {}))), /no chat_template\.jinja/)
+    assert.equal(await prompt(folder('published-template', ['.jinja'], {})), expected)
+    const turns = (name: string) => readFileSync(join(demo, name), 'utf8').replaceAll('<|im_', '<|turn_')
+    const strange = { 'tokenizer.json': turns('tokenizer.json'), 'tokenizer_config.json': turns('tokenizer_config.json') }
+    assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], strange))), /no chat_template\.jinja/)
   })
 
   it("knows the first layout's own template where the folder's shows no pictures", async () => {
