@@ -22,7 +22,8 @@ const count = (checks: readonly Check[], tag: string): number => checks.filter((
 const summary = (checks: readonly Check[]): string =>
   `${count(checks, 'Passed')} passed, ${count(checks, 'Failed')} failed, ${count(checks, 'Skipped')} skipped`
 
-const run = async (dirs: readonly string[], { only, images, json }: Flags): Promise<void> => {
+const run = async (dirs: readonly string[], { only: names, images, json }: Flags): Promise<void> => {
+  const only = names?.flatMap((name) => name.split(','))
   await autoSetup()
   const engine = await selectEngine()
   const cases = dirs.flatMap(findCases).filter(({ name }) => !only || only.includes(name))
