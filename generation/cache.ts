@@ -1,5 +1,6 @@
+import { type LayerCache, layerCache } from '../lib/nn/kv-cache.js'
 import { tf } from '../lib/tf.js'
-import { cacheLength, type KVCache, type LayerCache } from '../models/decoders/decoder.js'
+import { cacheLength, type KVCache } from '../models/decoders/decoder.js'
 import type { InternVL } from '../models/internvl.js'
 
 /** What is known of one row after a run: keys and values `[1, G, L, K]` of its L ids, without padding. Its owner calls `disposeCache`. */
@@ -33,8 +34,15 @@ export const disposeCache = (kv: KVCache): void => {
   for (const { key, value } of kv) tf.dispose([key, value])
 }
 
-const mapCache = (kv: KVCache, f: (t: tf.Tensor4D) => tf.Tensor4D): KVCache =>
-  kv.map(({ key, value }): LayerCache => ({ key: tf.tidy(() => f(key)), value: tf.tidy(() => f(value)) }))
+/** A new cache of what `f` makes of each layer's keys and values; `length` positions of that count. */
+const mapCache = (kv: KVCache, f: (t: tf.Tensor4D) => tf.Tensor4D, length: number): KVCache =>
+  kv.map(({ key, value }) =>
+    layerCache(
+      tf.tidy(() => f(key)),
+      tf.tidy(() => f(value)),
+      length
+    )
+  )
 
 /** Runs `f`, then disposes the tensors, whatever happens. */
 export const using = <A>(tensors: readonly tf.Tensor[], f: () => A): A => {
@@ -74,15 +82,16 @@ export const advance = (model: InternVL, { kv, ...places }: Batch, tokens: reado
 /** The given rows of a batch, in that order; a row may come several times. A new batch. */
 export const selectRows = (batch: Batch, rows: readonly number[]): Batch => {
   const index = tf.tensor1d([...rows], 'int32')
-  const kv = using([index], () => mapCache(batch.kv, (t) => t.gather(index)))
+  const kv = using([index], () => mapCache(batch.kv, (t) => t.gather(index), cacheLength(batch.kv)))
   return { ...batch, kv, padding: rows.map((row) => batch.padding[row]!) }
 }
 
 /** One row of a batch without its padding, as it can be handed to the next run; `ids` are all tokens of the row so far. */
 export const rowCache = ({ kv, padding }: Batch, row: number, ids: readonly number[]): RowCache => {
   const from = padding[row]!
-  const part = (t: tf.Tensor4D) => t.slice([row, 0, from, 0], [1, t.shape[1], t.shape[2] - from, t.shape[3]])
-  return { kv: mapCache(kv, part), ids: ids.slice(0, cacheLength(kv) - from) }
+  const length = cacheLength(kv) - from
+  const part = (t: tf.Tensor4D) => t.slice([row, 0, from, 0], [1, t.shape[1], length, t.shape[3]])
+  return { kv: mapCache(kv, part, length), ids: ids.slice(0, length) }
 }
 
 /** Of each row the first `kept[row]` places, aligned on the right: keys and values `[B, G, max(kept), K]`. */
@@ -96,12 +105,12 @@ export const joinRows = (caches: ReadonlyArray<RowCache | undefined>, kept: read
     const seen = t.slice([0, 0, 0, 0], [1, G, n, K])
     return n === longest ? seen : tf.concat4d([empty, seen], 2)
   }
-  const joined = (layer: number, of: keyof LayerCache) =>
+  const joined = (layer: number, of: 'key' | 'value') =>
     tf.tidy(() =>
       tf.concat4d(
         kept.map((n, row) => part(caches[row]?.kv[layer]?.[of], some[layer]![of], n)),
         0
       )
     )
-  return some.map((_, layer) => ({ key: joined(layer, 'key'), value: joined(layer, 'value') }))
+  return some.map((_, layer) => layerCache(joined(layer, 'key'), joined(layer, 'value')))
 }

@@ -4,7 +4,7 @@ import { tf } from './tf.js'
  * A declared parameter: the leaf of a module tree. `shape` is the checkpoint's shape (PyTorch layout),
  * `init` makes a fresh value, pseudo-random from `seed` where it is random.
  */
-export interface Param<T extends tf.Tensor = tf.Tensor> {
+export interface Param<T = tf.Tensor> {
   readonly _tag: 'Param'
   readonly shape: readonly number[]
   readonly init: (seed: number) => T
@@ -18,7 +18,7 @@ export interface Module<P = any, F = any> {
 }
 
 /** What a module may declare under a name: a parameter, a module, a list or a record of them. */
-export type Node = Param | Module | readonly Node[] | Children
+export type Node = Param<any> | Module | readonly Node[] | Children
 export interface Children {
   readonly [key: string]: Node
 }

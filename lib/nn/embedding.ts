@@ -1,4 +1,5 @@
-import { module } from '../module.js'
+import { module, type Param } from '../module.js'
+import { formOf, unpack, type Weight } from '../packed.js'
 import { tf } from '../tf.js'
 import { normal } from './init.js'
 import { affine, type OnLastAxis } from './linear.js'
@@ -10,9 +11,15 @@ export interface Embedding {
   readonly attend: OnLastAxis
 }
 
-/** A table of `vocabulary` vectors. Weight is `[vocabulary, features]`, as in `torch.nn.Embedding`. */
+/** A table of `vocabulary` vectors. Weight is `[vocabulary, features]`, as in `torch.nn.Embedding`, or a packed form of it. */
 export const embedding = (vocabulary: number, features: number) =>
-  module({ weight: normal<tf.Rank.R2>(vocabulary, features) }, (self): Embedding => {
+  module({ weight: normal<tf.Rank.R2>(vocabulary, features) as Param<Weight> }, (self): Embedding => {
     const attend: OnLastAxis = (h) => affine(h, self.weight)
-    return Object.assign((ids: tf.Tensor2D) => tf.gather(self.weight, ids) as tf.Tensor as tf.Tensor3D, { attend })
+    const { form, tensor } = formOf(self.weight)
+    const lookUp = (ids: tf.Tensor2D): tf.Tensor3D => {
+      if (form === 'float32') return tf.gather(tensor, ids) as tf.Tensor as tf.Tensor3D
+      const rows = tf.gather(tensor, ids.flatten()) // words
+      return unpack({ [form]: rows } as unknown as Weight, features).reshape([...ids.shape, features])
+    }
+    return Object.assign(lookUp, { attend })
   })

@@ -18,7 +18,7 @@ export const withoutKernels = <A>(f: () => A): A => {
  * else a composition of plain ops (which every engine has, and which can be differentiated). Both give the same numbers.
  * An input that is `undefined` is not given.
  */
-export const fused = <T extends tf.Tensor>(
+export const fused = <T extends tf.Tensor | readonly tf.Tensor[]>(
   kernel: string,
   inputs: Readonly<Record<string, tf.Tensor | undefined>>,
   attributes: Readonly<Record<string, unknown>>,

@@ -17,15 +17,20 @@ export const layerNorm = (features: number, eps: number) =>
         })
   )
 
-/** `x / √(E[x²] + eps) · weight` over the last axis, `[…, features]`. Source: Zhang & Sennrich 2019. */
+/**
+ * `x / √(E[x²] + eps) · weight` over the last axis, `[…, features]`; of heads that stand side by side, `[…, H·features]`, each by
+ * itself. Source: Zhang & Sennrich 2019.
+ */
 export const rmsNorm = (features: number, eps: number) =>
   module(
     { weight: ones(features) },
     (self): OnLastAxis =>
       (x) =>
-        fused('RmsNorm', { x, weight: self.weight }, { eps }, () =>
-          x.mul(x.square().mean(-1, true).add(eps).rsqrt()).mul(self.weight)
-        )
+        fused('RmsNorm', { x, weight: self.weight }, { eps }, () => {
+          const rows: tf.Tensor = x.shape.at(-1) === features ? x : x.reshape([...x.shape.slice(0, -1), -1, features])
+          const y = rows.mul(rows.square().mean(-1, true).add(eps).rsqrt()).mul(self.weight)
+          return rows === x ? (y as typeof x) : y.reshape<typeof x>(x.shape)
+        })
   )
 
 /** No norm where a configuration wants none: declares nothing, changes nothing, keeps the path (`nn.Identity`). */

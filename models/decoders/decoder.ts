@@ -1,26 +1,21 @@
 import { type Module, module, repeat } from '../../lib/module.js'
-import { attend, paddingMask, type Visibility } from '../../lib/nn/attention.js'
+import { paddingMask } from '../../lib/nn/attention.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
+import type { LayerCache } from '../../lib/nn/kv-cache.js'
 import { rmsNorm } from '../../lib/nn/norm.js'
-import { applyRope, type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
+import { type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
 import { expectShape } from '../../lib/shape.js'
-import { tf } from '../../lib/tf.js'
+import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig } from '../config.js'
 
 /** Token states `[B, L, D]`. */
 export type Hidden = tf.Tensor3D
 
-/** Keys (already rotated) and values of one layer, `[B, G, L, K]`, G key-value heads. */
-export interface LayerCache {
-  readonly key: tf.Tensor4D
-  readonly value: tf.Tensor4D
-}
-
 /** The cache of a whole decoder, a value: a step returns a new one and leaves the old to its owner, who disposes it. */
 export type KVCache = readonly LayerCache[]
 
 /** Number of positions in a cache. */
-export const cacheLength = (cache: KVCache | undefined): number => cache?.[0]?.key.shape[2] ?? 0
+export const cacheLength = (cache: KVCache | undefined): number => cache?.[0]?.length ?? 0
 
 /** What every layer of one forward shares, and the layer's own part of the cache. */
 export interface LayerContext {
@@ -78,21 +73,6 @@ export interface DecoderOutput {
 export interface Decoder {
   (embeds: Hidden, options?: DecoderOptions): DecoderOutput
   readonly embedTokens: Embedding
-}
-
-/** Rotates q and k, appends k and v to the cache, and attends causally: `[B, H, L, K]` with G key-value heads. */
-export const attendCached = (
-  [q, k, v]: readonly [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D],
-  { rope, padding, cache: past }: LayerContext,
-  see: Pick<Visibility, 'window' | 'sinks'> & { readonly scale?: number } = {}
-): { readonly out: tf.Tensor4D; readonly cache: LayerCache } => {
-  const rotated = applyRope(k, rope)
-  const cache = past
-    ? { key: tf.concat([past.key, rotated], 2), value: tf.concat([past.value, v], 2) }
-    : { key: rotated, value: v }
-  const causalFrom = past?.key.shape[2] ?? 0
-  const scale = see.scale ?? q.shape[3] ** -0.5
-  return { out: attend(applyRope(q, rope), cache.key, cache.value, scale, { ...see, causalFrom, padding }), cache }
 }
 
 /** The window of a layer, if it slides. */

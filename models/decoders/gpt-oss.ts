@@ -1,11 +1,11 @@
 import { module } from '../../lib/module.js'
-import { mergeHeads, splitHeads } from '../../lib/nn/attention.js'
 import { mixture, topK } from '../../lib/nn/experts.js'
 import { normal, zeros } from '../../lib/nn/init.js'
+import { attendCached } from '../../lib/nn/kv-cache.js'
 import { linear } from '../../lib/nn/linear.js'
 import { tf } from '../../lib/tf.js'
 import type { GptOssConfig } from '../config.js'
-import { attendCached, decoder, decoderLayer, type Hidden, type Routed, type SelfAttention, windowOf } from './decoder.js'
+import { decoder, decoderLayer, type Hidden, type Routed, type SelfAttention, windowOf } from './decoder.js'
 
 /** Self-attention in which each head may also look at nothing: its learnt sink joins the softmax. Source: `GptOssAttention`. */
 export const gptOssAttention = (c: GptOssConfig, index: number) => {
@@ -21,9 +21,15 @@ export const gptOssAttention = (c: GptOssConfig, index: number) => {
     },
     (self): SelfAttention =>
       (x, context) => {
-        const heads = [splitHeads(self.q_proj(x), H), splitHeads(self.k_proj(x), G), splitHeads(self.v_proj(x), G)] as const
-        const { out, cache } = attendCached(heads, context, { window, sinks: self.sinks })
-        return { hidden: self.o_proj(mergeHeads(out)), cache }
+        const heads = [self.q_proj(x), self.k_proj(x), self.v_proj(x)] as const
+        const { out, cache } = attendCached(heads, context.cache, {
+          ...context,
+          heads: H,
+          keyHeads: G,
+          window,
+          sinks: self.sinks
+        })
+        return { hidden: self.o_proj(out), cache }
       }
   )
 }

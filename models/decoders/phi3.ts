@@ -1,10 +1,10 @@
 import { module } from '../../lib/module.js'
-import { activations } from '../../lib/nn/activation.js'
-import { mergeHeads, splitHeads } from '../../lib/nn/attention.js'
+import { gated } from '../../lib/nn/activation.js'
+import { attendCached } from '../../lib/nn/kv-cache.js'
 import { linear } from '../../lib/nn/linear.js'
 import { tf } from '../../lib/tf.js'
 import type { Phi3Config } from '../config.js'
-import { attendCached, decoder, decoderLayer, type Hidden, type SelfAttention, windowOf } from './decoder.js'
+import { decoder, decoderLayer, type Hidden, type SelfAttention, windowOf } from './decoder.js'
 
 /** Self-attention whose three projections are one, rows of q, then k, then v. Source: `Phi3Attention`. */
 export const phi3Attention = (c: Phi3Config, index: number) => {
@@ -14,10 +14,9 @@ export const phi3Attention = (c: Phi3Config, index: number) => {
     { qkv_proj: linear(D, (H + 2 * G) * K, { bias }), o_proj: linear(H * K, D, { bias: c.outputBias }) },
     (self): SelfAttention =>
       (x, context) => {
-        const [q, k, v] = tf.split(self.qkv_proj(x), [H * K, G * K, G * K], 2) as [Hidden, Hidden, Hidden]
-        const heads = [splitHeads(q, H), splitHeads(k, G), splitHeads(v, G)] as const
-        const { out, cache } = attendCached(heads, context, { window })
-        return { hidden: self.o_proj(mergeHeads(out)), cache }
+        const heads = tf.split(self.qkv_proj(x), [H * K, G * K, G * K], 2) as [Hidden, Hidden, Hidden]
+        const { out, cache } = attendCached(heads, context.cache, { ...context, heads: H, keyHeads: G, window })
+        return { hidden: self.o_proj(out), cache }
       }
   )
 }
@@ -26,7 +25,7 @@ export const phi3Attention = (c: Phi3Config, index: number) => {
 export const phi3Mlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct, mlpBias: bias }: Phi3Config) =>
   module({ gate_up_proj: linear(D, 2 * I, { bias }), down_proj: linear(I, D, { bias }) }, (self) => (x: Hidden): Hidden => {
     const [gate, up] = tf.split(self.gate_up_proj(x), 2, 2) as [Hidden, Hidden]
-    return self.down_proj(activations[hiddenAct](gate).mul(up))
+    return self.down_proj(gated(hiddenAct, gate, up))
   })
 
 /** Phi-3. Source: `Phi3Model` (transformers 5.23). */

@@ -1,10 +1,9 @@
 import { module } from '../../lib/module.js'
-import { gated } from '../../lib/nn/activation.js'
-import { mergeHeads, splitHeads } from '../../lib/nn/attention.js'
-import { linear } from '../../lib/nn/linear.js'
+import { attendCached } from '../../lib/nn/kv-cache.js'
+import { gatedAffine, linear } from '../../lib/nn/linear.js'
 import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig, Qwen2Config } from '../config.js'
-import { attendCached, decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
+import { decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
 
 /** Grouped-query causal self-attention with rotary positions, `[B, L, D] → [B, L, D]`. Source: `Qwen2Attention`. */
 export const qwen2Attention = (c: DecoderConfig, index: number) => {
@@ -19,9 +18,9 @@ export const qwen2Attention = (c: DecoderConfig, index: number) => {
     },
     (self): SelfAttention =>
       (x, context) => {
-        const heads = [splitHeads(self.q_proj(x), H), splitHeads(self.k_proj(x), G), splitHeads(self.v_proj(x), G)] as const
-        const { out, cache } = attendCached(heads, context, { window })
-        return { hidden: self.o_proj(mergeHeads(out)), cache }
+        const heads = [self.q_proj(x), self.k_proj(x), self.v_proj(x)] as const
+        const { out, cache } = attendCached(heads, context.cache, { ...context, heads: H, keyHeads: G, window })
+        return { hidden: self.o_proj(out), cache }
       }
   )
 }
@@ -32,7 +31,7 @@ export const gatedMlp = ({ hiddenSize: D, hiddenAct, mlpBias: bias, intermediate
     { gate_proj: linear(D, I, { bias }), up_proj: linear(D, I, { bias }), down_proj: linear(I, D, { bias }) },
     (self) =>
       <R extends tf.Rank>(x: tf.Tensor<R>): tf.Tensor<R> =>
-        self.down_proj(gated(hiddenAct, self.gate_proj(x), self.up_proj(x)))
+        self.down_proj(gatedAffine(hiddenAct, x, self.gate_proj, self.up_proj))
   )
 
 /** Qwen2 and Qwen2.5. Source: `Qwen2Model` (transformers 5.23). */

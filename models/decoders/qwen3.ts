@@ -1,9 +1,9 @@
 import { module } from '../../lib/module.js'
-import { mergeHeads, splitHeads } from '../../lib/nn/attention.js'
+import { attendCached } from '../../lib/nn/kv-cache.js'
 import { linear } from '../../lib/nn/linear.js'
 import { rmsNorm } from '../../lib/nn/norm.js'
 import type { DecoderConfig, Qwen3Config } from '../config.js'
-import { attendCached, decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
+import { decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
 import { gatedMlp } from './qwen2.js'
 
 /** Qwen2's attention with an RMS norm of each query and key head, over its K entries. Source: `Qwen3Attention`. */
@@ -21,9 +21,9 @@ export const qwen3Attention = (c: DecoderConfig, index: number) => {
     },
     (self): SelfAttention =>
       (x, context) => {
-        const [q, k, v] = [splitHeads(self.q_proj(x), H), splitHeads(self.k_proj(x), G), splitHeads(self.v_proj(x), G)]
-        const { out, cache } = attendCached([self.q_norm(q), self.k_norm(k), v], context, { window })
-        return { hidden: self.o_proj(mergeHeads(out)), cache }
+        const heads = [self.q_norm(self.q_proj(x)), self.k_norm(self.k_proj(x)), self.v_proj(x)] as const
+        const { out, cache } = attendCached(heads, context.cache, { ...context, heads: H, keyHeads: G, window })
+        return { hidden: self.o_proj(out), cache }
       }
   )
 }

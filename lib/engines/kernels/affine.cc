@@ -1,75 +1,47 @@
-// `act(x Wᵀ + b)`: x `[…, K]`, weight `[N, K]` as the checkpoint has it, bias `[N]` if there is one.
+// `act(x Wᵀ + b)`: x `[…, K]`, weights `[N, K]` as the checkpoint has them, or packed; biases `[N]` where there are any.
+// A second weight is gated by the first: `act(x W₀ᵀ + b₀) ⊙ (x W₁ᵀ + b₁)`.
 #include "activation.h"
 #include "gemm.h"
 #include "op.h"
+#include "packed.h"
 #include "pool.h"
+#include "rows.h"
 #include <memory>
 
 namespace {
-struct Problem {
-  int64_t M, N, K;
-  const float *x, *weight, *bias;
+/** One weight, where its product goes, and what is done to it there. */
+struct Map {
+  Form form;
+  int64_t N, stride; // numbers of a row of the weight
+  const float *weight, *bias;
   Activation activation;
-  float *y;
+  float *y;                     // [M, N]
+  const float *times = nullptr; // [M, N], or null
+
+  const float *row(int64_t n) const { return weight + n * stride; }
 };
+
+/** What comes after the product, for columns `[from, to)` of row m. */
+void finish(const Map &map, int64_t m, int64_t from, int64_t to) {
+  if (!map.bias && map.activation == Activation::none && !map.times) return;
+  float *y = map.y + m * map.N + from;
+  const float *bias = map.bias ? map.bias + from : nullptr, *times = map.times ? map.times + m * map.N + from : nullptr;
+  ::map(to - from, y, [&](auto at) {
+    const Vec product = activate(map.activation, bias ? at(y) + at(bias) : at(y));
+    return times ? product * at(times) : product;
+  });
+}
 
 // --- Few rows: the weights are read once, as fast as memory gives them.
 
 constexpr int64_t fewRows = 8;
 
-/**
- * N rows of the weight against R rows of x. The more sums at once, the less waiting for each: U of them for every pair, over
- * neighbouring vectors.
- */
-template <int N, int R, int U> void dot(const Problem &p, const float *x, const float *w, float *y) {
-  Vec c[N][R][U] = {};
-  int64_t k = 0;
-  for (; k + U * W <= p.K; k += U * W)
-    for (int i = 0; i < N; i++)
-      for (int u = 0; u < U; u++) {
-        const Vec a = load(w + i * p.K + k + u * W);
-        for (int r = 0; r < R; r++) c[i][r][u] += a * load(x + r * p.K + k + u * W);
-      }
-  for (; k < p.K; k += W) {
-    const int64_t n = std::min<int64_t>(W, p.K - k);
-    for (int i = 0; i < N; i++)
-      for (int r = 0; r < R; r++) c[i][r][0] += loadSome(w + i * p.K + k, n) * loadSome(x + r * p.K + k, n);
-  }
-  for (int i = 0; i < N; i++)
-    for (int r = 0; r < R; r++) {
-      for (int u = 1; u < U; u++) c[i][r][0] += c[i][r][u];
-      y[r * p.N + i] = sum(c[i][r][0]);
-    }
-}
-
-void finish(const Problem &p, float *y, int64_t from, int64_t to) {
-  if (!p.bias && p.activation == Activation::none) return;
-  const float *bias = p.bias ? p.bias + from : nullptr;
-  map(to - from, y + from, [&](auto at) { return activate(p.activation, bias ? at(y + from) + at(bias) : at(y + from)); });
-}
-
-/** N rows of the weight against all rows of x, up to four at a time. */
-template <int N, int U> void against(const Problem &p, int64_t n) {
-  const float *w = p.weight + n * p.K;
-  for (int64_t m = 0; m < p.M;) {
-    const float *x = p.x + m * p.K;
-    float *y = p.y + m * p.N + n;
-    if (p.M - m >= 4) dot<N, 4, 1>(p, x, w, y), m += 4;
-    else if (p.M - m >= 2) dot<N, 2, std::max(1, U / 2)>(p, x, w, y), m += 2;
-    else dot<N, 1, U>(p, x, w, y), m += 1;
-  }
-}
-
-void streamed(const Problem &p) {
-  // One row after the other is a single stream, which processors fetch ahead best. Long ones would drive x out of the first cache.
-  const bool several = p.K > 2048;
-  const int64_t grain = std::max<int64_t>(4, (1 << 16) / p.K / 4 * 4); // 256 KiB of weights
-  parallel(p.N, grain, [&](int64_t from, int64_t to) {
-    int64_t n = from;
-    if (several)
-      for (; n + 4 <= to; n += 4) against<4, 1>(p, n);
-    for (; n < to; n++) against<1, 4>(p, n);
-    for (int64_t m = 0; m < p.M; m++) finish(p, p.y + m * p.N, from, to);
+void streamed(const Map &map, const Rows &x) {
+  const int64_t grain = std::max<int64_t>(4, (1 << 16) / std::max<int64_t>(1, map.stride) / 4 * 4); // 256 KiB of weights
+  const RowProduct product(map.form, x, map.weight);
+  parallel(map.N, grain, [&](int64_t from, int64_t to) {
+    product.multiply(from, to, map.y, map.N);
+    for (int64_t m = 0; m < x.M; m++) finish(map, m, from, to);
   });
 }
 
@@ -79,77 +51,116 @@ constexpr int64_t R = tileRows, width = tileVecs * W;
 constexpr int64_t stripe = 2 * width;        // columns of y that one thread makes at a time
 constexpr int64_t depth = 512;               // of K: a panel of x stays in the first cache, a stripe of weights in the second
 constexpr int64_t maxRows = R * (1032 / R);  // of x at a time: bounds the packed copy
+static_assert(depth % record == 0, "packed rows are read by whole records");
 
 /** Memory that lives on between calls, for to get it anew from the system costs as much as a tenth of a product. */
-float *scratch(std::unique_ptr<float[]> &kept, int64_t &size, int64_t wanted) {
-  if (size < wanted) kept.reset(), kept.reset(new float[wanted]), size = wanted;
-  return kept.get();
-}
+struct Kept {
+  std::unique_ptr<float[]> memory;
+  int64_t size = 0;
+  float *of(int64_t wanted) {
+    if (size < wanted) memory.reset(), memory.reset(new float[wanted]), size = wanted;
+    return memory.get();
+  }
+};
 
 /** One tile of y, added to what is there unless it is the first of its K. */
-void tile(const Problem &p, bool first, int64_t k, const float *a, const float *b, float *y, int64_t rows, int64_t columns) {
+void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, bool first, int64_t rows, int64_t columns) {
   Vec c[tileRows][tileVecs] = {};
   multiply<tileRows, tileVecs>(k, a, b, width, c);
   if (columns == width) {
     for (int64_t r = 0; r < rows; r++)
-      for (int v = 0; v < tileVecs; v++) store(y + r * p.N + v * W, first ? c[r][v] : load(y + r * p.N + v * W) + c[r][v]);
+      for (int v = 0; v < tileVecs; v++) store(y + r * stride + v * W, first ? c[r][v] : load(y + r * stride + v * W) + c[r][v]);
     return;
   }
   float edge[tileRows][width];
   std::memcpy(edge, c, sizeof c);
   for (int64_t r = 0; r < rows; r++)
-    for (int64_t j = 0; j < columns; j++) y[r * p.N + j] = first ? edge[r][j] : y[r * p.N + j] + edge[r][j];
+    for (int64_t j = 0; j < columns; j++) y[r * stride + j] = first ? edge[r][j] : y[r * stride + j] + edge[r][j];
 }
 
-void tiled(const Problem &p) {
-  static std::unique_ptr<float[]> kept;
-  static int64_t keptSize = 0;
-  const int64_t panels = (p.M + R - 1) / R;
-  float *packed = scratch(kept, keptSize, panels * R * p.K); // [K / depth][panels][depth][R]
+/** Rows `[n, n + present)` and columns `[k, k + d)` of a weight as a panel. */
+void panel(const Map &map, int64_t n, int64_t present, int64_t k, int64_t d, float *into) {
+  if (map.form == Form::float32) return pack<width>(into, map.row(n) + k, map.stride, present, d);
+  static thread_local std::unique_ptr<float[]> rows(new float[width * depth]);
+  for (int64_t r = 0; r < present; r++) unpackRow(map.form, map.row(n + r), k, d, rows.get() + r * depth);
+  pack<width>(into, rows.get(), depth, present, d);
+}
+
+/** x in panels: `[K / depth][panels][depth][R]`. */
+const float *packedRows(const Rows &x) {
+  static thread_local Kept kept;
+  const int64_t panels = (x.M + R - 1) / R;
+  float *packed = kept.of(panels * R * x.K);
   parallel(panels, 4, [&](int64_t from, int64_t to) {
-    for (int64_t k = 0; k < p.K; k += depth)
+    for (int64_t k = 0; k < x.K; k += depth)
       for (int64_t i = from; i < to; i++) {
-        const int64_t d = std::min(depth, p.K - k);
-        pack<R>(packed + k * panels * R + i * d * R, p.x + i * R * p.K + k, p.K, std::min(R, p.M - i * R), d);
+        const int64_t d = std::min(depth, x.K - k);
+        pack<R>(packed + k * panels * R + i * d * R, x.x + i * R * x.K + k, x.K, std::min(R, x.M - i * R), d);
       }
   });
-  parallel((p.N + stripe - 1) / stripe, 1, [&](int64_t from, int64_t to) {
+  return packed;
+}
+
+void tiled(const Map &map, const Rows &x, const float *packed) {
+  const int64_t panels = (x.M + R - 1) / R;
+  parallel((map.N + stripe - 1) / stripe, 1, [&](int64_t from, int64_t to) {
     static thread_local std::unique_ptr<float[]> own(new float[stripe * depth]);
-    for (int64_t n = from * stripe; n < std::min(to * stripe, p.N); n += stripe) {
-      const int64_t end = std::min(n + stripe, p.N);
-      for (int64_t k = 0; k < p.K; k += depth) {
-        const int64_t d = std::min(depth, p.K - k);
-        for (int64_t j = n; j < end; j += width)
-          pack<width>(own.get() + (j - n) * d, p.weight + j * p.K + k, p.K, std::min(width, end - j), d);
+    for (int64_t n = from * stripe; n < std::min(to * stripe, map.N); n += stripe) {
+      const int64_t end = std::min(n + stripe, map.N);
+      for (int64_t k = 0; k < x.K; k += depth) {
+        const int64_t d = std::min(depth, x.K - k);
+        for (int64_t j = n; j < end; j += width) panel(map, j, std::min(width, end - j), k, d, own.get() + (j - n) * d);
         for (int64_t i = 0; i < panels; i++) {
-          const int64_t rows = std::min(R, p.M - i * R);
+          const int64_t rows = std::min(R, x.M - i * R);
           for (int64_t j = n; j < end; j += width)
-            tile(p, k == 0, d, packed + k * panels * R + i * d * R, own.get() + (j - n) * d, p.y + i * R * p.N + j, rows,
+            tile(d, packed + k * panels * R + i * d * R, own.get() + (j - n) * d, map.y + i * R * map.N + j, map.N, k == 0, rows,
                  std::min(width, end - j));
-          if (k + d == p.K)
-            for (int64_t r = 0; r < rows; r++) finish(p, p.y + (i * R + r) * p.N, n, end);
+          if (k + d == x.K)
+            for (int64_t r = 0; r < rows; r++) finish(map, i * R + r, n, end);
         }
       }
     }
   });
 }
 
+/** All products of some rows of x. */
+void multiplyAll(const std::vector<Map> &maps, const Rows &x) {
+  const float *packed = x.M > fewRows ? packedRows(x) : nullptr;
+  for (const Map &map : maps) packed ? tiled(map, x, packed) : streamed(map, x);
+}
+
 void run(Call &call) {
-  const Tensor x = call.input(0), weight = call.input(1), bias = call.inputs() > 2 ? call.input(2) : Tensor{};
-  require(weight.shape.size() == 2 && !x.shape.empty() && x.dim(-1) == weight.dim(1), "x [.., K] and weight [N, K] must agree");
-  require(!bias.data || bias.size() == weight.dim(0), "bias must be [N]");
+  enum { activation, form, biased, gating, upForm, upBiased }; // attributes
+  const auto number = [&](int i) { return static_cast<int>(call.attributes[i]); };
+  int next = 0;
+  const Tensor x = call.input(next++);
+  require(!x.shape.empty(), "x must have an axis");
+  const int64_t M = x.rows(), K = x.dim(-1);
+  const auto map = [&](int form, bool biased) {
+    const Tensor weight = call.input(next++), bias = biased ? call.input(next++) : Tensor{};
+    const int64_t stride = rowWords(static_cast<Form>(form), K);
+    require(weight.shape.size() == 2 && weight.dim(1) == stride, "x [.., K] and weight [N, K] must agree");
+    require(!biased || bias.size() == weight.dim(0), "bias must be [N]");
+    return Map{static_cast<Form>(form), weight.dim(0), stride, weight.data, bias.data, Activation::none, nullptr};
+  };
+  std::vector<Map> maps{map(number(form), number(biased))};
+  const int64_t N = maps[0].N;
   std::vector<int64_t> shape = x.shape;
-  shape.back() = weight.dim(0);
-  const Tensor y = call.output(shape);
-  const Problem all{x.rows(), weight.dim(0), weight.dim(1), x.data, weight.data, bias.data,
-                    static_cast<Activation>(static_cast<int>(call.attributes[0])), y.data};
-  for (int64_t m = 0; m < all.M; m += maxRows) {
-    Problem part = all;
-    part.M = std::min(maxRows, all.M - m), part.x += m * all.K, part.y += m * all.N;
-    part.M <= fewRows ? streamed(part) : tiled(part);
+  shape.back() = N;
+  maps[0].y = call.output(shape).data, maps[0].activation = static_cast<Activation>(number(activation));
+  static thread_local Kept kept;
+  if (number(gating)) {
+    maps.insert(maps.begin(), map(number(upForm), number(upBiased))); // what is gated is there first
+    require(maps[0].N == N, "a gate and what it gates must have one shape");
+    maps[1].times = maps[0].y = kept.of(std::min(M, maxRows) * N);
+  }
+  for (int64_t m = 0; m < M; m += maxRows) {
+    const Rows some{std::min(maxRows, M - m), K, x.data + m * K};
+    multiplyAll(maps, some);
+    maps.back().y += some.M * N;
   }
 }
 
-const Op affine{"InternvlAffine", {"activation"}, run};
+const Op affine{"InternvlAffine", {"activation", "form", "biased", "gating", "up_form", "up_biased"}, run};
 const Register<affine> registered;
 } // namespace

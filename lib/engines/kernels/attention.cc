@@ -1,41 +1,17 @@
 // `softmax(q kᵀ · scale + mask) v`, block by block: the scores of a block of queries against a block of keys never leave the
 // caches. Source: Dao et al. 2022 (FlashAttention); Milakov & Gimelshein 2018 (the running maximum).
+#include "attention.h"
 #include "gemm.h"
 #include "op.h"
 #include "pool.h"
 #include <memory>
 
 namespace {
-/** Heads of `[B, H, L, K]`, or of `[B, L, H·K]`, where each row has all of them. */
-struct Heads {
-  float *data;
-  int64_t B, H, L, K;
-  bool merged;
-  float *row(int64_t b, int64_t h, int64_t l) const { return data + (merged ? ((b * L + l) * H + h) * K : ((b * H + h) * L + l) * K); }
-  int64_t stride() const { return merged ? H * K : K; }
-};
-
-struct Problem {
-  Heads q, k, v, out;
-  const float *padding, *sinks; // [B or 1, …, Lk] and [H], or null
-  bool paddedAlike;             // one row of padding for all of B
-  float scale;
-  bool causal;
-  int64_t window; // 0: none
-
-  /** Position of the first query: the last one stands at the last key. */
-  int64_t start() const { return k.L - q.L; }
-  const float *paddingOf(int64_t b) const { return padding ? padding + (paddedAlike ? 0 : b * k.L) : nullptr; }
-  /** First key that some query at a position from `first` on sees. */
-  int64_t firstKey(int64_t first) const { return causal && window ? std::max<int64_t>(0, first - window + 1) : 0; }
-  int64_t endKey(int64_t last) const { return causal ? std::min(k.L, last + 1) : k.L; }
-};
-
 constexpr float never = -1e30f; // finite: of two of them the difference is a number
 
 // --- One query, or a few: keys and values are read as they lie.
 
-void attendRow(const Problem &p, int64_t b, int64_t h, int64_t l, float *weights) {
+void attendRow(const Attention &p, int64_t b, int64_t h, int64_t l, float *weights) {
   const int64_t K = p.q.K, g = h / (p.q.H / p.k.H), from = p.firstKey(p.start() + l), to = p.endKey(p.start() + l);
   const float *q = p.q.row(b, h, l), *padding = p.paddingOf(b);
   float most = p.sinks ? p.sinks[h] : never;
@@ -63,7 +39,7 @@ void attendRow(const Problem &p, int64_t b, int64_t h, int64_t l, float *weights
   }
 }
 
-void fewQueries(const Problem &p) {
+void fewQueries(const Attention &p) {
   const int64_t rows = p.q.B * p.q.H * p.q.L, work = p.k.L * p.k.K;
   parallel(rows, std::max<int64_t>(1, (1 << 16) / work), [&](int64_t from, int64_t to) {
     std::unique_ptr<float[]> weights(new float[p.k.L]);
@@ -84,7 +60,7 @@ struct Block {
 };
 
 /** Scores of one block of keys, masked: `[count][queries]`. */
-void score(const Problem &p, Block &block, const float *packedKeys, const float *padding, int64_t from, int64_t count, bool crossed) {
+void score(const Attention &p, Block &block, const float *packedKeys, const float *padding, int64_t from, int64_t count, bool crossed) {
   for (int64_t j = 0; j < count; j += R) {
     Vec c[R][wideVecs] = {};
     multiply<wideRows, wideVecs>(p.k.K, packedKeys + (from + j) * p.k.K, block.q.get(), queries, c);
@@ -124,7 +100,7 @@ void soften(Block &block, int64_t count, int64_t dims) {
   }
 }
 
-void attendBlock(const Problem &p, Block &block, const float *packedKeys, const float *packedValues, int64_t b, int64_t h, int64_t l) {
+void attendBlock(const Attention &p, Block &block, const float *packedKeys, const float *packedValues, int64_t b, int64_t h, int64_t l) {
   const int64_t K = p.q.K, dims = up(K, R), present = std::min(queries, p.q.L - l), first = p.start() + l;
   pack<queries>(block.q.get(), p.q.row(b, h, l), p.q.stride(), present, K, p.scale);
   std::fill_n(block.out.get(), dims * queries, 0.0f);
@@ -153,7 +129,7 @@ void attendBlock(const Problem &p, Block &block, const float *packedKeys, const 
   unpack(block.out.get(), queries, K, present, p.out.row(b, h, l), p.out.stride());
 }
 
-void manyQueries(const Problem &p) {
+void manyQueries(const Attention &p) {
   const int64_t K = p.k.K, dims = up(K, R), length = up(p.k.L, R), heads = p.k.B * p.k.H, blocks = (p.q.L + queries - 1) / queries;
   const std::unique_ptr<float[]> packed(new float[heads * (length * K + dims * p.k.L)]);
   float *packedKeys = packed.get(), *packedValues = packedKeys + heads * length * K; // [heads][Lk/R][K][R], [heads][K/R][Lk][R]
@@ -181,9 +157,9 @@ void manyQueries(const Problem &p) {
 }
 
 Heads headsOf(const Tensor &x, int64_t heads) {
-  if (x.shape.size() == 4) return {x.data, x.dim(0), x.dim(1), x.dim(2), x.dim(3), false};
+  if (x.shape.size() == 4) return {x.data, x.dim(0), x.dim(1), x.dim(2), x.dim(3), false, x.dim(2)};
   require(x.shape.size() == 3 && heads > 0 && x.dim(2) % heads == 0, "expected [B, H, L, K], or [B, L, H*K] and the number of heads");
-  return {x.data, x.dim(0), heads, x.dim(1), x.dim(2) / heads, true};
+  return {x.data, x.dim(0), heads, x.dim(1), x.dim(2) / heads, true, x.dim(1)};
 }
 
 void run(Call &call) {
@@ -197,12 +173,14 @@ void run(Call &call) {
   require(!sinks.data || sinks.size() == qs.H, "sinks must be [H]");
   Heads out = qs;
   out.data = call.output(q.shape).data;
-  const Problem p{qs, ks, vs, out, padding.data, sinks.data,
+  const Attention p{qs, ks, vs, out, padding.data, sinks.data,
                   padding.size() == ks.L, call.attributes[0], number(3) != 0, number(4)};
   require(!p.causal || p.start() >= 0, "more queries than keys");
-  p.q.L < R ? fewQueries(p) : manyQueries(p);
+  ::attend(p);
 }
 
 const Op attention{"InternvlAttention", {"scale", "heads", "key_heads", "causal", "window", "padded"}, run};
 const Register<attention> registered;
 } // namespace
+
+void attend(const Attention &p) { p.q.L < R ? fewQueries(p) : manyQueries(p); }

@@ -6,10 +6,12 @@
 #include <vector>
 #include "tensorflow.h"
 
-/** A float32 tensor: a view of TensorFlow's memory. */
+/** A tensor: a view of TensorFlow's memory. Its numbers are float32, or int32 where an op says so. */
 struct Tensor {
   float *data = nullptr;
   std::vector<int64_t> shape;
+
+  int32_t *words() const { return reinterpret_cast<int32_t *>(data); }
 
   int64_t dim(int i) const { return shape[i < 0 ? shape.size() + i : i]; }
   int64_t size() const {
@@ -35,9 +37,18 @@ class Call {
     TF_GetInput(context, i, &tensor, status);
     return view(tensor);
   }
-  Tensor output(const std::vector<int64_t> &shape) {
+  /** Memory for the result of that number. */
+  Tensor output(const std::vector<int64_t> &shape, int number = 0, TF_DataType type = TF_FLOAT) {
     Tensor wanted{nullptr, shape};
-    return view(TF_AllocateOutput(context, 0, TF_FLOAT, shape.data(), shape.size(), wanted.size() * sizeof(float), status));
+    return view(TF_AllocateOutput(context, number, type, shape.data(), shape.size(), wanted.size() * sizeof(float), status));
+  }
+  /** The result of that number is an input, its memory shared: nothing is copied. */
+  void pass(int input, int number) {
+    TF_Tensor *tensor = nullptr;
+    TF_GetInput(context, input, &tensor, status);
+    view(tensor);
+    TF_SetOutput(context, number, tensor, status);
+    if (TF_GetCode(status) != TF_OK) throw std::runtime_error(TF_Message(status));
   }
   void fail(const char *message) {
     TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
@@ -63,11 +74,12 @@ inline void require(bool holds, const char *otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
 }
 
-/** Its inputs are a list, so that the last ones may be missing. They, the one output and all attributes are float32. */
+/** Its inputs are a list of any types, so that the last ones may be missing. Its attributes are float32. */
 struct Op {
   const char *name;
   std::vector<const char *> attributes;
   void (*compute)(Call &);
+  std::vector<const char *> outputs = {"y: float"};
 };
 
 /** A static `Register<op>` registers the op and its CPU kernel while the library loads. */
@@ -95,10 +107,10 @@ template <const Op &op> struct Register {
   Register() {
     TF_Status *status = TF_NewStatus();
     auto *definition = TF_NewOpDefinitionBuilder(op.name);
-    TF_OpDefinitionBuilderAddAttr(definition, "n: int >= 1");
-    TF_OpDefinitionBuilderAddInput(definition, "x: n * float");
+    TF_OpDefinitionBuilderAddAttr(definition, "T: list(type) >= 1");
+    TF_OpDefinitionBuilderAddInput(definition, "x: T");
     for (const char *name : op.attributes) TF_OpDefinitionBuilderAddAttr(definition, (std::string(name) + ": float").c_str());
-    TF_OpDefinitionBuilderAddOutput(definition, "y: float");
+    for (const char *output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
     TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, anyShape);
     TF_RegisterOpDefinition(definition, status);
     if (TF_GetCode(status) == TF_OK)

@@ -17,6 +17,9 @@ const activations: Readonly<Record<string, number>> = {
   relu: 5
 }
 
+/** Numbers of `Form` in packed.h. */
+const formNumbers: Readonly<Record<string, number>> = { float32: 0, bf16: 1, int8: 2, int4: 3 }
+
 type Inputs = Readonly<Record<string, tf.TensorInfo | undefined>>
 type Attributes = Readonly<Record<string, unknown>>
 
@@ -25,14 +28,46 @@ interface Kernel {
   readonly op: string
   readonly inputs: readonly string[]
   readonly attributes?: (given: Attributes, inputs: Inputs) => Readonly<Record<string, number>>
+  /** More than one result comes as a list. */
+  readonly outputs?: number
 }
 
 const activation = ({ activation = 'none' }: Attributes) => ({ activation: activations[activation as string] ?? Number.NaN })
+const form = (name: unknown = 'float32'): number => formNumbers[name as string] ?? Number.NaN
 const eps = ({ eps }: Attributes) => ({ eps: eps as number })
 
 /** The kernels that `fused` of lib/nn asks for. Files of the same name beside this one hold the ops. */
 const kernels: Readonly<Record<string, Kernel>> = {
-  Affine: { op: 'InternvlAffine', inputs: ['x', 'weight', 'bias'], attributes: activation },
+  Affine: {
+    op: 'InternvlAffine',
+    inputs: ['x', 'weight', 'bias'],
+    attributes: (given, { bias }) => ({
+      ...activation(given),
+      form: form(given.form),
+      biased: Number(bias !== undefined),
+      gating: 0,
+      up_form: 0,
+      up_biased: 0
+    })
+  },
+  GatedAffine: {
+    op: 'InternvlAffine',
+    inputs: ['x', 'weight', 'bias', 'upWeight', 'upBias'],
+    attributes: (given, { bias, upBias }) => ({
+      ...activation(given),
+      form: form(given.form),
+      biased: Number(bias !== undefined),
+      gating: 1,
+      up_form: form(given.upForm),
+      up_biased: Number(upBias !== undefined)
+    })
+  },
+  PackWeight: { op: 'InternvlPack', inputs: ['x'], attributes: (given) => ({ form: form(given.form) }) },
+  UnpackWeight: {
+    op: 'InternvlUnpack',
+    inputs: ['x'],
+    attributes: (given) => ({ form: form(given.form), columns: given.columns as number })
+  },
   Activation: { op: 'InternvlActivation', inputs: ['x'], attributes: activation },
   Gated: { op: 'InternvlGated', inputs: ['gate', 'up'], attributes: activation },
   Residual: { op: 'InternvlResidual', inputs: ['x', 'branch', 'scale'] },
@@ -50,6 +85,23 @@ const kernels: Readonly<Record<string, Kernel>> = {
       window: (window as number | undefined) ?? 0,
       padded: padding ? 1 : 0
     })
+  },
+  AttendCached: {
+    op: 'InternvlAttendCached',
+    inputs: ['q', 'k', 'v', 'cos', 'sin', 'key', 'value', 'padding', 'sinks'],
+    outputs: 3,
+    attributes: ({ scale, heads, keyHeads, window = 0, length, room, inPlace }, { key, padding, sinks }) => ({
+      scale: scale as number,
+      heads: heads as number,
+      key_heads: keyHeads as number,
+      window: window as number,
+      length: length as number,
+      room: room as number,
+      in_place: Number(inPlace),
+      padded: Number(padding !== undefined),
+      sunk: Number(sinks !== undefined),
+      cached: Number(key !== undefined)
+    })
   }
 }
 
@@ -63,12 +115,16 @@ export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter
 export const loadKernels = (library: string, native: NativeBackend): boolean => {
   if (!existsSync(library)) return false
   require(library)
-  for (const [kernelName, { op, inputs: names, attributes }] of Object.entries(kernels)) {
+  for (const [kernelName, { op, inputs: names, attributes, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
       const given = names.flatMap((name) => inputs[name] ?? [])
       const numbers = Object.entries(attributes?.((attrs ?? {}) as Attributes, inputs) ?? {})
-      const [y] = native.executeOp(op, [attr.int('n', given.length), ...numbers.map((each) => attr.float(...each))], given)
-      return y as tf.Tensor
+      const types = attr.type(
+        'T',
+        given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
+      )
+      const results = native.executeOp(op, [types, ...numbers.map((each) => attr.float(...each))], given, outputs)
+      return outputs > 1 ? results : results[0]!
     }
     tf.registerKernel({ kernelName, backendName: 'tensorflow', kernelFunc })
   }

@@ -1,18 +1,9 @@
 // Rotary positions: entry i of a head is turned with entry i + R/2 by its position's angle.
 #include "op.h"
 #include "pool.h"
-#include "simd.h"
-#include <algorithm>
+#include "rope.h"
 
 namespace {
-void rotate(int64_t K, int64_t R, const float *x, const float *cos, const float *sin, float *y) {
-  const int64_t half = R / 2;
-  const float *other = x + half;
-  map(half, y, [&](auto at) { return at(x) * at(cos) - at(other) * at(sin); });
-  map(half, y + half, [&](auto at) { return at(other) * at(cos + half) + at(x) * at(sin + half); });
-  std::copy(x + R, x + K, y + R);
-}
-
 /** x `[B, H, L, K]`, or `[B, L, H·K]` with the number of heads, to `[B, H, L, K]`; cos and sin `[B or 1, 1, L, R]`. */
 void rope(Call &call) {
   const Tensor x = call.input(0), cos = call.input(1), sin = call.input(2);

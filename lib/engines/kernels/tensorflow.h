@@ -12,7 +12,7 @@ struct TF_KernelBuilder;
 struct TF_OpKernelConstruction;
 struct TF_OpKernelContext;
 struct TF_ShapeInferenceContext;
-enum TF_DataType { TF_FLOAT = 1 };
+enum TF_DataType { TF_FLOAT = 1, TF_INT32 = 3 };
 enum TF_Code { TF_OK = 0, TF_INVALID_ARGUMENT = 3 };
 
 TF_Status *TF_NewStatus();
@@ -41,5 +41,6 @@ void TF_OpKernelConstruction_GetAttrFloat(TF_OpKernelConstruction *, const char 
 void TF_OpKernelContext_Failure(TF_OpKernelContext *, TF_Status *);
 int TF_NumInputs(TF_OpKernelContext *);
 void TF_GetInput(TF_OpKernelContext *, int, TF_Tensor **, TF_Status *);
+void TF_SetOutput(TF_OpKernelContext *, int, const TF_Tensor *, TF_Status *);
 TF_Tensor *TF_AllocateOutput(TF_OpKernelContext *, int, TF_DataType, const int64_t *, int, size_t, TF_Status *);
 }

@@ -4,10 +4,12 @@ import { kernelsInUse } from '../../../lib/engines/kernels/register.js'
 import { type Activation, activationNames, activations, gated } from '../../../lib/nn/activation.js'
 import { attend, attendMerged, type Visibility } from '../../../lib/nn/attention.js'
 import { withoutKernels } from '../../../lib/nn/fused.js'
-import { affine } from '../../../lib/nn/linear.js'
+import { attendCached, type LayerCache, layerCache } from '../../../lib/nn/kv-cache.js'
+import { affine, gatedAffine, type Linear, linear } from '../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../lib/nn/norm.js'
 import { addScaled } from '../../../lib/nn/residual.js'
 import { applyRope } from '../../../lib/nn/rope.js'
+import { formOf, forms, pack, unpack } from '../../../lib/packed.js'
 import { tf } from '../../../lib/tf.js'
 
 /** Each kernel gives what the composition of plain ops gives, at any size: vectors' tails, tiles' edges, one row, one head. */
@@ -55,6 +57,106 @@ describe('kernels', () => {
         equal(() => affine(x.slice([0, 0, 0], [1, 1, K]), w, b, act ?? undefined))
       }
     ))
+
+  const packed = fc.record({
+    M: fc.integer({ min: 1, max: 30 }),
+    K: fc.integer({ min: 1, max: 700 }),
+    N: fc.integer({ min: 1, max: 90 }),
+    form: fc.constantFrom(...forms),
+    s: seed
+  })
+  /** Few rows meet int4 as whole numbers up to 127: each entry off by half a step at most. */
+  const closeTo = (f: () => tf.Tensor, x: tf.Tensor2D, weight: tf.Tensor2D): void => {
+    const step = x.abs().max(1, true).div(127)
+    const bound = step.mul(0.5).mul(weight.abs().sum(1).expandDims(0)).mul(1.001).add(1e-6)
+    assert.ok(f().sub(withoutKernels(f)).abs().lessEqual(bound).all().dataSync()[0])
+  }
+
+  it('packed weights: packed the same bit for bit, and multiplied as what they unpack to', () =>
+    holds([packed], ({ M, K, N, form, s }) => {
+      const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1)]
+      const weight = pack(form, w)
+      const [ours, theirs] = [weight, withoutKernels(() => pack(form, w))].map((each) => formOf(each).tensor)
+      assert.deepEqual(ours!.shape, theirs!.shape)
+      assert.deepEqual(ours!.dataSync(), theirs!.dataSync())
+      assert.equal(
+        difference(() => unpack(weight, K)),
+        0
+      )
+      const b = random<tf.Rank.R1>([N], s + 2)
+      const rows = (n: number) => tf.tile(x, [Math.ceil(n / M), 1]).slice([0, 0], [n, K]) as tf.Tensor2D
+      for (const n of [1, 2, 3, 7, 8])
+        if (form === 'int4') closeTo(() => affine(rows(n), weight), rows(n), unpack(weight, K))
+        else equal(() => affine(rows(n), weight, b, 'silu'))
+      equal(() => affine(rows(9 + M), weight, b, 'silu'))
+    }))
+
+  it('a gated linear unit is the product of its two halves', () =>
+    holds([packed, fc.option(fc.constantFrom(...forms)), activation], ({ M, K, N, form, s }, upForm, act) => {
+      const [gate, up] = [s + 1, s + 2].map((i): Linear => {
+        const weight = random<tf.Rank.R2>([N, K], i)
+        const chosen = i === s + 1 ? form : upForm
+        const bias = random<tf.Rank.R1>([N], i + 5)
+        return linear(K, N).apply({ weight: chosen ? pack(chosen, weight) : weight, bias })
+      }) as [Linear, Linear]
+      for (const rows of [1, M, 9 + M]) {
+        const x = random<tf.Rank.R3>([1, rows, K], s)
+        if (rows > 8 || ![form, upForm].includes('int4')) equal(() => gatedAffine(act, x, gate, up))
+      }
+    }))
+
+  const cached = fc.record({
+    B: fc.integer({ min: 1, max: 3 }),
+    G: fc.integer({ min: 1, max: 3 }),
+    group: fc.integer({ min: 1, max: 3 }),
+    half: fc.integer({ min: 1, max: 20 }),
+    lengths: fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 5 }),
+    window: fc.option(fc.integer({ min: 1, max: 20 }), { nil: undefined }),
+    sinks: fc.boolean(),
+    s: seed
+  })
+  it('attention after a cache that grows in place, step by step, and what branches off it', () =>
+    holds([cached], ({ B, G, group, half, lengths, window, sinks, s }) => {
+      const [H, K] = [G * group, 2 * half]
+      const extra = { window, sinks: sinks ? random<tf.Rank.R1>([H], s) : undefined }
+      const step = (past: LayerCache | undefined, L: number, i: number) => {
+        const of = (heads: number, j: number) => random<tf.Rank.R3>([B, L, heads * K], s + 10 * i + j)
+        const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
+        return attendCached([of(H, 1), of(G, 2), of(G, 3)], past, { heads: H, keyHeads: G, rope, ...extra })
+      }
+      const run = (): tf.Tensor => {
+        let past: LayerCache | undefined
+        const outputs = lengths.map((L, i) => {
+          const { out, cache } = step(past, L, i)
+          if (past) outputs2.push(step(past, 1, i + 50).out) // another future of the same past
+          past = cache
+          return out
+        })
+        const counted = past!.key.slice([0, 0, 0, 0], [B, G, past!.length, K])
+        return tf.concat([...outputs, ...outputs2.splice(0), counted].map((t) => t.flatten()))
+      }
+      const outputs2: tf.Tensor[] = []
+      equal(run)
+    }))
+
+  it('a cache is a value: what grows from it leaves it as it is, and it is copied only when memory ends', () =>
+    holds([fc.integer({ min: 1, max: 50 }), seed], (L, s) => {
+      const of = (n: number, i: number) => random<tf.Rank.R3>([1, n, 8], s + i)
+      const rope = { cos: tf.ones<tf.Rank.R4>([1, 1, 1, 8]), sin: tf.zeros<tf.Rank.R4>([1, 1, 1, 8]) }
+      const options = { heads: 1, keyHeads: 1, rope }
+      const first = layerCache(random<tf.Rank.R4>([1, 1, L, 8], s), random<tf.Rank.R4>([1, 1, L, 8], s + 1))
+      const before = first.key.dataSync()
+      let now = first
+      const rooms = new Set<number>()
+      for (let i = 0; i < 100; i++) {
+        now = attendCached([of(1, i), of(1, i + 1), of(1, i + 2)], now, options).cache
+        rooms.add(now.key.shape[2])
+        assert.ok(now.length === L + i + 1 && now.key.shape[2] >= now.length)
+      }
+      assert.ok(rooms.size < 8, 'memory grows by half')
+      assert.deepEqual(first.key.dataSync(), before)
+      assert.deepEqual(now.key.slice([0, 0, 0, 0], [1, 1, L, 8]).dataSync(), before)
+    }))
 
   const attention = fc.record({
     B: fc.integer({ min: 1, max: 3 }),
@@ -115,6 +217,7 @@ describe('kernels', () => {
         const [weight, bias] = [random<tf.Rank.R1>([D], s + 2), random<tf.Rank.R1>([D], s + 3)]
         equal(() => layerNorm(D, 1e-6).apply({ weight, bias })(x))
         equal(() => rmsNorm(D, 1e-6).apply({ weight })(x))
+        equal(() => rmsNorm(D, 1e-6).apply({ weight })(tf.concat([x, y, y], 1)))
         equal(() => addScaled(x, y, weight))
         equal(() => activations[act](x))
         equal(() => gated(act, x, y))

@@ -16,9 +16,9 @@ describe('embedding', () => {
       const params = randomParams(module, seed)
       const rows = tf.tensor2d([ids], [1, ids.length], 'int32')
       const oneHot = tf.oneHot(ids, 7).toFloat()
-      assertClose(module.apply(params)(rows).squeeze([0]), tf.matMul(oneHot, params.weight))
+      assertClose(module.apply(params)(rows).squeeze([0]), tf.matMul(oneHot, params.weight as tf.Tensor2D))
       const { grads } = valueAndGrad((p: typeof params) => module.apply(p)(rows).sum() as tf.Scalar)(params)
-      assertClose(grads.weight, tf.tile(oneHot.sum(0).expandDims(1), [1, 3]))
+      assertClose(grads.weight as tf.Tensor2D, tf.tile(oneHot.sum(0).expandDims(1), [1, 3]))
     }))
 
   it('a tied head scores a word by its own vector', () =>

@@ -1,0 +1,121 @@
+// Weights in fewer bits: how a row of them lies in memory, and how it is read. lib/packed.ts says the same in TypeScript.
+//
+// A row of K weights is a run of 32-bit words. bf16: two weights a word, the first in the low half. int8 and int4: records of 64
+// weights, each a word with the scales of its two halves (bf16, the first in the low half), then the weights: int8 in order, or
+// int4 as 32 bytes whose low four bits are the first half and whose high four bits the second, numbers of levels in `codebook`.
+// What is missing at the end of a row is zero bits; it meets zeros.
+#pragma once
+#include "simd.h"
+#include <algorithm>
+
+/** Numbers that register.ts gives them. */
+enum class Form { float32, bf16, int8, int4 };
+
+constexpr int64_t record = 64, half = 32; // weights
+constexpr int64_t int8Bytes = 4 + record, int4Bytes = 4 + record / 2;
+
+/** Levels of int4: those of least squared error for Gaussian weights in groups of 32, each with its best scale (7.3 %). */
+alignas(16) constexpr int8_t codebook[16] = {-127, -100, -80, -63, -48, -34, -21, -9, 2, 14, 25, 37, 50, 65, 84, 109};
+
+inline int64_t records(int64_t k) { return (k + record - 1) / record; }
+
+/** 32-bit words of a row of K weights. */
+inline int64_t rowWords(Form form, int64_t k) {
+  switch (form) {
+    case Form::float32: return k;
+    case Form::bf16: return (k + 1) / 2;
+    case Form::int8: return records(k) * (int8Bytes / 4);
+    case Form::int4: return records(k) * (int4Bytes / 4);
+  }
+  return 0;
+}
+
+inline float ofBits(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+inline uint32_t bitsOf(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return bits;
+}
+
+/** Scales of the halves of a record. */
+struct Scales {
+  float low, high;
+  explicit Scales(const uint8_t *at) {
+    uint32_t word;
+    std::memcpy(&word, at, 4);
+    low = ofBits(word << 16), high = ofBits(word & 0xffff0000u);
+  }
+};
+
+typedef int8_t Bytes __attribute__((vector_size(W)));
+typedef uint16_t Shorts __attribute__((vector_size(W * 2)));
+typedef uint32_t UVec __attribute__((vector_size(W * 4)));
+typedef int8_t Sixteen __attribute__((vector_size(16)));
+
+/** W whole numbers of a byte each. */
+inline Vec loadBytes(const int8_t *p) {
+  Bytes b;
+  std::memcpy(&b, p, sizeof b);
+  return __builtin_convertvector(b, Vec);
+}
+/** W numbers in bf16. */
+inline Vec loadHalves(const uint16_t *p) {
+  Shorts s;
+  std::memcpy(&s, p, sizeof s);
+  return reinterpret_cast<Vec>(__builtin_convertvector(s, UVec) << 16);
+}
+
+inline Sixteen look(Sixteen table, Sixteen at) {
+#if defined(__clang__)
+  Sixteen y;
+  for (int i = 0; i < 16; i++) y[i] = table[at[i] & 15];
+  return y;
+#else
+  return __builtin_shuffle(table, at);
+#endif
+}
+
+/** The levels of the 64 weights of an int4 record, in order. */
+inline void levels(const uint8_t *packed, int8_t *into) {
+  Sixteen table;
+  std::memcpy(&table, codebook, 16);
+  for (int i = 0; i < 2; i++) {
+    typedef uint8_t Unsigned __attribute__((vector_size(16)));
+    Unsigned both;
+    std::memcpy(&both, packed + i * 16, 16);
+    const Sixteen low = look(table, reinterpret_cast<Sixteen>(both & 15)), high = look(table, reinterpret_cast<Sixteen>(both >> 4));
+    std::memcpy(into + i * 16, &low, 16);
+    std::memcpy(into + half + i * 16, &high, 16);
+  }
+}
+
+/** Weights `[from, from + n)` of a row as float32; `from` is a multiple of 64 in records. */
+inline void unpackRow(Form form, const float *row, int64_t from, int64_t n, float *y) {
+  if (form == Form::float32) {
+    std::memcpy(y, row + from, n * sizeof(float));
+    return;
+  }
+  if (form == Form::bf16) {
+    const uint16_t *p = reinterpret_cast<const uint16_t *>(row) + from;
+    int64_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, loadHalves(p + i));
+    for (; i < n; i++) y[i] = ofBits(static_cast<uint32_t>(p[i]) << 16);
+    return;
+  }
+  const int64_t bytes = form == Form::int8 ? int8Bytes : int4Bytes;
+  const uint8_t *p = reinterpret_cast<const uint8_t *>(row) + from / record * bytes;
+  alignas(64) int8_t own[record];
+  alignas(64) float rest[record];
+  for (int64_t i = 0; i < n; i += record, p += bytes) {
+    const Scales scales(p);
+    const int8_t *q = reinterpret_cast<const int8_t *>(p + 4);
+    if (form == Form::int4) levels(p + 4, own), q = own;
+    float *to = i + record <= n ? y + i : rest;
+    for (int64_t j = 0; j < record; j += W) store(to + j, loadBytes(q + j) * (j < half ? scales.low : scales.high));
+    if (to == rest) std::memcpy(y + i, rest, (n - i) * sizeof(float));
+  }
+}

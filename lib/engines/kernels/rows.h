@@ -1,0 +1,37 @@
+// A few rows of x against rows of a weight, in whatever form it is: one pass over the weight.
+#pragma once
+#include "packed.h"
+#include <memory>
+
+/** Rows of x, `[M, K]`. */
+struct Rows {
+  int64_t M, K;
+  const float *x;
+};
+
+/** 64 entries of x in int8, for products with int4. */
+struct alignas(64) QuantizedRecord {
+  int8_t q[record];
+  /** For each group of four entries: minus their sum times 128, since levels are shifted to be unsigned. */
+  int32_t offset[record / 4];
+  float scale;
+};
+
+/** `x weightᵀ`, x made ready once for all rows of the weight. */
+class RowProduct {
+ public:
+  RowProduct(Form form, const Rows &x, const float *weight);
+  /** `y[m · width + n] = x[m] · weight[n]` for n from `from` to `to`. */
+  void multiply(int64_t from, int64_t to, float *y, int64_t width) const;
+
+ private:
+  template <int R> void against(int64_t m, int64_t n, int64_t count, float *y, int64_t width) const;
+  const float *row(int64_t n) const { return weight + n * stride; }
+
+  Form form;
+  Rows x; // K up to whole records where the form has records
+  const float *weight;
+  int64_t stride;
+  std::unique_ptr<float[]> padded;
+  std::unique_ptr<QuantizedRecord[]> quantized; // [M][records]
+};

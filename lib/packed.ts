@@ -1,0 +1,164 @@
+import { fromFloat32, toFloat32 } from './dtype.js'
+import { fused } from './nn/fused.js'
+import { tf } from './tf.js'
+
+/**
+ * Forms in which a weight `[N, K]` lies in memory with fewer bits than float32, named as the key of its words:
+ * - `bf16`: bfloat16, two weights a word.
+ * - `int8`: 8.5 bits a weight. Records of 64: a word with the scales (bfloat16) of both halves, then a byte a weight.
+ * - `int4`: 4.5 bits a weight. Records of 64: a word with the scales, then 32 bytes whose low four bits are the first half and
+ *   whose high four bits the second; each is the number of a level of `codebook`, the best ones for Gaussian weights.
+ *
+ * A row ends with its last record, filled up with zero bits. `lib/engines/kernels/packed.h` says the same in C++.
+ */
+export const forms = ['bf16', 'int8', 'int4'] as const
+export type Form = (typeof forms)[number]
+
+/** A weight `[N, K]` in a packed form: its words, int32 `[N, rowWords(form, K)]`. In a parameter tree it stands where the tensor would. */
+export type PackedWeight = { readonly [F in Form]: { readonly [K in F]: tf.Tensor2D } }[Form]
+
+/** A weight as it may be found in a parameter tree. */
+export type Weight = tf.Tensor2D | PackedWeight
+
+/** Which form a weight has, and the tensor of its numbers or words. */
+export const formOf = (weight: Weight): { readonly form: Form | 'float32'; readonly tensor: tf.Tensor2D } => {
+  if (weight instanceof tf.Tensor) return { form: 'float32', tensor: weight }
+  const [form, tensor] = Object.entries(weight)[0] as [Form, tf.Tensor2D]
+  return { form, tensor }
+}
+
+/** Weights of a record, and of its half, which has one scale. */
+const [record, half] = [64, 32]
+
+const records = (columns: number): number => Math.ceil(columns / record)
+
+/** Words (of 32 bits) of a row of `columns` weights. */
+export const rowWords = (form: Form, columns: number): number =>
+  ({ bf16: Math.ceil(columns / 2), int8: records(columns) * 17, int4: records(columns) * 9 })[form]
+
+/** Levels of int4: of least squared error for Gaussian weights in groups of 32 with the best scale of each, 7.3 %. Lloyd's algorithm. */
+const codebook = [-127, -100, -80, -63, -48, -34, -21, -9, 2, 14, 25, 37, 50, 65, 84, 109] as const
+
+const { fround } = Math
+const bfloat16 = (x: number): number => toFloat32(fromFloat32(Float32Array.of(x), 'BF16'), 'BF16')[0]!
+
+/** To the nearest whole number, ties to even. */
+const nearestEven = (x: number): number => fround(fround(x + 12582912) - 12582912)
+
+/** Scale and numbers of half a record. */
+type PackHalf = (weights: Float32Array) => { readonly scale: number; readonly numbers: Int8Array }
+
+const packInt8: PackHalf = (weights) => {
+  const scale = bfloat16(fround(weights.reduce((most, w) => Math.max(most, Math.abs(w)), 0) / 127))
+  const numbers = Int8Array.from(weights, (w) =>
+    scale === 0 ? 0 : Math.min(127, Math.max(-127, nearestEven(fround(w / scale))))
+  )
+  return { scale, numbers }
+}
+
+const middles = codebook.slice(1).map((level, i) => fround((codebook[i]! + level) / 2))
+
+/** Summed as the kernel sums, eight parts wide. */
+const product = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+  const parts = new Float64Array(8)
+  for (let i = 0; i < half; i++) parts[i % 8]! += a[i]! * b[i]!
+  return parts.reduce((sum, part) => sum + part, 0)
+}
+
+/** The scale of least squared error among a few that put the greatest weight near an end of the codebook; then the best one for its levels. */
+const packInt4: PackHalf = (given) => {
+  const weights = new Float32Array(half)
+  weights.set(given)
+  const most = weights.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0)
+  let best = { scale: 0, numbers: new Int8Array(half), error: Number.POSITIVE_INFINITY }
+  if (most === 0) return best
+  const levels = () => Float32Array.from(best.numbers, (number) => codebook[number]!)
+  const attempt = (wanted: number): void => {
+    const scale = bfloat16(fround(wanted))
+    if (scale === 0 || !Number.isFinite(scale)) return
+    const numbers = Int8Array.from(weights, (w) => {
+      const x = fround(w / scale)
+      return middles.reduce((n, middle) => (x > middle ? n + 1 : n), 0)
+    })
+    const left = Float32Array.from(weights, (w, i) => w - scale * codebook[numbers[i]!]!)
+    const error = product(left, left)
+    if (error < best.error) best = { scale, numbers, error }
+  }
+  for (const end of [codebook[0], codebook[15]])
+    for (const stretch of [0.9, 1, 1.1]) attempt(fround(most / end) * fround(stretch))
+  const chosen = levels()
+  attempt(product(weights, chosen) / product(chosen, chosen))
+  return best
+}
+
+const packRecords = (form: 'int8' | 'int4', row: Float32Array, into: Uint8Array): void => {
+  const size = form === 'int8' ? 4 + record : 4 + half
+  const view = new DataView(into.buffer, into.byteOffset, into.byteLength)
+  for (let at = 0; at < row.length; at += half) {
+    const [start, second] = [Math.floor(at / record) * size, (at / half) % 2]
+    const { scale, numbers } = (form === 'int8' ? packInt8 : packInt4)(row.subarray(at, at + half))
+    into.set(fromFloat32(Float32Array.of(scale), 'BF16'), start + 2 * second)
+    numbers.forEach((number, i) => {
+      if (form === 'int8') view.setInt8(start + 4 + second * half + i, number)
+      else into[start + 4 + i]! |= number << (4 * second)
+    })
+  }
+}
+
+/** Rows of `columns` weights to rows of words. */
+export const packRows = (form: Form, weights: Float32Array, columns: number): Int32Array => {
+  const [rows, words] = [weights.length / columns, rowWords(form, columns)]
+  const bytes = new Uint8Array(rows * words * 4)
+  for (let n = 0; n < rows; n++) {
+    const [row, into] = [weights.subarray(n * columns, (n + 1) * columns), bytes.subarray(n * words * 4, (n + 1) * words * 4)]
+    if (form === 'bf16') into.set(fromFloat32(row, 'BF16'))
+    else packRecords(form, row, into)
+  }
+  return new Int32Array(bytes.buffer)
+}
+
+/** Rows of words to rows of `columns` weights. */
+export const unpackRows = (form: Form, words: Int32Array, columns: number): Float32Array => {
+  const width = rowWords(form, columns) * 4
+  const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength)
+  const rows = bytes.length / width
+  const weights = new Float32Array(rows * columns)
+  const size = form === 'int8' ? 4 + record : 4 + half
+  for (let n = 0; n < rows; n++) {
+    const row = bytes.subarray(n * width, (n + 1) * width)
+    if (form === 'bf16') {
+      weights.set(toFloat32(row.subarray(0, columns * 2), 'BF16'), n * columns)
+      continue
+    }
+    for (let k = 0; k < columns; k += half) {
+      const [start, second] = [Math.floor(k / record) * size, (k / half) % 2]
+      const scale = toFloat32(row.slice(start + 2 * second, start + 2 * second + 2), 'BF16')[0]!
+      for (let i = 0; i < Math.min(half, columns - k); i++) {
+        const number =
+          form === 'int8'
+            ? (row[start + 4 + second * half + i]! << 24) >> 24
+            : codebook[(row[start + 4 + i]! >> (4 * second)) & 15]!
+        weights[n * columns + k + i] = scale * number
+      }
+    }
+  }
+  return weights
+}
+
+/** A weight `[N, K]` in a packed form. */
+export const pack = (form: Form, weight: tf.Tensor2D): PackedWeight => {
+  const [N, K] = weight.shape
+  const words = fused('PackWeight', { x: weight }, { form }, () =>
+    tf.tensor2d(packRows(form, weight.dataSync() as Float32Array, K), [N, rowWords(form, K)], 'int32')
+  )
+  return { [form]: words } as unknown as PackedWeight
+}
+
+/** Rows of a weight `[N, columns]` in float32, whatever form they have. No gradient goes through a packed form. */
+export const unpack = (weight: Weight, columns: number): tf.Tensor2D => {
+  const { form, tensor } = formOf(weight)
+  if (form === 'float32') return tensor
+  return fused('UnpackWeight', { x: tensor }, { form, columns }, () =>
+    tf.tensor2d(unpackRows(form, tensor.dataSync() as Int32Array, columns), [tensor.shape[0], columns])
+  )
+}
