@@ -1,4 +1,5 @@
 import { disposeParams, mapParams, namedParameters } from './params.js'
+import { pullback } from './tape.js'
 import { tf } from './tf.js'
 
 /** A loss and its gradient, a tree of the structure of the parameters. The caller owns both. */
@@ -24,9 +25,15 @@ export const valueAndGrad =
     const replaced = (by: ReadonlyMap<string, tf.Tensor>): P => mapParams((_, path) => by.get(path) as tf.Tensor)(params)
     const { value, grads } = tf.tidy(() => {
       const xs = leaves.map(([, tensor]) => tensor)
-      const out = tf.engine().gradients(() => loss(params), xs, undefined, true)
-      if (out.value.size !== 1) throw new RangeError(`valueAndGrad: the loss must be a scalar, got shape [${out.value.shape}]`)
-      return { value: out.value, grads: out.grads.map((g, i) => g ?? tf.zerosLike(xs[i]!)) }
+      const pulled = pullback(
+        () => [loss(params)],
+        xs,
+        ([value]) => {
+          if (value!.size !== 1) throw new RangeError(`valueAndGrad: the loss must be a scalar, got shape [${value!.shape}]`)
+          return [tf.onesLike(value!)]
+        }
+      )
+      return { value: pulled.values[0]!, grads: pulled.grads.map((g, i) => g ?? tf.zerosLike(xs[i]!)) }
     })
     return { value: value as tf.Scalar, grads: replaced(new Map(leaves.map(([path], i) => [path, grads[i]!]))) }
   }

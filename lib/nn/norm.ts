@@ -9,11 +9,11 @@ export const layerNorm = (features: number, eps: number) =>
   module(
     { weight: ones(features), bias: zeros<tf.Rank.R1>(features) },
     (self): OnLastAxis =>
-      (x) =>
-        fused('LayerNorm', { x, weight: self.weight, bias: self.bias }, { eps }, () => {
+      (given) =>
+        fused('LayerNorm', { x: given, weight: self.weight, bias: self.bias }, { eps }, ({ x, weight, bias }) => {
           const centred = x.sub(x.mean(-1, true))
           const variance = centred.square().mean(-1, true)
-          return centred.mul(variance.add(eps).rsqrt()).mul(self.weight).add(self.bias)
+          return centred.mul(variance.add(eps).rsqrt()).mul(weight).add(bias)
         })
   )
 
@@ -22,9 +22,9 @@ export const rmsNorm = (features: number, eps: number) =>
   module(
     { weight: ones(features) },
     (self): OnLastAxis =>
-      (x) =>
-        fused('RmsNorm', { x, weight: self.weight }, { eps }, () =>
-          x.mul(x.square().mean(-1, true).add(eps).rsqrt()).mul(self.weight)
+      (given) =>
+        fused('RmsNorm', { x: given, weight: self.weight }, { eps }, ({ x, weight }) =>
+          x.mul(x.square().mean(-1, true).add(eps).rsqrt()).mul(weight)
         )
   )
 
