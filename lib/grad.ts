@@ -1,5 +1,12 @@
-import { mapParams, namedParameters } from './params.js'
+import { disposeParams, mapParams, namedParameters } from './params.js'
+import { pullback } from './tape.js'
 import { tf } from './tf.js'
+
+/** A loss and its gradient, a tree of the structure of the parameters. The caller owns both. */
+export interface ValueAndGrad<P> {
+  readonly value: tf.Scalar
+  readonly grads: P
+}
 
 /**
  * Value and gradient of a scalar loss; the gradient is a tree of the same structure as `params`.
@@ -7,17 +14,52 @@ import { tf } from './tf.js'
  * Throws a `RangeError` when the loss is not a scalar.
  *
  * `const { value, grads } = valueAndGrad((p) => loss(model.apply(p)(x)))(params)`
+ *
+ * Absent leaves of a partial tree stay absent: of a frozen part nothing is computed,
+ * `valueAndGrad((p) => loss(model.apply(combine(p, frozen))(x)))(trained)` with `[trained, frozen] = partition(chosen)(params)`.
  */
 export const valueAndGrad =
   <P>(loss: (params: P) => tf.Scalar) =>
-  (params: P): { readonly value: tf.Scalar; readonly grads: P } => {
-    const leaves = namedParameters(params).filter(([, leaf]) => leaf !== undefined)
+  (params: P): ValueAndGrad<P> => {
+    const leaves = namedParameters(params)
     const replaced = (by: ReadonlyMap<string, tf.Tensor>): P => mapParams((_, path) => by.get(path) as tf.Tensor)(params)
     const { value, grads } = tf.tidy(() => {
       const xs = leaves.map(([, tensor]) => tensor)
-      const out = tf.engine().gradients(() => loss(params), xs, undefined, true)
-      if (out.value.size !== 1) throw new RangeError(`valueAndGrad: the loss must be a scalar, got shape [${out.value.shape}]`)
-      return { value: out.value, grads: out.grads.map((g, i) => g ?? tf.zerosLike(xs[i]!)) }
+      const pulled = pullback(
+        () => [loss(params)],
+        xs,
+        ([value]) => {
+          if (value!.size !== 1) throw new RangeError(`valueAndGrad: the loss must be a scalar, got shape [${value!.shape}]`)
+          return [tf.onesLike(value!)]
+        }
+      )
+      return { value: pulled.values[0]!, grads: pulled.grads.map((g, i) => g ?? tf.zerosLike(xs[i]!)) }
     })
     return { value: value as tf.Scalar, grads: replaced(new Map(leaves.map(([path], i) => [path, grads[i]!]))) }
   }
+
+/**
+ * Gradient accumulation: the weighted mean of the losses of several batches and its gradient, while only one batch's is in
+ * memory beside the sum. With the number of supervised tokens for a batch's weight this is the loss of the one big batch.
+ * Disposes what `gradientOf` gave. Throws a `RangeError` when there is no batch, or none has weight.
+ */
+export const accumulate = <A, P>(
+  batches: readonly A[],
+  weightOf: (batch: A) => number,
+  gradientOf: (batch: A) => ValueAndGrad<P>
+): ValueAndGrad<P> => {
+  const weights = batches.map(weightOf)
+  const total = weights.reduce((a, b) => a + b, 0)
+  if (!(total > 0)) throw new RangeError(`accumulate: the weights of ${batches.length} batches sum to ${total}`)
+  const sum = batches.reduce<ValueAndGrad<P> | undefined>((before, batch, i) => {
+    const { value, grads } = gradientOf(batch)
+    const old = new Map(namedParameters(before?.grads))
+    const add = (x: tf.Tensor, to: tf.Tensor | undefined) =>
+      tf.tidy(() => (to ? to.add(x.mul(weights[i]! / total)) : x.mul(weights[i]! / total)))
+    const next = { value: add(value, before?.value) as tf.Scalar, grads: mapParams((g, path) => add(g, old.get(path)))(grads) }
+    tf.dispose([value, ...(before ? [before.value] : [])])
+    disposeParams([grads, before?.grads])
+    return next
+  }, undefined)
+  return sum!
+}

@@ -2,7 +2,7 @@
 export { type FloatDtype, fromFloat32, type StoredDtype, toFloat32 } from './dtype.js'
 export { type Engine, type EngineName, type EngineOptions, engineNames, selectEngine } from './engines/index.js'
 export { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from './fault.js'
-export { valueAndGrad } from './grad.js'
+export { accumulate, type ValueAndGrad, valueAndGrad } from './grad.js'
 export { type Bound, type Children, identity, type Module, module, type Param, type Params, repeat } from './module.js'
 export { type Activation, activations, gelu, geluTanh, quickGelu, silu } from './nn/activation.js'
 export { attend, mergeHeads, paddingMask, splitHeads, type Visibility } from './nn/attention.js'
@@ -14,7 +14,16 @@ export { affine, linear, type OnLastAxis } from './nn/linear.js'
 export { causalLoss, crossEntropy } from './nn/loss.js'
 export { layerNorm, noNorm, rmsNorm } from './nn/norm.js'
 export { applyRope, type RopeParameters, type RopeTables, ropeFrequencies, ropeTables } from './nn/rope.js'
-export { type AdamWOptions, type AdamWState, adamW, clipByGlobalNorm, globalNorm, type Optimizer } from './optim.js'
+export {
+  type AdamWOptions,
+  type AdamWState,
+  adamW,
+  clipByGlobalNorm,
+  exceptNormsAndBiases,
+  globalNorm,
+  type Optimizer,
+  type UpdateOptions
+} from './optim.js'
 export {
   buildParams,
   combine,
@@ -31,5 +40,6 @@ export {
 } from './params.js'
 export { openCheckpointTensors, openSafetensors, type TensorEntry, type TensorFiles } from './safetensors.js'
 export { type TensorSource, writeCheckpointTensors, writeSafetensors } from './safetensors-write.js'
+export { type Schedule, type ScheduleName, type ScheduleOptions, schedules } from './schedule.js'
 export { expectShape, ShapeError } from './shape.js'
 export { tf } from './tf.js'

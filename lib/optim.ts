@@ -1,19 +1,34 @@
 import { mapParams, namedParameters } from './params.js'
+import type { Schedule } from './schedule.js'
 import { tf } from './tf.js'
 
-/** An optimizer as two pure functions: `update` gives new parameters and a new state, and leaves the old to their owner. */
+/**
+ * An optimizer as two pure functions. `update` gives new parameters and a new state; the old ones stay their owner's, who
+ * disposes them: `disposeParams([params, grads, state.first, state.second])`. Absent leaves of a partial tree stay absent.
+ */
 export interface Optimizer<S> {
   readonly init: <P>(params: P) => S
-  readonly update: <P>(params: P, grads: P, state: S) => { readonly params: P; readonly state: S }
+  readonly update: <P>(params: P, grads: P, state: S, options?: UpdateOptions) => { readonly params: P; readonly state: S }
+}
+
+export interface UpdateOptions {
+  /**
+   * The caller hands over the old parameters, gradients and state: each leaf is disposed as soon as its successor is there, so
+   * that a step needs memory for one leaf more, not for a second copy of all. None of them may be used afterwards.
+   */
+  readonly consume?: boolean
 }
 
 export interface AdamWOptions {
-  readonly learningRate: number
+  /** The same for all steps, or that of each, counted from 0. */
+  readonly learningRate: number | Schedule
+  /** A parameter's own factor on the rate, by its path: layer-wise decay, slower parts. 1 by default. */
+  readonly rateFactor?: (path: string) => number
   readonly beta1?: number
   readonly beta2?: number
   readonly eps?: number
   readonly weightDecay?: number
-  /** Whether a parameter decays, by its path; all by default, as in PyTorch. */
+  /** Whether a parameter decays, by its path; all by default, as in PyTorch. `exceptNormsAndBiases` is Transformers' choice. */
   readonly decays?: (path: string) => boolean
 }
 
@@ -24,32 +39,39 @@ export interface AdamWState {
   readonly second: Readonly<Record<string, tf.Tensor>>
 }
 
+/** Which parameters weight decay is for. Source: `Trainer.get_decay_parameter_names` (transformers 5.23). */
+export const exceptNormsAndBiases = (path: string): boolean => !/bias|layernorm|rmsnorm|(^|\.|_)norm(\.|$)/.test(path)
+
 const zerosByPath = (params: unknown): Readonly<Record<string, tf.Tensor>> =>
   Object.fromEntries(namedParameters(params).map(([path, leaf]) => [path, tf.zerosLike(leaf)]))
 
 /** AdamW: Adam with decoupled weight decay. Source: Loshchilov & Hutter 2019; `torch.optim.AdamW` and its defaults. */
 export const adamW = (options: AdamWOptions): Optimizer<AdamWState> => {
-  const { learningRate, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weightDecay = 0.01, decays = () => true } = options
-  const average = (old: tf.Tensor, fresh: tf.Tensor, beta: number) => tf.tidy(() => old.mul(beta).add(fresh.mul(1 - beta)))
+  const { learningRate, rateFactor = () => 1, beta1 = 0.9, beta2 = 0.999 } = options
+  const { eps = 1e-8, weightDecay = 0.01, decays = () => true } = options
+  const average = (old: tf.Tensor, fresh: tf.Tensor, beta: number) => old.mul(beta).add(fresh.mul(1 - beta))
   return {
     init: (params) => ({ step: 0, first: zerosByPath(params), second: zerosByPath(params) }),
-    update: (params, grads, state) => {
+    update: (params, grads, state, { consume = false } = {}) => {
       const step = state.step + 1
       const gradients = new Map(namedParameters(grads))
-      const moments = (old: AdamWState['first'], of: (g: tf.Tensor) => tf.Tensor, beta: number) =>
-        Object.fromEntries(
-          Object.entries(old).map(([path, m]) => [path, tf.tidy(() => average(m, of(gradients.get(path)!), beta))])
-        )
-      const first = moments(state.first, (g) => g, beta1)
-      const second = moments(state.second, (g) => g.square(), beta2)
-      const rate = learningRate / (1 - beta1 ** step)
+      const base = typeof learningRate === 'number' ? learningRate : learningRate(state.step)
       const correction = Math.sqrt(1 - beta2 ** step)
-      const updated = mapParams((leaf, path) =>
-        tf.tidy(() => {
-          const decayed = decays(path) ? leaf.mul(1 - learningRate * weightDecay) : leaf
-          return decayed.sub(first[path]!.mul(rate).div(second[path]!.sqrt().div(correction).add(eps)))
+      const first: Record<string, tf.Tensor> = {}
+      const second: Record<string, tf.Tensor> = {}
+      const updated = mapParams((leaf, path) => {
+        const [g, m, v] = [gradients.get(path)!, state.first[path]!, state.second[path]!]
+        const rate = base * rateFactor(path)
+        const [newLeaf, newFirst, newSecond] = tf.tidy((): tf.Tensor[] => {
+          const [m1, v1] = [average(m, g, beta1), average(v, g.square(), beta2)]
+          const decayed = decays(path) ? leaf.mul(1 - rate * weightDecay) : leaf
+          return [decayed.sub(m1.mul(rate / (1 - beta1 ** step)).div(v1.sqrt().div(correction).add(eps))), m1, v1]
         })
-      )(params)
+        if (consume) tf.dispose([leaf, g, m, v])
+        first[path] = newFirst!
+        second[path] = newSecond!
+        return newLeaf!
+      })(params)
       return { params: updated, state: { step, first, second } }
     }
   }
@@ -57,7 +79,10 @@ export const adamW = (options: AdamWOptions): Optimizer<AdamWState> => {
 
 /** L2 norm of a whole gradient tree. */
 export const globalNorm = (grads: unknown): number =>
-  Math.sqrt(namedParameters(grads).reduce((sum, [, g]) => sum + tf.tidy(() => g.square().sum().dataSync()[0]!), 0))
+  tf.tidy(() => {
+    const squares = namedParameters(grads).map(([, g]) => g.square().sum())
+    return squares.length === 0 ? 0 : Math.sqrt(tf.stack(squares).sum().dataSync()[0]!)
+  })
 
 /** Scales a gradient tree down so that its global norm is at most `maxNorm`. A new tree. Source: `torch.nn.utils.clip_grad_norm_`. */
 export const clipByGlobalNorm =

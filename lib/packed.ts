@@ -17,11 +17,11 @@ export type Form = (typeof forms)[number]
 /** A weight `[N, K]` in a packed form: its words, int32 `[N, rowWords(form, K)]`. In a parameter tree it stands where the tensor would. */
 export type PackedWeight = { readonly [F in Form]: { readonly [K in F]: tf.Tensor2D } }[Form]
 
-/** A weight as it may be found in a parameter tree. */
-export type Weight = tf.Tensor2D | PackedWeight
+/** A weight `[N, K]` in float32 or in a packed form. */
+export type StoredWeight = tf.Tensor2D | PackedWeight
 
 /** Which form a weight has, and the tensor of its numbers or words. */
-export const formOf = (weight: Weight): { readonly form: Form | 'float32'; readonly tensor: tf.Tensor2D } => {
+export const formOf = (weight: StoredWeight): { readonly form: Form | 'float32'; readonly tensor: tf.Tensor2D } => {
   if (weight instanceof tf.Tensor) return { form: 'float32', tensor: weight }
   const [form, tensor] = Object.entries(weight)[0] as [Form, tf.Tensor2D]
   return { form, tensor }
@@ -148,17 +148,20 @@ export const unpackRows = (form: Form, words: Int32Array, columns: number): Floa
 /** A weight `[N, K]` in a packed form. */
 export const pack = (form: Form, weight: tf.Tensor2D): PackedWeight => {
   const [N, K] = weight.shape
-  const words = fused('PackWeight', { x: weight }, { form }, () =>
-    tf.tensor2d(packRows(form, weight.dataSync() as Float32Array, K), [N, rowWords(form, K)], 'int32')
+  const words = fused('PackWeight', { x: weight }, { form }, ({ x }) =>
+    tf.tensor2d(packRows(form, x.dataSync() as Float32Array, K), [N, rowWords(form, K)], 'int32')
   )
   return { [form]: words } as unknown as PackedWeight
 }
 
 /** Rows of a weight `[N, columns]` in float32, whatever form they have. No gradient goes through a packed form. */
-export const unpack = (weight: Weight, columns: number): tf.Tensor2D => {
+export const unpack = (weight: StoredWeight, columns: number): tf.Tensor2D => {
   const { form, tensor } = formOf(weight)
-  if (form === 'float32') return tensor
-  return fused('UnpackWeight', { x: tensor }, { form, columns }, () =>
-    tf.tensor2d(unpackRows(form, tensor.dataSync() as Int32Array, columns), [tensor.shape[0], columns])
-  )
+  return form === 'float32' ? tensor : unpackWords(form, tensor, columns)
 }
+
+/** Rows of words in a form to rows of `columns` weights. */
+export const unpackWords = (form: Form, words: tf.Tensor2D, columns: number): tf.Tensor2D =>
+  fused('UnpackWeight', { x: words }, { form, columns }, ({ x }) =>
+    tf.tensor2d(unpackRows(form, x.dataSync() as Int32Array, columns), [x.shape[0], columns])
+  )

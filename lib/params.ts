@@ -20,13 +20,15 @@ export const declarations = (module: Module): ReadonlyArray<readonly [key: strin
 
 const isTree = (x: unknown): x is object => typeof x === 'object' && x !== null && !(x instanceof tf.Tensor)
 
-/** Leaves of a parameter tree in definition order: `[['encoder.layer.0.lambda_1', Tensor], …]`. */
+/** Leaves of a parameter tree in definition order: `[['encoder.layer.0.lambda_1', Tensor], …]`; absent ones are left out. */
 export const namedParameters = (params: unknown, prefix = ''): ReadonlyArray<readonly [string, tf.Tensor]> =>
   isTree(params)
     ? Object.entries(params).flatMap(([k, v]) => namedParameters(v, join(prefix, k)))
-    : [[prefix, params as tf.Tensor]]
+    : params === undefined
+      ? []
+      : [[prefix, params as tf.Tensor]]
 
-/** A new tree of the same structure with `f(leaf, path)` at every leaf. */
+/** A new tree of the same structure with `f(leaf, path)` at every leaf; absent ones stay absent. */
 export const mapParams =
   (f: (leaf: tf.Tensor, path: string) => tf.Tensor) =>
   <P>(params: P): P => {
@@ -35,7 +37,9 @@ export const mapParams =
         ? x.map((v, i) => go(v, join(path, i)))
         : isTree(x)
           ? Object.fromEntries(Object.entries(x).map(([k, v]) => [k, go(v, join(path, k))]))
-          : f(x, path)
+          : x === undefined
+            ? x
+            : f(x, path)
     return go(params, '')
   }
 
@@ -119,5 +123,5 @@ export const combine = <P>(a: Partial<P>, b: Partial<P>): P => {
 
 /** Disposes every tensor of a tree once. */
 export const disposeParams = (params: unknown): void => {
-  for (const [, leaf] of namedParameters(params)) leaf?.dispose()
+  for (const [, leaf] of namedParameters(params)) leaf.dispose()
 }

@@ -12,6 +12,7 @@ export {
   internVL,
   mergeFeatures
 } from './internvl.js'
+export { visionLayerDecay } from './layer-decay.js'
 export { type InternVLModule, type InternVLParams, type LoadedModel, type LoadModelOptions, loadModel } from './load.js'
 export { pixelShuffle, projector } from './projector.js'
 export { type SaveModelOptions, saveModel, type WeightType } from './save.js'

@@ -1,6 +1,8 @@
+import { checkpointed } from '../lib/checkpointing.js'
 import { module, repeat } from '../lib/module.js'
 import { attendMerged, splitHeads } from '../lib/nn/attention.js'
 import { conv2dPatches } from '../lib/nn/conv.js'
+import { dropout, dropPath } from '../lib/nn/dropout.js'
 import { constant, normal, zeros } from '../lib/nn/init.js'
 import { resizeGrid } from '../lib/nn/interpolate.js'
 import { linear } from '../lib/nn/linear.js'
@@ -98,8 +100,9 @@ export const visionMlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct }: Vis
   )
 
 /** Pre-norm block with layer scale (`lambda_1`, `lambda_2`). Source: `InternVLVisionLayer`. */
-export const visionLayer = (c: VisionConfig) =>
-  module(
+export const visionLayer = (c: VisionConfig, index = 0) => {
+  const share = index / Math.max(1, c.numHiddenLayers - 1)
+  return module(
     {
       layernorm_before: norm(c),
       attention: visionAttention(c),
@@ -110,13 +113,14 @@ export const visionLayer = (c: VisionConfig) =>
     },
     (self) => {
       const forward = (x: VisionHidden): VisionHidden => {
-        const h: VisionHidden = addScaled(x, self.attention(self.layernorm_before(x)), self.lambda_1)
-        return addScaled(h, self.mlp(self.layernorm_after(h)), self.lambda_2)
+        const h: VisionHidden = addScaled(x, dropPath(self.attention(self.layernorm_before(x)), share), self.lambda_1)
+        return addScaled(h, dropPath(dropout(self.mlp(self.layernorm_after(h))), share), self.lambda_2)
       }
       const attentions = (x: VisionHidden): tf.Tensor4D => self.attention.weights(self.layernorm_before(x))
       return Object.assign(forward, { attentions })
     }
   )
+}
 
 /** What the vision tower gives: after the last layer and its norm; on request also of every layer. */
 export interface VisionOutput {
@@ -139,7 +143,7 @@ export const visionTower = (c: VisionConfig) =>
   module(
     {
       embeddings: visionEmbeddings(c),
-      encoder: { layer: repeat(c.numHiddenLayers, () => visionLayer(c)) },
+      encoder: { layer: repeat(c.numHiddenLayers, (index) => checkpointed(visionLayer(c, index))) },
       layernorm: c.useMeanPooling ? noNorm : layerNorm(c.hiddenSize, c.layerNormEps)
     },
     (self) =>

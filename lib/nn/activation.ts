@@ -6,8 +6,8 @@ export type OnLastAxis = <R extends tf.Rank>(x: tf.Tensor<R>) => tf.Tensor<R>
 
 const named =
   (activation: string, composition: OnLastAxis): OnLastAxis =>
-  (x) =>
-    fused('Activation', { x }, { activation }, () => composition(x))
+  <R extends tf.Rank>(given: tf.Tensor<R>): tf.Tensor<R> =>
+    fused('Activation', { x: given }, { activation }, ({ x }) => composition(x))
 
 /** Exact GELU, `x · Φ(x)` (`torch.nn.functional.gelu`, `approximate='none'`). */
 export const gelu = named('gelu', (x) => x.mul(x.mul(Math.SQRT1_2).erf().add(1).mul(0.5)))
@@ -47,4 +47,4 @@ export const activationNames = Object.keys(activations) as readonly Activation[]
 
 /** `act(gate) ⊙ up`, of one shape: gated linear units. Source: Shazeer 2020. */
 export const gated = <R extends tf.Rank>(activation: Activation, gate: tf.Tensor<R>, up: tf.Tensor<R>): tf.Tensor<R> =>
-  fused('Gated', { gate, up }, { activation }, () => activations[activation](gate).mul(up))
+  fused('Gated', { gate, up }, { activation }, (given) => activations[activation](given.gate).mul(given.up))

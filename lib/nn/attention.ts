@@ -105,14 +105,16 @@ export const attend = (
   maxScores = defaultMaxScores
 ): tf.Tensor4D => {
   const { causalFrom, window, padding, sinks } = see
-  const composition = () => attendInBlocks(q, k, v, scale, see, maxScores)
+  const inputs = { q, k, v, padding, sinks }
+  const composition = (t: typeof inputs) =>
+    attendInBlocks(t.q, t.k, t.v, scale, { ...see, padding: t.padding, sinks: t.sinks }, maxScores)
   const causal = causalFrom !== undefined
-  if (causal && causalFrom + q.shape[2] !== k.shape[2]) return composition() // keys beyond the last query
-  return fused('Attention', { q, k, v, padding, sinks }, { scale, causal, window }, composition)
+  if (causal && causalFrom + q.shape[2] !== k.shape[2]) return composition(inputs) // keys beyond the last query
+  return fused('Attention', inputs, { scale, causal, window }, composition)
 }
 
 /** Full attention of merged heads: queries, keys and values `[B, L, H·K]`, result too. */
 export const attendMerged = (q: tf.Tensor3D, k: tf.Tensor3D, v: tf.Tensor3D, heads: number, scale: number): tf.Tensor3D =>
-  fused('Attention', { q, k, v }, { scale, heads }, () =>
-    mergeHeads(attendInBlocks(splitHeads(q, heads), splitHeads(k, heads), splitHeads(v, heads), scale))
+  fused('Attention', { q, k, v }, { scale, heads }, (t) =>
+    mergeHeads(attendInBlocks(splitHeads(t.q, heads), splitHeads(t.k, heads), splitHeads(t.v, heads), scale))
   )

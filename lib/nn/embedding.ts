@@ -1,5 +1,5 @@
 import { module, type Param } from '../module.js'
-import { formOf, unpack, type Weight } from '../packed.js'
+import { formOf, type StoredWeight, unpackWords } from '../packed.js'
 import { tf } from '../tf.js'
 import { normal } from './init.js'
 import { affine, type OnLastAxis } from './linear.js'
@@ -13,13 +13,13 @@ export interface Embedding {
 
 /** A table of `vocabulary` vectors. Weight is `[vocabulary, features]`, as in `torch.nn.Embedding`, or a packed form of it. */
 export const embedding = (vocabulary: number, features: number) =>
-  module({ weight: normal<tf.Rank.R2>(vocabulary, features) as Param<Weight> }, (self): Embedding => {
+  module({ weight: normal<tf.Rank.R2>(vocabulary, features) as Param<StoredWeight> }, (self): Embedding => {
     const attend: OnLastAxis = (h) => affine(h, self.weight)
     const { form, tensor } = formOf(self.weight)
     const lookUp = (ids: tf.Tensor2D): tf.Tensor3D => {
       if (form === 'float32') return tf.gather(tensor, ids) as tf.Tensor as tf.Tensor3D
       const rows = tf.gather(tensor, ids.flatten()) // words
-      return unpack({ [form]: rows } as unknown as Weight, features).reshape([...ids.shape, features])
+      return unpackWords(form, rows as tf.Tensor2D, features).reshape([...ids.shape, features])
     }
     return Object.assign(lookUp, { attend })
   })

@@ -1,3 +1,4 @@
+import { isTraced } from '../tape.js'
 import { tf } from '../tf.js'
 import { attend, mergeHeads, splitHeads, type Visibility } from './attention.js'
 import { fused } from './fused.js'
@@ -72,9 +73,8 @@ export const attendCached = (
   const inputs = { q, k, v, cos: rope.cos, sin: rope.sin, key: past?.key, value: past?.value, padding, sinks }
   const attributes = { scale, heads, keyHeads, window, length: before, room, inPlace }
   if (inPlace) past.written.length = length
-  const [out, key, value] = fused<readonly [tf.Tensor3D, tf.Tensor4D, tf.Tensor4D]>('AttendCached', inputs, attributes, () =>
-    attendAppended(qkv, past, { ...options, scale })
-  )
+  const apart = () => attendAppended(qkv, past, { ...options, scale })
+  const [out, key, value] = qkv.some(isTraced) ? apart() : fused('AttendCached', inputs, attributes, apart)
   const written = inPlace && key.shape[2] === room ? past.written : { length }
   return { out, cache: { key, value, length, written } }
 }

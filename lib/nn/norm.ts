@@ -9,11 +9,11 @@ export const layerNorm = (features: number, eps: number) =>
   module(
     { weight: ones(features), bias: zeros<tf.Rank.R1>(features) },
     (self): OnLastAxis =>
-      (x) =>
-        fused('LayerNorm', { x, weight: self.weight, bias: self.bias }, { eps }, () => {
+      (given) =>
+        fused('LayerNorm', { x: given, weight: self.weight, bias: self.bias }, { eps }, ({ x, weight, bias }) => {
           const centred = x.sub(x.mean(-1, true))
           const variance = centred.square().mean(-1, true)
-          return centred.mul(variance.add(eps).rsqrt()).mul(self.weight).add(self.bias)
+          return centred.mul(variance.add(eps).rsqrt()).mul(weight).add(bias)
         })
   )
 
@@ -25,10 +25,10 @@ export const rmsNorm = (features: number, eps: number) =>
   module(
     { weight: ones(features) },
     (self): OnLastAxis =>
-      (x) =>
-        fused('RmsNorm', { x, weight: self.weight }, { eps }, () => {
+      (given) =>
+        fused('RmsNorm', { x: given, weight: self.weight }, { eps }, ({ x, weight }) => {
           const rows: tf.Tensor = x.shape.at(-1) === features ? x : x.reshape([...x.shape.slice(0, -1), -1, features])
-          const y = rows.mul(rows.square().mean(-1, true).add(eps).rsqrt()).mul(self.weight)
+          const y = rows.mul(rows.square().mean(-1, true).add(eps).rsqrt()).mul(weight)
           return rows === x ? (y as typeof x) : y.reshape<typeof x>(x.shape)
         })
   )

@@ -3,4 +3,4 @@ import { fused } from './fused.js'
 
 /** `x + scale ⊙ branch`, scale over the last axis: a residual branch with layer scale. Source: Touvron et al. 2021 (CaiT). */
 export const addScaled = <R extends tf.Rank>(x: tf.Tensor<R>, branch: tf.Tensor<R>, scale: tf.Tensor1D): tf.Tensor<R> =>
-  fused('Residual', { x, branch, scale }, {}, () => x.add(branch.mul(scale)))
+  fused('Residual', { x, branch, scale }, {}, (given) => given.x.add(given.branch.mul(given.scale)))

@@ -161,8 +161,8 @@ export const ropeTables = ({ inverse, scaling }: Frequencies, positions: Positio
  * Rotates the first R entries of each head of `x` `[B, H, L, K]` by its position's angles; entry i is paired with i + R/2.
  * Source: Su et al. 2021, eq. 34, in the half-split order of Transformers' `rotate_half`.
  */
-export const applyRope = (x: tf.Tensor4D, { cos, sin }: RopeTables): tf.Tensor4D =>
-  fused('Rope', { x, cos, sin }, {}, () => {
+export const applyRope = (given: tf.Tensor4D, tables: RopeTables): tf.Tensor4D =>
+  fused('Rope', { x: given, ...tables }, {}, ({ x, cos, sin }) => {
     const [R, K] = [cos.shape[3], x.shape[3]]
     const [first, second, ...rest] = tf.split(x, K > R ? [R / 2, R / 2, K - R] : 2, 3) as [tf.Tensor4D, tf.Tensor4D]
     const turned = K > R ? tf.concat([first, second], 3) : x

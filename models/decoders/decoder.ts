@@ -1,3 +1,4 @@
+import { checkpointed } from '../../lib/checkpointing.js'
 import { type Module, module, repeat } from '../../lib/module.js'
 import { paddingMask } from '../../lib/nn/attention.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
@@ -116,7 +117,7 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
   module(
     {
       embed_tokens: embedding(c.vocabSize, c.hiddenSize),
-      layers: repeat(c.numHiddenLayers, layer),
+      layers: repeat(c.numHiddenLayers, (index) => checkpointed(layer(index))),
       norm: rmsNorm(c.hiddenSize, c.rmsNormEps)
     },
     (self): Decoder => {

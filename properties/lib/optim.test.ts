@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { adamW, clipByGlobalNorm, globalNorm } from '../../lib/optim.js'
+import { adamW, clipByGlobalNorm, exceptNormsAndBiases, globalNorm } from '../../lib/optim.js'
 import { namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 
@@ -43,6 +43,56 @@ describe('adamW', () => {
       assert.deepEqual(flat(params), [1, 2])
       assert.deepEqual([state.step, ...state.first.p!.dataSync()], [0, 0])
     }))
+
+  it('takes the rate of each step from a schedule, counted from 0, times the factor of a path', () =>
+    tf.tidy(() => {
+      const seen: number[] = []
+      const learningRate = (step: number) => {
+        seen.push(step)
+        return 0.1 * (step + 1)
+      }
+      const scheduled = adamW({ learningRate, rateFactor: (path) => (path === 'p' ? 0.5 : 1) })
+      const grads = tree([[3]], [4])
+      const once = scheduled.update(tree([[1]], [2]), grads, scheduled.init(tree([[1]], [2])))
+      const twice = scheduled.update(once.params, grads, once.state)
+      assert.deepEqual(seen, [0, 1])
+      const rate = (r: number, params: Tree, state: typeof once.state) =>
+        flat(adamW({ learningRate: r }).update(params, grads, state).params)
+      assert.equal(flat(twice.params)[0], rate(0.1, once.params, once.state)[0])
+      assert.equal(flat(twice.params)[1], rate(0.2, once.params, once.state)[1])
+    }))
+
+  it('that consumes gives the same, and frees what it was given', () =>
+    tf.tidy(() => {
+      const optimizer = adamW({ learningRate: 0.1 })
+      const made = () => ({ params: tree([[1]], [2]), grads: tree([[3]], [4]) })
+      const [kept, given] = [made(), made()]
+      const [state, handed] = [optimizer.init(kept.params), optimizer.init(given.params)]
+      const before = tf.memory().numTensors
+      const next = optimizer.update(given.params, given.grads, handed, { consume: true })
+      assert.equal(tf.memory().numTensors - before, 6 - 8)
+      assert.deepEqual(flat(next.params), flat(optimizer.update(kept.params, kept.grads, state).params))
+    }))
+
+  it('leaves absent leaves of a partial tree absent', () =>
+    tf.tidy(() => {
+      const optimizer = adamW({ learningRate: 0.1 })
+      const params = { p: tf.tensor1d([1]), q: undefined }
+      const { params: next, state } = optimizer.update(params, { p: tf.tensor1d([3]), q: undefined }, optimizer.init(params))
+      assert.deepEqual([next.q, Object.keys(state.first)], [undefined, ['p']])
+    }))
+
+  it('decay is for no norm and no bias, under the names that InternVL has', () => {
+    const none = [
+      'a.input_layernorm.weight',
+      'model.language_model.norm.weight',
+      'x.q_norm.weight',
+      'p.layer_norm.weight',
+      'l.bias'
+    ]
+    const some = ['a.q_proj.weight', 'a.q_proj.weight.lora_A', 'model.vision_tower.embeddings.cls_token', 'e.layer.0.lambda_1']
+    assert.deepEqual([...none, ...some].filter(exceptNormsAndBiases), some)
+  })
 })
 
 describe('clipByGlobalNorm', () => {

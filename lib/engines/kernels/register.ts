@@ -36,20 +36,23 @@ const activation = ({ activation = 'none' }: Attributes) => ({ activation: activ
 const form = (name: unknown = 'float32'): number => formNumbers[name as string] ?? Number.NaN
 const eps = ({ eps }: Attributes) => ({ eps: eps as number })
 
+const affine: Kernel = {
+  op: 'InternvlAffine',
+  inputs: ['x', 'weight', 'bias'],
+  attributes: (given, { bias }) => ({
+    ...activation(given),
+    form: form(given.form),
+    biased: Number(bias !== undefined),
+    gating: 0,
+    up_form: 0,
+    up_biased: 0
+  })
+}
+
 /** The kernels that `fused` of lib/nn asks for. Files of the same name beside this one hold the ops. */
 const kernels: Readonly<Record<string, Kernel>> = {
-  Affine: {
-    op: 'InternvlAffine',
-    inputs: ['x', 'weight', 'bias'],
-    attributes: (given, { bias }) => ({
-      ...activation(given),
-      form: form(given.form),
-      biased: Number(bias !== undefined),
-      gating: 0,
-      up_form: 0,
-      up_biased: 0
-    })
-  },
+  Affine: affine,
+  PackedAffine: affine,
   GatedAffine: {
     op: 'InternvlAffine',
     inputs: ['x', 'weight', 'bias', 'upWeight', 'upBias'],
