@@ -8,6 +8,8 @@ export interface Param<T = tf.Tensor> {
   readonly _tag: 'Param'
   readonly shape: readonly number[]
   readonly init: (seed: number) => T
+  /** A weight `[out, in]` that may stand in the tree in a packed form (`packed.ts`). */
+  readonly packable?: boolean
 }
 
 /** A layer: the tree of parameters it declares, and a pure function that reads them (a `Reader<P, F>`). */

@@ -47,7 +47,7 @@ export const mapParams =
 export const stateDict = (params: unknown): StateDict => Object.fromEntries(namedParameters(params))
 
 /** Builds a module's parameter tree, asking `leaf` for the value at every declared path. */
-export const buildParams = <P>(module: Module<P, any>, leaf: (path: string, param: Param) => tf.Tensor): P => {
+export const buildParams = <P>(module: Module<P, any>, leaf: (path: string, param: Param) => unknown): P => {
   const go = (node: any, path: string): any => {
     if (node._tag === 'Param') return leaf(path, node)
     const children = node._tag === 'Module' ? node.children : node

@@ -1,5 +1,6 @@
 import { dtypeBytes, type StoredDtype, toFloat32 } from './dtype.js'
 import { attr, type Handle, type NativeBackend, nativeBackend } from './engines/native.js'
+import { type Form, formOf, type PackedWeight, pack } from './packed.js'
 import { sizeOf } from './shape.js'
 import { tf } from './tf.js'
 
@@ -65,6 +66,32 @@ const uploadNative = async (engine: NativeBackend, pieces: Pieces, dtype: Stored
     throw error
   }
   return whole ? tf.tidy(() => whole.done().reshape([...shape])) : tf.zeros([...shape])
+}
+
+/** The same in a packed form: each piece is packed as it comes. */
+export const uploadPacked = async (
+  pieces: Pieces,
+  dtype: StoredDtype,
+  [rows, columns]: readonly [number, number],
+  form: Form
+): Promise<PackedWeight> => {
+  const words: tf.Tensor2D[] = []
+  try {
+    for await (const piece of pieces) {
+      const shape = [piece.byteLength / dtypeBytes[dtype] / columns, columns] as const
+      const once = async function* () {
+        yield piece
+      }
+      const some = (await uploadPieces(once(), dtype, shape)) as tf.Tensor2D
+      words.push(formOf(pack(form, some)).tensor)
+      some.dispose()
+    }
+    const all =
+      words.length === 1 ? words[0]!.clone() : tf.tidy(() => (rows > 0 ? tf.concat2d(words, 0) : tf.zeros([0, 0], 'int32')))
+    return { [form]: all } as unknown as PackedWeight
+  } finally {
+    tf.dispose(words)
+  }
 }
 
 /**

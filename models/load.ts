@@ -1,15 +1,18 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
-import { buildParams } from '../lib/params.js'
+import type { Module } from '../lib/module.js'
+import type { Form, PackedWeight } from '../lib/packed.js'
+import { buildParams, declarations, disposeParams } from '../lib/params.js'
 import type { TensorFiles } from '../lib/safetensors.js'
 import type { tf } from '../lib/tf.js'
-import { uploadPieces } from '../lib/upload.js'
+import { uploadPacked, uploadPieces } from '../lib/upload.js'
 import type { Layout, Planned } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
 import { type InternVL, internVL } from './internvl.js'
 import { inFolder, keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint, rangesOf, readingFaults } from './open.js'
+import { formOfKey, type PrecisionOptions, precisionOf } from './precision.js'
 
 /** The module of a configuration. */
 export type InternVLModule = ReturnType<typeof internVL>
@@ -26,7 +29,7 @@ export interface LoadedModel {
   readonly dispose: () => void
 }
 
-export interface LoadModelOptions extends OpenOptions {
+export interface LoadModelOptions extends OpenOptions, PrecisionOptions {
   /** Told after each tensor: bytes read so far, and of all. */
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -34,21 +37,39 @@ export interface LoadModelOptions extends OpenOptions {
 /** The largest first: what is in memory only while a tensor is made then stands beside few others, not all. */
 const largestFirst = (plan: readonly Planned[]): readonly Planned[] => [...plan].sort((a, b) => plannedBytes(b) - plannedBytes(a))
 
-/** The planned tensors in float32, by key. */
-export const readTensors = async (files: TensorFiles, plan: readonly Planned[], onProgress?: LoadModelOptions['onProgress']) => {
+/** The form in which each tensor shall lie in memory, by key; `undefined` is float32. */
+type Forms = (key: string) => Form | undefined
+
+/** Forms of a module's weights: those that may be packed, as the precision of their part says. */
+export const formsOf = (module: Module, options: PrecisionOptions): Forms => {
+  const precision = precisionOf(options)
+  const packable = new Set(declarations(module).flatMap(([key, param]) => (param.packable ? [key] : [])))
+  return (key) => (packable.has(key) ? formOfKey(precision, key) : undefined)
+}
+
+/** The planned tensors by key, in float32 or the form wanted. */
+export const readTensors = async (
+  files: TensorFiles,
+  plan: readonly Planned[],
+  forms: Forms,
+  onProgress?: LoadModelOptions['onProgress']
+) => {
   const total = plan.reduce((n, tensor) => n + plannedBytes(tensor), 0)
-  const tensors = new Map<string, tf.Tensor>()
+  const tensors = new Map<string, tf.Tensor | PackedWeight>()
   const pieces = pieceReader(rangesOf(files))
   let done = 0
   try {
     for (const planned of largestFirst(plan)) {
-      tensors.set(planned.key, await uploadPieces(pieces(planned), planned.dtype, planned.shape))
+      const form = forms(planned.key)
+      const [from, shape] = [pieces(planned), planned.shape as readonly [number, number]]
+      const made = form ? uploadPacked(from, planned.dtype, shape, form) : uploadPieces(from, planned.dtype, shape)
+      tensors.set(planned.key, await made)
       done += plannedBytes(planned)
       onProgress?.(done, total)
     }
     return tensors
   } catch (error) {
-    for (const tensor of tensors.values()) tensor.dispose()
+    disposeParams(Object.fromEntries(tensors))
     throw error
   }
 }
@@ -58,9 +79,9 @@ const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions)
   const module = internVL(config)
   const problems = keyFaults(module, plan)
   if (problems.length > 0) return E.left(inFolder(dir, problems))
-  const tensors = await readTensors(files, plan, options.onProgress)
+  const tensors = await readTensors(files, plan, formsOf(module, options), options.onProgress)
   const params = buildParams(module, (path) => tensors.get(path)!)
-  const dispose = () => tensors.forEach((tensor) => void tensor.dispose())
+  const dispose = () => disposeParams(params)
   return E.right({ config, layout, module, params, model: module.apply(params), dispose })
 }
 

@@ -2,11 +2,11 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
 import { module } from '../lib/module.js'
-import { buildParams } from '../lib/params.js'
+import { buildParams, disposeParams } from '../lib/params.js'
 import type { tf } from '../lib/tf.js'
 import type { InternVLConfig } from './config.js'
 import { featuresOf, inChunks } from './internvl.js'
-import { type LoadModelOptions, readTensors } from './load.js'
+import { formsOf, type LoadModelOptions, readTensors } from './load.js'
 import { inFolder, keyFaults, type OpenCheckpoint, openCheckpoint, readingFaults } from './open.js'
 import { projector } from './projector.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
@@ -41,15 +41,16 @@ export interface LoadedVision {
 
 const prefixes = ['model.vision_tower.', 'model.multi_modal_projector.'] as const
 
-const build = async (checkpoint: OpenCheckpoint, { onProgress }: LoadModelOptions): Promise<E.Either<Faults, LoadedVision>> => {
+const build = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Faults, LoadedVision>> => {
   const { dir, config, files, plan } = checkpoint
   const seeing = plan.filter(({ key }) => prefixes.some((prefix) => key.startsWith(prefix)))
   const encoder = visionEncoder(config)
   const problems = keyFaults(encoder, seeing, 'model.')
   if (problems.length > 0) return E.left(inFolder(dir, problems))
-  const tensors = await readTensors(files, seeing, onProgress)
+  const forms = formsOf(encoder, options)
+  const tensors = await readTensors(files, seeing, (key) => forms(key.replace(/^model\./, '')), options.onProgress)
   const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
-  const dispose = () => tensors.forEach((tensor) => void tensor.dispose())
+  const dispose = () => disposeParams(params)
   return E.right({ config, encoder: encoder.apply(params), dispose })
 }
 

@@ -1,7 +1,7 @@
-import { module, type Param } from '../module.js'
+import { module } from '../module.js'
 import { formOf, type StoredWeight, unpackWords } from '../packed.js'
 import { tf } from '../tf.js'
-import { normal } from './init.js'
+import { weight } from './init.js'
 import { affine, type OnLastAxis } from './linear.js'
 
 /** Ids `[B, L]` to vectors `[B, L, features]`; `attend` is the other way, a head tied to the same weight. */
@@ -13,7 +13,7 @@ export interface Embedding {
 
 /** A table of `vocabulary` vectors. Weight is `[vocabulary, features]`, as in `torch.nn.Embedding`, or a packed form of it. */
 export const embedding = (vocabulary: number, features: number) =>
-  module({ weight: normal<tf.Rank.R2>(vocabulary, features) as Param<StoredWeight> }, (self): Embedding => {
+  module({ weight: weight<StoredWeight>(vocabulary, features) }, (self): Embedding => {
     const attend: OnLastAxis = (h) => affine(h, self.weight)
     const { form, tensor } = formOf(self.weight)
     const lookUp = (ids: tf.Tensor2D): tf.Tensor3D => {

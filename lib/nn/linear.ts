@@ -1,4 +1,4 @@
-import { module, type Param } from '../module.js'
+import { module } from '../module.js'
 import { type Form, formOf, type StoredWeight, unpackWords } from '../packed.js'
 import { isTraced } from '../tape.js'
 import { tf } from '../tf.js'
@@ -6,7 +6,7 @@ import { trainingOptions } from '../training.js'
 import { type Activation, activations, gated, type OnLastAxis } from './activation.js'
 import { dropout } from './dropout.js'
 import { fused } from './fused.js'
-import { normal, zeros } from './init.js'
+import { weight, zeros } from './init.js'
 
 export type { OnLastAxis } from './activation.js'
 
@@ -88,7 +88,7 @@ export interface LinearOptions {
 export const linear = (inFeatures: number, outFeatures: number, { bias = true, activation }: LinearOptions = {}) =>
   module(
     {
-      weight: normal<tf.Rank.R2>(outFeatures, inFeatures) as Param<Weight>,
+      weight: weight<Weight>(outFeatures, inFeatures),
       ...(bias ? { bias: zeros<tf.Rank.R1>(outFeatures) } : {})
     },
     (self): Linear => {

@@ -9,7 +9,7 @@ struct Rows {
   const float *x;
 };
 
-/** 64 entries of x in int8, for products with int4. */
+/** 64 entries of x in int8, for products of whole numbers with those of packed weights. */
 struct alignas(64) QuantizedRecord {
   int8_t q[record];
   /** For each group of four entries: minus their sum times 128, since levels are shifted to be unsigned. */
@@ -25,7 +25,7 @@ class RowProduct {
   void multiply(int64_t from, int64_t to, float *y, int64_t width) const;
 
  private:
-  template <int R> void against(int64_t m, int64_t n, int64_t count, float *y, int64_t width) const;
+  template <int N, int R> void against(int64_t m, int64_t n, float *y, int64_t width) const;
   const float *row(int64_t n) const { return weight + n * stride; }
 
   Form form;

@@ -1,0 +1,58 @@
+import { type Form, forms } from '../lib/packed.js'
+
+/** Types in which weights may lie in memory when nothing is quantized. Sums are always in float32. */
+export const dtypes = ['float32', 'bfloat16'] as const
+export type Dtype = (typeof dtypes)[number]
+
+/** Numbers of weights in fewer bits, by the names of the command line. */
+export const quantizations = ['int8', '4bit'] as const
+export type Quantization = (typeof quantizations)[number]
+
+export interface PrecisionOptions {
+  /** How weights lie in memory, `float32` by default; `bfloat16` halves the memory and is exact for files in bf16. */
+  readonly dtype?: Dtype | undefined
+  /**
+   * Weights in fewer bits, for the whole model or part by part; a part that is `false` or missing stays as `dtype` says, by default
+   * in bfloat16. `4bit` keeps the embeddings and the head in int8.
+   */
+  readonly quantize?: Quantization | { readonly [P in 'vision' | 'decoder']?: Quantization | false } | undefined
+}
+
+/** The form of each part's weights. */
+export interface Precision {
+  /** Vision tower and projector. */
+  readonly vision: Form | 'float32'
+  readonly decoder: Form | 'float32'
+  /** Table of embeddings and head. */
+  readonly embeddings: Form | 'float32'
+}
+
+const choose = <T extends string>(argument: string, known: readonly T[], value: unknown): T => {
+  if (known.includes(value as T)) return value as T
+  throw new RangeError(`${argument}: ${JSON.stringify(value)} is unknown; it can be ${known.join(' or ')}`)
+}
+
+/** Which form each part has. Throws a `RangeError` that names the option and what it can be. */
+export const precisionOf = ({ dtype, quantize }: PrecisionOptions = {}): Precision => {
+  const plain = { float32: 'float32', bfloat16: 'bf16' } as const
+  const base = plain[choose('dtype', dtypes, dtype ?? (quantize ? 'bfloat16' : 'float32'))]
+  const parts = typeof quantize === 'string' ? { vision: quantize, decoder: quantize } : (quantize ?? {})
+  for (const part of Object.keys(parts)) choose('quantize', ['vision', 'decoder'], part)
+  const formOf = (part: Quantization | false | undefined, of4bit: Form): Form | 'float32' =>
+    part ? { int8: 'int8' as const, '4bit': of4bit }[choose('quantize', quantizations, part)] : base
+  return {
+    vision: formOf(parts.vision, 'int4'),
+    decoder: formOf(parts.decoder, 'int4'),
+    embeddings: formOf(parts.decoder, 'int8')
+  }
+}
+
+/** The form of a weight that may be packed, by its key in the module tree. */
+export const formOfKey = (precision: Precision, key: string): Form | undefined => {
+  const part = /^(model\.)?(vision_tower|multi_modal_projector)\./.test(key)
+    ? precision.vision
+    : /(^lm_head|\.embed_tokens)\./.test(key)
+      ? precision.embeddings
+      : precision.decoder
+  return forms.find((form) => form === part)
+}
