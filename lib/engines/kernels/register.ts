@@ -27,7 +27,10 @@ interface Kernel {
   readonly attributes?: (given: Attributes, inputs: Inputs) => Readonly<Record<string, number>>
 }
 
-const activation = ({ activation = 'none' }: Attributes) => ({ activation: activations[activation as string] ?? Number.NaN })
+/** The number of a named activation; none where no name is given. */
+export const activationNumber = (name: unknown = 'none'): number => activations[name as string] ?? Number.NaN
+
+const activation = ({ activation }: Attributes) => ({ activation: activationNumber(activation) })
 const eps = ({ eps }: Attributes) => ({ eps: eps as number })
 
 /** The kernels that `fused` of lib/nn asks for. Files of the same name beside this one hold the ops. */
@@ -53,8 +56,8 @@ const kernels: Readonly<Record<string, Kernel>> = {
   }
 }
 
-/** Names of the kernels that are in use; none before `loadKernels`. */
-export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter((name) => tf.getKernel(name, 'tensorflow'))
+/** Names of the kernels of our own that the present engine has. */
+export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter((name) => tf.getKernel(name, tf.getBackend()))
 
 /**
  * Loads the compiled kernels, if they are there, and puts them behind TensorFlow.js's registry, where `fused` finds them.
@@ -62,6 +65,7 @@ export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter
  */
 export const loadKernels = (library: string, native: NativeBackend): boolean => {
   if (!existsSync(library)) return false
+  if (tf.getKernel('Affine', 'tensorflow')) return true
   require(library)
   for (const [kernelName, { op, inputs: names, attributes }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
