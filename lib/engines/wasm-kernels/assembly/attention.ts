@@ -6,6 +6,11 @@ import { get, most, put, sum } from './vectors'
 const queries: i32 = 32
 const never: f32 = -1e30 // finite: of two of them the difference is a number
 
+/** Whether keys and values of a head are worth a copy in the order in which they are read. */
+function many(Lq: i32): bool {
+  return Lq >= 4
+}
+
 /** Entries of scratch memory that `attention` wants: a block's queries and scores, a head's keys, and its values turned. */
 export function attentionScratch(Lk: i32, K: i32): i32 {
   return queries * (K + Lk) + 2 * Lk * K
@@ -91,6 +96,52 @@ function turn(v: usize, vs: usize, turned: usize, Lk: i32, K: i32): void {
 }
 
 /**
+ * One head: q and out `[Lq, K]`, k and v `[Lk, K]`, rows `qs` and `ks` bytes apart. Where queries are `many`, `own` holds the
+ * head's keys and turned values.
+ */
+function attendHead(
+  q: usize,
+  k: usize,
+  v: usize,
+  out: usize,
+  qs: usize,
+  ks: usize,
+  scratch: usize,
+  own: usize,
+  Lq: i32,
+  Lk: i32,
+  K: i32,
+  padding: usize,
+  sink: f32,
+  causal: i32,
+  window: i32,
+  scale: f32
+): void {
+  const size = (<usize>K) << 2
+  const scores = (<usize>Lk) << 2
+  const block = scratch + <usize>queries * scores
+  const start = Lk - Lq
+  for (let l = 0; l < Lq; l += queries, q += <usize>queries * qs, out += <usize>queries * qs) {
+    const rows = min<i32>(queries, Lq - l)
+    const first = causal && window ? max<i32>(0, start + l - window + 1) : 0
+    const span = (causal ? start + l + rows : Lk) - first
+    const from = (<usize>first) << 2
+    gather(q, qs, block, rows, K)
+    multiply(block, rows * K, scale)
+    if (many(Lq)) product(block, size, own + <usize>first * size, size, scratch, scores, rows, span, K)
+    else product(block, size, k + <usize>first * ks, ks, scratch, scores, rows, span, K)
+    for (let r = 0; r < rows; r++) {
+      const row = scratch + <usize>r * scores
+      const seen = causal ? start + l + r + 1 : Lk
+      const unseen = causal && window ? max<i32>(first, seen - window) : first
+      soften(row, padding ? padding + from : 0, sink, unseen - first, seen - first, span)
+      if (!many(Lq)) mix(row, v + <usize>first * ks, ks, out + <usize>r * qs, span, K)
+    }
+    if (many(Lq)) product(scratch, scores, own + <usize>Lk * size + from, scores, out, qs, rows, K, span)
+  }
+}
+
+/**
  * q and out `[B, H, Lq, K]`, k and v `[B, G, Lk, K]`, or where `merged` `[B, L, heads · K]`. `padding` `[Lk]`, or `[B, Lk]` with
  * `paddings` B, or 0; `sinks` `[H]` or 0. Causal: the last query stands at the last key; `window` 0 for none.
  */
@@ -117,45 +168,21 @@ export function attention(
   const size = (<usize>K) << 2
   const qs = merged ? size * <usize>H : size // bytes from one position to the next
   const ks = merged ? size * <usize>G : size
-  const scores = (<usize>Lk) << 2
-  const own = scratch + <usize>queries * scores // rows of one head lie side by side there: pages apart they push each other out of the cache
-  const ownKeys = own + <usize>queries * size
-  const turned = ownKeys + <usize>Lk * size
-  const start = Lk - Lq
-  let last = -1
+  const own = scratch + ((<usize>queries * <usize>(Lk + K)) << 2)
+  let held = -1
   for (let i = 0; i < B * H; i++) {
     const b = i / H
-    const h = i % H
-    const g = h / (H / G)
-    const head = merged ? <usize>b * <usize>Lq * qs + <usize>h * size : <usize>i * <usize>Lq * size
-    const keys = merged ? <usize>b * <usize>Lk * ks + <usize>g * size : <usize>(b * G + g) * <usize>Lk * size
-    const many = Lq >= 4
-    if (many && b * G + g !== last) {
-      last = b * G + g
-      gather(k + keys, ks, ownKeys, Lk, K)
-      turn(v + keys, ks, turned, Lk, K)
+    const group = b * G + (i % H) / (H / G)
+    const head = merged ? <usize>b * <usize>Lq * qs + <usize>(i % H) * size : <usize>i * <usize>Lq * size
+    const keys = merged ? <usize>b * <usize>Lk * ks + <usize>(group % G) * size : <usize>group * <usize>Lk * size
+    if (many(Lq) && group !== held) {
+      // side by side, for rows that lie pages apart push each other out of the first cache
+      gather(k + keys, ks, own, Lk, K)
+      turn(v + keys, ks, own + <usize>Lk * size, Lk, K)
+      held = group
     }
-    const pad = padding ? padding + (paddings > 1 ? <usize>b * scores : 0) : 0
-    const sink = sinks ? load<f32>(sinks + ((<usize>h) << 2)) : never
-    for (let l = 0; l < Lq; l += queries) {
-      const rows = min<i32>(queries, Lq - l)
-      const first = causal && window ? max<i32>(0, start + l - window + 1) : 0
-      const end = causal ? start + l + rows : Lk
-      const span = end - first
-      const block = head + <usize>l * qs
-      const seen = keys + <usize>first * ks
-      gather(q + block, qs, own, rows, K)
-      multiply(own, rows * K, scale)
-      if (many) product(own, size, ownKeys + <usize>first * size, size, scratch, scores, rows, span, K)
-      else product(own, size, k + seen, ks, scratch, scores, rows, span, K)
-      for (let r = 0; r < rows; r++) {
-        const to = causal ? start + l + r + 1 : Lk
-        const from = causal && window ? max<i32>(first, to - window) : first
-        const row = scratch + <usize>r * scores
-        soften(row, pad ? pad + ((<usize>first) << 2) : 0, sink, from - first, to - first, span)
-        if (!many) mix(row, v + seen, ks, out + block + <usize>r * qs, span, K)
-      }
-      if (many) product(scratch, scores, turned + ((<usize>first) << 2), scores, out + block, qs, rows, K, span)
-    }
+    const pad = padding && paddings > 1 ? padding + ((<usize>b * <usize>Lk) << 2) : padding
+    const sink = sinks ? load<f32>(sinks + ((<usize>(i % H)) << 2)) : never
+    attendHead(q + head, k + keys, v + keys, out + head, qs, ks, scratch, own, Lq, Lk, K, pad, sink, causal, window, scale)
   }
 }
