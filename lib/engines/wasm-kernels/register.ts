@@ -89,7 +89,7 @@ const rmsNorm: Kernel = ({ run, at, output }, { x, weight }, { eps }) => {
 const rope: Kernel = ({ run, at, output }, { x, cos, sin }) => {
   const [B, H, L, K] = x!.shape as [number, number, number, number]
   const [tables, R] = [cos!.shape[0]!, width(cos!)]
-  const whole = R % 2 === 0 && R <= K && (tables === 1 || tables === B) && size(cos!) === tables * L * R
+  const whole = x!.shape.length === 4 && R % 2 === 0 && R <= K && (tables === 1 || tables === B) && size(cos!) === tables * L * R
   agree(whole && tf.util.arraysEqual(cos!.shape, sin!.shape), `x [${x!.shape}], cos [${cos!.shape}] and sin [${sin!.shape}]`)
   const y = output(x!.shape)
   run.rope(at(x), at(cos), at(sin), at(y), B, H, L, K, R, tables)
@@ -135,7 +135,10 @@ const callOn = (run: Functions, backend: WasmBackend): Call => {
     if (address === 0) throw new Error(`WebAssembly's memory (4 GiB at most) has no room for ${bytes} bytes more`)
     return address
   }
-  const at = (tensor: tf.TensorInfo | undefined) => (tensor ? backend.getMemoryOffset(tensor.dataId) : 0)
+  const at = (tensor: tf.TensorInfo | undefined): number => {
+    if (tensor && tensor.dtype !== 'float32') throw new Error(`expected float32 [${tensor.shape}], not ${tensor.dtype}`)
+    return tensor ? backend.getMemoryOffset(tensor.dataId) : 0
+  }
   return {
     run,
     at,
@@ -163,9 +166,8 @@ export const loadWasmKernels = (): void => {
   const { wasm } = tf.backend() as WasmBackend
   const run = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory: wasm.asm.memory } }).exports as Functions
   for (const [kernelName, kernel] of Object.entries(kernels)) {
-    const kernelFunc: tf.KernelFunc = ({ inputs, attrs, backend }) => {
-      return kernel(callOn(run, backend as WasmBackend), inputs as Inputs, attrs ?? {})
-    }
+    const kernelFunc: tf.KernelFunc = ({ inputs, attrs, backend }) =>
+      kernel(callOn(run, backend as WasmBackend), inputs as Inputs, attrs ?? {})
     tf.registerKernel({ kernelName, backendName: 'wasm', kernelFunc })
   }
 }

@@ -157,8 +157,9 @@ const laws = (engine: EngineName) => () => {
     nan.dispose()
   })
 
-  it('inputs that do not agree are an error of the op', () => {
+  it('inputs that do not agree, or are no float32, are an error of the op', () => {
     assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3]), tf.ones([4, 5]) as tf.Tensor2D)), /must agree/)
+    assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3], 'int32'), tf.ones([4, 3]) as tf.Tensor2D)), /float|int32/)
   })
 }
 
