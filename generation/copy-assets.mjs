@@ -8,3 +8,4 @@ cpSync(root('lib/engines/kernels'), root('dist/lib/engines/kernels'), {
   recursive: true,
   filter: (path) => !path.endsWith('.ts')
 })
+cpSync(root('lib/engines/wasm-kernels/kernels.wasm'), root('dist/lib/engines/wasm-kernels/kernels.wasm'))

@@ -11,6 +11,7 @@ import { loadNative, nativeBackend } from './native.js'
 import { usablePlans } from './plan.js'
 import type { Loaded, Loaders } from './select.js'
 import { loadCpu, loadWasm } from './wasm.js'
+import { loadWasmKernels } from './wasm-kernels/register.js'
 
 /** The engine folder that this machine would run from: the first whole one of its plans, else what is wrong with the best. */
 export const installedFolder = async (env: NodeJS.ProcessEnv = process.env): Promise<E.Either<Faults, string>> => {
@@ -50,7 +51,10 @@ const native = async (): Promise<E.Either<Faults, Loaded>> => {
 
 const wasm = async (): Promise<E.Either<Faults, Loaded>> =>
   loadWasm().then(
-    (version) => E.right({ version, devices: ['CPU'] }),
+    (version) => {
+      if (process.env.INTERNVL_KERNELS !== '0') loadWasmKernels()
+      return E.right({ version, devices: ['CPU'] })
+    },
     (error) => E.left(broken('wasm', 'npm install')(error))
   )
 

@@ -32,7 +32,10 @@ interface Kernel {
   readonly outputs?: number
 }
 
-const activation = ({ activation = 'none' }: Attributes) => ({ activation: activations[activation as string] ?? Number.NaN })
+/** The number of a named activation; none where no name is given. */
+export const activationNumber = (name: unknown = 'none'): number => activations[name as string] ?? Number.NaN
+
+const activation = ({ activation }: Attributes) => ({ activation: activationNumber(activation) })
 const form = (name: unknown = 'float32'): number => formNumbers[name as string] ?? Number.NaN
 const eps = ({ eps }: Attributes) => ({ eps: eps as number })
 
@@ -108,8 +111,8 @@ const kernels: Readonly<Record<string, Kernel>> = {
   }
 }
 
-/** Names of the kernels that are in use; none before `loadKernels`. */
-export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter((name) => tf.getKernel(name, 'tensorflow'))
+/** Names of the kernels of our own that the present engine has. */
+export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter((name) => tf.getKernel(name, tf.getBackend()))
 
 /**
  * Loads the compiled kernels, if they are there, and puts them behind TensorFlow.js's registry, where `fused` finds them.
@@ -117,6 +120,7 @@ export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter
  */
 export const loadKernels = (library: string, native: NativeBackend): boolean => {
   if (!existsSync(library)) return false
+  if (tf.getKernel('Affine', 'tensorflow')) return true
   require(library)
   for (const [kernelName, { op, inputs: names, attributes, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {

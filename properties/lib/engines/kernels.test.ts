@@ -1,5 +1,6 @@
 import * as assert from 'node:assert/strict'
 import fc from 'fast-check'
+import { type EngineName, selectEngine } from '../../../lib/engines/index.js'
 import { kernelsInUse } from '../../../lib/engines/kernels/register.js'
 import { type Activation, activationNames, activations, gated } from '../../../lib/nn/activation.js'
 import { attend, attendMerged, type Visibility } from '../../../lib/nn/attention.js'
@@ -13,12 +14,17 @@ import { formOf, forms, pack, unpack } from '../../../lib/packed.js'
 import { tf } from '../../../lib/tf.js'
 
 /** Each kernel gives what the composition of plain ops gives, at any size: vectors' tails, tiles' edges, one row, one head. */
-describe('kernels', () => {
-  before(function () {
-    if (kernelsInUse().length > 0) return
-    console.log(`    no kernels on this engine (${tf.getBackend()}): they are compiled for the native one on a CPU`)
+const laws = (engine: EngineName) => () => {
+  let own: EngineName
+  before(async function () {
+    own = (await selectEngine()).name
+    const present = own === 'native' || engine !== 'native'
+    if (present) await selectEngine({ engine })
+    if (present && kernelsInUse().length > 0) return
+    console.log(`    no kernels of the ${engine} engine here: the native one's are compiled by its set-up, for a CPU`)
     this.skip()
   })
+  after(() => selectEngine({ engine: own }))
 
   const random = <R extends tf.Rank>(shape: tf.ShapeMap[R], seed: number): tf.Tensor<R> =>
     tf.randomNormal<R>(shape, 0, 1, 'float32', seed)
@@ -254,7 +260,11 @@ describe('kernels', () => {
     nan.dispose()
   })
 
-  it('inputs that do not agree are an error of the op', () => {
+  it('inputs that do not agree, or are no float32, are an error of the op', () => {
     assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3]), tf.ones([4, 5]) as tf.Tensor2D)), /must agree/)
+    assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3], 'int32'), tf.ones([4, 3]) as tf.Tensor2D)), /float|int32/)
   })
-})
+}
+
+describe('kernels of the native engine', laws('native'))
+describe('kernels of the wasm engine', laws('wasm'))
