@@ -110,3 +110,26 @@ export const uploadPieces = async (pieces: Pieces, dtype: StoredDtype, shape: re
   }
   return tf.tensor(values, [...shape], 'float32')
 }
+
+/** Types that the engine's kernel reads. */
+const readable: ReadonlySet<StoredDtype> = new Set<StoredDtype>(['F32', 'BF16', 'F16'])
+
+/**
+ * A tensor of the bytes of an open file from `offset` on, in float32 or a packed form, read and converted on all cores with a few
+ * pages of memory beside the tensor; `undefined` where the engine has no kernel for it. `file` is a descriptor. Throws when the
+ * file ends before.
+ */
+export const uploadRange = (
+  file: number,
+  offset: number,
+  dtype: StoredDtype,
+  shape: readonly number[],
+  form?: Form
+): tf.Tensor | PackedWeight | undefined => {
+  if (!readable.has(dtype) || !tf.getKernel('ReadTensor', tf.getBackend())) return undefined
+  const run = (kernel: string, attributes: Readonly<Record<string, unknown>>) =>
+    tf.engine().runKernel(kernel, {}, { file, offset, dtype, ...attributes } as tf.NamedAttrMap) as tf.Tensor
+  if (!form) return tf.tidy(() => run('ReadTensor', { size: sizeOf(shape) }).reshape([...shape]))
+  const [rows, columns] = shape
+  return { [form]: run('ReadPacked', { rows, columns, form }) } as unknown as PackedWeight
+}

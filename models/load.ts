@@ -1,12 +1,13 @@
+import { setImmediate } from 'node:timers/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Faults } from '../lib/fault.js'
+import { type Faults, fault, InternVLError } from '../lib/fault.js'
 import type { Module } from '../lib/module.js'
 import type { Form, PackedWeight } from '../lib/packed.js'
 import { buildParams, declarations, disposeParams } from '../lib/params.js'
 import type { TensorFiles } from '../lib/safetensors.js'
 import type { tf } from '../lib/tf.js'
-import { uploadPacked, uploadPieces } from '../lib/upload.js'
+import { uploadPacked, uploadPieces, uploadRange } from '../lib/upload.js'
 import type { Layout, Planned } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
@@ -37,6 +38,19 @@ export interface LoadModelOptions extends OpenOptions, PrecisionOptions {
 /** The largest first: what is in memory only while a tensor is made then stands beside few others, not all. */
 const largestFirst = (plan: readonly Planned[]): readonly Planned[] => [...plan].sort((a, b) => plannedBytes(b) - plannedBytes(a))
 
+/** A tensor that lies in its file as one range, where the engine can read that by itself. */
+const uploadWhole = (files: TensorFiles, { key, parts, dtype, shape, mxfp4 }: Planned, form?: Form) => {
+  const [part, ...others] = parts
+  if (!part || others.length > 0 || mxfp4) return undefined
+  const { file, offset } = files.entries.get(part.source)!
+  try {
+    return uploadRange(files.handles.get(file)!.fd, offset + part.begin, dtype, shape, form)
+  } catch (error) {
+    const message = `${file}: tensor ${key} can't be read (${(error as Error).message}); did the file change meanwhile?`
+    throw new InternVLError([fault('FileUnreadable', message, { file, key })])
+  }
+}
+
 /** The form in which each tensor shall lie in memory, by key; `undefined` is float32. */
 type Forms = (key: string) => Form | undefined
 
@@ -62,10 +76,11 @@ export const readTensors = async (
     for (const planned of largestFirst(plan)) {
       const form = forms(planned.key)
       const [from, shape] = [pieces(planned), planned.shape as readonly [number, number]]
-      const made = form ? uploadPacked(from, planned.dtype, shape, form) : uploadPieces(from, planned.dtype, shape)
-      tensors.set(planned.key, await made)
+      const inPieces = () => (form ? uploadPacked(from, planned.dtype, shape, form) : uploadPieces(from, planned.dtype, shape))
+      tensors.set(planned.key, uploadWhole(files, planned, form) ?? (await inPieces()))
       done += plannedBytes(planned)
       onProgress?.(done, total)
+      await setImmediate() // timers and signals come through between tensors
     }
     return tensors
   } catch (error) {

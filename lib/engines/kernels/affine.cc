@@ -137,7 +137,7 @@ void run(Call &call) {
   require(!x.shape.empty(), "x must have an axis");
   const int64_t M = x.rows(), K = x.dim(-1);
   const auto map = [&](int form, bool biased) {
-    const Tensor weight = call.input(next++), bias = biased ? call.input(next++) : Tensor{};
+    const Tensor weight = call.input(next++, form == static_cast<int>(Form::float32) ? TF_FLOAT : TF_INT32), bias = biased ? call.input(next++) : Tensor{};
     const int64_t stride = rowWords(static_cast<Form>(form), K);
     require(weight.shape.size() == 2 && weight.dim(1) == stride, "x [.., K] and weight [N, K] must agree");
     require(!biased || bias.size() == weight.dim(0), "bias must be [N]");

@@ -23,19 +23,28 @@ struct Tensor {
   int64_t rows() const { return shape.empty() || dim(-1) == 0 ? 0 : size() / dim(-1); }
 };
 
+/** Values of an op's attributes, in the order in which it declares them. */
+struct Attributes {
+  std::vector<float> floats;
+  std::vector<int64_t> integers;
+};
+
 /** One run of an op. What it throws becomes TensorFlow's error. */
 class Call {
  public:
-  Call(TF_OpKernelContext *context, const std::vector<float> &attributes) : attributes(attributes), context(context) {}
+  Call(TF_OpKernelContext *context, const Attributes &given) : attributes(given.floats), integers(given.integers), context(context) {}
   ~Call() {
     for (TF_Tensor *each : held) TF_DeleteTensor(each);
     TF_DeleteStatus(status);
   }
   int inputs() const { return TF_NumInputs(context); }
-  Tensor input(int i) {
+  /** Throws where it holds numbers of another type. */
+  Tensor input(int i, TF_DataType type = TF_FLOAT) {
     TF_Tensor *tensor = nullptr;
     TF_GetInput(context, i, &tensor, status);
-    return view(tensor);
+    const Tensor seen = view(tensor);
+    if (TF_TensorType(tensor) != type) throw std::invalid_argument("input " + std::to_string(i) + " must be " + (type == TF_FLOAT ? "float32" : "int32"));
+    return seen;
   }
   /** Memory for the result of that number. */
   Tensor output(const std::vector<int64_t> &shape, int number = 0, TF_DataType type = TF_FLOAT) {
@@ -56,6 +65,7 @@ class Call {
   }
   /** In the order in which the op declares them. */
   const std::vector<float> &attributes;
+  const std::vector<int64_t> &integers;
 
  private:
   Tensor view(TF_Tensor *tensor) {
@@ -74,42 +84,44 @@ inline void require(bool holds, const char *otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
 }
 
-/** Its inputs are a list of any types, so that the last ones may be missing. Its attributes are float32. */
+/** Its inputs are a list of any types, so that the last ones, or all, may be missing. `attributes` are float32. */
 struct Op {
   const char *name;
   std::vector<const char *> attributes;
   void (*compute)(Call &);
   std::vector<const char *> outputs = {"y: float"};
+  std::vector<const char *> integers = {};
 };
 
 /** A static `Register<op>` registers the op and its CPU kernel while the library loads. */
 template <const Op &op> struct Register {
   static void *create(TF_OpKernelConstruction *construction) {
-    auto *attributes = new std::vector<float>;
+    auto *attributes = new Attributes{std::vector<float>(op.attributes.size()), std::vector<int64_t>(op.integers.size())};
     TF_Status *status = TF_NewStatus();
-    for (const char *name : op.attributes) {
-      attributes->push_back(0);
-      TF_OpKernelConstruction_GetAttrFloat(construction, name, &attributes->back(), status);
-    }
+    for (size_t i = 0; i < op.attributes.size(); i++)
+      TF_OpKernelConstruction_GetAttrFloat(construction, op.attributes[i], &attributes->floats[i], status);
+    for (size_t i = 0; i < op.integers.size(); i++)
+      TF_OpKernelConstruction_GetAttrInt64(construction, op.integers[i], &attributes->integers[i], status);
     TF_DeleteStatus(status);
     return attributes;
   }
   static void compute(void *attributes, TF_OpKernelContext *context) {
-    Call call(context, *static_cast<std::vector<float> *>(attributes));
+    Call call(context, *static_cast<Attributes *>(attributes));
     try {
       op.compute(call);
     } catch (const std::exception &error) {
       call.fail((std::string(op.name) + ": " + error.what()).c_str());
     }
   }
-  static void destroy(void *attributes) { delete static_cast<std::vector<float> *>(attributes); }
+  static void destroy(void *attributes) { delete static_cast<Attributes *>(attributes); }
 
   Register() {
     TF_Status *status = TF_NewStatus();
     auto *definition = TF_NewOpDefinitionBuilder(op.name);
-    TF_OpDefinitionBuilderAddAttr(definition, "T: list(type) >= 1");
+    TF_OpDefinitionBuilderAddAttr(definition, "T: list(type) >= 0");
     TF_OpDefinitionBuilderAddInput(definition, "x: T");
     for (const char *name : op.attributes) TF_OpDefinitionBuilderAddAttr(definition, (std::string(name) + ": float").c_str());
+    for (const char *name : op.integers) TF_OpDefinitionBuilderAddAttr(definition, (std::string(name) + ": int").c_str());
     for (const char *output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
     TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, anyShape);
     TF_RegisterOpDefinition(definition, status);

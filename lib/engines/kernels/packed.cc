@@ -87,6 +87,8 @@ uint16_t packInt4(const float *given, int64_t n, int8_t *at) {
   return toHalf(scale);
 }
 
+} // namespace
+
 void packRow(Form form, const float *w, int64_t K, int32_t *words) {
   std::memset(words, 0, rowWords(form, K) * 4);
   if (form == Form::bf16) {
@@ -109,6 +111,7 @@ void packRow(Form form, const float *w, int64_t K, int32_t *words) {
   }
 }
 
+namespace {
 Form formOf(const Call &call) { return static_cast<Form>(static_cast<int>(call.attributes[0])); }
 
 /** Rows `[N, K]` to `[N, words]`. */
@@ -124,7 +127,7 @@ void pack(Call &call) {
 
 /** Rows `[…, words]` to `[…, K]`. */
 void unpack(Call &call) {
-  const Tensor x = call.input(0);
+  const Tensor x = call.input(0, TF_INT32);
   const int64_t K = static_cast<int64_t>(call.attributes[1]), words = rowWords(formOf(call), K);
   require(!x.shape.empty() && x.dim(-1) == words, "the words of a row are not those of K weights");
   std::vector<int64_t> shape = x.shape;

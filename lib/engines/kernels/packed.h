@@ -133,3 +133,6 @@ inline void unpackRow(Form form, const float *row, int64_t from, int64_t n, floa
     if (to == rest) std::memcpy(y + i, rest, (n - i) * sizeof(float));
   }
 }
+
+/** K float32 weights as the words of a row. */
+void packRow(Form form, const float *w, int64_t K, int32_t *words);

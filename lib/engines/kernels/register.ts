@@ -20,6 +20,9 @@ const activations: Readonly<Record<string, number>> = {
 /** Numbers of `Form` in packed.h. */
 const formNumbers: Readonly<Record<string, number>> = { float32: 0, bf16: 1, int8: 2, int4: 3 }
 
+/** Numbers of `Stored` in read.cc, by the names of safetensors. */
+const storedTypes: Readonly<Record<string, number>> = { F32: 0, BF16: 1, F16: 2 }
+
 type Inputs = Readonly<Record<string, tf.TensorInfo | undefined>>
 type Attributes = Readonly<Record<string, unknown>>
 
@@ -30,6 +33,8 @@ interface Kernel {
   readonly attributes?: (given: Attributes, inputs: Inputs) => Readonly<Record<string, number>>
   /** More than one result comes as a list. */
   readonly outputs?: number
+  /** Whole numbers beyond what float32 has exactly. */
+  readonly integers?: (given: Attributes) => Readonly<Record<string, number>>
 }
 
 /** The number of a named activation; none where no name is given. */
@@ -52,7 +57,7 @@ const affine: Kernel = {
   })
 }
 
-/** The kernels that `fused` of lib/nn asks for. Files of the same name beside this one hold the ops. */
+/** The kernels that `fused` of lib/nn and lib/upload.ts ask for. Files of the same name beside this one hold the ops. */
 const kernels: Readonly<Record<string, Kernel>> = {
   Affine: affine,
   PackedAffine: affine,
@@ -108,6 +113,28 @@ const kernels: Readonly<Record<string, Kernel>> = {
       sunk: Number(sinks !== undefined),
       cached: Number(key !== undefined)
     })
+  },
+  ReadTensor: {
+    op: 'InternvlRead',
+    inputs: [],
+    integers: ({ file, offset, size, dtype }) => ({
+      file: file as number,
+      offset: offset as number,
+      size: size as number,
+      type: storedTypes[dtype as string] ?? -1
+    })
+  },
+  ReadPacked: {
+    op: 'InternvlReadPacked',
+    inputs: [],
+    integers: ({ file, offset, rows, columns, dtype, form: name }) => ({
+      file: file as number,
+      offset: offset as number,
+      rows: rows as number,
+      columns: columns as number,
+      type: storedTypes[dtype as string] ?? -1,
+      form: form(name)
+    })
   }
 }
 
@@ -122,15 +149,17 @@ export const loadKernels = (library: string, native: NativeBackend): boolean => 
   if (!existsSync(library)) return false
   if (tf.getKernel('Affine', 'tensorflow')) return true
   require(library)
-  for (const [kernelName, { op, inputs: names, attributes, outputs = 1 }] of Object.entries(kernels)) {
+  for (const [kernelName, { op, inputs: names, attributes, integers, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
       const given = names.flatMap((name) => inputs[name] ?? [])
-      const numbers = Object.entries(attributes?.((attrs ?? {}) as Attributes, inputs) ?? {})
+      const floats = Object.entries(attributes?.((attrs ?? {}) as Attributes, inputs) ?? {})
+      const wholes = Object.entries(integers?.((attrs ?? {}) as Attributes) ?? {})
       const types = attr.type(
         'T',
         given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
       )
-      const results = native.executeOp(op, [types, ...numbers.map((each) => attr.float(...each))], given, outputs)
+      const all = [types, ...wholes.map((each) => attr.int(...each)), ...floats.map((each) => attr.float(...each))]
+      const results = native.executeOp(op, all, given, outputs)
       return outputs > 1 ? results : results[0]!
     }
     tf.registerKernel({ kernelName, backendName: 'tensorflow', kernelFunc })

@@ -24,6 +24,7 @@ void TF_SetStatus(TF_Status *, TF_Code, const char *);
 int TF_NumDims(const TF_Tensor *);
 int64_t TF_Dim(const TF_Tensor *, int);
 void *TF_TensorData(const TF_Tensor *);
+TF_DataType TF_TensorType(const TF_Tensor *);
 void TF_DeleteTensor(TF_Tensor *);
 
 TF_OpDefinitionBuilder *TF_NewOpDefinitionBuilder(const char *);
@@ -38,6 +39,7 @@ TF_KernelBuilder *TF_NewKernelBuilder(const char *, const char *, void *(*)(TF_O
                                       void (*)(void *, TF_OpKernelContext *), void (*)(void *));
 void TF_RegisterKernelBuilder(const char *, TF_KernelBuilder *, TF_Status *);
 void TF_OpKernelConstruction_GetAttrFloat(TF_OpKernelConstruction *, const char *, float *, TF_Status *);
+void TF_OpKernelConstruction_GetAttrInt64(TF_OpKernelConstruction *, const char *, int64_t *, TF_Status *);
 void TF_OpKernelContext_Failure(TF_OpKernelContext *, TF_Status *);
 int TF_NumInputs(TF_OpKernelContext *);
 void TF_GetInput(TF_OpKernelContext *, int, TF_Tensor **, TF_Status *);

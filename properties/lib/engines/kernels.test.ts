@@ -10,7 +10,7 @@ import { affine, gatedAffine, type Linear, linear } from '../../../lib/nn/linear
 import { layerNorm, rmsNorm } from '../../../lib/nn/norm.js'
 import { addScaled } from '../../../lib/nn/residual.js'
 import { applyRope } from '../../../lib/nn/rope.js'
-import { formOf, forms, pack, unpack } from '../../../lib/packed.js'
+import { type Form, formOf, forms, pack, unpack } from '../../../lib/packed.js'
 import { tf } from '../../../lib/tf.js'
 
 /** Each kernel gives what the composition of plain ops gives, at any size: vectors' tails, tiles' edges, one row, one head. */
@@ -29,13 +29,13 @@ const laws = (engine: EngineName) => () => {
   const random = <R extends tf.Rank>(shape: tf.ShapeMap[R], seed: number): tf.Tensor<R> =>
     tf.randomNormal<R>(shape, 0, 1, 'float32', seed)
 
-  /** Largest difference, over the largest value. */
+  /** Largest difference, over the largest value; over a hundredth where all are smaller, as a single one far down a tail is. */
   const difference = (f: () => tf.Tensor): number =>
     tf.tidy(() => {
       const [kernel, composition] = [f(), withoutKernels(f)]
       assert.deepEqual(kernel.shape, composition.shape)
       const [worst, most] = [kernel.sub(composition).abs().max(), composition.abs().max()].map((x) => x.dataSync()[0] ?? 0)
-      return (worst ?? 0) / (most || 1)
+      return (worst ?? 0) / Math.max(most ?? 0, 0.01)
     })
   const equal = (f: () => tf.Tensor): void => tf.tidy(() => assert.ok(difference(f) <= 1e-5, `${difference(f)}`))
   const activation = fc.constantFrom(...activationNames)
@@ -71,7 +71,8 @@ const laws = (engine: EngineName) => () => {
     form: fc.constantFrom(...forms),
     s: seed
   })
-  /** Few rows meet int4 as whole numbers up to 127: each entry off by half a step at most. */
+  const inIntegers = (form: Form | null | undefined): boolean => form === 'int8' || form === 'int4'
+  /** Few rows meet int8 and int4 as whole numbers up to 127: each entry off by half a step at most. */
   const closeTo = (f: () => tf.Tensor, x: tf.Tensor2D, weight: tf.Tensor2D): void => {
     const step = x.abs().max(1, true).div(127)
     const bound = step.mul(0.5).mul(weight.abs().sum(1).expandDims(0)).mul(1.001).add(1e-6)
@@ -92,7 +93,7 @@ const laws = (engine: EngineName) => () => {
       const b = random<tf.Rank.R1>([N], s + 2)
       const rows = (n: number) => tf.tile(x, [Math.ceil(n / M), 1]).slice([0, 0], [n, K]) as tf.Tensor2D
       for (const n of [1, 2, 3, 7, 8])
-        if (form === 'int4') closeTo(() => affine(rows(n), weight), rows(n), unpack(weight, K))
+        if (inIntegers(form)) closeTo(() => affine(rows(n), weight), rows(n), unpack(weight, K))
         else equal(() => affine(rows(n), weight, b, 'silu'))
       equal(() => affine(rows(9 + M), weight, b, 'silu'))
     }))
@@ -107,7 +108,7 @@ const laws = (engine: EngineName) => () => {
       }) as [Linear, Linear]
       for (const rows of [1, M, 9 + M]) {
         const x = random<tf.Rank.R3>([1, rows, K], s)
-        if (rows > 8 || ![form, upForm].includes('int4')) equal(() => gatedAffine(act, x, gate, up))
+        if (rows > 8 || ![form, upForm].some(inIntegers)) equal(() => gatedAffine(act, x, gate, up))
       }
     }))
 
@@ -159,7 +160,7 @@ const laws = (engine: EngineName) => () => {
         rooms.add(now.key.shape[2])
         assert.ok(now.length === L + i + 1 && now.key.shape[2] >= now.length)
       }
-      assert.ok(rooms.size < 8, 'memory grows by half')
+      if (kernelsInUse().includes('AttendCached')) assert.ok(rooms.size < 8, 'memory grows by half')
       assert.deepEqual(first.key.dataSync(), before)
       assert.deepEqual(now.key.slice([0, 0, 0, 0], [1, 1, L, 8]).dataSync(), before)
     }))

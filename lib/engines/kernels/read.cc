@@ -1,0 +1,94 @@
+// A tensor straight from an open file: its bytes are read and widened a piece at a time, on all threads, so that nothing but the
+// result is ever whole in memory.
+#include "file.h"
+#include "op.h"
+#include "packed.h"
+#include <cstring>
+
+namespace {
+/** Types of the file; the numbers are those of `storedTypes` in register.ts. */
+enum class Stored { float32, bfloat16, float16 };
+
+float fromBits(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+/** bfloat16 is the upper half of float32. */
+float widenBrain(uint16_t bits) { return fromBits(static_cast<uint32_t>(bits) << 16); }
+
+/** Exact, without float32 subnormals on the way, which TensorFlow's threads take for zero. */
+float widenHalf(uint16_t bits) {
+  const uint32_t sign = (bits & 0x8000u) << 16, magnitude = (bits & 0x7fffu) << 13, exponent = bits & 0x7c00u;
+  const uint32_t normal = magnitude + (112u << 23), special = magnitude | 0x7f800000u;
+  const float subnormal = fromBits(magnitude + (113u << 23)) - 0x1p-14f;
+  uint32_t small;
+  std::memcpy(&small, &subnormal, sizeof small);
+  return fromBits(sign | (exponent == 0 ? small : exponent == 0x7c00u ? special : normal));
+}
+
+template <float widen(uint16_t)> void widened(int file, int64_t offset, int64_t size, float *y) {
+  readRows(file, offset, size, 2, [&](const char *bytes, int64_t from, int64_t to) {
+    const uint16_t *x = reinterpret_cast<const uint16_t *>(bytes);
+    float *into = y + from;
+    for (int64_t i = 0; i < to - from; i++) into[i] = widen(x[i]);
+  });
+}
+
+/** `size` numbers of `type`, from byte `offset` of the descriptor `file`, in float32. */
+void run(Call &call) {
+  const int file = static_cast<int>(call.integers[0]), type = static_cast<int>(call.integers[3]);
+  const int64_t offset = call.integers[1], size = call.integers[2];
+  require(file >= 0 && offset >= 0 && size >= 0 && type >= 0 && type <= static_cast<int>(Stored::float16), "no range of a known type");
+  const Tensor y = call.output({size});
+  switch (static_cast<Stored>(type)) {
+    case Stored::bfloat16: return widened<widenBrain>(file, offset, size, y.data);
+    case Stored::float16: return widened<widenHalf>(file, offset, size, y.data);
+    case Stored::float32: return readInto(file, offset, size * sizeof(float), reinterpret_cast<char *>(y.data));
+  }
+}
+
+/** A row of stored numbers in float32. */
+void widenRow(Stored type, const char *bytes, int64_t n, float *y) {
+  const uint16_t *x = reinterpret_cast<const uint16_t *>(bytes);
+  switch (type) {
+    case Stored::float32: std::memcpy(y, bytes, n * sizeof(float)); break;
+    case Stored::bfloat16:
+      for (int64_t i = 0; i < n; i++) y[i] = widenBrain(x[i]);
+      break;
+    case Stored::float16:
+      for (int64_t i = 0; i < n; i++) y[i] = widenHalf(x[i]);
+      break;
+  }
+}
+
+/** `[rows, columns]` numbers of `type`, from byte `offset` of the descriptor `file`, in a packed form. */
+void runPacked(Call &call) {
+  const int file = static_cast<int>(call.integers[0]);
+  const int64_t offset = call.integers[1], rows = call.integers[2], columns = call.integers[3];
+  require(file >= 0 && offset >= 0 && rows >= 0 && columns >= 0 && call.integers[4] >= 0 && call.integers[4] <= 2, "no range of a known type");
+  const Stored type = static_cast<Stored>(call.integers[4]);
+  const Form form = static_cast<Form>(call.integers[5]);
+  const int64_t words = rowWords(form, columns), size = columns * (type == Stored::float32 ? 4 : 2);
+  const Tensor y = call.output({rows, words}, 0, TF_INT32);
+  readRows(file, offset, rows, size, [&](const char *bytes, int64_t from, int64_t to) {
+    std::vector<float> row(columns);
+    for (int64_t n = from; n < to; n++, bytes += size) {
+      int32_t *into = y.words() + n * words;
+      if (type == Stored::bfloat16 && form == Form::bf16) {
+        if (words > 0) into[words - 1] = 0;
+        std::memcpy(into, bytes, size);
+        continue;
+      }
+      widenRow(type, bytes, columns, row.data());
+      packRow(form, row.data(), columns, into);
+    }
+  });
+}
+
+const Op read{"InternvlRead", {}, run, {"y: float"}, {"file", "offset", "size", "type"}};
+const Op readPacked{"InternvlReadPacked", {}, runPacked, {"y: int32"}, {"file", "offset", "rows", "columns", "type", "form"}};
+const Register<read> registered;
+const Register<readPacked> packedRegistered;
+} // namespace
