@@ -3,9 +3,9 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { parseSize } from '../../lib/safetensors-shards.js'
 import type { Layout } from '../../models/checkpoint.js'
 import type { WeightType } from '../../models/save.js'
-import { say } from './common.js'
+import { folderOf, type HubFlags, say, withHubOptions } from './common.js'
 
-interface ConvertFlags {
+interface ConvertFlags extends HubFlags {
   readonly layout: Layout
   readonly dtype?: WeightType
   readonly shardSize?: number
@@ -32,7 +32,9 @@ const progressBar = () => {
   return { update, stop: () => (shown ? bar.stop() : undefined) }
 }
 
-const convertFolder = async (from: string, to: string, { layout, dtype, shardSize, force }: ConvertFlags): Promise<void> => {
+const convertModel = async (model: string, to: string, flags: ConvertFlags): Promise<void> => {
+  const { layout, dtype, shardSize, force, ...hub } = flags
+  const from = await folderOf(model, hub)
   const { convert } = await import('../save.js') // TensorFlow.js takes a while to load: not for `--help`
   const bar = progressBar()
   try {
@@ -48,9 +50,9 @@ const convertFolder = async (from: string, to: string, { layout, dtype, shardSiz
 
 /** `internvl convert`: a checkpoint folder in another layout, type, or shard size. */
 export const convertCommand = (): Command =>
-  new Command('convert')
+  withHubOptions(new Command('convert'))
     .description('convert a checkpoint folder to another layout or type of weights')
-    .argument('<source>', 'the folder to convert')
+    .argument('<source>', 'the folder to convert, or org/name of the hub')
     .argument('<target>', 'the folder to write')
     .addOption(
       new Option('--layout <name>', "hf: Transformers'; hf-first: as -hf was first published; original: OpenGVLab's")
@@ -71,4 +73,4 @@ which a conversion to hf leaves there); original-internlm2 writes them for any L
 Example:
   internvl convert InternVL3-1B InternVL3-1B-hf --layout hf --dtype bfloat16`
     )
-    .action(convertFolder)
+    .action(convertModel)

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
+import { engineNames } from '../../lib/engines/engine.js'
 import type { EngineName } from '../../lib/engines/index.js'
-import { engineNames } from '../../lib/engines/select.js'
 import { fault, InternVLError } from '../../lib/fault.js'
 import { folderOf, type HubFlags, repeated, say, wholeNumber, withHubOptions } from './common.js'
 import { npy } from './npy.js'

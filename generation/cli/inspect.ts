@@ -1,9 +1,9 @@
 import { Command } from 'commander'
 import type { InspectedModel, InspectedNode } from '../../models/inspect.js'
 import type { Inspection } from '../inspect.js'
-import { say, wholeNumber } from './common.js'
+import { folderOf, type HubFlags, say, wholeNumber, withHubOptions } from './common.js'
 
-interface InspectFlags {
+interface InspectFlags extends HubFlags {
   readonly depth: number
   readonly json?: true
 }
@@ -94,13 +94,14 @@ const toJson = ({ dir, loads, model, oddities, faults }: Inspection, depth: numb
 
 /** `internvl inspect`: exit code 1 when the folder would not load. */
 export const inspectCommand = (): Command =>
-  new Command('inspect')
+  withHubOptions(new Command('inspect'))
     .description('show the modules of a checkpoint folder, and what is odd about it, without loading the weights')
-    .argument('<folder>', 'a checkpoint folder')
+    .argument('<model>', 'a checkpoint folder, or org/name of the hub, which is downloaded first')
     .option('--depth <n>', 'levels of modules that are shown', wholeNumber, 3)
     .option('--json', 'all of it as JSON')
     .addHelpText('after', '\nExample:\n  internvl inspect InternVL3-1B-hf --depth 4')
-    .action(async (folder: string, { depth, json }: InspectFlags) => {
+    .action(async (model: string, { depth, json, ...hub }: InspectFlags) => {
+      const folder = await folderOf(model, hub)
       const { inspect } = await import('../inspect.js') // TensorFlow.js takes a while to load
       const found = await inspect(folder)
       const text = json ? JSON.stringify(toJson(found, depth), null, 2) : renderInspection(found, depth)

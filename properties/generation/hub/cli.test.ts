@@ -63,13 +63,38 @@ describe('internvl download', () => {
     })).timeout(60_000)
 })
 
+/** The demo model under a name of the hub. */
+const demoFiles = async (): Promise<Record<string, Buffer>> =>
+  Object.fromEntries(
+    await Promise.all((await readdir(demoModel)).map(async (name) => [name, await readFile(join(demoModel, name))] as const))
+  )
+
+describe('commands that read a folder', () => {
+  it('inspect and convert take org/name of the hub too, and say what is wrong with a name', () =>
+    withHub(async (fixture) => {
+      fixture.hub.repos.set('demo/model', { files: await demoFiles() })
+      const target = join(fixture.cacheDir, 'converted')
+      const inspected = await finished(internvl(fixture, ['inspect', 'demo/model', '--json']))
+      equal(inspected.code, 0, inspected.err)
+      const { dir, loads } = JSON.parse(inspected.out)
+      deepEqual([dir, loads], [join(fixture.cacheDir, 'models--demo--model', 'snapshots', commitOf('main')), true])
+      const offline = ['convert', 'demo/model', target, '--layout', 'hf', '--offline']
+      const [converted, none] = await Promise.all([
+        finished(internvl(fixture, offline)),
+        finished(internvl(fixture, ['inspect', 'demo/other']))
+      ])
+      equal(converted.code, 0, converted.err)
+      deepEqual((await contents(target))['config.json'] !== undefined, true)
+      deepEqual([none.code, none.out], [1, ''])
+      match(none.err, /demo\/other: .* no such repository/)
+    })).timeout(60_000)
+})
+
 describe('a model of the hub', () => {
   it('opens as its folder does, and a folder of that name goes before it', () => {
     const names = ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors']
     return withHub(async ({ hub, cacheDir }) => {
-      const files = Object.fromEntries(
-        await Promise.all((await readdir(demoModel)).map(async (name) => [name, await readFile(join(demoModel, name))] as const))
-      )
+      const files = await demoFiles()
       ok(names.every((name) => name in files))
       hub.repos.set('demo/model', { files })
       const model = await load('demo/model', { endpoint: hub.endpoint, cacheDir, token: false, offline: false })
