@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
@@ -48,6 +49,12 @@ const templateIn = (value: unknown): string | undefined => {
 }
 
 const withoutTokenizer = (dir: string, vocab: unknown, merges: unknown, config: unknown): E.Either<Faults, unknown> => {
+  if ((vocab === undefined || typeof merges !== 'string') && existsSync(join(dir, 'tokenizer.model')))
+    return leftFault(
+      'NoTokenizer',
+      `${dir}: it has tokenizer.model (SentencePiece), which is not read here; put tokenizer.json beside it, which a fast tokenizer of Transformers saves`,
+      { dir }
+    )
   if (vocab === undefined || typeof merges !== 'string')
     return leftFault('NoTokenizer', `${dir}: no tokenizer.json; is this a checkpoint folder?`, { dir })
   return fromVocabulary(vocab, merges, t.UnknownRecord.is(config) ? config.tokenizer_class : undefined, dir)

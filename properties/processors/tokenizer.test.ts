@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { getOrThrow } from '../../lib/fault.js'
 import { splitter } from '../../processors/added-tokens.js'
+import { readFolder } from '../../processors/folder.js'
 import { buildTokenizer, type Tokenizer } from '../../processors/tokenizer.js'
 import { hostileText } from '../arbitraries/message.js'
 import { cases, demo } from './cases.js'
@@ -82,5 +86,17 @@ describe('tokenizer', () => {
     assert.match(wrong({}), /dir\/tokenizer\.json: model: expected .*, got nothing/)
     assert.match(wrong({ model: {} }), /dir\/tokenizer\.json: not a tokenizer that can be built/)
     assert.match(wrong({ model: {}, added_tokens: [{ id: 'x', content: 'y' }] }), /added_tokens\.0\.id: expected number, got "x"/)
+  })
+
+  it('a folder with SentencePiece alone is told which file is needed', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'sentencepiece-'))
+    try {
+      await writeFile(join(dir, 'tokenizer.model'), 'x')
+      const read = await readFolder(dir)()
+      assert.ok(E.isLeft(read))
+      assert.match(read.left[0].message, /it has tokenizer\.model \(SentencePiece\).* put tokenizer\.json beside it/)
+    } finally {
+      await rm(dir, { recursive: true })
+    }
   })
 })
