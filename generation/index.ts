@@ -30,12 +30,12 @@ export {
 export { restoreHistory, type SaveOptions, saveHistory } from './history.js'
 export { type Inspection, inspect } from './inspect.js'
 export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './load.js'
-export type { LogitsProcessor } from './logits.js'
 export type { GenerateOptions } from './options.js'
 export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
 export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
 export { type ConvertOptions, convert, type SaveCheckpointOptions, save } from './save.js'
-export type { FinishReason, StoppingCondition } from './stop.js'
+export type { LogitsProcessor, StoppingCondition } from './step.js'
+export type { FinishReason } from './stop.js'
 export { streamText, type TextStream, textStream } from './text-stream.js'
 export {
   type ApplyChatTemplateOptions,

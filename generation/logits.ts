@@ -1,11 +1,6 @@
 import { type GenerateOptions, isSampling } from './options.js'
+import type { LogitsProcessor } from './step.js'
 import { minPFilter, temperatureScale, topKFilter, topPFilter, typicalFilter } from './warpers.js'
-
-/**
- * New logits `[V]` of the token after `ids`, which are prompt (without padding) and answer; the answer begins at `promptLength`.
- * A pure function: what it is given stays as it is, and may be returned where nothing changes.
- */
-export type LogitsProcessor = (ids: readonly number[], logits: Float32Array, promptLength: number) => Float32Array
 
 /** One processor after the other. */
 export const composed =

@@ -1,9 +1,5 @@
 import type { RowCache } from './cache.js'
-import type { LogitsProcessor } from './logits.js'
-import type { StoppingCondition } from './stop.js'
-
-/** Token ids to text. */
-export type Decode = (ids: readonly number[]) => string
+import type { Decode, LogitsProcessor, StoppingCondition } from './step.js'
 
 interface AllOptions {
   /** Tokens to make at most; else what `maxLength` leaves, else 20, as in Transformers. */

@@ -1,7 +1,8 @@
 import type { RowCache } from './cache.js'
-import { composed, type LogitsProcessor, logitsProcessors } from './logits.js'
+import { composed, logitsProcessors } from './logits.js'
 import { checkOptions, type GenerateOptions, newTokensAllowed } from './options.js'
 import { type GenerateInputs, promptsOf } from './prefill.js'
+import type { LogitsProcessor } from './step.js'
 import { type FinishReason, type Stop, stopRule } from './stop.js'
 
 /** One step: for every row the token that it got, undefined once it has ended. */

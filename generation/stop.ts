@@ -1,10 +1,8 @@
-import type { Decode, GenerateOptions } from './options.js'
+import type { GenerateOptions } from './options.js'
+import type { Decode, StoppingCondition } from './step.js'
 
 /** Why a row ended: an end token, the greatest length, a stop string or condition, or the caller's signal. */
 export type FinishReason = 'eos' | 'length' | 'stop' | 'aborted'
-
-/** Whether a row ends after the last of `ids`, which are prompt and answer; the answer begins at `promptLength`. */
-export type StoppingCondition = (ids: readonly number[], promptLength: number) => boolean
 
 /**
  * Ends a row whose answer contains one of the texts, across tokens too. Only the end of the answer is decoded: a character

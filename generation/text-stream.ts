@@ -1,5 +1,5 @@
-import type { Decode } from './options.js'
 import type { Generation, GenerationResult } from './plan.js'
+import type { Decode } from './step.js'
 
 /** Text of one row as it comes: tokens in, pieces of text out. */
 export interface TextStream {

@@ -1,4 +1,4 @@
-import type { LogitsProcessor } from './logits.js'
+import type { LogitsProcessor } from './step.js'
 
 const never = Number.NEGATIVE_INFINITY
 

@@ -5,9 +5,9 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
 import { leftFault } from './collect.js'
+import type { Film, VideoMetadata } from './film.js'
 import { type ImageSource, type OpenOptions, openPicture, readImage } from './image.js'
 import { isFrames, type VideoSource } from './messages.js'
-import type { Rgb, Size } from './resize.js'
 import { openFilmFile } from './video-file.js'
 
 /** Which frames of a film are taken: `numFrames` of them, or `fps` a second, or, with neither, all. */
@@ -18,13 +18,6 @@ export interface SamplingOptions {
   readonly fps: number | undefined
   /** The first index; `true` is the middle of the first stretch. */
   readonly initialShift: boolean | number
-}
-
-/** What is known of a film before a frame is decoded. */
-export interface VideoMetadata {
-  readonly totalNumFrames: number
-  /** Frames a second. */
-  readonly fps?: number | undefined
 }
 
 /**
@@ -55,14 +48,6 @@ export const frameIndices = (
     return leftFault('VideoSampling', `initialShift=${start} lies outside the film of ${total} frames.`)
   const length = Math.ceil((total - start) / step)
   return E.right(Array.from({ length }, (_, i) => Math.trunc(Math.fround(start + i * step))))
-}
-
-/** A film before a frame of it is decoded. */
-export interface Film extends VideoMetadata {
-  /** Width and height of the frame at an index, in pixels. */
-  readonly sizeOf: (index: number) => TaskEither<Faults, Size>
-  /** The frames at these indices, which rise, one decoded at a time as it is asked for. */
-  readonly frames: (indices: readonly number[]) => AsyncIterable<E.Either<Faults, Rgb>>
 }
 
 const ofFrames = (frames: readonly ImageSource[], fps: number | undefined, options: OpenOptions): Film => ({

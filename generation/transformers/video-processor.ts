@@ -1,11 +1,12 @@
 import { getOrThrow, orThrow } from '../../lib/fault.js'
 import { tf } from '../../lib/tf.js'
 import type { ProcessorConfig } from '../../processors/config.js'
+import type { VideoMetadata } from '../../processors/film.js'
 import type { OpenOptions } from '../../processors/image.js'
 import type { VideoSource } from '../../processors/messages.js'
 import { type ImageOptions, type VideoOptions, withOptions } from '../../processors/options.js'
 import { loadProcessor } from '../../processors/processor.js'
-import { frameIndices, type VideoMetadata } from '../../processors/video.js'
+import { frameIndices } from '../../processors/video.js'
 import { openVideo } from '../../processors/visual.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
 

@@ -4,11 +4,12 @@ import { dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, fault } from '../fault.js'
 import { cacheFolder, enginesFolder, folderBytes, verifyEngine } from './cache.js'
+import type { Engine, Loaders } from './engine.js'
 import { kernelsInUse } from './kernels/register.js'
 import { loaders as engineLoaders } from './loaders.js'
 import { cpuFlags, gpuNames, thisMachine } from './machine.js'
 import { planSetup } from './plan.js'
-import { chooseEngine, type Engine, type Loaders } from './select.js'
+import { chooseEngine } from './select.js'
 import { findToolchain } from './toolchain.js'
 
 /** The oldest Node that the package supports; package.json says the same under `engines`. */

@@ -1,10 +1,3 @@
+export { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 export { attr, type Handle, type NativeBackend, nativeBackend, type OpAttr, tfType } from './native.js'
-export {
-  chooseEngine,
-  type Engine,
-  type EngineName,
-  type EngineOptions,
-  engineNames,
-  type Loaders,
-  selectEngine
-} from './select.js'
+export { chooseEngine, type EngineOptions, selectEngine } from './select.js'

@@ -1,28 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, getOrThrow } from '../fault.js'
+import { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 import { loaders } from './loaders.js'
-
-/** From fastest to slowest. */
-export const engineNames = ['native', 'wasm', 'cpu'] as const
-export type EngineName = (typeof engineNames)[number]
-
-/** What an engine says once it is loaded. */
-export interface Loaded {
-  /** Version of TensorFlow (native) or of TensorFlow.js (wasm, cpu). */
-  readonly version: string
-  readonly devices: readonly string[]
-  /** What runs slower than it could, and why. */
-  readonly faults?: readonly Fault[]
-}
-
-/** What runs the tensors. */
-export interface Engine extends Loaded {
-  readonly name: EngineName
-  /** Why this one, in a few words. */
-  readonly why: string
-  /** Why no faster one. */
-  readonly refused: readonly Fault[]
-}
 
 export interface EngineOptions {
   /** Forces an engine, as `INTERNVL_ENGINE` does. */
@@ -30,9 +9,6 @@ export interface EngineOptions {
   /** Threads of one operation; the native engine reads it once, when it is first loaded. */
   readonly threads?: number | undefined
 }
-
-/** Loads an engine and makes it the one that runs, or says why it can't. */
-export type Loaders = Readonly<Record<EngineName, () => Promise<E.Either<Faults, Loaded>>>>
 
 /** The engines to try, in order: the one that is asked for, else all. An unknown name is a fault that names the known ones. */
 export const candidates = (asked: string | undefined): E.Either<Faults, readonly EngineName[]> => {

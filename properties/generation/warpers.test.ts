@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
-import type { LogitsProcessor } from '../../generation/logits.js'
+import type { LogitsProcessor } from '../../generation/step.js'
 import {
   minPFilter,
   softmax,
