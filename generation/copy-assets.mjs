@@ -3,9 +3,6 @@ import { cpSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const root = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url))
-for (const folder of ['models/demo', 'generation/demo']) cpSync(root(folder), root(`dist/${folder}`), { recursive: true })
-cpSync(root('lib/engines/kernels'), root('dist/lib/engines/kernels'), {
-  recursive: true,
-  filter: (path) => !path.endsWith('.ts')
-})
+for (const folder of ['models/demo', 'generation/demo', 'lib/engines/kernels'])
+  cpSync(root(folder), root(`dist/${folder}`), { recursive: true, filter: (path) => !path.endsWith('.ts') })
 cpSync(root('lib/engines/wasm-kernels/kernels.wasm'), root('dist/lib/engines/wasm-kernels/kernels.wasm'))
