@@ -38,6 +38,19 @@ export const valueAndGrad =
     return { value: value as tf.Scalar, grads: replaced(new Map(leaves.map(([path], i) => [path, grads[i]!]))) }
   }
 
+/** The same of a loss that comes with further data (parts to be logged, a state for the next step): `[loss, aux]`. Source: JAX's `has_aux`. */
+export const valueGradAndAux =
+  <P, A>(loss: (params: P) => readonly [loss: tf.Scalar, aux: A]) =>
+  (params: P): ValueAndGrad<P> & { readonly aux: A } => {
+    let aux: A | undefined
+    const found = valueAndGrad((p: P) => {
+      const [value, more] = loss(p)
+      aux = more
+      return value
+    })(params)
+    return { ...found, aux: aux as A }
+  }
+
 /**
  * Gradient accumulation: the weighted mean of the losses of several batches and its gradient, while only one batch's is in
  * memory beside the sum. With the number of supervised tokens for a batch's weight this is the loss of the one big batch.

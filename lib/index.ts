@@ -2,7 +2,7 @@
 export { type FloatDtype, fromFloat32, type StoredDtype, toFloat32 } from './dtype.js'
 export { type Engine, type EngineName, type EngineOptions, engineNames, selectEngine } from './engines/index.js'
 export { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from './fault.js'
-export { accumulate, type ValueAndGrad, valueAndGrad } from './grad.js'
+export { accumulate, type ValueAndGrad, valueAndGrad, valueGradAndAux } from './grad.js'
 export { type Bound, type Children, identity, type Module, module, type Param, type Params, repeat } from './module.js'
 export { type Activation, activations, gelu, geluTanh, quickGelu, silu } from './nn/activation.js'
 export { attend, mergeHeads, paddingMask, splitHeads, type Visibility } from './nn/attention.js'
@@ -11,8 +11,20 @@ export { type Embedding, embedding } from './nn/embedding.js'
 export { constant, normal, ones, zeros } from './nn/init.js'
 export { resizeGrid } from './nn/interpolate.js'
 export { affine, linear, type OnLastAxis } from './nn/linear.js'
-export { causalLoss, crossEntropy } from './nn/loss.js'
+export { causalLoss, crossEntropy, logProbabilities, type Reduction, reductionWeights, tokenLosses } from './nn/loss.js'
 export { layerNorm, noNorm, rmsNorm } from './nn/norm.js'
+export {
+  bcoLoss,
+  dpo,
+  dpoLoss,
+  mpo,
+  noRewards,
+  type PairLogs,
+  type Preference,
+  type PreferenceOptions,
+  preferenceLoss,
+  type RewardShift
+} from './nn/preference.js'
 export { applyRope, type RopeParameters, type RopeTables, ropeFrequencies, ropeTables } from './nn/rope.js'
 export {
   type AdamWOptions,
