@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type EngineOptions, selectEngine } from '../lib/engines/index.js'
+import { selectEngine } from '../lib/engines/index.js'
 import { type Fault, type Faults, InternVLError, orThrow } from '../lib/fault.js'
 import { tf } from '../lib/tf.js'
 import { type LoadedVision, loadVision } from '../models/vision-encoder.js'
@@ -7,8 +7,8 @@ import type { ImageConfig } from '../processors/config.js'
 import type { ImageSource } from '../processors/image.js'
 import { loadProcessor } from '../processors/processor.js'
 import { openImage } from '../processors/visual.js'
-import { type HubOptions, modelFolder } from './hub/index.js'
-import { demoModel } from './load.js'
+import { modelFolder } from './hub/index.js'
+import { demoModel, type LoadOptions } from './load.js'
 
 /** The eye of a checkpoint: pictures to tiles, and tiles to vectors. `dispose` frees its parameters. */
 export interface VisionCheckpoint extends LoadedVision {
@@ -20,10 +20,10 @@ export interface VisionCheckpoint extends LoadedVision {
  * Opens the vision tower and the projector of a checkpoint, a folder or `org/name` of the hub; by default the embedded demo
  * model. The decoder's weights are not read. Throws an `InternVLError`.
  */
-export const loadEyes = async (name: string = demoModel, options: EngineOptions & HubOptions = {}): Promise<VisionCheckpoint> => {
+export const loadEyes = async (name: string = demoModel, options: LoadOptions = {}): Promise<VisionCheckpoint> => {
   const dir = await orThrow(modelFolder(name, options))
   await selectEngine(options)
-  const [processor, vision] = [await loadProcessor(dir)(), await loadVision(dir)()]
+  const [processor, vision] = [await loadProcessor(dir)(), await loadVision(dir, options)()]
   if (E.isRight(processor) && E.isRight(vision)) return { ...vision.right, dir, image: processor.right.config.image }
   if (E.isRight(vision)) vision.right.dispose()
   const faults = [processor, vision].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : []))

@@ -33,6 +33,7 @@ export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './lo
 export type { GenerateOptions } from './options.js'
 export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
 export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
+export type { BitsAndBytesConfig, PretrainedOptions } from './pretrained.js'
 export { type ConvertOptions, convert, type SaveCheckpointOptions, save } from './save.js'
 export type { LogitsProcessor, StoppingCondition } from './step.js'
 export type { FinishReason } from './stop.js'

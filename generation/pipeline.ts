@@ -3,9 +3,10 @@ import { tf } from '../lib/tf.js'
 import type { Messages } from '../processors/messages.js'
 import type { ModelInputs, PrepareOptions } from '../processors/processor.js'
 import { type GenerationResult, generate, padSequences } from './generate.js'
-import { type InternVLCheckpoint, type LoadOptions, load } from './load.js'
+import { type InternVLCheckpoint, load } from './load.js'
 import type { GenerateOptions } from './options.js'
 import { continues, type ManyInputs, type OneInput, type Unit, withAnswer, workOf } from './pipeline-input.js'
+import { loadOptions, type PretrainedOptions } from './pretrained.js'
 import { streamText } from './text-stream.js'
 
 /** How to prepare and generate, in the names of `prepare` and `generate`, and what to give back. */
@@ -164,12 +165,12 @@ const runPipeline = async (internvl: InternVLCheckpoint, input: unknown, options
 export const pipeline = async (
   task: 'image-text-to-text',
   model?: string | InternVLCheckpoint,
-  options?: LoadOptions
+  options: PretrainedOptions = {}
 ): Promise<ImageTextToTextPipeline> => {
   if (task !== 'image-text-to-text')
     throw new RangeError(`task: there is only 'image-text-to-text'; it is ${JSON.stringify(task)}`)
   const open = typeof model === 'object'
-  const internvl = open ? model : await load(model, options)
+  const internvl = open ? model : await load(model, loadOptions(options))
   const run = (input: unknown, o?: PipelineOptions) => runPipeline(internvl, input, o)
   return Object.assign(run, { internvl, dispose: () => (open ? undefined : internvl.dispose()) }) as ImageTextToTextPipeline
 }

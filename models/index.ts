@@ -14,6 +14,7 @@ export {
 } from './internvl.js'
 export { visionLayerDecay } from './layer-decay.js'
 export { type InternVLModule, type InternVLParams, type LoadedModel, type LoadModelOptions, loadModel } from './load.js'
+export { type Dtype, dtypes, type PrecisionOptions, type Quantization, quantizations } from './precision.js'
 export { pixelShuffle, projector } from './projector.js'
 export { type SaveModelOptions, saveModel, type WeightType } from './save.js'
 export { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'

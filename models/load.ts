@@ -101,12 +101,14 @@ const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions)
 }
 
 /**
- * Opens a checkpoint folder in any layout: config.json, then its safetensors, one tensor at a time, in float32.
- * All that is missing, unexpected or of another shape is reported together. Call `selectEngine` first.
+ * Opens a checkpoint folder in any layout: config.json, then its safetensors, one tensor at a time, in float32 or the precision that
+ * is asked for. All that is missing, unexpected or of another shape is reported together. Call `selectEngine` first. Throws a
+ * `RangeError` for a precision that there is not.
  */
 export const loadModel =
   (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedModel> =>
   async () => {
+    precisionOf(options) // throws for what there is not before any file is opened
     const checkpoint = await openCheckpoint(dir, options)()
     if (E.isLeft(checkpoint)) return checkpoint
     try {

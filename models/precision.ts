@@ -1,4 +1,4 @@
-import { type Form, forms } from '../lib/packed.js'
+import type { Form } from '../lib/packed.js'
 
 /** Types in which weights may lie in memory when nothing is quantized. Sums are always in float32. */
 export const dtypes = ['float32', 'bfloat16'] as const
@@ -8,6 +8,10 @@ export type Dtype = (typeof dtypes)[number]
 export const quantizations = ['int8', '4bit'] as const
 export type Quantization = (typeof quantizations)[number]
 
+/** Parts of a model that may be quantized by themselves. */
+export const quantizedParts = ['vision', 'decoder'] as const
+export type QuantizedParts = { readonly [P in (typeof quantizedParts)[number]]?: Quantization | false | undefined }
+
 export interface PrecisionOptions {
   /** How weights lie in memory, `float32` by default; `bfloat16` halves the memory and is exact for files in bf16. */
   readonly dtype?: Dtype | undefined
@@ -15,7 +19,7 @@ export interface PrecisionOptions {
    * Weights in fewer bits, for the whole model or part by part; a part that is `false` or missing stays as `dtype` says, by default
    * in bfloat16. `4bit` keeps the embeddings and the head in int8.
    */
-  readonly quantize?: Quantization | { readonly [P in 'vision' | 'decoder']?: Quantization | false } | undefined
+  readonly quantize?: Quantization | QuantizedParts | undefined
 }
 
 /** The form of each part's weights. */
@@ -29,17 +33,17 @@ export interface Precision {
 
 const choose = <T extends string>(argument: string, known: readonly T[], value: unknown): T => {
   if (known.includes(value as T)) return value as T
-  throw new RangeError(`${argument}: ${JSON.stringify(value)} is unknown; it can be ${known.join(' or ')}`)
+  throw new RangeError(`${argument}: there is no ${JSON.stringify(value)}; it can be ${known.join(' or ')}`)
 }
 
 /** Which form each part has. Throws a `RangeError` that names the option and what it can be. */
 export const precisionOf = ({ dtype, quantize }: PrecisionOptions = {}): Precision => {
   const plain = { float32: 'float32', bfloat16: 'bf16' } as const
-  const base = plain[choose('dtype', dtypes, dtype ?? (quantize ? 'bfloat16' : 'float32'))]
-  const parts = typeof quantize === 'string' ? { vision: quantize, decoder: quantize } : (quantize ?? {})
-  for (const part of Object.keys(parts)) choose('quantize', ['vision', 'decoder'], part)
-  const formOf = (part: Quantization | false | undefined, of4bit: Form): Form | 'float32' =>
-    part ? { int8: 'int8' as const, '4bit': of4bit }[choose('quantize', quantizations, part)] : base
+  const base = plain[choose('dtype', dtypes, dtype ?? (quantize === undefined ? 'float32' : 'bfloat16'))]
+  const parts: QuantizedParts = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
+  for (const part of Object.keys(parts)) choose('quantize', quantizedParts, part)
+  const formOf = (part: QuantizedParts['vision'], of4bit: Form): Form | 'float32' =>
+    part === undefined || part === false ? base : choose('quantize', quantizations, part) === 'int8' ? 'int8' : of4bit
   return {
     vision: formOf(parts.vision, 'int4'),
     decoder: formOf(parts.decoder, 'int4'),
@@ -54,5 +58,5 @@ export const formOfKey = (precision: Precision, key: string): Form | undefined =
     : /(^lm_head|\.embed_tokens)\./.test(key)
       ? precision.embeddings
       : precision.decoder
-  return forms.find((form) => form === part)
+  return part === 'float32' ? undefined : part
 }

@@ -8,6 +8,7 @@ import type { InternVLConfig } from './config.js'
 import { featuresOf, inChunks } from './internvl.js'
 import { formsOf, type LoadModelOptions, readTensors } from './load.js'
 import { inFolder, keyFaults, type OpenCheckpoint, openCheckpoint, readingFaults } from './open.js'
+import { precisionOf } from './precision.js'
 import { projector } from './projector.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
 
@@ -58,6 +59,7 @@ const build = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Pro
 export const loadVision =
   (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedVision> =>
   async () => {
+    precisionOf(options) // throws for what there is not before any file is opened
     const checkpoint = await openCheckpoint(dir, options)()
     if (E.isLeft(checkpoint)) return checkpoint
     try {

@@ -7,6 +7,7 @@ import { type Faults, orThrow } from '../../lib/fault.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
 import type { InternVLCheckpoint } from '../load.js'
 import { hubView } from './hub-view.js'
+import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from './precision-flags.js'
 
 /** Progress and remarks go to standard error; standard output is for answers. */
 export const say = (line: string): void => void process.stderr.write(`${line}\n`)
@@ -56,7 +57,7 @@ export const withHubView = async <A>(
 export const folderOf = (model: string, flags: HubFlags): Promise<string> => withHubView(model, flags, modelFolder)
 
 /** What every command that runs a model takes. */
-export interface ModelFlags extends HubFlags {
+export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly model?: string
   readonly engine?: EngineName
   readonly maxNewTokens?: number
@@ -65,7 +66,7 @@ export interface ModelFlags extends HubFlags {
 
 /** Adds the options of `ModelFlags`. */
 export const withModelOptions = (command: Command): Command =>
-  withHubOptions(command)
+  withPrecisionOptions(withHubOptions(command))
     .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')
     .option('--max-new-tokens <n>', "tokens of an answer at most; the checkpoint's own number by default", wholeNumber)
     .option('--max-patches <n>', "tiles of a picture at most; the checkpoint's own number by default", wholeNumber)
@@ -78,8 +79,8 @@ export const answerOptions = ({ maxNewTokens, maxPatches }: ModelFlags) => ({
 })
 
 /** Opens the model that the flags name, with a bar on standard error when it takes a person's time. */
-export const loadWithProgress = async ({ model, engine, ...hub }: ModelFlags): Promise<InternVLCheckpoint> => {
-  const folder = model === undefined ? undefined : await folderOf(model, hub)
+export const loadWithProgress = async ({ model, engine, ...flags }: ModelFlags): Promise<InternVLCheckpoint> => {
+  const folder = model === undefined ? undefined : await folderOf(model, flags)
   const { load } = await import('../load.js') // TensorFlow.js takes a while to load: not for `--help`
   const bar = new SingleBar({ format: 'loading [{bar}] {value}/{total} MB', stream: process.stderr, hideCursor: true })
   const begun = performance.now()
@@ -91,7 +92,7 @@ export const loadWithProgress = async ({ model, engine, ...hub }: ModelFlags): P
     bar.update(Math.round(done / 1e6))
   }
   try {
-    return await load(folder, { ...(engine ? { engine } : {}), onProgress })
+    return await load(folder, { engine, ...precisionOptions(flags), onProgress })
   } finally {
     if (shown) bar.stop()
   }

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import type { ContentItem, Messages } from '../../processors/messages.js'
 import { loadWithProgress, say } from './common.js'
+import { type PrecisionFlags, withPrecisionOptions } from './precision-flags.js'
 
 interface Scene {
   /** Pictures, or folders of a film's frames, beside this file. */
@@ -29,9 +30,9 @@ const conversation = ({ show }: Scene, question: string): Messages => [
   { role: 'user', content: [...show.map(item), { type: 'text', text: question }] }
 ]
 
-const demo = async (): Promise<void> => {
+const demo = async (flags: PrecisionFlags): Promise<void> => {
   const begun = performance.now()
-  const internvl = await loadWithProgress({})
+  const internvl = await loadWithProgress(flags)
   const { streamAnswers } = await import('../answer.js')
   const { engine } = internvl
   say(`engine: ${engine.name} (${engine.why}); model loaded in ${((performance.now() - begun) / 1000).toFixed(1)} s`)
@@ -54,6 +55,6 @@ const demo = async (): Promise<void> => {
 
 /** `internvl demo`: questions about the pictures that ship with the package, answered by the model that ships with it. */
 export const demoCommand = (): Command =>
-  new Command('demo')
+  withPrecisionOptions(new Command('demo'))
     .description('answer questions about a few pictures with the small model that ships with the package')
     .action(demo)

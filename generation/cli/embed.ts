@@ -5,8 +5,9 @@ import type { EngineName } from '../../lib/engines/index.js'
 import { fault, InternVLError } from '../../lib/fault.js'
 import { folderOf, type HubFlags, repeated, say, wholeNumber, withHubOptions } from './common.js'
 import { npy } from './npy.js'
+import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from './precision-flags.js'
 
-interface EmbedFlags extends HubFlags {
+interface EmbedFlags extends HubFlags, PrecisionFlags {
   readonly image: readonly string[]
   readonly model?: string
   readonly engine?: EngineName
@@ -33,7 +34,7 @@ const write = async (file: string, bytes: Uint8Array, shape: readonly number[]):
 const embedPictures = async ({ image, model, engine, output, json, maxPatches, ...flags }: EmbedFlags): Promise<void> => {
   const folder = model === undefined ? undefined : await folderOf(model, flags)
   const { embed, loadEyes } = await import('../embed.js') // TensorFlow.js takes a while to load: not for `--help`
-  const eyes = await loadEyes(folder, engine ? { engine } : {})
+  const eyes = await loadEyes(folder, { engine, ...precisionOptions(flags) })
   const projected = flags.projected === true
   const { values, tiles } = await embed(eyes, image, { projected, ...(maxPatches ? { maxPatches } : {}) })
   const [data, shape] = [(await values.data()) as Float32Array, values.shape]
@@ -52,7 +53,7 @@ const embedPictures = async ({ image, model, engine, output, json, maxPatches, .
 
 /** `internvl embed`: vectors of pictures, by the vision tower alone. */
 export const embedCommand = (): Command =>
-  withHubOptions(new Command('embed'))
+  withPrecisionOptions(withHubOptions(new Command('embed')))
     .description('turn pictures into vectors with the vision tower alone')
     .requiredOption('-i, --image <path>', 'a picture: a file or an http(s) address; repeat for several', repeated)
     .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')

@@ -9,6 +9,7 @@ import type { Messages } from '../../processors/messages.js'
 import { type DatasetRow, readDataset } from '../dataset.js'
 import type { InternVLCheckpoint } from '../load.js'
 import { answerOptions, loadWithProgress, type ModelFlags, say, wholeNumber, withModelOptions } from './common.js'
+import { precisionOptions } from './precision-flags.js'
 
 interface EvalFlags extends ModelFlags {
   readonly batchSize: number
@@ -84,8 +85,8 @@ const score = (row: DatasetRow, answer: string): Scored => {
 
 /** Where answers are kept until all are there: one file for each set, model and way of answering. */
 const journalFor = async (file: string, model: string, flags: EvalFlags): Promise<string> => {
-  const { maxNewTokens, maxPatches } = flags
-  const identity = JSON.stringify([await readFile(file, 'utf8'), resolve(model), maxNewTokens, maxPatches])
+  const { maxNewTokens, maxPatches, dtype, quantize } = flags
+  const identity = JSON.stringify([await readFile(file, 'utf8'), resolve(model), maxNewTokens, maxPatches, dtype, quantize])
   return join(cacheFolder(), 'eval', `${createHash('sha256').update(identity).digest('hex').slice(0, 24)}.jsonl`)
 }
 
@@ -145,7 +146,11 @@ const evaluate = async (file: string, given: EvalFlags): Promise<void> => {
   const summary = summarize(scored)
   console.log(
     flags.json
-      ? JSON.stringify({ file, model: internvl.dir, engine: internvl.engine.name, ...summary }, null, 2)
+      ? JSON.stringify(
+          { file, model: internvl.dir, engine: internvl.engine.name, ...precisionOptions(flags), ...summary },
+          null,
+          2
+        )
       : render(summary)
   )
   say(`${rows.length} rows in ${((performance.now() - begun) / 1000).toFixed(1)} s on ${internvl.engine.name}`)

@@ -3,8 +3,9 @@ import { tf } from '../../lib/tf.js'
 import type { InternVLConfig } from '../../models/config.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
 import { type GenerateInputs, generate, padSequences } from '../generate.js'
-import { type LoadOptions, load } from '../load.js'
+import { load } from '../load.js'
 import type { GenerateOptions } from '../options.js'
+import { loadOptions, type PretrainedOptions } from '../pretrained.js'
 import { type ForwardInputs, InternVLPreTrainedModel, type Opened } from './model.js'
 import type { BaseStreamer, Decoder } from './streamer.js'
 
@@ -48,8 +49,8 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
   }
 
   /** Opens a checkpoint folder in any layout, or `org/name` of the hub. Throws an `InternVLError` with all that is wrong. */
-  static async fromPretrained(name?: string, options?: LoadOptions): Promise<InternVLForConditionalGeneration> {
-    const internvl = await load(name, options)
+  static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLForConditionalGeneration> {
+    const internvl = await load(name, loadOptions(options))
     const decode = (ids: readonly number[]) => internvl.processor.decode(ids, { skipSpecialTokens: true })
     return new InternVLForConditionalGeneration({ ...internvl, generation: { decode, ...internvl.generation } })
   }

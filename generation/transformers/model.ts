@@ -1,11 +1,13 @@
-import { disposeParams, initParams, namedParameters } from '../../lib/params.js'
+import type { Module } from '../../lib/module.js'
+import { countParameters, disposeParams, initParams, namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVLConfig, VisionConfig } from '../../models/config.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
 import { type InternVL, internVL } from '../../models/internvl.js'
 import { type VisionOutput, visionTower } from '../../models/vision.js'
-import { type LoadOptions, load } from '../load.js'
+import { load } from '../load.js'
 import type { GenerateOptions } from '../options.js'
+import { loadOptions, type PretrainedOptions } from '../pretrained.js'
 
 /** A model with its parameters, open: what the classes stand on. */
 export interface Opened {
@@ -19,7 +21,8 @@ export interface Opened {
 abstract class PreTrained<C> {
   constructor(
     readonly config: C,
-    protected readonly params: unknown
+    protected readonly params: unknown,
+    private readonly module: Module
   ) {}
 
   /** Parameters by their names in a checkpoint. */
@@ -27,8 +30,9 @@ abstract class PreTrained<C> {
     return namedParameters(this.params)
   }
 
+  /** Their number, whatever form they have. */
   numParameters(): number {
-    return this.namedParameters().reduce((n, [, tensor]) => n + tensor.size, 0)
+    return countParameters(this.module)
   }
 
   stateDict(): Readonly<Record<string, tf.Tensor>> {
@@ -74,7 +78,7 @@ export abstract class InternVLPreTrainedModel extends PreTrained<InternVLConfig>
   /** Of a configuration, with fresh parameters; or of what is open already. */
   constructor(source: InternVLConfig | Opened, seed = 0) {
     const opened = isOpened(source) ? source : fresh(source, seed)
-    super(opened.config, opened.params)
+    super(opened.config, opened.params, internVL(opened.config))
     this.internvl = opened.model
   }
 
@@ -113,8 +117,8 @@ export interface ModelOutput {
 /** `InternVLModel` of Transformers: vision tower, projector and decoder, without the head. */
 export class InternVLModel extends InternVLPreTrainedModel {
   /** Opens a checkpoint folder in any layout, or `org/name` of the hub. Throws an `InternVLError` with all that is wrong. */
-  static async fromPretrained(name?: string, options?: LoadOptions): Promise<InternVLModel> {
-    return new InternVLModel(await load(name, options))
+  static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLModel> {
+    return new InternVLModel(await load(name, loadOptions(options)))
   }
 
   forward(inputs: ForwardInputs): ModelOutput {
@@ -147,13 +151,13 @@ export class InternVLVisionModel extends PreTrained<VisionConfig> {
 
   /** Of a configuration, with fresh parameters unless given. */
   constructor(config: VisionConfig, params: unknown = initParams(visionTower(config))) {
-    super(config, params)
+    super(config, params, visionTower(config))
     this.tower = visionTower(config).apply(params as Parameters<ReturnType<typeof visionTower>['apply']>[0])
   }
 
   /** The tower of a checkpoint; the rest of it is not kept. */
-  static async fromPretrained(name?: string, options?: LoadOptions): Promise<InternVLVisionModel> {
-    const { config, params } = await load(name, options)
+  static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLVisionModel> {
+    const { config, params } = await load(name, loadOptions(options))
     const { vision_tower: tower, ...rest } = params.model
     disposeParams({ ...params, model: rest })
     return new InternVLVisionModel(config.visionConfig, tower)

@@ -1,0 +1,37 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type Dtype, dtypes, type PrecisionOptions, precisionOf } from '../../models/precision.js'
+
+/** How the weights of a model shall lie in memory. */
+export interface PrecisionFlags extends Pick<PrecisionOptions, 'quantize'> {
+  readonly dtype?: Dtype
+}
+
+/** `int8`, or by part, `vision=int8,decoder=4bit`, for commander. */
+const quantization = (text: string): PrecisionFlags['quantize'] => {
+  const parts = text.split(',').map((part) => part.split('=').map((side) => side.trim()))
+  if (new Set(parts.map(([part]) => part)).size < parts.length) throw new InvalidArgumentError('A part is named twice.')
+  const quantize = (text.includes('=') ? Object.fromEntries(parts) : text) as PrecisionFlags['quantize']
+  try {
+    precisionOf({ quantize })
+    return quantize
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`)
+  }
+}
+
+/** Adds the options of `PrecisionFlags`. */
+export const withPrecisionOptions = (command: Command): Command =>
+  command
+    .addOption(new Option('--dtype <type>', 'type of the weights in memory; float32 by default').choices(dtypes))
+    .addOption(
+      new Option(
+        '--quantize <bits>',
+        'weights in fewer bits: int8 or 4bit, or by part, vision=int8,decoder=4bit; others are bfloat16 then'
+      ).argParser(quantization)
+    )
+
+/** Options for `load` from flags, those that were given. */
+export const precisionOptions = ({ dtype, quantize }: PrecisionFlags): PrecisionOptions => ({
+  ...(dtype === undefined ? {} : { dtype }),
+  ...(quantize === undefined ? {} : { quantize })
+})

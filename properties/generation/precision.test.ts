@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict'
+import { fileURLToPath } from 'node:url'
+import type { CommanderError } from 'commander'
+import fc from 'fast-check'
+import { askCommand } from '../../generation/cli/ask.js'
+import { demoCommand } from '../../generation/cli/demo.js'
+import { embedCommand } from '../../generation/cli/embed.js'
+import { precisionOptions } from '../../generation/cli/precision-flags.js'
+import { answer, embed, InternVLForConditionalGeneration, load, loadEyes, pipeline, tf } from '../../generation/index.js'
+import { loadOptions } from '../../generation/pretrained.js'
+import { namedParameters } from '../../lib/params.js'
+import { dtypes, formOfKey, type PrecisionOptions, precisionOf, quantizations } from '../../models/precision.js'
+import { check } from '../laws/check.js'
+import { distance } from '../laws/close.js'
+
+const picture = fileURLToPath(new URL('../../generation/demo/shapes.png', import.meta.url))
+const described =
+  'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
+
+/** What a command line gives `load`, or the sentence that refuses it. */
+const parsed = (command: () => ReturnType<typeof askCommand>, ...argv: readonly string[]): PrecisionOptions | string => {
+  let options: PrecisionOptions = {}
+  const quiet = command()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .action((...all) => {
+      options = precisionOptions(all.at(-1).opts())
+    })
+  try {
+    quiet.parse(argv, { from: 'user' })
+    return options
+  } catch (error) {
+    return (error as CommanderError).message
+  }
+}
+
+const part = fc.option(fc.constantFrom(...quantizations), { nil: undefined })
+const options = fc.record({
+  dtype: fc.option(fc.constantFrom(...dtypes), { nil: undefined }),
+  quantize: fc.option(fc.oneof(fc.constantFrom(...quantizations), fc.record({ vision: part, decoder: part })), { nil: undefined })
+})
+
+describe('precision', () => {
+  it('each part has what was asked for it; a part that was not named has the dtype', () =>
+    check(
+      options,
+      ({ dtype, quantize }) => {
+        const precision = precisionOf({ dtype, quantize })
+        const base = (dtype ?? (quantize ? 'bfloat16' : 'float32')) === 'float32' ? undefined : 'bf16'
+        const asked = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
+        const form = (of: keyof typeof asked, fine = false) =>
+          asked[of] === '4bit' ? (fine ? 'int8' : 'int4') : (asked[of] ?? base)
+        const expected = {
+          'model.vision_tower.encoder.layer.0.mlp.fc1.weight': form('vision'),
+          'multi_modal_projector.linear_1.weight': form('vision'),
+          'model.language_model.layers.0.mlp.up_proj.weight': form('decoder'),
+          'model.language_model.embed_tokens.weight': form('decoder', true),
+          'lm_head.weight': form('decoder', true)
+        }
+        for (const [key, wanted] of Object.entries(expected)) assert.equal(formOfKey(precision, key), wanted, key)
+      },
+      60
+    ))
+
+  it('the command line says the same as options do', () => {
+    assert.deepEqual(parsed(askCommand, '--dtype', 'bfloat16', 'x'), { dtype: 'bfloat16' })
+    assert.deepEqual(parsed(demoCommand, '--quantize', '4bit'), { quantize: '4bit' })
+    const each = parsed(embedCommand, '--image', 'x.png', '--quantize', 'vision=int8, decoder=4bit')
+    assert.deepEqual(each, { quantize: { vision: 'int8', decoder: '4bit' } })
+  })
+
+  it('what there is not is refused with what there is, before anything is opened', async () => {
+    const refusals = [
+      [['--dtype', 'float16'], /float16.*float32, bfloat16/],
+      [['--quantize', 'int3'], /there is no "int3"; it can be int8 or 4bit/],
+      [['--quantize', ''], /there is no ""/],
+      [['--quantize', 'vision=int8,decoder=5bit'], /"5bit"; it can be int8 or 4bit/],
+      [['--quantize', 'eyes=int8'], /"eyes"; it can be vision or decoder/],
+      [['--quantize', 'vision=int8,vision=4bit'], /named twice/]
+    ] as const
+    for (const [argv, says] of refusals) assert.match(String(parsed(askCommand, ...argv, 'x')), says)
+    await assert.rejects(load(undefined, { dtype: 'float16' as never }), { name: 'RangeError', message: /float32 or bfloat16/ })
+    await assert.rejects(loadEyes(undefined, { quantize: { vision: 'int5' as never } }), /int8 or 4bit/)
+    await assert.rejects(pipeline('image-text-to-text', undefined, { quantize: 'nf4' as never }), RangeError)
+  })
+
+  it("Transformers' names for it", () => {
+    assert.deepEqual(loadOptions({ torchDtype: 'bfloat16' }), { dtype: 'bfloat16' })
+    assert.deepEqual(loadOptions({ quantizationConfig: { loadIn4bit: true } }), { quantize: '4bit' })
+    assert.deepEqual(loadOptions({ quantizationConfig: { loadIn8bit: true }, quantize: '4bit' }), { quantize: '4bit' })
+    assert.throws(() => loadOptions({ quantizationConfig: { loadIn8bit: true, loadIn4bit: true } }), /only one/)
+  })
+
+  it('the demo model answers the same in each, its weights lie as asked, and all is freed', async () => {
+    const question = [{ type: 'image', path: picture } as const, { type: 'text', text: 'Describe the image.' } as const]
+    const before = tf.memory().numTensors
+    for (const asked of [{ dtype: 'bfloat16' }, { quantize: 'int8' }, { quantize: '4bit' }] as const) {
+      const internvl = await load(undefined, asked)
+      const { texts } = await answer(internvl, [[{ role: 'user', content: question }]])
+      if (!('quantize' in asked && asked.quantize === '4bit')) assert.deepEqual(texts, [described])
+      const names = namedParameters(internvl.params).map(([key]) => key)
+      const packed = 'model.language_model.layers.0.mlp.up_proj.weight'
+      assert.ok(names.includes(`${packed}.${formOfKey(precisionOf(asked), packed)}`))
+      internvl.dispose()
+    }
+    assert.equal(tf.memory().numTensors, before)
+  })
+
+  it('the eye alone and the classes take it too; a class counts weights, not words', async () => {
+    const [plain, packed] = [await loadEyes(), await loadEyes(undefined, { quantize: 'int8' })]
+    const [a, b] = [await embed(plain, [picture]), await embed(packed, [picture])]
+    const apart = distance(Array.from(a.values.dataSync()), Array.from(b.values.dataSync()))
+    assert.ok(apart > 0 && apart < 0.05, String(apart))
+    for (const each of [plain, packed]) each.dispose()
+    tf.dispose([a.values, b.values])
+    const [whole, small] = [
+      await InternVLForConditionalGeneration.fromPretrained(),
+      await InternVLForConditionalGeneration.fromPretrained(undefined, { quantizationConfig: { loadIn4bit: true } })
+    ]
+    assert.equal(small.numParameters(), whole.numParameters())
+    for (const each of [whole, small]) each.dispose()
+  })
+})
