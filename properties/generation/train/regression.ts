@@ -1,0 +1,43 @@
+import type { Loss, TrainOptions } from '../../../generation/train/loop.js'
+import { initialState, train } from '../../../generation/train/loop.js'
+import { adamW } from '../../../lib/optim.js'
+import { tf } from '../../../lib/tf.js'
+
+// A model small enough to train in a test: one linear layer with a layer that stays, on numbers that depend on the position.
+
+export type Line = { readonly weight: tf.Tensor2D; readonly bias: tf.Tensor1D }
+export interface Points {
+  readonly x: tf.Tensor2D
+  readonly y: tf.Tensor2D
+}
+
+export const line = (): Line => ({ weight: tf.zeros([1, 3]), bias: tf.zeros([1]) })
+
+export const pointsAt = (position: number): Points => {
+  const x = tf.randomNormal<tf.Rank.R2>([4, 3], 0, 1, 'float32', position + 1)
+  return { x, y: tf.tidy(() => x.matMul(tf.tensor2d([[1], [-2], [0.5]])).add(3)) }
+}
+
+export function* points(position: number): Generator<Points, void, void> {
+  for (let at = position; ; at++) yield pointsAt(at)
+}
+
+/** Mean square; the memory counts batches. */
+export const square: Loss<Line, Points> = ({ weight, bias }, { x, y }, { batches = 0 }) => ({
+  loss: x.matMul<tf.Tensor2D>(weight, false, true).add(bias).sub(y).square().mean(),
+  memory: { batches: batches + 1 }
+})
+
+export const settings = { loss: square, optimizer: adamW({ learningRate: 0.05 }) } satisfies TrainOptions<Line, Points>
+
+/** Losses of an unbroken run. */
+export const lossesOf = async (steps: number): Promise<readonly number[]> => {
+  const losses: number[] = []
+  let last = initialState(line(), settings.optimizer)
+  for await (const { loss, state } of train(last, points, { ...settings, steps })) {
+    losses.push(loss)
+    last = state
+  }
+  tf.dispose([last.params, last.optimizer.first, last.optimizer.second])
+  return losses
+}
