@@ -44,6 +44,13 @@ const fromRgb = ({ data, width, height }: Rgb): Sharp => sharp(data, { raw: { wi
 /** A picture as a PNG file's bytes: every pixel as it is. */
 export const encodePng = (image: Rgb): Promise<Buffer> => fromRgb(image).png().toBuffer()
 
+/** A drawing in SVG as a PNG file's bytes on white, `scale` pixels for each of its own. */
+export const svgToPng = (svg: string, scale = 2): Promise<Buffer> =>
+  sharp(Buffer.from(svg), { density: 72 * scale })
+    .flatten({ background: '#ffffff' })
+    .png()
+    .toBuffer()
+
 /** The picture with boxes drawn on it, as it stands upright. */
 export const drawBoxes = async (image: Rgb, boxes: readonly LabelledBox[]): Promise<Rgb> => {
   const drawn = fromRgb(image).composite([{ input: overlay(image.width, image.height, boxes) }])
