@@ -5,6 +5,7 @@ import { chatCommand } from './chat.js'
 import { say } from './common.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
+import { demoTrainCommand } from './demo-train.js'
 import { doctorCommand } from './doctor.js'
 import { downloadCommand } from './download.js'
 import { embedCommand } from './embed.js'
@@ -27,6 +28,7 @@ export const program = (): Command => {
     chatCommand(),
     convertCommand(),
     demoCommand(),
+    demoTrainCommand(),
     embedCommand(),
     evalCommand(),
     inspectCommand(),
