@@ -1,6 +1,7 @@
 import { type Fault, fault } from '../lib/fault.js'
 import { isJson, type Json } from '../models/config-fields.js'
 import type { InspectedModel } from '../models/inspect.js'
+import { storedForms } from '../models/packed-keys.js'
 import type { Processor } from '../processors/processor.js'
 import { endOfTurn } from './load.js'
 import type { GenerateOptions } from './options.js'
@@ -19,15 +20,19 @@ export interface Parts {
 
 type Check = (parts: Parts) => readonly Oddity[]
 
+const isPackedForm = (type: string): boolean => storedForms.some((form) => form === type)
+
 const stored: Check = ({ model }) => {
   if (!model) return []
   const { buffers, head } = model.unread
-  const types = model.tree.dtypes.map((type) =>
-    type
-      .toLowerCase()
-      .replace('bf', 'bfloat')
-      .replace(/^f(?=\d)/, 'float')
-  )
+  const types = model.tree.dtypes
+    .filter((type) => !isPackedForm(type))
+    .map((type) =>
+      type
+        .toLowerCase()
+        .replace('bf', 'bfloat')
+        .replace(/^f(?=\d)/, 'float')
+    )
   const told = model.config.dtype
   const heads = {
     copy: 'lm_head.weight is stored though tie_word_embeddings is true; it equals the embeddings: it is left out',

@@ -1,5 +1,6 @@
 import { readdir, realpath } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
+import { selectEngine } from '../lib/engines/index.js'
 import { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from '../lib/fault.js'
 import type { SmallFiles } from '../lib/safetensors-write.js'
 import type { Layout } from '../models/checkpoint.js'
@@ -7,6 +8,8 @@ import { type InternVLConfig, type OriginalProcessing, readConfigJson } from '..
 import type { Json } from '../models/config-fields.js'
 import { type ConvertModelOptions, convertModel } from '../models/convert.js'
 import { openCheckpoint } from '../models/open.js'
+import { isPacked } from '../models/packed-keys.js'
+import { precisionOf } from '../models/precision.js'
 import { type SaveModelOptions, saveModel } from '../models/save.js'
 import { processorFilesFor, readProcessorFiles } from '../processors/files.js'
 import { loadProcessor, type Processor } from '../processors/processor.js'
@@ -108,18 +111,21 @@ export interface ConvertOptions extends Omit<ConvertModelOptions, 'files'> {
 }
 
 /**
- * Converts a checkpoint folder to another layout or type of weights, piece by piece, so that memory does not depend on its size; the
- * layout that was written. Throws an `InternVLError`.
+ * Converts a checkpoint folder to another layout, type of weights or fewer bits, piece by piece, so that memory does not depend on
+ * its size; the layout that was written. Throws an `InternVLError`.
  *
  * `await convert('InternVL3-8B', 'InternVL3-8B-hf', { layout: 'hf', dtype: 'bfloat16' })`
  */
 export const convert = async (from: string, to: string, { force = false, ...options }: ConvertOptions): Promise<Layout> => {
+  precisionOf({ quantize: options.quantize }) // throws for what there is not before any file is opened
   await checkTarget(from, to, force)
   const around = await surroundings(from, options.layout)
   const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
   const checkpoint = await openCheckpoint(from, configure)()
   try {
     if (E.isLeft(around) || E.isLeft(checkpoint)) throw new InternVLError(faultsOf([around, checkpoint]))
+    // to pack and unpack is the engine's work
+    if (options.quantize !== undefined || isPacked(checkpoint.right.stored)) await selectEngine()
     return await orThrow(convertModel(checkpoint.right, to, { ...options, files: around.right.files }))
   } finally {
     if (E.isRight(checkpoint)) await checkpoint.right.files.close()

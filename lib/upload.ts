@@ -94,6 +94,18 @@ export const uploadPacked = async (
   }
 }
 
+/** Words that are packed already, `[rows, words]`, from pieces of whole rows. */
+export const uploadWords = async (pieces: Pieces, shape: readonly [number, number], form: Form): Promise<PackedWeight> => {
+  const words = new Int32Array(sizeOf(shape))
+  const bytes = new Uint8Array(words.buffer)
+  let at = 0
+  for await (const piece of pieces) {
+    bytes.set(piece, at)
+    at += piece.byteLength
+  }
+  return { [form]: tf.tensor2d(words, shape as [number, number], 'int32') } as unknown as PackedWeight
+}
+
 /**
  * A float32 tensor of stored bytes that come in pieces of whole rows (of the last axis). bf16 and f16 widen exactly. On the
  * native engine nothing but the tensor itself and a piece is ever in memory, and no garbage is left that only waits to be
@@ -114,6 +126,9 @@ export const uploadPieces = async (pieces: Pieces, dtype: StoredDtype, shape: re
 /** Types that the engine's kernel reads. */
 const readable: ReadonlySet<StoredDtype> = new Set<StoredDtype>(['F32', 'BF16', 'F16'])
 
+const runRead = (kernel: string, attributes: Readonly<Record<string, unknown>>): tf.Tensor =>
+  tf.engine().runKernel(kernel, {}, attributes as tf.NamedAttrMap) as tf.Tensor
+
 /**
  * A tensor of the bytes of an open file from `offset` on, in float32 or a packed form, read and converted on all cores with a few
  * pages of memory beside the tensor; `undefined` where the engine has no kernel for it. `file` is a descriptor. Throws when the
@@ -127,9 +142,19 @@ export const uploadRange = (
   form?: Form
 ): tf.Tensor | PackedWeight | undefined => {
   if (!readable.has(dtype) || !tf.getKernel('ReadTensor', tf.getBackend())) return undefined
-  const run = (kernel: string, attributes: Readonly<Record<string, unknown>>) =>
-    tf.engine().runKernel(kernel, {}, { file, offset, dtype, ...attributes } as tf.NamedAttrMap) as tf.Tensor
-  if (!form) return tf.tidy(() => run('ReadTensor', { size: sizeOf(shape) }).reshape([...shape]))
+  const range = { file, offset, dtype }
+  if (!form) return tf.tidy(() => runRead('ReadTensor', { ...range, size: sizeOf(shape) }).reshape([...shape]))
   const [rows, columns] = shape
-  return { [form]: run('ReadPacked', { rows, columns, form }) } as unknown as PackedWeight
+  return { [form]: runRead('ReadPacked', { ...range, rows, columns, form }) } as unknown as PackedWeight
 }
+
+/** The same of words that are packed already, `[rows, words]`. */
+export const uploadWordRange = (
+  file: number,
+  offset: number,
+  [rows, columns]: readonly [number, number],
+  form: Form
+): PackedWeight | undefined =>
+  tf.getKernel('ReadPacked', tf.getBackend())
+    ? ({ [form]: runRead('ReadPacked', { file, offset, dtype: 'words', rows, columns, form }) } as unknown as PackedWeight)
+    : undefined

@@ -1,20 +1,27 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type FloatDtype, fromFloat32, type StoredDtype, toFloat32 } from '../lib/dtype.js'
-import type { Faults } from '../lib/fault.js'
+import type { FloatDtype, StoredDtype } from '../lib/dtype.js'
+import type { Fault, Faults } from '../lib/fault.js'
+import { rowWords } from '../lib/packed.js'
+import { declarations } from '../lib/params.js'
 import { type SmallFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../lib/safetensors-write.js'
 import { composePlans, type Layout, type Planned, planFile } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
-import { isJson, type Json } from './config-fields.js'
+import type { InternVLConfig } from './config.js'
+import type { Json } from './config-fields.js'
 import { configText } from './config-json.js'
 import { configJson, settleLayout } from './config-translate.js'
 import { internVL } from './internvl.js'
+import { precisionFaults } from './load.js'
 import { inFolder, keyFaults, type OpenCheckpoint, rangesOf } from './open.js'
+import { isPacked, type StoredForm, splitForm, withPackedNote } from './packed-keys.js'
+import { type Dtype, formOfKey, type PrecisionOptions, precisionOf } from './precision.js'
+import { packed, retyped, unpacked } from './repack.js'
 import { type WeightType, weightTypes } from './save.js'
 
-export interface ConvertModelOptions extends Pick<WriteOptions, 'shardBytes'> {
+export interface ConvertModelOptions extends Pick<WriteOptions, 'shardBytes'>, Pick<PrecisionOptions, 'quantize'> {
   readonly layout: Layout
-  /** Type of the weights; each tensor keeps its own unless given. */
+  /** Type of the weights; each tensor keeps its own unless given. With `quantize`, of the weights that it leaves as they are. */
   readonly dtype?: WeightType | undefined
   readonly files?: SmallFiles
   /** Told after each piece: bytes read so far, and of all. */
@@ -22,11 +29,6 @@ export interface ConvertModelOptions extends Pick<WriteOptions, 'shardBytes'> {
 }
 
 const isFloat = (dtype: StoredDtype): boolean => /^(B?F)\d/.test(dtype)
-
-/** Pieces of a tensor in another type. The same type is copied bit for bit. */
-async function* retyped(pieces: AsyncIterable<Uint8Array>, from: StoredDtype, to: StoredDtype): AsyncGenerator<Uint8Array> {
-  for await (const piece of pieces) yield from === to ? piece : fromFloat32(toFloat32(piece, from), to as FloatDtype)
-}
 
 /** Tells how far the reading is. */
 async function* counted(pieces: AsyncIterable<Uint8Array>, count: (bytes: number) => void): AsyncGenerator<Uint8Array> {
@@ -36,52 +38,104 @@ async function* counted(pieces: AsyncIterable<Uint8Array>, count: (bytes: number
   }
 }
 
-const sourcesOf = (
-  { files }: OpenCheckpoint,
+/** What becomes of a tensor: the type or the form that it is written in, by its key in the module tree. */
+type Target = (key: string, dtype: StoredDtype) => StoredDtype | StoredForm
+
+const targetOf = (config: InternVLConfig, { dtype, quantize }: ConvertModelOptions): Target => {
+  const type = dtype && weightTypes[dtype]
+  if (quantize === undefined)
+    return (key, stored) => (splitForm(key).form ? (type ?? splitForm(key).form!) : type && isFloat(stored) ? type : stored)
+  const precision = precisionOf({ dtype: dtype as Dtype, quantize })
+  const packable = new Set(declarations(internVL(config)).flatMap(([key, param]) => (param.packable ? [key] : [])))
+  const types = { bf16: 'BF16', float32: 'F32', int8: 'int8', int4: 'int4' } as const
+  // norms and biases keep their type: they are computed with in float32
+  return (key, stored) => (packable.has(key) ? types[formOfKey(precision, key) ?? 'float32'] : stored)
+}
+
+/** A planned tensor as it is written. `columns` are the weights of a row. */
+const sourceOf = (planned: Planned, pieces: Pieces, columns: number, target: ReturnType<Target>): TensorSource => {
+  const [{ path, form }, { dtype }] = [splitForm(planned.key), planned]
+  const rows = planned.shape[0] ?? 1
+  if (form && form !== target) {
+    const type = target as FloatDtype
+    return { key: path, dtype: type, shape: [rows, columns], bytes: () => unpacked(pieces(), form, columns, type) }
+  }
+  if (form) return { ...planned, bytes: pieces }
+  if (target !== 'int8' && target !== 'int4') return { ...planned, dtype: target, bytes: () => retyped(pieces(), dtype, target) }
+  const shape = [rows, rowWords(target, columns)]
+  return { key: `${path}.${target}`, dtype: 'I32', shape, bytes: () => packed(pieces(), dtype, columns, target) }
+}
+
+type Pieces = () => AsyncIterable<Uint8Array>
+
+/** A tensor that is written, and its key in the module tree, which names its form. */
+interface Written {
+  readonly key: string
+  readonly source: TensorSource
+}
+
+/** What is written: `renamed` of the tensors of the module tree, `plan` of those of the files. */
+const writtenOf = (
+  { files, config }: OpenCheckpoint,
+  renamed: readonly Planned[],
   plan: readonly Planned[],
   options: ConvertModelOptions
-): readonly TensorSource[] => {
-  const pieces = pieceReader(rangesOf(files))
+): readonly Written[] => {
+  const read = pieceReader(rangesOf(files))
   const total = plan.reduce((n, tensor) => n + plannedBytes(tensor), 0)
+  const shapes = new Map(declarations(internVL(config)).map(([key, { shape }]) => [key, shape]))
+  const target = targetOf(config, options)
   let done = 0
   const count = (bytes: number) => {
     done += bytes
     options.onProgress?.(done, total)
   }
-  return plan.map((planned) => {
-    const { key, dtype: from, shape } = planned
-    const dtype = options.dtype && isFloat(from) ? weightTypes[options.dtype] : from
-    return { key, dtype, shape, bytes: () => retyped(counted(pieces(planned), count), from, dtype) }
+  return plan.map((planned, i) => {
+    const key = renamed[i]!.parts[0]?.source ?? planned.key
+    const { path } = splitForm(key)
+    const columns = shapes.get(path)?.at(-1) ?? 1
+    const source = sourceOf(planned, () => counted(read(planned), count), columns, target(key, planned.dtype))
+    const { form } = splitForm(source.key)
+    return { key: form ? `${path}.${form}` : path, source }
   })
 }
 
-/** config.json without what it says of packed weights, where they are packed no more. */
-const unpackedJson = (json: Json, plan: readonly Planned[]): Json => {
-  if (!plan.some(({ mxfp4 }) => mxfp4)) return json
-  const { quantization_config: _, ...rest } = json
-  const parts = Object.entries(rest).map(([key, value]) => [key, isJson(value) ? unpackedJson(value, plan) : value])
-  return Object.fromEntries(parts)
+/** config.json of what is written. Source weights that were packed are so no more, unless their keys still say it. */
+const jsonOf = ({ json, stored }: OpenCheckpoint, written: readonly Written[]): Json => {
+  const isNew = stored.some(({ mxfp4 }) => mxfp4) || isPacked(stored) || isPacked(written)
+  return isNew
+    ? withPackedNote(
+        json,
+        written.map(({ key }) => key)
+      )
+    : json
 }
 
 /**
- * Writes an open checkpoint in another layout, or type, or both: config.json in the dialect of the layout, and the weights piece by
- * piece, so that memory does not depend on their size. `files` are written beside them. The layout that was written, which for
- * `original` may be InternLM2's. Faults: keys that are not the model's, `ConfigUntranslatable`, `KeyUnmapped`, `WriteFailed`.
+ * Writes an open checkpoint in another layout, or type, or both, or in fewer bits: config.json in the dialect of the layout, and the
+ * weights piece by piece, so that memory does not depend on their size. Packed weights stay so, unless `dtype` wants numbers of
+ * them. `files` are written beside them. The layout that was written, which for `original` may be InternLM2's.
+ * Faults: keys that are not the model's, `ConfigUntranslatable`, `KeyUnmapped`, `PackedAlready`, `WriteFailed`. Throws a
+ * `RangeError` for a precision that there is not.
  */
-export const convertModel =
-  (from: OpenCheckpoint, dir: string, options: ConvertModelOptions): TaskEither<Faults, Layout> =>
-  async () => {
-    const { config, plan, stored } = from
-    const json = unpackedJson(from.json, stored)
-    const layout = settleLayout(options.layout, json)
-    const wrong = keyFaults(internVL(config), plan)
-    const written = configJson({ ...config, dtype: options.dtype ?? config.dtype }, layout, json, true)
-    const renamed = planFile(layout, stored, config.textConfig)
-    const faults = [...wrong, ...[written, renamed].flatMap((x) => (E.isLeft(x) ? x.left : []))]
-    if (E.isLeft(written) || E.isLeft(renamed) || wrong.length > 0) return E.left(inFolder(from.dir, faults))
-    const sources = sourcesOf(from, composePlans(stored, renamed.right), options)
-    const files = new Map([...(options.files ?? []), ['config.json', configText(written.right)] as const])
+export const convertModel = (from: OpenCheckpoint, dir: string, options: ConvertModelOptions): TaskEither<Faults, Layout> => {
+  const { config, plan, stored } = from
+  const layout = settleLayout(options.layout, from.json)
+  return async () => {
+    const wrong = [...keyFaults(internVL(config), plan), ...precisionFaults(plan, options)]
+    const made = E.map((renamed: readonly Planned[]) => writtenOf(from, renamed, composePlans(stored, renamed), options))(
+      planFile(layout, stored, config.textConfig)
+    )
+    const written = E.isRight(made) ? made.right : []
+    const sources = written.map(({ source }) => source)
+    const isHalf = options.quantize !== undefined && sources.some(({ dtype }) => dtype === 'BF16')
+    const dtype = options.dtype ?? (isHalf ? 'bfloat16' : config.dtype)
+    const json = configJson({ ...config, dtype }, layout, jsonOf(from, written), true)
+    const faults = [...wrong, ...[json, made].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : []))]
+    if (E.isLeft(json) || faults.length > 0) return E.left(inFolder(from.dir, faults))
+    const files = new Map([...(options.files ?? []), ['config.json', configText(json.right)] as const])
     const { shardBytes } = options
     const done = await writeCheckpointTensors(dir, sources, { files, ...(shardBytes ? { shardBytes } : {}) })()
     return E.map(() => layout)(done)
   }
+}

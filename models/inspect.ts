@@ -10,6 +10,7 @@ import type { InternVLConfig } from './config.js'
 import type { Json } from './config-fields.js'
 import { internVL } from './internvl.js'
 import { keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint } from './open.js'
+import { type StoredForm, splitForm } from './packed-keys.js'
 
 /** A module or parameter of the model, with what it and all below it has. */
 export interface InspectedNode {
@@ -18,8 +19,8 @@ export interface InspectedNode {
   readonly path: string
   /** Of a parameter, as the model declares it. */
   readonly shape?: readonly number[]
-  /** Types that are stored, none where all is missing. */
-  readonly dtypes: readonly StoredDtype[]
+  /** Types and packed forms that are stored, none where all is missing. */
+  readonly dtypes: ReadonlyArray<StoredDtype | StoredForm>
   readonly parameters: number
   /** In the files. */
   readonly bytes: number
@@ -62,7 +63,7 @@ const nodeOf = (leaves: readonly Leaf[], path: string): InspectedNode => {
   const name = path.slice(path.lastIndexOf('.') + 1)
   if (first && leaves.length === 1 && first.path === path) {
     const { shape, planned } = first
-    const [dtypes, bytes] = planned ? [[planned.dtype], storedBytes(planned)] : [[], 0]
+    const [dtypes, bytes] = planned ? [[splitForm(planned.key).form ?? planned.dtype], storedBytes(planned)] : [[], 0]
     return { name, path, shape, dtypes, parameters: sizeOf(shape), bytes, children: [] }
   }
   const below = new Map<string, Leaf[]>()
@@ -79,7 +80,7 @@ const nodeOf = (leaves: readonly Leaf[], path: string): InspectedNode => {
 }
 
 const headOf = ({ plan, stored, config }: OpenCheckpoint): Unread['head'] => {
-  const has = (tensors: readonly Planned[]) => tensors.some(({ key }) => key === 'lm_head.weight')
+  const has = (tensors: readonly Planned[]) => tensors.some(({ key }) => splitForm(key).path === 'lm_head.weight')
   if (!has(stored)) return undefined
   if (!has(plan)) return plan.length < stored.length ? 'copy' : 'alone'
   return config.tieWordEmbeddings ? undefined : 'own'
@@ -88,7 +89,7 @@ const headOf = ({ plan, stored, config }: OpenCheckpoint): Unread['head'] => {
 const describe = (checkpoint: OpenCheckpoint): InspectedModel => {
   const { dir, config, json, layout, files, plan } = checkpoint
   const module = internVL(config)
-  const byKey = new Map(plan.map((tensor) => [tensor.key, tensor]))
+  const byKey = new Map(plan.map((tensor) => [splitForm(tensor.key).path, tensor]))
   const leaves = declarations(module).map(([path, { shape }]): Leaf => ({ path, shape, planned: byKey.get(path) }))
   const tree = nodeOf(leaves, '')
   const buffers = [...files.entries.keys()].filter(isBuffer)

@@ -1,18 +1,19 @@
 import { setImmediate } from 'node:timers/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault, InternVLError } from '../lib/fault.js'
+import { type Fault, type Faults, fault, InternVLError } from '../lib/fault.js'
 import type { Module } from '../lib/module.js'
 import type { Form, PackedWeight } from '../lib/packed.js'
 import { buildParams, declarations, disposeParams } from '../lib/params.js'
 import type { TensorFiles } from '../lib/safetensors.js'
 import type { tf } from '../lib/tf.js'
-import { uploadPacked, uploadPieces, uploadRange } from '../lib/upload.js'
-import type { Layout, Planned } from './checkpoint.js'
+import { type Pieces, uploadPacked, uploadPieces, uploadRange, uploadWordRange, uploadWords } from '../lib/upload.js'
+import type { Described, Layout, Planned } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
 import { type InternVL, internVL } from './internvl.js'
 import { inFolder, keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint, rangesOf, readingFaults } from './open.js'
+import { isPacked, packedParts, splitForm } from './packed-keys.js'
 import { formOfKey, type PrecisionOptions, precisionOf } from './precision.js'
 
 /** The module of a configuration. */
@@ -43,25 +44,42 @@ const uploadWhole = (files: TensorFiles, { key, parts, dtype, shape, mxfp4 }: Pl
   const [part, ...others] = parts
   if (!part || others.length > 0 || mxfp4) return undefined
   const { file, offset } = files.entries.get(part.source)!
+  const [fd, at] = [files.handles.get(file)!.fd, offset + part.begin]
+  const stored = splitForm(key).form
   try {
-    return uploadRange(files.handles.get(file)!.fd, offset + part.begin, dtype, shape, form)
+    return stored ? uploadWordRange(fd, at, shape as Matrix, stored) : uploadRange(fd, at, dtype, shape, form)
   } catch (error) {
     const message = `${file}: tensor ${key} can't be read (${(error as Error).message}); did the file change meanwhile?`
     throw new InternVLError([fault('FileUnreadable', message, { file, key })])
   }
 }
 
-/** The form in which each tensor shall lie in memory, by key; `undefined` is float32. */
-type Forms = (key: string) => Form | undefined
+type Matrix = readonly [rows: number, columns: number]
 
-/** Forms of a module's weights: those that may be packed, as the precision of their part says. */
-export const formsOf = (module: Module, options: PrecisionOptions): Forms => {
-  const precision = precisionOf(options)
-  const packable = new Set(declarations(module).flatMap(([key, param]) => (param.packable ? [key] : [])))
-  return (key) => (packable.has(key) ? formOfKey(precision, key) : undefined)
+const uploadInPieces = (from: Pieces, { key, dtype, shape }: Planned, form?: Form): Promise<tf.Tensor | PackedWeight> => {
+  const stored = splitForm(key).form
+  if (stored) return uploadWords(from, shape as Matrix, stored)
+  return form ? uploadPacked(from, dtype, shape as Matrix, form) : uploadPieces(from, dtype, shape)
 }
 
-/** The planned tensors by key, in float32 or the form wanted. */
+/** The form in which each tensor shall lie in memory; `undefined` is float32, and what is packed already stays so. */
+type Forms = (tensor: Described) => Form | undefined
+
+/**
+ * Forms of a module's weights: those that may be packed, as the precision of their part says. In a folder of packed weights the
+ * others stay in bf16 where they are stored so, unless a dtype is given.
+ */
+export const formsOf = (module: Module, plan: readonly Planned[], options: PrecisionOptions, prefix = ''): Forms => {
+  const precision = precisionOf(options)
+  const packable = new Set(declarations(module).flatMap(([key, param]) => (param.packable ? [prefix + key] : [])))
+  const asStored = isPacked(plan) && options.dtype === undefined
+  return ({ key, dtype }) => {
+    if (!packable.has(key)) return undefined
+    return asStored ? (dtype === 'BF16' ? 'bf16' : undefined) : formOfKey(precision, key)
+  }
+}
+
+/** The planned tensors by path, in float32 or the form wanted. */
 export const readTensors = async (
   files: TensorFiles,
   plan: readonly Planned[],
@@ -74,10 +92,9 @@ export const readTensors = async (
   let done = 0
   try {
     for (const planned of largestFirst(plan)) {
-      const form = forms(planned.key)
-      const [from, shape] = [pieces(planned), planned.shape as readonly [number, number]]
-      const inPieces = () => (form ? uploadPacked(from, planned.dtype, shape, form) : uploadPieces(from, planned.dtype, shape))
-      tensors.set(planned.key, uploadWhole(files, planned, form) ?? (await inPieces()))
+      const form = forms(planned)
+      const tensor = uploadWhole(files, planned, form) ?? (await uploadInPieces(pieces(planned), planned, form))
+      tensors.set(splitForm(planned.key).path, tensor)
       done += plannedBytes(planned)
       onProgress?.(done, total)
       await setImmediate() // timers and signals come through between tensors
@@ -89,12 +106,20 @@ export const readTensors = async (
   }
 }
 
+/** What keeps a precision from being had of a folder. */
+export const precisionFaults = (plan: readonly Planned[], { quantize }: Pick<PrecisionOptions, 'quantize'>): readonly Fault[] => {
+  if (quantize === undefined || !isPacked(plan)) return []
+  const parts = Object.entries(packedParts(plan.map(({ key }) => key))).map((each) => each.join(' in '))
+  const message = `its weights are packed already (${parts.join(', ')}): leave quantize out, or quantize the folder that it was made of`
+  return [fault('PackedAlready', message)]
+}
+
 const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Faults, LoadedModel>> => {
   const { dir, config, layout, files, plan } = checkpoint
   const module = internVL(config)
-  const problems = keyFaults(module, plan)
+  const problems = [...keyFaults(module, plan), ...precisionFaults(plan, options)]
   if (problems.length > 0) return E.left(inFolder(dir, problems))
-  const tensors = await readTensors(files, plan, formsOf(module, options), options.onProgress)
+  const tensors = await readTensors(files, plan, formsOf(module, plan, options), options.onProgress)
   const params = buildParams(module, (path) => tensors.get(path)!)
   const dispose = () => disposeParams(params)
   return E.right({ config, layout, module, params, model: module.apply(params), dispose })

@@ -3,12 +3,13 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Fault, type Faults, fault, InternVLError } from '../lib/fault.js'
 import type { Module } from '../lib/module.js'
-import { compareShapes, declarations } from '../lib/params.js'
+import { compareShapes } from '../lib/params.js'
 import { openCheckpointTensors, type TensorFiles } from '../lib/safetensors.js'
 import { type Layout, type Planned, planTree, recogniseLayout } from './checkpoint.js'
 import { pieceReader, type ReadRange } from './checkpoint-read.js'
 import { type InternVLConfig, parseConfig, readConfigJson } from './config.js'
 import type { Json } from './config-fields.js'
+import { declaredShapes, splitForm, wordFaults } from './packed-keys.js'
 
 /** What is known or wanted of a checkpoint beside its config.json. */
 export interface OpenOptions {
@@ -47,9 +48,10 @@ const sameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promise<bo
  * Source: `PreTrainedModel.tie_weights` (transformers 5.23).
  */
 const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: readonly Planned[]) => {
-  const [own, tied] = [plan.find(({ key }) => key === head), plan.find(({ key }) => key === table)]
+  const [own, tied] = [head, table].map((path) => plan.find(({ key }) => splitForm(key).path === path))
   if (!config.tieWordEmbeddings || !own) return { config, plan }
-  if (!tied) return { config, plan: plan.map((tensor) => (tensor === own ? { ...own, key: table } : tensor)) }
+  const asTable = table + own.key.slice(head.length)
+  if (!tied) return { config, plan: plan.map((tensor) => (tensor === own ? { ...own, key: asTable } : tensor)) }
   return (await sameBytes(files, own, tied))
     ? { config, plan: plan.filter((tensor) => tensor !== own) }
     : { config: { ...config, tieWordEmbeddings: false }, plan }
@@ -59,15 +61,13 @@ const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: read
 export const inFolder = (dir: string, faults: readonly Fault[]): Faults =>
   faults.map((f) => ({ ...f, message: `${dir}: ${f.message}`, path: dir })) as unknown as Faults
 
-const shapesOf = (entries: ReadonlyArray<readonly [string, { readonly shape: readonly number[] }]>) =>
-  new Map(entries.map(([key, { shape }]) => [key, shape]))
-
 /** What a module declares under a prefix, against what a plan has there: missing, unexpected and mismatched keys. */
-export const keyFaults = (module: Module, plan: readonly Planned[], prefix = ''): readonly Fault[] =>
-  compareShapes(
-    shapesOf(declarations(module).map(([key, param]) => [prefix + key, param])),
-    shapesOf(plan.filter(({ key }) => key.startsWith(prefix)).map((tensor) => [tensor.key, tensor]))
-  )
+export const keyFaults = (module: Module, plan: readonly Planned[], prefix = ''): readonly Fault[] => {
+  const own = new Map(plan.filter(({ key }) => key.startsWith(prefix)).map((tensor) => [tensor.key, tensor]))
+  const declared = declaredShapes(module, new Set(own.keys()), prefix)
+  const stored = new Map([...own].map(([key, { shape }]) => [key, shape]))
+  return [...compareShapes(declared, stored), ...wordFaults([...own.values()])]
+}
 
 /** A checkpoint folder of which only the heads of the files are read. Close `files` when done. */
 export interface OpenCheckpoint {

@@ -51,12 +51,14 @@ export const precisionOf = ({ dtype, quantize }: PrecisionOptions = {}): Precisi
   }
 }
 
+/** The part that a weight belongs to, by its key in the module tree. */
+export const partOf = (key: string): keyof Precision => {
+  if (/^(model\.)?(vision_tower|multi_modal_projector)\./.test(key)) return 'vision'
+  return /(^lm_head|\.embed_tokens)\./.test(key) ? 'embeddings' : 'decoder'
+}
+
 /** The form of a weight that may be packed, by its key in the module tree. */
 export const formOfKey = (precision: Precision, key: string): Form | undefined => {
-  const part = /^(model\.)?(vision_tower|multi_modal_projector)\./.test(key)
-    ? precision.vision
-    : /(^lm_head|\.embed_tokens)\./.test(key)
-      ? precision.embeddings
-      : precision.decoder
-  return part === 'float32' ? undefined : part
+  const form = precision[partOf(key)]
+  return form === 'float32' ? undefined : form
 }

@@ -6,7 +6,7 @@ import { buildParams, disposeParams } from '../lib/params.js'
 import type { tf } from '../lib/tf.js'
 import type { InternVLConfig } from './config.js'
 import { featuresOf, inChunks } from './internvl.js'
-import { formsOf, type LoadModelOptions, readTensors } from './load.js'
+import { formsOf, type LoadModelOptions, precisionFaults, readTensors } from './load.js'
 import { inFolder, keyFaults, type OpenCheckpoint, openCheckpoint, readingFaults } from './open.js'
 import { precisionOf } from './precision.js'
 import { projector } from './projector.js'
@@ -46,10 +46,9 @@ const build = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Pro
   const { dir, config, files, plan } = checkpoint
   const seeing = plan.filter(({ key }) => prefixes.some((prefix) => key.startsWith(prefix)))
   const encoder = visionEncoder(config)
-  const problems = keyFaults(encoder, seeing, 'model.')
+  const problems = [...keyFaults(encoder, seeing, 'model.'), ...precisionFaults(seeing, options)]
   if (problems.length > 0) return E.left(inFolder(dir, problems))
-  const forms = formsOf(encoder, options)
-  const tensors = await readTensors(files, seeing, (key) => forms(key.replace(/^model\./, '')), options.onProgress)
+  const tensors = await readTensors(files, seeing, formsOf(encoder, seeing, options, 'model.'), options.onProgress)
   const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
   const dispose = () => disposeParams(params)
   return E.right({ config, encoder: encoder.apply(params), dispose })

@@ -4,10 +4,12 @@ import { parseSize } from '../../lib/safetensors-shards.js'
 import type { Layout } from '../../models/checkpoint.js'
 import type { WeightType } from '../../models/save.js'
 import { folderOf, type HubFlags, say, withHubOptions } from './common.js'
+import { type PrecisionFlags, quantizeOption } from './precision-flags.js'
 
 interface ConvertFlags extends HubFlags {
   readonly layout: Layout
   readonly dtype?: WeightType
+  readonly quantize?: PrecisionFlags['quantize']
   readonly shardSize?: number
   readonly force?: true
 }
@@ -33,14 +35,14 @@ const progressBar = () => {
 }
 
 const convertModel = async (model: string, to: string, flags: ConvertFlags): Promise<void> => {
-  const { layout, dtype, shardSize, force, ...hub } = flags
+  const { layout, dtype, quantize, shardSize, force, ...hub } = flags
   const from = await folderOf(model, hub)
   const { convert } = await import('../save.js') // TensorFlow.js takes a while to load: not for `--help`
   const bar = progressBar()
   try {
     const onProgress = bar.update
     const shards = shardSize === undefined ? {} : { shardBytes: shardSize }
-    const written = await convert(from, to, { layout, dtype, force: force === true, onProgress, ...shards })
+    const written = await convert(from, to, { layout, dtype, quantize, force: force === true, onProgress, ...shards })
     bar.stop()
     say(`${to}: written in the ${written} layout${dtype ? `, ${dtype}` : ''}`)
   } finally {
@@ -51,26 +53,30 @@ const convertModel = async (model: string, to: string, flags: ConvertFlags): Pro
 /** `internvl convert`: a checkpoint folder in another layout, type, or shard size. */
 export const convertCommand = (): Command =>
   withHubOptions(new Command('convert'))
-    .description('convert a checkpoint folder to another layout or type of weights')
+    .description('convert a checkpoint folder to another layout, type of weights or fewer bits')
     .argument('<source>', 'the folder to convert, or org/name of the hub')
     .argument('<target>', 'the folder to write')
     .addOption(
       new Option('--layout <name>', "hf: Transformers'; hf-first: as -hf was first published; original: OpenGVLab's")
         .choices(['hf', 'hf-first', 'original', 'original-internlm2'])
-        .makeOptionMandatory()
+        .default('hf')
     )
     .addOption(
       new Option('--dtype <type>', 'type of the weights; as they are by default').choices(['float32', 'bfloat16', 'float16'])
     )
+    .addOption(quantizeOption('weights in fewer bits, which this library alone reads: int8, 4bit, or vision=int8,decoder=4bit'))
     .option('--shard-size <size>', 'size of a file of weights at most; 5GB by default', size)
     .option('--force', 'write though the target is not empty')
     .addHelpText(
       'after',
       `
+With --dtype packed weights become numbers again, those that they stand for: what quantization lost stays lost.
+
 original writes InternLM2's own names where config.json tells that the checkpoint was published with them (${'`original_model_type`'},
 which a conversion to hf leaves there); original-internlm2 writes them for any Llama decoder.
 
 Example:
-  internvl convert InternVL3-1B InternVL3-1B-hf --layout hf --dtype bfloat16`
+  internvl convert InternVL3-1B InternVL3-1B-hf --layout hf --dtype bfloat16
+  internvl convert InternVL3-8B-hf InternVL3-8B-int4 --quantize 4bit`
     )
     .action(convertModel)

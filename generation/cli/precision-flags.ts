@@ -19,15 +19,15 @@ const quantization = (text: string): PrecisionFlags['quantize'] => {
   }
 }
 
+/** `--quantize`, with what it does. */
+export const quantizeOption = (does: string): Option => new Option('--quantize <bits>', does).argParser(quantization)
+
 /** Adds the options of `PrecisionFlags`. */
 export const withPrecisionOptions = (command: Command): Command =>
   command
     .addOption(new Option('--dtype <type>', 'type of the weights in memory; float32 by default').choices(dtypes))
     .addOption(
-      new Option(
-        '--quantize <bits>',
-        'weights in fewer bits: int8 or 4bit, or by part, vision=int8,decoder=4bit; others are bfloat16 then'
-      ).argParser(quantization)
+      quantizeOption('weights in fewer bits: int8 or 4bit, or by part, vision=int8,decoder=4bit; others are bfloat16 then')
     )
 
 /** Options for `load` from flags, those that were given. */

@@ -7,7 +7,7 @@
 
 namespace {
 /** Types of the file; the numbers are those of `storedTypes` in register.ts. */
-enum class Stored { float32, bfloat16, float16 };
+enum class Stored { float32, bfloat16, float16, words };
 
 float fromBits(uint32_t bits) {
   float x;
@@ -46,6 +46,7 @@ void run(Call &call) {
     case Stored::bfloat16: return widened<widenBrain>(file, offset, size, y.data);
     case Stored::float16: return widened<widenHalf>(file, offset, size, y.data);
     case Stored::float32: return readInto(file, offset, size * sizeof(float), reinterpret_cast<char *>(y.data));
+    case Stored::words: return; // they are of a packed form
   }
 }
 
@@ -60,16 +61,21 @@ void widenRow(Stored type, const char *bytes, int64_t n, float *y) {
     case Stored::float16:
       for (int64_t i = 0; i < n; i++) y[i] = widenHalf(x[i]);
       break;
+    case Stored::words: break; // they stay what they are
   }
 }
 
-/** `[rows, columns]` numbers of `type`, from byte `offset` of the descriptor `file`, in a packed form. */
+/** `[rows, columns]` numbers of `type`, from byte `offset` of the descriptor `file`, in a packed form; or words that are packed. */
 void runPacked(Call &call) {
   const int file = static_cast<int>(call.integers[0]);
   const int64_t offset = call.integers[1], rows = call.integers[2], columns = call.integers[3];
-  require(file >= 0 && offset >= 0 && rows >= 0 && columns >= 0 && call.integers[4] >= 0 && call.integers[4] <= 2, "no range of a known type");
+  require(file >= 0 && offset >= 0 && rows >= 0 && columns >= 0 && call.integers[4] >= 0 && call.integers[4] <= static_cast<int>(Stored::words), "no range of a known type");
   const Stored type = static_cast<Stored>(call.integers[4]);
   const Form form = static_cast<Form>(call.integers[5]);
+  if (type == Stored::words) {
+    const Tensor y = call.output({rows, columns}, 0, TF_INT32);
+    return readInto(file, offset, rows * columns * sizeof(int32_t), reinterpret_cast<char *>(y.words()));
+  }
   const int64_t words = rowWords(form, columns), size = columns * (type == Stored::float32 ? 4 : 2);
   const Tensor y = call.output({rows, words}, 0, TF_INT32);
   readRows(file, offset, rows, size, [&](const char *bytes, int64_t from, int64_t to) {

@@ -20,8 +20,8 @@ const activations: Readonly<Record<string, number>> = {
 /** Numbers of `Form` in packed.h. */
 const formNumbers: Readonly<Record<string, number>> = { float32: 0, bf16: 1, int8: 2, int4: 3 }
 
-/** Numbers of `Stored` in read.cc, by the names of safetensors. */
-const storedTypes: Readonly<Record<string, number>> = { F32: 0, BF16: 1, F16: 2 }
+/** Numbers of `Stored` in read.cc, by the names of safetensors; `words` are packed already. */
+const storedTypes: Readonly<Record<string, number>> = { F32: 0, BF16: 1, F16: 2, words: 3 }
 
 type Inputs = Readonly<Record<string, tf.TensorInfo | undefined>>
 type Attributes = Readonly<Record<string, unknown>>
