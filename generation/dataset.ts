@@ -12,7 +12,11 @@ export interface DatasetRow {
   /** Every turn; the model's are the right answers. */
   readonly messages: Messages
   /** What Transformers answered last, where the file says. */
-  readonly transformers: string | undefined
+  readonly transformers?: string | undefined
+  /** Of a preference: a worse answer than the last. */
+  readonly rejected?: string
+  /** File and line. */
+  readonly where?: string
 }
 
 interface Turn {
@@ -66,7 +70,21 @@ const itemsOf = (text: string, { images, videos }: Visuals, where: string): Read
 
 const isFault = (x: object): x is Fault => '_tag' in x
 
-const parseRow = (line: string, where: string, folder: string): E.Either<Faults, DatasetRow> => {
+/** A preference (`question`, `chosen`, `rejected`) as a conversation that ends with the chosen answer. Source: MMPR. */
+const turnsOf = ({ conversations, question, chosen, rejected }: Record<string, unknown>): readonly Turn[] | undefined => {
+  const turns =
+    conversations ??
+    (typeof rejected === 'string'
+      ? [
+          { from: 'human', value: question },
+          { from: 'gpt', value: chosen }
+        ]
+      : undefined)
+  return Array.isArray(turns) && turns.every(isTurn) ? turns : undefined
+}
+
+/** One line of InternVL's jsonl; `where` names it in faults, `folder` is where its pictures are. */
+export const parseRow = (line: string, where: string, folder: string): E.Either<Faults, DatasetRow> => {
   const wrong = (says: string) => E.left<Faults, DatasetRow>([fault('DatasetRow', `${where}: ${says}`)])
   let json: Record<string, unknown>
   try {
@@ -74,16 +92,17 @@ const parseRow = (line: string, where: string, folder: string): E.Either<Faults,
   } catch (error) {
     return wrong(`not JSON (${(error as Error).message})`)
   }
+  if (typeof json !== 'object' || json === null) return wrong('not a JSON object')
   const at = (name: string) => (isAbsolute(name) || /^(https?|data):/.test(name) ? name : join(folder, name))
   const [images, videos] = [names(json.image), films(json.video)]
   if (!images || !videos) return wrong('image must be a name or a list of names, video a path or a list of frames')
-  if (!Array.isArray(json.conversations) || !json.conversations.every(isTurn))
-    return wrong('conversations must be a list of {from, value}')
+  const said = turnsOf(json)
+  if (!said) return wrong('conversations must be a list of {from, value}, or question, chosen and rejected be texts')
   const left: Visuals = {
     images: images.map(at),
     videos: videos.map((film) => (typeof film === 'string' ? at(film) : film.map(at)))
   }
-  const turns = (json.conversations as readonly Turn[]).map(({ from, value }) => ({
+  const turns = said.map(({ from, value }) => ({
     role: roles[from],
     content: itemsOf(value, left, where),
     speaker: roles[from] ? [] : [fault('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`)]
@@ -96,16 +115,21 @@ const parseRow = (line: string, where: string, folder: string): E.Either<Faults,
     id: String(json.id ?? where),
     task: typeof json.task === 'string' ? json.task : 'all',
     messages: turns.map(({ role, content }) => ({ role, content })) as Messages,
-    transformers: typeof json.transformers === 'string' ? json.transformers : undefined
+    where,
+    ...(typeof json.transformers === 'string' ? { transformers: json.transformers } : {}),
+    ...(typeof json.rejected === 'string' ? { rejected: json.rejected } : {})
   }))
 }
 
-/**
- * Reads InternVL's jsonl (`image`, `video`, `conversations` with `<image>` and `<video>` placeholders); paths are relative to
- * the file. Every bad line is reported by file and number.
- */
-export const readDataset =
-  (file: string): TaskEither<Faults, readonly DatasetRow[]> =>
+/** What of a file is sound, and what is wrong with the rest, by file and line. */
+export interface ReadRows {
+  readonly rows: readonly DatasetRow[]
+  readonly faults: readonly Fault[]
+}
+
+/** Reads InternVL's jsonl as far as it is sound; pictures are beside the file unless `folder` says otherwise. */
+export const readRows =
+  (file: string, folder: string = dirname(file)): TaskEither<Faults, ReadRows> =>
   async () => {
     let text: string
     try {
@@ -116,7 +140,18 @@ export const readDataset =
       ])
     }
     const lines = text.split('\n').map((line, i) => ({ line, where: `${file}:${i + 1}` }))
-    const rows = lines.filter(({ line }) => line.trim() !== '').map(({ line, where }) => parseRow(line, where, dirname(file)))
-    const faults = rows.flatMap((row) => (E.isLeft(row) ? row.left : []))
-    return unless(faults, () => rows.flatMap((row) => (E.isRight(row) ? [row.right] : [])))
+    const rows = lines.filter(({ line }) => line.trim() !== '').map(({ line, where }) => parseRow(line, where, folder))
+    return E.right({
+      rows: rows.flatMap((row) => (E.isRight(row) ? [row.right] : [])),
+      faults: rows.flatMap((row) => (E.isLeft(row) ? row.left : []))
+    })
   }
+
+/**
+ * Reads InternVL's jsonl (`image`, `video`, `conversations` with `<image>` and `<video>` placeholders); paths are relative to
+ * the file. Every bad line is reported by file and number.
+ */
+export const readDataset =
+  (file: string): TaskEither<Faults, readonly DatasetRow[]> =>
+  async () =>
+    E.chain(({ rows, faults }: ReadRows) => unless(faults, () => rows))(await readRows(file)())

@@ -51,6 +51,12 @@ export const svgToPng = (svg: string, scale = 2): Promise<Buffer> =>
     .png()
     .toBuffer()
 
+/** The picture as it is after it was a JPEG file of a quality from 1 to 100, with colours at half the resolution as Pillow writes them. */
+export const throughJpeg = async (image: Rgb, quality: number): Promise<Rgb> => {
+  const jpeg = await fromRgb(image).jpeg({ quality, chromaSubsampling: '4:2:0' }).toBuffer()
+  return { ...image, data: new Uint8Array(await sharp(jpeg).raw().toBuffer()) }
+}
+
 /** The picture with boxes drawn on it, as it stands upright. */
 export const drawBoxes = async (image: Rgb, boxes: readonly LabelledBox[]): Promise<Rgb> => {
   const drawn = fromRgb(image).composite([{ input: overlay(image.width, image.height, boxes) }])

@@ -22,6 +22,8 @@ export type ImageSource = string | URL | Uint8Array | ArrayBuffer | Blob | Sharp
 export interface OpenOptions extends DownloadOptions {
   /** Pictures of more pixels are refused; Pillow's own limit unless given. */
   readonly maxPixels?: number
+  /** Applied to every picture and frame once it is decoded, before it is resized; it may not change its size. */
+  readonly retouch?: ((image: Rgb) => Promise<Rgb>) | undefined
 }
 
 /** A picture whose header is read: its size upright, in pixels, and the way to its pixels. */

@@ -6,14 +6,29 @@ import { collect, leftFault } from './collect.js'
 import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from './config.js'
 import { type Folder, readFolder } from './folder.js'
 import { type ModelInputs, toInputs } from './inputs.js'
+import type { Labelled } from './lesson.js'
 import { checkMessages, type Messages } from './messages.js'
 import { controlTokens, cutter, visualTokens } from './prompt.js'
-import { type Assembled, assembleMessages, assembleText, type PrepareOptions, type RenderedInputs } from './rows.js'
+import {
+  type Assembled,
+  assembleLesson,
+  assembleMessages,
+  assembleText,
+  type PrepareOptions,
+  type RenderedInputs
+} from './rows.js'
 import { originalTemplate, publishedTemplate } from './templates.js'
 import { buildTokenizer, type Tokenizer } from './tokenizer.js'
+import type { Visual } from './visual.js'
 
 export type { ModelInputs } from './inputs.js'
 export type { PrepareOptions, RenderedInputs, TextOptions } from './rows.js'
+
+/** A conversation as numbers, its pictures not yet read. */
+export interface EncodedConversation extends Labelled {
+  /** In the order of their placeholders. */
+  readonly visuals: readonly Visual[]
+}
 
 export interface Processor {
   readonly config: ProcessorConfig
@@ -25,6 +40,11 @@ export interface Processor {
   readonly prepare: (batch: readonly Messages[], options?: PrepareOptions) => TaskEither<Faults, ModelInputs>
   /** The same from prompts already rendered. Source: `InternVLProcessor.__call__` (transformers 5.23). */
   readonly prepareText: (inputs: RenderedInputs, options?: PrepareOptions) => TaskEither<Faults, ModelInputs>
+  /**
+   * A conversation to learn from: ids, labels (the answers' tokens and what ends them, −100 elsewhere), and its pictures, not yet
+   * read. Tokens of grounding (`<ref>`, `<box>`, …) in it are tokens unless `allowedSpecial` says otherwise.
+   */
+  readonly encode: (messages: Messages, options?: PrepareOptions) => TaskEither<Faults, EncodedConversation>
   /** Length of the prompt in tokens, pictures included; of pictures only the headers are read. */
   readonly countTokens: (messages: Messages, options?: PrepareOptions) => TaskEither<Faults, number>
   /** Text of ids; `skipSpecialTokens` is false unless given. */
@@ -67,6 +87,12 @@ export const makeProcessor = (
       (inputs, o = {}) =>
       async () =>
         finish(await assembleText(parts, inputs, o), o),
+    encode:
+      (messages, o = {}) =>
+      async () =>
+        E.map(({ ids, labels, visuals }: Assembled) => ({ ids: ids[0]!, labels: labels[0]!, visuals }))(
+          await assembleLesson(parts, messages, o)
+        ),
     countTokens:
       (messages, o = {}) =>
       async () =>

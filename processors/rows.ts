@@ -5,10 +5,11 @@ import type { ChatTemplate, Prompt, RenderOptions } from './chat.js'
 import { collect, collectTasks, leftFault } from './collect.js'
 import type { ProcessorConfig } from './config.js'
 import type { ImageSource, OpenOptions } from './image.js'
+import { answersIn, checkAnswers, cutAtAnswers, type Labelled, labelled, type Stretch, type Turn } from './lesson.js'
 import { checkMessages, checkNotEmpty, imageOf, itemsOf, type Messages, type VideoSource, videoOf } from './messages.js'
 import { checkOptions, type ImageOptions, tokensPerTile, type VideoOptions, withOptions } from './options.js'
 import { type Cut, type Extent, expand, placeholders, type VisualTokens } from './prompt.js'
-import type { Tokenizer } from './tokenizer.js'
+import type { Piece, Tokenizer } from './tokenizer.js'
 import { openImage, openVideo, type Visual } from './visual.js'
 
 export interface TextOptions {
@@ -41,17 +42,24 @@ export interface Parts {
 /** A batch before its pixels are read: ids of every row, and what is shown, in the order of the placeholders. */
 export interface Assembled {
   readonly ids: readonly (readonly number[])[]
+  /** For each id the same where it is to be learned, else −100. */
+  readonly labels: readonly (readonly number[])[]
   readonly visuals: readonly Visual[]
   readonly prompts: readonly string[]
 }
 
 type Open = (config: ProcessorConfig, options: OpenOptions) => readonly TaskEither<Faults, Visual>[]
 
+/** Tokens that answers are written with, in training data too. Source: `internvl_chat_finetune.py`, its token list (OpenGVLab). */
+const grounding = ['<quad>', '</quad>', '<ref>', '</ref>', '<box>', '</box>']
+
 /** A row to be: its prompt, how to open what it shows, and how to call it in a fault. */
 interface Row {
   readonly prompt: Prompt
   readonly open: Open
   readonly where: string
+  /** What of the prompt is to be learned. */
+  readonly answers?: readonly Stretch[]
 }
 
 /** The control tokens that a call does not allow. */
@@ -73,41 +81,47 @@ const inOrder = (kinds: readonly Extent['kind'][], visuals: readonly Visual[]): 
   return kinds.map((kind) => left[kind].shift()!)
 }
 
-interface Encoded {
-  readonly ids: readonly number[]
+interface Encoded extends Labelled {
   readonly visuals: readonly Visual[]
 }
 
+const turnsOf = (pieces: ReadonlyArray<readonly Piece[]>): readonly Turn[] =>
+  pieces.flatMap((before, i) => (i % 2 === 0 ? [{ before, answer: pieces[i + 1] ?? [] }] : []))
+
 const encodeRow = (
   { config, tokenizer, visual, control, cut }: Parts,
-  { prompt, where }: Row,
+  { prompt, where, answers = [] }: Row,
   opened: readonly Visual[],
   options: TextOptions
 ): E.Either<Faults, Encoded> => {
-  const pieces = cut(prompt, forbidden(control, options))
-  const kinds = placeholders(pieces, visual)
+  const found = cutAtAnswers(prompt, answers).map((part) => cut(part, forbidden(control, options)))
+  const kinds = placeholders(found.flat(), visual)
   const given = opened.map(({ kind }) => kind)
   const wrong = mismatch(kinds, given, where)
-  if (wrong.length > 0) return unless(wrong, () => ({ ids: [], visuals: [] }))
+  if (wrong.length > 0) return unless(wrong, () => ({ ids: [], labels: [], visuals: [] }))
   const visuals = inOrder(kinds, opened)
   const extents = visuals.map(({ kind, tiles, tileSize }) => ({ kind, tiles, tokens: tokensPerTile(config, tileSize) }))
   if (extents.some(({ tokens }) => tokens === 0 || !Number.isInteger(tokens)))
     return leftFault('Option', `${where}: a tile of its size is no whole number of tokens; leave doResize on.`)
   const { bos_token: bos } = tokenizer.names
   const addSpecialTokens = bos === undefined || !prompt.text.startsWith(bos) // else it would stand twice
-  return E.right({ ids: tokenizer.encodePieces(expand(pieces, extents, visual), { addSpecialTokens }), visuals })
+  const pieces = found.map((part) => expand(part, extents.splice(0, placeholders(part, visual).length), visual))
+  return E.right({ ...labelled(tokenizer, turnsOf(pieces), addSpecialTokens), visuals })
 }
+
+const nothing: Assembled = { ids: [], labels: [], visuals: [], prompts: [] }
 
 /** Everything but the pixels, or all faults of all rows. */
 const assemble = async (parts: Parts, rows: readonly Row[], options: PrepareOptions): Promise<E.Either<Faults, Assembled>> => {
   const settings = withOptions(parts.config, options)
   const wrong = checkOptions(parts.config, settings)
-  if (wrong.length > 0) return unless(wrong, () => ({ ids: [], visuals: [], prompts: [] }))
+  if (wrong.length > 0) return unless(wrong, () => nothing)
   const opened = collect(await Promise.all(rows.map(({ open }) => collectTasks(open(settings, options))())))
   if (E.isLeft(opened)) return opened
   const encoded = collect(rows.map((row, i) => encodeRow(parts, row, opened.right[i]!, options)))
   return E.map((all: readonly Encoded[]) => ({
     ids: all.map(({ ids }) => ids),
+    labels: all.map(({ labels }) => labels),
     visuals: all.flatMap(({ visuals }) => visuals),
     prompts: rows.map(({ prompt }) => prompt.text)
   }))(encoded)
@@ -153,6 +167,20 @@ export const assembleMessages = async (
   return E.isLeft(rows) ? rows : assemble(parts, rows.right, options)
 }
 
+/** A conversation to learn from: the tokens of its answers are its labels. */
+export const assembleLesson = async (
+  parts: Parts,
+  messages: Messages,
+  given: PrepareOptions,
+  where = 'messages'
+): Promise<E.Either<Faults, Assembled>> => {
+  const options = { allowedSpecial: grounding, ...given, addGenerationPrompt: false }
+  const row = E.chain((valid: Messages) => messageRow(parts, valid, where, options))(checkAnswers(messages, where))
+  if (E.isLeft(row)) return row
+  const answers = answersIn(parts.chatTemplate, parts.tokenizer, messages, row.right.prompt, options, where)
+  return E.isLeft(answers) ? answers : assemble(parts, [{ ...row.right, answers: answers.right }], options)
+}
+
 /** A batch of rendered prompts; their placeholders take the pictures and films in order, over all rows. */
 export const assembleText = async (
   parts: Parts,
@@ -164,7 +192,7 @@ export const assembleText = async (
   const kinds = prompts.map((prompt) => placeholders(parts.cut(prompt, []), parts.visual))
   const given = [...images.map(() => 'image' as const), ...videos.map(() => 'video' as const)]
   const wrong = mismatch(kinds.flat(), given, 'text')
-  if (wrong.length > 0) return unless(wrong, () => ({ ids: [], visuals: [], prompts: [] }))
+  if (wrong.length > 0) return unless(wrong, () => nothing)
   const left = { image: [...images], video: [...videos] }
   const rows = prompts.map((prompt, i): Row => {
     const mine = {

@@ -26,12 +26,13 @@ const writePictures = async (
   { width, height }: Size,
   table: readonly Float32Array[],
   out: Float32Array,
-  offset: number
+  offset: number,
+  { retouch }: OpenOptions
 ): Promise<E.Either<Faults, void>> => {
   let at = offset
   for await (const image of pictures) {
     if (E.isLeft(image)) return image
-    for (const tile of tilesIn(image.right)) {
+    for (const tile of tilesIn(retouch ? await retouch(image.right) : image.right)) {
       if (tile.width !== width || tile.height !== height)
         return leftFault(
           'Option',
@@ -63,7 +64,7 @@ export const openImage =
       kind: 'image',
       tiles: whole ? 1 : countTiles(picture, config),
       tileSize,
-      write: (out, offset) => () => writePictures(once(picture.decode), tilesIn, tileSize, table, out, offset)
+      write: (out, offset) => () => writePictures(once(picture.decode), tilesIn, tileSize, table, out, offset, options)
     })
   }
 
@@ -86,6 +87,7 @@ export const openVideo =
       kind: 'video',
       tiles: indices.right.length,
       tileSize: { width, height },
-      write: (out, offset) => () => writePictures(film.frames(indices.right), tilesIn, { width, height }, table, out, offset)
+      write: (out, offset) => () =>
+        writePictures(film.frames(indices.right), tilesIn, { width, height }, table, out, offset, options)
     })
   }

@@ -202,5 +202,5 @@ export const sample = (
     { role: 'user', content },
     { role: 'assistant', content: answer }
   ] as const
-  return { id: String(index), task, messages, transformers: undefined }
+  return { id: String(index), task, messages }
 }
