@@ -1,15 +1,16 @@
 import { stat } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Faults } from '../../lib/fault.js'
+import { type Faults, fault } from '../../lib/fault.js'
 import { badName, isPath, isRepoName } from './name.js'
 import type { HubOptions } from './settings.js'
 
 export type { HubOptions, HubProgress } from './settings.js'
 
 /**
- * The folder of a model: `model` itself where something of that name is here or it can only be a path, else, when it reads
- * `org/name`, that repository of the hub in the cache, downloaded as far as it is not there.
+ * The folder of a model: `model` itself where something of that name is here, else, when it reads `org/name`, that repository of
+ * the hub in the cache, downloaded as far as it is not there. Faults: `FolderMissing` for what can only be a path, `BadModelName`,
+ * and those of `snapshotDownload`.
  *
  * `await modelFolder('OpenGVLab/InternVL3-1B-hf', { revision: 'main' })()`
  */
@@ -22,7 +23,8 @@ export const modelFolder =
     )
     if (isHere && options.revision !== undefined)
       options.onRemark?.(`${model} is a folder here: revision ${options.revision} is of no use`)
-    if (isHere || isPath(model)) return E.right(model)
+    if (isHere) return E.right(model)
+    if (isPath(model)) return E.left([fault('FolderMissing', `${model}: no such folder`, { file: model })])
     if (!isRepoName(model)) return E.left([badName(model)])
     const { snapshotDownload } = await import('./snapshot.js') // the hub's package takes a while to load
     return E.map(({ folder }: { readonly folder: string }) => folder)(await snapshotDownload(model, options)())
