@@ -7,6 +7,9 @@ import { type Snapshot, snapshotDownload } from '../../../generation/hub/snapsho
 import type { Faults } from '../../../lib/fault.js'
 import { type FakeHub, type FakeRepo, startHub } from './server.js'
 
+// a machine under load is slow, not dead
+process.env.HF_HUB_DOWNLOAD_TIMEOUT ??= '100'
+
 export const repo = 'Org/Some-model.v1_0'
 
 /** Bytes that differ from place to place, so that a piece in the wrong place is seen. */
@@ -47,8 +50,13 @@ export const withHub = async (
   hub.repos.set(repo, files)
   const remarks: string[] = []
   const defaults = { endpoint: hub.endpoint, cacheDir, token: false, backoff: 1, offline: false } as const
-  const download: Fixture['download'] = (options = {}, name = repo) =>
-    snapshotDownload(name, { ...defaults, onRemark: (line) => remarks.push(line), ...options })()
+  const download: Fixture['download'] = (options = {}, name = repo) => {
+    const onDownload: HubOptions['onDownload'] = (progress) => {
+      if (progress.file === 'model.safetensors') hub.arrived = progress.done
+      options.onDownload?.(progress)
+    }
+    return snapshotDownload(name, { ...defaults, onRemark: (line) => remarks.push(line), ...options, onDownload })()
+  }
   try {
     await use({ hub, cacheDir, remarks, download })
   } finally {

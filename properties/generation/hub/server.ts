@@ -47,11 +47,19 @@ export interface FakeHub {
   trouble: (asked: Asked) => Trouble | undefined
   /** Bytes of files that were sent. */
   sent: number
+  /** Bytes of the file under way that have arrived where they are wanted; its connection is cut only then. */
+  arrived: number
   readonly close: () => Promise<void>
 }
 
 const notFound = (out: ServerResponse, code: string): void =>
   void out.writeHead(404, { 'x-error-code': code, 'x-error-message': code }).end()
+
+/** Breaks a connection once `holds`: what is on its way when one breaks may be lost. */
+const cutWhen = async (holds: () => boolean, out: ServerResponse): Promise<void> => {
+  while (!holds() && !out.destroyed) await new Promise((done) => setTimeout(done, 1))
+  out.destroy()
+}
 
 /** Sends bytes as a range of them was asked for, or as the trouble has it. */
 const send = (hub: FakeHub, out: ServerResponse, bytes: Buffer, range: string | undefined, trouble: Trouble, etag: string) => {
@@ -68,7 +76,9 @@ const send = (hub: FakeHub, out: ServerResponse, bytes: Buffer, range: string | 
   const some = part.subarray(0, stop ?? part.length)
   hub.sent += some.length
   if (stop === undefined) return void out.end(some)
-  out.write(some, () => void (trouble.cutAfter === undefined || setTimeout(() => out.destroy(), stop === 0 ? 0 : 20)))
+  hub.arrived = 0
+  const hasArrived = () => some.length === 0 || hub.arrived >= begin + some.length
+  out.write(some, () => void (trouble.cutAfter === undefined || cutWhen(hasArrived, out)))
   if (some.length === 0) out.flushHeaders()
 }
 
@@ -151,6 +161,15 @@ export const startHub = async (): Promise<FakeHub> => {
       await new Promise((done) => server.close(done))
     }
   }
-  const hub: FakeHub = { endpoint: await listen(main), asked, stored, repos: new Map(), trouble: () => undefined, sent: 0, close }
+  const hub: FakeHub = {
+    endpoint: await listen(main),
+    asked,
+    stored,
+    repos: new Map(),
+    trouble: () => undefined,
+    sent: 0,
+    arrived: 0,
+    close
+  }
   return hub
 }
