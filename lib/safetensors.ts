@@ -13,8 +13,11 @@ export type { TensorEntry } from './safetensors-header.js'
 export const wholeFile = 'model.safetensors'
 export const indexFile = 'model.safetensors.index.json'
 
-/** Key to the name of its shard, as the index has it. */
-type WeightMap = ReadonlyMap<string, string>
+/** Key to the name of its shard, as the index has it, where that can be a name; what is wrong with the others. */
+interface ShardIndex {
+  readonly weightMap: ReadonlyMap<string, string>
+  readonly faults: readonly (Fault & { readonly key: string })[]
+}
 
 const isFile = (path: string): Promise<boolean> =>
   stat(path).then(
@@ -26,7 +29,14 @@ const isRecord = (x: unknown): x is Readonly<Record<string, unknown>> => typeof 
 /** A plain name: a shard lies beside its index, nowhere else. */
 const isPlainName = (name: string) => name !== '' && name !== '..' && basename(name) === name && !/[\\\0]/.test(name)
 
-const readIndex = async (file: string): Promise<E.Either<Faults, WeightMap>> => {
+/** Why a value of the index is no name of a shard. */
+const nameFault = (file: string, key: string, name: unknown): ShardIndex['faults'] => {
+  const wrong = (tag: string, what: string) => [{ ...fault(tag, `${file}: weight_map.${key} ${what}`, { file, name }), key }]
+  if (typeof name !== 'string') return wrong('IndexMalformed', `is ${JSON.stringify(name)}, not the name of a file`)
+  return isPlainName(name) ? [] : wrong('UnsafePath', `names ${JSON.stringify(name)}; only files beside the index are read`)
+}
+
+const readIndex = async (file: string): Promise<E.Either<Faults, ShardIndex>> => {
   const malformed = (what: string) => E.left<Faults>([fault('IndexMalformed', `${file}: ${what}`, { file })])
   let json: unknown
   try {
@@ -36,24 +46,19 @@ const readIndex = async (file: string): Promise<E.Either<Faults, WeightMap>> => 
   }
   const map = isRecord(json) ? json.weight_map : undefined
   if (!isRecord(map)) return malformed('its weight_map is not an object that names the file of each tensor')
-  const faults = Object.entries(map).flatMap(([key, name]) =>
-    typeof name !== 'string'
-      ? [fault('IndexMalformed', `${file}: weight_map.${key} is ${JSON.stringify(name)}, not the name of a file`, { file, key })]
-      : isPlainName(name)
-        ? []
-        : [
-            fault(
-              'UnsafePath',
-              `${file}: weight_map.${key} names ${JSON.stringify(name)}; only files beside the index are read`,
-              { file, key, name }
-            )
-          ]
-  )
-  return unless(faults, () => new Map(Object.entries(map as Record<string, string>)))
+  const faults = Object.entries(map).flatMap(([key, name]) => nameFault(file, key, name))
+  const wrong = new Set(faults.map(({ key }) => key))
+  return E.right({ faults, weightMap: new Map(Object.entries(map as Record<string, string>).filter(([key]) => !wrong.has(key))) })
 }
 
 /** Each key in the shard that the index names, and only there. */
-const indexFaults = (index: string, folder: string, weightMap: WeightMap, shards: readonly TensorFiles[]): readonly Fault[] => {
+const indexFaults = (
+  index: string,
+  folder: string,
+  { weightMap, faults }: ShardIndex,
+  shards: readonly TensorFiles[]
+): readonly Fault[] => {
+  const unnamed = new Set(faults.map(({ key }) => key))
   const opened = new Set(shards.flatMap(({ handles }) => [...handles.keys()]))
   const holders = new Map<string, TensorEntry[]>()
   for (const entry of shards.flatMap(({ entries }) => [...entries.values()]))
@@ -67,23 +72,23 @@ const indexFaults = (index: string, folder: string, weightMap: WeightMap, shards
     const files = entries.map(({ file }) => file)
     if (files.length > 1)
       return [fault('DuplicateKey', `tensor ${key} is in several shards: ${files.join(', ')}`, { key, files })]
-    return weightMap.has(key)
+    return weightMap.has(key) || unnamed.has(key)
       ? []
       : [fault('KeyNotInIndex', `${files[0]}: tensor ${key} is not in ${index}`, { file: files[0], key })]
   })
-  return [...absent, ...extra]
+  return [...faults, ...absent, ...extra]
 }
 
 const openShards = async (folder: string): Promise<E.Either<Faults, TensorFiles>> => {
   const index = join(folder, indexFile)
-  const weightMap = await readIndex(index)
-  if (E.isLeft(weightMap)) return weightMap
-  const names = [...new Set(weightMap.right.values())].sort()
+  const read = await readIndex(index)
+  if (E.isLeft(read)) return read
+  const names = [...new Set(read.right.weightMap.values())].sort()
   const shards = await Promise.all(names.map((name) => openSafetensors(join(folder, name))()))
   const opened = shards.flatMap((shard) => (E.isRight(shard) ? [shard.right] : []))
   const faults = [
     ...shards.flatMap((shard) => (E.isLeft(shard) ? shard.left : [])),
-    ...indexFaults(index, folder, weightMap.right, opened)
+    ...indexFaults(index, folder, read.right, opened)
   ]
   if (faults.length) await Promise.all(opened.map((shard) => shard.close()))
   return unless(faults, () =>

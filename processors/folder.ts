@@ -2,19 +2,20 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
 import type { Faults } from '../lib/fault.js'
-import { collect, leftFault } from './collect.js'
+import { leftFault } from './collect.js'
 import type { ProcessorFiles } from './config.js'
 import { fromVocabulary } from './vocabulary.js'
 
-/** The processor's files of a checkpoint folder, parsed; absent ones are `undefined`. */
+/** The processor's files of a checkpoint folder, parsed; absent ones, and those that could not be read, are `undefined`. */
 export interface Folder extends ProcessorFiles {
   readonly tokenizer: unknown
   readonly tokenizerConfig: unknown
   /** The chat template that the folder ships, and which file it is from. */
   readonly template: { readonly source: string; readonly name: string } | undefined
+  /** What is wrong with files as such, by their names; no tokenizer at all is one of `tokenizer.json`. */
+  readonly faults: ReadonlyMap<string, Faults>
 }
 
 const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : String(error))
@@ -34,7 +35,7 @@ const readJson = async (path: string): Promise<E.Either<Faults, unknown>> => {
   try {
     return E.right(JSON.parse(text.right))
   } catch (error) {
-    return leftFault('Json', `${path}: not JSON: ${(error as Error).message}.`, { path })
+    return leftFault('Json', `${path}: it is not JSON (${(error as Error).message})`, { path })
   }
 }
 
@@ -60,46 +61,52 @@ const withoutTokenizer = (dir: string, vocab: unknown, merges: unknown, config: 
   return fromVocabulary(vocab, merges, t.UnknownRecord.is(config) ? config.tokenizer_class : undefined, dir)
 }
 
-/** Reads what configures the processor of a checkpoint folder. Faults: no such folder, no tokenizer.json, a file that is not JSON. */
-export const readFolder =
-  (dir: string): TaskEither<Faults, Folder> =>
-  async () => {
-    const json = (name: string): Promise<E.Either<Faults, unknown>> => readJson(join(dir, name))
-    const read = collect(
-      await Promise.all([
-        json('config.json'),
-        json('processor_config.json'),
-        json('preprocessor_config.json'),
-        json('video_preprocessor_config.json'),
-        json('tokenizer.json'),
-        json('tokenizer_config.json'),
-        json('chat_template.json'),
-        json('vocab.json'),
-        readText(join(dir, 'merges.txt')),
-        readText(join(dir, 'chat_template.jinja'))
-      ])
-    )
-    if (E.isLeft(read)) return read
-    const [config, processor, preprocessor, videoPreprocessor, tokenizer, tokenizerConfig, templateJson, vocab, merges, jinja] =
-      read.right
-    const whole = tokenizer === undefined ? withoutTokenizer(dir, vocab, merges, tokenizerConfig) : E.right(tokenizer)
-    if (E.isLeft(whole)) return whole
-    const templates = [
-      { source: typeof jinja === 'string' ? jinja : undefined, name: 'chat_template.jinja' },
-      { source: templateIn(templateJson), name: 'chat_template.json' },
-      { source: templateIn(processor), name: 'processor_config.json' },
-      { source: templateIn(tokenizerConfig), name: 'tokenizer_config.json' }
-    ]
-    const found = templates.find((template): template is { source: string; name: string } => template.source !== undefined)
-    const template = found && { source: found.source, name: join(dir, found.name) }
-    return E.right({
-      dir,
-      config,
-      processor,
-      preprocessor,
-      videoPreprocessor,
-      tokenizer: whole.right,
-      tokenizerConfig: tokenizerConfig ?? {},
-      template
-    })
+const jsonNames = [
+  'config.json',
+  'processor_config.json',
+  'preprocessor_config.json',
+  'video_preprocessor_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'chat_template.json',
+  'vocab.json'
+] as const
+const textNames = ['merges.txt', 'chat_template.jinja'] as const
+type Name = (typeof jsonNames)[number] | (typeof textNames)[number]
+
+const templateOf = (dir: string, at: (name: Name) => unknown): Folder['template'] => {
+  const jinja = at('chat_template.jinja')
+  const names = ['chat_template.json', 'processor_config.json', 'tokenizer_config.json'] as const
+  const templates = [
+    { source: typeof jinja === 'string' ? jinja : undefined, name: 'chat_template.jinja' },
+    ...names.map((name) => ({ source: templateIn(at(name)), name }))
+  ]
+  const [found] = templates.flatMap(({ source, name }) => (source === undefined ? [] : [{ source, name: join(dir, name) }]))
+  return found
+}
+
+/** Reads what configures the processor of a checkpoint folder; what is wrong with its files stands in `faults`. */
+export const readFolder = async (dir: string): Promise<Folder> => {
+  const read = new Map<Name, E.Either<Faults, unknown>>(
+    await Promise.all([
+      ...jsonNames.map(async (name) => [name, await readJson(join(dir, name))] as const),
+      ...textNames.map(async (name) => [name, await readText(join(dir, name))] as const)
+    ])
+  )
+  const at = (name: Name): unknown => E.getOrElse((): unknown => undefined)(read.get(name)!)
+  const tokenizer = at('tokenizer.json')
+  const hasTokenizer = tokenizer !== undefined || E.isLeft(read.get('tokenizer.json')!)
+  if (!hasTokenizer)
+    read.set('tokenizer.json', withoutTokenizer(dir, at('vocab.json'), at('merges.txt'), at('tokenizer_config.json')))
+  return {
+    dir,
+    config: at('config.json'),
+    processor: at('processor_config.json'),
+    preprocessor: at('preprocessor_config.json'),
+    videoPreprocessor: at('video_preprocessor_config.json'),
+    tokenizer: at('tokenizer.json'),
+    tokenizerConfig: at('tokenizer_config.json') ?? {},
+    template: templateOf(dir, at),
+    faults: new Map([...read].flatMap(([name, result]) => (E.isLeft(result) ? [[name, result.left] as const] : [])))
   }
+}

@@ -1,8 +1,8 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Faults } from '../lib/fault.js'
+import { type Fault, type Faults, unless } from '../lib/fault.js'
 import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from './chat.js'
-import { collect, leftFault } from './collect.js'
+import { leftFault } from './collect.js'
 import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from './config.js'
 import { type Folder, readFolder } from './folder.js'
 import { type ModelInputs, toInputs } from './inputs.js'
@@ -129,17 +129,35 @@ const templateOf = ({ dir, config, template }: Folder, { names, idOf }: Tokenize
   })
 }
 
+const templateNames = ['chat_template.jinja', 'chat_template.json', 'processor_config.json', 'tokenizer_config.json']
+const configNames = ['processor_config.json', 'preprocessor_config.json', 'video_preprocessor_config.json']
+
+/** A part that is made of some files, or what is wrong with it; nothing where one of them could not even be read. */
+const partOf = <A>({ faults }: Folder, names: readonly string[], read: () => E.Either<Faults, A> | undefined) =>
+  names.some((name) => faults.has(name)) ? undefined : read()
+
+const faultsOf = (part: E.Either<Faults, unknown> | undefined): readonly Fault[] => (part && E.isLeft(part) ? part.left : [])
+
+/** The template, as far as it can be told without a tokenizer: then only whether it is one. */
+const templateWith = (
+  folder: Folder,
+  tokenizer: E.Either<Faults, Tokenizer> | undefined
+): E.Either<Faults, ChatTemplate> | undefined => {
+  if (tokenizer && E.isRight(tokenizer)) return templateOf(folder, tokenizer.right)
+  return folder.template && compileTemplate(folder.template.source, {}, folder.template.name)
+}
+
 /** The processor of a checkpoint folder, in any of the published layouts; all that is wrong with its files otherwise. */
 export const loadProcessor =
   (dir: string): TaskEither<Faults, Processor> =>
   async () => {
-    const folder = await readFolder(dir)()
-    if (E.isLeft(folder)) return folder
-    const config = decodeProcessorConfig(folder.right)
-    const tokenizer = buildTokenizer(folder.right.tokenizer, folder.right.tokenizerConfig, dir)
-    const template = E.chain((t: Tokenizer) => templateOf(folder.right, t))(tokenizer)
-    const parts = collect<unknown>([config, template])
-    if (E.isLeft(parts)) return parts
-    const [c, t] = parts.right as [ProcessorConfig, ChatTemplate]
-    return E.chain((k: Tokenizer) => makeProcessor(c, k, t, dir))(tokenizer)
+    const folder = await readFolder(dir)
+    const isTold = (folder.processor ?? folder.preprocessor) !== undefined // else config.json may tell
+    const config = partOf(folder, isTold ? configNames : ['config.json', ...configNames], () => decodeProcessorConfig(folder))
+    const tokenizer = partOf(folder, ['tokenizer.json'], () => buildTokenizer(folder.tokenizer, folder.tokenizerConfig, dir))
+    const template = partOf(folder, folder.template ? [] : templateNames, () => templateWith(folder, tokenizer))
+    const pictures = tokenizer && E.chain((k: Tokenizer) => visualTokens(k, dir))(tokenizer)
+    const faults = [...folder.faults.values(), ...[config, pictures, template].map(faultsOf)].flat()
+    const right = <A>(part: E.Either<Faults, A> | undefined): A => (part as E.Right<A>).right
+    return E.flatten(unless(faults, () => makeProcessor(right(config), right(tokenizer), right(template), dir)))
   }

@@ -133,7 +133,7 @@ describe('inspecting whole folders', () => {
         await changed(folder, { 'config.json': (json) => ({ ...json, text_config: { model_type: 'mamba' } }) })
         await writeFile(join(folder, 'tokenizer.json'), '{')
       },
-      [/config\.json: text_config\.model_type should be one of qwen2.*"mamba"/, /tokenizer\.json: not JSON/]
+      [/config\.json: text_config\.model_type should be one of qwen2.*"mamba"/, /tokenizer\.json: it is not JSON/]
     ],
     'a field of the wrong type and a file cut short': [
       async (folder) => {

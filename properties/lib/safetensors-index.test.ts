@@ -137,6 +137,16 @@ describe('safetensors of a folder', () => {
       }).then(async () => assert.deepEqual(await faults(), ['UnsafePath: a', 'IndexMalformed: b'], name))
   })
 
+  it('a name that is refused hides no other fault', async () => {
+    await sharded()
+    await editIndex((map) => {
+      map.a = '../x.safetensors'
+      delete map.b
+    })
+    await rm(join(folder, shard(3)))
+    assert.deepEqual(await faults(), [`FileMissing: ./${shard(3)}`, 'UnsafePath: a'])
+  })
+
   it('an index of another form is a fault', async () => {
     await sharded()
     for (const text of ['', '[]', '{}', 'null', '{"weight_map": []}', '{"weight_map": "a"}', '{"weight_map'])

@@ -242,7 +242,10 @@ describe('loadProcessor', () => {
   it('names all that is wrong with a folder', async () => {
     assert.match(await wrong(loadProcessor(join(dir, 'nowhere'))), /nowhere: no tokenizer\.json/)
     const broken = folder('broken', [], { 'processor_config.json': '{', 'tokenizer_config.json': '[' })
-    assert.match(await wrong(loadProcessor(broken)), /processor_config\.json: not JSON.*tokenizer_config\.json: not JSON/s)
+    assert.match(
+      await wrong(loadProcessor(broken)),
+      /processor_config\.json: it is not JSON.*tokenizer_config\.json: it is not JSON/s
+    )
     const names = { ...json('tokenizer_config.json'), context_image_token: '<nope>', model_specific_special_tokens: {} }
     assert.match(
       await wrong(loadProcessor(folder('no-token', [], { 'tokenizer_config.json': names }))),

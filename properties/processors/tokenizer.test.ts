@@ -92,9 +92,11 @@ describe('tokenizer', () => {
     const dir = await mkdtemp(join(tmpdir(), 'sentencepiece-'))
     try {
       await writeFile(join(dir, 'tokenizer.model'), 'x')
-      const read = await readFolder(dir)()
-      assert.ok(E.isLeft(read))
-      assert.match(read.left[0].message, /it has tokenizer\.model \(SentencePiece\).* put tokenizer\.json beside it/)
+      const { faults } = await readFolder(dir)
+      assert.match(
+        faults.get('tokenizer.json')![0].message,
+        /it has tokenizer\.model \(SentencePiece\).* put tokenizer\.json beside it/
+      )
     } finally {
       await rm(dir, { recursive: true })
     }
