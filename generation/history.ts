@@ -26,7 +26,7 @@ const sourceText = (source: ImageSource): string => (typeof source === 'string' 
 /** A picture as an item of a message. One behind an address is fetched once, here: a conversation shows it again and again. */
 export const imageItem = async (source: ImageSource, options?: DownloadOptions): Promise<ContentItem> => {
   const text = sourceText(source)
-  if (/^https?:/i.test(text)) return { type: 'image', url: text, image: await orThrow(download(new URL(text), options)) }
+  if (/^https?:/i.test(text)) return { type: 'image', url: text, image: await orThrow(download(text, options)) }
   if (isAddress(source)) return { type: 'image', url: text }
   return text === '' ? { type: 'image', image: source } : { type: 'image', path: text }
 }
@@ -35,7 +35,7 @@ export const imageItem = async (source: ImageSource, options?: DownloadOptions):
 export const videoItem = async (source: VideoSource, options?: DownloadOptions): Promise<ContentItem> => {
   if (Array.isArray(source)) return { type: 'video', frames: source }
   const text = sourceText(source as ImageSource)
-  if (/^https?:/i.test(text)) return { type: 'video', url: text, video: await orThrow(download(new URL(text), options)) }
+  if (/^https?:/i.test(text)) return { type: 'video', url: text, video: await orThrow(download(text, options)) }
   return text === '' ? { type: 'video', video: source } : { type: 'video', path: text }
 }
 

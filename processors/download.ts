@@ -76,14 +76,15 @@ const reasonOf = (error: unknown, timeout: number): string => {
 /** The bytes behind an http or https address, within the limits of time and size; one fault that names it otherwise. */
 export const download =
   (
-    url: URL,
+    address: string | URL,
     { timeout = 30, maxBytes = 100 * 2 ** 20, allowPrivateAddresses = true }: DownloadOptions = {}
   ): TaskEither<Faults, Buffer> =>
   async () => {
     try {
-      const response = await follow(url, AbortSignal.timeout(timeout * 1000), allowPrivateAddresses)
+      const response = await follow(new URL(address), AbortSignal.timeout(timeout * 1000), allowPrivateAddresses)
       return E.right(await bodyOf(response, maxBytes))
     } catch (error) {
-      return E.left([fault('Download', `${url.href}: could not be fetched: ${reasonOf(error, timeout)}.`, { url: url.href })])
+      const url = String(address)
+      return E.left([fault('Download', `${url}: could not be fetched: ${reasonOf(error, timeout)}.`, { url })])
     }
   }

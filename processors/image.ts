@@ -1,5 +1,4 @@
 import { readFile, stat } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import sharp, { type Metadata, type Sharp } from 'sharp'
@@ -7,6 +6,7 @@ import type { Faults } from '../lib/fault.js'
 import { leftFault } from './collect.js'
 import { type DownloadOptions, download } from './download.js'
 import type { Rgb } from './resize.js'
+import { bytesIn, isAddress, pathIn } from './source.js'
 
 /** Pixels as they are, 8 bits each: grey, grey and alpha, RGB or RGBA, by the number of channels. */
 export interface RawImage {
@@ -149,17 +149,14 @@ const fromFile = async (path: string, maxPixels: number): Promise<E.Either<Fault
 }
 
 const fromText = async (text: string, options: OpenOptions, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
-  if (/^https?:\/\//i.test(text)) {
-    const bytes = await download(new URL(text), options)()
+  if (isAddress(text)) {
+    const bytes = await download(text, options)()
     return E.isLeft(bytes) ? bytes : fromBuffer(bytes.right, text, maxPixels)
   }
-  const data = /^data:[^,]*,/i.exec(text)
-  if (data) {
-    const body = text.slice(data[0].length)
-    const bytes = /;base64,$/i.test(data[0]) ? Buffer.from(body, 'base64') : Buffer.from(decodeURIComponent(body))
-    return fromBuffer(bytes, 'data URL', maxPixels)
-  }
-  return fromFile(/^file:/i.test(text) ? fileURLToPath(text) : text, maxPixels)
+  const bytes = bytesIn(text)
+  if (bytes) return fromBuffer(bytes, 'data URL', maxPixels)
+  const path = pathIn(text)
+  return E.isLeft(path) ? path : fromFile(path.right, maxPixels)
 }
 
 const isSharp = (source: object): source is Sharp => 'removeAlpha' in source && 'toColourspace' in source
@@ -167,8 +164,9 @@ const isSharp = (source: object): source is Sharp => 'removeAlpha' in source && 
 const fromRaw = ({ data, width, height, channels }: RawImage): E.Either<Faults, Picture> => {
   const name = 'raw pixels'
   const whole = [width, height].every((n) => Number.isInteger(n) && n > 0) && [1, 2, 3, 4].includes(channels)
-  if (!whole || data.length !== width * height * channels)
-    return leftFault('RawImage', `${name}: ${data.length} bytes are not ${width} x ${height} x ${channels}.`, {
+  const length = (data as RawImage['data'] | undefined)?.length ?? 0
+  if (!whole || length !== width * height * channels)
+    return leftFault('RawImage', `${name}: ${length} bytes are not ${width} x ${height} x ${channels}.`, {
       width,
       height,
       channels

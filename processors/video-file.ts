@@ -1,7 +1,6 @@
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
@@ -11,6 +10,7 @@ import type { Film } from './film.js'
 import type { OpenOptions } from './image.js'
 import type { FilmBytes } from './messages.js'
 import type { Rgb } from './resize.js'
+import { bytesIn, isAddress, pathIn } from './source.js'
 import { ffmpeg } from './video-ffmpeg.js'
 import { nodeAv } from './video-node-av.js'
 import { type FilmReader, type Reading, rotate, timelineOf } from './video-timeline.js'
@@ -39,18 +39,13 @@ const fileOf = async (source: string | URL | FilmBytes, options: OpenOptions): P
   if (source instanceof ArrayBuffer) return E.right({ name: 'ArrayBuffer', source: new Uint8Array(source) })
   if (source instanceof Uint8Array) return E.right({ name: 'Buffer', source })
   const text = String(source)
-  if (/^https?:\/\//i.test(text)) {
-    const bytes = await download(new URL(text), options)()
+  if (isAddress(text)) {
+    const bytes = await download(text, options)()
     return E.isLeft(bytes) ? bytes : E.right({ name: text, source: bytes.right })
   }
-  const [head] = /^data:[^,]*,/i.exec(text) ?? []
-  if (head === undefined) {
-    const path = /^file:/i.test(text) ? fileURLToPath(text) : text
-    return E.right({ name: path, source: resolve(path) })
-  }
-  const body = text.slice(head.length)
-  const bytes = /;base64,$/i.test(head) ? Buffer.from(body, 'base64') : Buffer.from(decodeURIComponent(body))
-  return E.right({ name: 'data URL', source: bytes })
+  const bytes = bytesIn(text)
+  if (bytes) return E.right({ name: 'data URL', source: bytes })
+  return E.map((path: string) => ({ name: path, source: resolve(path) }))(pathIn(text))
 }
 
 const NO_READER =

@@ -1,6 +1,5 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Faults } from '../lib/fault.js'
@@ -8,6 +7,7 @@ import { leftFault } from './collect.js'
 import type { Film, VideoMetadata } from './film.js'
 import { type ImageSource, type OpenOptions, openPicture, readImage } from './image.js'
 import { isFrames, type VideoSource } from './messages.js'
+import { pathIn } from './source.js'
 import { openFilmFile } from './video-file.js'
 
 /** Which frames of a film are taken: `numFrames` of them, or `fps` a second, or, with neither, all. */
@@ -20,6 +20,22 @@ export interface SamplingOptions {
   readonly initialShift: boolean | number
 }
 
+const isRate = (fps: number | undefined): boolean => fps === undefined || (Number.isFinite(fps) && fps > 0)
+
+/** What is wrong with a request for frames, whatever film it is about. */
+const askedWrongly = (rate: number | undefined, { numFrames, fps, initialShift }: Omit<SamplingOptions, 'doSampleFrames'>) => {
+  if (numFrames !== undefined && fps !== undefined)
+    return `numFrames=${numFrames} and fps=${fps} exclude each other: give one of them.`
+  if (numFrames !== undefined && !(Number.isSafeInteger(numFrames) && numFrames > 0))
+    return `numFrames: expected a whole number above 0, got ${numFrames}.`
+  if (!isRate(fps)) return `fps: expected a number above 0, got ${fps}.`
+  if (fps !== undefined && rate === undefined)
+    return `fps=${fps} needs the film's own frames a second, which are unknown here: give numFrames.`
+  if (fps !== undefined && !isRate(rate))
+    return `fps=${fps} needs the film's own frames a second, a number above 0; they are ${rate}.`
+  return Number.isNaN(Number(initialShift)) ? `initialShift: expected true, false or a number, got ${initialShift}.` : undefined
+}
+
 /**
  * Indices of the frames to take, evenly spread: `arange(shift, total, total / numFrames)`, truncated.
  *
@@ -27,21 +43,19 @@ export interface SamplingOptions {
  */
 export const frameIndices = (
   { totalNumFrames: total, fps: rate }: VideoMetadata,
-  { numFrames, fps, initialShift }: Omit<SamplingOptions, 'doSampleFrames'>
+  options: Omit<SamplingOptions, 'doSampleFrames'>
 ): E.Either<Faults, readonly number[]> => {
-  if (numFrames !== undefined && fps !== undefined)
-    return leftFault('VideoSampling', `numFrames=${numFrames} and fps=${fps} exclude each other: give one of them.`)
+  const { numFrames, fps, initialShift } = options
+  const wrong = askedWrongly(rate, options)
+  if (wrong !== undefined) return leftFault('VideoSampling', wrong)
   if (numFrames === undefined && fps === undefined) return E.right(Array.from({ length: total }, (_, i) => i))
-  if (numFrames === undefined && rate === undefined)
-    return leftFault('VideoSampling', `fps=${fps} needs the film's own frames a second, which are unknown here: give numFrames.`)
   const wanted = numFrames ?? Math.trunc((total / rate!) * fps!)
   if (wanted > total)
     return leftFault(
       'VideoSampling',
       `Video can't be sampled. The \`num_frames=${wanted}\` exceeds \`total_num_frames=${total}\`. `
     )
-  if (wanted < 1)
-    return leftFault('VideoSampling', `No frame would be taken of a film of ${total} frames: raise numFrames or fps.`)
+  if (wanted < 1) return leftFault('VideoSampling', `fps=${fps}: no frame would be taken of a film of ${total} frames: raise it.`)
   const step = total / wanted
   const start = initialShift === true ? step / 2 : Number(initialShift)
   if (start < 0 || start >= total)
@@ -63,15 +77,14 @@ const PICTURES = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i
 
 /** The paths of the pictures in a folder by name, numbers in it counted as numbers; undefined when it is no folder. */
 const picturesIn = async (source: string | URL): Promise<readonly string[] | undefined> => {
-  const text = String(source)
-  if (/^(https?|data):/i.test(text)) return undefined
-  const path = /^file:/i.test(text) ? fileURLToPath(text) : text
-  const names = await readdir(path).catch(() => undefined)
+  const path = pathIn(String(source))
+  if (E.isLeft(path)) return undefined // opening it as a file tells
+  const names = await readdir(path.right).catch(() => undefined)
   const order = new Intl.Collator('en', { numeric: true })
   return names
     ?.filter((name) => PICTURES.test(name))
     .sort(order.compare)
-    .map((name) => join(path, name))
+    .map((name) => join(path.right, name))
 }
 
 /**

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { readdir, readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import { tf } from '../../generation/index.js'
 import { describeImagesInOneBatch } from './batched-images.js'
 import { comparePicturesInOneBatch } from './batched-multi-image.js'
@@ -42,7 +43,10 @@ describe('examples', () => {
       'user\n\nHow many circles are there?\nassistant\nOne.',
       'user\n\n\nWhich picture has more shapes?\nassistant\nThe second one.'
     ]))
-  it('video', async () => assert.equal(await describeFilm(), 'The orange circle moves up.'))
+  it('video', async () => {
+    const file = fileURLToPath(new URL('../processors/films/demo.mp4', import.meta.url))
+    for (const film of [undefined, file]) assert.equal(await describeFilm(film), 'The orange circle moves up.')
+  })
   it('interleaved image and video', async () =>
     assert.deepEqual(await answerMixedBatch(), [
       'user\n\n\nWhich picture has more shapes?\nassistant\nThe second one.',

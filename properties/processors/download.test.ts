@@ -56,6 +56,32 @@ describe('download', () => {
     assert.match(await wrong('http://[::1]/', { allowPrivateAddresses: false }), /private address/)
   })
 
+  it('follows no redirect to a private address where that is forbidden, whatever its form', async () => {
+    const real = globalThis.fetch
+    const asked: string[] = []
+    let location = ''
+    globalThis.fetch = async (url) => {
+      asked.push(String(url))
+      return new Response(null, { status: 302, headers: { location } })
+    }
+    try {
+      for (location of [
+        'http://127.0.0.1/',
+        'http://2130706433/',
+        'http://[::ffff:10.1.1.1]/',
+        'http://localhost/',
+        '//192.168.0.1'
+      ]) {
+        assert.match(await wrong('http://203.0.113.1/', { allowPrivateAddresses: false }), /is a private address/, location)
+        assert.deepEqual(asked.splice(0), ['http://203.0.113.1/'])
+      }
+      location = 'file:///etc/hostname'
+      assert.match(await wrong('http://203.0.113.1/', { allowPrivateAddresses: false }), /leads to file:/)
+    } finally {
+      globalThis.fetch = real
+    }
+  })
+
   it('leaves files alone', async () => {
     assert.equal((await orThrow(readImage(picture('1x1.png'), { allowPrivateAddresses: false }))).width, 1)
   })

@@ -53,6 +53,7 @@ describe('image', () => {
       pathToFileURL(path),
       pathToFileURL(path).href,
       `data:image/png;base64,${file.toString('base64')}`,
+      `data:image/png,${file.toString('hex').replaceAll(/../g, '%$&')}`,
       file,
       new Uint8Array(file),
       new Uint8Array(file).buffer,
@@ -96,6 +97,11 @@ describe('image', () => {
     assert.match(await wrong(put('cut.png', png.subarray(0, png.length / 2))), /cut\.png: the picture is damaged or cut short/)
     assert.match(await wrong(Buffer.alloc(0)), /empty/)
     assert.match(await wrong({ data: new Uint8Array(5), width: 1, height: 1, channels: 3 }), /5 bytes are not 1 x 1 x 3/)
+    assert.match(await wrong('http://['), /^http:\/\/\[: could not be fetched: Invalid URL/)
+    assert.match(await wrong('file://elsewhere/a.png'), /^file:\/\/elsewhere\/a\.png: no path on this machine/)
+    assert.match(await wrong('data:image/png,%00%f'), /^data URL: not a picture/)
+    for (const other of [null, 5, {}, [], { data: undefined }] as unknown as readonly ImageSource[])
+      assert.match(await wrong(other), /A picture is a path, a URL|raw pixels: 0 bytes/)
   })
 
   it('tells the limit that a huge picture exceeds, from its header', async () => {

@@ -137,6 +137,11 @@ describe('video files', () => {
     assert.match(await wrong(path('films.json')), /films\.json: not a film that can be read/)
     assert.match(await wrong(path('nothing.mp4')), /nothing\.mp4: no such film/)
     assert.match(await wrong(new Uint8Array(0)), /Buffer: the film is empty/)
+    const fragments = await readFile(path('no-index.mp4')) // its frames all lie in fragments
+    assert.match(await wrong(fragments.subarray(0, fragments.indexOf('moof') - 4)), /^Buffer: a film of zero frames/)
+    assert.match(await wrong('http://['), /^http:\/\/\[: could not be fetched: Invalid URL/)
+    assert.match(await wrong('file://elsewhere/film.mp4'), /^file:\/\/elsewhere\/film\.mp4: no path on this machine/)
+    assert.match(await wrong('data:video/mp4,%00%ff'), /^data URL: not a film/)
     await assert.rejects(orThrow(openFilmFile(path('one.mp4'), {}, [])), /node-av.*ffmpeg and ffprobe/)
   })
 

@@ -39,6 +39,14 @@ describe('video', () => {
     assert.match(wrong(9, { numFrames: 4, fps: 1 }, 30), /numFrames=4 and fps=1 exclude each other/)
     assert.match(wrong(9, { fps: 1 }), /fps=1 needs the film's own/)
     assert.match(wrong(9, { numFrames: 3, initialShift: 9 }), /initialShift=9 lies outside/)
+    assert.match(wrong(9, { numFrames: 3, initialShift: Number.NaN }), /initialShift: expected true, false or a number, got NaN/)
+    for (const numFrames of [0, -1, 2.5, Number.NaN, Number.POSITIVE_INFINITY])
+      assert.match(wrong(9, { numFrames }), /^numFrames: expected a whole number above 0, got/)
+    for (const fps of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
+      assert.match(wrong(9, { fps }, 30), /^fps: expected a number above 0, got/)
+    for (const own of [0, -1, Number.NaN])
+      assert.match(wrong(9, { fps: 1 }, own), /fps=1 needs the film's own .* above 0; they are/)
+    assert.match(wrong(9, { fps: 1 }, 30), /fps=1: no frame would be taken of a film of 9 frames/)
   })
 
   it('reads a folder of frames in order, and says when it is none', async () => {
