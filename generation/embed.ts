@@ -30,9 +30,9 @@ export const loadEyes = async (name: string = demoModel, options: LoadOptions = 
   throw new InternVLError(faults.filter((f, i) => faults.findIndex((g) => g.message === f.message) === i) as unknown as Faults)
 }
 
-/** What pictures become: a vector each, or the tokens that a decoder would read. */
+/** What pictures become: a vector each, the tokens that a decoder would read, or a layer of the tower. */
 export interface Embedded {
-  /** `[T, D]` pooled, or `[T, N, D]` projected; T tiles of all pictures in order. The caller disposes it. */
+  /** `[T, D]` pooled, or as `EmbedOptions` say; T tiles of all pictures in order. The caller disposes it. */
   readonly values: tf.Tensor
   /** Tiles of each picture. */
   readonly tiles: readonly number[]
@@ -41,6 +41,10 @@ export interface Embedded {
 export interface EmbedOptions {
   /** The projector's output, all image tokens of a tile, instead of one vector. */
   readonly projected?: boolean
+  /** The tower's states after so many layers (0: its embeddings), `[T, L, D]`, instead of one vector. */
+  readonly hiddenStates?: number | undefined
+  /** The attention weights of a layer, 0 the first, `[T, H, L, L]`, instead of one vector. */
+  readonly attentions?: number | undefined
   /** Tiles of a picture at most: one unless given, the whole picture; with more, each tile has its own row. */
   readonly maxPatches?: number
 }
@@ -54,18 +58,42 @@ const tilesOf = async (source: ImageSource, config: ImageConfig): Promise<tf.Ten
   return tf.tensor4d(pixels, [visual.tiles, 3, height, width])
 }
 
+/** How tiles become what the options ask for. Throws a `RangeError` for two things at once, or a layer that the tower lacks. */
+const computeOf = ({ encoder, config }: LoadedVision, { projected, hiddenStates, attentions }: EmbedOptions) => {
+  const asked = Object.entries({ projected: projected || undefined, hiddenStates, attentions })
+  const [first, second] = asked.flatMap(([name, value]) => (value === undefined ? [] : [name]))
+  if (second) throw new RangeError(`${first} and ${second} exclude each other: ask for one of them`)
+  const { numHiddenLayers: layers } = config.visionConfig
+  const layerOf = (name: string, value: number, last: number): number => {
+    if (Number.isInteger(value) && value >= 0 && value <= last) return value
+    throw new RangeError(`${name}: expected a whole number from 0 to ${last}, got ${value}`)
+  }
+  if (hiddenStates !== undefined) {
+    const layer = layerOf('hiddenStates', hiddenStates, layers)
+    return (tiles: tf.Tensor4D): tf.Tensor =>
+      tf.tidy(() => encoder(tiles, { outputHiddenStates: true }).hiddenStates![layer]!.clone())
+  }
+  if (attentions !== undefined) {
+    const outputAttentions = layerOf('attentions', attentions, layers - 1)
+    return (tiles: tf.Tensor4D): tf.Tensor => tf.tidy(() => encoder(tiles, { outputAttentions }).attentions![0]!)
+  }
+  return projected ? encoder.features : encoder.pooled
+}
+
 /**
  * Embeddings of pictures by the vision tower: the mean over its patches, or its class token, as the configuration says
- * (`poolVision`). Throws an `InternVLError` when a picture cannot be read.
+ * (`poolVision`). Throws an `InternVLError` when a picture cannot be read, a `RangeError` for options.
  *
  * `const { values } = await embed(await loadEyes(), ['a.png', 'b.jpg'])`
  */
 export const embed = async (
-  { encoder, image }: VisionCheckpoint,
+  eyes: VisionCheckpoint,
   pictures: readonly ImageSource[],
-  { projected = false, maxPatches = 1 }: EmbedOptions = {}
+  { maxPatches = 1, ...asked }: EmbedOptions = {}
 ): Promise<Embedded> => {
-  const compute = projected ? encoder.features : encoder.pooled
+  if (pictures.length === 0) throw new RangeError('pictures: give at least one')
+  const { image } = eyes
+  const compute = computeOf(eyes, asked)
   const made: tf.Tensor[] = []
   try {
     for (const picture of pictures) {

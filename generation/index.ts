@@ -61,5 +61,6 @@ export {
   TextStreamer,
   type TextStreamerOptions,
   type VideoFeature,
-  type VisionInputs
+  type VisionInputs,
+  type VisionModelOutput
 } from './transformers/index.js'

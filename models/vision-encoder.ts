@@ -33,9 +33,12 @@ export const visionEncoder = (c: InternVLConfig) =>
     })
   })
 
+type VisionParams = Parameters<ReturnType<typeof visionEncoder>['apply']>[0]
+
 /** A vision encoder from a folder. `dispose` frees its parameters. */
 export interface LoadedVision {
   readonly config: InternVLConfig
+  readonly params: VisionParams
   readonly encoder: VisionEncoder
   readonly dispose: () => void
 }
@@ -51,7 +54,7 @@ const build = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Pro
   const tensors = await readTensors(files, seeing, formsOf(encoder, seeing, options, 'model.'), options.onProgress)
   const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
   const dispose = () => disposeParams(params)
-  return E.right({ config, encoder: encoder.apply(params), dispose })
+  return E.right({ config, params, encoder: encoder.apply(params), dispose })
 }
 
 /** Opens the vision tower and projector of a checkpoint folder, in any layout; the decoder's weights are not read. */

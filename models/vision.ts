@@ -127,14 +127,15 @@ export interface VisionOutput {
   readonly lastHiddenState: VisionHidden
   /** Every layer's output, 0 = embeddings. */
   readonly hiddenStates?: readonly VisionHidden[]
-  /** Every layer's attention weights, `[T, H, L, L]`. */
+  /** Attention weights of every layer, or of the one asked for, `[T, H, L, L]`. */
   readonly attentions?: readonly tf.Tensor4D[]
 }
 
 /** What the tower shall keep beside its last state; `masked` `[T, patches]` marks patches for the mask token. */
 export interface VisionOptions {
   readonly outputHiddenStates?: boolean
-  readonly outputAttentions?: boolean
+  /** Of all layers, or of one by its number, 0 the first: those of all take much memory. */
+  readonly outputAttentions?: boolean | number
   readonly masked?: tf.Tensor2D
 }
 
@@ -152,8 +153,8 @@ export const visionTower = (c: VisionConfig) =>
         expectShape('pixelValues', pixelValues, [null, c.numChannels, null, null])
         const states = [self.embeddings(pixelValues, masked)]
         const attentions: tf.Tensor4D[] = []
-        for (const layer of self.encoder.layer) {
-          if (outputAttentions) attentions.push(layer.attentions(states.at(-1)!))
+        for (const [i, layer] of self.encoder.layer.entries()) {
+          if (outputAttentions === true || outputAttentions === i) attentions.push(layer.attentions(states.at(-1)!))
           const next = layer(states.at(-1)!)
           if (outputHiddenStates) states.push(next)
           else states[0] = next
@@ -161,7 +162,7 @@ export const visionTower = (c: VisionConfig) =>
         return {
           lastHiddenState: self.layernorm(states.at(-1)!),
           ...(outputHiddenStates ? { hiddenStates: states } : {}),
-          ...(outputAttentions ? { attentions } : {})
+          ...(outputAttentions === false ? {} : { attentions })
         }
       }
   )

@@ -7,7 +7,14 @@ export {
   InternVLForConditionalGeneration
 } from './conditional-generation.js'
 export { type ConfigFields, InternVLConfig, InternVLVisionConfig } from './config.js'
-export { type ForwardInputs, InternVLModel, InternVLVisionModel, type ModelOutput, type VisionInputs } from './model.js'
+export {
+  type ForwardInputs,
+  InternVLModel,
+  InternVLVisionModel,
+  type ModelOutput,
+  type VisionInputs,
+  type VisionModelOutput
+} from './model.js'
 export { type ApplyChatTemplateOptions, AutoProcessor, type BatchFeature, InternVLProcessor } from './processor.js'
 export { type BaseStreamer, TextStreamer, type TextStreamerOptions } from './streamer.js'
 export { InternVLVideoProcessor, type VideoFeature } from './video-processor.js'

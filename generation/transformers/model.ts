@@ -1,11 +1,15 @@
+import { selectEngine } from '../../lib/engines/index.js'
+import { orThrow } from '../../lib/fault.js'
 import type { Module } from '../../lib/module.js'
 import { countParameters, disposeParams, initParams, namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVLConfig, VisionConfig } from '../../models/config.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
 import { type InternVL, internVL } from '../../models/internvl.js'
-import { type VisionOutput, visionTower } from '../../models/vision.js'
-import { load } from '../load.js'
+import { poolVision, type VisionOptions, type VisionOutput, visionTower } from '../../models/vision.js'
+import { loadVision } from '../../models/vision-encoder.js'
+import { modelFolder } from '../hub/index.js'
+import { demoModel, load } from '../load.js'
 import type { GenerateOptions } from '../options.js'
 import { loadOptions, type PretrainedOptions } from '../pretrained.js'
 
@@ -143,11 +147,18 @@ export interface VisionInputs {
   /** `[T, patches]`, 1 where the mask token takes a patch's place. */
   readonly boolMaskedPos?: tf.Tensor2D | undefined
   readonly outputHiddenStates?: boolean | undefined
+  readonly outputAttentions?: boolean | undefined
+}
+
+/** What `InternVLVisionModel` gives. All tensors are the caller's. */
+export interface VisionModelOutput extends VisionOutput {
+  /** `[T, D]`: the mean of the patches, or the class token, as the configuration says; see `poolVision`. */
+  readonly poolerOutput: tf.Tensor2D
 }
 
 /** `InternVLVisionModel` of Transformers: the vision tower alone. */
 export class InternVLVisionModel extends PreTrained<VisionConfig> {
-  private readonly tower: (pixelValues: tf.Tensor4D, options?: object) => VisionOutput
+  private readonly tower: (pixelValues: tf.Tensor4D, options?: VisionOptions) => VisionOutput
 
   /** Of a configuration, with fresh parameters unless given. */
   constructor(config: VisionConfig, params: unknown = initParams(visionTower(config))) {
@@ -155,16 +166,23 @@ export class InternVLVisionModel extends PreTrained<VisionConfig> {
     this.tower = visionTower(config).apply(params as Parameters<ReturnType<typeof visionTower>['apply']>[0])
   }
 
-  /** The tower of a checkpoint; the rest of it is not kept. */
-  static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLVisionModel> {
-    const { config, params } = await load(name, loadOptions(options))
-    const { vision_tower: tower, ...rest } = params.model
-    disposeParams({ ...params, model: rest })
-    return new InternVLVisionModel(config.visionConfig, tower)
+  /** The tower of a checkpoint; the decoder's weights are not read. Throws an `InternVLError` with all that is wrong. */
+  static async fromPretrained(name = demoModel, given: PretrainedOptions = {}): Promise<InternVLVisionModel> {
+    const options = loadOptions(given)
+    const dir = await orThrow(modelFolder(name, options))
+    await selectEngine(options)
+    const { config, params } = await orThrow(loadVision(dir, options))
+    disposeParams(params.multi_modal_projector)
+    return new InternVLVisionModel(config.visionConfig, params.vision_tower)
   }
 
-  /** `[T, C, H, W]` to `lastHiddenState` `[T, 1 + patches, D]`. */
-  forward({ pixelValues, boolMaskedPos, outputHiddenStates = false }: VisionInputs): VisionOutput {
-    return this.tower(pixelValues, { outputHiddenStates, ...(boolMaskedPos ? { masked: boolMaskedPos } : {}) })
+  /** `[T, C, H, W]` to `lastHiddenState` `[T, 1 + patches, D]`, and what is asked for beside it. */
+  forward({ pixelValues, boolMaskedPos, ...asked }: VisionInputs): VisionModelOutput {
+    const { outputHiddenStates = false, outputAttentions = false } = asked
+    return tf.tidy(() => {
+      const masked = boolMaskedPos ? { masked: boolMaskedPos } : {}
+      const output = this.tower(pixelValues, { outputHiddenStates, outputAttentions, ...masked })
+      return { ...output, poolerOutput: poolVision(this.config, output.lastHiddenState) } as unknown as tf.TensorContainer
+    }) as unknown as VisionModelOutput
   }
 }

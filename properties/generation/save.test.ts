@@ -226,6 +226,26 @@ describe('embedding pictures', () => {
     eyes.dispose()
   })
 
+  it('a layer of the tower on request: its states, its attention weights; what makes no sense is refused by name', async () => {
+    const before = tf.memory().numTensors
+    const eyes = await loadEyes()
+    const { numHiddenLayers: layers, numAttentionHeads: heads, hiddenSize, imageSize, patchSize } = eyes.config.visionConfig
+    const L = 1 + (imageSize[0] / patchSize[0]) * (imageSize[1] / patchSize[1])
+    const shapeOf = async (options: Parameters<typeof embed>[2]) => {
+      const { values } = await embed(eyes, [picture(3), picture(5)], options)
+      values.dispose()
+      return values.shape
+    }
+    for (const hiddenStates of [0, layers]) assert.deepEqual(await shapeOf({ hiddenStates }), [2, L, hiddenSize])
+    for (const attentions of [0, layers - 1]) assert.deepEqual(await shapeOf({ attentions }), [2, heads, L, L])
+    await assert.rejects(shapeOf({ hiddenStates: layers + 1 }), { name: 'RangeError', message: /^hiddenStates: .*from 0 to / })
+    await assert.rejects(shapeOf({ attentions: -1 }), { name: 'RangeError', message: /^attentions: / })
+    await assert.rejects(shapeOf({ attentions: 0, projected: true }), /projected and attentions exclude each other/)
+    await assert.rejects(embed(eyes, []), /pictures: give at least one/)
+    eyes.dispose()
+    assert.equal(tf.memory().numTensors, before)
+  })
+
   it('pooled is the mean of the patches or the class token; attention weights sum to one for every query', async () => {
     const eyes = await loadEyes()
     const { visionConfig } = eyes.config

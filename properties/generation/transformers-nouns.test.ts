@@ -125,11 +125,26 @@ describe("Transformers' nouns", () => {
     close(rowOf(lastHiddenState, 1, lastHiddenState.shape[1] - 1), expected.last_hidden_state)
     tf.dispose([lastHiddenState, imageHiddenStates!])
     whole.dispose()
+    const before = tf.memory().numTensors
     const vision = await InternVLVisionModel.fromPretrained(demoModel)
+    assert.equal(tf.memory().numTensors, before + vision.namedParameters().length, 'nothing but the tower is kept')
     const out = vision.forward({ pixelValues: inputs.pixelValues! })
     close(rowOf(out.lastHiddenState, 0, 1), expected.vision)
-    out.lastHiddenState.dispose()
+    const more = vision.forward({ pixelValues: inputs.pixelValues!, outputHiddenStates: true, outputAttentions: true })
+    const { numHiddenLayers: layers, numAttentionHeads: heads, hiddenSize } = vision.config
+    const [T, L] = out.lastHiddenState.shape
+    assert.deepEqual([more.hiddenStates!.length, more.attentions!.length], [layers + 1, layers])
+    assert.deepEqual(
+      [more.attentions![0]!.shape, more.poolerOutput.shape],
+      [
+        [T, heads, L, L],
+        [T, hiddenSize]
+      ]
+    )
+    for (const { hiddenStates = [], attentions = [], lastHiddenState, poolerOutput } of [out, more])
+      tf.dispose([lastHiddenState, poolerOutput, ...hiddenStates, ...attentions])
     vision.dispose()
+    assert.equal(tf.memory().numTensors, before)
   })
 
   it('a model of a configuration alone has fresh parameters, the same for a seed, and runs', async () => {
