@@ -49,7 +49,7 @@ const specOf = (panel: Panel) => {
         ? { field: 'x', type: 'ordinal', sort: null, title: x, axis: { ...axis, labelAngle: -40 } }
         : { field: 'x', type: 'quantitative', title: x, axis, scale: { zero: false } },
       y: { field: 'y', type: 'quantitative', title: y, axis, scale: logY ? { type: 'log' } : { zero: false } },
-      color: { field: 'name', type: 'nominal', title: null, sort: null, legend: series.length > 1 ? {} : null }
+      color: { field: 'name', type: 'nominal', title: null, sort: null, legend: series.length > 1 ? { labelLimit: 0 } : null }
     }
   }
 }

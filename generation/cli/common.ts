@@ -64,13 +64,20 @@ export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly maxPatches?: number
 }
 
-/** Adds the options of `ModelFlags`. */
-export const withModelOptions = (command: Command): Command =>
+/** Adds the options of `ModelFlags` but for what is about answers. */
+export const withLoadOptions = (command: Command): Command =>
   withPrecisionOptions(withHubOptions(command))
     .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')
-    .option('--max-new-tokens <n>', "tokens of an answer at most; the checkpoint's own number by default", wholeNumber)
     .option('--max-patches <n>', "tiles of a picture at most; the checkpoint's own number by default", wholeNumber)
     .addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
+
+/** Adds the options of `ModelFlags`. */
+export const withModelOptions = (command: Command): Command =>
+  withLoadOptions(command).option(
+    '--max-new-tokens <n>',
+    "tokens of an answer at most; the checkpoint's own number by default",
+    wholeNumber
+  )
 
 /** Options for `answer` from flags, those that were given. */
 export const answerOptions = ({ maxNewTokens, maxPatches }: ModelFlags) => ({

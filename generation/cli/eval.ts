@@ -19,7 +19,7 @@ interface EvalFlags extends ModelFlags {
 }
 
 /** One answer, as it is kept while an evaluation runs. */
-interface Scored {
+export interface Scored {
   readonly id: string
   readonly task: string
   readonly answer: string
@@ -64,12 +64,13 @@ const textOf = ({ content }: Messages[number]): string =>
   typeof content === 'string' ? content : content.map((item) => (item.type === 'text' ? item.text : '')).join('')
 
 /** The question (all turns before the last answer) and the answer that is right. */
-const split = ({ messages }: DatasetRow): { readonly prompt: Messages; readonly expected: string } => {
+export const split = ({ messages }: DatasetRow): { readonly prompt: Messages; readonly expected: string } => {
   const last = messages.findLastIndex(({ role }) => role === 'assistant')
   return last < 0 ? { prompt: messages, expected: '' } : { prompt: messages.slice(0, last), expected: textOf(messages[last]!) }
 }
 
-const score = (row: DatasetRow, answer: string): Scored => {
+/** Exactly equal is right; spaces around do not count. */
+export const score = (row: DatasetRow, answer: string): Scored => {
   const { expected } = split(row)
   const correct = answer.trim() === expected.trim()
   const { id, task, transformers } = row

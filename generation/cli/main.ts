@@ -11,6 +11,7 @@ import { downloadCommand } from './download.js'
 import { embedCommand } from './embed.js'
 import { evalCommand } from './eval.js'
 import { inspectCommand } from './inspect.js'
+import { perplexityCommand } from './perplexity.js'
 import { setupCommand } from './setup.js'
 
 const findPackage = (from: URL): { readonly version: string } => {
@@ -31,6 +32,7 @@ export const program = (): Command => {
     demoTrainCommand(),
     embedCommand(),
     evalCommand(),
+    perplexityCommand(),
     inspectCommand(),
     downloadCommand(),
     setupCommand(),
