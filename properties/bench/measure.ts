@@ -1,81 +1,106 @@
-import { generate } from '../../generation/generate.js'
-import { load } from '../../generation/load.js'
+import { readFileSync } from 'node:fs'
+import { type GenerateInputs, generate } from '../../generation/generate.js'
+import { type InternVLCheckpoint, load } from '../../generation/load.js'
 import { selectEngine } from '../../lib/engines/index.js'
 import { tf } from '../../lib/tf.js'
+import { pictureInputs, textInputs } from './inputs.js'
+import { type PrecisionName, precisions } from './precisions.js'
 
-/** What is measured of one engine on one checkpoint; the keys are those of `bench_transformers.py`. Every figure is the best of the runs. */
+/** What is varied: tiles of a picture, words of a prompt without one, rows of 64 words; or nothing is run but loading. */
+export type Kind = 'tiles' | 'context' | 'batch' | 'load'
+
+/** What one process measures, of one checkpoint. */
+export interface Job {
+  readonly checkpoint: string
+  readonly precision: PrecisionName
+  readonly kind: Kind
+  /** So many tiles, words or rows. */
+  readonly size: number
+  /** Tokens to decode after the first. */
+  readonly newTokens: number
+  readonly runs: number
+}
+
+/** Figures, by the keys of `bench_transformers.py`. Speeds are tokens a second, of all rows together. */
+export const figures = ['load_s', 'vision_s', 'prefill_s', 'decode_tokens_per_s', 'peak_rss_mb'] as const
+export type Figure = (typeof figures)[number]
+
+/** What one process measured: each run's figures; loading and peak memory it has once. */
 export interface Measured {
   readonly engine: string
   readonly dtype: string
-  readonly tiles?: number
   /** Of the prompt. */
   readonly tokens?: number
-  readonly load_s: number
-  /** Vision tower and projector, all tiles. */
-  readonly vision_s?: number
-  /** First token from ready inputs, vision included. */
-  readonly prefill_s?: number
-  /** Further tokens, one at a time. */
-  readonly decode_tokens_per_s?: number
-  readonly peak_rss_mb: number
-}
-
-export interface MeasureOptions {
-  readonly checkpoint: string
-  readonly dtype: 'float32'
-  readonly tiles: number
-  readonly newTokens: number
-  readonly runs: number
-  /** Load the model, no more. */
-  readonly load?: boolean
+  readonly samples: { readonly [F in Figure]?: readonly number[] }
 }
 
 const now = (): number => performance.now() / 1000
-const peakMegabytes = (): number => process.resourceUsage().maxRSS / 1024
 
-/** 64 words around the tokens of `tiles` tiles, and noise for pixels. */
-const randomInputs = (
-  { textConfig, visionConfig, imageTokenId = 0, imageSeqLength }: Awaited<ReturnType<typeof load>>['config'],
-  tiles: number
-) => {
-  const words = Array.from({ length: 64 }, (_, i) => (i * 7919 + 13) % Math.min(600, textConfig.vocabSize))
-  const text = words.map((id) => (id === imageTokenId ? 1 : id))
-  const ids = [...text.slice(0, 20), ...Array<number>(imageSeqLength * tiles).fill(imageTokenId), ...text.slice(20)]
-  const [height, width] = visionConfig.imageSize
-  return {
-    inputIds: tf.tensor2d([ids], [1, ids.length], 'int32'),
-    pixelValues: tf.randomNormal<tf.Rank.R4>([tiles, visionConfig.numChannels, height, width], 0, 1, 'float32', 1)
+/** The greatest memory of this process so far, in MB of 2^20 bytes. The system's own mark of what it was started from is left out. */
+const peakMegabytes = (): number => {
+  try {
+    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024
+  } catch {
+    return process.resourceUsage().maxRSS / 1024 // no Linux
   }
 }
 
-/** Loads the checkpoint and times it in this process. Numbers are read back, so that nothing is left undone when a clock stops. */
-export const measure = async (options: MeasureOptions): Promise<Measured> => {
-  await selectEngine() // as the script beside has imported torch before its clock runs
-  const begun = now()
-  const internvl = await load(options.checkpoint)
-  const loaded = { engine: internvl.engine.name, dtype: options.dtype, load_s: now() - begun }
-  if (options.load) return { ...loaded, peak_rss_mb: peakMegabytes() }
-  const inputs = randomInputs(internvl.config, options.tiles)
-  let [vision, prefill, decode] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, 0]
-  for (let run = 0; run < options.runs; run++) {
-    const start = now()
-    tf.tidy(() => internvl.model.imageFeatures(inputs.pixelValues).sum().dataSync())
-    vision = Math.min(vision, now() - start)
-    const stamps = [now()]
-    const count = options.newTokens + 1
-    for await (const _ of generate(internvl.model, inputs, { maxNewTokens: count, minNewTokens: 0, eosTokenIds: [] }))
-      stamps.push(now())
-    prefill = Math.min(prefill, stamps[1]! - stamps[0]!)
-    decode = Math.max(decode, (stamps.length - 2) / (stamps.at(-1)! - stamps[1]!))
-  }
-  const tokens = inputs.inputIds.shape[1]
+const inputsOf = ({ config }: InternVLCheckpoint, { kind, size, newTokens }: Job): GenerateInputs => {
+  const inputs =
+    kind === 'tiles'
+      ? pictureInputs(config, size)
+      : textInputs(config, kind === 'context' ? size : 64, kind === 'batch' ? size : 1)
+  const [room, needed] = [config.textConfig.maxPositionEmbeddings, inputs.inputIds.shape[1] + newTokens + 1]
+  if (needed <= room) return inputs
+  tf.dispose([inputs.inputIds, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
+  throw new RangeError(`--${kind} ${size}: ${needed} positions with the new tokens, and this model has ${room}`)
+}
+
+interface Run {
+  readonly vision_s?: number
+  readonly prefill_s: number
+  readonly decode_tokens_per_s: number
+}
+
+/** Numbers are read back, so that nothing is left undone when a clock stops. */
+const runOnce = async ({ model }: InternVLCheckpoint, inputs: GenerateInputs, newTokens: number): Promise<Run> => {
+  const { pixelValues, inputIds } = inputs
+  const start = now()
+  if (pixelValues) tf.tidy(() => model.imageFeatures(pixelValues).sum().dataSync())
+  const stamps = [now()]
+  for await (const _ of generate(model, inputs, { maxNewTokens: newTokens + 1, minNewTokens: 0, eosTokenIds: [] }))
+    stamps.push(now())
+  const steps = (stamps.length - 2) / (stamps.at(-1)! - stamps[1]!)
   return {
-    ...loaded,
-    tiles: options.tiles,
-    tokens,
-    vision_s: vision,
-    prefill_s: prefill,
-    decode_tokens_per_s: decode,
-    peak_rss_mb: peakMegabytes()
+    ...(pixelValues ? { vision_s: stamps[0]! - start } : {}),
+    prefill_s: stamps[1]! - stamps[0]!,
+    decode_tokens_per_s: steps * inputIds.shape[0]
+  }
+}
+
+/** Loads the checkpoint and times it in this process. Throws a `RangeError` where the model is too short for the job. */
+export const measure = async (job: Job): Promise<Measured> => {
+  const engine = await selectEngine() // not part of loading
+  const begun = now()
+  const internvl = await load(job.checkpoint, precisions[job.precision])
+  const loaded = { load_s: [now() - begun] }
+  const who = { engine: engine.name, dtype: job.precision }
+  try {
+    if (job.kind === 'load') return { ...who, samples: { ...loaded, peak_rss_mb: [peakMegabytes()] } }
+    const inputs = inputsOf(internvl, job)
+    const runs: Run[] = []
+    for (let run = 0; run < job.runs; run++) runs.push(await runOnce(internvl, inputs, job.newTokens))
+    const tokens = inputs.inputIds.shape[1]
+    tf.dispose([inputs.inputIds, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
+    const values = (key: keyof Run) => ({ [key]: runs.flatMap((run) => run[key] ?? []) })
+    const samples = {
+      ...loaded,
+      ...(job.kind === 'tiles' ? values('vision_s') : {}),
+      ...values('prefill_s'),
+      ...values('decode_tokens_per_s')
+    }
+    return { ...who, tokens, samples: { ...samples, peak_rss_mb: [peakMegabytes()] } }
+  } finally {
+    internvl.dispose()
   }
 }

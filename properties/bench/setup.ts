@@ -1,18 +1,44 @@
 import { spawnSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { environment } from './python.js'
+import { Command } from 'commander'
+import { environment, workshop } from './python.js'
 
 // The versions that the reference numbers were made with.
 const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.23.0', 'pillow']
+const gguf = 'gguf==0.19.0'
+const nodeLlamaCpp = 'node-llama-cpp@3.22.1'
 
 const run = (command: string, args: readonly string[]): void => {
   process.stderr.write(`$ ${command} ${args.join(' ')}\n`)
-  const { status, error } = spawnSync(command, args, { stdio: 'inherit' })
+  const { status, error } = spawnSync(command, args, { stdio: ['inherit', 2, 'inherit'] })
   if (status !== 0) {
     process.stderr.write(`bench:setup: ${command} failed${error ? `: ${error.message}` : ''}\n`)
     process.exit(1)
   }
 }
 
-run('python3', ['-m', 'venv', environment])
-run(join(environment, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', ...packages])
+/** llama.cpp for this machine's processor; those for GPUs are half a gigabyte more. */
+const prebuilt = ({ platform, arch } = process): string => {
+  if (platform === 'darwin') return arch === 'arm64' ? 'mac-arm64-metal' : 'mac-x64'
+  return `${platform === 'win32' ? 'win' : platform}-${arch === 'arm' ? 'armv7l' : arch}`
+}
+
+const setup = ({ llamacpp }: { readonly llamacpp?: true }): void => {
+  run('python3', ['-m', 'venv', environment])
+  run(join(environment, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', ...packages, ...(llamacpp ? [gguf] : [])])
+  if (!llamacpp) return
+  mkdirSync(workshop, { recursive: true })
+  writeFileSync(join(workshop, 'package.json'), '{ "private": true }\n') // else npm would install into the project
+  const version = nodeLlamaCpp.split('@')[1]
+  run('npm', [
+    ...['install', '--prefix', workshop, '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'],
+    ...[nodeLlamaCpp, `@node-llama-cpp/${prebuilt()}@${version}`]
+  ])
+}
+
+new Command('bench:setup')
+  .description('make the environment that `npm run bench -- --compare` needs, in .venv: Python with Transformers')
+  .option('--llamacpp', 'also what --llamacpp needs: gguf in .venv, and node-llama-cpp in .bench')
+  .action(setup)
+  .parse()

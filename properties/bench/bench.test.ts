@@ -1,0 +1,219 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { demoModel } from '../../generation/load.js'
+import { tf } from '../../lib/tf.js'
+import { contestsOf, hold } from './contest.js'
+import { benchCommand, type Flags } from './flags.js'
+import { type Entry, historyPanels, keep, readHistory } from './history.js'
+import { type Figure, type Job, type Measured, measure } from './measure.js'
+import { profile, profileTable, watched } from './profile.js'
+import { quality, relativeL2 } from './quality.js'
+import { median, ratios, summarize } from './summary.js'
+import { table } from './table.js'
+
+const job: Job = { checkpoint: demoModel, precision: 'int8', kind: 'tiles', size: 1, newTokens: 3, runs: 1 }
+const value = fc.double({ min: 1e-3, max: 1e4, noNaN: true })
+const values = fc.array(value, { minLength: 1, maxLength: 5 })
+const measured = (runs: readonly number[]): Measured => ({
+  engine: 'native',
+  dtype: 'int8',
+  tokens: 80,
+  samples: { load_s: [runs[0]!], prefill_s: runs, decode_tokens_per_s: runs, peak_rss_mb: [runs[0]!] }
+})
+
+/** What the command makes of arguments: flags, or what it says is wrong. */
+const parsed = async (...args: readonly string[]): Promise<Flags | string> => {
+  let result: Flags | string = ''
+  const command = benchCommand(async (flags) => {
+    result = flags
+  })
+  command.exitOverride().configureOutput({
+    writeErr: (text) => {
+      result += text
+    }
+  })
+  await command.parseAsync([...args], { from: 'user' }).catch(() => undefined)
+  return result
+}
+
+describe('bench', () => {
+  describe('figures', () => {
+    it('are the best and the median of all processes together, and once themselves', () =>
+      fc.assert(
+        fc.property(fc.array(values, { minLength: 1, maxLength: 3 }), (rounds) => {
+          const all = rounds.flat()
+          const result = summarize(rounds.map(measured), 'tiles', 7)
+          assert.deepEqual([result.tiles, result.tokens], [7, 80])
+          assert.deepEqual([result.prefill_s, result.decode_tokens_per_s], [Math.min(...all), Math.max(...all)])
+          assert.equal(result.median.prefill_s, median(all))
+          assert.equal(result.vision_s, undefined)
+          assert.deepEqual(new Set(Object.values(ratios(result, result))), new Set([1]))
+        })
+      ))
+
+    it('are compared as times the speed, and for memory as a share', () => {
+      const [own, other] = [measured([1, 4]), measured([2, 8])].map((m) => summarize([m], 'tiles', 1)) as [never, never]
+      const expected = { load_s: 2, prefill_s: 2, decode_tokens_per_s: 0.5, peak_rss_mb: 0.5 }
+      assert.deepEqual(ratios(own, other), expected)
+    })
+
+    it('a median has at most half of the values on either side', () =>
+      fc.assert(
+        fc.property(values, (xs) => {
+          const m = median(xs)
+          for (const side of [xs.filter((x) => x < m), xs.filter((x) => x > m)]) assert.ok(2 * side.length <= xs.length)
+        }),
+        { examples: [[[1, 2]], [[3, 1, 2]], [[1, 1, 2]]] }
+      ))
+  })
+
+  describe('measure', () => {
+    const figuresOf = ({ samples }: Measured): readonly string[] => {
+      for (const all of Object.values(samples)) assert.ok(all.length === 1 && all.every((x) => x > 0))
+      return Object.keys(samples)
+    }
+    const text: readonly Figure[] = ['load_s', 'prefill_s', 'decode_tokens_per_s', 'peak_rss_mb']
+
+    it('has each figure once a run, of pictures, of text, of rows, of loading, and leaves no tensor', async () => {
+      const before = tf.memory().numTensors
+      assert.deepEqual(figuresOf(await measure(job)), ['load_s', 'vision_s', 'prefill_s', 'decode_tokens_per_s', 'peak_rss_mb'])
+      const long = await measure({ ...job, kind: 'context', size: 50 })
+      assert.deepEqual([figuresOf(long), long.tokens], [text, 50])
+      const rows = await measure({ ...job, kind: 'batch', size: 3 })
+      assert.deepEqual([figuresOf(rows), rows.tokens], [text, 64])
+      assert.deepEqual(figuresOf(await measure({ ...job, kind: 'load' })), ['load_s', 'peak_rss_mb'])
+      assert.equal(tf.memory().numTensors, before)
+    })
+
+    it('refuses a prompt that the model is too short for', async () => {
+      await assert.rejects(measure({ ...job, kind: 'context', size: 5000 }), /RangeError: --context 5000: .* this model has 4096/)
+    })
+  })
+
+  describe('profile', () => {
+    it('counts an op each time, its own time alone, and no more than all took', async () => {
+      const x = tf.scalar(2)
+      const { ms, ops } = await watched('sums', () => tf.tidy(() => void x.add(x).add(x).dataSync()))
+      assert.deepEqual(
+        ops.map(({ op, calls }) => [op, calls]),
+        [['Add', 2]]
+      )
+      assert.ok(ops[0]!.ms <= ms)
+      x.dispose()
+    })
+
+    it('stops watching, whatever happens', async () => {
+      const functions = () => tf.getKernelsForBackend(tf.getBackend()).map(({ kernelFunc }) => kernelFunc)
+      const before = functions()
+      await assert.rejects(
+        watched('', () => {
+          throw new Error('no')
+        })
+      )
+      assert.deepEqual(functions(), before)
+    })
+
+    it('tells the three stretches of an answer apart', async () => {
+      const found = await profile(job)
+      for (const { ms, ops } of found.sections) assert.ok(ops.length > 0 && ops.reduce((sum, op) => sum + op.ms, 0) <= ms)
+      assert.match(profileTable(found), /vision.*prefill.*decode, 3 tokens.*outside ops/s)
+    })
+  })
+
+  describe('history', () => {
+    let folder: string
+    before(async () => {
+      folder = await mkdtemp(join(tmpdir(), 'bench '))
+    })
+    after(() => rm(folder, { recursive: true }))
+    const entry = (commit: string, machine = 'here'): Entry => ({
+      ...{ commit, date: '2026-11-25T18:00:00Z', machine, checkpoint: 'demo', runs: 1, rounds: 1 },
+      results: [summarize([measured([1])], 'tiles', 1)]
+    })
+
+    it('keeps entries in order, and draws those of one machine', async () => {
+      const file = join(folder, 'h.jsonl')
+      const entries = [entry('a'), entry('b', 'elsewhere'), entry('c')]
+      await keep(file, entries.slice(0, 1))
+      await keep(file, entries.slice(1))
+      assert.deepEqual(readHistory(file), entries)
+      assert.deepEqual([...(await readFile(join(folder, 'h.png'))).subarray(1, 4)], [...Buffer.from('PNG')])
+      const points = historyPanels(entries)[0]!.series[0]!.points.map(([x]) => `${x}`.split(' ')[0])
+      assert.deepEqual(points, ['a', 'c'])
+    })
+
+    it('names the line that is none', async () => {
+      const file = join(folder, 'bad.jsonl')
+      for (const line of ['{"commit":', '{"commit":"a"}', '7']) {
+        await writeFile(file, `${JSON.stringify(entry('a'))}\n${line}\n`)
+        assert.throws(() => readHistory(file), { name: 'RangeError', message: /bad\.jsonl:2: no entry/ })
+      }
+    })
+  })
+
+  describe('flags', () => {
+    it('are lists, with usual values', async () => {
+      const flags = (await parsed('--precision', 'int8, 4bit', '--tiles', '1,7')) as Flags
+      assert.deepEqual([flags.precision, flags.tiles, flags.checkpoint], [['int8', '4bit'], [1, 7], [demoModel]])
+      assert.deepEqual(((await parsed()) as Flags).precision, ['float32'])
+    })
+
+    const wrong: ReadonlyArray<readonly [args: string, says: RegExp]> = [
+      ['--precision fp16', /"fp16" is unknown; it can be float32, bfloat16, int8, 4bit/],
+      ['--precision int8,int8', /"int8" is there twice/],
+      ['--tiles 0', /"0" is no whole number above 0/],
+      ['--context 1,x', /"x" is no whole number above 0/],
+      ['--batch 1.5', /"1.5" is no whole number/],
+      ['--engine gpu', /Allowed choices are native, wasm, cpu/],
+      ['--load --tiles 2', /--load times loading alone/],
+      ['--profile --compare', /--profile goes with/],
+      ['--quality --tiles 2', /--quality goes with/],
+      ['--eval a.jsonl', /--eval and --rows go with --quality/],
+      ['--speed', /unknown option '--speed'/]
+    ]
+    for (const [args, says] of wrong)
+      it(`${args} is told what can be`, async () => assert.match(`${await parsed(...args.split(' '))}`, says))
+
+    it('--llamacpp needs a precision that it has', async () => {
+      const flags = (await parsed('--llamacpp')) as Flags
+      assert.throws(() => contestsOf(flags), /int8 and 4bit; --precision is float32/)
+    })
+  })
+
+  it('a contest takes turns, and compares with the rival', async () => {
+    const order: string[] = []
+    const contender = (name: string, runs: readonly number[]) => ({
+      name,
+      run: async () => {
+        order.push(name)
+        return measured(runs)
+      }
+    })
+    const contenders = [{ ...contender('a', [2]), rival: 'b' }, contender('b', [4])]
+    const results = await hold({ checkpoint: '', kind: 'tiles', size: 1, contenders }, 2, () => {})
+    assert.equal(order.join(''), 'abab')
+    assert.equal(results[0]!.versus?.ratio.prefill_s, 2)
+    assert.equal(results[1]!.versus, undefined)
+    assert.match(table(results), /1 tile, 80 tokens.*of native int8 .*2\.00x/s)
+  })
+
+  it('quality: float32 is what others are measured by; int8 is within 2 %', async () => {
+    const { rows, text } = await quality({ checkpoint: [demoModel], precision: ['int8'] }, () => {})
+    assert.deepEqual(
+      rows.map(({ precision }) => precision),
+      ['float32', 'int8']
+    )
+    assert.equal(rows[0]!.logits_l2, 0)
+    assert.ok(rows[1]!.logits_l2 > 0 && rows[1]!.logits_l2 < 0.02, text)
+  })
+
+  it('the relative L2 of a scaled array is the scale', () =>
+    fc.assert(
+      fc.property(fc.float32Array({ minLength: 1, maxLength: 8, noNaN: true, min: 1, max: 9 }), (b) => {
+        assert.ok(Math.abs(relativeL2([b.map((x) => x * 1.5)], [b]) - 0.5) < 1e-6)
+      })
+    ))
+})

@@ -1,0 +1,51 @@
+import { spawn } from 'node:child_process'
+import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import type { Job, Measured } from './measure.js'
+import { transformersDtype } from './precisions.js'
+import type { Profile } from './profile.js'
+import { python } from './python.js'
+
+const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+
+/** Runs a program to its end: what it printed, or an error with the last that it said. */
+export const output = (command: string, args: readonly string[]): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const texts = { stdout: '', stderr: '' }
+    for (const name of ['stdout', 'stderr'] as const)
+      child[name].setEncoding('utf8').on('data', (text: string) => {
+        texts[name] += text
+      })
+    child.on('error', reject)
+    child.on('close', (code, signal) => {
+      if (code === 0) return resolve(texts.stdout)
+      const last = texts.stderr.trim().split('\n').slice(-12).join('\n')
+      const ended = signal === 'SIGKILL' ? 'it was killed; too little memory?' : `it ended with ${code ?? signal}`
+      reject(new RangeError(last || `${command}: ${ended}`))
+    })
+  })
+
+/** The last line that a program printed, read as JSON. */
+const lastLine = async <A>(command: string, args: readonly string[]): Promise<A> =>
+  JSON.parse((await output(command, args)).trim().split('\n').at(-1)!)
+
+const child = (what: 'measure' | 'profile', job: Job) => ['--import', 'tsx', here('child.ts'), what, JSON.stringify(job)]
+
+/** This project, in a process of its own. */
+export const ours = (job: Job): Promise<Measured> => lastLine(process.execPath, child('measure', job))
+
+export const profiled = (job: Job): Promise<Profile> => lastLine(process.execPath, child('profile', job))
+
+/** Transformers, in the type that the job's precision is compared with. */
+export const transformers = ({ checkpoint, precision, kind, size, newTokens, runs }: Job): Promise<Measured> =>
+  lastLine(python(), [
+    ...[here('bench_transformers.py'), '--checkpoint', checkpoint, '--dtype', transformersDtype(precision)],
+    ...['--new-tokens', `${newTokens}`, '--runs', `${runs}`, ...(kind === 'load' ? ['--load'] : [`--${kind}`, `${size}`])]
+  ])
+
+/** llama.cpp on a GGUF file; `modules` is the folder that node-llama-cpp is installed in. */
+export const llamaCpp = (modules: string, file: string, dtype: string, { size, newTokens, runs }: Job): Promise<Measured> =>
+  lastLine(process.execPath, [
+    ...[here('bench_llamacpp.mjs'), modules, file, dtype, `${size}`, `${newTokens}`, `${runs}`, `${availableParallelism()}`]
+  ])
