@@ -9,6 +9,7 @@ import { isBuffer } from './checkpoint-keys.js'
 import type { InternVLConfig } from './config.js'
 import type { Json } from './config-fields.js'
 import { internVL } from './internvl.js'
+import { type Need, needs } from './memory.js'
 import { keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint } from './open.js'
 import { type StoredForm, splitForm } from './packed-keys.js'
 
@@ -44,6 +45,10 @@ export interface InspectedModel {
   readonly tree: InspectedNode
   /** Of all tensors when they are loaded, in float32. */
   readonly float32Bytes: number
+  /** Bytes of the weights in memory at each precision that they can have. */
+  readonly needs: readonly Need[]
+  /** Of these, what is float32 at each: experts that are stacked in one tensor. */
+  readonly stackedBytes: number
   readonly unread: Unread
   /** Keys that are missing, unexpected or of another shape. */
   readonly faults: readonly Fault[]
@@ -94,7 +99,13 @@ const describe = (checkpoint: OpenCheckpoint): InspectedModel => {
   const tree = nodeOf(leaves, '')
   const buffers = [...files.entries.keys()].filter(isBuffer)
   const unread = { buffers, head: headOf(checkpoint) }
-  return { dir, config, json, layout, tree, float32Bytes: 4 * tree.parameters, unread, faults: keyFaults(module, plan) }
+  const stacked = declarations(module).filter(([path, { shape }]) => shape.length === 3 && path.includes('.experts.'))
+  const bytes = {
+    float32Bytes: 4 * tree.parameters,
+    needs: needs(module, plan),
+    stackedBytes: stacked.reduce((n, [, { shape }]) => n + 4 * sizeOf(shape), 0)
+  }
+  return { dir, config, json, layout, tree, ...bytes, unread, faults: keyFaults(module, plan) }
 }
 
 /**

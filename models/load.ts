@@ -1,20 +1,21 @@
 import { setImmediate } from 'node:timers/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, InternVLError } from '../lib/fault.js'
-import type { Module } from '../lib/module.js'
+import { type Faults, fault, InternVLError } from '../lib/fault.js'
 import type { Form, PackedWeight } from '../lib/packed.js'
-import { buildParams, declarations, disposeParams } from '../lib/params.js'
+import { buildParams, disposeParams } from '../lib/params.js'
 import type { TensorFiles } from '../lib/safetensors.js'
 import type { tf } from '../lib/tf.js'
 import { type Pieces, uploadPacked, uploadPieces, uploadRange, uploadWordRange, uploadWords } from '../lib/upload.js'
-import type { Described, Layout, Planned } from './checkpoint.js'
+import type { Layout, Planned } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
+import { type Forms, formsOf, precisionFaults } from './forms.js'
 import { type InternVL, internVL } from './internvl.js'
+import { checkMemory, type MemoryOptions } from './memory.js'
 import { inFolder, keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint, rangesOf, readingFaults } from './open.js'
-import { isPacked, packedParts, splitForm } from './packed-keys.js'
-import { formOfKey, type PrecisionOptions, precisionOf } from './precision.js'
+import { splitForm } from './packed-keys.js'
+import { type PrecisionOptions, precisionOf } from './precision.js'
 
 /** The module of a configuration. */
 export type InternVLModule = ReturnType<typeof internVL>
@@ -31,7 +32,7 @@ export interface LoadedModel {
   readonly dispose: () => void
 }
 
-export interface LoadModelOptions extends OpenOptions, PrecisionOptions {
+export interface LoadModelOptions extends OpenOptions, PrecisionOptions, MemoryOptions {
   /** Told after each tensor: bytes read so far, and of all. */
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -62,23 +63,6 @@ const uploadInPieces = (from: Pieces, { key, dtype, shape }: Planned, form?: For
   return form ? uploadPacked(from, dtype, shape as Matrix, form) : uploadPieces(from, dtype, shape)
 }
 
-/** The form in which each tensor shall lie in memory; `undefined` is float32, and what is packed already stays so. */
-type Forms = (tensor: Described) => Form | undefined
-
-/**
- * Forms of a module's weights: those that may be packed, as the precision of their part says. In a folder of packed weights the
- * others stay in bf16 where they are stored so, unless a dtype is given.
- */
-export const formsOf = (module: Module, plan: readonly Planned[], options: PrecisionOptions, prefix = ''): Forms => {
-  const precision = precisionOf(options)
-  const packable = new Set(declarations(module).flatMap(([key, param]) => (param.packable ? [prefix + key] : [])))
-  const asStored = isPacked(plan) && options.dtype === undefined
-  return ({ key, dtype }) => {
-    if (!packable.has(key)) return undefined
-    return asStored ? (dtype === 'BF16' ? 'bf16' : undefined) : formOfKey(precision, key)
-  }
-}
-
 /** The planned tensors by path, in float32 or the form wanted. */
 export const readTensors = async (
   files: TensorFiles,
@@ -106,19 +90,13 @@ export const readTensors = async (
   }
 }
 
-/** What keeps a precision from being had of a folder. */
-export const precisionFaults = (plan: readonly Planned[], { quantize }: Pick<PrecisionOptions, 'quantize'>): readonly Fault[] => {
-  if (quantize === undefined || !isPacked(plan)) return []
-  const parts = Object.entries(packedParts(plan.map(({ key }) => key))).map((each) => each.join(' in '))
-  const message = `its weights are packed already (${parts.join(', ')}): leave quantize out, or quantize the folder that it was made of`
-  return [fault('PackedAlready', message)]
-}
-
 const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Faults, LoadedModel>> => {
   const { dir, config, layout, files, plan } = checkpoint
   const module = internVL(config)
   const problems = [...keyFaults(module, plan), ...precisionFaults(plan, options)]
   if (problems.length > 0) return E.left(inFolder(dir, problems))
+  const short = await checkMemory(module, plan, options)
+  if (short) return E.left(inFolder(dir, [short]))
   const tensors = await readTensors(files, plan, formsOf(module, plan, options), options.onProgress)
   const params = buildParams(module, (path) => tensors.get(path)!)
   const dispose = () => disposeParams(params)

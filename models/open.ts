@@ -10,6 +10,7 @@ import { pieceReader, type ReadRange } from './checkpoint-read.js'
 import { type InternVLConfig, parseConfig, readConfigJson } from './config.js'
 import type { Json } from './config-fields.js'
 import { declaredShapes, splitForm, wordFaults } from './packed-keys.js'
+import { quantizationFaults } from './quantized-elsewhere.js'
 
 /** What is known or wanted of a checkpoint beside its config.json. */
 export interface OpenOptions {
@@ -107,7 +108,10 @@ export const readingFaults = (dir: string, error: unknown): Faults => {
 export const openCheckpoint =
   (dir: string, options: OpenOptions = {}): TaskEither<Faults, OpenCheckpoint> =>
   async () => {
-    const [json, opened] = [await readConfigJson(dir)(), await openCheckpointTensors(dir)()]
+    const json = await readConfigJson(dir)()
+    const foreign = E.isRight(json) ? quantizationFaults(json.right, dir) : []
+    if (foreign.length > 0) return E.left(foreign as unknown as Faults)
+    const opened = await openCheckpointTensors(dir)()
     const read = E.chain((found: Json) => parseConfig(found, join(dir, 'config.json')))(json)
     if (E.isLeft(json) || E.isLeft(read) || E.isLeft(opened)) {
       if (E.isRight(opened)) await opened.right.close()

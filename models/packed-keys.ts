@@ -43,6 +43,9 @@ export const wordFaults = (stored: readonly Described[]): readonly Fault[] =>
       : []
   )
 
+/** Of the way in which words lie in files, which is that of `lib/packed.ts`: another layout of a row there is another version. */
+export const packedVersion = 1
+
 /** What is packed, part by part, by the names that `quantize` has: `{ vision: 'int8', decoder: '4bit' }`. */
 export const packedParts = (keys: Iterable<string>): Readonly<Record<string, 'int8' | '4bit'>> => {
   const found: Record<string, 'int8' | '4bit'> = {}
@@ -61,6 +64,7 @@ export const withoutPackedNote = ({ quantization_config: _, ...json }: Json): Js
 /** config.json with what says that the weights of these keys are packed, and nothing else of the kind. */
 export const withPackedNote = (json: Json, keys: readonly string[]): Json => {
   const parts = packedParts(keys)
-  const note = Object.keys(parts).length > 0 ? { quantization_config: { library: 'internvl-tfjs', version: 1, ...parts } } : {}
+  const note =
+    Object.keys(parts).length > 0 ? { quantization_config: { library: 'internvl-tfjs', version: packedVersion, ...parts } } : {}
   return { ...withoutPackedNote(json), ...note }
 }

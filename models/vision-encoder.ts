@@ -5,8 +5,10 @@ import { module } from '../lib/module.js'
 import { buildParams, disposeParams } from '../lib/params.js'
 import type { tf } from '../lib/tf.js'
 import type { InternVLConfig } from './config.js'
+import { formsOf, precisionFaults } from './forms.js'
 import { featuresOf, inChunks } from './internvl.js'
-import { formsOf, type LoadModelOptions, precisionFaults, readTensors } from './load.js'
+import { type LoadModelOptions, readTensors } from './load.js'
+import { checkMemory } from './memory.js'
 import { inFolder, keyFaults, type OpenCheckpoint, openCheckpoint, readingFaults } from './open.js'
 import { precisionOf } from './precision.js'
 import { projector } from './projector.js'
@@ -51,6 +53,8 @@ const build = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Pro
   const encoder = visionEncoder(config)
   const problems = [...keyFaults(encoder, seeing, 'model.'), ...precisionFaults(seeing, options)]
   if (problems.length > 0) return E.left(inFolder(dir, problems))
+  const short = await checkMemory(encoder, seeing, options, 'model.')
+  if (short) return E.left(inFolder(dir, [short]))
   const tensors = await readTensors(files, seeing, formsOf(encoder, seeing, options, 'model.'), options.onProgress)
   const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
   const dispose = () => disposeParams(params)

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import type { InspectedModel, InspectedNode } from '../../models/inspect.js'
+import { workBytes } from '../../models/memory.js'
 import type { Inspection } from '../inspect.js'
 import { folderOf, type HubFlags, say, wholeNumber, withHubOptions } from './common.js'
 
@@ -48,15 +49,22 @@ const table = (rows: readonly Row[]): string => {
   return rows.map((row) => row.map(cell).join('  ').trimEnd()).join('\n')
 }
 
-const summary = ({ config, layout, tree, float32Bytes }: InspectedModel): string => {
-  const ratio = float32Bytes / Math.max(1, tree.bytes)
-  const more = ratio > 1.05 ? `, ${ratio.toFixed(1)} times the files: weights are computed with in float32` : ', in float32'
+/** What the weights need in memory, in each way that they can be loaded. */
+const memory = ({ needs, stackedBytes, config }: InspectedModel): readonly string[] => [
+  `in memory   ${needs.map(({ name, bytes }) => `${name} ${inBytes(bytes)}`).join(', ')}; about ${inBytes(workBytes)} more to work in`,
+  ...(stackedBytes > 0
+    ? [`            of which ${inBytes(stackedBytes)} always: experts of ${config.textConfig.modelType} stay in float32`]
+    : [])
+]
+
+const summary = (model: InspectedModel): string => {
+  const { config, layout, tree } = model
   return [
     `decoder     ${config.textConfig.modelType}, ${config.textConfig.numHiddenLayers} layers`,
     `layout      ${layout}`,
     `parameters  ${grouped(tree.parameters)}`,
     `on disk     ${inBytes(tree.bytes)} (${tree.dtypes.join(', ')})`,
-    `in memory   ${inBytes(float32Bytes)}${more}`
+    ...memory(model)
   ].join('\n')
 }
 
@@ -83,7 +91,11 @@ const toJson = ({ dir, loads, model, oddities, faults }: Inspection, depth: numb
         decoder: model.config.textConfig.modelType,
         layout: model.layout,
         parameters: model.tree.parameters,
-        bytes: { disk: model.tree.bytes, float32: model.float32Bytes },
+        bytes: {
+          disk: model.tree.bytes,
+          float32: model.float32Bytes,
+          memory: Object.fromEntries(model.needs.map(({ name, bytes }) => [name, bytes]))
+        },
         dtypes: model.tree.dtypes,
         tree: pruned(model.tree, depth)
       }

@@ -1,9 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { MemoryOptions } from '../../models/memory.js'
 import { type Dtype, dtypes, type PrecisionOptions, precisionOf } from '../../models/precision.js'
 
 /** How the weights of a model shall lie in memory. */
 export interface PrecisionFlags extends Pick<PrecisionOptions, 'quantize'> {
   readonly dtype?: Dtype
+  readonly force?: true
 }
 
 /** `int8`, or by part, `vision=int8,decoder=4bit`, for commander. */
@@ -29,9 +31,11 @@ export const withPrecisionOptions = (command: Command): Command =>
     .addOption(
       quantizeOption('weights in fewer bits: int8 or 4bit, or by part, vision=int8,decoder=4bit; others are bfloat16 then')
     )
+    .option('--force', 'load though the memory at hand seems to be too small')
 
 /** Options for `load` from flags, those that were given. */
-export const precisionOptions = ({ dtype, quantize }: PrecisionFlags): PrecisionOptions => ({
+export const precisionOptions = ({ dtype, quantize, force }: PrecisionFlags): PrecisionOptions & MemoryOptions => ({
+  ...(force ? { checkMemory: false } : {}),
   ...(dtype === undefined ? {} : { dtype }),
   ...(quantize === undefined ? {} : { quantize })
 })
