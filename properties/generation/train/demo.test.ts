@@ -1,10 +1,7 @@
 import assert from 'node:assert/strict'
-import { sample } from '../../../generation/demo/scenes.js'
-import { demoModel } from '../../../generation/load.js'
-import { demoPhases, demoRate, demoSteps, sceneBatch } from '../../../generation/train/demo.js'
-import { orThrow } from '../../../lib/fault.js'
-import { tf } from '../../../lib/tf.js'
-import { loadProcessor } from '../../../processors/processor.js'
+import fc from 'fast-check'
+import { byLength, demoPhases, demoRate, demoSteps } from '../../../generation/train/demo.js'
+import type { Sample } from '../../../generation/train/sample.js'
 
 describe("the demo model's training", () => {
   it('takes the steps and the rates of the recipe: up in 200 steps, down to 2 %, twice', () => {
@@ -22,12 +19,16 @@ describe("the demo model's training", () => {
     assert.equal(demoPhases(1000).reduce((sum, { steps }) => sum + steps, 0), 1000) // biome-ignore format: one line
   })
 
-  it('learns the answers and the token that ends them, and nothing else', async () => {
-    const processor = await orThrow(loadProcessor(demoModel))
-    const rows = Array.from({ length: 6 }, (_, i) => sample(5, i))
-    const batch = await sceneBatch(processor, rows)
-    for (const [i, labels] of batch.labels.arraySync().entries())
-      assert.equal(processor.decode(labels.filter((id) => id !== -100)), `${rows[i]!.messages.at(-1)!.content}<|im_end|>`)
-    tf.dispose(batch as unknown as tf.TensorContainer)
-  })
+  it('makes two batches of the samples of a step: all of them, with the fewest places filled up', () =>
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 8 }), (lengths) => {
+        const samples = lengths.map((length, i) => ({ id: `${i}`, ids: new Int32Array(length) }) as Sample)
+        const places = (group: readonly Sample[]) => group.length * Math.max(...group.map(({ ids }) => ids.length))
+        const [short, long] = byLength(samples)
+        assert.deepEqual(new Set([...short, ...long]), new Set(samples))
+        const sorted = [...short, ...long]
+        for (let cut = 1; cut < sorted.length; cut++)
+          assert.ok(places(short) + places(long) <= places(sorted.slice(0, cut)) + places(sorted.slice(cut)))
+      })
+    ))
 })
