@@ -7,7 +7,7 @@
 #pragma once
 #include "simd.h"
 #include <algorithm>
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -59,12 +59,14 @@ typedef uint16_t Shorts __attribute__((vector_size(W * 2)));
 typedef uint32_t UVec __attribute__((vector_size(W * 4)));
 typedef int8_t Sixteen __attribute__((vector_size(16)));
 
-// GCC 12 takes such conversions apart into scalars, so AVX-512 has them by name.
+// GCC 12 takes such conversions apart into scalars, so AVX-512 and AVX2 have them by name.
 
 /** W whole numbers of a byte each. */
 inline Vec loadBytes(const int8_t *p) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Vec>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(p)))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(p)))));
 #else
   Bytes b;
   std::memcpy(&b, p, sizeof b);
@@ -76,6 +78,9 @@ inline Vec loadHalves(const uint16_t *p) {
 #if defined(__AVX512F__)
   const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
   return reinterpret_cast<Vec>(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16)));
+#elif defined(__AVX2__)
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i *>(p));
+  return reinterpret_cast<Vec>(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16)));
 #else
   Shorts s;
   std::memcpy(&s, p, sizeof s);

@@ -25,7 +25,7 @@ class RowProduct {
   void multiply(int64_t from, int64_t to, float *y, int64_t width) const;
 
  private:
-  template <int N, int R> void against(int64_t m, int64_t n, float *y, int64_t width) const;
+  template <int R> void against(int64_t m, int64_t n, float *y, int64_t width) const;
   const float *row(int64_t n) const { return weight + n * stride; }
 
   Form form;
