@@ -1,8 +1,8 @@
 import { module } from '../module.js'
 import type { tf } from '../tf.js'
+import type { OnLastAxis } from './activation.js'
 import { fused } from './fused.js'
 import { ones, zeros } from './init.js'
-import type { OnLastAxis } from './linear.js'
 
 /** `(x − E[x]) / √(Var[x] + eps) · weight + bias` over the last axis, `[…, features]`. */
 export const layerNorm = (features: number, eps: number) =>
@@ -17,21 +17,25 @@ export const layerNorm = (features: number, eps: number) =>
         })
   )
 
+/** An RMS norm's forward, and what it multiplies with: for functions that join it with the product after it. */
+export interface RmsNorm extends OnLastAxis {
+  readonly rms: { readonly weight: tf.Tensor1D; readonly eps: number }
+}
+
 /**
  * `x / √(E[x²] + eps) · weight` over the last axis, `[…, features]`; of heads that stand side by side, `[…, H·features]`, each by
  * itself. Source: Zhang & Sennrich 2019.
  */
 export const rmsNorm = (features: number, eps: number) =>
-  module(
-    { weight: ones(features) },
-    (self): OnLastAxis =>
-      (given) =>
-        fused('RmsNorm', { x: given, weight: self.weight }, { eps }, ({ x, weight }) => {
-          const rows: tf.Tensor = x.shape.at(-1) === features ? x : x.reshape([...x.shape.slice(0, -1), -1, features])
-          const y = rows.mul(rows.square().mean(-1, true).add(eps).rsqrt()).mul(weight)
-          return rows === x ? (y as typeof x) : y.reshape<typeof x>(x.shape)
-        })
-  )
+  module({ weight: ones(features) }, (self): RmsNorm => {
+    const forward: OnLastAxis = (given) =>
+      fused('RmsNorm', { x: given, weight: self.weight }, { eps }, ({ x, weight }) => {
+        const rows: tf.Tensor = x.shape.at(-1) === features ? x : x.reshape([...x.shape.slice(0, -1), -1, features])
+        const y = rows.mul(rows.square().mean(-1, true).add(eps).rsqrt()).mul(weight)
+        return rows === x ? (y as typeof x) : y.reshape<typeof x>(x.shape)
+      })
+    return Object.assign(forward, { rms: { weight: self.weight, eps } })
+  })
 
 /** No norm where a configuration wants none: declares nothing, changes nothing, keeps the path (`nn.Identity`). */
 export const noNorm = module({}, (): OnLastAxis => (x) => x.clone())

@@ -3,7 +3,7 @@ import { type Module, module, repeat } from '../../lib/module.js'
 import { paddingMask } from '../../lib/nn/attention.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
 import type { LayerCache } from '../../lib/nn/kv-cache.js'
-import { rmsNorm } from '../../lib/nn/norm.js'
+import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
 import { expectShape } from '../../lib/shape.js'
 import type { tf } from '../../lib/tf.js'
@@ -25,8 +25,15 @@ export interface LayerContext {
   readonly cache: LayerCache | undefined
 }
 
-/** Self-attention's forward: `[B, L, D] → [B, L, D]`, and its cache grown by L positions. */
-export type SelfAttention = (x: Hidden, context: LayerContext) => { readonly hidden: Hidden; readonly cache: LayerCache }
+/**
+ * The branch of self-attention, `x + attention(norm(x))`, `[B, L, D] → [B, L, D]`, and its cache grown by L positions. A branch is
+ * given its norm and adds x itself, so that both may be part of its first and its last product.
+ */
+export type SelfAttention = (
+  x: Hidden,
+  norm: RmsNorm,
+  context: LayerContext
+) => { readonly hidden: Hidden; readonly cache: LayerCache }
 
 /** What a mixture of experts gives: states, and how its router scored every expert for every token, `[B·L, E]`. */
 export interface Routed {
@@ -34,8 +41,8 @@ export interface Routed {
   readonly routerLogits: tf.Tensor2D
 }
 
-/** A feed-forward's: `[B, L, D] → [B, L, D]`, dense or a mixture of experts. */
-export type FeedForward = (x: Hidden) => Hidden | Routed
+/** The branch of a feed-forward, `x + mlp(norm(x))`, `[B, L, D] → [B, L, D]`, dense or a mixture of experts. */
+export type FeedForward = (x: Hidden, norm: RmsNorm) => Hidden | Routed
 
 /** A decoder layer's: the states after it, its cache, and its router's scores where it has one. */
 export type DecoderLayer = (
@@ -100,12 +107,9 @@ export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAt
     },
     (self): DecoderLayer =>
       (x, context) => {
-        const { hidden, cache } = self.self_attn(self.input_layernorm(x), context)
-        const h: Hidden = x.add(hidden)
-        const out = self.mlp(self.post_attention_layernorm(h))
-        return 'routerLogits' in out
-          ? { hidden: h.add(out.hidden), cache, routerLogits: out.routerLogits }
-          : { hidden: h.add(out), cache }
+        const { hidden, cache } = self.self_attn(x, self.input_layernorm, context)
+        const out = self.mlp(hidden, self.post_attention_layernorm)
+        return 'routerLogits' in out ? { ...out, cache } : { hidden: out, cache }
       }
   )
 

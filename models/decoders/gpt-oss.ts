@@ -2,7 +2,8 @@ import { module } from '../../lib/module.js'
 import { mixture, topK } from '../../lib/nn/experts.js'
 import { normal, zeros } from '../../lib/nn/init.js'
 import { attendCached } from '../../lib/nn/kv-cache.js'
-import { linear } from '../../lib/nn/linear.js'
+import { linear, projections } from '../../lib/nn/linear.js'
+import type { RmsNorm } from '../../lib/nn/norm.js'
 import { tf } from '../../lib/tf.js'
 import type { GptOssConfig } from '../config.js'
 import { decoder, decoderLayer, type Hidden, type Routed, type SelfAttention, windowOf } from './decoder.js'
@@ -20,8 +21,8 @@ export const gptOssAttention = (c: GptOssConfig, index: number) => {
       sinks: normal<tf.Rank.R1>(H)
     },
     (self): SelfAttention =>
-      (x, context) => {
-        const heads = [self.q_proj(x), self.k_proj(x), self.v_proj(x)] as const
+      (x, norm, context) => {
+        const heads = projections(x, norm, [self.q_proj, self.k_proj, self.v_proj])
         const { out, cache } = attendCached(heads, context.cache, {
           ...context,
           heads: H,
@@ -29,7 +30,7 @@ export const gptOssAttention = (c: GptOssConfig, index: number) => {
           window,
           sinks: self.sinks
         })
-        return { hidden: self.o_proj(out), cache }
+        return { hidden: self.o_proj(out, x), cache }
       }
   )
 }
@@ -68,12 +69,12 @@ export const gptOssExperts = (c: GptOssConfig) => {
 /** Each token to the k experts that the router scores highest, weighted by a softmax among those. Source: `GptOssMLP`. */
 export const gptOssMlp = (c: GptOssConfig) => {
   const { hiddenSize: D, numExperts: E, numExpertsPerToken: k } = c
-  return module({ router: linear(D, E), experts: gptOssExperts(c) }, (self) => (x: Hidden): Routed => {
-    const tokens = x.reshape<tf.Tensor2D>([-1, D])
+  return module({ router: linear(D, E), experts: gptOssExperts(c) }, (self) => (x: Hidden, norm: RmsNorm): Routed => {
+    const tokens = norm(x).reshape<tf.Tensor2D>([-1, D])
     const routerLogits = self.router(tokens)
     const { indices, values } = topK(routerLogits, k)
     const mixed = mixture(tokens, { experts: indices, weights: tf.softmax(values) }, self.experts)
-    return { hidden: mixed.reshape(x.shape), routerLogits }
+    return { hidden: x.add(mixed.reshape(x.shape)), routerLogits }
   })
 }
 

@@ -1,6 +1,7 @@
 import { module } from '../../lib/module.js'
 import { attendCached } from '../../lib/nn/kv-cache.js'
-import { gatedAffine, linear } from '../../lib/nn/linear.js'
+import { gatedAffine, linear, projections } from '../../lib/nn/linear.js'
+import type { RmsNorm } from '../../lib/nn/norm.js'
 import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig, Qwen2Config } from '../config.js'
 import { decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
@@ -17,21 +18,21 @@ export const qwen2Attention = (c: DecoderConfig, index: number) => {
       o_proj: linear(H * K, D, { bias: c.outputBias })
     },
     (self): SelfAttention =>
-      (x, context) => {
-        const heads = [self.q_proj(x), self.k_proj(x), self.v_proj(x)] as const
+      (x, norm, context) => {
+        const heads = projections(x, norm, [self.q_proj, self.k_proj, self.v_proj])
         const { out, cache } = attendCached(heads, context.cache, { ...context, heads: H, keyHeads: G, window })
-        return { hidden: self.o_proj(out), cache }
+        return { hidden: self.o_proj(out, x), cache }
       }
   )
 }
 
-/** SwiGLU, `down(act(gate(x)) ⊙ up(x))`, over the last axis. Source: Shazeer 2020; `Qwen2MLP`. */
+/** SwiGLU, `down(act(gate(x)) ⊙ up(x))`, over the last axis; given a norm, the branch `x + down(…norm(x)…)`. Source: Shazeer 2020; `Qwen2MLP`. */
 export const gatedMlp = ({ hiddenSize: D, hiddenAct, mlpBias: bias, intermediateSize }: DecoderConfig, I = intermediateSize) =>
   module(
     { gate_proj: linear(D, I, { bias }), up_proj: linear(D, I, { bias }), down_proj: linear(I, D, { bias }) },
     (self) =>
-      <R extends tf.Rank>(x: tf.Tensor<R>): tf.Tensor<R> =>
-        self.down_proj(gatedAffine(hiddenAct, x, self.gate_proj, self.up_proj))
+      <R extends tf.Rank>(x: tf.Tensor<R>, norm?: RmsNorm): tf.Tensor<R> =>
+        self.down_proj(gatedAffine(hiddenAct, x, self.gate_proj, self.up_proj, norm), norm && x)
   )
 
 /** Qwen2 and Qwen2.5. Source: `Qwen2Model` (transformers 5.23). */

@@ -1,6 +1,7 @@
 import { type Module, module, repeat } from '../../lib/module.js'
 import { mixture, topK } from '../../lib/nn/experts.js'
 import { linear } from '../../lib/nn/linear.js'
+import type { RmsNorm } from '../../lib/nn/norm.js'
 import { tf } from '../../lib/tf.js'
 import type { Qwen3MoeConfig } from '../config.js'
 import { decoder, decoderLayer, type FeedForward, type Hidden, type Routed } from './decoder.js'
@@ -16,13 +17,13 @@ export const qwen3Experts = (c: Qwen3MoeConfig) => {
   return module(
     { gate: linear(D, E, { bias: false }), experts: repeat(E, () => gatedMlp(c, c.moeIntermediateSize)) },
     (self) =>
-      (x: Hidden): Routed => {
-        const tokens = x.reshape<tf.Tensor2D>([-1, D])
+      (x: Hidden, norm: RmsNorm): Routed => {
+        const tokens = norm(x).reshape<tf.Tensor2D>([-1, D])
         const routerLogits = self.gate(tokens)
         const { indices, values } = topK(tf.softmax(routerLogits), k)
         const weights: tf.Tensor2D = c.normTopkProb ? values.div(values.sum(1, true)) : values
         const mixed = mixture(tokens, { experts: indices, weights }, (e, rows) => self.experts[e]!(rows))
-        return { hidden: mixed.reshape(x.shape), routerLogits }
+        return { hidden: x.add(mixed.reshape(x.shape)), routerLogits }
       }
   )
 }

@@ -1,7 +1,9 @@
 // `act(x Wᵀ + b)`: x `[…, K]`, weights `[N, K]` as the checkpoint has them, or packed; biases `[N]` where there are any.
-// A second weight is gated by the first: `act(x W₀ᵀ + b₀) ⊙ (x W₁ᵀ + b₁)`.
+// A second weight is gated by the first: `act(x W₀ᵀ + b₀) ⊙ (x W₁ᵀ + b₁)`. Three give a result each. A norm of x may come before,
+// something to add after: what stands around a product costs no op of its own.
 #include "activation.h"
 #include "gemm.h"
+#include "norm.h"
 #include "op.h"
 #include "packed.h"
 #include "pool.h"
@@ -17,18 +19,21 @@ struct Map {
   Activation activation;
   float *y;                     // [M, N]
   const float *times = nullptr; // [M, N], or null
+  const float *plus = nullptr;  // [M, N], or null
 
   const float *row(int64_t n) const { return weight + n * stride; }
 };
 
 /** What comes after the product, for columns `[from, to)` of row m. */
 void finish(const Map &map, int64_t m, int64_t from, int64_t to) {
-  if (!map.bias && map.activation == Activation::none && !map.times) return;
+  if (!map.bias && map.activation == Activation::none && !map.times && !map.plus) return;
   float *y = map.y + m * map.N + from;
   const float *bias = map.bias ? map.bias + from : nullptr, *times = map.times ? map.times + m * map.N + from : nullptr;
+  const float *plus = map.plus ? map.plus + m * map.N + from : nullptr;
   ::map(to - from, y, [&](auto at) {
     const Vec product = activate(map.activation, bias ? at(y) + at(bias) : at(y));
-    return times ? product * at(times) : product;
+    const Vec gated = times ? product * at(times) : product;
+    return plus ? gated + at(plus) : gated;
   });
 }
 
@@ -129,38 +134,67 @@ void multiplyAll(const std::vector<Map> &maps, const Rows &x) {
   for (const Map &map : maps) packed ? tiled(map, x, packed) : streamed(map, x);
 }
 
+/** Rows of x, or their norms. */
+Rows rowsOf(const Tensor &x, const Tensor &norm, float eps, int64_t m) {
+  static thread_local Kept kept;
+  const int64_t K = x.dim(-1), M = std::min(maxRows, x.rows() - m);
+  const float *rows = x.data + m * K;
+  if (!norm.data) return {M, K, rows};
+  float *normed = kept.of(M * K);
+  parallel(M, std::max<int64_t>(1, (1 << 15) / K), [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) rmsRow(K, rows + i * K, norm.data, eps, normed + i * K);
+  });
+  return {M, K, normed};
+}
+
+enum Number { activation, count, gating, normed, eps, added, forms, biased = forms + 3 }; // forms and biased: one of each map
+
+/** The maps in the order of the inputs `weight, bias?` from `next` on. */
+std::vector<Map> mapsOf(Call &call, int64_t K, int next) {
+  std::vector<Map> maps;
+  for (int i = 0; i < call.whole(count); i++) {
+    const Form form = static_cast<Form>(call.whole(forms + i));
+    const bool hasBias = call.whole(biased + i) != 0;
+    const Tensor weight = call.input(next++, form == Form::float32 ? TF_FLOAT : TF_INT32), bias = hasBias ? call.input(next++) : Tensor{};
+    const int64_t stride = rowWords(form, K);
+    require(weight.shape.size() == 2 && weight.dim(1) == stride, "x [.., K] and weight [N, K] must agree");
+    require(!hasBias || bias.size() == weight.dim(0), "bias must be [N]");
+    maps.push_back({form, weight.dim(0), stride, weight.data, bias.data, Activation::none, nullptr});
+  }
+  return maps;
+}
+
 void run(Call &call) {
-  enum { activation, form, biased, gating, upForm, upBiased }; // attributes
-  const auto number = [&](int i) { return static_cast<int>(call.attributes[i]); };
   int next = 0;
   const Tensor x = call.input(next++);
   require(!x.shape.empty(), "x must have an axis");
-  const int64_t M = x.rows(), K = x.dim(-1);
-  const auto map = [&](int form, bool biased) {
-    const Tensor weight = call.input(next++, form == static_cast<int>(Form::float32) ? TF_FLOAT : TF_INT32), bias = biased ? call.input(next++) : Tensor{};
-    const int64_t stride = rowWords(static_cast<Form>(form), K);
-    require(weight.shape.size() == 2 && weight.dim(1) == stride, "x [.., K] and weight [N, K] must agree");
-    require(!biased || bias.size() == weight.dim(0), "bias must be [N]");
-    return Map{static_cast<Form>(form), weight.dim(0), stride, weight.data, bias.data, Activation::none, nullptr};
-  };
-  std::vector<Map> maps{map(number(form), number(biased))};
-  const int64_t N = maps[0].N;
+  const Tensor norm = call.whole(normed) != 0 ? call.input(next++) : Tensor{}, plus = call.whole(added) != 0 ? call.input(next++) : Tensor{};
+  require(!norm.data || norm.size() == x.dim(-1), "a norm must be as long as a row");
+  std::vector<Map> maps = mapsOf(call, x.dim(-1), next);
+  const bool gates = call.whole(gating) != 0;
   std::vector<int64_t> shape = x.shape;
-  shape.back() = N;
-  maps[0].y = call.output(shape).data, maps[0].activation = static_cast<Activation>(number(activation));
+  for (size_t i = 0; i < (gates ? 1 : maps.size()); i++) shape.back() = maps[i].N, maps[i].y = call.output(shape, i).data;
+  maps[0].activation = static_cast<Activation>(call.whole(activation));
+  require(!plus.data || plus.size() == x.rows() * maps[0].N, "what is added must have the shape of the result");
+  maps[0].plus = plus.data;
   static thread_local Kept kept;
-  if (number(gating)) {
-    maps.insert(maps.begin(), map(number(upForm), number(upBiased))); // what is gated is there first
-    require(maps[0].N == N, "a gate and what it gates must have one shape");
-    maps[1].times = maps[0].y = kept.of(std::min(M, maxRows) * N);
+  if (gates) {
+    require(maps.size() == 2 && maps[0].N == maps[1].N, "a gate and what it gates must have one shape");
+    std::swap(maps[0], maps[1]); // what is gated is there first
+    maps[1].times = maps[0].y = kept.of(std::min(x.rows(), maxRows) * maps[0].N);
   }
-  for (int64_t m = 0; m < M; m += maxRows) {
-    const Rows some{std::min(maxRows, M - m), K, x.data + m * K};
+  for (int64_t m = 0; m < x.rows(); m += maxRows) {
+    const Rows some = rowsOf(x, norm, static_cast<float>(call.number(eps)), m);
     multiplyAll(maps, some);
-    maps.back().y += some.M * N;
+    for (size_t i = gates ? 1 : 0; i < maps.size(); i++) {
+      maps[i].y += some.M * maps[i].N;
+      if (maps[i].plus) maps[i].plus += some.M * maps[i].N;
+    }
   }
 }
 
-const Op affine{"InternvlAffine", {"activation", "form", "biased", "gating", "up_form", "up_biased"}, run};
+const Op affine{"InternvlAffine", run};
+const Op projections{"InternvlProjections", run, {"a: float", "b: float", "c: float"}};
 const Register<affine> registered;
+const Register<projections> projectionsRegistered;
 } // namespace

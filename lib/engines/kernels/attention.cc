@@ -164,22 +164,21 @@ Heads headsOf(const Tensor &x, int64_t heads) {
 
 void run(Call &call) {
   const Tensor q = call.input(0), k = call.input(1), v = call.input(2);
-  const auto number = [&](int i) { return static_cast<int64_t>(call.attributes[i]); };
-  const int padded = number(5) != 0;
+  const int padded = call.whole(5) != 0;
   const Tensor padding = padded ? call.input(3) : Tensor{}, sinks = call.inputs() > 3 + padded ? call.input(3 + padded) : Tensor{};
-  const Heads qs = headsOf(q, number(1)), ks = headsOf(k, number(2)), vs = headsOf(v, number(2));
+  const Heads qs = headsOf(q, call.whole(1)), ks = headsOf(k, call.whole(2)), vs = headsOf(v, call.whole(2));
   require(qs.B == ks.B && qs.K == ks.K && ks.K == vs.K && ks.L == vs.L && ks.H == vs.H && qs.H % ks.H == 0, "q, k and v do not agree");
   require(!padded || padding.size() == ks.L || padding.size() == ks.B * ks.L, "padding must be [B, 1, 1, Lk]");
   require(!sinks.data || sinks.size() == qs.H, "sinks must be [H]");
   Heads out = qs;
   out.data = call.output(q.shape).data;
   const Attention p{qs, ks, vs, out, padding.data, sinks.data,
-                  padding.size() == ks.L, call.attributes[0], number(3) != 0, number(4)};
+                  padding.size() == ks.L, static_cast<float>(call.number(0)), call.whole(3) != 0, call.whole(4)};
   require(!p.causal || p.start() >= 0, "more queries than keys");
   ::attend(p);
 }
 
-const Op attention{"InternvlAttention", {"scale", "heads", "key_heads", "causal", "window", "padded"}, run};
+const Op attention{"InternvlAttention", run};
 const Register<attention> registered;
 } // namespace
 

@@ -27,24 +27,23 @@ Heads grown(Call &call, int input, int output, const std::vector<int64_t> &shape
 }
 
 void run(Call &call) {
-  enum { scale, heads, keyHeads, window, length, room, inPlace, padded, sunk, cached }; // attributes
-  const auto number = [&](int i) { return static_cast<int64_t>(call.attributes[i]); };
+  enum { scale, heads, keyHeads, window, length, room, inPlace, padded, sunk, cached }; // numbers
   int next = 0;
   const Tensor q = call.input(next++), k = call.input(next++), v = call.input(next++), cos = call.input(next++), sin = call.input(next++);
-  const int keyInput = number(cached) ? next++ : -1, valueInput = number(cached) ? next++ : -1;
-  const Tensor padding = number(padded) ? call.input(next++) : Tensor{}, sinks = number(sunk) ? call.input(next++) : Tensor{};
-  const int64_t H = number(heads), G = number(keyHeads), past = number(length);
+  const int keyInput = call.whole(cached) ? next++ : -1, valueInput = call.whole(cached) ? next++ : -1;
+  const Tensor padding = call.whole(padded) ? call.input(next++) : Tensor{}, sinks = call.whole(sunk) ? call.input(next++) : Tensor{};
+  const int64_t H = call.whole(heads), G = call.whole(keyHeads), past = call.whole(length);
   require(q.shape.size() == 3 && k.shape.size() == 3 && q.dim(2) % H == 0 && H % G == 0, "expected q [B, L, H*K], k and v [B, L, G*K]");
   const int64_t B = q.dim(0), L = q.dim(1), K = q.dim(2) / H, R = cos.dim(-1), tables = cos.dim(0);
   require(k.shape == v.shape && k.dim(0) == B && k.dim(1) == L && k.dim(2) == G * K, "q, k and v do not agree");
   require(cos.shape == sin.shape && cos.size() == tables * L * R && (tables == 1 || tables == B) && R <= K && R % 2 == 0,
           "cos and sin must be [B, 1, L, R], R even and at most K");
-  require(number(room) >= past + L, "no room for the new positions");
+  require(call.whole(room) >= past + L, "no room for the new positions");
   require(!padding.data || padding.size() == past + L || padding.size() == B * (past + L), "padding must be [B, 1, 1, Lk]");
   require(!sinks.data || sinks.size() == H, "sinks must be [H]");
 
-  const std::vector<int64_t> shape{B, G, number(room), K};
-  Heads keys = grown(call, keyInput, 1, shape, number(inPlace), past), values = grown(call, valueInput, 2, shape, number(inPlace), past);
+  const std::vector<int64_t> shape{B, G, call.whole(room), K};
+  Heads keys = grown(call, keyInput, 1, shape, call.whole(inPlace), past), values = grown(call, valueInput, 2, shape, call.whole(inPlace), past);
   keys.L = values.L = past + L;
   static thread_local std::unique_ptr<float[]> kept;
   static thread_local int64_t size = 0;
@@ -61,12 +60,10 @@ void run(Call &call) {
     }
   });
   const Heads queries{turned, B, H, L, K, true, L}, out{call.output(q.shape).data, B, H, L, K, true, L};
-  attend({queries, keys, values, out, padding.data, sinks.data, padding.size() == past + L, call.attributes[scale], true, number(window)});
+  attend({queries, keys, values, out, padding.data, sinks.data, padding.size() == past + L, static_cast<float>(call.number(scale)), true, call.whole(window)});
 }
 
-const Op op{"InternvlAttendCached",
-            {"scale", "heads", "key_heads", "window", "length", "room", "in_place", "padded", "sunk", "cached"},
-            run,
+const Op op{"InternvlAttendCached", run,
             {"y: float", "key: float", "value: float"}};
 const Register<op> registered;
 } // namespace

@@ -7,7 +7,7 @@
 namespace {
 constexpr int64_t grain = 1 << 14; // entries
 
-Activation kindOf(const Call &call) { return static_cast<Activation>(static_cast<int>(call.attributes[0])); }
+Activation kindOf(const Call &call) { return static_cast<Activation>(call.whole(0)); }
 
 /** `act(x)`. */
 void activation(Call &call) {
@@ -41,9 +41,9 @@ void residual(Call &call) {
   });
 }
 
-const Op activationOp{"InternvlActivation", {"activation"}, activation};
-const Op gatedOp{"InternvlGated", {"activation"}, gated};
-const Op residualOp{"InternvlResidual", {}, residual};
+const Op activationOp{"InternvlActivation", activation};
+const Op gatedOp{"InternvlGated", gated};
+const Op residualOp{"InternvlResidual", residual};
 const Register<activationOp> activationRegistered;
 const Register<gatedOp> gatedRegistered;
 const Register<residualOp> residualRegistered;

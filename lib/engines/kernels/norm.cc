@@ -1,20 +1,10 @@
 // Norms over the last axis: each row is read once from memory, then from the first cache.
+#include "norm.h"
 #include "op.h"
 #include "pool.h"
-#include "simd.h"
 #include <algorithm>
-#include <cmath>
 
 namespace {
-template <class F> float total(int64_t n, F f) {
-  Vec c{};
-  int64_t i = 0;
-  for (; i + W <= n; i += W) c += f([&](const float *x) { return load(x + i); });
-  float rest = 0;
-  for (; i < n; i++) rest += f([&](const float *x) { return splat(x[i]); })[0];
-  return sum(c) + rest;
-}
-
 /** Rows of D numbers. */
 template <class F> void eachRow(const Tensor &x, const Tensor &y, int64_t D, F f) {
   parallel(x.size() / D, std::max<int64_t>(1, (1 << 15) / D), [&](int64_t from, int64_t to) {
@@ -28,7 +18,7 @@ void layerNorm(Call &call) {
   eachRow(x, y, x.dim(-1), [&](int64_t D, const float *in, float *out) {
     const float mean = total(D, [&](auto at) { return at(in); }) / D;
     const float variance = total(D, [&](auto at) { return (at(in) - mean) * (at(in) - mean); }) / D;
-    const float scale = 1 / std::sqrt(variance + call.attributes[0]);
+    const float scale = 1 / std::sqrt(variance + static_cast<float>(call.number(0)));
     map(D, out, [&](auto at) { return (at(in) - mean) * scale * at(weight.data) + at(bias.data); });
   });
 }
@@ -36,14 +26,11 @@ void layerNorm(Call &call) {
 void rmsNorm(Call &call) {
   const Tensor x = call.input(0), weight = call.input(1), y = call.output(x.shape);
   require(weight.size() > 0 && x.dim(-1) % weight.size() == 0, "a row must be as long as weight, or several times so");
-  eachRow(x, y, weight.size(), [&](int64_t D, const float *in, float *out) {
-    const float scale = 1 / std::sqrt(total(D, [&](auto at) { return at(in) * at(in); }) / D + call.attributes[0]);
-    map(D, out, [&](auto at) { return at(in) * scale * at(weight.data); });
-  });
+  eachRow(x, y, weight.size(), [&](int64_t D, const float *in, float *out) { rmsRow(D, in, weight.data, static_cast<float>(call.number(0)), out); });
 }
 
-const Op layer{"InternvlLayerNorm", {"eps"}, layerNorm};
-const Op rms{"InternvlRmsNorm", {"eps"}, rmsNorm};
+const Op layer{"InternvlLayerNorm", layerNorm};
+const Op rms{"InternvlRmsNorm", rmsNorm};
 const Register<layer> layerRegistered;
 const Register<rms> rmsRegistered;
 } // namespace

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+#include "numbers.h"
 #include "tensorflow.h"
 
 /** A tensor: a view of TensorFlow's memory. Its numbers are float32, or int32 where an op says so. */
@@ -23,16 +24,10 @@ struct Tensor {
   int64_t rows() const { return shape.empty() || dim(-1) == 0 ? 0 : size() / dim(-1); }
 };
 
-/** Values of an op's attributes, in the order in which it declares them. */
-struct Attributes {
-  std::vector<float> floats;
-  std::vector<int64_t> integers;
-};
-
 /** One run of an op. What it throws becomes TensorFlow's error. */
 class Call {
  public:
-  Call(TF_OpKernelContext *context, const Attributes &given) : attributes(given.floats), integers(given.integers), context(context) {}
+  explicit Call(TF_OpKernelContext *context) : context(context) {}
   ~Call() {
     for (TF_Tensor *each : held) TF_DeleteTensor(each);
     TF_DeleteStatus(status);
@@ -63,9 +58,9 @@ class Call {
     TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
     TF_OpKernelContext_Failure(context, status);
   }
-  /** In the order in which the op declares them. */
-  const std::vector<float> &attributes;
-  const std::vector<int64_t> &integers;
+  /** The numbers that register.ts names for the op, in its order; whole ones up to 2⁵³. */
+  double number(int i) const { return told[i]; }
+  int64_t whole(int i) const { return static_cast<int64_t>(told[i]); }
 
  private:
   Tensor view(TF_Tensor *tensor) {
@@ -75,6 +70,7 @@ class Call {
     for (int i = 0; i < TF_NumDims(tensor); i++) seen.shape.push_back(TF_Dim(tensor, i));
     return seen;
   }
+  const double *told = numbers; // of the thread that runs the op, not of those that help it
   TF_OpKernelContext *context;
   TF_Status *status = TF_NewStatus();
   std::vector<TF_Tensor *> held;
@@ -84,44 +80,32 @@ inline void require(bool holds, const char *otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
 }
 
-/** Its inputs are a list of any types, so that the last ones, or all, may be missing. `attributes` are float32. */
+/** Its inputs are a list of any types, so that the last ones, or all, may be missing. */
 struct Op {
   const char *name;
-  std::vector<const char *> attributes;
   void (*compute)(Call &);
   std::vector<const char *> outputs = {"y: float"};
-  std::vector<const char *> integers = {};
 };
 
 /** A static `Register<op>` registers the op and its CPU kernel while the library loads. */
 template <const Op &op> struct Register {
-  static void *create(TF_OpKernelConstruction *construction) {
-    auto *attributes = new Attributes{std::vector<float>(op.attributes.size()), std::vector<int64_t>(op.integers.size())};
-    TF_Status *status = TF_NewStatus();
-    for (size_t i = 0; i < op.attributes.size(); i++)
-      TF_OpKernelConstruction_GetAttrFloat(construction, op.attributes[i], &attributes->floats[i], status);
-    for (size_t i = 0; i < op.integers.size(); i++)
-      TF_OpKernelConstruction_GetAttrInt64(construction, op.integers[i], &attributes->integers[i], status);
-    TF_DeleteStatus(status);
-    return attributes;
-  }
-  static void compute(void *attributes, TF_OpKernelContext *context) {
-    Call call(context, *static_cast<Attributes *>(attributes));
+  static void *create(TF_OpKernelConstruction *) { return nullptr; }
+  static void compute(void *, TF_OpKernelContext *context) {
+    Call call(context);
     try {
+      require(numbers != nullptr, "no numbers on this thread");
       op.compute(call);
     } catch (const std::exception &error) {
       call.fail((std::string(op.name) + ": " + error.what()).c_str());
     }
   }
-  static void destroy(void *attributes) { delete static_cast<Attributes *>(attributes); }
+  static void destroy(void *) {}
 
   Register() {
     TF_Status *status = TF_NewStatus();
     auto *definition = TF_NewOpDefinitionBuilder(op.name);
     TF_OpDefinitionBuilderAddAttr(definition, "T: list(type) >= 0");
     TF_OpDefinitionBuilderAddInput(definition, "x: T");
-    for (const char *name : op.attributes) TF_OpDefinitionBuilderAddAttr(definition, (std::string(name) + ": float").c_str());
-    for (const char *name : op.integers) TF_OpDefinitionBuilderAddAttr(definition, (std::string(name) + ": int").c_str());
     for (const char *output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
     TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, anyShape);
     TF_RegisterOpDefinition(definition, status);

@@ -112,7 +112,7 @@ void packRow(Form form, const float *w, int64_t K, int32_t *words) {
 }
 
 namespace {
-Form formOf(const Call &call) { return static_cast<Form>(static_cast<int>(call.attributes[0])); }
+Form formOf(const Call &call) { return static_cast<Form>(call.whole(0)); }
 
 /** Rows `[N, K]` to `[N, words]`. */
 void pack(Call &call) {
@@ -128,7 +128,7 @@ void pack(Call &call) {
 /** Rows `[…, words]` to `[…, K]`. */
 void unpack(Call &call) {
   const Tensor x = call.input(0, TF_INT32);
-  const int64_t K = static_cast<int64_t>(call.attributes[1]), words = rowWords(formOf(call), K);
+  const int64_t K = call.whole(1), words = rowWords(formOf(call), K);
   require(!x.shape.empty() && x.dim(-1) == words, "the words of a row are not those of K weights");
   std::vector<int64_t> shape = x.shape;
   shape.back() = K;
@@ -138,8 +138,8 @@ void unpack(Call &call) {
   });
 }
 
-const Op packOp{"InternvlPack", {"form"}, pack, {"y: int32"}};
-const Op unpackOp{"InternvlUnpack", {"form", "columns"}, unpack};
+const Op packOp{"InternvlPack", pack, {"y: int32"}};
+const Op unpackOp{"InternvlUnpack", unpack};
 const Register<packOp> packRegistered;
 const Register<unpackOp> unpackRegistered;
 } // namespace

@@ -38,8 +38,8 @@ template <float widen(uint16_t)> void widened(int file, int64_t offset, int64_t 
 
 /** `size` numbers of `type`, from byte `offset` of the descriptor `file`, in float32. */
 void run(Call &call) {
-  const int file = static_cast<int>(call.integers[0]), type = static_cast<int>(call.integers[3]);
-  const int64_t offset = call.integers[1], size = call.integers[2];
+  const int file = static_cast<int>(call.whole(0)), type = static_cast<int>(call.whole(3));
+  const int64_t offset = call.whole(1), size = call.whole(2);
   require(file >= 0 && offset >= 0 && size >= 0 && type >= 0 && type <= static_cast<int>(Stored::float16), "no range of a known type");
   const Tensor y = call.output({size});
   switch (static_cast<Stored>(type)) {
@@ -67,15 +67,15 @@ void widenRow(Stored type, const char *bytes, int64_t n, float *y) {
 
 /** `[rows, columns]` numbers of `type`, from byte `offset` of the descriptor `file`, in a packed form; or words that are packed. */
 void runPacked(Call &call) {
-  const int file = static_cast<int>(call.integers[0]);
-  const int64_t offset = call.integers[1], rows = call.integers[2], columns = call.integers[3];
-  require(file >= 0 && offset >= 0 && rows >= 0 && columns >= 0 && call.integers[4] >= 0 && call.integers[4] <= static_cast<int>(Stored::words), "no range of a known type");
-  const Stored type = static_cast<Stored>(call.integers[4]);
-  const Form form = static_cast<Form>(call.integers[5]);
+  const int file = static_cast<int>(call.whole(0));
+  const int64_t offset = call.whole(1), rows = call.whole(2), columns = call.whole(3), kind = call.whole(4);
+  require(file >= 0 && offset >= 0 && rows >= 0 && columns >= 0 && kind >= 0 && kind <= static_cast<int>(Stored::words), "no range of a known type");
+  const Stored type = static_cast<Stored>(kind);
   if (type == Stored::words) {
     const Tensor y = call.output({rows, columns}, 0, TF_INT32);
     return readInto(file, offset, rows * columns * sizeof(int32_t), reinterpret_cast<char *>(y.words()));
   }
+  const Form form = static_cast<Form>(call.whole(5));
   const int64_t words = rowWords(form, columns), size = columns * (type == Stored::float32 ? 4 : 2);
   const Tensor y = call.output({rows, words}, 0, TF_INT32);
   readRows(file, offset, rows, size, [&](const char *bytes, int64_t from, int64_t to) {
@@ -93,8 +93,8 @@ void runPacked(Call &call) {
   });
 }
 
-const Op read{"InternvlRead", {}, run, {"y: float"}, {"file", "offset", "size", "type"}};
-const Op readPacked{"InternvlReadPacked", {}, runPacked, {"y: int32"}, {"file", "offset", "rows", "columns", "type", "form"}};
+const Op read{"InternvlRead", run, {"y: float"}};
+const Op readPacked{"InternvlReadPacked", runPacked, {"y: int32"}};
 const Register<read> registered;
 const Register<readPacked> packedRegistered;
 } // namespace

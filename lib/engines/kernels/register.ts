@@ -26,115 +26,99 @@ const storedTypes: Readonly<Record<string, number>> = { F32: 0, BF16: 1, F16: 2,
 type Inputs = Readonly<Record<string, tf.TensorInfo | undefined>>
 type Attributes = Readonly<Record<string, unknown>>
 
-/** How a kernel of lib/nn becomes an op: the op's name, its inputs in order, its attributes. */
+/** How a kernel of lib/nn becomes an op: the op's name, its inputs in order, and the numbers that it is told, in the op's order. */
 interface Kernel {
   readonly op: string
   readonly inputs: readonly string[]
-  readonly attributes?: (given: Attributes, inputs: Inputs) => Readonly<Record<string, number>>
+  readonly numbers?: (given: Attributes, inputs: Inputs) => readonly unknown[]
   /** More than one result comes as a list. */
   readonly outputs?: number
-  /** Whole numbers beyond what float32 has exactly. */
-  readonly integers?: (given: Attributes) => Readonly<Record<string, number>>
 }
 
 /** The number of a named activation; none where no name is given. */
 export const activationNumber = (name: unknown = 'none'): number => activations[name as string] ?? Number.NaN
 
-const activation = ({ activation }: Attributes) => ({ activation: activationNumber(activation) })
+const activation = ({ activation }: Attributes) => activationNumber(activation)
 const form = (name: unknown = 'float32'): number => formNumbers[name as string] ?? Number.NaN
-const eps = ({ eps }: Attributes) => ({ eps: eps as number })
+const stored = (name: unknown): number => storedTypes[name as string] ?? -1
 
-const affine: Kernel = {
-  op: 'InternvlAffine',
-  inputs: ['x', 'weight', 'bias'],
-  attributes: (given, { bias }) => ({
-    ...activation(given),
-    form: form(given.form),
-    biased: Number(bias !== undefined),
-    gating: 0,
-    up_form: 0,
-    up_biased: 0
-  })
-}
+/** Products of one x with one to three weights, which stand under these names with their biases beside them. */
+const products = (op: string, maps: readonly (readonly [string, string])[], gating = false, outputs = 1): Kernel => ({
+  op,
+  inputs: ['x', 'norm', 'plus', ...maps.flat()],
+  outputs,
+  numbers: (given, inputs) => {
+    const forms = (given.forms ?? [given.form]) as readonly unknown[]
+    return [
+      activation(given),
+      maps.length,
+      gating,
+      inputs.norm !== undefined,
+      given.eps ?? 0,
+      inputs.plus !== undefined,
+      ...[0, 1, 2].map((i) => form(forms[i])),
+      ...[0, 1, 2].map((i) => inputs[maps[i]?.[1] ?? ''] !== undefined)
+    ]
+  }
+})
+const affine = products('InternvlAffine', [['weight', 'bias']])
 
 /** The kernels that `fused` of lib/nn and lib/upload.ts ask for. Files of the same name beside this one hold the ops. */
 const kernels: Readonly<Record<string, Kernel>> = {
   Affine: affine,
   PackedAffine: affine,
-  GatedAffine: {
-    op: 'InternvlAffine',
-    inputs: ['x', 'weight', 'bias', 'upWeight', 'upBias'],
-    attributes: (given, { bias, upBias }) => ({
-      ...activation(given),
-      form: form(given.form),
-      biased: Number(bias !== undefined),
-      gating: 1,
-      up_form: form(given.upForm),
-      up_biased: Number(upBias !== undefined)
-    })
-  },
-  PackWeight: { op: 'InternvlPack', inputs: ['x'], attributes: (given) => ({ form: form(given.form) }) },
-  UnpackWeight: {
-    op: 'InternvlUnpack',
-    inputs: ['x'],
-    attributes: (given) => ({ form: form(given.form), columns: given.columns as number })
-  },
-  Activation: { op: 'InternvlActivation', inputs: ['x'], attributes: activation },
-  Gated: { op: 'InternvlGated', inputs: ['gate', 'up'], attributes: activation },
+  GatedAffine: products(
+    'InternvlAffine',
+    [
+      ['weight', 'bias'],
+      ['weight1', 'bias1']
+    ],
+    true
+  ),
+  Projections: products(
+    'InternvlProjections',
+    [
+      ['weight', 'bias'],
+      ['weight1', 'bias1'],
+      ['weight2', 'bias2']
+    ],
+    false,
+    3
+  ),
+  PackWeight: { op: 'InternvlPack', inputs: ['x'], numbers: (given) => [form(given.form)] },
+  UnpackWeight: { op: 'InternvlUnpack', inputs: ['x'], numbers: (given) => [form(given.form), given.columns] },
+  Activation: { op: 'InternvlActivation', inputs: ['x'], numbers: (given) => [activation(given)] },
+  Gated: { op: 'InternvlGated', inputs: ['gate', 'up'], numbers: (given) => [activation(given)] },
   Residual: { op: 'InternvlResidual', inputs: ['x', 'branch', 'scale'] },
-  LayerNorm: { op: 'InternvlLayerNorm', inputs: ['x', 'weight', 'bias'], attributes: eps },
-  RmsNorm: { op: 'InternvlRmsNorm', inputs: ['x', 'weight'], attributes: eps },
-  Rope: { op: 'InternvlRope', inputs: ['x', 'cos', 'sin'], attributes: ({ heads = 0 }) => ({ heads: heads as number }) },
+  LayerNorm: { op: 'InternvlLayerNorm', inputs: ['x', 'weight', 'bias'], numbers: ({ eps }) => [eps] },
+  RmsNorm: { op: 'InternvlRmsNorm', inputs: ['x', 'weight'], numbers: ({ eps }) => [eps] },
+  Rope: { op: 'InternvlRope', inputs: ['x', 'cos', 'sin'], numbers: ({ heads = 0 }) => [heads] },
   Attention: {
     op: 'InternvlAttention',
     inputs: ['q', 'k', 'v', 'padding', 'sinks'],
-    attributes: ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => ({
-      scale: scale as number,
-      heads: heads as number,
-      key_heads: keyHeads as number,
-      causal: Number(causal),
-      window: (window as number | undefined) ?? 0,
-      padded: padding ? 1 : 0
-    })
+    numbers: ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => [
+      ...[scale, heads, keyHeads, causal, window],
+      padding !== undefined
+    ]
   },
   AttendCached: {
     op: 'InternvlAttendCached',
     inputs: ['q', 'k', 'v', 'cos', 'sin', 'key', 'value', 'padding', 'sinks'],
     outputs: 3,
-    attributes: ({ scale, heads, keyHeads, window = 0, length, room, inPlace }, { key, padding, sinks }) => ({
-      scale: scale as number,
-      heads: heads as number,
-      key_heads: keyHeads as number,
-      window: window as number,
-      length: length as number,
-      room: room as number,
-      in_place: Number(inPlace),
-      padded: Number(padding !== undefined),
-      sunk: Number(sinks !== undefined),
-      cached: Number(key !== undefined)
-    })
+    numbers: ({ scale, heads, keyHeads, window = 0, length, room, inPlace }, { key, padding, sinks }) => [
+      ...[scale, heads, keyHeads, window, length, room, inPlace],
+      ...[padding, sinks, key].map((each) => each !== undefined)
+    ]
   },
   ReadTensor: {
     op: 'InternvlRead',
     inputs: [],
-    integers: ({ file, offset, size, dtype }) => ({
-      file: file as number,
-      offset: offset as number,
-      size: size as number,
-      type: storedTypes[dtype as string] ?? -1
-    })
+    numbers: ({ file, offset, size, dtype }) => [file, offset, size, stored(dtype)]
   },
   ReadPacked: {
     op: 'InternvlReadPacked',
     inputs: [],
-    integers: ({ file, offset, rows, columns, dtype, form: name }) => ({
-      file: file as number,
-      offset: offset as number,
-      rows: rows as number,
-      columns: columns as number,
-      type: storedTypes[dtype as string] ?? -1,
-      form: form(name)
-    })
+    numbers: ({ file, offset, rows, columns, dtype, form: name }) => [file, offset, rows, columns, stored(dtype), form(name)]
   }
 }
 
@@ -148,18 +132,13 @@ export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter
 export const loadKernels = (library: string, native: NativeBackend): boolean => {
   if (!existsSync(library)) return false
   if (tf.getKernel('Affine', 'tensorflow')) return true
-  require(library)
-  for (const [kernelName, { op, inputs: names, attributes, integers, outputs = 1 }] of Object.entries(kernels)) {
+  const { numbers: memory } = require(library) as { readonly numbers: Float64Array }
+  for (const [kernelName, { op, inputs: names, numbers, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
       const given = names.flatMap((name) => inputs[name] ?? [])
-      const floats = Object.entries(attributes?.((attrs ?? {}) as Attributes, inputs) ?? {})
-      const wholes = Object.entries(integers?.((attrs ?? {}) as Attributes) ?? {})
-      const types = attr.type(
-        'T',
-        given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
-      )
-      const all = [types, ...wholes.map((each) => attr.int(...each)), ...floats.map((each) => attr.float(...each))]
-      const results = native.executeOp(op, all, given, outputs)
+      const types = given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
+      memory.set((numbers?.((attrs ?? {}) as Attributes, inputs) ?? []).map(Number)) // true is 1; the op reads them before anyone else runs
+      const results = native.executeOp(op, [attr.type('T', types)], given, outputs)
       return outputs > 1 ? results : results[0]!
     }
     tf.registerKernel({ kernelName, backendName: 'tensorflow', kernelFunc })

@@ -8,7 +8,7 @@ namespace {
 void rope(Call &call) {
   const Tensor x = call.input(0), cos = call.input(1), sin = call.input(2);
   const bool merged = x.shape.size() == 3;
-  const int64_t heads = static_cast<int64_t>(call.attributes[0]);
+  const int64_t heads = call.whole(0);
   require(merged ? heads > 0 && x.dim(2) % heads == 0 : x.shape.size() == 4, "expected [B, H, L, K], or [B, L, H*K] and the number of heads");
   const int64_t B = x.dim(0), H = merged ? heads : x.dim(1), L = merged ? x.dim(1) : x.dim(2), K = merged ? x.dim(2) / H : x.dim(3);
   const int64_t R = cos.dim(-1), tables = cos.dim(0);
@@ -23,6 +23,6 @@ void rope(Call &call) {
   });
 }
 
-const Op op{"InternvlRope", {"heads"}, rope};
+const Op op{"InternvlRope", rope};
 const Register<op> registered;
 } // namespace

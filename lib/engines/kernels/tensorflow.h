@@ -38,8 +38,6 @@ void TF_RegisterOpDefinition(TF_OpDefinitionBuilder *, TF_Status *);
 TF_KernelBuilder *TF_NewKernelBuilder(const char *, const char *, void *(*)(TF_OpKernelConstruction *),
                                       void (*)(void *, TF_OpKernelContext *), void (*)(void *));
 void TF_RegisterKernelBuilder(const char *, TF_KernelBuilder *, TF_Status *);
-void TF_OpKernelConstruction_GetAttrFloat(TF_OpKernelConstruction *, const char *, float *, TF_Status *);
-void TF_OpKernelConstruction_GetAttrInt64(TF_OpKernelConstruction *, const char *, int64_t *, TF_Status *);
 void TF_OpKernelContext_Failure(TF_OpKernelContext *, TF_Status *);
 int TF_NumInputs(TF_OpKernelContext *);
 void TF_GetInput(TF_OpKernelContext *, int, TF_Tensor **, TF_Status *);
