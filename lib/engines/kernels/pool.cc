@@ -59,7 +59,7 @@ class Pool {
   void serve() {
     for (;;) {
       // One op follows the other within microseconds while a model runs: look out for the next one a while before sleeping.
-      const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(1000);
+      const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
       bool joined = false;
       while (!(joined = join()) && std::chrono::steady_clock::now() < until)
         for (int i = 0; i < 16; i++) pause();
