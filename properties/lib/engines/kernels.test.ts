@@ -6,7 +6,7 @@ import { type Activation, activationNames, activations, gated } from '../../../l
 import { attend, attendMerged, type Visibility } from '../../../lib/nn/attention.js'
 import { withoutKernels } from '../../../lib/nn/fused.js'
 import { attendCached, type LayerCache, layerCache } from '../../../lib/nn/kv-cache.js'
-import { affine, gatedAffine, type Linear, linear } from '../../../lib/nn/linear.js'
+import { affine, gatedAffine, type Linear, linear, projections } from '../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../lib/nn/norm.js'
 import { addScaled } from '../../../lib/nn/residual.js'
 import { applyRope } from '../../../lib/nn/rope.js'
@@ -98,17 +98,21 @@ const laws = (engine: EngineName) => () => {
       equal(() => affine(rows(9 + M), weight, b, 'silu'))
     }))
 
-  it('a gated linear unit is the product of its two halves', () =>
-    holds([packed, fc.option(fc.constantFrom(...forms)), activation], ({ M, K, N, form, s }, upForm, act) => {
-      const [gate, up] = [s + 1, s + 2].map((i): Linear => {
-        const weight = random<tf.Rank.R2>([N, K], i)
-        const chosen = i === s + 1 ? form : upForm
-        const bias = random<tf.Rank.R1>([N], i + 5)
-        return linear(K, N).apply({ weight: chosen ? pack(chosen, weight) : weight, bias })
-      }) as [Linear, Linear]
+  const someForm = fc.option(fc.constantFrom(...forms))
+  it('what joins a product changes nothing: norms before, sums after, gates, projections side by side', () =>
+    holds([packed, someForm, someForm, activation, fc.boolean()], ({ M, K, N, form, s }, second, third, act, normed) => {
+      const map = (chosen: Form | null, i: number): Linear => {
+        const [weight, bias] = [random<tf.Rank.R2>([N, K], i), random<tf.Rank.R1>([N], i + 5)]
+        return linear(K, N, { bias: i % 2 === 0 }).apply({ weight: chosen ? pack(chosen, weight) : weight, bias })
+      }
+      const maps = [map(form, s + 1), map(second, s + 2), map(third, s + 3)] as const
+      const norm = rmsNorm(K, 1e-6).apply({ weight: random<tf.Rank.R1>([K], s + 4) })
       for (const rows of [1, M, 9 + M]) {
-        const x = random<tf.Rank.R3>([1, rows, K], s)
-        if (rows > 8 || ![form, upForm].some(inIntegers)) equal(() => gatedAffine(act, x, gate, up))
+        const [x, y] = [random<tf.Rank.R3>([1, rows, K], s), random<tf.Rank.R3>([1, rows, N], s + 9)]
+        if (rows <= 8 && [form, second, third].some(inIntegers)) continue
+        equal(() => gatedAffine(act, x, maps[0], maps[1], normed ? norm : undefined))
+        equal(() => tf.concat([...projections(x, norm, maps)], -1))
+        equal(() => maps[0](x, y))
       }
     }))
 
