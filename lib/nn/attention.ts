@@ -17,6 +17,8 @@ export interface Visibility {
   readonly padding?: tf.Tensor4D | undefined
   /** One more score a head, `[H]`, that takes part in the softmax and has no value: attention sinks. */
   readonly sinks?: tf.Tensor1D | undefined
+  /** Number of the sample that each key belongs to, `[B, Lk]` int32: a query sees only keys of its own. The queries are the last Lq. */
+  readonly segments?: tf.Tensor2D | undefined
 }
 
 /** `[B, L, H·K] → [B, H, L, K]`. */
@@ -47,6 +49,14 @@ const causalMask = (from: number, rows: number, columns: number, window = Number
   return all.toFloat().mul(never).reshape([1, 1, rows, columns])
 }
 
+/** Additive `[B, 1, rows, columns]`: the row at position `from + i` sees columns of its own segment. */
+const segmentMask = (segments: tf.Tensor2D, from: number, rows: number, columns: number): tf.Tensor4D => {
+  const B = segments.shape[0]
+  const own = segments.slice([0, from], [B, rows]).reshape([B, 1, rows, 1])
+  const theirs = segments.slice([0, 0], [B, columns]).reshape([B, 1, 1, columns])
+  return own.notEqual(theirs).toFloat().mul(never)
+}
+
 /** Softmax over the last axis of scores `[B, H, Lq, Lk]` with one more column, the head's sink, which is then dropped. */
 const softmaxWithSinks = (scores: tf.Tensor4D, sinks: tf.Tensor1D): tf.Tensor4D => {
   const [B, H, Lq, Lk] = scores.shape
@@ -64,6 +74,7 @@ const attendBlock = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, scale: numb
   const causal = see.causalFrom !== undefined && (Lq > 1 || see.window !== undefined)
   if (causal) scores = scores.add(causalMask(see.causalFrom! + offset, Lq, Lk, see.window))
   if (see.padding) scores = scores.add(see.padding.slice([0, 0, 0, 0], [see.padding.shape[0], 1, 1, Lk]))
+  if (see.segments) scores = scores.add(segmentMask(see.segments, (see.causalFrom ?? 0) + offset, Lq, Lk))
   const weights = see.sinks ? softmaxWithSinks(scores, see.sinks) : tf.softmax(scores)
   return tf.matMul(weights.reshape<tf.Tensor4D>([B, G, (H / G) * Lq, Lk]), v).reshape<tf.Tensor4D>([B, H, Lq, K])
 }
@@ -109,6 +120,7 @@ export const attend = (
   const composition = (t: typeof inputs) =>
     attendInBlocks(t.q, t.k, t.v, scale, { ...see, padding: t.padding, sinks: t.sinks }, maxScores)
   const causal = causalFrom !== undefined
+  if (see.segments) return composition(inputs) // kernels know none
   if (causal && causalFrom + q.shape[2] !== k.shape[2]) return composition(inputs) // keys beyond the last query
   return fused('Attention', inputs, { scale, causal, window }, composition)
 }

@@ -32,7 +32,7 @@ const counted = (t: tf.Tensor4D, length: number): tf.Tensor4D =>
 const roomFor = (length: number): number => Math.ceil((length * 3) / 2 / 64) * 64
 
 /** What new positions see beside the cache, and how many heads they have. */
-export interface CachedAttention extends Pick<Visibility, 'window' | 'sinks' | 'padding'> {
+export interface CachedAttention extends Pick<Visibility, 'window' | 'sinks' | 'padding' | 'segments'> {
   /** H, and G that divides it. */
   readonly heads: number
   readonly keyHeads: number
@@ -57,14 +57,16 @@ const attendAppended = (
 /**
  * Rotates queries `[B, L, H·K]` and keys `[B, L, G·K]` by their positions, appends keys and values to the cache, and attends
  * causally: `[B, L, H·K]`, and the cache grown by L positions. The new cache has tensors of its own, which may share their memory
- * with those of `past`; both are disposed by their owners.
+ * with those of `past`; both are disposed by their owners. Throws a `RangeError` for segments with a past: packed rows are not
+ * continued.
  */
 export const attendCached = (
   qkv: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   past: LayerCache | undefined,
   options: CachedAttention
 ): { readonly out: tf.Tensor3D; readonly cache: LayerCache } => {
-  const { heads, keyHeads, rope, window, padding, sinks } = options
+  const { heads, keyHeads, rope, window, padding, sinks, segments } = options
+  if (segments && past) throw new RangeError('attendCached: segments are for whole rows, not for steps with a cache')
   const [q, k, v] = qkv
   const [before, length] = [past?.length ?? 0, (past?.length ?? 0) + q.shape[1]]
   const scale = options.scale ?? (q.shape[2] / heads) ** -0.5
@@ -74,7 +76,7 @@ export const attendCached = (
   const attributes = { scale, heads, keyHeads, window, length: before, room, inPlace }
   if (inPlace) past.written.length = length
   const apart = () => attendAppended(qkv, past, { ...options, scale })
-  const [out, key, value] = qkv.some(isTraced) ? apart() : fused('AttendCached', inputs, attributes, apart)
+  const [out, key, value] = segments || qkv.some(isTraced) ? apart() : fused('AttendCached', inputs, attributes, apart)
   const written = inPlace && key.shape[2] === room ? past.written : { length }
   return { out, cache: { key, value, length, written } }
 }

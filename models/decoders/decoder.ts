@@ -22,6 +22,7 @@ export const cacheLength = (cache: KVCache | undefined): number => cache?.[0]?.l
 export interface LayerContext {
   readonly rope: RopeTables
   readonly padding: tf.Tensor4D | undefined
+  readonly segments: tf.Tensor2D | undefined
   readonly cache: LayerCache | undefined
 }
 
@@ -55,6 +56,8 @@ export interface DecoderOptions {
   readonly cache?: KVCache | undefined
   /** Ones and zeros `[B, past + L]`; 0 is padding. Without it everything is seen. */
   readonly attentionMask?: tf.Tensor2D | undefined
+  /** Number of the sample that each token belongs to, `[B, L]` int32, where rows hold several: a token sees its own sample only. */
+  readonly segments?: tf.Tensor2D | undefined
   /** Position of each token, `[B][L]`; by default they are counted from the past, padding included. */
   readonly positionIds?: Positions | undefined
   /**
@@ -130,6 +133,7 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         const past = cacheLength(options.cache)
         expectShape('embeds', embeds, [null, null, c.hiddenSize])
         if (options.attentionMask) expectShape('attentionMask', options.attentionMask, [B, past + L])
+        if (options.segments) expectShape('segments', options.segments, [B, L])
         const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L), options.ropeLength)
         const padding = options.attentionMask && paddingMask(options.attentionMask)
         const states: Hidden[] = []
@@ -138,7 +142,7 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         let h = embeds
         for (const [i, layer] of self.layers.entries()) {
           if (options.outputHiddenStates) states.push(h)
-          const next = layer(h, { rope, padding, cache: options.cache?.[i] })
+          const next = layer(h, { rope, padding, segments: options.segments, cache: options.cache?.[i] })
           if (options.useCache) cache.push(next.cache)
           if (options.outputRouterLogits && next.routerLogits) routerLogits.push(next.routerLogits)
           h = next.hidden

@@ -75,6 +75,24 @@ describe('attention', () => {
       assertClose(attend(q, k, v, 1, { ...see, sinks }), attend(q, k, v, 1, see))
     }))
 
+  it('segments in a row attend as each would in a row of its own, whatever the block', () =>
+    check(fc.tuple(drawn, count(4), count(40)), ([{ window, seed, G, share, K }, first, maxScores]) => {
+      const [B, L] = [2, 6]
+      const q = randomTensor<tf.Tensor4D>([B, G * share, L, K], seed)
+      const [k, v] = [1, 2].map((n) => randomTensor<tf.Tensor4D>([B, G, L, K], seed + n)) as [tf.Tensor4D, tf.Tensor4D]
+      const segments = tf.tensor2d(
+        Array.from({ length: B * L }, (_, i) => (i % L < first ? 1 : 2)),
+        [B, L],
+        'int32'
+      )
+      const part = (x: tf.Tensor4D, from: number, to: number) => x.slice([0, 0, from, 0], [-1, -1, to - from, -1])
+      const alone = [
+        [0, first],
+        [first, L]
+      ].map(([from, to]) => attend(part(q, from!, to!), part(k, from!, to!), part(v, from!, to!), 0.7, { causalFrom: 0, window }))
+      assertClose(attend(q, k, v, 0.7, { causalFrom: 0, window, segments }, maxScores), tf.concat(alone, 2))
+    }))
+
   it('heads are split and merged without a change', () =>
     check(drawn, ({ B, G, L, K, seed }) => {
       const x = randomTensor<tf.Tensor3D>([B, L, G * K], seed)
