@@ -31,6 +31,7 @@ export {
   type AdamWState,
   adamW,
   clipByGlobalNorm,
+  clipFactor,
   exceptNormsAndBiases,
   globalNorm,
   type Optimizer,

@@ -35,7 +35,7 @@ const differentiable = <T extends tf.Tensor>(
     },
     backward: ([dy], saved) => {
       const kept = Object.fromEntries(present.map(([name], i) => [name, saved[i]!]))
-      const own = slopes[kernel]?.(dy!, kept, attributes)
+      const own = slopes[kernel]?.(dy!, kept, attributes, new Set(traced))
       if (own) return own
       const xs = traced.map((name) => kept[name]!)
       const { grads } = pullback(

@@ -1,5 +1,6 @@
 import { operation } from '../tape.js'
 import { tf } from '../tf.js'
+import { fused } from './fused.js'
 
 /** The label of a place that takes no part in a loss. Source: `ignore_index` of PyTorch. */
 export const ignored = -100
@@ -19,21 +20,10 @@ const inBlocks = <T extends tf.Tensor>(
   return tf.concat(starts.map((start) => tf.tidy(() => f(start, Math.min(rows, N - start)))))
 }
 
-/** Labels that can be looked up: 0 in the place of those that are ignored. Throws a `RangeError` for one that is no row of logits. */
-const lookedUp = (labels: tf.Tensor1D, V: number): readonly number[] =>
-  Array.from(labels.dataSync(), (label) => {
-    if (label !== ignored && !(label >= 0 && label < V))
-      throw new RangeError(`labels: ${label} is not in [0, ${V}), nor ${ignored}`)
-    return label === ignored ? 0 : label
-  })
-
-/**
- * `−log softmax(logits)[label]` of every row, 0 where the label is −100: `[N, V]`, `[N]` int32 → `[N]`. Beside the logits, and on
- * the way back their gradient, at most `maxLogits` numbers of `[N, V]` are held at a time, yet a row.
- */
-export const tokenLosses = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits = defaultMaxLogits): tf.Tensor1D => {
+/** One block of rows after the other, on the way there and back. */
+const lossesInBlocks = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits: number): tf.Tensor1D => {
   const [N, V] = logits.shape
-  const wanted = lookedUp(labels, V)
+  const wanted = Array.from(labels.dataSync(), (label) => (label === ignored ? 0 : label))
   const counts = labels.notEqual(ignored).toFloat()
   const rowsOf = (x: tf.Tensor, start: number, rows: number) => x.slice([start, 0], [rows, V]) as tf.Tensor2D
   const loss = (x: tf.Tensor, start: number, rows: number) => {
@@ -41,13 +31,12 @@ export const tokenLosses = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits 
     const places = wanted.slice(start, start + rows).map((label, i) => i * V + label)
     return tf.logSumExp(z, 1).sub<tf.Tensor1D>(tf.gather(z.reshape([-1]), tf.tensor1d(places, 'int32')))
   }
-  const slope = (x: tf.Tensor, dy: tf.Tensor, start: number, rows: number) => {
+  const slope = (x: tf.Tensor, scale: tf.Tensor, start: number, rows: number) => {
     const picked = tf.oneHot(tf.tensor1d(wanted.slice(start, start + rows), 'int32'), V)
-    const scale = dy.mul(counts).slice([start], [rows]).reshape([rows, 1])
     return tf
       .softmax(rowsOf(x, start, rows))
       .sub(picked)
-      .mul(scale)
+      .mul(scale.slice([start], [rows]).reshape([rows, 1]))
   }
   return operation({
     inputs: { logits },
@@ -55,8 +44,26 @@ export const tokenLosses = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits 
       save([logits, counts])
       return inBlocks([N, V], maxLogits, (...block) => loss(logits, ...block)).mul<tf.Tensor1D>(counts)
     },
-    backward: ([dy], [x]) => ({ logits: () => inBlocks([N, V], maxLogits, (...block) => slope(x!, dy!, ...block)) })
+    backward: ([dy], [x, counted]) => ({
+      logits: () => inBlocks([N, V], maxLogits, (...block) => slope(x!, dy!.mul(counted!), ...block))
+    })
   })
+}
+
+/** Throws a `RangeError` for a label that is no row of logits. */
+const checkLabels = (labels: tf.Tensor1D, V: number): void => {
+  const wrong = labels.dataSync().find((label) => label !== ignored && !(label >= 0 && label < V))
+  if (wrong !== undefined) throw new RangeError(`labels: ${wrong} is not in [0, ${V}), nor ${ignored}`)
+}
+
+/**
+ * `−log softmax(logits)[label]` of every row, 0 where the label is −100: `[N, V]`, `[N]` int32 → `[N]`. Beside the logits, and on
+ * the way back their gradient, at most `maxLogits` numbers of `[N, V]` are held at a time, yet a row. Throws a `RangeError` for a
+ * label beyond the logits.
+ */
+export const tokenLosses = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits = defaultMaxLogits): tf.Tensor1D => {
+  checkLabels(labels, logits.shape[1])
+  return fused('TokenLosses', { logits, labels }, {}, (given) => lossesInBlocks(given.logits, given.labels, maxLogits))
 }
 
 /**

@@ -29,7 +29,8 @@ type Attributes = Readonly<Record<string, unknown>>
 /** How a kernel of lib/nn becomes an op: the op's name, its inputs in order, and the numbers that it is told, in the op's order. */
 interface Kernel {
   readonly op: string
-  readonly inputs: readonly string[]
+  /** Whatever is given, in its order, where none are named. */
+  readonly inputs?: readonly string[]
   readonly numbers?: (given: Attributes, inputs: Inputs) => readonly unknown[]
   /** More than one result comes as a list. */
   readonly outputs?: number
@@ -62,6 +63,11 @@ const products = (op: string, maps: readonly (readonly [string, string])[], gati
   }
 })
 const affine = products('InternvlAffine', [['weight', 'bias']])
+
+const attention: Kernel['numbers'] = ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => [
+  ...[scale, heads, keyHeads, causal, window],
+  padding !== undefined
+]
 
 /** The kernels that `fused` of lib/nn and lib/upload.ts ask for. Files of the same name beside this one hold the ops. */
 const kernels: Readonly<Record<string, Kernel>> = {
@@ -96,10 +102,7 @@ const kernels: Readonly<Record<string, Kernel>> = {
   Attention: {
     op: 'InternvlAttention',
     inputs: ['q', 'k', 'v', 'padding', 'sinks'],
-    numbers: ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => [
-      ...[scale, heads, keyHeads, causal, window],
-      padding !== undefined
-    ]
+    numbers: attention
   },
   AttendCached: {
     op: 'InternvlAttendCached',
@@ -110,6 +113,29 @@ const kernels: Readonly<Record<string, Kernel>> = {
       ...[padding, sinks, key].map((each) => each !== undefined)
     ]
   },
+  AffineSlopes: {
+    op: 'InternvlAffineSlopes',
+    inputs: ['dy', 'x', 'weight'],
+    outputs: 3,
+    numbers: ({ forX, forWeight, forBias }) => [forX, forWeight, forBias]
+  },
+  LayerNormSlopes: { op: 'InternvlLayerNormSlopes', inputs: ['dy', 'x', 'weight'], outputs: 3, numbers: ({ eps }) => [eps] },
+  RmsNormSlopes: { op: 'InternvlRmsNormSlopes', inputs: ['dy', 'x', 'weight'], outputs: 2, numbers: ({ eps }) => [eps] },
+  ActivationSlopes: { op: 'InternvlActivationSlopes', inputs: ['dy', 'x'], numbers: (given) => [activation(given)] },
+  GatedSlopes: { op: 'InternvlGatedSlopes', inputs: ['dy', 'gate', 'up'], outputs: 2, numbers: (given) => [activation(given)] },
+  ResidualSlopes: { op: 'InternvlResidualSlopes', inputs: ['dy', 'branch', 'scale'], outputs: 2 },
+  AttentionSlopes: { op: 'InternvlAttentionSlopes', inputs: ['dy', 'q', 'k', 'v', 'padding'], outputs: 3, numbers: attention },
+  TokenLosses: { op: 'InternvlTokenLosses', inputs: ['logits', 'labels'] },
+  TokenLossSlopes: { op: 'InternvlTokenLossSlopes', inputs: ['dy', 'logits', 'labels'] },
+  AdamW: {
+    op: 'InternvlAdamW',
+    inputs: ['leaf', 'gradient', 'first', 'second'],
+    outputs: 3,
+    numbers: ({ scale, beta1, rest1, beta2, rest2, keep, rate, correction, eps }) => [
+      ...[scale, beta1, rest1, beta2, rest2, keep, rate, correction, eps]
+    ]
+  },
+  GlobalNorm: { op: 'InternvlGlobalNorm' },
   ReadTensor: {
     op: 'InternvlRead',
     inputs: [],
@@ -135,7 +161,7 @@ export const loadKernels = (library: string, native: NativeBackend): boolean => 
   const { numbers: memory } = require(library) as { readonly numbers: Float64Array }
   for (const [kernelName, { op, inputs: names, numbers, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
-      const given = names.flatMap((name) => inputs[name] ?? [])
+      const given = names?.flatMap((name) => inputs[name] ?? []) ?? (Object.values(inputs) as tf.TensorInfo[])
       const types = given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
       memory.set((numbers?.((attrs ?? {}) as Attributes, inputs) ?? []).map(Number)) // true is 1; the op reads them before anyone else runs
       const results = native.executeOp(op, [attr.type('T', types)], given, outputs)
