@@ -12,7 +12,7 @@ import { type Figure, type Job, type Measured, measure } from './measure.js'
 import { profile, profileTable, watched } from './profile.js'
 import { quality, relativeL2 } from './quality.js'
 import { median, ratios, summarize } from './summary.js'
-import { table } from './table.js'
+import { contextShares, table } from './table.js'
 
 const job: Job = { checkpoint: demoModel, precision: 'int8', kind: 'tiles', size: 1, newTokens: 3, runs: 1 }
 const value = fc.double({ min: 1e-3, max: 1e4, noNaN: true })
@@ -198,6 +198,13 @@ describe('bench', () => {
     assert.equal(results[0]!.versus?.ratio.prefill_s, 2)
     assert.equal(results[1]!.versus, undefined)
     assert.match(table(results), /1 tile, 80 tokens.*of native int8 .*2\.00x/s)
+  })
+
+  it('decoding at a long context is a share of that at a short one, for who has both', () => {
+    const [fast, slow] = [measured([8]), measured([6])]
+    const results = [summarize([slow], 'context', 4000), summarize([fast], 'context', 100), summarize([fast], 'tiles', 1)]
+    assert.deepEqual(contextShares(results), ['native int8: at 4000 tokens of text 0.75x its speed at 100'])
+    assert.deepEqual(contextShares(results.slice(1)), [])
   })
 
   it('quality: float32 is what others are measured by; int8 is within 2 %', async () => {

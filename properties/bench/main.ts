@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { autoSetup } from '../../generation/cli/setup.js'
 import { contestsOf, hold } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
@@ -7,7 +9,7 @@ import { profiled } from './processes.js'
 import { profileTable } from './profile.js'
 import { quality } from './quality.js'
 import type { Result } from './summary.js'
-import { table } from './table.js'
+import { contextShares, table } from './table.js'
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
@@ -15,6 +17,11 @@ const writeJson = async (file: string, value: unknown): Promise<void> => {
   const text = `${JSON.stringify(value, null, 2)}\n`
   if (file === '-') process.stdout.write(text)
   else await writeFile(file, text)
+}
+
+/** Throws a `RangeError` for a file in a folder that there is not: before anything is measured. */
+const checkJson = (file: string | undefined): void => {
+  if (file && file !== '-' && !existsSync(dirname(file))) throw new RangeError(`--json ${file}: no such folder`)
 }
 
 /** Profiles every precision at every number of tiles. */
@@ -43,6 +50,8 @@ const measureAll = async (flags: Flags): Promise<void> => {
       results.push(...found)
       if (json !== '-') console.log(`\n${table(found)}`)
     }
+    const shares = contextShares(results)
+    if (json !== '-' && shares.length > 0) console.log(`\n${shares.join('\n')}`)
     entries.push({ ...about, checkpoint: checkpointName(folder), runs, rounds, results })
   }
   if (json) await writeJson(json, entries)
@@ -51,6 +60,7 @@ const measureAll = async (flags: Flags): Promise<void> => {
 
 const bench = async (flags: Flags): Promise<void> => {
   if (flags.engine) process.env.INTERNVL_ENGINE = flags.engine
+  checkJson(flags.json)
   await autoSetup()
   if (flags.profile) return profileAll(flags)
   if (!flags.quality) return measureAll(flags)

@@ -51,3 +51,15 @@ export const table = (results: readonly Result[]): string => {
   const rows = results.flatMap((result) => [cells(result, columns), ...ratioCells(result, columns)])
   return aligned([[`${caseName(kind, size)}${prompt}`, ...columns.map((figure) => heads[figure])], ...rows])
 }
+
+/** How fast each decodes at its longest context, as a share of its speed at the shortest; nothing where it has one length alone. */
+export const contextShares = (results: readonly Result[]): readonly string[] => {
+  const texts = results.filter(({ kind }) => kind === 'context')
+  return [...new Set(texts.map(nameOf))].flatMap((name) => {
+    const own = texts.filter((result) => nameOf(result) === name).sort((a, b) => a.size - b.size)
+    const [short, long] = [own[0]!, own.at(-1)!]
+    if (short.size === long.size) return []
+    const share = long.decode_tokens_per_s! / short.decode_tokens_per_s!
+    return [`${name}: at ${long.size} tokens of text ${share.toFixed(2)}x its speed at ${short.size}`]
+  })
+}
