@@ -53,7 +53,8 @@ export const summarize = (scored: readonly Scored[]) => {
 const line = (name: string, { right, rows }: Count): string =>
   `${name.padEnd(22)}${`${right}/${rows}`.padStart(9)}  ${((100 * right) / Math.max(1, rows)).toFixed(1)} %`
 
-const render = (summary: ReturnType<typeof summarize>): string =>
+/** The counts as a table, a task a line. */
+export const render = (summary: ReturnType<typeof summarize>): string =>
   [
     ...Object.entries(summary.tasks).map(([task, counted]) => line(task, counted)),
     line('all', summary.all),
@@ -100,7 +101,7 @@ const readJournal = async (journal: string): Promise<readonly Scored[]> => {
     .map((entry) => JSON.parse(entry) as Scored)
 }
 
-const chunks = <A>(rows: readonly A[], size: number): readonly (readonly A[])[] =>
+export const chunks = <A>(rows: readonly A[], size: number): readonly (readonly A[])[] =>
   Array.from({ length: Math.ceil(rows.length / size) }, (_, i) => rows.slice(i * size, (i + 1) * size))
 
 const answerAll = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[], flags: EvalFlags, journal: string) => {

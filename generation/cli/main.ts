@@ -5,6 +5,7 @@ import { chatCommand } from './chat.js'
 import { say } from './common.js'
 import { convertCommand } from './convert.js'
 import { demoCommand } from './demo.js'
+import { demoEvalCommand } from './demo-eval.js'
 import { demoTrainCommand } from './demo-train.js'
 import { doctorCommand } from './doctor.js'
 import { downloadCommand } from './download.js'
@@ -29,6 +30,7 @@ export const program = (): Command => {
     chatCommand(),
     convertCommand(),
     demoCommand(),
+    demoEvalCommand(),
     demoTrainCommand(),
     embedCommand(),
     evalCommand(),

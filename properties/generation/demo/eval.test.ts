@@ -1,0 +1,28 @@
+import assert from 'node:assert/strict'
+import { demoEvalCommand } from '../../../generation/cli/demo-eval.js'
+
+/** What a command prints. */
+const printed = async (args: readonly string[]): Promise<string> => {
+  const [log, lines] = [console.log, [] as string[]]
+  console.log = (line: unknown) => void lines.push(String(line))
+  try {
+    await demoEvalCommand()
+      .exitOverride()
+      .parseAsync(['node', 'demo-eval', ...args])
+  } finally {
+    console.log = log
+  }
+  return lines.join('\n')
+}
+
+describe('demo-eval', () => {
+  it('the demo model knows scenes drawn for it: each task is counted, nine in ten are right at least', async () => {
+    const { tasks, all } = JSON.parse(await printed(['--count', '24', '--json']))
+    const rows = Object.values<{ right: number; rows: number }>(tasks)
+    assert.equal(rows.reduce((sum, task) => sum + task.rows, 0), 24) // biome-ignore format: one line
+    assert.equal(rows.reduce((sum, task) => sum + task.right, 0), all.right) // biome-ignore format: one line
+    assert.ok(all.rows === 24 && all.right >= 22, `${all.right} of ${all.rows}`)
+  })
+
+  it('a file that is not there is told by its name', () => assert.rejects(printed(['folder', '/none.jsonl']), /none\.jsonl/))
+})
