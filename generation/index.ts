@@ -40,6 +40,13 @@ export { type ConvertOptions, convert, type SaveCheckpointOptions, save } from '
 export type { LogitsProcessor, StoppingCondition } from './step.js'
 export type { FinishReason } from './stop.js'
 export { streamText, type TextStream, textStream } from './text-stream.js'
+export { type Batch, type BatchOptions, batchOf, disposeBatch, padIdOf } from './train/batch.js'
+export { type DatasetEntry, epochRows, readMeta, readTraining, type TrainingData, type TrainingRow } from './train/meta.js'
+export { endless, lengthGroupedOrder, type Place, shuffledOrder } from './train/order.js'
+export { disposePackedBatch, type PackedBatch, type PackOptions, packedBatchOf, packRows } from './train/pack.js'
+export { type Prefetched, type PrefetchOptions, prefetch } from './train/prefetch.js'
+export type { Prepared, Recipe } from './train/prepare.js'
+export { type Preference, preferenceOf, type Sample, type SampleOptions, sampleOf } from './train/sample.js'
 export {
   type ApplyChatTemplateOptions,
   AutoModelForImageTextToText,
