@@ -121,8 +121,8 @@ interface Decoder extends Input {
   readonly scale: SoftwareScaleContext
 }
 
-// Threads decode frames side by side and hold some each; four keep the memory of a large film small.
-const THREADS = 4
+/** Threads decode frames side by side, and each holds some: four where frames are small, one from 1280 x 720 on. */
+const threadsFor = (width: number, height: number): number => Math.max(1, Math.min(4, Math.floor(1_250_000 / (width * height))))
 
 const openDecoder = async (av: Av, input: Input): Promise<Decoder | undefined> => {
   const found = av.Codec.findDecoder(input.stream.codecpar.codecId)
@@ -131,7 +131,7 @@ const openDecoder = async (av: Av, input: Input): Promise<Decoder | undefined> =
   codec.allocContext3(found)
   codec.parametersToContext(input.stream.codecpar)
   codec.pktTimebase = input.stream.timeBase
-  codec.threadCount = THREADS
+  codec.threadCount = threadsFor(input.stream.codecpar.width, input.stream.codecpar.height)
   if ((await codec.open2(found, null)) < 0) return undefined
   const scale = new av.SoftwareScaleContext()
   scale.allocContext()
@@ -165,7 +165,8 @@ const toRgb = async (av: Av, { frame, scale }: Decoder): Promise<Rgb | undefined
     const { width, height } = frame
     Object.assign(rgb, { width, height, format: av.AV_PIX_FMT_RGB24 })
     if (rgb.getBuffer() < 0 || (await scale.scaleFrame(rgb, frame)) < 0) return undefined
-    return { data: new Uint8Array(rgb.toBuffer()), width, height }
+    const { buffer, byteOffset, length } = rgb.toBuffer() // a copy of its own
+    return { data: new Uint8Array(buffer, byteOffset, length), width, height }
   } finally {
     rgb.free()
   }
