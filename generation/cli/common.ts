@@ -64,12 +64,15 @@ export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly maxPatches?: number
 }
 
+/** Adds `--engine`. */
+export const withEngineOption = (command: Command): Command =>
+  command.addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
+
 /** Adds the options of `ModelFlags` but for what is about answers. */
 export const withLoadOptions = (command: Command): Command =>
-  withPrecisionOptions(withHubOptions(command))
+  withEngineOption(withPrecisionOptions(withHubOptions(command)))
     .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')
     .option('--max-patches <n>', "tiles of a picture at most; the checkpoint's own number by default", wholeNumber)
-    .addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
 
 /** Adds the options of `ModelFlags`. */
 export const withModelOptions = (command: Command): Command =>
@@ -103,4 +106,14 @@ export const loadWithProgress = async ({ model, engine, ...flags }: ModelFlags):
   } finally {
     if (shown) bar.stop()
   }
+}
+
+/** Ends a run after its step when a person asks for it; asked twice, at once. */
+export const interruption = (): AbortSignal => {
+  const controller = new AbortController()
+  process.once('SIGINT', () => {
+    say('stopping after this step; once more stops at once')
+    controller.abort()
+  })
+  return controller.signal
 }

@@ -1,8 +1,7 @@
 import { join } from 'node:path'
-import { Command, Option } from 'commander'
-import { engineNames } from '../../lib/engines/engine.js'
+import { Command } from 'commander'
 import type { EngineName } from '../../lib/engines/index.js'
-import { loadWithProgress, say, wholeNumber } from './common.js'
+import { interruption, loadWithProgress, say, wholeNumber, withEngineOption } from './common.js'
 
 interface DemoTrainFlags {
   readonly steps?: number
@@ -11,16 +10,6 @@ interface DemoTrainFlags {
   readonly evaluateEvery?: number
   readonly resume?: true
   readonly engine?: EngineName
-}
-
-/** Ends a run after its step when a person asks for it; asked twice, at once. */
-const interruption = (): AbortSignal => {
-  const controller = new AbortController()
-  process.once('SIGINT', () => {
-    say('stopping after this step; once more stops at once')
-    controller.abort()
-  })
-  return controller.signal
 }
 
 const demoTrain = async (folder: string, { engine, ...flags }: DemoTrainFlags): Promise<void> => {
@@ -33,7 +22,7 @@ const demoTrain = async (folder: string, { engine, ...flags }: DemoTrainFlags): 
   const params = await trainDemo(internvl, {
     ...{ ...flags, steps, signal },
     checkpoints: join(folder, 'checkpoints'),
-    listeners: [progress({ steps }), jsonLines(join(folder, 'train.jsonl'))]
+    listeners: [progress({ steps: () => steps }), jsonLines(join(folder, 'train.jsonl'))]
   })
   if (signal.aborted) return say(`stopped; --resume goes on in ${folder}`)
   await save(folder, { config: internvl.config, params, dtype: 'bfloat16', processorFilesFrom: internvl.dir })
@@ -42,7 +31,7 @@ const demoTrain = async (folder: string, { engine, ...flags }: DemoTrainFlags): 
 
 /** `internvl demo-train`: the demo model again, from nothing. */
 export const demoTrainCommand = (): Command =>
-  new Command('demo-train')
+  withEngineOption(new Command('demo-train'))
     .description('train a model of the demo model’s shape from random weights, on scenes drawn on the way')
     .argument('<folder>', 'where the model, its checkpoints and train.jsonl go')
     .option('--steps <n>', 'steps of 24 scenes; 9938 by default, as many as the one that ships took', wholeNumber)
@@ -50,5 +39,4 @@ export const demoTrainCommand = (): Command =>
     .option('--save-every <n>', 'steps from one checkpoint to the next', wholeNumber, 250)
     .option('--evaluate-every <n>', 'steps from one evaluation on scenes held out to the next', wholeNumber, 1000)
     .option('--resume', 'go on from the last checkpoint')
-    .addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
     .action(demoTrain)

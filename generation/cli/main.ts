@@ -14,6 +14,7 @@ import { evalCommand } from './eval.js'
 import { inspectCommand } from './inspect.js'
 import { perplexityCommand } from './perplexity.js'
 import { setupCommand } from './setup.js'
+import { trainCommand } from './train.js'
 
 const findPackage = (from: URL): { readonly version: string } => {
   try {
@@ -37,6 +38,7 @@ export const program = (): Command => {
     perplexityCommand(),
     inspectCommand(),
     downloadCommand(),
+    trainCommand(),
     setupCommand(),
     doctorCommand()
   ]

@@ -46,6 +46,10 @@ const upToOne: Kind<number> = {
   is: (v): v is number => typeof v === 'number' && v > 0 && v <= 1
 }
 const texts = listOf(text)
+const lossKind = oneOf(['sft', 'dpo', 'mpo'])
+const reduction = oneOf(['token', 'sample', 'square'])
+const schedule = oneOf(['cosine', 'linear', 'constant'])
+const weightType = oneOf(['float32', 'bfloat16', 'float16'])
 
 /** What LoRA is usually put beside: every linear layer of the decoder. Source: `wrap_llm_lora` (OpenGVLab). */
 const decoderLayers = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'].map(
@@ -67,8 +71,8 @@ export const fields = {
   'lora.alpha': field(positive, null, 'they are scaled by alpha / rank; twice the rank by default'),
   'lora.dropout': field(share, 0.05, 'share of their inputs that is dropped'),
   'lora.targets': field(texts, decoderLayers, 'patterns of linear layers'),
-  'loss.kind': field(oneOf(['sft', 'dpo', 'mpo']), 'sft', 'answers, or pairs of a chosen and a rejected answer'),
-  'loss.reduction': field(oneOf(['token', 'sample', 'square']), 'token', 'a sample of x tokens weighs x, 1 or √x'),
+  'loss.kind': field(lossKind, 'sft', 'answers, or pairs of a chosen and a rejected answer'),
+  'loss.reduction': field(reduction, 'token', 'a sample of x tokens weighs x, 1 or √x'),
   'loss.beta': field(positive, 0.1, 'dpo, mpo: how far answers may go from the reference'),
   'loss.dpo': field(atLeastZero, null, 'weight of the DPO term: 1 for dpo, 0.8 for mpo'),
   'loss.bco': field(atLeastZero, null, 'weight of the BCO term: 0 for dpo, 0.2 for mpo'),
@@ -77,11 +81,10 @@ export const fields = {
   'batch.accumulation': field(count, 1, 'batches a step'),
   'batch.maxLength': field(count, 8192, 'tokens of a sample at most'),
   'batch.maxPatches': field(count, null, "tiles of a picture at most; the checkpoint's own number by default"),
-  'batch.packing': field(flag, false, 'several samples in a row of up to maxLength tokens, apart in attention and positions'),
   'batch.grouped': field(flag, false, 'samples of like length together'),
   'batch.jpeg': field(flag, false, 'pictures spoilt by JPEG compression of random quality'),
   'optimizer.rate': field(positive, 1e-5, 'the highest learning rate'),
-  'optimizer.schedule': field(oneOf(['cosine', 'linear', 'constant']), 'cosine', 'how it goes down after the warm-up'),
+  'optimizer.schedule': field(schedule, 'cosine', 'how it goes down after the warm-up'),
   'optimizer.warmup': field(share, 0.03, 'share of the steps in which it goes up'),
   'optimizer.weightDecay': field(atLeastZero, 0.01, 'of everything but norms and biases'),
   'optimizer.beta1': field(share, 0.9, 'how long the mean of gradients remembers'),
@@ -93,7 +96,7 @@ export const fields = {
   checkpointing: field(flag, false, 'computes layers twice to save memory'),
   'save.every': field(count, 200, 'steps from one checkpoint to the next'),
   'save.keep': field(count, 2, 'checkpoints that stay beside the best'),
-  'save.dtype': field(oneOf(['float32', 'bfloat16', 'float16']), 'bfloat16', 'type of the saved weights'),
+  'save.dtype': field(weightType, 'bfloat16', 'type of the saved weights'),
   'evaluate.every': field(count, 200, 'steps from one evaluation of heldOut to the next'),
   'log.every': field(count, 10, 'steps from one line of progress to the next'),
   'log.tensorboard': field(flag, true, 'event files for TensorBoard')

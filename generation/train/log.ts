@@ -1,6 +1,7 @@
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { SingleBar } from 'cli-progress'
+import { linePlot } from '../plot.js'
 import type { Listener } from './run.js'
 
 const significant = (x: number): string => (x === 0 ? '0' : Math.abs(x) < 1e-3 ? x.toExponential(2) : x.toPrecision(4))
@@ -28,10 +29,11 @@ export const duration = (seconds: number): string => {
 }
 
 /** Loss, rate, tokens a second and the time left: as text, from the reports so far. */
-const statusLine = (steps: number | undefined) => {
+const statusLine = (stepsOf: () => number | undefined) => {
   const mean = smoothed()
   const [pace, speed] = [smoothed(), smoothed()]
   return ({ step, loss, rate, tokens, seconds }: Parameters<NonNullable<Listener['step']>>[0]): string => {
+    const steps = stepsOf()
     const eta = pace(seconds) * Math.max(0, (steps ?? step) - step)
     const left = steps === undefined ? '' : `, ${duration(eta)} left`
     return `loss ${mean(loss).toFixed(4)}, rate ${rate.toExponential(2)}, ${Math.round(speed(tokens / seconds))} tokens/s${left}`
@@ -39,13 +41,13 @@ const statusLine = (steps: number | undefined) => {
 }
 
 /** Progress for a person: a bar on a terminal, a line every `every` steps elsewhere. */
-export const progress = ({ steps, every = 50 }: { readonly steps?: number; readonly every?: number }): Listener => {
+export const progress = ({ steps, every = 50 }: { readonly steps: () => number; readonly every?: number }): Listener => {
   const stream = process.stderr
   const bar = new SingleBar({ format: '{bar} {value}/{total} {status}', stream, hideCursor: true, barsize: 24 })
   const status = statusLine(steps)
   const say = (line: string) => void stream.write(stream.isTTY ? `\r\x1b[K${line}\n` : `${line}\n`)
   return {
-    begin: (step) => stream.isTTY && bar.start(steps ?? 0, step, { status: '' }),
+    begin: (step) => stream.isTTY && bar.start(steps(), step, { status: '' }),
     step: (report) => {
       const text = status(report)
       if (stream.isTTY) bar.update(report.step, { status: text })
@@ -78,3 +80,27 @@ export const jsonLines = (file: string): Listener => {
     end: async () => void (await writing)
   }
 }
+
+interface LoggedStep {
+  readonly step: number
+  readonly loss?: number
+  readonly heldOut?: { readonly loss: number }
+}
+
+/** Draws the losses that `jsonLines` wrote into a picture, when the run is over. */
+export const lossPlot = (lines: string, picture: string): Listener => ({
+  end: async () => {
+    const text = await readFile(lines, 'utf8').catch(() => '')
+    const logged = text.split('\n').slice(0, -1).map((line) => JSON.parse(line) as LoggedStep) // biome-ignore format: one line
+    const mean = smoothed()
+    const steps = logged.flatMap(({ step, loss }) => (loss === undefined ? [] : [[step, loss, mean(loss)] as const]))
+    const heldOut = logged.flatMap(({ step, heldOut }) => (heldOut ? [[step, heldOut.loss] as const] : []))
+    if (steps.length === 0) return
+    const series = [
+      { name: 'loss', points: steps.map(([step, loss]) => [step, loss] as const), dots: false },
+      { name: 'running mean', points: steps.map(([step, , running]) => [step, running] as const), dots: false },
+      ...(heldOut.length > 0 ? [{ name: 'held out', points: heldOut }] : [])
+    ]
+    await writeFile(picture, await linePlot(series, { title: 'Training', x: 'step', y: 'loss' }))
+  }
+})

@@ -1,0 +1,72 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import type { EngineName } from '../../lib/engines/index.js'
+import { type Fault, fault, InternVLError, orThrow } from '../../lib/fault.js'
+import { type HubFlags, interruption, loadWithProgress, repeated, say, withEngineOption, withHubOptions } from './common.js'
+
+interface TrainFlags extends HubFlags {
+  readonly set?: readonly string[]
+  readonly init?: true
+  readonly resume?: true
+  readonly skipBad?: true
+  readonly engine?: EngineName
+}
+
+const defaultFile = 'train.json'
+
+const writeExample = async (file: string): Promise<void> => {
+  const { exampleConfig } = await import('../train/config.js')
+  try {
+    await writeFile(file, exampleConfig(), { flag: 'wx' })
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code === 'EEXIST' ? 'it is there already' : (error as Error).message
+    throw new InternVLError([fault('WriteFailed', `${file}: it is not written (${why})`, { file })])
+  }
+  say(`wrote ${file}; set data and output in it, then: internvl train ${file}`)
+}
+
+const tellSkipped = (faults: readonly Fault[]): void => {
+  for (const { message } of faults) say(`left out: ${message}`)
+  say(`${faults.length} rows left out`)
+}
+
+const train = async (given: string | undefined, { set, init, resume, skipBad, ...flags }: TrainFlags): Promise<void> => {
+  const file = given ?? defaultFile
+  if (init) return writeExample(file)
+  const { readTrainConfig } = await import('../train/config.js')
+  const config = await orThrow(readTrainConfig(file, set))
+  const internvl = await loadWithProgress({ ...flags, ...(config.model === null ? {} : { model: config.model }) })
+  const { fineTune } = await import('../train/fine-tune.js')
+  const { jsonLines, lossPlot, progress } = await import('../train/log.js')
+  const { tensorBoard } = await import('../train/tensorboard.js')
+  const lines = join(config.output, 'train.jsonl')
+  const signal = interruption()
+  let steps = 0
+  await fineTune(internvl, config, {
+    checkpoints: join(config.output, 'checkpoints'),
+    ...{ signal, onSkipped: tellSkipped, resume: resume ?? false, skipBad: skipBad ?? false },
+    onPlan: (planned) => {
+      steps = planned
+    },
+    listeners: [
+      progress({ steps: () => steps, every: config['log.every'] }),
+      jsonLines(lines),
+      ...(config['log.tensorboard'] ? [tensorBoard(join(config.output, 'tensorboard'))] : []),
+      lossPlot(lines, join(config.output, 'loss.png'))
+    ]
+  })
+  say(signal.aborted ? `stopped; --resume goes on in ${config.output}` : `saved ${config.output}`)
+  internvl.dispose()
+}
+
+/** `internvl train`: fine-tuning by a file of settings. */
+export const trainCommand = (): Command =>
+  withHubOptions(withEngineOption(new Command('train')))
+    .description('fine-tune a model by a file of settings: all weights or some, or LoRA, on answers or on preferences')
+    .argument('[config]', `the settings, JSON with comments; ${defaultFile} by default`)
+    .option('--init', 'write an example with every setting, its default and what it is for')
+    .option('--set <key=value>', 'a setting that has the last word, such as optimizer.rate=2e-5; may be repeated', repeated)
+    .option('--resume', 'go on from the last checkpoint')
+    .option('--skip-bad', 'leave out rows that are at fault, and count them')
+    .action(train)

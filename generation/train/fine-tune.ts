@@ -1,0 +1,190 @@
+import { dirname } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { type Fault, type Faults, fault, InternVLError } from '../../lib/fault.js'
+import { adamW, exceptNormsAndBiases } from '../../lib/optim.js'
+import { combine, disposeParams, mapParams, type Partial } from '../../lib/params.js'
+import { schedules } from '../../lib/schedule.js'
+import { tf } from '../../lib/tf.js'
+import { visionLayerDecay } from '../../models/layer-decay.js'
+import type { InternVLParams } from '../../models/load.js'
+import { mergeLora } from '../../models/lora.js'
+import type { InternVLCheckpoint } from '../load.js'
+import { save } from '../save.js'
+import { type Batch, disposeBatch, padIdOf } from './batch.js'
+import type { TrainConfig } from './config.js'
+import { batchesPerEpoch, type FeedOptions, feed, sftBatches } from './feed.js'
+import type { Batches, Loss } from './loop.js'
+import { type DatasetEntry, readMeta, readTraining, type TrainingData } from './meta.js'
+import { disposePairs, type PairBatch, pairBatches, pairLoss, sftLoss, sftWeight } from './objective.js'
+import { type RunOptions, run, type Scores } from './run.js'
+import { type Trainable, trainable } from './trainable.js'
+
+export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listeners' | 'resume' | 'signal'> {
+  readonly checkpoints: string
+  /** Leave out bad rows, and go on. */
+  readonly skipBad?: boolean
+  readonly onSkipped?: (faults: readonly Fault[]) => void
+  /** Threads that prepare samples; 1 unless given. */
+  readonly workers?: number
+  /** Told how many steps there will be. */
+  readonly onPlan?: (steps: number) => void
+}
+
+type Trained = Partial<InternVLParams>
+
+const entryOf = (file: string): DatasetEntry => ({
+  ...{ name: file, root: dirname(file), annotation: [file], repeatTime: 1, augment: false }
+})
+
+const readData = async (files: readonly string[], skipBad: boolean): Promise<E.Either<Faults, TrainingData>> => {
+  const read = await Promise.all(
+    files.map(async (file) =>
+      file.endsWith('.json') ? readMeta(file)() : E.right<Faults, readonly DatasetEntry[]>([entryOf(file)])
+    )
+  )
+  const faults = read.flatMap((entries): readonly Fault[] => (E.isLeft(entries) ? entries.left : []))
+  if (faults.length > 0) return E.left(faults as unknown as Faults)
+  return readTraining(read.flatMap((entries) => (E.isRight(entries) ? entries.right : [])), { skipBad })() // biome-ignore format: one line
+}
+
+/** Pairs need two answers. */
+const pairFaults = (data: TrainingData, kind: TrainConfig['loss.kind']): readonly Fault[] =>
+  kind === 'sft'
+    ? []
+    : data.rows
+        .filter(({ rejected }) => rejected === undefined)
+        .map(({ where, id }) => fault('NoPair', `${where ?? id}: ${kind} needs a chosen and a rejected answer; this row has one`))
+
+/** What a run is made of. */
+interface Prepared {
+  readonly parts: Trainable
+  readonly data: TrainingData
+  readonly heldOut: TrainingData | undefined
+}
+
+/** Everything that can be wrong, looked at before the first step. */
+const prepared = async (internvl: InternVLCheckpoint, c: TrainConfig, skipBad: boolean): Promise<Prepared> => {
+  const parts = trainable(internvl.params, c)
+  const data = await readData([c.data].flat(), skipBad)
+  const heldOut = c.heldOut === null ? E.right(undefined) : await readData([c.heldOut], skipBad)
+  const pairs = [data, heldOut].flatMap((read) => (E.isRight(read) && read.right ? pairFaults(read.right, c['loss.kind']) : []))
+  const faults = [...[parts, data, heldOut].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : [])), ...pairs]
+  if (faults.length > 0) throw new InternVLError(faults as unknown as Faults)
+  return { parts: (parts as E.Right<Trainable>).right, data: (data as E.Right<TrainingData>).right, heldOut: (heldOut as E.Right<TrainingData | undefined>).right } // biome-ignore format: one line
+}
+
+/** How batches are made, what their loss is, what each counts, and how it is freed. */
+interface Objective<B> {
+  readonly batches: (data: TrainingData) => Batches<B>
+  readonly loss: Loss<Trained, B>
+  readonly weightOf: (batch: B) => number
+  readonly tokensOf: (batch: B) => number
+  readonly disposeBatch: (batch: B) => void
+}
+
+const preferenceWeights = (c: TrainConfig) => {
+  const usual = c['loss.kind'] === 'mpo' ? { dpo: 0.8, bco: 0.2, nll: 1 } : { dpo: 1, bco: 0, nll: 0 }
+  return { dpo: c['loss.dpo'] ?? usual.dpo, bco: c['loss.bco'] ?? usual.bco, nll: c['loss.nll'] ?? usual.nll }
+}
+
+const sftObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: FeedOptions) => {
+  const padId = padIdOf(internvl.processor.tokenizer)
+  return {
+    batches: (data) => sftBatches(data, { ...options, padId, reduction: c['loss.reduction'] }),
+    loss: sftLoss((trained) => internvl.module.apply(combine<InternVLParams>(trained, frozen))),
+    weightOf: sftWeight,
+    tokensOf: ({ inputIds }) => inputIds.size,
+    disposeBatch
+  } satisfies Objective<Batch>
+}
+
+/** The reference is the model as it was loaded; beside LoRA it costs nothing. */
+const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: FeedOptions) => {
+  const padId = padIdOf(internvl.processor.tokenizer)
+  return {
+    batches: (data) => pairBatches(feed(data, options), internvl.model, { padId }),
+    loss: pairLoss((trained) => internvl.module.apply(combine<InternVLParams>(trained, frozen)), { weights: preferenceWeights(c), beta: c['loss.beta'] }), // biome-ignore format: one line
+    weightOf: ({ chosen }) => chosen.samples,
+    tokensOf: ({ chosen, rejected }) => chosen.inputIds.size + rejected.inputIds.size,
+    disposeBatch: disposePairs
+  } satisfies Objective<PairBatch>
+}
+
+/** The mean loss of all held-out batches. */
+const heldOutLoss = <B>(objective: Objective<B>, data: TrainingData, options: FeedOptions) => {
+  const batches = batchesPerEpoch(data, options)
+  return async (trained: Trained): Promise<Scores> => {
+    let [sum, weight, taken] = [0, 0, 0]
+    for await (const batch of objective.batches(data)(0)) {
+      const own = objective.weightOf(batch)
+      sum += own * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
+      weight += own
+      objective.disposeBatch(batch)
+      if (++taken === batches) break
+    }
+    return { loss: sum / weight }
+  }
+}
+
+const optimizerOf = (internvl: InternVLCheckpoint, c: TrainConfig, steps: number) => {
+  const warmupSteps = Math.round(c['optimizer.warmup'] * steps)
+  const rate = schedules[c['optimizer.schedule']]({ rate: c['optimizer.rate'], warmupSteps, totalSteps: steps })
+  const optimizer = adamW({
+    learningRate: rate,
+    rateFactor: visionLayerDecay(internvl.config, c['optimizer.layerDecay']),
+    beta1: c['optimizer.beta1'],
+    beta2: c['optimizer.beta2'],
+    weightDecay: c['optimizer.weightDecay'],
+    decays: exceptNormsAndBiases
+  })
+  return { rate, optimizer }
+}
+
+const runOf = async <B>(
+  internvl: InternVLCheckpoint,
+  c: TrainConfig,
+  found: Prepared,
+  objective: Objective<B>,
+  o: FineTuneOptions & FeedOptions
+) => {
+  const steps = c.steps ?? Math.ceil((c.epochs * batchesPerEpoch(found.data, o)) / c['batch.accumulation'])
+  o.onPlan?.(steps)
+  const own = mapParams((leaf) => leaf.clone())(found.parts.trained) // the loaded model stays whole: it may be the reference
+  return run(own, objective.batches(found.data), {
+    ...objective,
+    ...optimizerOf(internvl, c, steps),
+    ...{ steps, accumulation: c['batch.accumulation'], maxNorm: c['optimizer.clip'] },
+    ...{ checkpoints: o.checkpoints, keep: c['save.keep'], saveEvery: c['save.every'], settings: { ...c, model: internvl.dir } },
+    training: {
+      seed: c.seed,
+      dropout: c['regularize.dropout'],
+      dropPath: c['regularize.dropPath'],
+      checkpointing: c.checkpointing
+    },
+    ...(found.heldOut ? { evaluate: heldOutLoss(objective, found.heldOut, o), evaluateEvery: c['evaluate.every'] } : {}),
+    ...(o.listeners ? { listeners: o.listeners } : {}),
+    ...(o.resume ? { resume: o.resume } : {}),
+    ...(o.signal ? { signal: o.signal } : {})
+  })
+}
+
+/** The whole tree of what was trained and what was not, without LoRA: new tensors where something was merged. */
+export const wholeModel = (trained: Trained, frozen: Trained): InternVLParams =>
+  mergeLora(combine<InternVLParams>(trained, frozen))
+
+/**
+ * Trains a loaded model by a run's settings, with checkpoints, and saves the result as a folder as published, LoRA merged. What is
+ * wrong with settings, data and patterns is found before the first step and thrown together, as an `InternVLError`.
+ */
+export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<void> => {
+  const found = await prepared(internvl, c, options.skipBad ?? false)
+  if (found.data.skipped.length > 0) options.onSkipped?.(found.data.skipped)
+  const feeding = { ...options, model: internvl.dir, config: c }
+  const state =
+    c['loss.kind'] === 'sft'
+      ? await runOf(internvl, c, found, sftObjective(internvl, found.parts, c, feeding), feeding)
+      : await runOf(internvl, c, found, pairObjective(internvl, found.parts, c, feeding), feeding)
+  const params = wholeModel(state.params, found.parts.frozen)
+  await save(c.output, { config: internvl.config, params, dtype: c['save.dtype'], processorFilesFrom: internvl.dir })
+  disposeParams([state.params, state.optimizer.first, state.optimizer.second])
+}

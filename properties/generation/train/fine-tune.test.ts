@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { load } from '../../../generation/load.js'
+import { trainConfig } from '../../../generation/train/config.js'
+import { fineTune } from '../../../generation/train/fine-tune.js'
+import { jsonLines } from '../../../generation/train/log.js'
+import { getOrThrow } from '../../../lib/fault.js'
+import { namedParameters } from '../../../lib/params.js'
+
+const picture = (name: string) => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
+const rowOf = (id: number, image: string, asked: string, answer: string) =>
+  JSON.stringify({
+    id,
+    image: picture(image),
+    conversations: [
+      { from: 'human', value: `<image>\n${asked}` },
+      { from: 'gpt', value: answer }
+    ]
+  })
+
+describe('fine-tuning by settings', () => {
+  let folder: string
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'tune-'))
+    await writeFile(
+      join(folder, 'train.jsonl'),
+      `${rowOf(1, 'circle.png', 'What is this?', 'A lonely circle.')}\n${rowOf(2, 'squares.png', 'What are these?', 'Some squares.')}\n`
+    )
+  })
+  after(() => rm(folder, { recursive: true, force: true }))
+
+  const tuned = async (name: string, settings: Record<string, unknown>) => {
+    const output = join(folder, name)
+    const config = getOrThrow(trainConfig({ output, data: join(folder, 'train.jsonl'), batch: { size: 2 }, ...settings }))
+    const internvl = await load()
+    const lines = join(output, 'train.jsonl')
+    await fineTune(internvl, config, { checkpoints: join(output, 'checkpoints'), workers: 0, listeners: [jsonLines(lines)] })
+    internvl.dispose()
+    const logged = (await readFile(lines, 'utf8')).trim().split('\n').map((line) => JSON.parse(line) as { loss: number }) // biome-ignore format: one line
+    return { losses: logged.map(({ loss }) => loss), result: await load(output) }
+  }
+
+  const bits = (params: unknown) =>
+    new Map(namedParameters(params).map(([path, leaf]) => [path, Buffer.from(leaf.dataSync().buffer)]))
+
+  it('trains what is named and leaves all else bit-equal; the result opens as a checkpoint', async () => {
+    const before = await load()
+    const { losses, result } = await tuned('projector', {
+      steps: 3,
+      train: { only: ['multi_modal_projector'] },
+      optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 },
+      save: { dtype: 'float32' }
+    })
+    assert.ok(losses[2]! < losses[0]!, losses.join(' '))
+    const [old, fresh] = [bits(before.params), bits(result.params)]
+    for (const [path, bytes] of old) assert.equal(bytes.equals(fresh.get(path)!), !path.includes('multi_modal_projector'), path)
+    for (const each of [before, result]) each.dispose()
+  })
+
+  it('trains LoRA beside frozen weights, which lie merged in the result', async () => {
+    const { losses, result } = await tuned('lora', {
+      steps: 3,
+      lora: { rank: 4, dropout: 0 },
+      optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 }
+    })
+    assert.ok(losses[2]! < losses[0]!, losses.join(' '))
+    assert.ok(namedParameters(result.params).every(([path]) => !path.includes('lora')))
+    result.dispose()
+  })
+
+  it('learns from pairs: beside LoRA that changes nothing yet, every reward is 0', async () => {
+    const data = join(folder, 'pairs.jsonl')
+    const pair = { image: picture('circle.png'), question: '<image>\nWhat is this?', chosen: 'A circle.', rejected: 'A square.' }
+    await writeFile(data, `${JSON.stringify(pair)}\n`)
+    const settings = { data, lora: { rank: 4, dropout: 0 }, loss: { kind: 'mpo', nll: 0 } }
+    const optimizer = { rate: 1e-2, schedule: 'constant', warmup: 0 }
+    const { losses, result } = await tuned('pairs', { ...settings, steps: 2, optimizer })
+    assert.ok(Math.abs(losses[0]! - 1.2 * Math.LN2) < 1e-5, `${losses[0]}`) // 0.8 (−log σ(0)) + 0.2 (−2 log σ(0))
+    assert.ok(losses[1]! < losses[0]!)
+    result.dispose()
+  })
+
+  it('finds what is wrong with patterns, LoRA and data before the first step, together', async () => {
+    const data = join(folder, 'bad.jsonl')
+    await writeFile(data, `${rowOf(1, 'none.png', 'What?', 'This.')}\nnot JSON\n`)
+    await assert.rejects(
+      tuned('bad', { data, train: { freeze: ['vision_towr.**'] }, lora: { rank: 2, targets: ['nothing'] } }),
+      /no linear layer matches nothing[\s\S]*no parameter matches vision_towr[\s\S]*bad.jsonl:2: not JSON[\s\S]*bad.jsonl:1: no such picture/
+    )
+  })
+})
