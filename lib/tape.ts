@@ -29,7 +29,8 @@ const record = <A>(f: () => A, xs: readonly tf.Tensor[]) => {
   const own = new Set(xs.map(({ id }) => id))
   const nodes: TapeNode[] = []
   const push = (node: TapeNode): number => {
-    if (!Object.values(node.inputs).some(({ id }) => own.has(id))) {
+    // a kernel may be given `undefined` for an input that it does without
+    if (!Object.values(node.inputs).some((x: tf.Tensor | undefined) => x && own.has(x.id))) {
       disposeSaved([node])
       return nodes.length
     }

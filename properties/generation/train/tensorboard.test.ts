@@ -27,7 +27,7 @@ describe('event files for TensorBoard', () => {
   })
 
   it('an event is the bytes that TensorFlow writes', () =>
-    // tensorboard 2.20: Event(wall_time=1.5, step=300, summary=Summary(value=[Summary.Value(tag='a', simple_value=0.5)]))
+    // tensorboard 2.21: Event(wall_time=1.5, step=300, summary=Summary(value=[Summary.Value(tag='a', simple_value=0.5)]))
     assert.equal(
       Buffer.from(scalarEvent(1.5, 300, { a: 0.5 })).toString('hex'),
       '09000000000000f83f10ac022a0a0a080a0161150000003f'
