@@ -116,6 +116,28 @@ export const writeSafetensors = (
   metadata: Metadata = torchFormat
 ): TaskEither<Faults, void> => task(file, () => atomically([file], ([name]) => writeTo(name!, tensors, metadata)))
 
+/**
+ * The same in a folder, with small files beside it: all are there in the end, or what was there before. The folder is made where it is
+ * not there. Faults and errors: as `writeSafetensors`.
+ */
+export const writeSafetensorsFolder = (
+  folder: string,
+  name: string,
+  tensors: readonly TensorSource[],
+  files: SmallFiles
+): TaskEither<Faults, void> =>
+  task(folder, async () => {
+    await mkdir(folder, { recursive: true })
+    await atomically(
+      [...files.keys(), name].map((each) => join(folder, each)),
+      async (temporaries) => {
+        for (const [i, content] of [...files.values()].entries())
+          await withFile(temporaries[i]!, 'w', (handle) => append(handle, Buffer.from(content)))
+        await writeTo(temporaries.at(-1)!, tensors, torchFormat)
+      }
+    )
+  })
+
 export interface WriteOptions {
   /** Bytes of a shard at most; 5 GB unless given. */
   readonly shardBytes?: number

@@ -1,4 +1,5 @@
 /** InternVL as modules, its configuration, and its checkpoint folders. */
+export { loadAdapter, saveAdapter } from './adapter.js'
 export type { Layout } from './checkpoint-keys.js'
 export { type InternVLConfig, parseConfig, readConfig, type TextConfig, type VisionConfig } from './config.js'
 export { cacheLength, type Decoder, type DecoderOptions, type DecoderOutput, type KVCache } from './decoders/decoder.js'
@@ -14,6 +15,18 @@ export {
 } from './internvl.js'
 export { visionLayerDecay } from './layer-decay.js'
 export { type InternVLModule, type InternVLParams, type LoadedModel, type LoadModelOptions, loadModel } from './load.js'
+export {
+  addLora,
+  attachLora,
+  isLoraPath,
+  type LoraOptions,
+  type LoraParts,
+  linearModules,
+  loraParts,
+  loraWeights,
+  mergeLora,
+  withoutLora
+} from './lora.js'
 export { type Dtype, dtypes, type PrecisionOptions, type Quantization, quantizations } from './precision.js'
 export { pixelShuffle, projector } from './projector.js'
 export { type SaveModelOptions, saveModel, type WeightType } from './save.js'
