@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { fault, InternVLError } from '../../lib/fault.js'
 import { accumulate, type ValueAndGrad, valueAndGrad } from '../../lib/grad.js'
-import { type AdamWState, clipByGlobalNorm, globalNorm, type Optimizer } from '../../lib/optim.js'
+import { type AdamWState, clipFactor, type Optimizer } from '../../lib/optim.js'
 import { disposeParams } from '../../lib/params.js'
 import type { Schedule } from '../../lib/schedule.js'
 import { tf } from '../../lib/tf.js'
@@ -100,27 +100,20 @@ const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], optio
   return { loss: scalarOf(value), grads, memory, position }
 }
 
-const clipped = <P>(grads: P, maxNorm: number | undefined): { readonly grads: P; readonly norm: number } => {
-  if (maxNorm === undefined) return { grads, norm: globalNorm(grads) }
-  const result = clipByGlobalNorm(maxNorm)(grads)
-  disposeParams(grads)
-  return result
-}
-
 /**
  * One step: the next state, with the loss and the norm before it. The state given is consumed. Throws an `InternVLError` when the
  * loss or its gradient is not finite; the state is then as it was, and still the caller's.
  */
 export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
-  const { loss, grads: raw, memory, position } = gradient(state, batches, options)
-  const { grads, norm } = clipped(raw, options.maxNorm)
+  const { loss, grads, memory, position } = gradient(state, batches, options)
+  const { norm, factor } = clipFactor(options.maxNorm ?? Number.POSITIVE_INFINITY)(grads)
   const step = state.step + 1
   if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
     disposeParams(grads)
     const message = `step ${step}: the loss is ${loss}, the gradient's norm ${norm}; nothing was changed by this step. Try a lower rate or a longer warm-up, and look at the data.`
     throw new InternVLError([fault('LossNotFinite', message, { step, loss, norm })])
   }
-  const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true })
+  const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true, gradScale: factor })
   return { state: { params: next.params, optimizer: next.state, step, position, memory }, loss, norm }
 }
 
