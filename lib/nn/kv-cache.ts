@@ -54,6 +54,29 @@ const attendAppended = (
   return [mergeHeads(attend(applyRope(splitHeads(q, heads), rope), key, value, scale, { ...see, causalFrom })), key, value]
 }
 
+/** Where L new positions go: behind the others where memory is left and no one else has gone on there, else to larger memory. */
+const placeFor = (past: LayerCache | undefined, L: number) => {
+  const [before, length] = [past?.length ?? 0, (past?.length ?? 0) + L]
+  const inPlace = past !== undefined && past.written.length === before && past.key.shape[2] >= length
+  return { before, length, inPlace, room: inPlace ? past.key.shape[2] : past ? roomFor(length) : length }
+}
+
+/** What a kernel needs to attend after a cache, beside what it attends with; and the cache that it leaves. */
+export const cachedStep = (past: LayerCache | undefined, L: number, options: CachedAttention) => {
+  const { heads, keyHeads, rope, window, padding, sinks } = options
+  const { before, length, inPlace, room } = placeFor(past, L)
+  const grown = (key: tf.Tensor4D, value: tf.Tensor4D): LayerCache => {
+    const shared = inPlace && key.shape[2] === room
+    if (shared) past!.written.length = length
+    return { key, value, length, written: shared ? past!.written : { length } }
+  }
+  return {
+    inputs: { cos: rope.cos, sin: rope.sin, key: past?.key, value: past?.value, padding, sinks },
+    attributes: { heads, keyHeads, window, length: before, room, inPlace },
+    grown
+  }
+}
+
 /**
  * Rotates queries `[B, L, H·K]` and keys `[B, L, G·K]` by their positions, appends keys and values to the cache, and attends
  * causally: `[B, L, H·K]`, and the cache grown by L positions. The new cache has tensors of its own, which may share their memory
@@ -65,18 +88,14 @@ export const attendCached = (
   past: LayerCache | undefined,
   options: CachedAttention
 ): { readonly out: tf.Tensor3D; readonly cache: LayerCache } => {
-  const { heads, keyHeads, rope, window, padding, sinks, segments } = options
-  if (segments && past) throw new RangeError('attendCached: segments are for whole rows, not for steps with a cache')
+  if (options.segments && past) throw new RangeError('attendCached: segments are for whole rows, not for steps with a cache')
   const [q, k, v] = qkv
-  const [before, length] = [past?.length ?? 0, (past?.length ?? 0) + q.shape[1]]
-  const scale = options.scale ?? (q.shape[2] / heads) ** -0.5
-  const inPlace = past !== undefined && past.written.length === before && past.key.shape[2] >= length
-  const room = inPlace ? past.key.shape[2] : past ? roomFor(length) : length
-  const inputs = { q, k, v, cos: rope.cos, sin: rope.sin, key: past?.key, value: past?.value, padding, sinks }
-  const attributes = { scale, heads, keyHeads, window, length: before, room, inPlace }
-  if (inPlace) past.written.length = length
+  const scale = options.scale ?? (q.shape[2] / options.heads) ** -0.5
+  const { inputs, attributes, grown } = cachedStep(past, q.shape[1], options)
   const apart = () => attendAppended(qkv, past, { ...options, scale })
-  const [out, key, value] = segments || qkv.some(isTraced) ? apart() : fused('AttendCached', inputs, attributes, apart)
-  const written = inPlace && key.shape[2] === room ? past.written : { length }
-  return { out, cache: { key, value, length, written } }
+  const [out, key, value] =
+    options.segments || qkv.some(isTraced)
+      ? apart()
+      : fused('AttendCached', { q, k, v, ...inputs }, { ...attributes, scale }, apart)
+  return { out, cache: grown(key, value) }
 }

@@ -40,6 +40,20 @@ const affineLora = <R extends tf.Rank>(
   return activation ? activations[activation](y) : y
 }
 
+/** The sum in the product's step, where there is such a kernel and no gradient is wanted. */
+const affinePlus = <R extends tf.Rank>(
+  x: tf.Tensor<R>,
+  weight: StoredWeight,
+  bias: tf.Tensor1D | undefined,
+  activation: Activation | undefined,
+  plus: tf.Tensor<R>
+): tf.Tensor<R> => {
+  const { form, tensor } = formOf(weight)
+  const apart = () => plus.add<tf.Tensor<R>>(affine(x, weight, bias, activation))
+  if ([x, tensor, bias, plus].some((each) => each && isTraced(each))) return apart()
+  return fused('AffinePlus', { x, weight: tensor, bias, plus }, { activation, form }, apart)
+}
+
 /** `act(x Wᵀ + b)` over the last axis: `[…, in] → […, out]` with `weight` `[out, in]` and `bias` `[out]`; `plus`, `[…, out]`, is added. */
 export const affine = <R extends tf.Rank>(
   x: tf.Tensor<R>,
@@ -48,21 +62,20 @@ export const affine = <R extends tf.Rank>(
   activation?: Activation,
   plus?: tf.Tensor<R>
 ): tf.Tensor<R> => {
-  if (plus && (isLora(weight) || isTraced(x) || isTraced(plus))) return plus.add(affine(x, weight, bias, activation))
-  if (isLora(weight)) return affineLora(x, weight, bias, activation)
+  if (isLora(weight)) return plus ? plus.add(affineLora(x, weight, bias, activation)) : affineLora(x, weight, bias, activation)
+  if (plus) return affinePlus(x, weight, bias, activation, plus)
   const { form, tensor } = formOf(weight)
   // what the activation was given is kept for its gradient, not computed twice
   if (activation && [x, tensor, bias].some((each) => each && isTraced(each)))
     return activations[activation](affine(x, weight, bias))
   const kernel = form === 'float32' ? 'Affine' : 'PackedAffine' // an engine may have the one without the other
-  return fused(kernel, { x, weight: tensor, bias, plus }, { activation, form }, ({ x, weight, bias, plus }) => {
+  return fused(kernel, { x, weight: tensor, bias }, { activation, form }, ({ x, weight, bias }) => {
     const [N, K] = [weight.shape[0], x.shape.at(-1)!]
     const rows = x.rank === 2 ? (x as tf.Tensor2D) : x.reshape<tf.Tensor2D>([-1, K])
     const product = tf.matMul(rows, form === 'float32' ? weight : unpackWords(form as Form, weight, K), false, true)
     const sum = bias ? product.add<tf.Tensor2D>(bias) : product
     const y = activation ? activations[activation](sum) : sum
-    const shaped = x.rank === 2 ? (y as tf.Tensor) : y.reshape([...x.shape.slice(0, -1), N])
-    return (plus ? plus.add(shaped) : shaped) as tf.Tensor<R>
+    return x.rank === 2 ? (y as tf.Tensor as tf.Tensor<R>) : y.reshape([...x.shape.slice(0, -1), N] as tf.ShapeMap[R])
   })
 }
 
@@ -73,48 +86,48 @@ export interface Linear {
   readonly map: { readonly weight: Weight; readonly bias?: tf.Tensor1D | undefined }
 }
 
-/** Inputs and attributes of products of `norm(x)` with several maps in one step; nothing where each has a way back, or an update, of its own. */
-const joined = (x: tf.Tensor, maps: readonly Linear[], norm: RmsNorm | undefined) => {
+/**
+ * Weights and biases of several maps, for a kernel that has them all: `weight`, `weight1`, …, and the weights' forms; nothing where
+ * one has a way back, or an update, of its own.
+ */
+export const mapsTogether = (maps: readonly Linear[]) => {
   const weights = maps.map(({ map }) => map.weight)
   if (weights.some(isLora)) return undefined
   const stored = weights.map((each) => formOf(each as StoredWeight))
-  const named = maps.flatMap(({ map }, i) => [
-    [`weight${i || ''}`, stored[i]!.tensor] as const,
-    [`bias${i || ''}`, map.bias] as const
-  ])
-  const inputs: Readonly<Record<string, tf.Tensor | undefined>> = { x, norm: norm?.rms.weight, ...Object.fromEntries(named) }
-  if (Object.values(inputs).some((each) => each && isTraced(each))) return undefined
-  return { inputs, attributes: { forms: stored.map(({ form }) => form), eps: norm?.rms.eps } }
-}
-
-/** `norm(x)` through each of three maps, `[…, in] → […, out]` each: in one step where no gradient is wanted. */
-export const projections = <R extends tf.Rank>(
-  x: tf.Tensor<R>,
-  norm: RmsNorm,
-  maps: readonly [Linear, Linear, Linear]
-): readonly [tf.Tensor<R>, tf.Tensor<R>, tf.Tensor<R>] => {
-  const apart = (): [tf.Tensor<R>, tf.Tensor<R>, tf.Tensor<R>] => {
-    const normed = norm(x)
-    return [maps[0](normed), maps[1](normed), maps[2](normed)]
+  const inputs: { [name: string]: tf.Tensor | undefined; weight?: tf.Tensor } = {}
+  for (const [i, { map }] of maps.entries()) {
+    inputs[`weight${i || ''}`] = stored[i]!.tensor
+    inputs[`bias${i || ''}`] = map.bias
   }
-  const join = joined(x, maps, norm)
-  return join ? fused('Projections', join.inputs, join.attributes, apart) : apart()
+  if (Object.values(inputs).some((each) => each && isTraced(each))) return undefined
+  return { inputs, forms: stored.map(({ form }) => form) }
 }
 
-/** `act(gate(x)) ⊙ up(x)`, `[…, in] → […, out]`, of `norm(x)` if there is one: a gated linear unit, in one step where no gradient is wanted. Source: Shazeer 2020. */
-export const gatedAffine = <R extends tf.Rank>(
+/** The three maps of a gated unit, `[in → inner]` twice and `[inner → out]`. */
+export interface GatedMaps {
+  readonly gate_proj: Linear
+  readonly up_proj: Linear
+  readonly down_proj: Linear
+}
+
+/**
+ * `down(act(gate(x)) ⊙ up(x))`, `[…, in] → […, out]`; given a norm, the branch `x + down(act(gate(n)) ⊙ up(n))` of `n = norm(x)`. In
+ * one step where no gradient is wanted. Source: Shazeer 2020.
+ */
+export const gatedUnit = <R extends tf.Rank>(
   activation: Activation,
   x: tf.Tensor<R>,
-  gate: Linear,
-  up: Linear,
+  { gate_proj, up_proj, down_proj }: GatedMaps,
   norm?: RmsNorm
 ): tf.Tensor<R> => {
   const apart = () => {
     const normed = norm ? norm(x) : x
-    return gated(activation, gate(normed), up(normed))
+    return down_proj(gated(activation, gate_proj(normed), up_proj(normed)), norm && x)
   }
-  const join = joined(x, [gate, up], norm)
-  return join ? fused('GatedAffine', join.inputs, { ...join.attributes, activation }, apart) : apart()
+  const maps = mapsTogether([gate_proj, up_proj, down_proj])
+  if (!maps || isTraced(x) || (norm && isTraced(norm.rms.weight))) return apart()
+  const inputs = { x, norm: norm?.rms.weight, plus: norm && x, ...maps.inputs }
+  return fused('GatedUnit', inputs, { activation, forms: maps.forms, eps: norm?.rms.eps }, apart)
 }
 
 export interface LinearOptions {

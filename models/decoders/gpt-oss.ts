@@ -1,8 +1,8 @@
 import { module } from '../../lib/module.js'
+import { attentionBranch } from '../../lib/nn/attention-branch.js'
 import { mixture, topK } from '../../lib/nn/experts.js'
 import { normal, zeros } from '../../lib/nn/init.js'
-import { attendCached } from '../../lib/nn/kv-cache.js'
-import { linear, projections } from '../../lib/nn/linear.js'
+import { linear } from '../../lib/nn/linear.js'
 import type { RmsNorm } from '../../lib/nn/norm.js'
 import { tf } from '../../lib/tf.js'
 import type { GptOssConfig } from '../config.js'
@@ -21,17 +21,8 @@ export const gptOssAttention = (c: GptOssConfig, index: number) => {
       sinks: normal<tf.Rank.R1>(H)
     },
     (self): SelfAttention =>
-      (x, norm, context) => {
-        const heads = projections(x, norm, [self.q_proj, self.k_proj, self.v_proj])
-        const { out, cache } = attendCached(heads, context.cache, {
-          ...context,
-          heads: H,
-          keyHeads: G,
-          window,
-          sinks: self.sinks
-        })
-        return { hidden: self.o_proj(out, x), cache }
-      }
+      (x, norm, context) =>
+        attentionBranch(x, norm, self, context.cache, { ...context, heads: H, keyHeads: G, window, sinks: self.sinks })
   )
 }
 

@@ -1,6 +1,6 @@
 import { module } from '../../lib/module.js'
-import { attendCached } from '../../lib/nn/kv-cache.js'
-import { gatedAffine, linear, projections } from '../../lib/nn/linear.js'
+import { attentionBranch } from '../../lib/nn/attention-branch.js'
+import { gatedUnit, linear } from '../../lib/nn/linear.js'
 import type { RmsNorm } from '../../lib/nn/norm.js'
 import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig, Qwen2Config } from '../config.js'
@@ -18,11 +18,8 @@ export const qwen2Attention = (c: DecoderConfig, index: number) => {
       o_proj: linear(H * K, D, { bias: c.outputBias })
     },
     (self): SelfAttention =>
-      (x, norm, context) => {
-        const heads = projections(x, norm, [self.q_proj, self.k_proj, self.v_proj])
-        const { out, cache } = attendCached(heads, context.cache, { ...context, heads: H, keyHeads: G, window })
-        return { hidden: self.o_proj(out, x), cache }
-      }
+      (x, norm, context) =>
+        attentionBranch(x, norm, self, context.cache, { ...context, heads: H, keyHeads: G, window })
   )
 }
 
@@ -32,7 +29,7 @@ export const gatedMlp = ({ hiddenSize: D, hiddenAct, mlpBias: bias, intermediate
     { gate_proj: linear(D, I, { bias }), up_proj: linear(D, I, { bias }), down_proj: linear(I, D, { bias }) },
     (self) =>
       <R extends tf.Rank>(x: tf.Tensor<R>, norm?: RmsNorm): tf.Tensor<R> =>
-        self.down_proj(gatedAffine(hiddenAct, x, self.gate_proj, self.up_proj, norm), norm && x)
+        gatedUnit(hiddenAct, x, self, norm)
   )
 
 /** Qwen2 and Qwen2.5. Source: `Qwen2Model` (transformers 5.23). */

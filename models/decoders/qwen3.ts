@@ -1,6 +1,6 @@
 import { module } from '../../lib/module.js'
-import { attendCached } from '../../lib/nn/kv-cache.js'
-import { linear, projections } from '../../lib/nn/linear.js'
+import { attentionBranch } from '../../lib/nn/attention-branch.js'
+import { linear } from '../../lib/nn/linear.js'
 import { rmsNorm } from '../../lib/nn/norm.js'
 import type { DecoderConfig, Qwen3Config } from '../config.js'
 import { decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
@@ -20,12 +20,8 @@ export const qwen3Attention = (c: DecoderConfig, index: number) => {
       k_norm: rmsNorm(K, c.rmsNormEps)
     },
     (self): SelfAttention =>
-      (x, norm, context) => {
-        const [q, k, v] = projections(x, norm, [self.q_proj, self.k_proj, self.v_proj])
-        const heads = [self.q_norm(q), self.k_norm(k), v] as const
-        const { out, cache } = attendCached(heads, context.cache, { ...context, heads: H, keyHeads: G, window })
-        return { hidden: self.o_proj(out, x), cache }
-      }
+      (x, norm, context) =>
+        attentionBranch(x, norm, self, context.cache, { ...context, heads: H, keyHeads: G, window })
   )
 }
 

@@ -1,29 +1,13 @@
 // `act(x Wᵀ + b)`: x `[…, K]`, weights `[N, K]` as the checkpoint has them, or packed; biases `[N]` where there are any.
-// A second weight is gated by the first: `act(x W₀ᵀ + b₀) ⊙ (x W₁ᵀ + b₁)`. Three give a result each. A norm of x may come before,
-// something to add after: what stands around a product costs no op of its own.
-#include "activation.h"
+// Three weights are a gated unit, `(act(x W₀ᵀ + b₀) ⊙ (x W₁ᵀ + b₁)) W₂ᵀ + b₂`. A norm of x may come before, something to add after:
+// what stands around a product costs no op of its own.
+#include "affine.h"
 #include "gemm.h"
 #include "norm.h"
-#include "op.h"
-#include "packed.h"
 #include "pool.h"
 #include "rows.h"
-#include <memory>
 
 namespace {
-/** One weight, where its product goes, and what is done to it there. */
-struct Map {
-  Form form;
-  int64_t N, stride; // numbers of a row of the weight
-  const float *weight, *bias;
-  Activation activation;
-  float *y;                     // [M, N]
-  const float *times = nullptr; // [M, N], or null
-  const float *plus = nullptr;  // [M, N], or null
-
-  const float *row(int64_t n) const { return weight + n * stride; }
-};
-
 /** What comes after the product, for columns `[from, to)` of row m. */
 void finish(const Map &map, int64_t m, int64_t from, int64_t to) {
   if (!map.bias && map.activation == Activation::none && !map.times && !map.plus) return;
@@ -55,18 +39,8 @@ void streamed(const Map &map, const Rows &x) {
 constexpr int64_t R = tileRows, width = tileVecs * W;
 constexpr int64_t stripe = 2 * width;        // columns of y that one thread makes at a time
 constexpr int64_t depth = 512;               // of K: a panel of x stays in the first cache, a stripe of weights in the second
-constexpr int64_t maxRows = R * (1032 / R);  // of x at a time: bounds the packed copy
+static_assert(maxRows % R == 0);
 static_assert(depth % record == 0, "packed rows are read by whole records");
-
-/** Memory that lives on between calls, for to get it anew from the system costs as much as a tenth of a product. */
-struct Kept {
-  std::unique_ptr<float[]> memory;
-  int64_t size = 0;
-  float *of(int64_t wanted) {
-    if (size < wanted) memory.reset(), memory.reset(new float[wanted]), size = wanted;
-    return memory.get();
-  }
-};
 
 /** One tile of y, added to what is there unless it is the first of its K. */
 void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, bool first, int64_t rows, int64_t columns) {
@@ -134,67 +108,74 @@ void multiplyAll(const std::vector<Map> &maps, const Rows &x) {
   for (const Map &map : maps) packed ? tiled(map, x, packed) : streamed(map, x);
 }
 
-/** Rows of x, or their norms. */
-Rows rowsOf(const Tensor &x, const Tensor &norm, float eps, int64_t m) {
+/** Norms of M rows. */
+const float *normed(int64_t M, int64_t K, const float *x, const Norm &norm) {
   static thread_local Kept kept;
-  const int64_t K = x.dim(-1), M = std::min(maxRows, x.rows() - m);
-  const float *rows = x.data + m * K;
-  if (!norm.data) return {M, K, rows};
-  float *normed = kept.of(M * K);
-  parallel(M, std::max<int64_t>(1, (1 << 15) / K), [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; i++) rmsRow(K, rows + i * K, norm.data, eps, normed + i * K);
+  float *y = kept.of(M * K);
+  parallel(M, std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, K)), [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) rmsRow(K, x + i * K, norm.weight, norm.eps, y + i * K);
   });
-  return {M, K, normed};
+  return y;
+}
+} // namespace
+
+Map mapOf(Call &call, Form form, bool biased, int64_t K, int &next) {
+  const Tensor weight = call.input(next++, form == Form::float32 ? TF_FLOAT : TF_INT32), bias = biased ? call.input(next++) : Tensor{};
+  const int64_t stride = rowWords(form, K);
+  require(weight.shape.size() == 2 && weight.dim(1) == stride, "x [.., K] and weight [N, K] must agree");
+  require(!biased || bias.size() == weight.dim(0), "bias must be [N]");
+  return {form, weight.dim(0), stride, weight.data, bias.data, Activation::none, nullptr};
 }
 
-enum Number { activation, count, gating, normed, eps, added, forms, biased = forms + 3 }; // forms and biased: one of each map
-
-/** The maps in the order of the inputs `weight, bias?` from `next` on. */
-std::vector<Map> mapsOf(Call &call, int64_t K, int next) {
-  std::vector<Map> maps;
-  for (int i = 0; i < call.whole(count); i++) {
-    const Form form = static_cast<Form>(call.whole(forms + i));
-    const bool hasBias = call.whole(biased + i) != 0;
-    const Tensor weight = call.input(next++, form == Form::float32 ? TF_FLOAT : TF_INT32), bias = hasBias ? call.input(next++) : Tensor{};
-    const int64_t stride = rowWords(form, K);
-    require(weight.shape.size() == 2 && weight.dim(1) == stride, "x [.., K] and weight [N, K] must agree");
-    require(!hasBias || bias.size() == weight.dim(0), "bias must be [N]");
-    maps.push_back({form, weight.dim(0), stride, weight.data, bias.data, Activation::none, nullptr});
+void product(std::vector<Map> maps, int64_t M, int64_t K, const float *x, const Norm &norm) {
+  for (int64_t m = 0; m < M; m += maxRows, x += maxRows * K) {
+    const int64_t rows = std::min(maxRows, M - m);
+    multiplyAll(maps, {rows, K, norm.weight ? normed(rows, K, x, norm) : x});
+    for (Map &map : maps) {
+      map.y += rows * map.N;
+      if (map.times) map.times += rows * map.N;
+      if (map.plus) map.plus += rows * map.N;
+    }
   }
-  return maps;
+}
+
+namespace {
+enum Number { activation, gating, normal, eps, added, forms, biased = forms + 3 }; // forms and biased: one of each map
+
+void gatedUnit(const Tensor &x, const Norm &norm, Map gate, Map up, Map down) {
+  require(gate.N == up.N, "a gate and what it gates must have one shape");
+  static thread_local Kept ungated, inner;
+  const int64_t K = x.dim(-1);
+  for (int64_t m = 0; m < x.rows(); m += maxRows) {
+    const int64_t rows = std::min(maxRows, x.rows() - m);
+    gate.times = up.y = ungated.of(rows * up.N), gate.y = inner.of(rows * up.N);
+    product({up, gate}, rows, K, x.data + m * K, norm);
+    product({down}, rows, up.N, gate.y);
+    down.y += rows * down.N;
+    if (down.plus) down.plus += rows * down.N;
+  }
 }
 
 void run(Call &call) {
   int next = 0;
   const Tensor x = call.input(next++);
   require(!x.shape.empty(), "x must have an axis");
-  const Tensor norm = call.whole(normed) != 0 ? call.input(next++) : Tensor{}, plus = call.whole(added) != 0 ? call.input(next++) : Tensor{};
-  require(!norm.data || norm.size() == x.dim(-1), "a norm must be as long as a row");
-  std::vector<Map> maps = mapsOf(call, x.dim(-1), next);
-  const bool gates = call.whole(gating) != 0;
-  std::vector<int64_t> shape = x.shape;
-  for (size_t i = 0; i < (gates ? 1 : maps.size()); i++) shape.back() = maps[i].N, maps[i].y = call.output(shape, i).data;
+  const Tensor weight = call.whole(normal) ? call.input(next++) : Tensor{}, plus = call.whole(added) ? call.input(next++) : Tensor{};
+  require(!weight.data || weight.size() == x.dim(-1), "a norm must be as long as a row");
+  const Norm norm{weight.data, static_cast<float>(call.number(eps))};
+  const auto map = [&](int i, int64_t K) { return mapOf(call, static_cast<Form>(call.whole(forms + i)), call.whole(biased + i) != 0, K, next); };
+  std::vector<Map> maps{map(0, x.dim(-1))};
   maps[0].activation = static_cast<Activation>(call.whole(activation));
-  require(!plus.data || plus.size() == x.rows() * maps[0].N, "what is added must have the shape of the result");
-  maps[0].plus = plus.data;
-  static thread_local Kept kept;
-  if (gates) {
-    require(maps.size() == 2 && maps[0].N == maps[1].N, "a gate and what it gates must have one shape");
-    std::swap(maps[0], maps[1]); // what is gated is there first
-    maps[1].times = maps[0].y = kept.of(std::min(x.rows(), maxRows) * maps[0].N);
-  }
-  for (int64_t m = 0; m < x.rows(); m += maxRows) {
-    const Rows some = rowsOf(x, norm, static_cast<float>(call.number(eps)), m);
-    multiplyAll(maps, some);
-    for (size_t i = gates ? 1 : 0; i < maps.size(); i++) {
-      maps[i].y += some.M * maps[i].N;
-      if (maps[i].plus) maps[i].plus += some.M * maps[i].N;
-    }
-  }
+  if (call.whole(gating)) maps.push_back(map(1, x.dim(-1))), maps.push_back(map(2, maps[0].N));
+  std::vector<int64_t> shape = x.shape;
+  shape.back() = maps.back().N;
+  const Tensor y = call.output(shape);
+  require(!plus.data || plus.size() == y.size(), "what is added must have the shape of the result");
+  maps.back().y = y.data, maps.back().plus = plus.data;
+  if (call.whole(gating)) gatedUnit(x, norm, maps[0], maps[1], maps[2]);
+  else product(maps, x.rows(), x.dim(-1), x.data, norm);
 }
 
 const Op affine{"InternvlAffine", run};
-const Op projections{"InternvlProjections", run, {"a: float", "b: float", "c: float"}};
 const Register<affine> registered;
-const Register<projections> projectionsRegistered;
 } // namespace

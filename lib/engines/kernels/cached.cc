@@ -1,10 +1,11 @@
 // Causal attention of new positions after a cache: q and k are turned by their positions, k and v are appended in place, all is
-// attended. Outputs: `[B, L, H·K]`, and the caches `[B, G, room, K]` with the new positions in them.
+// attended. Alone, or with the norm and the projections before it, the projection after it and the sum with what it began from.
+// Outputs: `[B, L, H·K]` or that sum, and the caches `[B, G, room, K]` with the new positions in them.
+#include "affine.h"
 #include "attention.h"
-#include "op.h"
+#include "norm.h"
 #include "pool.h"
 #include "rope.h"
-#include <memory>
 
 namespace {
 /** The cache's memory, handed on, or larger memory with what was in it. */
@@ -26,44 +27,105 @@ Heads grown(Call &call, int input, int output, const std::vector<int64_t> &shape
   return to;
 }
 
-void run(Call &call) {
-  enum { scale, heads, keyHeads, window, length, room, inPlace, padded, sunk, cached }; // numbers
-  int next = 0;
-  const Tensor q = call.input(next++), k = call.input(next++), v = call.input(next++), cos = call.input(next++), sin = call.input(next++);
-  const int keyInput = call.whole(cached) ? next++ : -1, valueInput = call.whole(cached) ? next++ : -1;
-  const Tensor padding = call.whole(padded) ? call.input(next++) : Tensor{}, sinks = call.whole(sunk) ? call.input(next++) : Tensor{};
-  const int64_t H = call.whole(heads), G = call.whole(keyHeads), past = call.whole(length);
-  require(q.shape.size() == 3 && k.shape.size() == 3 && q.dim(2) % H == 0 && H % G == 0, "expected q [B, L, H*K], k and v [B, L, G*K]");
-  const int64_t B = q.dim(0), L = q.dim(1), K = q.dim(2) / H, R = cos.dim(-1), tables = cos.dim(0);
-  require(k.shape == v.shape && k.dim(0) == B && k.dim(1) == L && k.dim(2) == G * K, "q, k and v do not agree");
+/** What both ops are told first, in this order. */
+enum Number { scale, heads, keyHeads, window, length, room, inPlace, padded, sunk, cached, headNormed, headEps, ownNumbers };
+
+/** New queries `[B, L, H·K]`, keys and values `[B, L, G·K]` before their rotation, and what they attend with. */
+struct New {
+  int64_t B, L, H, G, K;
+  const float *q, *k, *v;
+  Tensor qNorm, kNorm, cos, sin, padding, sinks; // without data: none
+  int key, value;                                // numbers of inputs, or -1
+};
+
+/** The inputs after the projections, from `next` on: norms of heads, rotary tables, cache, padding, sinks. */
+void readRest(Call &call, int next, New &given) {
+  const auto some = [&](Number flag) { return call.whole(flag) != 0 ? call.input(next++) : Tensor{}; };
+  given.qNorm = some(headNormed), given.kNorm = some(headNormed);
+  given.cos = call.input(next++), given.sin = call.input(next++);
+  given.key = call.whole(cached) ? next++ : -1, given.value = call.whole(cached) ? next++ : -1;
+  given.padding = some(padded), given.sinks = some(sunk);
+  const auto &[B, L, H, G, K, q, k, v, qNorm, kNorm, cos, sin, padding, sinks, key, value] = given;
+  const int64_t all = call.whole(length) + L, R = cos.dim(-1), tables = cos.dim(0);
   require(cos.shape == sin.shape && cos.size() == tables * L * R && (tables == 1 || tables == B) && R <= K && R % 2 == 0,
           "cos and sin must be [B, 1, L, R], R even and at most K");
-  require(call.whole(room) >= past + L, "no room for the new positions");
-  require(!padding.data || padding.size() == past + L || padding.size() == B * (past + L), "padding must be [B, 1, 1, Lk]");
+  require(call.whole(room) >= all, "no room for the new positions");
+  require(!padding.data || padding.size() == all || padding.size() == B * all, "padding must be [B, 1, 1, Lk]");
   require(!sinks.data || sinks.size() == H, "sinks must be [H]");
+  require(!qNorm.data || (qNorm.size() == K && kNorm.size() == K), "norms of heads must be [K]");
+}
 
+/** A head before the product with its like: normed, if that is asked for, and turned. */
+void ready(const New &given, const Tensor &norm, float eps, const float *x, int64_t angle, float *y) {
+  const int64_t R = given.cos.dim(-1);
+  static thread_local Kept kept;
+  if (norm.data) {
+    float *normed = kept.of(given.K);
+    rmsRow(given.K, x, norm.data, eps, normed);
+    x = normed;
+  }
+  rotate(given.K, R, x, given.cos.data + angle, given.sin.data + angle, y);
+}
+
+/** Attends into `[B, L, H·K]`; results 1 and 2 of the op are the grown cache. */
+void attendNew(Call &call, const New &given, float *out) {
+  const auto &[B, L, H, G, K, q, k, v, qNorm, kNorm, cos, sin, padding, sinks, key, value] = given;
+  const int64_t past = call.whole(length), R = cos.dim(-1);
+  const float eps = static_cast<float>(call.number(headEps));
   const std::vector<int64_t> shape{B, G, call.whole(room), K};
-  Heads keys = grown(call, keyInput, 1, shape, call.whole(inPlace), past), values = grown(call, valueInput, 2, shape, call.whole(inPlace), past);
+  Heads keys = grown(call, key, 1, shape, call.whole(inPlace), past), values = grown(call, value, 2, shape, call.whole(inPlace), past);
   keys.L = values.L = past + L;
-  static thread_local std::unique_ptr<float[]> kept;
-  static thread_local int64_t size = 0;
-  if (size < q.size()) kept.reset(), kept.reset(new float[q.size()]), size = q.size();
-  float *turned = kept.get();
+  static thread_local Kept kept;
+  float *turned = kept.of(B * L * H * K);
   parallel(B * L, std::max<int64_t>(1, (1 << 14) / ((H + G) * K)), [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; i++) {
-      const int64_t b = i / L, l = i % L, angle = ((tables == 1 ? 0 : b) * L + l) * R;
-      for (int64_t h = 0; h < H; h++) rotate(K, R, q.data + (i * H + h) * K, cos.data + angle, sin.data + angle, turned + (i * H + h) * K);
-      for (int64_t g = 0; g < G; g++) {
-        rotate(K, R, k.data + (i * G + g) * K, cos.data + angle, sin.data + angle, keys.row(b, g, past + l));
-        std::copy_n(v.data + (i * G + g) * K, K, values.row(b, g, past + l));
+      const int64_t b = i / L, l = i % L, angle = ((given.cos.dim(0) == 1 ? 0 : b) * L + l) * R;
+      for (int64_t h = 0; h < given.H; h++) ready(given, given.qNorm, eps, given.q + (i * given.H + h) * given.K, angle, turned + (i * given.H + h) * given.K);
+      for (int64_t g = 0; g < given.G; g++) {
+        ready(given, given.kNorm, eps, given.k + (i * given.G + g) * given.K, angle, keys.row(b, g, past + l));
+        std::copy_n(given.v + (i * given.G + g) * given.K, given.K, values.row(b, g, past + l));
       }
     }
   });
-  const Heads queries{turned, B, H, L, K, true, L}, out{call.output(q.shape).data, B, H, L, K, true, L};
-  attend({queries, keys, values, out, padding.data, sinks.data, padding.size() == past + L, static_cast<float>(call.number(scale)), true, call.whole(window)});
+  const Heads queries{turned, B, H, L, K, true, L};
+  attend({queries, keys, values, {out, B, H, L, K, true, L}, padding.data, sinks.data, padding.size() == past + L,
+          static_cast<float>(call.number(scale)), true, call.whole(window)});
 }
 
-const Op op{"InternvlAttendCached", run,
-            {"y: float", "key: float", "value: float"}};
+void run(Call &call) {
+  const Tensor q = call.input(0), k = call.input(1), v = call.input(2);
+  const int64_t H = call.whole(heads), G = call.whole(keyHeads);
+  require(q.shape.size() == 3 && k.shape.size() == 3 && q.dim(2) % H == 0 && H % G == 0, "expected q [B, L, H*K], k and v [B, L, G*K]");
+  New given{q.dim(0), q.dim(1), H, G, q.dim(2) / H, q.data, k.data, v.data, {}, {}, {}, {}, {}, {}, -1, -1};
+  require(k.shape == v.shape && k.dim(0) == given.B && k.dim(1) == given.L && k.dim(2) == G * given.K, "q, k and v do not agree");
+  readRest(call, 3, given);
+  attendNew(call, given, call.output(q.shape).data);
+}
+
+/** `x + o(attention(q, k and v of norm(x)))`. */
+void runBranch(Call &call) {
+  enum { eps = ownNumbers, forms, biased = forms + 4 }; // forms and biased of q, k, v, o
+  const Tensor x = call.input(0), norm = call.input(1);
+  require(x.shape.size() == 3 && norm.size() == x.dim(2), "expected x [B, L, D] and a norm [D]");
+  const int64_t B = x.dim(0), L = x.dim(1), D = x.dim(2), M = B * L, H = call.whole(heads), G = call.whole(keyHeads);
+  int next = 2;
+  const auto map = [&](int i, int64_t K) { return mapOf(call, static_cast<Form>(call.whole(forms + i)), call.whole(biased + i) != 0, K, next); };
+  Map q = map(0, D), k = map(1, D), v = map(2, D), o = map(3, q.N);
+  require(q.N % H == 0 && H % G == 0 && k.N == v.N && k.N == q.N / H * G && o.N == D, "the projections do not agree");
+  static thread_local Kept queries, keys, values, heard;
+  q.y = queries.of(M * q.N), k.y = keys.of(M * k.N), v.y = values.of(M * v.N);
+  product({q, k, v}, M, D, x.data, {norm.data, static_cast<float>(call.number(eps))});
+  New given{B, L, H, G, q.N / H, q.y, k.y, v.y, {}, {}, {}, {}, {}, {}, -1, -1};
+  readRest(call, next, given);
+  float *out = heard.of(M * q.N);
+  attendNew(call, given, out);
+  o.y = call.output(x.shape).data, o.plus = x.data;
+  product({o}, M, q.N, out);
+}
+
+const std::vector<const char *> outputs{"y: float", "key: float", "value: float"};
+const Op op{"InternvlAttendCached", run, outputs};
+const Op branch{"InternvlAttentionBranch", runBranch, outputs};
 const Register<op> registered;
+const Register<branch> branchRegistered;
 } // namespace

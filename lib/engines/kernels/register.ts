@@ -43,26 +43,36 @@ const activation = ({ activation }: Attributes) => activationNumber(activation)
 const form = (name: unknown = 'float32'): number => formNumbers[name as string] ?? Number.NaN
 const stored = (name: unknown): number => storedTypes[name as string] ?? -1
 
-/** Products of one x with one to three weights, which stand under these names with their biases beside them. */
-const products = (op: string, maps: readonly (readonly [string, string])[], gating = false, outputs = 1): Kernel => ({
-  op,
-  inputs: ['x', 'norm', 'plus', ...maps.flat()],
-  outputs,
-  numbers: (given, inputs) => {
+/** Weights and biases of so many maps, and what an op is told of them: forms, then which have a bias. */
+const maps = (count: number) => {
+  const names = Array.from({ length: count }, (_, i) => [`weight${i || ''}`, `bias${i || ''}`] as const)
+  const numbers = (given: Attributes, inputs: Inputs, room = count): readonly number[] => {
     const forms = (given.forms ?? [given.form]) as readonly unknown[]
-    return [
-      activation(given),
-      maps.length,
-      gating,
-      inputs.norm !== undefined,
-      given.eps ?? 0,
-      inputs.plus !== undefined,
-      ...[0, 1, 2].map((i) => form(forms[i])),
-      ...[0, 1, 2].map((i) => inputs[maps[i]?.[1] ?? ''] !== undefined)
-    ]
+    const all = Array.from({ length: room }, (_, i) => i)
+    return [...all.map((i) => form(forms[i])), ...all.map((i) => Number(inputs[`bias${i || ''}`] !== undefined))]
   }
+  return { inputs: names.flat(), numbers }
+}
+
+/** A product, or the three of a gated unit. */
+const products = (count: 1 | 3): Kernel => ({
+  op: 'InternvlAffine',
+  inputs: ['x', 'norm', 'plus', ...maps(count).inputs],
+  numbers: (given, inputs) => [
+    ...[activation(given), count > 1, inputs.norm !== undefined, given.eps ?? 0, inputs.plus !== undefined],
+    ...maps(count).numbers(given, inputs, 3)
+  ]
 })
-const affine = products('InternvlAffine', [['weight', 'bias']])
+
+const attended = ['qNorm', 'kNorm', 'cos', 'sin', 'key', 'value', 'padding', 'sinks']
+const attendedNumbers = (
+  { scale, heads, keyHeads, window = 0, length, room, inPlace, headEps = 0 }: Attributes,
+  { key, padding, sinks, qNorm }: Inputs
+): readonly unknown[] => [
+  ...[scale, heads, keyHeads, window, length, room, inPlace],
+  ...[padding, sinks, key, qNorm].map((each) => each !== undefined),
+  headEps
+]
 
 const attention: Kernel['numbers'] = ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => [
   ...[scale, heads, keyHeads, causal, window],
@@ -71,26 +81,10 @@ const attention: Kernel['numbers'] = ({ scale, heads = 0, keyHeads = heads, caus
 
 /** The kernels that `fused` of lib/nn and lib/upload.ts ask for. Files of the same name beside this one hold the ops. */
 const kernels: Readonly<Record<string, Kernel>> = {
-  Affine: affine,
-  PackedAffine: affine,
-  GatedAffine: products(
-    'InternvlAffine',
-    [
-      ['weight', 'bias'],
-      ['weight1', 'bias1']
-    ],
-    true
-  ),
-  Projections: products(
-    'InternvlProjections',
-    [
-      ['weight', 'bias'],
-      ['weight1', 'bias1'],
-      ['weight2', 'bias2']
-    ],
-    false,
-    3
-  ),
+  Affine: products(1),
+  PackedAffine: products(1),
+  AffinePlus: products(1),
+  GatedUnit: products(3),
   PackWeight: { op: 'InternvlPack', inputs: ['x'], numbers: (given) => [form(given.form)] },
   UnpackWeight: { op: 'InternvlUnpack', inputs: ['x'], numbers: (given) => [form(given.form), given.columns] },
   Activation: { op: 'InternvlActivation', inputs: ['x'], numbers: (given) => [activation(given)] },
@@ -106,12 +100,15 @@ const kernels: Readonly<Record<string, Kernel>> = {
   },
   AttendCached: {
     op: 'InternvlAttendCached',
-    inputs: ['q', 'k', 'v', 'cos', 'sin', 'key', 'value', 'padding', 'sinks'],
+    inputs: ['q', 'k', 'v', ...attended],
     outputs: 3,
-    numbers: ({ scale, heads, keyHeads, window = 0, length, room, inPlace }, { key, padding, sinks }) => [
-      ...[scale, heads, keyHeads, window, length, room, inPlace],
-      ...[padding, sinks, key].map((each) => each !== undefined)
-    ]
+    numbers: attendedNumbers
+  },
+  AttentionBranch: {
+    op: 'InternvlAttentionBranch',
+    inputs: ['x', 'norm', ...maps(4).inputs, ...attended],
+    outputs: 3,
+    numbers: (given, inputs) => [...attendedNumbers(given, inputs), given.eps, ...maps(4).numbers(given, inputs)]
   },
   AffineSlopes: {
     op: 'InternvlAffineSlopes',

@@ -4,9 +4,10 @@ import { type EngineName, selectEngine } from '../../../lib/engines/index.js'
 import { kernelsInUse } from '../../../lib/engines/kernels/register.js'
 import { type Activation, activationNames, activations, gated } from '../../../lib/nn/activation.js'
 import { attend, attendMerged, type Visibility } from '../../../lib/nn/attention.js'
+import { attentionBranch } from '../../../lib/nn/attention-branch.js'
 import { withoutKernels } from '../../../lib/nn/fused.js'
 import { attendCached, type LayerCache, layerCache } from '../../../lib/nn/kv-cache.js'
-import { affine, gatedAffine, type Linear, linear, projections } from '../../../lib/nn/linear.js'
+import { affine, gatedUnit, type Linear, linear } from '../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../lib/nn/norm.js'
 import { addScaled } from '../../../lib/nn/residual.js'
 import { applyRope } from '../../../lib/nn/rope.js'
@@ -27,7 +28,7 @@ const laws = (engine: EngineName) => () => {
   after(() => selectEngine({ engine: own }))
 
   const random = <R extends tf.Rank>(shape: tf.ShapeMap[R], seed: number): tf.Tensor<R> =>
-    tf.randomNormal<R>(shape, 0, 1, 'float32', seed)
+    tf.randomNormal<R>(shape, 0, 1, 'float32', seed + 1) // 0 is no seed
 
   /** Largest difference, over the largest value; over a hundredth where all are smaller, as a single one far down a tail is. */
   const difference = (f: () => tf.Tensor): number =>
@@ -57,7 +58,7 @@ const laws = (engine: EngineName) => () => {
         seed
       ],
       (M: number, K: number, N: number, act: Activation | null, bias: boolean, s: number) => {
-        const [x, w] = [random<tf.Rank.R3>([2, M, K], s), random<tf.Rank.R2>([N, K], s + 1)]
+        const [x, w] = [random<tf.Rank.R3>([2, M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
         const b = bias ? random<tf.Rank.R1>([N], s + 2) : undefined
         equal(() => affine(x, w, b, act ?? undefined))
         equal(() => affine(x.slice([0, 0, 0], [1, 1, K]), w, b, act ?? undefined))
@@ -81,7 +82,7 @@ const laws = (engine: EngineName) => () => {
 
   it('packed weights: packed the same bit for bit, and multiplied as what they unpack to', () =>
     holds([packed], ({ M, K, N, form, s }) => {
-      const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1)]
+      const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
       const weight = pack(form, w)
       const [ours, theirs] = [weight, withoutKernels(() => pack(form, w))].map((each) => formOf(each).tensor)
       assert.deepEqual(ours!.shape, theirs!.shape)
@@ -99,20 +100,21 @@ const laws = (engine: EngineName) => () => {
     }))
 
   const someForm = fc.option(fc.constantFrom(...forms))
-  it('what joins a product changes nothing: norms before, sums after, gates, projections side by side', () =>
+  const mapOf = (K: number, N: number, chosen: Form | null, i: number): Linear => {
+    const [weight, bias] = [random<tf.Rank.R2>([N, K], i).div<tf.Tensor2D>(Math.sqrt(K)), random<tf.Rank.R1>([N], i + 5)]
+    const stored = chosen ? pack(chosen, weight) : weight
+    return linear(K, N, { bias: i % 2 === 0 }).apply(i % 2 === 0 ? { weight: stored, bias } : { weight: stored })
+  }
+  it('what joins a product changes nothing: norms before, sums after, gates', () =>
     holds([packed, someForm, someForm, activation, fc.boolean()], ({ M, K, N, form, s }, second, third, act, normed) => {
-      const map = (chosen: Form | null, i: number): Linear => {
-        const [weight, bias] = [random<tf.Rank.R2>([N, K], i), random<tf.Rank.R1>([N], i + 5)]
-        return linear(K, N, { bias: i % 2 === 0 }).apply({ weight: chosen ? pack(chosen, weight) : weight, bias })
-      }
-      const maps = [map(form, s + 1), map(second, s + 2), map(third, s + 3)] as const
+      const [gate_proj, up_proj] = [mapOf(K, N, form, s + 1), mapOf(K, N, second, s + 2)]
+      const maps = { gate_proj, up_proj, down_proj: mapOf(N, K, third, s + 3) }
       const norm = rmsNorm(K, 1e-6).apply({ weight: random<tf.Rank.R1>([K], s + 4) })
       for (const rows of [1, M, 9 + M]) {
         const [x, y] = [random<tf.Rank.R3>([1, rows, K], s), random<tf.Rank.R3>([1, rows, N], s + 9)]
         if (rows <= 8 && [form, second, third].some(inIntegers)) continue
-        equal(() => gatedAffine(act, x, maps[0], maps[1], normed ? norm : undefined))
-        equal(() => tf.concat([...projections(x, norm, maps)], -1))
-        equal(() => maps[0](x, y))
+        equal(() => gatedUnit(act, x, maps, normed ? norm : undefined))
+        equal(() => gate_proj(x, y))
       }
     }))
 
@@ -149,6 +151,36 @@ const laws = (engine: EngineName) => () => {
       const outputs2: tf.Tensor[] = []
       equal(run)
     }))
+
+  it('the branch of attention in one step is its steps one by one, for every form, with norms of heads and without', () =>
+    holds(
+      [cached, fc.tuple(someForm, someForm), fc.boolean()],
+      ({ B, G, group, half, lengths, window, sinks, s }, chosen, normed) => {
+        const [H, K, D] = [G * group, 2 * half, 24]
+        const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [Form | null, Form | null]
+        const headNorm = (i: number) => rmsNorm(K, 1e-5).apply({ weight: random<tf.Rank.R1>([K], s + i) })
+        const maps = {
+          ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
+          o_proj: mapOf(H * K, D, second, s + 3),
+          ...(normed ? { q_norm: headNorm(4), k_norm: headNorm(5) } : {})
+        }
+        const norm = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 6) })
+        const extra = { heads: H, keyHeads: G, window, sinks: sinks ? random<tf.Rank.R1>([H], s + 7) : undefined }
+        equal(() => {
+          let past: LayerCache | undefined
+          const outputs = lengths.map((L, i) => {
+            const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
+            const { hidden, cache } = attentionBranch(random<tf.Rank.R3>([B, L, D], s + 10 * i), norm, maps, past, {
+              ...extra,
+              rope
+            })
+            past = cache
+            return hidden
+          })
+          return tf.concat([...outputs, past!.key.slice([0, 0, 0, 0], [B, G, past!.length, K])].map((t) => t.flatten()))
+        })
+      }
+    ))
 
   it('a cache is a value: what grows from it leaves it as it is, and it is copied only when memory ends', () =>
     holds([fc.integer({ min: 1, max: 50 }), seed], (L, s) => {

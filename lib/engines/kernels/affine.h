@@ -1,0 +1,45 @@
+// `act(x Wᵀ + b)`, as a step of whatever op needs it.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <vector>
+#include "activation.h"
+#include "op.h"
+#include "packed.h"
+
+/** One weight, where its product goes, and what is done to it there. */
+struct Map {
+  Form form;
+  int64_t N, stride; // numbers of a row of the weight
+  const float *weight, *bias;
+  Activation activation;
+  float *y;                     // [M, N]
+  const float *times = nullptr; // [M, N], or null
+  const float *plus = nullptr;  // [M, N], or null
+
+  const float *row(int64_t n) const { return weight + n * stride; }
+};
+
+/** The map of x `[…, K]` whose inputs, `weight` and `bias` if there is one, stand from `next` on. */
+Map mapOf(Call &call, Form form, bool biased, int64_t K, int &next);
+
+/** A norm of each row before the product, where there is a weight. */
+struct Norm {
+  const float *weight;
+  float eps;
+};
+
+/** All products of x `[M, K]`. */
+void product(std::vector<Map> maps, int64_t M, int64_t K, const float *x, const Norm &norm = {nullptr, 0});
+
+constexpr int64_t maxRows = 1032; // of x at a time: bounds what is kept of them
+
+/** Memory that lives on between calls, for to get it anew from the system costs as much as a tenth of a product. */
+struct Kept {
+  std::unique_ptr<float[]> memory;
+  int64_t size = 0;
+  float *of(int64_t wanted) {
+    if (size < wanted) memory.reset(), memory.reset(new float[wanted]), size = wanted;
+    return memory.get();
+  }
+};
