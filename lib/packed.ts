@@ -154,6 +154,12 @@ export const pack = (form: Form, weight: tf.Tensor2D): PackedWeight => {
   return { [form]: words } as unknown as PackedWeight
 }
 
+/**
+ * Whether the present engine multiplies with packed weights as they lie. Elsewhere each product would unpack them anew, so they are
+ * unpacked once, when they are loaded: the results are the same, the memory is that of float32.
+ */
+export const keepsPacked = (): boolean => tf.getKernel('PackedAffine', tf.getBackend()) !== undefined
+
 /** Rows of a weight `[N, columns]` in float32, whatever form they have. No gradient goes through a packed form. */
 export const unpack = (weight: StoredWeight, columns: number): tf.Tensor2D => {
   const { form, tensor } = formOf(weight)

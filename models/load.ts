@@ -2,15 +2,16 @@ import { setImmediate } from 'node:timers/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Faults, fault, InternVLError } from '../lib/fault.js'
-import type { Form, PackedWeight } from '../lib/packed.js'
-import { buildParams, disposeParams } from '../lib/params.js'
+import type { Module } from '../lib/module.js'
+import { type Form, formOf, keepsPacked, type PackedWeight, unpack } from '../lib/packed.js'
+import { buildParams, declarations, disposeParams } from '../lib/params.js'
 import type { TensorFiles } from '../lib/safetensors.js'
-import type { tf } from '../lib/tf.js'
+import { tf } from '../lib/tf.js'
 import { type Pieces, uploadPacked, uploadPieces, uploadRange, uploadWordRange, uploadWords } from '../lib/upload.js'
 import type { Layout, Planned } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
-import { type Forms, formsOf, precisionFaults } from './forms.js'
+import { formsOf, precisionFaults } from './forms.js'
 import { type InternVL, internVL } from './internvl.js'
 import { checkMemory, type MemoryOptions } from './memory.js'
 import { inFolder, keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint, rangesOf, readingFaults } from './open.js'
@@ -63,24 +64,34 @@ const uploadInPieces = (from: Pieces, { key, dtype, shape }: Planned, form?: For
   return form ? uploadPacked(from, dtype, shape as Matrix, form) : uploadPieces(from, dtype, shape)
 }
 
-/** The planned tensors by path, in float32 or the form wanted. */
+/** A weight as the engine computes with it: what it does not keep packed is the float32 that it stands for. */
+const settled = (weight: tf.Tensor | PackedWeight, columns: number): tf.Tensor | PackedWeight => {
+  if (weight instanceof tf.Tensor || keepsPacked()) return weight
+  const numbers = tf.tidy(() => unpack(weight, columns))
+  formOf(weight).tensor.dispose()
+  return numbers
+}
+
+/** A module's planned tensors by path, in the precision of the options. Paths in the plan may have a prefix that the module has not. */
 export const readTensors = async (
   files: TensorFiles,
+  module: Module,
   plan: readonly Planned[],
-  forms: Forms,
-  onProgress?: LoadModelOptions['onProgress']
+  options: LoadModelOptions,
+  prefix = ''
 ) => {
   const total = plan.reduce((n, tensor) => n + plannedBytes(tensor), 0)
   const tensors = new Map<string, tf.Tensor | PackedWeight>()
-  const pieces = pieceReader(rangesOf(files))
+  const columns = new Map(declarations(module).map(([path, { shape }]) => [prefix + path, shape.at(-1)!]))
+  const [pieces, forms] = [pieceReader(rangesOf(files)), formsOf(module, plan, options, prefix)]
   let done = 0
   try {
     for (const planned of largestFirst(plan)) {
-      const form = forms(planned)
+      const [{ path }, form] = [splitForm(planned.key), forms(planned)]
       const tensor = uploadWhole(files, planned, form) ?? (await uploadInPieces(pieces(planned), planned, form))
-      tensors.set(splitForm(planned.key).path, tensor)
+      tensors.set(path, settled(tensor, columns.get(path)!))
       done += plannedBytes(planned)
-      onProgress?.(done, total)
+      options.onProgress?.(done, total)
       await setImmediate() // timers and signals come through between tensors
     }
     return tensors
@@ -97,7 +108,7 @@ const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions)
   if (problems.length > 0) return E.left(inFolder(dir, problems))
   const short = await checkMemory(module, plan, options)
   if (short) return E.left(inFolder(dir, [short]))
-  const tensors = await readTensors(files, plan, formsOf(module, plan, options), options.onProgress)
+  const tensors = await readTensors(files, module, plan, options)
   const params = buildParams(module, (path) => tensors.get(path)!)
   const dispose = () => disposeParams(params)
   return E.right({ config, layout, module, params, model: module.apply(params), dispose })

@@ -1,7 +1,7 @@
 import { type Fault, fault } from '../lib/fault.js'
 import { type AvailableMemory, availableMemory } from '../lib/memory.js'
 import type { Module } from '../lib/module.js'
-import { rowWords } from '../lib/packed.js'
+import { keepsPacked, rowWords } from '../lib/packed.js'
 import { declarations } from '../lib/params.js'
 import { sizeOf } from '../lib/shape.js'
 import type { Planned } from './checkpoint.js'
@@ -22,12 +22,12 @@ export const precisions = [
   { name: '4bit', options: { quantize: '4bit' } }
 ] as const satisfies ReadonlyArray<{ readonly name: string; readonly options: PrecisionOptions }>
 
-/** Bytes that a module's weights take in memory, in the forms given and those that they are stored in. */
+/** Bytes that a module's weights take in memory, in the forms given and those that they are stored in, as far as the engine has them. */
 export const weightBytes = (module: Module, plan: readonly Planned[], forms: Forms, prefix = ''): number => {
   const stored = new Map(plan.map((planned) => [splitForm(planned.key).path, planned]))
   const bytes = declarations(module).map(([path, { shape }]) => {
     const planned = stored.get(prefix + path)
-    const form = planned && (splitForm(planned.key).form ?? forms(planned))
+    const form = planned && keepsPacked() ? (splitForm(planned.key).form ?? forms(planned)) : undefined
     return 4 * (form ? shape[0]! * rowWords(form, shape[1]!) : sizeOf(shape))
   })
   return bytes.reduce((sum, each) => sum + each, 0)
@@ -50,7 +50,7 @@ export interface Need {
  * Bytes that a process takes beside the weights: Node, TensorFlow and its kernels, a tile on its way through the tower, a prompt on
  * its way through the decoder. CONTRIBUTING has the measurement.
  */
-export const workBytes = 0.7e9
+export const workBytes = 0.8e9
 
 export const inGigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`
 

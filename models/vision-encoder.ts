@@ -5,7 +5,7 @@ import { module } from '../lib/module.js'
 import { buildParams, disposeParams } from '../lib/params.js'
 import type { tf } from '../lib/tf.js'
 import type { InternVLConfig } from './config.js'
-import { formsOf, precisionFaults } from './forms.js'
+import { precisionFaults } from './forms.js'
 import { featuresOf, inChunks } from './internvl.js'
 import { type LoadModelOptions, readTensors } from './load.js'
 import { checkMemory } from './memory.js'
@@ -55,7 +55,7 @@ const build = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Pro
   if (problems.length > 0) return E.left(inFolder(dir, problems))
   const short = await checkMemory(encoder, seeing, options, 'model.')
   if (short) return E.left(inFolder(dir, [short]))
-  const tensors = await readTensors(files, seeing, formsOf(encoder, seeing, options, 'model.'), options.onProgress)
+  const tensors = await readTensors(files, encoder, seeing, options, 'model.')
   const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
   const dispose = () => disposeParams(params)
   return E.right({ config, params, encoder: encoder.apply(params), dispose })

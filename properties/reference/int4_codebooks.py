@@ -1,0 +1,75 @@
+"""Relative error of forms of 4 bits on Gaussian weights: `python properties/reference/int4_codebooks.py` (numpy).
+
+Each weight of a group of 32 becomes the nearest of 16 levels, times the group's scale (bfloat16). For `lloyd`, the levels of
+lib/packed.ts, and for NF4, scales are searched as lib/packed.ts does; the error is |w - w'| / |w| over all weights.
+"""
+import numpy as np
+
+rng = np.random.default_rng(0)
+weights = rng.standard_normal((40_000, 32)).astype(np.float32)
+
+LLOYD = np.array([-127, -100, -80, -63, -48, -34, -21, -9, 2, 14, 25, 37, 50, 65, 84, 109], np.float32)
+# bitsandbytes/functional.py, create_normal_map
+NF4 = np.array([-1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0.0, 0.0795803, 0.1609302,
+                0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0], np.float32)
+
+
+def bfloat16(x):
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def nearest(w, scale, levels):
+    middles = (levels[1:] + levels[:-1]) / 2
+    return levels[np.searchsorted(middles, np.divide(w, scale, out=np.zeros_like(w), where=scale != 0))]
+
+
+def search(w, levels, stretches):
+    """The scale of least squared error among those that put the greatest weight near an end, then the best for its levels."""
+    most = np.take_along_axis(w, np.abs(w).argmax(1)[:, None], 1)
+    best, chosen, error = np.zeros_like(w), np.zeros_like(w), np.full((len(w), 1), np.inf, np.float32)
+
+    def attempt(wanted):
+        nonlocal best, chosen, error
+        scale = bfloat16(wanted)
+        at = nearest(w, scale, levels)
+        off = ((w - scale * at) ** 2).sum(1, keepdims=True)
+        better = off < error
+        best, chosen, error = np.where(better, scale * at, best), np.where(better, at, chosen), np.minimum(off, error)
+
+    for end in (levels[0], levels[-1]):
+        for stretch in stretches:
+            attempt(most / end * np.float32(stretch))
+    if len(stretches) > 1:
+        attempt((w * chosen).sum(1, keepdims=True) / (chosen**2).sum(1, keepdims=True))
+    return best
+
+
+def nf4(w):
+    scale = bfloat16(np.abs(w).max(1, keepdims=True))
+    return scale * nearest(w, scale, NF4)
+
+
+def asymmetric(w):
+    low, high = w.min(1, keepdims=True), w.max(1, keepdims=True)
+    scale, zero = bfloat16((high - low) / 15), bfloat16(low)
+    return zero + scale * np.clip(np.rint((w - zero) / scale), 0, 15)
+
+
+def symmetric(w):
+    """llama.cpp's Q4_0: the greatest weight is -8."""
+    most = np.take_along_axis(w, np.abs(w).argmax(1)[:, None], 1)
+    scale = bfloat16(most / -8)
+    return scale * np.clip(np.rint(w / scale), -8, 7)
+
+
+forms = {
+    "lloyd, scales searched (lib/packed.ts)": lambda w: search(w, LLOYD, (0.9, 1, 1.1)),
+    "lloyd, greatest weight at the nearer end": lambda w: search(w, LLOYD, (1,)),
+    "NF4, scales searched": lambda w: search(w, NF4, (0.9, 1, 1.1)),
+    "NF4 (bitsandbytes)": nf4,
+    "asymmetric, zero and step": asymmetric,
+    "symmetric (Q4_0)": symmetric,
+}
+for name, form in forms.items():
+    print(f"{name:42s} {100 * np.linalg.norm(form(weights) - weights) / np.linalg.norm(weights):.2f} %")
