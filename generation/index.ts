@@ -41,11 +41,24 @@ export type { LogitsProcessor, StoppingCondition } from './step.js'
 export type { FinishReason } from './stop.js'
 export { streamText, type TextStream, textStream } from './text-stream.js'
 export { type Batch, type BatchOptions, batchOf, disposeBatch, padIdOf } from './train/batch.js'
+export { bestCheckpoint, lastCheckpoint, loadCheckpoint, saveCheckpoint } from './train/checkpoint.js'
+export { readTrainConfig, type TrainConfig, trainConfig } from './train/config.js'
+export { type FineTuneOptions, fineTune } from './train/fine-tune.js'
+export {
+  type Batches,
+  initialState,
+  type Loss,
+  type StepReport,
+  type TrainOptions,
+  type TrainState,
+  train
+} from './train/loop.js'
 export { type DatasetEntry, epochRows, readMeta, readTraining, type TrainingData, type TrainingRow } from './train/meta.js'
 export { endless, lengthGroupedOrder, type Place, shuffledOrder } from './train/order.js'
 export { disposePackedBatch, type PackedBatch, type PackOptions, packedBatchOf, packRows } from './train/pack.js'
 export { type Prefetched, type PrefetchOptions, prefetch } from './train/prefetch.js'
 export type { Prepared, Recipe } from './train/prepare.js'
+export { type Listener, type RunOptions, run } from './train/run.js'
 export { type Preference, preferenceOf, type Sample, type SampleOptions, sampleOf } from './train/sample.js'
 export {
   type ApplyChatTemplateOptions,

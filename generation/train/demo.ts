@@ -13,6 +13,8 @@ import { sample, type Task, taskWeights } from '../demo/scenes.js'
 import type { InternVLCheckpoint } from '../load.js'
 import { type Batch, batchOf, disposeBatch, padIdOf } from './batch.js'
 import type { Batches, Loss } from './loop.js'
+import { prefetch } from './prefetch.js'
+import type { SceneRecipe } from './prepare.js'
 import { type RunOptions, run, type Scores } from './run.js'
 import { type Sample, sampleOf } from './sample.js'
 
@@ -74,15 +76,28 @@ export const byLength = (samples: readonly Sample[]): readonly [readonly Sample[
 const samplesOf = (processor: Processor, rows: readonly DatasetRow[]): Promise<readonly Sample[]> =>
   Promise.all(rows.map((row) => orThrow(sampleOf(processor, row, { maxPatches: 1 }))))
 
-/** Two batches a step, drawn when asked for. */
-const drawnBatches = (processor: Processor, seed: number, phases: readonly [Phase, Phase]): Batches<Batch> =>
+/** What to draw for the steps from one on. */
+function* scenesFrom(
+  first: number,
+  seed: number,
+  phases: readonly [Phase, Phase]
+): Generator<readonly SceneRecipe[], void, void> {
+  for (let step = first; ; step++) {
+    const { weights } = within(phases, step).phase
+    yield Array.from({ length: batchSize }, (_, i) => ({ seed, index: step * batchSize + i, weights }))
+  }
+}
+
+/** Two batches a step, drawn in a thread while the steps before run. */
+const drawnBatches = ({ dir, processor }: InternVLCheckpoint, seed: number, phases: readonly [Phase, Phase]): Batches<Batch> =>
   async function* (position) {
     const padId = padIdOf(processor.tokenizer)
-    for (let step = position / batchesPerStep; ; step++) {
-      const { weights } = within(phases, step).phase
-      const rows = Array.from({ length: batchSize }, (_, i) => sample(seed, step * batchSize + i, weights))
-      for (const samples of byLength(await samplesOf(processor, rows))) yield batchOf(samples, { padId })
-    }
+    const recipes = (function* () {
+      for (const scenes of scenesFrom(position / batchesPerStep, seed, phases))
+        yield scenes.map((row) => ({ row, options: { maxPatches: 1 } }))
+    })()
+    for await (const prepared of prefetch(recipes, { model: dir }))
+      for (const samples of byLength(prepared.map(({ sample }) => sample))) yield batchOf(samples, { padId })
   }
 
 /** Random weights as Transformers makes them; class token and position embeddings too, which it leaves at zero. */
@@ -134,8 +149,8 @@ export const trainDemo = async (internvl: InternVLCheckpoint, options: DemoOptio
   const { steps = demoSteps, seed = 1, evaluateEvery = 1000, saveEvery = 250 } = options
   const phases = demoPhases(steps)
   const rate = demoRate(phases)
-  const { module, processor } = internvl
-  const state = await run(demoParams(module, seed), drawnBatches(processor, seed, phases), {
+  const { module } = internvl
+  const state = await run(demoParams(module, seed), drawnBatches(internvl, seed, phases), {
     ...options,
     ...{ steps, rate, saveEvery, evaluateEvery, maxNorm: 1, loss: lossOf(module), accumulation: batchesPerStep },
     weightOf: ({ learned }) => learned,

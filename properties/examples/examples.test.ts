@@ -5,6 +5,7 @@ import { tf } from '../../generation/index.js'
 import { describeImagesInOneBatch } from './batched-images.js'
 import { comparePicturesInOneBatch } from './batched-multi-image.js'
 import { talkAboutPicture } from './chat.js'
+import { fineTuneAFewSteps } from './fine-tune.js'
 import { lossOfOwnTensors } from './forward-and-loss.js'
 import { movementOfLayers } from './hidden-states.js'
 import { similarityOfPictures } from './image-features.js'
@@ -83,6 +84,11 @@ describe('examples', () => {
   it('a training step', async () => {
     const losses = await trainOnOneConversation(4)
     assert.ok(losses.every((loss, i) => i === 0 || loss < losses[i - 1]!), losses.join(' ')) // biome-ignore format: one line
+  })
+
+  it('fine-tuning', async () => {
+    const losses = await fineTuneAFewSteps(4)
+    assert.ok(losses.length === 4 && losses[3]! < losses[1]! && losses[2]! < losses[0]!, losses.join(' '))
   })
 
   it('each fits a screen: under 40 lines', async () => {

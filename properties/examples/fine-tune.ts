@@ -1,0 +1,37 @@
+import { adamW, type Batch, batchOf, causalLoss, combine, disposeBatch, disposeParams, initialState, type Loss, load, mapParams, orThrow, padIdOf, partition, sampleOf, schedules, train } from '../../generation/index.js' // biome-ignore format: one line
+import { checkpoint, circle, squares } from './pictures.js'
+
+const conversation = (path: string, answer: string) => ({
+  id: path,
+  task: 'example',
+  messages: [
+    { role: 'user', content: [{ type: 'image', path }, { type: 'text', text: 'What is this?' }] },
+    { role: 'assistant', content: answer }
+  ]
+}) as const // biome-ignore format: the turns as they are read
+
+/** Trains projector and decoder on two conversations, the vision tower frozen; the loss before each step. */
+export const fineTuneAFewSteps = async (steps: number): Promise<readonly number[]> => {
+  const { module, params, processor, dispose } = await load(checkpoint)
+  const rows = [conversation(circle, 'A lonely circle.'), conversation(squares, 'A crowd of squares.')]
+  const samples = await Promise.all(rows.map((row) => orThrow(sampleOf(processor, row))))
+  const batches = function* () {
+    while (true) yield batchOf(samples, { padId: padIdOf(processor.tokenizer) })
+  }
+  const [chosen, frozen] = partition((path) => !path.includes('vision_tower'))(params)
+  const loss: Loss<typeof chosen, Batch> = (trained, batch) => {
+    const { logits } = module.apply(combine<typeof params>(trained, frozen))(batch, { attentionMask: batch.attentionMask })
+    return { loss: causalLoss(logits, batch.labels, batch.lossWeights) }
+  }
+  const rate = schedules.cosine({ rate: 1e-3, warmupSteps: 1, totalSteps: steps })
+  const optimizer = adamW({ learningRate: rate })
+  let state = initialState(mapParams((leaf) => leaf.clone())(chosen), optimizer) // the loaded model stays whole
+  const losses: number[] = []
+  for await (const report of train(state, batches, { loss, optimizer, rate, steps, maxNorm: 1, disposeBatch })) {
+    losses.push(report.loss)
+    state = report.state
+  }
+  disposeParams([state.params, state.optimizer.first, state.optimizer.second])
+  dispose()
+  return losses
+}
