@@ -117,7 +117,8 @@ const ranges: { readonly [K in NumberOption]?: Range } = {
 }
 
 const refuse = (name: keyof AllOptions, says: string, value: unknown): never => {
-  throw new RangeError(`${name}: it should be ${says}; it is ${JSON.stringify(value) ?? String(value)}`)
+  const shown = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value)) // JSON has no NaN
+  throw new RangeError(`${name}: it should be ${says}; it is ${shown}`)
 }
 
 const idLists = ['eosTokenIds', 'suppressTokens', 'beginSuppressTokens', 'forcedTokens', 'forcedEosTokenIds'] as const
@@ -129,6 +130,9 @@ export const checkOptions = (o: GenerateOptions): void => {
     if (value !== undefined && !(typeof value === 'number' && range.holds(value))) refuse(name, range.says, value)
   }
   for (const name of idLists) if (o[name]?.some((id) => !natural.holds(id))) refuse(name, 'a list of token ids', o[name])
+  if (![o.seed ?? 0].flat().every(Number.isSafeInteger)) refuse('seed', 'a whole number, or a list of them', o.seed)
+  if (![undefined, true, false, 'never'].includes(o.earlyStopping))
+    refuse('earlyStopping', "true, false or 'never'", o.earlyStopping)
   if (o.badWords?.some((ids) => ids.length === 0 || !ids.every(natural.holds)))
     refuse('badWords', 'lists of token ids', o.badWords)
   if (o.stopStrings?.some((text) => text === '')) refuse('stopStrings', 'texts that are not empty', o.stopStrings)

@@ -138,6 +138,8 @@ const runPipeline = async (internvl: InternVLCheckpoint, input: unknown, options
   const { batchSize = 1, onProgress, onText } = options
   if (!Number.isSafeInteger(batchSize) || batchSize < 1)
     throw new RangeError(`batchSize: it should be an integer, 1 or more; it is ${batchSize}`)
+  if ([options.stopSequence ?? []].flat().includes(''))
+    throw new RangeError('stopSequence: it should be a text that is not empty, or a list of such')
   if (options.returnTensors && options.returnFullText !== undefined)
     throw new RangeError('returnFullText: it is mutually exclusive with returnTensors')
   const { units, nested } = workOf(input)

@@ -1,4 +1,4 @@
-import type * as E from 'fp-ts/lib/Either.js'
+import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
 import type { ImageSource } from './image.js'
 
@@ -98,6 +98,8 @@ const normalizeMessage = (message: unknown): unknown =>
 
 /** A conversation as it should be, or everything that is wrong with it: its roles, its items, a user's turn with nothing in it. */
 export const checkMessages = (messages: readonly unknown[], where = 'messages'): E.Either<Faults, Messages> => {
+  if (!Array.isArray(messages))
+    return E.left([fault('Message', `${where}: expected a list of messages, got ${typeof messages}.`)])
   const normal = messages.map(normalizeMessage)
   const wrong = normal.flatMap((message, i) => checkMessage(message, `${where}[${i}]`))
   if (normal.length === 0) wrong.push(fault('Message', `${where}: the conversation is empty.`))

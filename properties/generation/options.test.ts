@@ -18,6 +18,7 @@ const refused: Readonly<Record<string, GenerateOptions>> = {
   repetitionPenalty: { repetitionPenalty: 0 },
   noRepeatNgramSize: { noRepeatNgramSize: 2.5 },
   lengthPenalty: { lengthPenalty: Number.NaN },
+  earlyStopping: { numBeams: 2, earlyStopping: 'soon' as never },
   stopStrings: { stopStrings: ['a', ''], decode: String },
   decode: { stopStrings: ['a'] },
   badWords: { badWords: [[]] },
@@ -37,6 +38,13 @@ describe('options', () => {
         (error: Error) => error instanceof RangeError && error.message.startsWith(name)
       ))
   }
+
+  it('what is no number is shown as it is, and a seed is a whole number', () => {
+    const refuses = (options: object, message: RegExp) => assert.throws(() => generate(never, inputs, options), message)
+    for (const temperature of [Number.NaN, Number.POSITIVE_INFINITY])
+      refuses({ temperature }, new RegExp(`^RangeError: temperature: .*; it is ${temperature}$`))
+    for (const seed of ['x', 1.5, Number.NaN, [1.5], 2 ** 60]) refuses({ seed }, /^RangeError: seed: it should be a whole number/)
+  })
 
   it('padding is on the left, and no row is padding alone', () => {
     for (const mask of [

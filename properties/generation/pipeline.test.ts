@@ -76,7 +76,7 @@ describe('pipeline', () => {
     await assert.rejects(own([]), /empty/)
     await assert.rejects(own({ text: ask('?', 'shapes.png'), images: 'a.png' } as never), /belong into its messages/)
     await assert.rejects(own([{ role: 'king', content: 'x' }] as never), /unknown role "king"/)
-    await assert.rejects(own('x', { stopSequence: '' }), /stopStrings/)
+    await assert.rejects(own('x', { stopSequence: '' }), /^RangeError: stopSequence/)
     await assert.rejects(own('x', { batchSize: 0 }), /batchSize/)
     await assert.rejects(own('x', { returnTensors: true, returnFullText: true }), /returnFullText/)
     await assert.rejects(pipeline('text-generation' as never), /image-text-to-text/)

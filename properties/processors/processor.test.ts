@@ -165,6 +165,7 @@ describe('processor', () => {
     assert.match(options, /size: a tile of 50 x 50.*minPatches=3 is more than maxPatches=2.*resample/s)
     assert.match(await wrong(processor.prepare([[]])), /the conversation is empty/)
     assert.match(await wrong(processor.prepare([])), /batch is empty/)
+    assert.match(await wrong(processor.prepare(['hello' as never])), /messages: expected a list of messages, got string/)
   })
 })
 
