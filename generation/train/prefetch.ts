@@ -31,7 +31,7 @@ interface Maker {
 
 /** This file's neighbour: compiled in the package, its source in a checkout. */
 const startWorker = (model: string): Worker => {
-  const file = import.meta.url.endsWith('.ts') ? './worker-source.js' : './worker.js'
+  const file = /\.ts(\?|$)/.test(import.meta.url) ? './worker-source.js' : './worker.js'
   return new Worker(new URL(file, import.meta.url), { workerData: model, execArgv: [] })
 }
 
