@@ -126,6 +126,35 @@ describe('inspecting whole folders', () => {
       odd.dispose()
     }))
 
+  it('sizes, ends and a vocabulary that do not fit each other are told too', () =>
+    inFolder(async (folder) => {
+      await changed(folder, {
+        'generation_config.json': (json) => ({ ...json, eos_token_id: 5 }),
+        'processor_config.json': (json) => {
+          const image = { ...(json.image_processor as object), size: { height: 56, width: 56 } }
+          return {
+            ...json,
+            image_seq_length: 9,
+            image_processor: image,
+            video_processor: { ...image, image_mean: [0.1, 0.2, 0.3] }
+          }
+        },
+        'tokenizer.json': (json) => {
+          const added = json.added_tokens as readonly { readonly id: number }[]
+          return { ...json, added_tokens: [...added, { ...added[0], id: 9000, content: '<far>' }] }
+        }
+      })
+      const told = (await inspect(folder)).oddities.map(({ _tag, message }) => `${_tag}: ${message}`).join('\n')
+      for (const pattern of [
+        /ImageSizeDiffers: pictures are 56x56, .*112x112: positions are interpolated/,
+        /ImageSeqLengthDiffers: a tile gives 4 tokens, the processor leaves room for 9/,
+        /VideoMeanDiffers: .*\[0\.1,0\.2,0\.3\].*films take their own/,
+        /TurnEndDiffers: .*<\|im_end\|>.*no end token \(5\)/,
+        /VocabularyLarger: the tokenizer has 9001 tokens/
+      ])
+        assert.match(told, pattern)
+    }))
+
   /** What is done to a folder, and the faults that it must lead to, whoever opens it. */
   const broken: Readonly<Record<string, readonly [spoil: (folder: string) => Promise<unknown>, faults: readonly RegExp[]]>> = {
     'an unknown decoder and a tokenizer that is not JSON': [
