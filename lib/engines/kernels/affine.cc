@@ -26,7 +26,7 @@ void finish(const Map &map, int64_t m, int64_t from, int64_t to) {
 constexpr int64_t fewRows = 8;
 
 void streamed(const Map &map, const Rows &x) {
-  const int64_t grain = std::max<int64_t>(4, (1 << 16) / std::max<int64_t>(1, map.stride) / 4 * 4); // 256 KiB of weights
+  const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, map.stride)); // 64 KiB of weights
   const RowProduct product(map.form, x, map.weight);
   parallel(map.N, grain, [&](int64_t from, int64_t to) {
     product.multiply(from, to, map.y, map.N);

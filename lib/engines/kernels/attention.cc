@@ -5,46 +5,98 @@
 #include "op.h"
 #include "pool.h"
 #include <memory>
+#include <vector>
 
 namespace {
 constexpr float never = -1e30f; // finite: of two of them the difference is a number
 
-// --- One query, or a few: keys and values are read as they lie.
+// --- A few queries: keys and values are read as they lie, once for all heads that share them; where there are more threads than such
+// heads, in several runs of keys whose results are joined. Source: Dao et al. 2023 (Flash-Decoding).
 
-void attendRow(const Attention &p, int64_t b, int64_t h, int64_t l, float *weights) {
-  const int64_t K = p.q.K, g = h / (p.q.H / p.k.H), from = p.firstKey(p.start() + l), to = p.endKey(p.start() + l);
+constexpr int64_t run = 64; // keys whose weights are made together, so that what is read of them is still in the first caches
+
+/** What a query has gathered from some keys: the greatest score, the sum of weights, and the weighted sum of values. */
+struct Gathered {
+  float most = never, total = 0;
+  std::vector<float> out;
+};
+
+/** `out += Σ weights[j] v[j]`, as many sums at once as hide each other's latency. */
+void addValues(const float *weights, const float *v, int64_t stride, int64_t count, int64_t K, float *out) {
+  constexpr int64_t sums = 8;
+  int64_t i = 0;
+  for (; i + sums * W <= K; i += sums * W) {
+    Vec c[sums];
+    for (int64_t u = 0; u < sums; u++) c[u] = load(out + i + u * W);
+    for (int64_t j = 0; j < count; j++)
+      for (int64_t u = 0; u < sums; u++) c[u] += weights[j] * load(v + j * stride + i + u * W);
+    for (int64_t u = 0; u < sums; u++) store(out + i + u * W, c[u]);
+  }
+  for (; i < K; i += W) {
+    const int64_t n = std::min<int64_t>(W, K - i);
+    Vec c = loadSome(out + i, n);
+    for (int64_t j = 0; j < count; j++) c += weights[j] * loadSome(v + j * stride + i, n);
+    storeSome(out + i, c, n);
+  }
+}
+
+/** One query meets keys `[from, to)`, at most a run. */
+void gather(const Attention &p, int64_t b, int64_t h, int64_t l, int64_t from, int64_t to, Gathered &so) {
+  from = std::max(from, p.firstKey(p.start() + l)), to = std::min(to, p.endKey(p.start() + l));
+  if (from >= to) return;
+  const int64_t K = p.q.K, g = h / (p.q.H / p.k.H);
   const float *q = p.q.row(b, h, l), *padding = p.paddingOf(b);
-  float most = p.sinks ? p.sinks[h] : never;
+  float weights[run], most = so.most;
   for (int64_t j = from; j < to; j++) {
     const float *k = p.k.row(b, g, j);
     Vec c{};
     int64_t i = 0;
     for (; i + W <= K; i += W) c += load(q + i) * load(k + i);
     if (i < K) c += loadSome(q + i, K - i) * loadSome(k + i, K - i);
-    weights[j] = sum(c) * p.scale + (padding ? padding[j] : 0);
-    most = std::max(most, weights[j]);
+    weights[j - from] = sum(c) * p.scale + (padding ? padding[j] : 0);
+    most = std::max(most, weights[j - from]);
   }
-  map(to - from, weights + from, [&](auto at) { return exp(at(weights + from) - most); });
+  const float fade = exp(splat(so.most - most))[0];
+  map(to - from, weights, [&](auto at) { return exp(at(weights) - most); });
+  so.total *= fade, so.most = most;
+  for (int64_t j = 0; j < to - from; j++) so.total += weights[j];
+  map(K, so.out.data(), [&](auto at) { return at(so.out.data()) * fade; });
+  addValues(weights, p.v.row(b, g, from), p.v.stride(), to - from, K, so.out.data());
+}
+
+/** What the parts gathered, and what the sink takes, as one softmax. */
+void joinParts(const Attention &p, int64_t h, const Gathered *const *parts, int64_t count, float *out) {
+  const int64_t K = p.q.K;
+  float most = p.sinks ? p.sinks[h] : never;
+  for (int64_t i = 0; i < count; i++) most = std::max(most, parts[i]->most);
   float total = p.sinks ? exp(splat(p.sinks[h] - most))[0] : 0;
-  for (int64_t j = from; j < to; j++) total += weights[j];
-  float *out = p.out.row(b, h, l);
-  for (int64_t i = 0; i < K; i += W) {
-    const int64_t n = std::min<int64_t>(W, K - i);
-    Vec c{};
-    for (int64_t j = from; j < to; j++) {
-      const float *v = p.v.row(b, g, j) + i;
-      c += weights[j] * (n == W ? load(v) : loadSome(v, n));
-    }
-    storeSome(out + i, c / total, n);
+  std::fill_n(out, K, 0.0f);
+  for (int64_t i = 0; i < count; i++) {
+    const float share = exp(splat(parts[i]->most - most))[0];
+    total += share * parts[i]->total;
+    map(K, out, [&](auto at) { return at(static_cast<const float *>(out)) + share * at(parts[i]->out.data()); });
   }
+  map(K, out, [&](auto at) { return at(static_cast<const float *>(out)) / total; });
 }
 
 void fewQueries(const Attention &p) {
-  const int64_t rows = p.q.B * p.q.H * p.q.L, work = p.k.L * p.k.K;
-  parallel(rows, std::max<int64_t>(1, (1 << 16) / work), [&](int64_t from, int64_t to) {
-    std::unique_ptr<float[]> weights(new float[p.k.L]);
-    for (int64_t i = from; i < to; i++) attendRow(p, i / p.q.L / p.q.H, i / p.q.L % p.q.H, i % p.q.L, weights.get());
+  const int64_t heads = p.k.B * p.k.H, group = p.q.H / p.k.H, rows = group * p.q.L, runs = (p.k.L + run - 1) / run;
+  const int64_t parts = std::min<int64_t>(runs, (threads() + heads - 1) / heads), length = (runs + parts - 1) / parts * run;
+  std::vector<Gathered> gathered(heads * parts * rows);
+  for (Gathered &each : gathered) each.out.assign(p.q.K, 0.0f);
+  parallel(heads * parts, heads * rows * p.k.L * p.k.K < (1 << 16) ? heads * parts : 1, [&](int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; i++) {
+      const int64_t b = i / parts / p.k.H, g = i / parts % p.k.H, last = std::min(p.k.L, (i % parts + 1) * length);
+      for (int64_t from = i % parts * length; from < last; from += run)
+        for (int64_t r = 0; r < rows; r++) gather(p, b, g * group + r / p.q.L, r % p.q.L, from, std::min(from + run, last), gathered[i * rows + r]);
+    }
   });
+  std::vector<const Gathered *> own(parts);
+  for (int64_t i = 0; i < heads * rows; i++) {
+    const int64_t head = i / rows, r = i % rows, h = head % p.k.H * group + r / p.q.L;
+    for (int64_t part = 0; part < parts; part++) own[part] = &gathered[(head * parts + part) * rows + r];
+    joinParts(p, h, own.data(), parts, p.out.row(head / p.k.H, h, r % p.q.L));
+  }
 }
 
 // --- Many queries. Lanes are queries: scores stand as [keys][queries], so that softmax goes down columns and needs no sum across
@@ -162,7 +214,7 @@ Heads headsOf(const Tensor &x, int64_t heads) {
   return {x.data, x.dim(0), heads, x.dim(1), x.dim(2) / heads, true, x.dim(1)};
 }
 
-void run(Call &call) {
+void attentionOp(Call &call) {
   const Tensor q = call.input(0), k = call.input(1), v = call.input(2);
   const int padded = call.whole(5) != 0;
   const Tensor padding = padded ? call.input(3) : Tensor{}, sinks = call.inputs() > 3 + padded ? call.input(3 + padded) : Tensor{};
@@ -178,7 +230,7 @@ void run(Call &call) {
   ::attend(p);
 }
 
-const Op attention{"InternvlAttention", run};
+const Op attention{"InternvlAttention", attentionOp};
 const Register<attention> registered;
 } // namespace
 
