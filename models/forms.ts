@@ -4,7 +4,7 @@ import type { Form } from '../lib/packed.js'
 import { declarations } from '../lib/params.js'
 import type { Described, Planned } from './checkpoint.js'
 import { isPacked, packedParts } from './packed-keys.js'
-import { formOfKey, type PrecisionOptions, precisionOf } from './precision.js'
+import { formsOfKeys, type PrecisionOptions, precisionOf } from './precision.js'
 
 /** The form in which each tensor shall lie in memory; `undefined` is float32, and what is packed already stays so. */
 export type Forms = (tensor: Described) => Form | undefined
@@ -14,12 +14,12 @@ export type Forms = (tensor: Described) => Form | undefined
  * others stay in bf16 where they are stored so, unless a dtype is given.
  */
 export const formsOf = (module: Module, plan: readonly Planned[], options: PrecisionOptions, prefix = ''): Forms => {
-  const precision = precisionOf(options)
   const packable = new Set(declarations(module).flatMap(([key, param]) => (param.packable ? [prefix + key] : [])))
+  const formOf = formsOfKeys(precisionOf(options), packable)
   const asStored = isPacked(plan) && options.dtype === undefined
   return ({ key, dtype }) => {
     if (!packable.has(key)) return undefined
-    return asStored ? (dtype === 'BF16' ? 'bf16' : undefined) : formOfKey(precision, key)
+    return asStored ? (dtype === 'BF16' ? 'bf16' : undefined) : formOf(key)
   }
 }
 

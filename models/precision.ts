@@ -17,7 +17,8 @@ export interface PrecisionOptions {
   readonly dtype?: Dtype | undefined
   /**
    * Weights in fewer bits, for the whole model or part by part; a part that is `false` or missing stays as `dtype` says, by default
-   * in bfloat16. `4bit` keeps the embeddings and the head in int8.
+   * in bfloat16. `4bit` keeps the head in int8, with the
+   * embeddings where they are its table too.
    */
   readonly quantize?: Quantization | QuantizedParts | undefined
 }
@@ -27,8 +28,8 @@ export interface Precision {
   /** Vision tower and projector. */
   readonly vision: Form | 'float32'
   readonly decoder: Form | 'float32'
-  /** Table of embeddings and head. */
-  readonly embeddings: Form | 'float32'
+  /** The head, and the table of embeddings if it is the head too. */
+  readonly head: Form | 'float32'
 }
 
 const choose = <T extends string>(argument: string, known: readonly T[], value: unknown): T => {
@@ -47,18 +48,21 @@ export const precisionOf = ({ dtype, quantize }: PrecisionOptions = {}): Precisi
   return {
     vision: formOf(parts.vision, 'int4'),
     decoder: formOf(parts.decoder, 'int4'),
-    embeddings: formOf(parts.decoder, 'int8')
+    head: formOf(parts.decoder, 'int8')
   }
 }
 
-/** The part that a weight belongs to, by its key in the module tree. */
-export const partOf = (key: string): keyof Precision => {
+/** The part that a weight belongs to, by its key in the module tree; embeddings are the head's where there is no other. */
+export const partOf = (key: string, ownHead = false): keyof Precision => {
   if (/^(model\.)?(vision_tower|multi_modal_projector)\./.test(key)) return 'vision'
-  return /(^lm_head|\.embed_tokens)\./.test(key) ? 'embeddings' : 'decoder'
+  return (ownHead ? /^lm_head\./ : /(^lm_head|\.embed_tokens)\./).test(key) ? 'head' : 'decoder'
 }
 
-/** The form of a weight that may be packed, by its key in the module tree. */
-export const formOfKey = (precision: Precision, key: string): Form | undefined => {
-  const form = precision[partOf(key)]
-  return form === 'float32' ? undefined : form
+/** The form of each weight of these keys of a module tree, all of which may be packed. */
+export const formsOfKeys = (precision: Precision, packable: ReadonlySet<string>): ((key: string) => Form | undefined) => {
+  const ownHead = packable.has('lm_head.weight')
+  return (key) => {
+    const form = packable.has(key) ? precision[partOf(key, ownHead)] : 'float32'
+    return form === 'float32' ? undefined : form
+  }
 }
