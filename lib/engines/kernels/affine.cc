@@ -37,8 +37,9 @@ void streamed(const Map &map, const Rows &x) {
 // --- Many rows: tiles in registers, x packed once, the weight packed by whoever needs a piece of it.
 
 constexpr int64_t R = tileRows, width = tileVecs * W;
-constexpr int64_t stripe = 2 * width;        // columns of y that one thread makes at a time
-constexpr int64_t depth = 512;               // of K: a panel of x stays in the first cache, a stripe of weights in the second
+constexpr int64_t stripe = 4 * width;  // columns of y that one thread makes at a time
+constexpr int64_t depth = 256;         // of K: a panel of weights stays in the first cache while panels of x pass by
+constexpr int64_t block = 24 * 12 / R; // panels of x that stay in the second cache
 static_assert(maxRows % R == 0);
 static_assert(depth % record == 0, "packed rows are read by whole records");
 
@@ -89,13 +90,14 @@ void tiled(const Map &map, const Rows &x, const float *packed) {
       for (int64_t k = 0; k < x.K; k += depth) {
         const int64_t d = std::min(depth, x.K - k);
         for (int64_t j = n; j < end; j += width) panel(map, j, std::min(width, end - j), k, d, own.get() + (j - n) * d);
-        for (int64_t i = 0; i < panels; i++) {
-          const int64_t rows = std::min(R, x.M - i * R);
+        for (int64_t top = 0; top < panels; top += block) {
+          const int64_t bottom = std::min(top + block, panels);
           for (int64_t j = n; j < end; j += width)
-            tile(d, packed + k * panels * R + i * d * R, own.get() + (j - n) * d, map.y + i * R * map.N + j, map.N, k == 0, rows,
-                 std::min(width, end - j));
+            for (int64_t i = top; i < bottom; i++)
+              tile(d, packed + k * panels * R + i * d * R, own.get() + (j - n) * d, map.y + i * R * map.N + j, map.N, k == 0, std::min(R, x.M - i * R),
+                   std::min(width, end - j));
           if (k + d == x.K)
-            for (int64_t r = 0; r < rows; r++) finish(map, i * R + r, n, end);
+            for (int64_t m = top * R; m < std::min(bottom * R, x.M); m++) finish(map, m, n, end);
         }
       }
     }
