@@ -111,14 +111,14 @@ const follow = (model: InternVL, { batch }: Forward, rows: readonly number[], se
 
 /** Beam search. Each prompt's search ends by itself, and then leaves the batch. Source: `_beam_search` (transformers 5.23). */
 export async function* beamSearch(model: InternVL, inputs: GenerateInputs, plan: Plan): Generation {
-  const { options: o, prompts } = plan
+  const { options: o, prompts, positions } = plan
   const done = [...newSearches(plan)]
   let running: readonly Search[] = done
   let caches: readonly RowCache[] = []
   let now: Forward | undefined
   let delivered = false
   try {
-    if (!o.signal?.aborted) now = prefill(model, inputs, prompts, o)
+    if (!o.signal?.aborted) now = prefill(model, inputs, prompts, positions, o)
     const read = now?.batch
     if (read && o.returnCache) caches = prompts.map((ids, row) => rowCache(read, row, ids))
     while (now && running.length > 0) {

@@ -1,19 +1,25 @@
 import { type LayerCache, layerCache } from '../lib/nn/kv-cache.js'
+import type { Positions } from '../lib/nn/rope.js'
 import { tf } from '../lib/tf.js'
 import { cacheLength, type KVCache } from '../models/decoders/decoder.js'
 import type { InternVL } from '../models/internvl.js'
+import { positionAt } from '../models/visual-positions.js'
 
 /** What is known of one row after a run: keys and values `[1, G, L, K]` of its L ids, without padding. Its owner calls `disposeCache`. */
 export interface RowCache {
   readonly kv: KVCache
   readonly ids: readonly number[]
+  /** Of each id: its keys are turned by it. */
+  readonly positions: readonly number[]
 }
 
 /** Where the rows of a batch stand. */
 interface Places {
   /** Each row's first so many places mean nothing. */
   readonly padding: readonly number[]
-  /** Tokens that the longest row has, or would have if it had not ended: rotary frequencies may depend on it. */
+  /** Of each row's prompt; its answer goes on from there. */
+  readonly positions: Positions
+  /** Positions that the longest row has, or would have if it had not ended: rotary frequencies may depend on it. */
   readonly reach: number
   /** Rotary frequencies are those for so many positions at least. */
   readonly ropeLength: number
@@ -60,9 +66,11 @@ type Output = { logits: tf.Tensor2D; kv: LayerCache[] } & tf.TensorContainerObje
 
 /** `model.decode` of embeddings `[B, M, D]` after `past`; the places are those after it. */
 export const forward = (model: InternVL, embeds: tf.Tensor3D, past: KVCache | undefined, places: Places): Forward => {
-  const { padding, reach } = places
+  const { padding, positions, reach } = places
   const [B, P, M] = [padding.length, cacheLength(past), embeds.shape[1]]
-  const positionIds = padding.map((pad) => Array.from({ length: M }, (_, i) => Math.max(0, P + i - pad)))
+  const positionIds = padding.map((pad, row) =>
+    Array.from({ length: M }, (_, i) => positionAt(positions[row]!, Math.max(0, P + i - pad)))
+  )
   const mask = padding.map((pad) => Array.from({ length: P + M }, (_, i) => (i < pad ? 0 : 1)))
   const { logits, kv } = tf.tidy((): Output => {
     const attentionMask = padding.some((pad) => pad > 0) ? tf.tensor2d(mask, [B, P + M], 'int32') : undefined
@@ -83,15 +91,23 @@ export const advance = (model: InternVL, { kv, ...places }: Batch, tokens: reado
 export const selectRows = (batch: Batch, rows: readonly number[]): Batch => {
   const index = tf.tensor1d([...rows], 'int32')
   const kv = using([index], () => mapCache(batch.kv, (t) => t.gather(index), cacheLength(batch.kv)))
-  return { ...batch, kv, padding: rows.map((row) => batch.padding[row]!) }
+  const [padding, positions] = [rows.map((row) => batch.padding[row]!), rows.map((row) => batch.positions[row]!)]
+  return { ...batch, kv, padding, positions }
 }
 
 /** One row of a batch without its padding, as it can be handed to the next run; `ids` are all tokens of the row so far. */
-export const rowCache = ({ kv, padding }: Batch, row: number, ids: readonly number[]): RowCache => {
+export const rowCache = ({ kv, padding, positions }: Batch, row: number, ids: readonly number[]): RowCache => {
   const from = padding[row]!
   const length = cacheLength(kv) - from
   const part = (t: tf.Tensor4D) => t.slice([row, 0, from, 0], [1, t.shape[1], length, t.shape[3]])
-  return { kv: mapCache(kv, part, length), ids: ids.slice(0, length) }
+  const places = Array.from({ length }, (_, i) => positionAt(positions[row]!, i))
+  return { kv: mapCache(kv, part, length), ids: ids.slice(0, length), positions: places }
+}
+
+/** How many tokens of a prompt need not be computed with a cache: those that are in it at the same positions, but for the last. */
+export const reusable = (ids: readonly number[], positions: readonly number[], cache: RowCache | undefined): number => {
+  const differs = ids.findIndex((id, i) => id !== cache?.ids[i] || positions[i] !== cache.positions[i])
+  return Math.min(differs < 0 ? ids.length : differs, ids.length - 1)
 }
 
 /** Of each row the first `kept[row]` places, aligned on the right: keys and values `[B, G, max(kept), K]`. */

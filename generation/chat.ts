@@ -102,7 +102,7 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
   }
 
   async function* answer(turn: Messages, { images: _i, videos: _v, ...own }: SendOptions, ended: AbortSignal) {
-    const { inputs, ...counts } = await readTurn(internvl, turn, row, features, settings)
+    const { inputs, ...counts } = await readTurn(internvl, turn, row, features, { ...settings, ...own })
     const signal = own.signal ? AbortSignal.any([own.signal, ended]) : ended
     const o = { ...settings, ...own, decode, signal, cache: [row], returnCache: true }
     let stream: ReturnType<typeof streamText> | undefined

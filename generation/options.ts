@@ -68,7 +68,12 @@ interface AllOptions {
   readonly cache: ReadonlyArray<RowCache | undefined>
   /** The result carries each row's cache, which is then the caller's. */
   readonly returnCache: boolean
-  /** Of the configuration: which tokens stand for pictures. Needed with `cache`. */
+  /**
+   * V2PE: how far an image token advances the position, above 0 and at most 1; 'auto' is the largest power of two, down to 1/256,
+   * with which prompt and answer fit `maxPositionEmbeddings`. 1 by default. For models that were trained so; needs `imageTokenId`.
+   */
+  readonly visualDelta: number | 'auto'
+  /** Of the configuration: which tokens stand for pictures. Needed with `cache` and `visualDelta`. */
   readonly imageTokenId: number
   /**
    * Rotary frequencies for at least so many positions, where they depend on the length (`dynamic`): Transformers remembers the
@@ -123,6 +128,15 @@ const refuse = (name: keyof AllOptions, says: string, value: unknown): never => 
 
 const idLists = ['eosTokenIds', 'suppressTokens', 'beginSuppressTokens', 'forcedTokens', 'forcedEosTokenIds'] as const
 
+const checkVisualDelta = ({ visualDelta: delta, imageTokenId, maxPositionEmbeddings }: GenerateOptions): void => {
+  if (delta === undefined) return
+  if (delta !== 'auto' && !(typeof delta === 'number' && share.holds(delta)))
+    refuse('visualDelta', `${share.says}, or 'auto'`, delta)
+  if (imageTokenId === undefined) refuse('imageTokenId', 'given with visualDelta', imageTokenId)
+  if (delta === 'auto' && maxPositionEmbeddings === undefined)
+    refuse('maxPositionEmbeddings', "given with visualDelta 'auto'", maxPositionEmbeddings)
+}
+
 /** Throws a `RangeError` that names the first option whose value makes no sense. */
 export const checkOptions = (o: GenerateOptions): void => {
   for (const [name, range] of Object.entries(ranges) as [NumberOption, Range][]) {
@@ -133,6 +147,7 @@ export const checkOptions = (o: GenerateOptions): void => {
   if (![o.seed ?? 0].flat().every(Number.isSafeInteger)) refuse('seed', 'a whole number, or a list of them', o.seed)
   if (![undefined, true, false, 'never'].includes(o.earlyStopping))
     refuse('earlyStopping', "true, false or 'never'", o.earlyStopping)
+  checkVisualDelta(o)
   if (o.badWords?.some((ids) => ids.length === 0 || !ids.every(natural.holds)))
     refuse('badWords', 'lists of token ids', o.badWords)
   if (o.stopStrings?.some((text) => text === '')) refuse('stopStrings', 'texts that are not empty', o.stopStrings)

@@ -1,6 +1,8 @@
+import type { Positions } from '../lib/nn/rope.js'
 import type { RowCache } from './cache.js'
 import { composed, logitsProcessors } from './logits.js'
 import { checkOptions, type GenerateOptions, newTokensAllowed } from './options.js'
+import { promptPositions } from './positions.js'
 import { type GenerateInputs, promptsOf } from './prefill.js'
 import type { LogitsProcessor } from './step.js'
 import { type FinishReason, type Stop, stopRule } from './stop.js'
@@ -31,6 +33,8 @@ export type Generation = AsyncGenerator<Step, GenerationResult, void>
 export interface Plan {
   readonly options: GenerateOptions
   readonly prompts: readonly (readonly number[])[]
+  /** Of the prompts' tokens. */
+  readonly positions: Positions
   /** One for each prompt. */
   readonly seeds: readonly number[]
   /** None: logits need not leave the device. */
@@ -47,16 +51,15 @@ export interface Plan {
 export const planOf = (inputs: GenerateInputs, options: GenerateOptions): Plan => {
   checkOptions(options)
   const prompts = promptsOf(inputs)
-  const { maxPositionEmbeddings: most = Number.POSITIVE_INFINITY, seed } = options
-  const longest = Math.max(...prompts.map((ids) => ids.length))
-  if (longest > most) throw new RangeError(`inputIds: the prompt has ${longest} tokens, the model has ${most} positions`)
+  const { seed } = options
   if (typeof seed === 'object' && seed.length !== prompts.length)
     throw new RangeError(`seed: ${seed.length} seeds for ${prompts.length} rows`)
   const L = inputs.inputIds.shape[1]
   const allowed = newTokensAllowed(options, L)
+  const positions = promptPositions(prompts, options, allowed)
   const processors = logitsProcessors(options, L, allowed)
   const byChance = Math.floor(Math.random() * 2 ** 53)
   const process = processors.length > 0 ? composed(processors) : undefined
   const seeds = typeof seed === 'object' ? seed : prompts.map(() => seed ?? byChance)
-  return { options, prompts, seeds, process, allowed, stop: stopRule(options, allowed) }
+  return { options, prompts, positions, seeds, process, allowed, stop: stopRule(options, allowed) }
 }

@@ -1,7 +1,9 @@
+import type { Positions } from '../lib/nn/rope.js'
 import { expectShape, ShapeError } from '../lib/shape.js'
 import { tf } from '../lib/tf.js'
 import type { InternVL } from '../models/internvl.js'
-import { type Forward, forward, joinRows, tensorsOf, using } from './cache.js'
+import { positionAt } from '../models/visual-positions.js'
+import { type Forward, forward, joinRows, reusable, tensorsOf, using } from './cache.js'
 import type { GenerateOptions } from './options.js'
 
 /** A batch of prompts, padded on the left. The caller owns the tensors. */
@@ -28,11 +30,6 @@ export const promptsOf = ({ inputIds, attentionMask }: GenerateInputs): readonly
     if (seen.includes(false, first)) throw new RangeError(`attentionMask: row ${row} has padding that is not on its left`)
     return Array.from(ids.subarray(row * L + first, (row + 1) * L))
   })
-}
-
-const commonPrefix = (a: readonly number[], b: readonly number[]): number => {
-  const differs = a.findIndex((id, i) => id !== b[i])
-  return differs < 0 ? a.length : differs
 }
 
 /** Features `[1, n, D]` for the image tokens numbered `needed` of `total`; only the tiles that have one are encoded. */
@@ -72,20 +69,21 @@ const embedRest = (
   })
 
 /**
- * Reads the prompts. What `cache` knows of a row's beginning is not computed again, pictures in it included; every row then
+ * Reads the prompts, their tokens at the given positions. What `cache` knows of a row's beginning is not computed again, pictures in it included; every row then
  * computes as many tokens as the one that needs most, so that no padding comes to stand between tokens.
  */
 export const prefill = (
   model: InternVL,
   inputs: GenerateInputs,
   prompts: readonly (readonly number[])[],
+  positions: Positions,
   { cache: caches = [], imageTokenId, ropeLength = 0 }: GenerateOptions = {}
 ): Forward => {
-  const fresh = prompts.map((ids, row) => ids.length - Math.min(commonPrefix(ids, caches[row]?.ids ?? []), ids.length - 1))
+  const fresh = prompts.map((ids, row) => ids.length - reusable(ids, positions[row]!, caches[row]))
   const kept = prompts.map((ids) => Math.max(0, ids.length - Math.max(...fresh)))
   const reused = Math.max(...kept)
-  const reach = Math.max(...prompts.map((ids) => ids.length))
-  const placesIn = (length: number) => ({ padding: prompts.map((ids) => length - ids.length), reach, ropeLength })
+  const reach = Math.max(...positions.map((row) => positionAt(row, row.length)))
+  const placesIn = (length: number) => ({ padding: prompts.map((ids) => length - ids.length), positions, reach, ropeLength })
   if (reused === 0) {
     const embeds = model.embed(inputs)
     return using([embeds], () => forward(model, embeds, undefined, placesIn(embeds.shape[1])))

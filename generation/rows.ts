@@ -41,8 +41,13 @@ const newRows = ({ options: o, prompts, seeds }: Plan): readonly Row[] => {
 }
 
 /** Reads the prompts, and copies each as often as it has answers. */
-const start = (model: InternVL, inputs: GenerateInputs, { options: o, prompts }: Plan, rows: readonly Row[]): Forward => {
-  const read = prefill(model, inputs, prompts, o)
+const start = (
+  model: InternVL,
+  inputs: GenerateInputs,
+  { options: o, prompts, positions }: Plan,
+  rows: readonly Row[]
+): Forward => {
+  const read = prefill(model, inputs, prompts, positions, o)
   if (rows.length === prompts.length) return read
   const sources = rows.map((row) => row.source)
   const logits = tf.tidy(() => read.logits.gather(tf.tensor1d(sources, 'int32')))

@@ -6,10 +6,12 @@ import type { PrepareOptions, Processor } from '../processors/processor.js'
 import { controlTokens, cutter, visualTokens } from '../processors/prompt.js'
 import { assembleMessages, type Parts } from '../processors/rows.js'
 import type { Visual } from '../processors/visual.js'
-import type { RowCache } from './cache.js'
+import { type RowCache, reusable } from './cache.js'
 import type { FeatureCache } from './features.js'
 import type { GenerateInputs } from './generate.js'
 import type { InternVLCheckpoint } from './load.js'
+import { type GenerateOptions, newTokensAllowed } from './options.js'
+import { promptPositions } from './positions.js'
 
 /** A conversation as the model takes it, with what need not be computed. The tensors are the caller's. */
 export interface ReadTurn {
@@ -23,11 +25,6 @@ const partsOf = ({ config, tokenizer, chatTemplate }: Processor, dir: string): P
   const visual = getOrThrow(visualTokens(tokenizer, dir))
   const control = controlTokens(tokenizer, visual, chatTemplate)
   return { config, tokenizer, chatTemplate, visual, control, cut: cutter(tokenizer, visual) }
-}
-
-const commonPrefix = (a: readonly number[], b: readonly number[]): number => {
-  const differs = a.findIndex((id, i) => id !== b[i])
-  return differs < 0 ? a.length : differs
 }
 
 const tilesOf = async ({ tiles, tileSize: { width, height }, write }: Visual) => {
@@ -63,12 +60,14 @@ export const readTurn = async (
   messages: Messages,
   known: RowCache | undefined,
   features: FeatureCache,
-  options: PrepareOptions = {}
+  options: PrepareOptions & GenerateOptions = {}
 ): Promise<ReadTurn> => {
   const parts = partsOf(processor, dir)
   const { ids: rows, visuals } = await orThrow(() => assembleMessages(parts, [messages], options))
   const ids = rows[0]!
-  const reusedTokens = Math.min(commonPrefix(ids, known?.ids ?? []), ids.length - 1)
+  const how = { ...generation, ...options }
+  const [positions] = promptPositions([ids], how, newTokensAllowed(how, ids.length))
+  const reusedTokens = reusable(ids, positions!, known)
   const places = ids.flatMap((id, i) => (id === generation.imageTokenId ? [i] : []))
   const lengths = visuals.map(({ tiles, tileSize }) => tiles * tokensPerTile(processor.config, tileSize))
   const ends = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b))

@@ -24,6 +24,9 @@ const refused: Readonly<Record<string, GenerateOptions>> = {
   badWords: { badWords: [[]] },
   eosTokenIds: { eosTokenIds: [-1] },
   seed: { seed: [1, 2], doSample: true },
+  visualDelta: { visualDelta: 1.5, imageTokenId: 1 },
+  imageTokenId: { visualDelta: 0.5 },
+  maxPositionEmbeddings: { visualDelta: 'auto', imageTokenId: 1 },
   inputIds: { maxPositionEmbeddings: 2 }
 }
 
