@@ -1,8 +1,10 @@
 import { ignored, type Reduction, reductionWeights } from '../../lib/nn/loss.js'
+import type { Positions } from '../../lib/nn/rope.js'
 import { ShapeError } from '../../lib/shape.js'
 import { tf } from '../../lib/tf.js'
 import type { Tokenizer } from '../../processors/tokenizer.js'
 import type { Sample } from './sample.js'
+import type { PositionsOf } from './visual-steps.js'
 
 /**
  * What a training step takes: `causalLoss(model(batch, batch).logits, batch.labels, batch.lossWeights)`. The tensors belong to
@@ -17,6 +19,8 @@ export interface Batch {
   readonly labels: tf.Tensor2D
   /** `[B, L]` float32: how much each label counts. */
   readonly lossWeights: tf.Tensor2D
+  /** `[B][L]`, where tokens are not counted: V2PE, packed rows. */
+  readonly positionIds?: Positions
   /** `[T, 3, height, width]`: the tiles of all samples. */
   readonly pixelValues?: tf.Tensor4D
   /** Tiles of each picture, frames of each film, of all samples. */
@@ -34,6 +38,8 @@ export interface BatchOptions {
   readonly side?: 'left' | 'right'
   /** How the labels of one sample weigh against another's; `token` unless given, all alike. */
   readonly reduction?: Reduction
+  /** Positions of the samples' tokens; counted unless given. */
+  readonly positions?: PositionsOf | undefined
 }
 
 /** The id that a tokenizer fills rows up with. */
@@ -58,7 +64,8 @@ export const pixelsOf = (samples: readonly Sample[]): tf.Tensor4D | undefined =>
 }
 
 /** A batch of samples, one a row. Throws a `RangeError` when there is none. */
-export const batchOf = (samples: readonly Sample[], { padId, side = 'right', reduction = 'token' }: BatchOptions): Batch => {
+export const batchOf = (samples: readonly Sample[], options: BatchOptions): Batch => {
+  const { padId, side = 'right', reduction = 'token', positions } = options
   if (samples.length === 0) throw new RangeError('batchOf: no samples')
   const L = Math.max(...samples.map(({ ids }) => ids.length))
   const fill = (values: readonly number[], filler: number): readonly number[] => {
@@ -80,6 +87,7 @@ export const batchOf = (samples: readonly Sample[], { padId, side = 'right', red
     ),
     labels: matrix(labels, 'int32'),
     lossWeights: matrix(reductionWeights(labels, reduction), 'float32'),
+    ...(positions ? { positionIds: positions(samples).map((row) => fill(row, 0)) } : {}),
     ...(pixelValues ? { pixelValues } : {}),
     numPatches: samples.flatMap(({ numPatches }) => numPatches),
     samples: samples.length,

@@ -91,6 +91,11 @@ export const fields = {
   'optimizer.beta2': field(share, 0.999, 'how long the mean of their squares does'),
   'optimizer.layerDecay': field(upToOne, 1, "factor on the rate from each of the vision tower's layers to the one below"),
   'optimizer.clip': field(positive, 1, 'the largest norm of a gradient'),
+  'visual.delta': field(
+    either(upToOne, oneOf(['random'] as const)),
+    1,
+    'V2PE: how far an image token advances the position; random for each image'
+  ),
   'regularize.dropout': field(share, 0, "share of the vision layers' outputs that is dropped"),
   'regularize.dropPath': field(share, 0, 'share of samples that skip a branch of the last vision layer'),
   checkpointing: field(flag, false, 'computes layers twice to save memory'),

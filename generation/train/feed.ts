@@ -7,6 +7,7 @@ import { epochRows, type TrainingData } from './meta.js'
 import { lengthGroupedOrder } from './order.js'
 import { prefetch } from './prefetch.js'
 import type { Prepared, Recipe } from './prepare.js'
+import { counted, type VisualSteps } from './visual-steps.js'
 
 /** What a run's samples are made with. */
 export interface FeedOptions {
@@ -85,8 +86,13 @@ export const feed = (data: TrainingData, options: FeedOptions): Batches<readonly
   }
 
 /** The same as batches of answers to learn. */
-export const sftBatches = (data: TrainingData, options: FeedOptions & BatchOptions): Batches<Batch> =>
+export const sftBatches = (
+  data: TrainingData,
+  options: FeedOptions & BatchOptions,
+  stepsOf: VisualSteps = counted
+): Batches<Batch> =>
   async function* (position) {
+    let place = position
     for await (const prepared of feed(data, options)(position) as AsyncIterable<readonly Prepared[]>)
-      yield batchOf(prepared.map(({ sample }) => sample), options) // biome-ignore format: one line
+      yield batchOf(prepared.map(({ sample }) => sample), { ...options, positions: stepsOf(place++) }) // biome-ignore format: one line
   }

@@ -18,6 +18,7 @@ import { type DatasetEntry, readMeta, readTraining, type TrainingData } from './
 import { disposePairs, type PairBatch, pairBatches, pairLoss, sftLoss, sftWeight } from './objective.js'
 import { type RunOptions, run, type Scores } from './run.js'
 import { type Trainable, trainable } from './trainable.js'
+import { visualSteps } from './visual-steps.js'
 
 export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listeners' | 'resume' | 'signal'> {
   readonly checkpoints: string
@@ -87,10 +88,13 @@ const preferenceWeights = (c: TrainConfig) => {
   return { dpo: c['loss.dpo'] ?? usual.dpo, bco: c['loss.bco'] ?? usual.bco, nll: c['loss.nll'] ?? usual.nll }
 }
 
+const stepsOf = ({ generation }: InternVLCheckpoint, c: TrainConfig) =>
+  visualSteps(c['visual.delta'], generation.imageTokenId, c.seed)
+
 const sftObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: FeedOptions) => {
   const padId = padIdOf(internvl.processor.tokenizer)
   return {
-    batches: (data) => sftBatches(data, { ...options, padId, reduction: c['loss.reduction'] }),
+    batches: (data) => sftBatches(data, { ...options, padId, reduction: c['loss.reduction'] }, stepsOf(internvl, c)),
     loss: sftLoss((trained) => internvl.module.apply(combine<InternVLParams>(trained, frozen))),
     weightOf: sftWeight,
     tokensOf: ({ inputIds }) => inputIds.size,
@@ -102,7 +106,7 @@ const sftObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: Tr
 const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: FeedOptions) => {
   const padId = padIdOf(internvl.processor.tokenizer)
   return {
-    batches: (data) => pairBatches(feed(data, options), internvl.model, { padId }),
+    batches: (data) => pairBatches(feed(data, options), internvl.model, { padId }, stepsOf(internvl, c)),
     loss: pairLoss((trained) => internvl.module.apply(combine<InternVLParams>(trained, frozen)), { weights: preferenceWeights(c), beta: c['loss.beta'] }), // biome-ignore format: one line
     weightOf: ({ chosen }) => chosen.samples,
     tokensOf: ({ chosen, rejected }) => chosen.inputIds.size + rejected.inputIds.size,

@@ -5,11 +5,13 @@ import type { InternVL } from '../../models/internvl.js'
 import { type Batch, type BatchOptions, batchOf, disposeBatch } from './batch.js'
 import type { Batches, Loss } from './loop.js'
 import type { Prepared } from './prepare.js'
+import { counted, type VisualSteps } from './visual-steps.js'
 
 /** A model of the parameters that are trained. */
 export type ModelOf<P> = (trained: P) => InternVL
 
-const logits = (model: InternVL, batch: Batch): tf.Tensor3D => model(batch, { attentionMask: batch.attentionMask }).logits
+const logits = (model: InternVL, batch: Batch): tf.Tensor3D =>
+  model(batch, { attentionMask: batch.attentionMask, positionIds: batch.positionIds }).logits
 
 /** Answers to learn: the weighted mean of the loss of their tokens. */
 export const sftLoss =
@@ -32,12 +34,15 @@ const answerLogs = (model: InternVL, batch: Batch): tf.Tensor1D => logProbabilit
 export const pairBatches = (
   samples: Batches<readonly Prepared[]>,
   reference: InternVL,
-  options: BatchOptions
+  options: BatchOptions,
+  stepsOf: VisualSteps = counted
 ): Batches<PairBatch> =>
   async function* (position) {
+    let place = position
     for await (const prepared of samples(position)) {
-      const chosen = batchOf(prepared.map(({ sample }) => sample), options) // biome-ignore format: one line
-      const rejected = batchOf(prepared.map((pair) => pair.rejected!), options) // biome-ignore format: one line
+      const positions = stepsOf(place++)
+      const chosen = batchOf(prepared.map(({ sample }) => sample), { ...options, positions }) // biome-ignore format: one line
+      const rejected = batchOf(prepared.map((pair) => pair.rejected!), { ...options, positions }) // biome-ignore format: one line
       const ask = (batch: Batch) => tf.tidy(() => Array.from(answerLogs(reference, batch).dataSync()))
       yield { chosen, rejected, reference: { chosen: ask(chosen), rejected: ask(rejected) } }
     }
