@@ -22,6 +22,7 @@ export interface Timings {
 }
 
 export interface Answers {
+  /** One a row; `numReturnSequences` of them for each conversation. */
   readonly texts: readonly string[]
   readonly result: GenerationResult
   readonly timings: Timings
@@ -43,7 +44,7 @@ export async function* streamAnswers(
   const decode = (ids: readonly number[]) => processor.decode(ids, { skipSpecialTokens: true })
   const ready = performance.now()
   let [first, last] = [ready, ready]
-  const texts = batch.map(() => '')
+  const texts: string[] = [] // of rows; there may be several to a conversation
   try {
     const steps = generate(model, inputs, { decode, ...generation, ...options })
     const timed = (async function* () {
@@ -67,9 +68,9 @@ export async function* streamAnswers(
           firstTokenSeconds: seconds(ready, first),
           decodeSeconds: seconds(first, last)
         }
-        return { texts, result: value, timings }
+        return { texts: value.sequences.map((_, row) => texts[row] ?? ''), result: value, timings }
       }
-      for (const [row, text] of value.entries()) texts[row] += text
+      for (const [row, text] of value.entries()) texts[row] = (texts[row] ?? '') + text
       yield value
     }
   } finally {
