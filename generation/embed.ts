@@ -20,7 +20,10 @@ export interface VisionCheckpoint extends LoadedVision {
  * Opens the vision tower and the projector of a checkpoint, a folder or `org/name` of the hub; by default the embedded demo
  * model. The decoder's weights are not read. Throws an `InternVLError`.
  */
-export const loadEyes = async (name: string = demoModel, options: LoadOptions = {}): Promise<VisionCheckpoint> => {
+export const loadEyes = async (
+  name: string = demoModel,
+  options: Omit<LoadOptions, 'adapter'> = {}
+): Promise<VisionCheckpoint> => {
   const dir = await orThrow(modelFolder(name, options))
   await selectEngine(options)
   const [processor, vision] = [await loadProcessor(dir)(), await loadVision(dir, options)()]

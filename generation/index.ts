@@ -55,6 +55,7 @@ export {
   type TrainState,
   train
 } from './train/loop.js'
+export { type MergeOptions, merge } from './train/merge.js'
 export { type DatasetEntry, epochRows, readMeta, readTraining, type TrainingData, type TrainingRow } from './train/meta.js'
 export { endless, lengthGroupedOrder, type Place, shuffledOrder } from './train/order.js'
 export { disposePackedBatch, type PackedBatch, type PackOptions, packedBatchOf, packRows } from './train/pack.js'

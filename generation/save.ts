@@ -94,14 +94,14 @@ const contentsOf = (dir: string): Promise<readonly string[]> =>
     throw new InternVLError([fault('WriteFailed', `${dir}: it cannot be written to (${error.message})`, { file: dir })])
   })
 
-/** Refuses to write into the folder that is read, or into one that holds something. */
-const checkTarget = async (from: string, to: string, isForced: boolean): Promise<void> => {
+/** Refuses to write into a folder that is read, or into one that holds something. */
+export const checkTarget = async (from: readonly string[], to: string, isForced: boolean): Promise<void> => {
   const refuse = (why: string) => {
     throw new InternVLError([fault('TargetRefused', `${to}: ${why}`, { file: to })])
   }
   const contents = await contentsOf(to)
-  const [source, target] = await Promise.all([from, to].map((dir) => realpath(dir).catch(() => dir)))
-  if (source === target) refuse('it is the folder that is converted; give another one')
+  const [target, ...sources] = await Promise.all([to, ...from].map((dir) => realpath(dir).catch(() => dir)))
+  if (sources.includes(target!)) refuse('it is the folder that is read; give another one')
   if (contents.length > 0 && !isForced) refuse('the folder is not empty; empty it, give another one, or force it')
 }
 
@@ -118,7 +118,7 @@ export interface ConvertOptions extends Omit<ConvertModelOptions, 'files'> {
  */
 export const convert = async (from: string, to: string, { force = false, ...options }: ConvertOptions): Promise<Layout> => {
   precisionOf({ quantize: options.quantize }) // throws for what there is not before any file is opened
-  await checkTarget(from, to, force)
+  await checkTarget([from], to, force)
   const around = await surroundings(from, options.layout)
   const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
   const checkpoint = await openCheckpoint(from, configure)()

@@ -121,6 +121,12 @@ export const combine = <P>(a: Partial<P>, b: Partial<P>): P => {
   return go(a, b)
 }
 
+/** Disposes what trees have that another has not, which may share tensors with them. */
+export const disposeBeside = (kept: unknown, ...trees: readonly unknown[]): void => {
+  const own = new Set(namedParameters(kept).map(([, leaf]) => leaf))
+  for (const [, leaf] of namedParameters(trees)) if (!own.has(leaf)) leaf.dispose()
+}
+
 /** Disposes every tensor of a tree once. */
 export const disposeParams = (params: unknown): void => {
   for (const [, leaf] of namedParameters(params)) leaf.dispose()

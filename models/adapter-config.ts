@@ -4,6 +4,8 @@ import type { LoraWeight } from '../lib/nn/linear.js'
 
 /** PEFT's `LoraConfig`, as far as it says what is computed. */
 export interface AdapterConfig {
+  /** Folder or name of the model that it was made for. */
+  readonly base: string | undefined
   readonly rank: number
   readonly alpha: number
   readonly dropout: number
@@ -142,7 +144,9 @@ export const parseAdapterConfig = (file: string, text: string): E.Either<Faults,
   const faults: readonly Fault[] = [...unsupported(config), ...malformed(config)].map((what) =>
     fault('AdapterConfig', `${file}: ${what}`, { file })
   )
+  const { base_model_name_or_path: base } = config
   return unless(faults, () => ({
+    base: typeof base === 'string' && base !== '' ? base : undefined,
     rank: config.r as number,
     alpha: (config.lora_alpha ?? 8) as number,
     dropout: (config.lora_dropout ?? 0) as number,

@@ -4,6 +4,8 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { fromFloat32 } from '../lib/dtype.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
+import type { Module } from '../lib/module.js'
+import { declarations } from '../lib/params.js'
 import { openSafetensors, type TensorEntry, type TensorFiles } from '../lib/safetensors.js'
 import { type SmallFiles, type TensorSource, writeSafetensorsFolder } from '../lib/safetensors-write.js'
 import { tf } from '../lib/tf.js'
@@ -106,29 +108,50 @@ const partsOf = async (files: TensorFiles, pairs: ReadonlyMap<string, Pair>, con
   return parts
 }
 
+const readConfig = async (dir: string): Promise<E.Either<Faults, AdapterConfig>> => {
+  const path = join(dir, adapterConfigFile)
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => error)
+  if (typeof text === 'string') return parseAdapterConfig(path, text)
+  const why = text.code === 'ENOENT' ? 'no such file; give the folder of a PEFT adapter' : `it cannot be read (${text.message})`
+  return E.left([fault('FileMissing', `${path}: ${why}`, { file: path })])
+}
+
+/** The folder or name of the model that an adapter was made for, where its configuration says so. Faults: as `loadAdapter`. */
+export const adapterBase =
+  (dir: string): TaskEither<Faults, string | undefined> =>
+  async () =>
+    E.map(({ base }: AdapterConfig) => base)(await readConfig(dir))
+
+/** What is wrong, with a first line that says what it comes to. */
+const headed = (dir: string, { base }: AdapterConfig, faults: readonly Fault[]): readonly Fault[] =>
+  faults.length === 0
+    ? []
+    : [
+        fault('AdapterMisfit', `${dir}: this adapter is not for this model${base ? `; it was made for ${base}` : ''}`, {
+          dir,
+          base
+        }),
+        ...faults
+      ]
+
 /**
  * The tree with the LoRA weights of PEFT's folder beside its own: `weight` becomes `{ base, lora_A, lora_B, scaling }`. The base is
  * shared, what is new is its owner's to dispose (`loraParts`). Faults, all together: a file that is missing or malformed, a
- * kind of adapter that is not supported, weights that the model has no place for, of another shape, or lacking.
+ * kind of adapter that is not supported, weights that the model has no place for, of another shape, or lacking. Beside packed weights
+ * it takes the module that declares their shapes.
  */
 export const loadAdapter =
-  <P>(dir: string, params: P): TaskEither<Faults, P> =>
+  <P>(dir: string, params: P, module?: Module<P>): TaskEither<Faults, P> =>
   async () => {
-    const path = join(dir, adapterConfigFile)
-    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => error)
-    if (typeof text !== 'string') {
-      const why =
-        text.code === 'ENOENT' ? 'no such file; give the folder of a PEFT adapter' : `it cannot be read (${text.message})`
-      return E.left([fault('FileMissing', `${path}: ${why}`, { file: path })])
-    }
-    const config = parseAdapterConfig(path, text)
+    const config = await readConfig(dir)
     if (E.isLeft(config)) return config
     const opened = await openSafetensors(join(dir, adapterFile))()
     if (E.isLeft(opened)) return opened
     try {
       const found = pairsOf(opened.right.entries.values())
-      const faults = misfits(join(dir, adapterFile), config.right, linearModules(params), found)
-      const fitting = unless(faults, () => found.pairs)
+      const declared = new Map(module ? declarations(module).map(([path, { shape }]) => [path, shape]) : [])
+      const faults = misfits(join(dir, adapterFile), config.right, linearModules(params, declared), found)
+      const fitting = unless(headed(dir, config.right, faults), () => found.pairs)
       return E.isLeft(fitting) ? fitting : E.right(attachLora(params, await partsOf(opened.right, fitting.right, config.right)))
     } finally {
       await opened.right.close()

@@ -1,5 +1,5 @@
 /** InternVL as modules, its configuration, and its checkpoint folders. */
-export { loadAdapter, saveAdapter } from './adapter.js'
+export { adapterBase, loadAdapter, saveAdapter } from './adapter.js'
 export type { Layout } from './checkpoint-keys.js'
 export { type InternVLConfig, parseConfig, readConfig, type TextConfig, type VisionConfig } from './config.js'
 export { cacheLength, type Decoder, type DecoderOptions, type DecoderOutput, type KVCache } from './decoders/decoder.js'
@@ -16,6 +16,7 @@ export {
 export { visionLayerDecay } from './layer-decay.js'
 export { type InternVLModule, type InternVLParams, type LoadedModel, type LoadModelOptions, loadModel } from './load.js'
 export {
+  absorbLora,
   addLora,
   attachLora,
   isLoraPath,

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
 import type { LoraWeight } from '../lib/nn/linear.js'
-import { mapParams, namedParameters } from '../lib/params.js'
+import { disposeParams, mapParams, namedParameters } from '../lib/params.js'
 import { matchesPath, type PathPattern } from '../lib/path-pattern.js'
 import { tf } from '../lib/tf.js'
 
@@ -22,13 +22,20 @@ export interface LoraOptions {
 /** The two trained leaves of a LoRA weight, for `partition`. */
 export const isLoraPath = (path: string): boolean => /\.weight\.lora_[AB]$/.test(path)
 
-/** Paths of modules whose weight is a matrix that `affine` multiplies with, and its shape `[out, in]`, LoRA or not. */
-export const linearModules = (params: unknown): ReadonlyMap<string, readonly [out: number, features: number]> =>
+/**
+ * Paths of modules whose weight is a matrix that `affine` multiplies with, and its shape `[out, in]`, LoRA or not. Packed ones are
+ * among them where `declared` has their shapes, for their words do not tell them.
+ */
+export const linearModules = (
+  params: unknown,
+  declared: ReadonlyMap<string, readonly number[]> = new Map()
+): ReadonlyMap<string, readonly [out: number, features: number]> =>
   new Map(
     namedParameters(params).flatMap(([path, leaf]) => {
-      const module = /^(.*)\.weight(\.base)?$/.exec(path)?.[1]
-      return module && leaf.rank === 2 && !module.endsWith('embed_tokens')
-        ? [[module, leaf.shape as [number, number]] as const]
+      const [, module, form] = /^(.*)\.weight(?:\.base)?(?:\.(bf16|int8|int4))?$/.exec(path) ?? []
+      const shape = form ? declared.get(`${module}.weight`) : leaf.shape
+      return module && shape?.length === 2 && !module.endsWith('embed_tokens')
+        ? [[module, shape as [number, number]] as const]
         : []
     })
   )
@@ -127,6 +134,9 @@ export const loraWeights = (params: unknown): ReadonlyMap<string, LoraWeight> =>
 /** The tree as it was before `addLora`, shared. */
 export const withoutLora = <P>(params: P): P => withWeights(params, (_, weight) => (isLora(weight) ? weight.base : undefined))
 
+const mergedWeight = ({ base, lora_A, lora_B, scaling }: LoraWeight): tf.Tensor | undefined =>
+  base instanceof tf.Tensor ? tf.tidy(() => base.add(tf.matMul(lora_B, lora_A).mul(scaling))) : undefined
+
 /**
  * A plain tree that computes the same: `base + scaling · B A` in the place of LoRA weights. Those are new tensors, all others are
  * shared. Throws a `RangeError` where the base is packed: load in float32 to merge.
@@ -134,9 +144,20 @@ export const withoutLora = <P>(params: P): P => withWeights(params, (_, weight) 
 export const mergeLora = <P>(params: P): P =>
   withWeights(params, (module, weight) => {
     if (!isLora(weight)) return undefined
-    const { base, lora_A, lora_B, scaling } = weight
-    if (!(base instanceof tf.Tensor)) throw new RangeError(`mergeLora: ${module}.weight is packed; load in float32 to merge`)
-    return tf.tidy(() => base.add(tf.matMul(lora_B, lora_A).mul(scaling)))
+    const merged = mergedWeight(weight)
+    if (!merged) throw new RangeError(`mergeLora: ${module}.weight is packed; load in float32 to merge`)
+    return merged
+  })
+
+/**
+ * As `mergeLora`, weight by weight in the place of what was there, which is freed, so that memory holds one weight twice at most: the
+ * tree is consumed. What stands beside a packed base stays there.
+ */
+export const absorbLora = <P>(params: P): P =>
+  withWeights(params, (_, weight) => {
+    const merged = isLora(weight) ? mergedWeight(weight) : undefined
+    if (merged) disposeParams(weight)
+    return merged
   })
 
 /** The leaves that LoRA added to a tree, for `disposeParams`: the base stays. */

@@ -62,6 +62,7 @@ export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly engine?: EngineName
   readonly maxNewTokens?: number
   readonly maxPatches?: number
+  readonly adapter?: string
 }
 
 /** Adds `--engine`. */
@@ -72,6 +73,7 @@ export const withEngineOption = (command: Command): Command =>
 export const withLoadOptions = (command: Command): Command =>
   withEngineOption(withPrecisionOptions(withHubOptions(command)))
     .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')
+    .option('--adapter <folder>', "LoRA adapter in PEFT's format; without --model, on the model that it was made for")
     .option('--max-patches <n>', "tiles of a picture at most; the checkpoint's own number by default", wholeNumber)
 
 /** Adds the options of `ModelFlags`. */
@@ -88,9 +90,18 @@ export const answerOptions = ({ maxNewTokens, maxPatches }: ModelFlags) => ({
   ...(maxPatches === undefined ? {} : { maxPatches })
 })
 
+/** The model that an adapter was made for; it is told, for nobody named it. */
+const baseOf = async (adapter: string): Promise<string | undefined> => {
+  const { adapterBase } = await import('../../models/adapter.js')
+  const base = await orThrow(adapterBase(adapter))
+  if (base !== undefined) say(`${adapter}: made for ${base}`)
+  return base
+}
+
 /** Opens the model that the flags name, with a bar on standard error when it takes a person's time. */
-export const loadWithProgress = async ({ model, engine, ...flags }: ModelFlags): Promise<InternVLCheckpoint> => {
-  const folder = model === undefined ? undefined : await folderOf(model, flags)
+export const loadWithProgress = async ({ model, engine, adapter, ...flags }: ModelFlags): Promise<InternVLCheckpoint> => {
+  const named = model ?? (adapter === undefined ? undefined : await baseOf(adapter))
+  const folder = named === undefined ? undefined : await folderOf(named, flags)
   const { load } = await import('../load.js') // TensorFlow.js takes a while to load: not for `--help`
   const bar = new SingleBar({ format: 'loading [{bar}] {value}/{total} MB', stream: process.stderr, hideCursor: true })
   const begun = performance.now()
@@ -102,7 +113,7 @@ export const loadWithProgress = async ({ model, engine, ...flags }: ModelFlags):
     bar.update(Math.round(done / 1e6))
   }
   try {
-    return await load(folder, { engine, ...precisionOptions(flags), onProgress })
+    return await load(folder, { engine, adapter, ...precisionOptions(flags), onProgress })
   } finally {
     if (shown) bar.stop()
   }

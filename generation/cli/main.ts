@@ -12,6 +12,7 @@ import { downloadCommand } from './download.js'
 import { embedCommand } from './embed.js'
 import { evalCommand } from './eval.js'
 import { inspectCommand } from './inspect.js'
+import { mergeCommand } from './merge.js'
 import { perplexityCommand } from './perplexity.js'
 import { setupCommand } from './setup.js'
 import { trainCommand } from './train.js'
@@ -39,6 +40,7 @@ export const program = (): Command => {
     inspectCommand(),
     downloadCommand(),
     trainCommand(),
+    mergeCommand(),
     setupCommand(),
     doctorCommand()
   ]

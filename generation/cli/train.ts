@@ -43,7 +43,7 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
   const lines = join(config.output, 'train.jsonl')
   const signal = interruption()
   let steps = 0
-  await fineTune(internvl, config, {
+  const isFinished = await fineTune(internvl, config, {
     checkpoints: join(config.output, 'checkpoints'),
     ...{ signal, onSkipped: tellSkipped, resume: resume ?? false, skipBad: skipBad ?? false },
     onPlan: (planned) => {
@@ -56,7 +56,11 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
       lossPlot(lines, join(config.output, 'loss.png'))
     ]
   })
-  say(signal.aborted ? `stopped; --resume goes on in ${config.output}` : `saved ${config.output}`)
+  if (isFinished) say(`saved ${config.output}`)
+  else
+    say(
+      `stopped; --resume goes on in ${config.output}, and \`internvl merge ${config.output} <target>\` makes a model of it as it is`
+    )
   internvl.dispose()
 }
 

@@ -164,6 +164,17 @@ const unreadable = (dir: string, error: unknown): Faults => {
   ]
 }
 
+/** What a checkpoint says of itself. Fault: `CheckpointUnreadable`. */
+export const checkpointNote =
+  (dir: string): TaskEither<Faults, CheckpointNote> =>
+  async () => {
+    try {
+      return E.right(await readNote(dir))
+    } catch (error) {
+      return E.left(unreadable(dir, error))
+    }
+  }
+
 /** A state and what is noted with it. */
 export interface LoadedCheckpoint<P> {
   readonly state: TrainState<P>

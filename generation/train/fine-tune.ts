@@ -1,13 +1,14 @@
-import { dirname } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, InternVLError } from '../../lib/fault.js'
+import { type Fault, type Faults, fault, InternVLError, orThrow } from '../../lib/fault.js'
 import { adamW, exceptNormsAndBiases } from '../../lib/optim.js'
-import { combine, disposeParams, mapParams, type Partial } from '../../lib/params.js'
+import { combine, disposeBeside, mapParams, namedParameters, type Partial } from '../../lib/params.js'
 import { schedules } from '../../lib/schedule.js'
 import { tf } from '../../lib/tf.js'
+import { saveAdapter } from '../../models/adapter.js'
 import { visionLayerDecay } from '../../models/layer-decay.js'
 import type { InternVLParams } from '../../models/load.js'
-import { mergeLora } from '../../models/lora.js'
+import { isLoraPath, mergeLora } from '../../models/lora.js'
 import type { InternVLCheckpoint } from '../load.js'
 import { save } from '../save.js'
 import { type Batch, disposeBatch, padIdOf } from './batch.js'
@@ -144,6 +145,10 @@ const optimizerOf = (internvl: InternVLCheckpoint, c: TrainConfig, steps: number
   return { rate, optimizer }
 }
 
+/** What the model is found by again, from any folder: its name at the hub, or where it lies. */
+const baseOf = ({ dir }: InternVLCheckpoint, { model }: TrainConfig): string =>
+  model === null || model === dir ? resolve(dir) : model
+
 const runOf = async <B>(
   internvl: InternVLCheckpoint,
   c: TrainConfig,
@@ -154,11 +159,12 @@ const runOf = async <B>(
   const steps = c.steps ?? Math.ceil((c.epochs * batchesPerEpoch(found.data, o)) / c['batch.accumulation'])
   o.onPlan?.(steps)
   const own = mapParams((leaf) => leaf.clone())(found.parts.trained) // the loaded model stays whole: it may be the reference
-  return run(own, objective.batches(found.data), {
+  const state = await run(own, objective.batches(found.data), {
     ...objective,
     ...optimizerOf(internvl, c, steps),
     ...{ steps, accumulation: c['batch.accumulation'], maxNorm: c['optimizer.clip'] },
-    ...{ checkpoints: o.checkpoints, keep: c['save.keep'], saveEvery: c['save.every'], settings: { ...c, model: internvl.dir } },
+    ...{ checkpoints: o.checkpoints, keep: c['save.keep'], saveEvery: c['save.every'] },
+    settings: { ...c, model: baseOf(internvl, c) },
     training: {
       seed: c.seed,
       dropout: c['regularize.dropout'],
@@ -170,25 +176,37 @@ const runOf = async <B>(
     ...(o.resume ? { resume: o.resume } : {}),
     ...(o.signal ? { signal: o.signal } : {})
   })
+  return { state, isFinished: !o.signal?.aborted || state.step >= steps }
 }
 
 /** The whole tree of what was trained and what was not, without LoRA: new tensors where something was merged. */
 export const wholeModel = (trained: Trained, frozen: Trained): InternVLParams =>
   mergeLora(combine<InternVLParams>(trained, frozen))
 
+/** The result of a run: the whole model and, where LoRA alone was trained, the adapter beside it. */
+const saveResult = async (internvl: InternVLCheckpoint, c: TrainConfig, trained: Trained, frozen: Trained): Promise<void> => {
+  const params = wholeModel(trained, frozen)
+  await save(c.output, { config: internvl.config, params, dtype: c['save.dtype'], processorFilesFrom: internvl.dir })
+  disposeBeside([internvl.params, trained, frozen], params)
+  const paths = namedParameters(trained).map(([path]) => path)
+  if (paths.every(isLoraPath))
+    await orThrow(saveAdapter(join(c.output, 'adapter'), combine<InternVLParams>(trained, frozen), { base: baseOf(internvl, c) }))
+}
+
 /**
- * Trains a loaded model by a run's settings, with checkpoints, and saves the result as a folder as published, LoRA merged. What is
+ * Trains a loaded model by a run's settings, with checkpoints, and saves the result as a folder as published, LoRA merged, with the
+ * adapter in `adapter` where LoRA alone was trained. Whether it came to the end: a run that its signal stops saves no result. What is
  * wrong with settings, data and patterns is found before the first step and thrown together, as an `InternVLError`.
  */
-export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<void> => {
+export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<boolean> => {
   const found = await prepared(internvl, c, options.skipBad ?? false)
   if (found.data.skipped.length > 0) options.onSkipped?.(found.data.skipped)
   const feeding = { ...options, model: internvl.dir, config: c }
-  const state =
+  const { state, isFinished } =
     c['loss.kind'] === 'sft'
       ? await runOf(internvl, c, found, sftObjective(internvl, found.parts, c, feeding), feeding)
       : await runOf(internvl, c, found, pairObjective(internvl, found.parts, c, feeding), feeding)
-  const params = wholeModel(state.params, found.parts.frozen)
-  await save(c.output, { config: internvl.config, params, dtype: c['save.dtype'], processorFilesFrom: internvl.dir })
-  disposeParams([state.params, state.optimizer.first, state.optimizer.second])
+  if (isFinished) await saveResult(internvl, c, state.params, found.parts.frozen)
+  disposeBeside(internvl.params, state.params, state.optimizer.first, state.optimizer.second, found.parts)
+  return isFinished
 }

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { mergeCommand } from '../../../generation/cli/merge.js'
+import { demoModel, type InternVLCheckpoint, type LoadOptions, load } from '../../../generation/load.js'
+import { trainConfig } from '../../../generation/train/config.js'
+import { type FineTuneOptions, fineTune } from '../../../generation/train/fine-tune.js'
+import { merge } from '../../../generation/train/merge.js'
+import { getOrThrow } from '../../../lib/fault.js'
+import { namedParameters } from '../../../lib/params.js'
+import { tf } from '../../../lib/tf.js'
+
+const picture = fileURLToPath(new URL('../../../generation/demo/circle.png', import.meta.url))
+const row = { image: picture, conversations: [{ from: 'human', value: '<image>\nWhat?' }, { from: 'gpt', value: 'A lonely circle.' }] } // biome-ignore format: one line
+
+describe('what was trained, beside a model and merged into it', () => {
+  let folder: string
+  const at = (...names: readonly string[]) => join(folder, ...names)
+  const isThere = (path: string) => access(path).then(() => true, () => false) // biome-ignore format: one line
+
+  /** A run of LoRA on the demo model that changes what it says; whether it came to its end. */
+  const tuned = async (name: string, options: Partial<FineTuneOptions> = {}) => {
+    const settings = { output: at(name), data: at('train.jsonl'), steps: 2, lora: { rank: 2 }, save: { dtype: 'float32' } }
+    const config = getOrThrow(trainConfig({ ...settings, optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 } }))
+    const internvl = await load()
+    const isFinished = await fineTune(internvl, config, { checkpoints: at(name, 'checkpoints'), workers: 0, ...options })
+    internvl.dispose()
+    return isFinished
+  }
+  const using = async <A>(name: string | undefined, options: LoadOptions, use: (internvl: InternVLCheckpoint) => A) => {
+    const internvl = await load(name, options)
+    try {
+      return use(internvl)
+    } finally {
+      internvl.dispose()
+    }
+  }
+  const weights = (name: string | undefined, options: LoadOptions = {}) =>
+    using(name, options, ({ params }) => new Map(namedParameters(params).map(([path, leaf]) => [path, leaf.dataSync()])))
+  const logits = (name: string | undefined, options: LoadOptions = {}) =>
+    using(name, options, ({ model }) => tf.tidy(() => model({ inputIds: tf.tensor2d([[5, 9, 60, 7]], undefined, 'int32') }).logits.dataSync())) // biome-ignore format: one line
+  const distance = (a: ArrayLike<number>, b: ArrayLike<number>) => Math.max(...Array.from(a, (x, i) => Math.abs(x - b[i]!)))
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'merge-'))
+    await writeFile(at('train.jsonl'), `${JSON.stringify(row)}\n`)
+    assert.equal(await tuned('tuned'), true)
+  })
+  after(() => rm(folder, { recursive: true, force: true }))
+
+  it('the result, the model with the adapter, and both ways to merge are the same weights', async () => {
+    const result = await weights(at('tuned'))
+    assert.deepEqual(await weights(undefined, { adapter: at('tuned', 'adapter') }), result)
+    const begun = tf.memory().numTensors
+    await merge(at('tuned', 'adapter'), at('a'), { dtype: 'float32' })
+    await merge(at('tuned'), at('b'), { dtype: 'float32' })
+    assert.equal(tf.memory().numTensors, begun)
+    for (const merged of ['a', 'b']) assert.deepEqual(await weights(at(merged)), result)
+    assert.notDeepEqual(await weights(undefined), result)
+  })
+
+  it('an adapter names the model that it was made for, so that none need be given', async () => {
+    const { base_model_name_or_path: base } = JSON.parse(await readFile(at('tuned', 'adapter', 'adapter_config.json'), 'utf8'))
+    assert.equal(base, demoModel)
+    assert.equal(await using(undefined, { adapter: at('tuned', 'adapter') }, ({ dir }) => dir), base)
+  })
+
+  it('stands beside packed weights', async () => {
+    const [adapter, quantize] = [at('tuned', 'adapter'), 'int8'] as const
+    const whole = await logits(at('tuned'))
+    const [beside, without] = [await logits(undefined, { adapter, quantize }), await logits(undefined, { quantize })]
+    assert.ok(distance(beside, whole) < 0.1 * distance(without, whole), `${distance(beside, whole)}`)
+  })
+
+  it('a run that is stopped leaves no result; its checkpoint can be merged, and it goes on', async () => {
+    const controller = new AbortController()
+    const listeners = [{ step: () => controller.abort() }]
+    assert.equal(await tuned('stopped', { listeners, signal: controller.signal }), false)
+    assert.deepEqual([await isThere(at('stopped', 'config.json')), await isThere(at('stopped', 'adapter'))], [false, false])
+    await mergeCommand().parseAsync([at('stopped', 'checkpoints', 'step-0000001'), at('half')], { from: 'user' })
+    assert.ok(await isThere(at('half', 'model.safetensors')))
+    assert.equal(await tuned('stopped', { resume: true }), true)
+    assert.deepEqual(await weights(at('stopped')), await weights(at('tuned')))
+  })
+
+  it('says what does not fit, and writes nothing', async () => {
+    const adapter = at('tuned', 'adapter')
+    const other = at('other')
+    const config = JSON.parse(await readFile(join(adapter, 'adapter_config.json'), 'utf8'))
+    await merge(adapter, other)
+    await writeFile(join(other, 'adapter_config.json'), JSON.stringify({ ...config, r: 3 }))
+    const refused = (source: string, target: string, said: RegExp, model?: string) =>
+      assert.rejects(merge(source, target, { model }), said)
+    await refused(other, at('x'), /adapter_model.safetensors/)
+    await refused(adapter, other, /other: the folder is not empty/)
+    await refused(adapter, adapter, /adapter: it is the folder that is read/)
+    await refused(at('nowhere'), at('x'), /nowhere: no such folder; give a PEFT adapter/)
+    await refused(folder, at('x'), /neither adapter_config.json nor checkpoints/)
+    await refused(adapter, at('x'), /missing-model: no such folder/, at('missing-model'))
+    assert.equal(await isThere(at('x')), false)
+    await writeFile(join(adapter, 'adapter_config.json'), JSON.stringify({ ...config, r: 3 }))
+    await assert.rejects(
+      load(undefined, { adapter }),
+      /this adapter is not for this model; it was made for .*\n.*expected shape \[3,/
+    )
+    await writeFile(join(adapter, 'adapter_config.json'), JSON.stringify(config))
+  })
+})
