@@ -1,4 +1,4 @@
-/** The steps that V2PE trains with, one drawn for each image: 1, 1/2, …, 1/256. Source: Ge et al. 2024, section 3.2. */
+/** The steps that V2PE trains with, one drawn for each image: 1, 1/2, …, 1/256. Source: `v2pe_rnd` (OpenGVLab/V2PE). */
 export const visualDeltas: readonly number[] = Array.from({ length: 9 }, (_, k) => 2 ** -k)
 
 /** Throws a `RangeError` for a step that is not above 0 and at most 1. */

@@ -83,6 +83,19 @@ describe('fine-tuning by settings', () => {
     result.dispose()
   })
 
+  it('visual.delta moves the pictures in the positions; drawn at random, the same run draws the same', async () => {
+    const settings = { steps: 1, train: { only: ['multi_modal_projector'] } }
+    const firstLoss = async (delta: number | 'random') => {
+      const { losses, result } = await tuned(`delta-${delta}-${Math.random()}`, { ...settings, visual: { delta } })
+      result.dispose()
+      return losses[0]!
+    }
+    const [plain, quarter, drawn] = [await firstLoss(1), await firstLoss(1 / 4), await firstLoss('random')]
+    assert.notEqual(quarter, plain)
+    assert.notEqual(drawn, plain)
+    assert.equal(await firstLoss('random'), drawn)
+  })
+
   it('finds what is wrong with patterns, LoRA and data before the first step, together', async () => {
     const data = join(folder, 'bad.jsonl')
     await writeFile(data, `${rowOf(1, 'none.png', 'What?', 'This.')}\nnot JSON\n`)
