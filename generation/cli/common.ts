@@ -94,7 +94,7 @@ export const answerOptions = ({ maxNewTokens, maxPatches }: ModelFlags) => ({
 const baseOf = async (adapter: string): Promise<string | undefined> => {
   const { adapterBase } = await import('../../models/adapter.js')
   const base = await orThrow(adapterBase(adapter))
-  if (base !== undefined) say(`${adapter}: made for ${base}`)
+  if (base !== undefined) say(`${adapter}: made for ${base}; --model names another`)
   return base
 }
 

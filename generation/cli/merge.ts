@@ -10,8 +10,14 @@ interface MergeFlags extends Pick<ModelFlags, 'model' | 'engine' | 'revision' | 
 const mergeTuned = async (source: string, target: string, flags: MergeFlags): Promise<void> => {
   const { model, dtype, force = false, ...loading } = flags
   const { merge } = await import('../train/merge.js') // TensorFlow.js takes a while to load: not for `--help`
-  const open = (model: string | undefined, adapter: string | undefined) =>
-    loadWithProgress({ ...loading, ...(model === undefined ? {} : { model }), ...(adapter === undefined ? {} : { adapter }) })
+  const open = (from: string | undefined, adapter: string | undefined) => {
+    if (model === undefined && from !== undefined) say(`${source}: made for ${from}; --model names another`)
+    return loadWithProgress({
+      ...loading,
+      ...(from === undefined ? {} : { model: from }),
+      ...(adapter === undefined ? {} : { adapter })
+    })
+  }
   await merge(source, target, { model, dtype, force, open })
   say(`${target}: written`)
 }

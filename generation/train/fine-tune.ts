@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, InternVLError, orThrow } from '../../lib/fault.js'
@@ -57,6 +58,14 @@ const pairFaults = (data: TrainingData, kind: TrainConfig['loss.kind']): readonl
         .filter(({ rejected }) => rejected === undefined)
         .map(({ where, id }) => fault('NoPair', `${where ?? id}: ${kind} needs a chosen and a rejected answer; this row has one`))
 
+/** The model is read again, as the reference and when a run is resumed. */
+const outputFaults = async ({ dir }: InternVLCheckpoint, { output }: TrainConfig): Promise<readonly Fault[]> => {
+  const [model, target] = await Promise.all([dir, output].map((path) => realpath(path).catch(() => resolve(path))))
+  return model === target
+    ? [fault('TargetRefused', `${output}: it is the folder of the model that is trained; give another output`, { file: output })]
+    : []
+}
+
 /** What a run is made of. */
 interface Prepared {
   readonly parts: Trainable
@@ -70,7 +79,11 @@ const prepared = async (internvl: InternVLCheckpoint, c: TrainConfig, skipBad: b
   const data = await readData([c.data].flat(), skipBad)
   const heldOut = c.heldOut === null ? E.right(undefined) : await readData([c.heldOut], skipBad)
   const pairs = [data, heldOut].flatMap((read) => (E.isRight(read) && read.right ? pairFaults(read.right, c['loss.kind']) : []))
-  const faults = [...[parts, data, heldOut].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : [])), ...pairs]
+  const faults = [
+    ...[parts, data, heldOut].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : [])),
+    ...pairs,
+    ...(await outputFaults(internvl, c))
+  ]
   if (faults.length > 0) throw new InternVLError(faults as unknown as Faults)
   return { parts: (parts as E.Right<Trainable>).right, data: (data as E.Right<TrainingData>).right, heldOut: (heldOut as E.Right<TrainingData | undefined>).right } // biome-ignore format: one line
 }
