@@ -127,11 +127,19 @@ template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRe
   for (int r = 0; r < R; r++) y[r * width] = _mm512_reduce_add_ps(sums[r]);
 }
 #elif defined(__AVX2__)
+typedef float Eight __attribute__((vector_size(32))); // also where vectors are of sixteen
+
+inline float sumOf(Eight x) {
+  float sum = 0;
+  for (int i = 0; i < 8; i++) sum += x[i];
+  return sum;
+}
+
 /** The same, 32 products at a time. The sign goes over to x, for one factor must have none; no number is -128, so no pair overflows. */
 template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRecord *x, int64_t count, float *y, int64_t width) {
   const __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i *>(codebook)));
   const __m256i four = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-  Vec sums[R] = {};
+  Eight sums[R] = {};
   for (int64_t k = 0; k < count; k++, w += form == Form::int8 ? int8Bytes : int4Bytes) {
     ahead(w);
     const Scales scales(w);
@@ -144,11 +152,11 @@ template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRe
         const QuantizedRecord &at = x[r * count + k];
         const __m256i turned = _mm256_sign_epi8(_mm256_load_si256(reinterpret_cast<const __m256i *>(at.q + h * half)), level);
         const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(size, turned), ones);
-        sums[r] += reinterpret_cast<Vec>(_mm256_cvtepi32_ps(products)) * ((h ? scales.high : scales.low) * at.scale);
+        sums[r] += reinterpret_cast<Eight>(_mm256_cvtepi32_ps(products)) * ((h ? scales.high : scales.low) * at.scale);
       }
     }
   }
-  for (int r = 0; r < R; r++) y[r * width] = sum(sums[r]);
+  for (int r = 0; r < R; r++) y[r * width] = sumOf(sums[r]);
 }
 #else
 template <Form form, int R> void dotIntegers(const uint8_t *, const QuantizedRecord *, int64_t, float *, int64_t) {}
