@@ -43,24 +43,27 @@ const activation = ({ activation }: Attributes) => activationNumber(activation)
 const form = (name: unknown = 'float32'): number => formNumbers[name as string] ?? Number.NaN
 const stored = (name: unknown): number => storedTypes[name as string] ?? -1
 
-/** Weights and biases of so many maps, and what an op is told of them: forms, then which have a bias. */
-const maps = (count: number) => {
-  const names = Array.from({ length: count }, (_, i) => [`weight${i || ''}`, `bias${i || ''}`] as const)
-  const numbers = (given: Attributes, inputs: Inputs, room = count): readonly number[] => {
+/** Names of the weights and biases of so many maps. */
+const mapInputs = (count: number): readonly string[] =>
+  Array.from({ length: count }, (_, i) => [`weight${i || ''}`, `bias${i || ''}`]).flat()
+
+/** What an op with room for so many maps is told of them: forms, then which have a bias. The names are made once, not at every op. */
+const mapNumbers = (room: number): NonNullable<Kernel['numbers']> => {
+  const biases = mapInputs(room).filter((_, i) => i % 2 === 1)
+  return (given, inputs) => {
     const forms = (given.forms ?? [given.form]) as readonly unknown[]
-    const all = Array.from({ length: room }, (_, i) => i)
-    return [...all.map((i) => form(forms[i])), ...all.map((i) => Number(inputs[`bias${i || ''}`] !== undefined))]
+    return [...biases.map((_, i) => form(forms[i])), ...biases.map((name) => inputs[name] !== undefined)]
   }
-  return { inputs: names.flat(), numbers }
 }
+const [threeMaps, fourMaps] = [mapNumbers(3), mapNumbers(4)]
 
 /** A product, or the three of a gated unit. */
 const products = (count: 1 | 3): Kernel => ({
   op: 'InternvlAffine',
-  inputs: ['x', 'norm', 'plus', ...maps(count).inputs],
+  inputs: ['x', 'norm', 'plus', ...mapInputs(count)],
   numbers: (given, inputs) => [
     ...[activation(given), count > 1, inputs.norm !== undefined, given.eps ?? 0, inputs.plus !== undefined],
-    ...maps(count).numbers(given, inputs, 3)
+    ...threeMaps(given, inputs)
   ]
 })
 
@@ -106,9 +109,9 @@ const kernels: Readonly<Record<string, Kernel>> = {
   },
   AttentionBranch: {
     op: 'InternvlAttentionBranch',
-    inputs: ['x', 'norm', ...maps(4).inputs, ...attended],
+    inputs: ['x', 'norm', ...mapInputs(4), ...attended],
     outputs: 3,
-    numbers: (given, inputs) => [...attendedNumbers(given, inputs), given.eps, ...maps(4).numbers(given, inputs)]
+    numbers: (given, inputs) => [...attendedNumbers(given, inputs), given.eps, ...fourMaps(given, inputs)]
   },
   AffineSlopes: {
     op: 'InternvlAffineSlopes',
