@@ -75,7 +75,8 @@ const send = (hub: FakeHub, out: ServerResponse, bytes: Buffer, range: string | 
   const stop = trouble.cutAfter ?? trouble.stallAfter
   const some = part.subarray(0, stop ?? part.length)
   hub.sent += some.length
-  if (stop === undefined) return void out.end(some)
+  // an answer that is never ended keeps the next one on its connection waiting, so it must be a part
+  if (stop === undefined || (trouble.stallAfter !== undefined && some.length === part.length)) return void out.end(some)
   hub.arrived = 0
   const hasArrived = () => some.length === 0 || hub.arrived >= begin + some.length
   out.write(some, () => void (trouble.cutAfter === undefined || cutWhen(hasArrived, out)))

@@ -15,9 +15,9 @@ const blobs = ({ cacheDir }: Fixture) => join(cacheDir, 'models--Org--Some-model
 const leftBehind = (fixture: Fixture) =>
   join(blobs(fixture), `${sha256(weights)}.${hostname().replace(/\W/g, '_')}-${2 ** 22 - 1}-1.incomplete`)
 
-/** What goes wrong with the first requests to the store of large files; nothing after. */
+/** What goes wrong with the first requests to the store of large files; nothing after, nor with what is asked of the hub meanwhile. */
 const first = ({ hub }: Fixture, ...troubles: readonly Trouble[]): void => {
-  hub.trouble = () => troubles[hub.stored.length - 1]
+  hub.trouble = (asked) => (hub.stored.at(-1) === asked ? troubles[hub.stored.length - 1] : undefined)
 }
 
 /** Tags of the faults when every request of the hub is answered so. */
