@@ -1,4 +1,5 @@
-import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { SingleBar } from 'cli-progress'
 import { linePlot } from '../plot.js'
@@ -61,23 +62,18 @@ export const progress = ({ steps, every = 50 }: { readonly steps: () => number; 
 
 /** A line of JSON a step and an evaluation; of an earlier run that went further than its last checkpoint, what is done again is dropped. */
 export const jsonLines = (file: string): Listener => {
-  let writing: Promise<unknown> = Promise.resolve()
-  const append = (entry: unknown): void => {
-    writing = writing.then(() => appendFile(file, `${JSON.stringify(entry)}\n`))
-  }
-  const restart = async (step: number): Promise<void> => {
-    await mkdir(dirname(file), { recursive: true })
-    const lines = (await readFile(file, 'utf8').catch(() => '')).split('\n').slice(0, -1)
+  // at once, not by promises: the event loop turns once a step, and a killed run keeps the lines of its steps
+  const append = (entry: unknown): void => appendFileSync(file, `${JSON.stringify(entry)}\n`)
+  const restart = (step: number): void => {
+    mkdirSync(dirname(file), { recursive: true })
+    const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : []
     const kept = lines.filter((line) => (JSON.parse(line) as { step: number }).step <= step)
-    await writeFile(file, kept.map((line) => `${line}\n`).join(''))
+    writeFileSync(file, kept.map((line) => `${line}\n`).join(''))
   }
   return {
-    begin: (step) => {
-      writing = restart(step)
-    },
-    step: (report) => append(report),
-    evaluated: (step, scores) => append({ step, heldOut: scores }),
-    end: async () => void (await writing)
+    begin: restart,
+    step: append,
+    evaluated: (step, scores) => append({ step, heldOut: scores })
   }
 }
 
