@@ -63,7 +63,7 @@ const itemsOf = (text: string, { images, videos }: Visuals, where: string): Read
       const kind = /^<(image|video)>/.exec(part)?.[1]
       if (kind === undefined) return { type: 'text', text: part }
       const next = kind === 'image' ? images.shift() : videos.shift()
-      if (next === undefined) return fault('DatasetRow', `${where}: more <${kind}> placeholders than ${kind}s`)
+      if (next === undefined) return fault('DatasetRow', `${where}: more <${kind}> placeholders than ${kind}s`, { where })
       if (kind === 'image') return { type: 'image', path: next as string }
       return typeof next === 'string' ? { type: 'video', path: next } : { type: 'video', frames: next }
     })
@@ -85,7 +85,7 @@ const turnsOf = ({ conversations, question, chosen, rejected }: Record<string, u
 
 /** One line of InternVL's jsonl; `where` names it in faults, `folder` is where its pictures are. */
 export const parseRow = (line: string, where: string, folder: string): E.Either<Faults, DatasetRow> => {
-  const wrong = (says: string) => E.left<Faults, DatasetRow>([fault('DatasetRow', `${where}: ${says}`)])
+  const wrong = (says: string) => E.left<Faults, DatasetRow>([fault('DatasetRow', `${where}: ${says}`, { where })])
   let json: Record<string, unknown>
   try {
     json = JSON.parse(line)
@@ -105,12 +105,14 @@ export const parseRow = (line: string, where: string, folder: string): E.Either<
   const turns = said.map(({ from, value }) => ({
     role: roles[from],
     content: itemsOf(value, left, where),
-    speaker: roles[from] ? [] : [fault('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`)]
+    speaker: roles[from] ? [] : [fault('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`, { where })]
   }))
   const faults = turns.flatMap(({ content, speaker }) => [...speaker, ...content.filter(isFault)])
   const unused = left.images.length + left.videos.length
   const surplus =
-    faults.length === 0 && unused > 0 ? [fault('DatasetRow', `${where}: ${unused} pictures or films have no placeholder`)] : []
+    faults.length === 0 && unused > 0
+      ? [fault('DatasetRow', `${where}: ${unused} pictures or films have no placeholder`, { where })]
+      : []
   return unless([...faults, ...surplus], () => ({
     id: String(json.id ?? where),
     task: typeof json.task === 'string' ? json.task : 'all',

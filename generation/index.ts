@@ -58,11 +58,19 @@ export {
 export { type MergeOptions, merge } from './train/merge.js'
 export { type DatasetEntry, epochRows, readMeta, readTraining, type TrainingData, type TrainingRow } from './train/meta.js'
 export { endless, lengthGroupedOrder, type Place, shuffledOrder } from './train/order.js'
-export { disposePackedBatch, type PackedBatch, type PackOptions, packedBatchOf, packRows } from './train/pack.js'
+export { type PackedBatch, type PackedBatchOptions, type PackOptions, packedBatchOf, packRows } from './train/pack.js'
 export { type Prefetched, type PrefetchOptions, prefetch } from './train/prefetch.js'
 export type { Prepared, Recipe } from './train/prepare.js'
 export { type Listener, type RunOptions, run } from './train/run.js'
-export { type Preference, preferenceOf, type Sample, type SampleOptions, sampleOf } from './train/sample.js'
+export {
+  measure,
+  type Preference,
+  preferenceOf,
+  type Sample,
+  type SampleOptions,
+  type SampleSize,
+  sampleOf
+} from './train/sample.js'
 export {
   type ApplyChatTemplateOptions,
   AutoModelForImageTextToText,

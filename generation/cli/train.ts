@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import type { EngineName } from '../../lib/engines/index.js'
 import { type Fault, fault, InternVLError, orThrow } from '../../lib/fault.js'
@@ -26,9 +27,31 @@ const writeExample = async (file: string): Promise<void> => {
   say(`wrote ${file}; set data and output in it, then: internvl train ${file}`)
 }
 
-const tellSkipped = (faults: readonly Fault[]): void => {
-  for (const { message } of faults) say(`left out: ${message}`)
-  say(`${faults.length} rows left out`)
+/** Tells of rows that are left out, of each once though epochs come back to it; and in the end how many there were. */
+const skipping = () => {
+  const told = new Set<string>()
+  const rows = new Set<unknown>()
+  const onSkipped = (faults: readonly Fault[]): void => {
+    for (const { message, where } of faults) {
+      if (!told.has(message)) say(`left out: ${message}`)
+      told.add(message)
+      rows.add(where ?? message)
+    }
+  }
+  const count = () => (rows.size === 1 ? '1 row was left out' : `${rows.size} rows were left out`)
+  return { onSkipped, total: () => rows.size > 0 && say(count()) }
+}
+
+/** A bar while samples are measured, when it takes a person's time. */
+const measuring = () => {
+  const bar = new SingleBar({ format: 'measuring samples [{bar}] {value}/{total}', stream: process.stderr, hideCursor: true })
+  let begun: number | undefined
+  return (done: number, total: number): void => {
+    begun ??= performance.now()
+    if (!bar.isActive && performance.now() - begun > 500 && done < total) bar.start(total, done)
+    bar.update(done)
+    if (done === total) bar.stop()
+  }
 }
 
 const train = async (given: string | undefined, { set, init, resume, skipBad, ...flags }: TrainFlags): Promise<void> => {
@@ -42,10 +65,11 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
   const { tensorBoard } = await import('../train/tensorboard.js')
   const lines = join(config.output, 'train.jsonl')
   const signal = interruption()
+  const skipped = skipping()
   let steps = 0
   const isFinished = await fineTune(internvl, config, {
     checkpoints: join(config.output, 'checkpoints'),
-    ...{ signal, onSkipped: tellSkipped, resume: resume ?? false, skipBad: skipBad ?? false },
+    ...{ signal, onSkipped: skipped.onSkipped, onMeasure: measuring(), resume: resume ?? false, skipBad: skipBad ?? false },
     onPlan: (planned) => {
       steps = planned
     },
@@ -55,7 +79,7 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
       ...(config['log.tensorboard'] ? [tensorBoard(join(config.output, 'tensorboard'))] : []),
       lossPlot(lines, join(config.output, 'loss.png'))
     ]
-  })
+  }).finally(skipped.total)
   if (isFinished) say(`saved ${config.output}`)
   else
     say(

@@ -19,6 +19,8 @@ export interface Batch {
   readonly labels: tf.Tensor2D
   /** `[B, L]` float32: how much each label counts. */
   readonly lossWeights: tf.Tensor2D
+  /** `[B, L]` int32, where rows hold several samples: the number of each token's, from 1 on; 0 where a row is filled up. */
+  readonly segments?: tf.Tensor2D
   /** `[B][L]`, where tokens are not counted: V2PE, packed rows. */
   readonly positionIds?: Positions
   /** `[T, 3, height, width]`: the tiles of all samples. */
@@ -96,5 +98,5 @@ export const batchOf = (samples: readonly Sample[], options: BatchOptions): Batc
 }
 
 /** Frees a batch's tensors. */
-export const disposeBatch = ({ inputIds, attentionMask, labels, lossWeights, pixelValues }: Batch): void =>
-  tf.dispose([inputIds, attentionMask, labels, lossWeights, ...(pixelValues ? [pixelValues] : [])])
+export const disposeBatch = ({ inputIds, attentionMask, labels, lossWeights, segments, pixelValues }: Batch): void =>
+  tf.dispose([inputIds, attentionMask, labels, lossWeights, ...[segments, pixelValues].flatMap((each) => each ?? [])])

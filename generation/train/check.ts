@@ -15,9 +15,9 @@ const faultsInText = ({ messages, rejected }: DatasetRow, where: string): readon
   const empty = messages.filter((message) => message.role === 'assistant' && textOf(message).trim() === '')
   const last = messages.at(-1)?.role
   return [
-    ...empty.map(() => fault('EmptyAnswer', `${where}: an answer is empty; there is nothing to learn.`)),
-    ...(rejected?.trim() === '' ? [fault('EmptyAnswer', `${where}: the rejected answer is empty.`)] : []),
-    ...(last === 'assistant' ? [] : [fault('NoAnswer', `${where}: the conversation ends without an answer.`)])
+    ...empty.map(() => fault('EmptyAnswer', `${where}: an answer is empty; there is nothing to learn.`, { where })),
+    ...(rejected?.trim() === '' ? [fault('EmptyAnswer', `${where}: the rejected answer is empty.`, { where })] : []),
+    ...(last === 'assistant' ? [] : [fault('NoAnswer', `${where}: the conversation ends without an answer.`, { where })])
   ]
 }
 
@@ -52,7 +52,7 @@ export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> 
       const missing = there.filter(([, found]) => !found)
       results[i] = [
         ...faultsInText(row, where),
-        ...missing.map(([path]) => fault('NotFound', `${where}: no such picture: ${path}.`, { path }))
+        ...missing.map(([path]) => fault('NotFound', `${where}: no such picture: ${path}.`, { path, where }))
       ]
     }
   }

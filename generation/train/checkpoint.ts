@@ -21,9 +21,11 @@ export interface CheckpointNote {
   readonly metric?: number
   /** What the run was made with; whoever resumes compares. */
   readonly settings?: unknown
+  /** What tells the data that it is trained on from others. */
+  readonly data?: string | undefined
 }
 
-export interface SaveCheckpointOptions extends Pick<CheckpointNote, 'metric' | 'settings'> {
+export interface SaveCheckpointOptions extends Pick<CheckpointNote, 'metric' | 'settings' | 'data'> {
   /** So many of the last ones stay, and the one with the lowest metric. 2 by default. */
   readonly keep?: number
 }
@@ -58,10 +60,11 @@ const syncFolder = async (folder: string): Promise<void> => {
 
 const writeAll = async (folder: string, { params, optimizer, ...counts }: TrainState<unknown>, rest: SaveCheckpointOptions) => {
   const { step, position, memory } = counts
-  const { metric, settings } = rest
+  const { metric, settings, data } = rest
   const note: CheckpointNote = {
     ...{ step, position, memory, optimizerStep: optimizer.step, settings },
-    ...(metric === undefined ? {} : { metric })
+    ...(metric === undefined ? {} : { metric }),
+    ...(data === undefined ? {} : { data })
   }
   await mkdir(folder, { recursive: true })
   await orThrow(writeSafetensors(join(folder, trainedFile), sourcesOf(Object.fromEntries(namedParameters(params)))))

@@ -1,7 +1,5 @@
-import { realpath } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
-import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, InternVLError, orThrow } from '../../lib/fault.js'
+import { join, resolve } from 'node:path'
+import { type Fault, orThrow } from '../../lib/fault.js'
 import { adamW, exceptNormsAndBiases } from '../../lib/optim.js'
 import { combine, disposeBeside, mapParams, namedParameters, type Partial } from '../../lib/params.js'
 import { schedules } from '../../lib/schedule.js'
@@ -13,19 +11,17 @@ import { isLoraPath, mergeLora } from '../../models/lora.js'
 import type { InternVLCheckpoint } from '../load.js'
 import { save } from '../save.js'
 import { type Batch, disposeBatch, padIdOf } from './batch.js'
+import { type CheckOptions, type Prepared, prepared } from './checks.js'
 import type { TrainConfig } from './config.js'
-import { batchesPerEpoch, type FeedOptions, feed, sftBatches } from './feed.js'
+import { batchesIn, type FeedOptions, feed, sftBatches } from './feed.js'
 import type { Batches, Loss } from './loop.js'
-import { type DatasetEntry, readMeta, readTraining, type TrainingData } from './meta.js'
+import type { TrainingData } from './meta.js'
 import { disposePairs, type PairBatch, pairBatches, pairLoss, sftLoss, sftWeight } from './objective.js'
 import { type RunOptions, run, type Scores } from './run.js'
-import { type Trainable, trainable } from './trainable.js'
+import type { Trainable } from './trainable.js'
 import { visualSteps } from './visual-steps.js'
 
-export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listeners' | 'resume' | 'signal'> {
-  readonly checkpoints: string
-  /** Leave out bad rows, and go on. */
-  readonly skipBad?: boolean
+export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listeners' | 'signal'>, CheckOptions {
   readonly onSkipped?: (faults: readonly Fault[]) => void
   /** Threads that prepare samples; 1 unless given. */
   readonly workers?: number
@@ -34,59 +30,6 @@ export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listene
 }
 
 type Trained = Partial<InternVLParams>
-
-const entryOf = (file: string): DatasetEntry => ({
-  ...{ name: file, root: dirname(file), annotation: [file], repeatTime: 1, augment: false }
-})
-
-const readData = async (files: readonly string[], skipBad: boolean): Promise<E.Either<Faults, TrainingData>> => {
-  const read = await Promise.all(
-    files.map(async (file) =>
-      file.endsWith('.json') ? readMeta(file)() : E.right<Faults, readonly DatasetEntry[]>([entryOf(file)])
-    )
-  )
-  const faults = read.flatMap((entries): readonly Fault[] => (E.isLeft(entries) ? entries.left : []))
-  if (faults.length > 0) return E.left(faults as unknown as Faults)
-  return readTraining(read.flatMap((entries) => (E.isRight(entries) ? entries.right : [])), { skipBad })() // biome-ignore format: one line
-}
-
-/** Pairs need two answers. */
-const pairFaults = (data: TrainingData, kind: TrainConfig['loss.kind']): readonly Fault[] =>
-  kind === 'sft'
-    ? []
-    : data.rows
-        .filter(({ rejected }) => rejected === undefined)
-        .map(({ where, id }) => fault('NoPair', `${where ?? id}: ${kind} needs a chosen and a rejected answer; this row has one`))
-
-/** The model is read again, as the reference and when a run is resumed. */
-const outputFaults = async ({ dir }: InternVLCheckpoint, { output }: TrainConfig): Promise<readonly Fault[]> => {
-  const [model, target] = await Promise.all([dir, output].map((path) => realpath(path).catch(() => resolve(path))))
-  return model === target
-    ? [fault('TargetRefused', `${output}: it is the folder of the model that is trained; give another output`, { file: output })]
-    : []
-}
-
-/** What a run is made of. */
-interface Prepared {
-  readonly parts: Trainable
-  readonly data: TrainingData
-  readonly heldOut: TrainingData | undefined
-}
-
-/** Everything that can be wrong, looked at before the first step. */
-const prepared = async (internvl: InternVLCheckpoint, c: TrainConfig, skipBad: boolean): Promise<Prepared> => {
-  const parts = trainable(internvl.params, c)
-  const data = await readData([c.data].flat(), skipBad)
-  const heldOut = c.heldOut === null ? E.right(undefined) : await readData([c.heldOut], skipBad)
-  const pairs = [data, heldOut].flatMap((read) => (E.isRight(read) && read.right ? pairFaults(read.right, c['loss.kind']) : []))
-  const faults = [
-    ...[parts, data, heldOut].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : [])),
-    ...pairs,
-    ...(await outputFaults(internvl, c))
-  ]
-  if (faults.length > 0) throw new InternVLError(faults as unknown as Faults)
-  return { parts: (parts as E.Right<Trainable>).right, data: (data as E.Right<TrainingData>).right, heldOut: (heldOut as E.Right<TrainingData | undefined>).right } // biome-ignore format: one line
-}
 
 /** How batches are made, what their loss is, what each counts, and how it is freed. */
 interface Objective<B> {
@@ -130,14 +73,16 @@ const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: T
 
 /** The mean loss of all held-out batches. */
 const heldOutLoss = <B>(objective: Objective<B>, data: TrainingData, options: FeedOptions) => {
-  const batches = batchesPerEpoch(data, options)
+  const batches = batchesIn(data, options, 1)
   return async (trained: Trained): Promise<Scores> => {
     let [sum, weight, taken] = [0, 0, 0]
     for await (const batch of objective.batches(data)(0)) {
-      const own = objective.weightOf(batch)
-      sum += own * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
-      weight += own
-      objective.disposeBatch(batch)
+      if (batch !== undefined) {
+        const own = objective.weightOf(batch)
+        sum += own * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
+        weight += own
+        objective.disposeBatch(batch)
+      }
       if (++taken === batches) break
     }
     return { loss: sum / weight }
@@ -162,6 +107,9 @@ const optimizerOf = (internvl: InternVLCheckpoint, c: TrainConfig, steps: number
 const baseOf = ({ dir }: InternVLCheckpoint, { model }: TrainConfig): string =>
   model === null || model === dir ? resolve(dir) : model
 
+/** What is kept with checkpoints. */
+const settingsOf = (internvl: InternVLCheckpoint, c: TrainConfig): TrainConfig => ({ ...c, model: baseOf(internvl, c) })
+
 const runOf = async <B>(
   internvl: InternVLCheckpoint,
   c: TrainConfig,
@@ -169,7 +117,7 @@ const runOf = async <B>(
   objective: Objective<B>,
   o: FineTuneOptions & FeedOptions
 ) => {
-  const steps = c.steps ?? Math.ceil((c.epochs * batchesPerEpoch(found.data, o)) / c['batch.accumulation'])
+  const steps = c.steps ?? Math.ceil(batchesIn(found.data, o, c.epochs) / c['batch.accumulation'])
   o.onPlan?.(steps)
   const own = mapParams((leaf) => leaf.clone())(found.parts.trained) // the loaded model stays whole: it may be the reference
   const state = await run(own, objective.batches(found.data), {
@@ -177,7 +125,7 @@ const runOf = async <B>(
     ...optimizerOf(internvl, c, steps),
     ...{ steps, accumulation: c['batch.accumulation'], maxNorm: c['optimizer.clip'] },
     ...{ checkpoints: o.checkpoints, keep: c['save.keep'], saveEvery: c['save.every'] },
-    settings: { ...c, model: baseOf(internvl, c) },
+    ...{ settings: settingsOf(internvl, c), data: found.digest },
     training: {
       seed: c.seed,
       dropout: c['regularize.dropout'],
@@ -212,8 +160,9 @@ const saveResult = async (internvl: InternVLCheckpoint, c: TrainConfig, trained:
  * wrong with settings, data and patterns is found before the first step and thrown together, as an `InternVLError`.
  */
 export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<boolean> => {
-  const found = await prepared(internvl, c, options.skipBad ?? false)
-  if (found.data.skipped.length > 0) options.onSkipped?.(found.data.skipped)
+  const found = await prepared(internvl, c, settingsOf(internvl, c), options)
+  const skipped = [found.data, found.heldOut].flatMap((data) => data?.skipped ?? [])
+  if (skipped.length > 0) options.onSkipped?.(skipped)
   const feeding = { ...options, model: internvl.dir, config: c }
   const { state, isFinished } =
     c['loss.kind'] === 'sft'

@@ -28,8 +28,8 @@ export interface TrainState<P, S = AdamWState> {
 /** The loss of a batch; `memory` where it changes. */
 export type Loss<P, B> = (params: P, batch: B, memory: Memory) => { readonly loss: tf.Scalar; readonly memory?: Memory }
 
-/** Batches from a position on, the same for the same position. */
-export type Batches<B> = (position: number) => AsyncIterable<B> | Iterable<B>
+/** Batches from a position on, the same for the same position; `undefined` in the place of one that could not be made. */
+export type Batches<B> = (position: number) => AsyncIterable<B | undefined> | Iterable<B | undefined>
 
 export interface TrainOptions<P, B, S = AdamWState> {
   readonly loss: Loss<P, B>
@@ -117,18 +117,20 @@ export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[]
   return { state: { params: next.params, optimizer: next.state, step, position, memory }, loss, norm }
 }
 
-/** The next `n` batches, fewer where the data ends. */
-const take = async <B>(source: AsyncIterator<B> | Iterator<B>, n: number): Promise<readonly B[]> => {
+/** The next `n` batches, fewer where the data ends, and how many between them could not be made. */
+const take = async <B>(source: AsyncIterator<B | undefined> | Iterator<B | undefined>, n: number) => {
   const taken: B[] = []
+  let missing = 0
   while (taken.length < n) {
     const next = await source.next()
     if (next.done) break
-    taken.push(next.value)
+    if (next.value === undefined) missing++
+    else taken.push(next.value)
   }
-  return taken
+  return { taken: taken as readonly B[], missing }
 }
 
-const iterate = <B>(source: AsyncIterable<B> | Iterable<B>): AsyncIterator<B> | Iterator<B> =>
+const iterate = <A>(source: AsyncIterable<A> | Iterable<A>): AsyncIterator<A> | Iterator<A> =>
   Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
 
 const freeing = <B, A>(batches: readonly B[], dispose: (batch: B) => void, use: () => A): A => {
@@ -158,10 +160,11 @@ export async function* train<P, B, S = AdamWState>(
     while (state.step < steps) {
       const begun = performance.now()
       await setImmediate() // messages and signals come through between steps
-      const taken = await take(source, accumulation)
+      const { taken, missing } = await take(source, accumulation)
       if (taken.length === 0) return
+      const from = { ...state, position: state.position + missing } // what is missing has a place in the data
       const tokens = taken.reduce((n, batch) => n + tokensOf(batch), 0)
-      const { loss, norm, state: next } = freeing(taken, disposeBatch, () => takeStep(state, taken, options))
+      const { loss, norm, state: next } = freeing(taken, disposeBatch, () => takeStep(from, taken, options))
       const seconds = (performance.now() - begun) / 1000
       const report = { step: next.step, loss, norm, rate: rate(state.step), tokens, seconds }
       state = next

@@ -6,6 +6,7 @@ import { type Fault, type Faults, fault, unless } from '../../lib/fault.js'
 import { random } from '../../lib/random.js'
 import { type DatasetRow, readRows } from '../dataset.js'
 import { checkRows } from './check.js'
+import type { SampleSize } from './sample.js'
 
 /** One set of a meta file. Source: `shell/data/*.json` (OpenGVLab/InternVL). */
 export interface DatasetEntry {
@@ -33,6 +34,8 @@ export interface TrainingData {
   readonly rows: readonly TrainingRow[]
   /** For each row the `repeat_time` of its set. */
   readonly repeats: readonly number[]
+  /** Of each row's sample, where they were measured. */
+  readonly sizes?: readonly SampleSize[]
   readonly skipped: readonly Fault[]
 }
 

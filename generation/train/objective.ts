@@ -10,8 +10,10 @@ import { counted, type VisualSteps } from './visual-steps.js'
 /** A model of the parameters that are trained. */
 export type ModelOf<P> = (trained: P) => InternVL
 
-const logits = (model: InternVL, batch: Batch): tf.Tensor3D =>
-  model(batch, { attentionMask: batch.attentionMask, positionIds: batch.positionIds }).logits
+const logits = (model: InternVL, batch: Batch): tf.Tensor3D => {
+  const { attentionMask, positionIds, segments } = batch
+  return model(batch, { attentionMask, positionIds, segments }).logits
+}
 
 /** Answers to learn: the weighted mean of the loss of their tokens. */
 export const sftLoss =
@@ -41,6 +43,10 @@ export const pairBatches = (
     let place = position
     for await (const prepared of samples(position)) {
       const positions = stepsOf(place++)
+      if (prepared === undefined) {
+        yield undefined
+        continue
+      }
       const chosen = batchOf(prepared.map(({ sample }) => sample), { ...options, positions }) // biome-ignore format: one line
       const rejected = batchOf(prepared.map((pair) => pair.rejected!), { ...options, positions }) // biome-ignore format: one line
       const ask = (batch: Batch) => tf.tidy(() => Array.from(answerLogs(reference, batch).dataSync()))

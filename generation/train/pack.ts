@@ -1,14 +1,9 @@
 import { ignored, type Reduction, reductionWeights } from '../../lib/nn/loss.js'
 import type { Positions } from '../../lib/nn/rope.js'
 import { tf } from '../../lib/tf.js'
-import { type Batch, disposeBatch, pixelsOf } from './batch.js'
-import type { Sample } from './sample.js'
-
-/** What a sample takes of a row. */
-export interface SampleSize {
-  readonly tokens: number
-  readonly tiles: number
-}
+import { type Batch, pixelsOf } from './batch.js'
+import type { Sample, SampleSize } from './sample.js'
+import type { PositionsOf } from './visual-steps.js'
 
 export interface PackOptions {
   /** Tokens of a row at most. Source: `max_packed_tokens`. */
@@ -52,12 +47,6 @@ export const packRows = (
   return [...done, ...open.map(({ indices }) => indices)]
 }
 
-/** What a sample takes of a row. */
-export const sizeOf = ({ ids, numPatches }: Sample): SampleSize => ({
-  tokens: ids.length,
-  tiles: numPatches.reduce((a, b) => a + b, 0)
-})
-
 /** A batch whose rows hold several samples each: a token sees its own sample only, and positions begin again with each. */
 export interface PackedBatch extends Batch {
   /** `[B, L]` int32: the number of each token's sample in its row, from 1 on; 0 where a row is filled up. */
@@ -66,13 +55,21 @@ export interface PackedBatch extends Batch {
   readonly positionIds: Positions
 }
 
+export interface PackedBatchOptions {
+  /** The id that rows are filled up with. */
+  readonly padId: number
+  readonly reduction?: Reduction
+  /** Positions of the samples' tokens; counted from 0 on in each unless given. */
+  readonly positions?: PositionsOf | undefined
+}
+
 /**
  * Packs groups of samples, one a row. `model(batch, batch)` gives each sample the logits that it has alone, and the loss of the batch
  * is that of all its samples. Throws a `RangeError` for no groups, or an empty one.
  */
 export const packedBatchOf = (
   groups: readonly (readonly Sample[])[],
-  { padId, reduction = 'token' }: { readonly padId: number; readonly reduction?: Reduction }
+  { padId, reduction = 'token', positions }: PackedBatchOptions
 ): PackedBatch => {
   if (groups.length === 0 || groups.some((group) => group.length === 0)) throw new RangeError('packedBatchOf: no samples')
   const L = Math.max(...groups.map((group) => group.reduce((sum, { ids }) => sum + ids.length, 0)))
@@ -87,13 +84,14 @@ export const packedBatchOf = (
   // the first token of a sample stands behind another sample's last, which must not learn it
   const labels = rows((sample) => sample.labels.map((label, i) => (i === 0 ? ignored : label)), ignored)
   const samples = groups.flat()
+  const places = new Map(positions?.(samples).map((row, i) => [samples[i]!, row] as const))
   const pixelValues = pixelsOf(samples)
   const attentionMask = segments.map((row) => row.map((number) => (number > 0 ? 1 : 0)))
   return {
     inputIds: matrix(rows(({ ids }) => ids, padId), 'int32'), // biome-ignore format: one line a tensor
     attentionMask: matrix(attentionMask, 'int32'),
     segments: matrix(segments, 'int32'),
-    positionIds: rows(({ ids }) => ids.keys(), 0),
+    positionIds: rows((sample) => places.get(sample) ?? sample.ids.keys(), 0),
     labels: matrix(labels, 'int32'),
     lossWeights: matrix(reductionWeights(labels, reduction, segments), 'float32'),
     ...(pixelValues ? { pixelValues } : {}),
@@ -101,10 +99,4 @@ export const packedBatchOf = (
     samples: samples.length,
     learned: labels.flat().filter((label) => label !== ignored).length
   }
-}
-
-/** Frees a packed batch's tensors. */
-export const disposePackedBatch = (batch: PackedBatch): void => {
-  disposeBatch(batch)
-  batch.segments.dispose()
 }

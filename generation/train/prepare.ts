@@ -17,12 +17,15 @@ export interface SceneRecipe {
 export interface Recipe {
   readonly row: DatasetRow | SceneRecipe
   readonly options?: Omit<SampleOptions, 'retouch'>
+  /** The row of its batch that it is for, where samples are packed. */
+  readonly group?: number
 }
 
 /** A sample; of a preference row the chosen answer's, and the rejected answer's beside it. */
 export interface Prepared {
   readonly sample: Sample
   readonly rejected?: Sample
+  readonly group?: number
 }
 
 /** Samples of one batch, and what was wrong with recipes that gave none. */
@@ -33,13 +36,16 @@ export interface PreparedBatch {
 
 /** Makes the sample of a recipe. */
 export const prepare =
-  (processor: Processor, { row: given, options }: Recipe): TaskEither<Faults, Prepared> =>
+  (processor: Processor, { row: given, options, group }: Recipe): TaskEither<Faults, Prepared> =>
   async () => {
+    const own = group === undefined ? {} : { group }
     const row = 'seed' in given ? sample(given.seed, given.index, given.weights) : given
     if (row.rejected === undefined)
-      return E.map((made: Sample): Prepared => ({ sample: made }))(await sampleOf(processor, row, options)())
+      return E.map((made: Sample): Prepared => ({ sample: made, ...own }))(await sampleOf(processor, row, options)())
     const pair = await preferenceOf(processor, row, options)()
-    return E.map(({ chosen, rejected }: { chosen: Sample; rejected: Sample }): Prepared => ({ sample: chosen, rejected }))(pair)
+    return E.map(
+      ({ chosen, rejected }: { chosen: Sample; rejected: Sample }): Prepared => ({ sample: chosen, rejected, ...own })
+    )(pair)
   }
 
 /** Makes the samples of a batch, as far as they can be made. */

@@ -18,7 +18,7 @@ export interface Listener {
   readonly end?: () => void | Promise<void>
 }
 
-export interface RunOptions<P, B> extends TrainOptions<P, B>, Pick<SaveCheckpointOptions, 'keep' | 'settings'> {
+export interface RunOptions<P, B> extends TrainOptions<P, B>, Pick<SaveCheckpointOptions, 'keep' | 'settings' | 'data'> {
   /** Where checkpoints are kept. */
   readonly checkpoints: string
   /** Steps from one checkpoint to the next; one is also saved after each evaluation, and at the end. */

@@ -22,6 +22,13 @@ export interface Sample {
   readonly numPatches: readonly number[]
 }
 
+/** What a sample takes of a batch. */
+export interface SampleSize {
+  readonly tokens: number
+  /** Tiles of its pictures and frames of its films. */
+  readonly tiles: number
+}
+
 export interface SampleOptions extends PrepareOptions {
   /** Tokens of a sample at most; what goes beyond is cut off at the end, but never a picture. */
   readonly maxLength?: number
@@ -75,11 +82,17 @@ const readPixels = async ({ visuals }: EncodedConversation): Promise<E.Either<Fa
 /** The same faults, each beginning with the row's file and line, or its number. */
 const at = ({ where, id }: DatasetRow) =>
   E.mapLeft((faults: Faults): Faults => {
-    const [first, ...rest] = faults.map((f) => ({ ...f, message: `${where ?? id}: ${f.message}` }))
+    const [first, ...rest] = faults.map((f) => ({ ...f, where: where ?? id, message: `${where ?? id}: ${f.message}` }))
     return [first!, ...rest]
   })
 
-const encodeRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Faults, Sample>> => {
+/** A row's text as ids, and its pictures opened, but not read. */
+interface Encoded {
+  readonly text: Pick<Sample, 'ids' | 'labels'>
+  readonly encoded: EncodedConversation
+}
+
+const encodeRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Faults, Encoded>> => {
   const { maxLength = Number.POSITIVE_INFINITY, jpegSeed, ...given } = options
   const { image } = processor.config
   const maxPatches = patchesEach(row.messages, given.maxPatches ?? image.maxPatches)
@@ -89,11 +102,16 @@ const encodeRow = async (processor: Processor, row: DatasetRow, options: SampleO
   const { tokenizer } = processor
   const context = tokenizer.idOf(tokenizer.names.context_image_token ?? '<IMG_CONTEXT>')
   const text = shortened(encoded.right, maxLength, context)
-  if (E.isLeft(text)) return text
-  const pixels = await readPixels(encoded.right)
-  const { visuals } = encoded.right
-  const rest = { numPatches: visuals.map(({ tiles }) => tiles), tileSize: visuals[0]?.tileSize ?? image.size }
-  return E.map((read: Float32Array) => ({ id: row.id, ...text.right, pixels: read, ...rest }))(pixels)
+  return E.map((kept: Encoded['text']) => ({ text: kept, encoded: encoded.right }))(text)
+}
+
+const readRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Faults, Sample>> => {
+  const made = await encodeRow(processor, row, options)
+  if (E.isLeft(made)) return made
+  const { text, encoded } = made.right
+  const { visuals } = encoded
+  const rest = { numPatches: visuals.map(({ tiles }) => tiles), tileSize: visuals[0]?.tileSize ?? processor.config.image.size }
+  return E.map((pixels: Float32Array) => ({ id: row.id, ...text, pixels, ...rest }))(await readPixels(encoded))
 }
 
 /**
@@ -103,7 +121,7 @@ const encodeRow = async (processor: Processor, row: DatasetRow, options: SampleO
 export const sampleOf =
   (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Faults, Sample> =>
   async () =>
-    at(row)(await encodeRow(processor, row, options))
+    at(row)(await readRow(processor, row, options))
 
 /** A preference: the same question and pictures with the better answer and the worse. */
 export interface Preference {
@@ -116,6 +134,25 @@ const withRejected = (row: DatasetRow): DatasetRow => {
   if (row.rejected === undefined) throw new RangeError(`${row.where ?? row.id}: no preference, it has no rejected answer`)
   return { ...row, messages: [...row.messages.slice(0, -1), { role: 'assistant', content: row.rejected }] }
 }
+
+const sizeOfRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Faults, SampleSize>> =>
+  E.map(({ text, encoded }: Encoded) => ({
+    tokens: text.ids.length,
+    tiles: encoded.visuals.reduce((sum, { tiles }) => sum + tiles, 0)
+  }))(at(row)(await encodeRow(processor, row, options)))
+
+/**
+ * The size of the sample that `sampleOf` would make, of a preference that of its longer answer; of pictures only the headers are
+ * read, so that damaged pixels are not found here. Faults: as `sampleOf`.
+ */
+export const measure =
+  (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Faults, SampleSize> =>
+  async () => {
+    const size = await sizeOfRow(processor, row, options)
+    if (E.isLeft(size) || row.rejected === undefined) return size
+    const other = await sizeOfRow(processor, withRejected(row), options)
+    return E.map(({ tokens }: SampleSize) => ({ ...size.right, tokens: Math.max(size.right.tokens, tokens) }))(other)
+  }
 
 /** A preference row as two samples, which share their pixels. */
 export const preferenceOf =

@@ -3,8 +3,8 @@ import fc from 'fast-check'
 import { sample } from '../../../generation/demo/scenes.js'
 import { type InternVLCheckpoint, load } from '../../../generation/load.js'
 import { batchOf, disposeBatch, padIdOf } from '../../../generation/train/batch.js'
-import { disposePackedBatch, packedBatchOf, packRows, type SampleSize, sizeOf } from '../../../generation/train/pack.js'
-import { type Sample, sampleOf } from '../../../generation/train/sample.js'
+import { packedBatchOf, packRows } from '../../../generation/train/pack.js'
+import { type Sample, type SampleSize, sampleOf } from '../../../generation/train/sample.js'
 import { orThrow } from '../../../lib/fault.js'
 import { valueAndGrad } from '../../../lib/grad.js'
 import { causalLoss } from '../../../lib/nn/loss.js'
@@ -72,7 +72,7 @@ describe('packing', () => {
       disposeParams([a.grads, b.grads])
       tf.dispose([a.value, b.value])
       disposeBatch(plain)
-      disposePackedBatch(packed)
+      disposeBatch(packed)
     })
 
   it('a sample in a row of several has the logits that it has alone', () => {
@@ -82,13 +82,13 @@ describe('packing', () => {
     let from = 0
     for (const alone of samples) {
       const one = batchOf([alone], { padId })
-      const { tokens } = sizeOf(alone)
+      const tokens = alone.ids.length
       const expected = internvl.model(one, one).logits
       assertClose(logits.slice([0, from, 0], [1, tokens, -1]), expected, 1e-4)
       from += tokens
       disposeBatch(one)
     }
     assert.throws(() => packedBatchOf([[]], { padId }), RangeError)
-    disposePackedBatch(packed)
+    disposeBatch(packed)
   })
 })

@@ -1,0 +1,64 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { type Fault, fault } from '../../lib/fault.js'
+import type { Json } from '../../models/config-fields.js'
+import { type CheckpointNote, checkpointNote, lastCheckpoint } from './checkpoint.js'
+import { type TrainConfig, trainConfig } from './config.js'
+import type { TrainingData } from './meta.js'
+
+/** Settings that a run may go on with changed: what a step computes does not depend on them, but for the rate, which follows the steps. */
+const free = /^(output|heldOut|epochs|steps|checkpointing|save\..*|evaluate\..*|log\..*)$/
+
+/** What tells data apart: the rows as they are learned from, and how often. */
+export const digestOf = ({ rows, repeats }: TrainingData): string => {
+  const hash = createHash('sha256')
+  for (const [i, { messages, rejected, augment, maxPatches }] of rows.entries())
+    hash.update(`${JSON.stringify([messages, rejected, augment, maxPatches, repeats[i]])}\n`)
+  return hash.digest('hex')
+}
+
+const shown = (value: unknown): string => JSON.stringify(value)
+
+/** Settings of a checkpoint that are other ones now. */
+const changed = (checkpoint: string, { settings }: CheckpointNote, now: TrainConfig): readonly Fault[] => {
+  const before = trainConfig((settings ?? {}) as Json, join(checkpoint, 'state.json'))
+  if (E.isLeft(before)) return before.left
+  return (Object.keys(now) as (keyof TrainConfig)[])
+    .filter((key) => !free.test(key) && shown(before.right[key]) !== shown(now[key]))
+    .map(
+      (key) =>
+      fault('ResumeChanged', `--resume: ${key} was ${shown(before.right[key])} when this run was begun, it is ${shown(now[key])} now`, { key }) // biome-ignore format: one line
+    )
+}
+
+const advice = (checkpoint: string): Fault =>
+  fault('ResumeRefused', `--resume: ${checkpoint} goes on with what it was begun with; for a new run give another output`, {
+    file: checkpoint
+  })
+
+/**
+ * What keeps a run from going on with its last checkpoint, or from beginning where there is one: settings that matter and are other
+ * ones now, key by key, and data that are. `settings` are those that would be kept with the next checkpoint.
+ */
+export const resumeFaults = async (
+  checkpoints: string,
+  resume: boolean,
+  settings: TrainConfig,
+  digest: string | undefined
+): Promise<readonly Fault[]> => {
+  const last = await lastCheckpoint(checkpoints)
+  if (last === undefined) return []
+  if (!resume)
+    return [
+      fault('CheckpointsThere', `${checkpoints}: a run has left checkpoints here; --resume goes on, or give another output`, {
+        file: checkpoints
+      })
+    ]
+  const note = await checkpointNote(last)()
+  if (E.isLeft(note)) return note.left
+  const isOther = digest !== undefined && note.right.data !== undefined && note.right.data !== digest
+  const other = fault('ResumeChanged', '--resume: the data are not those that this run was begun with: rows, their order or what they say', {}) // biome-ignore format: one line
+  const faults = [...changed(last, note.right, settings), ...(isOther ? [other] : [])]
+  return faults.length > 0 ? [...faults, advice(last)] : []
+}
