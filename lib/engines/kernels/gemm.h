@@ -11,6 +11,14 @@ constexpr int tileRows = 12, tileVecs = 2, wideRows = 8, wideVecs = 3;
 constexpr int tileRows = 6, tileVecs = 2, wideRows = 4, wideVecs = 3;
 #endif
 
+/** Loaded once: left to itself, GCC reads it anew from memory for each of its uses, and reading is what then takes the time. */
+inline Vec inRegister(Vec x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#endif
+  return x;
+}
+
 /** `c[r][j] += Σₚ a[p·R + r] · b[p·stride + j]`: R rows of a panel against V vectors of columns. */
 template <int R, int V>
 inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, const float *b, int64_t stride, Vec (&c)[R][V]) {
@@ -18,7 +26,7 @@ inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, c
     __builtin_prefetch(a + 64 * R);
     Vec columns[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) columns[v] = load(b + v * W);
+    for (int v = 0; v < V; v++) columns[v] = inRegister(load(b + v * W));
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
       const Vec row = splat(a[r]);
