@@ -22,10 +22,12 @@ export interface InternVLInputs {
 export interface InternVLOptions extends DecoderOptions {
   /** Logits of the last so many positions only; all by default. */
   readonly logitsToKeep?: number
+  /** Logits of these places of `[B·L]` only, as `[1, n, V]`: a loss needs them where a label is learned. */
+  readonly logitsAt?: readonly number[]
 }
 
 export interface InternVLOutput extends Omit<DecoderOutput, 'hidden'> {
-  /** `[B, L, V]`, or of the last `logitsToKeep` positions. */
+  /** `[B, L, V]`, or of the positions that were asked for. */
   readonly logits: tf.Tensor3D
 }
 
@@ -116,6 +118,19 @@ const internVLModel = (c: InternVLConfig) =>
     }
   )
 
+/** The last positions of `[B, L, D]`, all by default. */
+const lastOf = (hidden: Hidden, count = hidden.shape[1]): Hidden => {
+  const [B, L, D] = hidden.shape
+  const kept = Math.min(L, count)
+  return kept === L ? hidden : hidden.slice([0, L - kept, 0], [B, kept, D])
+}
+
+/** Places of `[B·L]` of `[B, L, D]`: `[1, n, D]`. */
+const rowsAt = (hidden: Hidden, places: readonly number[]): Hidden => {
+  const D = hidden.shape[2]
+  return tf.gather(hidden.reshape([-1, D]), tf.tensor1d([...places], 'int32')).reshape([1, places.length, D])
+}
+
 /**
  * The whole model with its head, tied to the embeddings where the configuration says so.
  * Source: `InternVLForConditionalGeneration` (transformers 5.23).
@@ -129,11 +144,10 @@ export const internVL = (c: InternVLConfig) => {
     (self): InternVL => {
       const { imageFeatures, embed, embedTokens } = self.model
       const head = self.lm_head ?? embedTokens.attend
-      const decode = (embeds: Hidden, { logitsToKeep, ...options }: InternVLOptions = {}): InternVLOutput => {
+      const decode = (embeds: Hidden, { logitsToKeep, logitsAt, ...options }: InternVLOptions = {}): InternVLOutput => {
         const { hidden, ...rest } = self.model(embeds, options)
-        const [B, L] = hidden.shape
-        const kept = Math.min(L, logitsToKeep ?? L)
-        return { logits: head(kept === L ? hidden : hidden.slice([0, L - kept, 0], [B, kept, D])), ...rest }
+        const seen = logitsAt ? rowsAt(hidden, logitsAt) : lastOf(hidden, logitsToKeep)
+        return { logits: head(seen), ...rest }
       }
       const forward = (inputs: InternVLInputs, options: InternVLOptions = {}) => decode(embed(inputs), options)
       return Object.assign(forward, { imageFeatures, embed, decode })

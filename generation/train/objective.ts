@@ -1,4 +1,4 @@
-import { causalLoss, logProbabilities } from '../../lib/nn/loss.js'
+import { crossEntropy, learnedPlaces, tokenLosses } from '../../lib/nn/loss.js'
 import { noRewards, type PairLogs, type PreferenceOptions, preferenceLoss, type RewardShift } from '../../lib/nn/preference.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl.js'
@@ -10,15 +10,29 @@ import { counted, type VisualSteps } from './visual-steps.js'
 /** A model of the parameters that are trained. */
 export type ModelOf<P> = (trained: P) => InternVL
 
-const logits = (model: InternVL, batch: Batch): tf.Tensor3D => {
-  const { attentionMask, positionIds, segments } = batch
-  return model(batch, { attentionMask, positionIds, segments }).logits
+/**
+ * Logits `[n, V]` of the places that are learned, for a head over 150,000 tokens costs as much as a decoder; and `of`, what the tokens
+ * that they predict have in `[B, L]`.
+ */
+const learnedLogits = (model: InternVL, batch: Batch) => {
+  const { attentionMask, positionIds, segments, labels } = batch
+  const places = learnedPlaces(labels)
+  const { logits } = model(batch, { attentionMask, positionIds, segments, logitsAt: places })
+  const next = tf.tensor1d(
+    places.map((place) => place + 1),
+    'int32'
+  )
+  const of = (x: tf.Tensor2D): tf.Tensor1D => tf.gather(x.reshape<tf.Tensor1D>([-1]), next)
+  return { logits: logits.reshape<tf.Tensor2D>([places.length, -1]), places, of }
 }
 
 /** Answers to learn: the weighted mean of the loss of their tokens. */
 export const sftLoss =
   <P>(modelOf: ModelOf<P>): Loss<P, Batch> =>
-  (params, batch) => ({ loss: causalLoss(logits(modelOf(params), batch), batch.labels, batch.lossWeights) })
+  (params, batch) => {
+    const { logits, of } = learnedLogits(modelOf(params), batch)
+    return { loss: crossEntropy(logits, of(batch.labels), of(batch.lossWeights)) }
+  }
 
 /** What a batch counts beside others in the mean of `sftLoss`. */
 export const sftWeight = ({ lossWeights }: Batch): number => tf.tidy(() => lossWeights.sum().dataSync()[0]!)
@@ -30,7 +44,13 @@ export interface PairBatch extends PairLogs<Batch> {
 
 export const disposePairs = ({ chosen, rejected }: PairBatch): void => [chosen, rejected].forEach(disposeBatch)
 
-const answerLogs = (model: InternVL, batch: Batch): tf.Tensor1D => logProbabilities(logits(model, batch), batch.labels)
+/** `log p(answer)` of every sample, `[B]`. */
+const answerLogs = (model: InternVL, batch: Batch): tf.Tensor1D => {
+  const { logits, places, of } = learnedLogits(model, batch)
+  const [B, L] = batch.labels.shape
+  const isOf = Array.from({ length: B }, (_, row) => places.map((place) => (Math.floor(place / L) === row ? -1 : 0)))
+  return tf.matMul(tf.tensor2d(isOf), tokenLosses(logits, of(batch.labels)).reshape<tf.Tensor2D>([-1, 1])).reshape([B])
+}
 
 /** Pairs, for which the reference is asked once a batch, outside of training. */
 export const pairBatches = (

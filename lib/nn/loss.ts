@@ -92,6 +92,17 @@ const following = (x: tf.Tensor2D): tf.Tensor1D => x.slice([0, 1], [x.shape[0], 
 export const causalLoss = (logits: tf.Tensor3D, labels: tf.Tensor2D, weights?: tf.Tensor2D): tf.Scalar =>
   tf.tidy(() => crossEntropy(predicted(logits), following(labels), weights && following(weights)))
 
+/**
+ * Places of `[B·L]` whose next label is learned: those that a causal loss needs logits of. The first one, which adds nothing, where
+ * none is.
+ */
+export const learnedPlaces = (labels: tf.Tensor2D): readonly number[] => {
+  const L = labels.shape[1]
+  const all = labels.dataSync()
+  const places = [...all.keys()].filter((i) => (i + 1) % L !== 0 && all[i + 1] !== ignored)
+  return places.length > 0 ? places : [0]
+}
+
 /** `log p(labels)` of every sample, summed over the labels that are not −100: `[B, L, V]`, `[B, L]` → `[B]`. Source: TRL's `get_batch_logps`. */
 export const logProbabilities = (logits: tf.Tensor3D, labels: tf.Tensor2D): tf.Tensor1D =>
   tf.tidy(() => {

@@ -75,7 +75,7 @@ describe('internVL', () => {
       assert.deepEqual(logits.shape, [rows.length, rows[0]!.length, 11])
     }))
 
-  it('features made beforehand, and the last logits alone, are those of the whole', () =>
+  it('features made beforehand, and the last logits alone, or of some places, are those of the whole', () =>
     check(kinds, ({ modelType, tied, input: { rows, tiles, seed } }) => {
       if (tiles === 0) return
       const [net, inputIds, pixelValues] = [made(modelType, tied, seed), ids(rows), tilesOf(tiles, seed)]
@@ -83,6 +83,9 @@ describe('internVL', () => {
       assertClose(net({ inputIds, imageFeatures: net.imageFeatures(pixelValues) }).logits, logits)
       const last = net({ inputIds, pixelValues }, { logitsToKeep: 1 }).logits
       assertClose(last, logits.slice([0, rows[0]!.length - 1, 0], [-1, 1, -1]))
+      const places = [rows.flat().length - 1, 0]
+      const some = net({ inputIds, pixelValues }, { logitsAt: places }).logits
+      assertClose(some, tf.gather(logits.reshape([-1, 11]), places).reshape([1, 2, 11]))
     }))
 
   it('router logits, on request: one matrix for every layer of experts', () =>
