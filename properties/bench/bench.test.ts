@@ -12,7 +12,8 @@ import { type Figure, type Job, type Measured, measure } from './measure.js'
 import { profile, profileTable, watched } from './profile.js'
 import { quality, relativeL2 } from './quality.js'
 import { median, ratios, summarize } from './summary.js'
-import { contextShares, table } from './table.js'
+import { contextShares, table, trainingNotes } from './table.js'
+import { measureTraining } from './train.js'
 
 const job: Job = { checkpoint: demoModel, precision: 'int8', kind: 'tiles', size: 1, newTokens: 3, runs: 1 }
 const value = fc.double({ min: 1e-3, max: 1e4, noNaN: true })
@@ -93,6 +94,21 @@ describe('bench', () => {
     })
   })
 
+  it('training: the loss goes down from step to step, the first is not counted, and no tensor is left', async () => {
+    const before = tf.memory().numTensors
+    const adapter = await mkdtemp(join(tmpdir(), 'bench '))
+    const found = await measureTraining({ checkpoint: demoModel, size: 2, steps: 3, adapter: join(adapter, 'adapter') })
+    const [first, second, third] = found.losses!
+    assert.ok(first! > second! && second! > third!)
+    assert.deepEqual([found.samples.step_s?.length, found.memory?.map(([step]) => step)], [2, [3]])
+    assert.ok((await readFile(join(adapter, 'adapter', 'adapter_config.json'), 'utf8')).includes('"r": 16'))
+    assert.equal(tf.memory().numTensors, before)
+    const result = summarize([found], 'train', 2)
+    assert.match(table([result]), /2 rows to train on, 192 tokens.*step s.*tokens\/s/)
+    assert.match(trainingNotes([result])[0]!, /^native float32: losses .* MB after step 3$/)
+    await rm(adapter, { recursive: true })
+  })
+
   describe('profile', () => {
     it('counts an op each time, its own time alone, and no more than all took', async () => {
       const x = tf.scalar(2)
@@ -170,6 +186,9 @@ describe('bench', () => {
       ['--engine gpu', /Allowed choices are native, wasm, cpu/],
       ['--load --tiles 2', /--load times loading alone/],
       ['--profile --compare', /--profile goes with/],
+      ['--train --tiles 2', /--train goes with/],
+      ['--train --precision int8', /--train measures float32 alone/],
+      ['--steps 3', /--steps goes with --train/],
       ['--quality --tiles 2', /--quality goes with/],
       ['--eval a.jsonl', /--eval and --rows go with --quality/],
       ['--speed', /unknown option '--speed'/]

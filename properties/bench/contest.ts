@@ -1,9 +1,11 @@
+import { join } from 'node:path'
 import type { Flags } from './flags.js'
+import { checkpointName } from './history.js'
 import { checkLlamaCpp, ggufOf, llamaModules } from './llamacpp.js'
 import type { Job, Kind, Measured } from './measure.js'
 import { ggufTypes, type PrecisionName, transformersDtype } from './precisions.js'
-import { llamaCpp, ours, transformers } from './processes.js'
-import { python } from './python.js'
+import { llamaCpp, ours, oursTraining, peftTraining, transformers } from './processes.js'
+import { peftPython, python, workshop } from './python.js'
 import { type Result, ratios, summarize } from './summary.js'
 import { caseName } from './table.js'
 
@@ -55,8 +57,22 @@ const withLlamaCpp = (jobs: readonly Job[]): readonly Contender[] =>
     ]
   })
 
+/** Training steps that a process takes. */
+export const stepsOf = ({ steps = 4 }: Flags): number => steps
+
+/** Training steps for every number of rows, each followed by PEFT's where that is asked for. */
+const trainings = (flags: Flags): readonly Contest[] =>
+  flags.checkpoint.flatMap((checkpoint) =>
+    (flags.batch ?? [1]).map((size) => {
+      const job = { checkpoint, size, steps: stepsOf(flags), adapter: join(workshop, 'adapters', checkpointName(checkpoint)) }
+      const own = { name: 'ours', run: () => oursTraining(job) }
+      const theirs = { name: 'peft', run: () => peftTraining(job) }
+      return { checkpoint, kind: 'train', size, contenders: flags.compare ? [{ ...own, rival: theirs.name }, theirs] : [own] }
+    })
+  )
+
 /** What flags ask for: tiles, lengths and batches; one tile where nothing is asked. */
-const casesOf = ({ load, tiles, context, batch, llamacpp }: Flags): ReadonlyArray<readonly [Kind, number]> => {
+const casesOf = ({ load, tiles, context, batch, llamacpp }: Flags): ReadonlyArray<readonly [Job['kind'], number]> => {
   if (load) return [['load', 1]]
   const asked = { tiles, context, batch }
   const cases = (['tiles', 'context', 'batch'] as const).flatMap((kind) =>
@@ -68,12 +84,13 @@ const casesOf = ({ load, tiles, context, batch, llamacpp }: Flags): ReadonlyArra
 /** Everything to measure. Throws a `RangeError` for what is not installed, before anything is measured. */
 export const contestsOf = (flags: Flags): readonly Contest[] => {
   const { checkpoint: checkpoints, precision, newTokens, runs, compare = false, llamacpp = false } = flags
-  if (compare) python()
+  if (compare) flags.train ? peftPython() : python()
+  if (flags.train) return trainings(flags)
   if (llamacpp && !precision.some((name) => ggufTypes[name]))
     throw new RangeError(`--llamacpp: compared are int8 and 4bit; --precision is ${precision.join(',')}`)
   if (llamacpp) checkLlamaCpp(checkpoints)
   return checkpoints.flatMap((checkpoint) => {
-    const jobs = (kind: Kind, size: number) =>
+    const jobs = (kind: Job['kind'], size: number) =>
       precision.map((name: PrecisionName): Job => ({ checkpoint, precision: name, kind, size, newTokens, runs }))
     const contests = casesOf(flags).map(([kind, size]) => ({
       checkpoint,

@@ -15,6 +15,8 @@ export interface Flags {
   readonly rounds: number
   readonly load?: true
   readonly compare?: true
+  readonly train?: true
+  readonly steps?: number
   readonly llamacpp?: true
   readonly profile?: true
   readonly quality?: true
@@ -56,13 +58,18 @@ Examples:
   npm run bench -- --checkpoint /tmp/1b --precision bfloat16,int8 --compare --rounds 2   (npm run bench:setup first)
   npm run bench -- --checkpoint /tmp/1b --precision int8 --context 100,4000 --batch 1,4,8
   npm run bench -- --checkpoint /tmp/1b --precision int8,4bit --llamacpp       (npm run bench:setup -- --llamacpp first)
+  npm run bench -- --checkpoint /tmp/1b --train --compare --rounds 2             steps, losses and memory beside PEFT's
   npm run bench -- --quality --eval questions.jsonl                              the demo model: what fewer bits cost`
 
 /** What makes no sense together, in a sentence. */
 const conflict = (flags: Flags): string | undefined => {
-  const { load, compare, llamacpp, profile, quality, tiles, context, batch, json, history } = flags
+  const { load, compare, train, steps, llamacpp, profile, quality, tiles, context, batch, json, history, precision } = flags
   const sizes = tiles ?? context ?? batch
   if (load && (sizes || llamacpp)) return '--load times loading alone: leave --tiles, --context, --batch and --llamacpp away'
+  if (train && (load || llamacpp || profile || quality || tiles || context))
+    return '--train goes with --checkpoint, --compare, --batch, --steps and --rounds'
+  if (train && precision.some((name) => name !== 'float32')) return '--train measures float32 alone'
+  if (steps !== undefined && !train) return '--steps goes with --train'
   if (quality && (sizes || load || compare || llamacpp || profile))
     return '--quality goes with --checkpoint, --precision and --eval alone'
   if (profile && (context || batch || load || compare || llamacpp))
@@ -92,8 +99,10 @@ export const benchCommand = (run: (flags: Flags) => Promise<void>): Command => {
     .option('--runs <n>', 'runs in one process', wholeNumber, 3)
     .option('--rounds <n>', 'processes of each measurement, in turn', wholeNumber, 1)
     .option('--load', 'time loading alone, and its peak memory')
-    .option('--compare', 'Transformers on PyTorch too, in turn; what is packed is compared with its bfloat16')
+    .option('--compare', 'Transformers (and PEFT) on PyTorch too, in turn; what is packed is compared with its bfloat16')
     .option('--llamacpp', "llama.cpp's Q8_0 and Q4_0 beside int8 and 4bit: the decoder alone, 320 tokens of prompt")
+    .option('--train', 'training steps instead: LoRA of rank 16 on the decoder, all else frozen, a tile and 80 words a row')
+    .option('--steps <n>', 'of these, so many in one process, the first to warm up; 4 by default', wholeNumber)
     .option('--profile', 'time by kind of op instead')
     .option('--quality', 'what precision costs: logits against float32, perplexity, right answers')
     .option('--eval <file>', "questions and answers in InternVL's jsonl, for --quality")

@@ -56,6 +56,7 @@ const panels: ReadonlyArray<readonly [Figure, string]> = [
   ['prefill_s', 'first token, seconds'],
   ['vision_s', 'vision, seconds'],
   ['load_s', 'loading, seconds'],
+  ['step_s', 'a training step, seconds'],
   ['peak_rss_mb', 'peak memory, MB']
 ]
 

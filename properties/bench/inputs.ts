@@ -1,4 +1,6 @@
 import type { GenerateInputs } from '../../generation/generate.js'
+import { type Batch, batchOf } from '../../generation/train/batch.js'
+import { ignored } from '../../lib/nn/loss.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVLConfig } from '../../models/config.js'
 
@@ -32,3 +34,23 @@ export const pictureInputs = (config: InternVLConfig, tiles: number): GenerateIn
 export const textInputs = (config: InternVLConfig, length: number, rows = 1): GenerateInputs => ({
   inputIds: idsOf(Array.from({ length: rows }, (_, row) => words(config, length, row)))
 })
+
+/** Rows to learn: a tile among 80 words, of which the last 40 are learned. As in bench_peft.py. */
+export const lesson = (config: InternVLConfig, rows: number): Batch => {
+  const { imageSize, numChannels } = config.visionConfig
+  const pixels = numChannels * imageSize[0] * imageSize[1]
+  const picture = Array<number>(config.imageSeqLength).fill(config.imageTokenId ?? 0)
+  const samples = Array.from({ length: rows }, (_, row) => {
+    const text = words(config, 80, row)
+    const ids = Int32Array.from([...text.slice(0, 20), ...picture, ...text.slice(20)])
+    return {
+      id: `${row}`,
+      ids,
+      labels: ids.map((id, i) => (i < ids.length - 40 ? ignored : id)),
+      pixels: Float32Array.from({ length: pixels }, (_, i) => Math.sin(row * pixels + i)),
+      tileSize: { height: imageSize[0], width: imageSize[1] },
+      numPatches: [1]
+    }
+  })
+  return batchOf(samples, { padId: 0 })
+}

@@ -2,14 +2,14 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { autoSetup } from '../../generation/cli/setup.js'
-import { contestsOf, hold } from './contest.js'
+import { contestsOf, hold, stepsOf } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
 import { checkpointName, commitName, type Entry, keep, machineName, readHistory, usualHistory } from './history.js'
 import { profiled } from './processes.js'
 import { profileTable } from './profile.js'
 import { quality } from './quality.js'
 import type { Result } from './summary.js'
-import { contextShares, table } from './table.js'
+import { contextShares, table, trainingNotes } from './table.js'
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
@@ -35,12 +35,13 @@ const profileAll = async ({ checkpoint: checkpoints, precision, tiles = [1], new
 }
 
 const measureAll = async (flags: Flags): Promise<void> => {
-  const { runs, rounds, json, history } = flags
+  const { rounds, json, history } = flags
+  const runs = flags.train ? stepsOf(flags) : flags.runs
   const file = history === true ? usualHistory : history
   if (file) readHistory(file) // what is wrong with it is told before anything is measured
   const contests = contestsOf(flags)
   const about = { commit: commitName(), date: new Date().toISOString(), machine: machineName() }
-  if (json !== '-') console.log(`${about.machine}; best of ${rounds} x ${runs} runs (median)`)
+  if (json !== '-') console.log(`${about.machine}; best of ${rounds} x ${runs} ${flags.train ? 'steps' : 'runs'} (median)`)
   const entries: Entry[] = []
   for (const folder of flags.checkpoint) {
     const results: Result[] = []
@@ -48,7 +49,7 @@ const measureAll = async (flags: Flags): Promise<void> => {
     for (const contest of contests.filter(({ checkpoint }) => checkpoint === folder)) {
       const found = await hold(contest, rounds, say)
       results.push(...found)
-      if (json !== '-') console.log(`\n${table(found)}`)
+      if (json !== '-') console.log(['', table(found), ...trainingNotes(found)].join('\n'))
     }
     const shares = contextShares(results)
     if (json !== '-' && shares.length > 0) console.log(`\n${shares.join('\n')}`)

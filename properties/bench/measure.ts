@@ -6,14 +6,14 @@ import { tf } from '../../lib/tf.js'
 import { pictureInputs, textInputs } from './inputs.js'
 import { type PrecisionName, precisions } from './precisions.js'
 
-/** What is varied: tiles of a picture, words of a prompt without one, rows of 64 words; or nothing is run but loading. */
-export type Kind = 'tiles' | 'context' | 'batch' | 'load'
+/** What is varied: tiles of a picture, words of a prompt without one, rows of 64 words, rows to train on; or nothing is run but loading. */
+export type Kind = 'tiles' | 'context' | 'batch' | 'train' | 'load'
 
 /** What one process measures, of one checkpoint. */
 export interface Job {
   readonly checkpoint: string
   readonly precision: PrecisionName
-  readonly kind: Kind
+  readonly kind: Exclude<Kind, 'train'>
   /** So many tiles, words or rows. */
   readonly size: number
   /** Tokens to decode after the first. */
@@ -21,8 +21,11 @@ export interface Job {
   readonly runs: number
 }
 
-/** Figures, by the keys of `bench_transformers.py`. Speeds are tokens a second, of all rows together. */
-export const figures = ['load_s', 'vision_s', 'prefill_s', 'decode_tokens_per_s', 'peak_rss_mb'] as const
+/** Figures, by the keys of `bench_transformers.py` and `bench_peft.py`. Speeds are tokens a second, of all rows together. */
+export const figures = [
+  ...(['load_s', 'vision_s', 'prefill_s', 'decode_tokens_per_s'] as const),
+  ...(['step_s', 'trained_tokens_per_s', 'peak_rss_mb'] as const)
+] as const
 export type Figure = (typeof figures)[number]
 
 /** What one process measured: each run's figures; loading and peak memory it has once. */
@@ -32,12 +35,17 @@ export interface Measured {
   /** Of the prompt. */
   readonly tokens?: number
   readonly samples: { readonly [F in Figure]?: readonly number[] }
+  /** Of each training step, before it. */
+  readonly losses?: readonly number[]
+  /** Resident after some of the training steps. */
+  readonly memory?: ReadonlyArray<readonly [step: number, megabytes: number]>
 }
 
-const now = (): number => performance.now() / 1000
+/** Seconds. */
+export const now = (): number => performance.now() / 1000
 
 /** The greatest memory of this process so far, in MB of 2^20 bytes. The system's own mark of what it was started from is left out. */
-const peakMegabytes = (): number => {
+export const peakMegabytes = (): number => {
   try {
     return Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024
   } catch {

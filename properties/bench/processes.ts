@@ -4,7 +4,8 @@ import { fileURLToPath } from 'node:url'
 import type { Job, Measured } from './measure.js'
 import { transformersDtype } from './precisions.js'
 import type { Profile } from './profile.js'
-import { python } from './python.js'
+import { peftPython, python } from './python.js'
+import type { TrainJob } from './train.js'
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
 
@@ -30,7 +31,13 @@ export const output = (command: string, args: readonly string[]): Promise<string
 const lastLine = async <A>(command: string, args: readonly string[]): Promise<A> =>
   JSON.parse((await output(command, args)).trim().split('\n').at(-1)!)
 
-const child = (what: 'measure' | 'profile', job: Job) => ['--import', 'tsx', here('child.ts'), what, JSON.stringify(job)]
+const child = (what: 'measure' | 'profile' | 'train', job: Job | TrainJob) => [
+  '--import',
+  'tsx',
+  here('child.ts'),
+  what,
+  JSON.stringify(job)
+]
 
 /** This project, in a process of its own. */
 export const ours = (job: Job): Promise<Measured> => lastLine(process.execPath, child('measure', job))
@@ -42,6 +49,16 @@ export const transformers = ({ checkpoint, precision, kind, size, newTokens, run
   lastLine(python(), [
     ...[here('bench_transformers.py'), '--checkpoint', checkpoint, '--dtype', transformersDtype(precision)],
     ...['--new-tokens', `${newTokens}`, '--runs', `${runs}`, ...(kind === 'load' ? ['--load'] : [`--${kind}`, `${size}`])]
+  ])
+
+/** Training steps of this project. */
+export const oursTraining = (job: TrainJob): Promise<Measured> => lastLine(process.execPath, child('train', job))
+
+/** The same steps with PEFT, which begins with the adapter that ours wrote. */
+export const peftTraining = ({ checkpoint, size, steps, adapter }: TrainJob): Promise<Measured> =>
+  lastLine(peftPython(), [
+    ...[here('bench_peft.py'), '--checkpoint', checkpoint, '--adapter', adapter],
+    ...['--batch', `${size}`, '--steps', `${steps}`]
   ])
 
 /** llama.cpp on a GGUF file; `modules` is the folder that node-llama-cpp is installed in. */

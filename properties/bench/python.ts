@@ -28,3 +28,6 @@ export const pythonWith = (name: string, how: string): string => {
     throw new RangeError(`${chosen}: it has no package ${name}; ${how}`)
   return chosen
 }
+
+/** The interpreter with PEFT in it. */
+export const peftPython = (): string => pythonWith('peft', '`npm run bench:setup` installs it')

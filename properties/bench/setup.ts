@@ -5,7 +5,7 @@ import { Command } from 'commander'
 import { environment, workshop } from './python.js'
 
 // The versions that the reference numbers were made with.
-const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.23.0', 'pillow']
+const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.23.0', 'peft==0.21.2', 'pillow']
 const gguf = 'gguf==0.19.0'
 const nodeLlamaCpp = 'node-llama-cpp@3.22.1'
 

@@ -13,14 +13,17 @@ export interface Result extends Flat {
   readonly tiles?: number
   readonly context?: number
   readonly batch?: number
+  readonly train?: number
   readonly tokens?: number
+  readonly losses?: readonly number[]
+  readonly memory?: Measured['memory']
   readonly median: Flat
   /** Against what it was compared with: times its speed, but for memory the share of it. */
   readonly versus?: { readonly engine: string; readonly dtype: string; readonly ratio: Flat }
 }
 
-/** Larger is better of this one alone. */
-const isSpeed = (figure: Figure): boolean => figure === 'decode_tokens_per_s'
+/** Larger is better of these alone. */
+const isSpeed = (figure: Figure): boolean => figure.endsWith('tokens_per_s')
 
 export const median = (values: readonly number[]): number => {
   const sorted = [...values].sort((a, b) => a - b)

@@ -6,6 +6,8 @@ const heads: Readonly<Record<Figure, string>> = {
   vision_s: 'vision s',
   prefill_s: 'first token s',
   decode_tokens_per_s: 'tokens/s',
+  step_s: 'step s',
+  trained_tokens_per_s: 'tokens/s',
   peak_rss_mb: 'peak MB'
 }
 
@@ -17,7 +19,7 @@ export const nameOf = ({ engine, dtype }: { readonly engine: string; readonly dt
 export const caseName = (kind: Kind, size: number): string =>
   kind === 'load'
     ? 'loading'
-    : `${size} ${{ tiles: 'tile', context: 'token', batch: 'row' }[kind]}${size === 1 ? '' : 's'}${kind === 'context' ? ' of text' : ''}`
+    : `${size} ${{ tiles: 'tile', context: 'token', batch: 'row', train: 'row' }[kind]}${size === 1 ? '' : 's'}${{ context: ' of text', train: ' to train on', tiles: '', batch: '' }[kind]}`
 
 /** Rows of cells, each column as wide as its widest; the first to the left, the others to the right. */
 export const aligned = (rows: ReadonlyArray<readonly string[]>): string => {
@@ -47,7 +49,8 @@ const ratioCells = ({ versus }: Result, columns: readonly Figure[]): ReadonlyArr
 export const table = (results: readonly Result[]): string => {
   const { kind, size, tokens } = results[0]!
   const columns = (Object.keys(heads) as Figure[]).filter((figure) => results.some((result) => result[figure] !== undefined))
-  const prompt = kind === 'tiles' || kind === 'batch' ? `, ${tokens} tokens of prompt` : ''
+  const prompt =
+    kind === 'tiles' || kind === 'batch' ? `, ${tokens} tokens of prompt` : kind === 'train' ? `, ${tokens} tokens` : ''
   const rows = results.flatMap((result) => [cells(result, columns), ...ratioCells(result, columns)])
   return aligned([[`${caseName(kind, size)}${prompt}`, ...columns.map((figure) => heads[figure])], ...rows])
 }
@@ -63,3 +66,19 @@ export const contextShares = (results: readonly Result[]): readonly string[] => 
     return [`${name}: at ${long.size} tokens of text ${share.toFixed(2)}x its speed at ${short.size}`]
   })
 }
+
+const shown = 5
+
+/** Losses of the first training steps and memory after some of them; nothing of others. */
+export const trainingNotes = (results: readonly Result[]): readonly string[] =>
+  results.flatMap((result) => {
+    const { losses, memory } = result
+    if (!losses || !memory) return []
+    const marks = memory.map(([step, megabytes]) => `${megabytes.toFixed(0)} MB after step ${step}`)
+    return [
+      `${nameOf(result)}: losses ${losses
+        .slice(0, shown)
+        .map((loss) => loss.toFixed(5))
+        .join(' ')}; ${marks.join(', ')}`
+    ]
+  })
