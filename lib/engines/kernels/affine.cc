@@ -43,10 +43,8 @@ constexpr int64_t block = 24 * 12 / R; // panels of x that stay in the second ca
 static_assert(maxRows % R == 0);
 static_assert(depth % record == 0, "packed rows are read by whole records");
 
-/** One tile of y, added to what is there unless it is the first of its K. */
-void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, bool first, int64_t rows, int64_t columns) {
-  Vec c[tileRows][tileVecs] = {};
-  multiply<tileRows, tileVecs>(k, a, b, width, c);
+/** Writes one tile of y, added to what is there unless it is the first of its K. */
+void put(const Vec (&c)[tileRows][tileVecs], float *y, int64_t stride, bool first, int64_t rows, int64_t columns) {
   if (columns == width) {
     for (int64_t r = 0; r < rows; r++)
       for (int v = 0; v < tileVecs; v++) store(y + r * stride + v * W, first ? c[r][v] : load(y + r * stride + v * W) + c[r][v]);
@@ -56,6 +54,12 @@ void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, b
   std::memcpy(edge, c, sizeof c);
   for (int64_t r = 0; r < rows; r++)
     for (int64_t j = 0; j < columns; j++) y[r * stride + j] = first ? edge[r][j] : y[r * stride + j] + edge[r][j];
+}
+
+void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, bool first, int64_t rows, int64_t columns) {
+  Vec c[tileRows][tileVecs] = {};
+  multiply<tileRows, tileVecs>(k, a, b, width, c);
+  put(c, y, stride, first, rows, columns);
 }
 
 /** Rows `[n, n + present)` and columns `[k, k + d)` of a weight as a panel. */
@@ -104,10 +108,56 @@ void tiled(const Map &map, const Rows &x, const float *packed) {
   });
 }
 
+// --- Many rows, few weights: these are packed once and stay in the second cache, while rows of x pass by as they lie.
+
+bool isSmall(const Map &map, const Rows &x) { return map.N * x.K <= 1 << 17; }
+
+/** Weights in panels: `[K / depth][N / width][depth][width]`. */
+const float *packedWeights(const Map &map, int64_t K) {
+  static thread_local Kept kept;
+  const int64_t stripes = (map.N + width - 1) / width;
+  float *packed = kept.of(stripes * width * K);
+  for (int64_t k = 0; k < K; k += depth)
+    for (int64_t j = 0; j < stripes; j++) {
+      const int64_t d = std::min(depth, K - k), n = j * width;
+      panel(map, n, std::min(width, map.N - n), k, d, packed + k * stripes * width + j * d * width);
+    }
+  return packed;
+}
+
+/** Rows `[m, end)` of y. */
+void rowsOfProduct(const Map &map, const Rows &x, const float *weights, int64_t m, int64_t end) {
+  const int64_t stripes = (map.N + width - 1) / width;
+  for (int64_t k = 0; k < x.K; k += depth) {
+    const int64_t d = std::min(depth, x.K - k);
+    for (int64_t j = 0; j < stripes; j++)
+      for (int64_t i = m; i < end; i += R) {
+        const float *rows[tileRows]; // beyond the last, the last once more
+        for (int64_t r = 0; r < R; r++) rows[r] = x.x + std::min(i + r, end - 1) * x.K + k;
+        Vec c[tileRows][tileVecs] = {};
+        multiplyRows<tileRows, tileVecs>(d, rows, 1, weights + k * stripes * width + j * d * width, width, c);
+        put(c, map.y + i * map.N + j * width, map.N, k == 0, std::min(R, end - i), std::min(width, map.N - j * width));
+      }
+  }
+  for (int64_t i = m; i < end; i++) finish(map, i, 0, map.N);
+}
+
+void rowwise(const Map &map, const Rows &x) {
+  const float *weights = packedWeights(map, x.K);
+  const int64_t most = 10 * R, pieces = std::max<int64_t>(1, std::min((x.M + R - 1) / R, 8 * int64_t{threads()}));
+  const int64_t grain = std::min(most, ((x.M + pieces - 1) / pieces + R - 1) / R * R);
+  parallel(x.M, grain, [&](int64_t from, int64_t to) {
+    for (int64_t m = from; m < to; m += grain) rowsOfProduct(map, x, weights, m, std::min(m + grain, to));
+  });
+}
+
 /** All products of some rows of x. */
 void multiplyAll(const std::vector<Map> &maps, const Rows &x) {
-  const float *packed = x.M > fewRows ? packedRows(x) : nullptr;
-  for (const Map &map : maps) packed ? tiled(map, x, packed) : streamed(map, x);
+  const float *packed = nullptr;
+  for (const Map &map : maps)
+    if (x.M <= fewRows) streamed(map, x);
+    else if (isSmall(map, x)) rowwise(map, x);
+    else tiled(map, x, packed ? packed : packed = packedRows(x));
 }
 
 /** Norms of M rows. */

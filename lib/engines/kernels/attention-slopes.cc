@@ -1,6 +1,7 @@
 // The way back of `softmax(q kᵀ · scale + mask) v`. The weights are computed again, a block of queries at a time. With P the weights and
 // dP = dO Vᵀ: dV = Pᵀ dO, dS = P ⊙ (dP − Σ P ⊙ dP) · scale, dQ = dS K, dK = dSᵀ Q. Source: Dao et al. 2022, algorithm 4.
 #include "attention.h"
+#include "norm.h"
 #include "op.h"
 #include "pool.h"
 #include "product.h"
@@ -27,11 +28,10 @@ void soften(const Attention &p, float *row, int64_t first, int64_t count, int64_
   const float *seen = scores, *pads = padding ? padding + first + from : nullptr;
   const int64_t n = end - from;
   map(n, scores, [&](auto at) { return pads ? at(seen) * p.scale + at(pads) : at(seen) * p.scale; });
-  const float most = *std::max_element(scores, scores + n);
+  const float most = greatest(n, scores);
   map(n, scores, [&](auto at) { return exp(at(seen) - most); });
-  float total = 0;
-  for (int64_t j = 0; j < n; j++) total += scores[j];
-  map(n, scores, [&](auto at) { return at(seen) * (1 / total); });
+  const float share = 1 / total(n, [&](auto at) { return at(seen); });
+  map(n, scores, [&](auto at) { return at(seen) * share; });
 }
 
 /** What a block of one head's queries gives to its own gradient and to those of its keys and values. */
@@ -46,9 +46,8 @@ void backBlock(const Slopes &s, int64_t b, int64_t h, int64_t l, float *weights,
   for (int64_t r = 0; r < rows; r++) {
     float *w = weights + r * n, *d = slopes + r * n;
     soften(p, w, from, n, start + r, p.paddingOf(b));
-    float along = 0;
-    for (int64_t j = 0; j < n; j++) along += w[j] * d[j];
     const float *weight = w, *slope = d;
+    const float along = total(n, [&](auto at) { return at(weight) * at(slope); });
     map(n, d, [&](auto at) { return at(weight) * (at(slope) - along) * p.scale; });
   }
   const Matrix P = rowsOf(weights, rows, n, n), dS = rowsOf(slopes, rows, n, n);

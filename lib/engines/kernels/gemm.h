@@ -36,6 +36,23 @@ inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, c
   }
 }
 
+/** The same with rows that are not packed: row r has entry p at `rows[r][p·right]`. */
+template <int R, int V>
+inline __attribute__((always_inline)) void multiplyRows(int64_t k, const float *const (&rows)[R], int64_t right, const float *b, int64_t stride,
+                                                        Vec (&c)[R][V]) {
+  for (int64_t p = 0, at = 0; p < k; p++, at += right, b += stride) {
+    Vec columns[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) columns[v] = load(b + v * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Vec row = splat(rows[r][at]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) c[r][v] += row * columns[v];
+    }
+  }
+}
+
 typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
 
 template <int... from> inline Four mix(Four a, Four b) {

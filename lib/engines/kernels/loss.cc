@@ -1,19 +1,12 @@
 // `−log softmax(logits)[label]` row by row, and its way back; rows without a label (below 0) are 0 in both.
+#include "norm.h"
 #include "op.h"
 #include "pool.h"
-#include "simd.h"
-#include <algorithm>
-#include <cmath>
 
 namespace {
 float logSumExp(const float *z, int64_t V) {
-  const float most = *std::max_element(z, z + V);
-  Vec total{};
-  int64_t i = 0;
-  for (; i + W <= V; i += W) total += exp(load(z + i) - most);
-  float rest = 0;
-  for (; i < V; i++) rest += exp(splat(z[i] - most))[0];
-  return most + std::log(sum(total) + rest);
+  const float most = greatest(V, z);
+  return most + std::log(total(V, [&](auto at) { return exp(at(z) - most); }));
 }
 
 /** `each(row, logits, label)` for all rows of `[N, V]` with labels `[N]`. */

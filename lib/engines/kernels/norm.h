@@ -1,7 +1,19 @@
 // Sums along a row, and its norms.
 #pragma once
 #include "simd.h"
+#include <algorithm>
 #include <cmath>
+
+/** The greatest of n > 0 entries. */
+inline float greatest(int64_t n, const float *x) {
+  if (n < W) return *std::max_element(x, x + n);
+  Vec most = load(x);
+  for (int64_t i = W; i + W <= n; i += W) most = max(most, load(x + i));
+  most = max(most, load(x + n - W)); // some twice
+  float found = most[0];
+  for (int i = 1; i < W; i++) found = std::max(found, most[i]);
+  return found;
+}
 
 template <class F> inline float total(int64_t n, F f) {
   Vec c{};
