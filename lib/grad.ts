@@ -51,28 +51,31 @@ export const valueGradAndAux =
     return { ...found, aux: aux as A }
   }
 
+/** Their sum, in their place. */
+const added = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P> => {
+  const more = new Map(namedParameters(b.grads))
+  const sum = { value: a.value.add<tf.Scalar>(b.value), grads: mapParams((g, path) => g.add(more.get(path)!))(a.grads) }
+  tf.dispose([a.value, b.value])
+  disposeParams([a.grads, b.grads])
+  return sum
+}
+
 /**
  * Gradient accumulation: the weighted mean of the losses of several batches and its gradient, while only one batch's is in
  * memory beside the sum. With the number of supervised tokens for a batch's weight this is the loss of the one big batch.
- * Disposes what `gradientOf` gave. Throws a `RangeError` when there is no batch, or none has weight.
+ * Throws a `RangeError` when there is no batch, or none has weight.
  */
 export const accumulate = <A, P>(
   batches: readonly A[],
   weightOf: (batch: A) => number,
-  gradientOf: (batch: A) => ValueAndGrad<P>
-): ValueAndGrad<P> => {
+  lossOf: (batch: A) => (params: P) => tf.Scalar
+): ((params: P) => ValueAndGrad<P>) => {
   const weights = batches.map(weightOf)
   const total = weights.reduce((a, b) => a + b, 0)
   if (!(total > 0)) throw new RangeError(`accumulate: the weights of ${batches.length} batches sum to ${total}`)
-  const sum = batches.reduce<ValueAndGrad<P> | undefined>((before, batch, i) => {
-    const { value, grads } = gradientOf(batch)
-    const old = new Map(namedParameters(before?.grads))
-    const add = (x: tf.Tensor, to: tf.Tensor | undefined) =>
-      tf.tidy(() => (to ? to.add(x.mul(weights[i]! / total)) : x.mul(weights[i]! / total)))
-    const next = { value: add(value, before?.value) as tf.Scalar, grads: mapParams((g, path) => add(g, old.get(path)))(grads) }
-    tf.dispose([value, ...(before ? [before.value] : [])])
-    disposeParams([grads, before?.grads])
-    return next
-  }, undefined)
-  return sum!
+  const shares = batches.map((batch, i) => {
+    const loss = lossOf(batch)
+    return valueAndGrad((params: P) => loss(params).mul<tf.Scalar>(weights[i]! / total))
+  })
+  return (params) => shares.slice(1).reduce((sum, share) => added(sum, share(params)), shares[0]!(params))
 }

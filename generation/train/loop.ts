@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { fault, InternVLError } from '../../lib/fault.js'
-import { accumulate, type ValueAndGrad, valueAndGrad } from '../../lib/grad.js'
+import { accumulate, valueAndGrad } from '../../lib/grad.js'
 import { type AdamWState, clipFactor, type Optimizer } from '../../lib/optim.js'
 import { disposeParams } from '../../lib/params.js'
 import type { Schedule } from '../../lib/schedule.js'
@@ -86,17 +86,16 @@ const scalarOf = (value: tf.Scalar): number => {
 const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
   const { loss, weightOf = () => 1, training: mode = { seed: 0 } } = options
   let { memory, position } = state
-  const gradientOf = (batch: B): ValueAndGrad<P> => {
+  const lossOf = (batch: B) => (params: P) => {
     const seed = Math.imul(mode.seed, 0x9e3779b1) ^ ++position
-    return valueAndGrad((params: P) =>
-      training({ ...mode, seed }, () => {
-        const result = loss(params, batch, memory)
-        memory = result.memory ?? memory
-        return result.loss
-      })
-    )(state.params)
+    return training({ ...mode, seed }, () => {
+      const result = loss(params, batch, memory)
+      memory = result.memory ?? memory
+      return result.loss
+    })
   }
-  const { value, grads } = batches.length === 1 ? gradientOf(batches[0]!) : accumulate(batches, weightOf, gradientOf)
+  const differentiate = batches.length === 1 ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf)
+  const { value, grads } = differentiate(state.params)
   return { loss: scalarOf(value), grads, memory, position }
 }
 
