@@ -58,8 +58,9 @@ class Pool {
 
   void serve() {
     for (;;) {
-      // One op follows the other within microseconds while a model runs: look out for the next one a while before sleeping.
-      const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+      // One op follows the other within a millisecond while a model runs or learns, and a sleeper takes long to wake: look out for the next
+      // one a while before sleeping.
+      const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
       bool joined = false;
       while (!(joined = join()) && std::chrono::steady_clock::now() < until)
         for (int i = 0; i < 16; i++) pause();
