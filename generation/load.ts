@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Engine, type EngineOptions, selectEngine } from '../lib/engines/index.js'
 import { type Fault, type Faults, InternVLError, orThrow } from '../lib/fault.js'
-import { disposeParams } from '../lib/params.js'
+import { disposeBeside, disposeParams } from '../lib/params.js'
 import { adapterBase, loadAdapter } from '../models/adapter.js'
 import { type LoadedModel, type LoadModelOptions, loadModel } from '../models/load.js'
 import { absorbLora } from '../models/lora.js'
@@ -62,6 +62,7 @@ const adapted = async (loaded: LoadedModel, adapter: string): Promise<E.Either<F
     return beside
   }
   const params = absorbLora(beside.right)
+  disposeBeside(params, loaded.params) // what the adapter replaced
   return E.right({ ...loaded, params, model: loaded.module.apply(params), dispose: () => disposeParams(params) })
 }
 

@@ -13,6 +13,8 @@ export interface AdapterConfig {
   readonly rslora: boolean
   /** Names at the end of a module's path, or a regular expression for all of it. */
   readonly targets: readonly string[] | string
+  /** Names at the end of the paths of modules that are replaced as a whole. */
+  readonly modulesToSave: readonly string[]
   /** Ranks and alphas of modules that have their own: a path's end, as a regular expression. */
   readonly rankPattern: Readonly<Record<string, number>>
   readonly alphaPattern: Readonly<Record<string, number>>
@@ -52,7 +54,12 @@ const targetNames = (chosen: readonly string[], modules: readonly string[]): rea
 }
 
 /** The JSON of PEFT's configuration for LoRA weights, by module. */
-export const configOf = (weights: ReadonlyMap<string, LoraWeight>, modules: readonly string[], base: string | undefined) => {
+export const configOf = (
+  weights: ReadonlyMap<string, LoraWeight>,
+  modules: readonly string[],
+  base: string | undefined,
+  saved: readonly string[]
+) => {
   const ranks = new Map([...weights].map(([path, { lora_A }]) => [path, lora_A.shape[0]]))
   // float32 keeps α/r a little off: the α that was meant has few digits
   const alphas = new Map(
@@ -74,7 +81,7 @@ export const configOf = (weights: ReadonlyMap<string, LoraWeight>, modules: read
     bias: 'none',
     fan_in_fan_out: false,
     init_lora_weights: true,
-    modules_to_save: null,
+    modules_to_save: saved.length > 0 ? saved : null,
     use_dora: false,
     use_rslora: false
   }
@@ -87,14 +94,9 @@ const unsupported = (json: Json): readonly string[] => [
   ...(json.peft_type === 'LORA' ? [] : [`peft_type must be LORA, got ${JSON.stringify(json.peft_type)}`]),
   ...(json.bias === undefined || json.bias === 'none' ? [] : [`bias must be "none", got ${JSON.stringify(json.bias)}`]),
   ...['use_dora', 'fan_in_fan_out', 'lora_bias'].flatMap((key) => (json[key] ? [`${key} is not supported`] : [])),
-  ...[
-    'modules_to_save',
-    'layers_to_transform',
-    'layer_replication',
-    'target_parameters',
-    'trainable_token_indices',
-    'exclude_modules'
-  ].flatMap((key) => (isNone(json[key]) ? [] : [`${key} is not supported`]))
+  ...['layers_to_transform', 'layer_replication', 'target_parameters', 'trainable_token_indices', 'exclude_modules'].flatMap(
+    (key) => (isNone(json[key]) ? [] : [`${key} is not supported`])
+  )
 ]
 
 const isNone = (value: unknown): boolean => value === undefined || value === null || (Array.isArray(value) && value.length === 0)
@@ -111,7 +113,7 @@ const isRegExp = (source: string): boolean => {
 }
 
 const malformed = (json: Json): readonly string[] => {
-  const { r, lora_alpha: alpha = 8, lora_dropout: dropout = 0, target_modules: targets } = json
+  const { r, lora_alpha: alpha = 8, lora_dropout: dropout = 0, target_modules: targets, modules_to_save: saved = null } = json
   const patterns = [json.rank_pattern ?? {}, json.alpha_pattern ?? {}]
   const names = Array.isArray(targets) && targets.every((each) => typeof each === 'string')
   return [
@@ -123,6 +125,9 @@ const malformed = (json: Json): readonly string[] => {
     ...(names || (typeof targets === 'string' && isRegExp(targets))
       ? []
       : ['target_modules must be a list of names or a regular expression']),
+    ...(saved === null || (Array.isArray(saved) && saved.every((each) => typeof each === 'string'))
+      ? []
+      : ['modules_to_save must be a list of names']),
     ...(patterns.every(
       (each) => isRecord(each) && Object.entries(each).every(([key, n]) => isRegExp(key) && typeof n === 'number' && n > 0)
     )
@@ -152,6 +157,7 @@ export const parseAdapterConfig = (file: string, text: string): E.Either<Faults,
     dropout: (config.lora_dropout ?? 0) as number,
     rslora: config.use_rslora === true,
     targets: config.target_modules as string | readonly string[],
+    modulesToSave: (config.modules_to_save ?? []) as readonly string[],
     rankPattern: (config.rank_pattern ?? {}) as Readonly<Record<string, number>>,
     alphaPattern: (config.alpha_pattern ?? {}) as Readonly<Record<string, number>>
   }))

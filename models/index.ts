@@ -26,6 +26,8 @@ export {
   loraParts,
   loraWeights,
   mergeLora,
+  plainShapes,
+  type Shapes,
   withoutLora
 } from './lora.js'
 export { type Dtype, dtypes, type PrecisionOptions, type Quantization, quantizations } from './precision.js'

@@ -22,19 +22,29 @@ export interface LoraOptions {
 /** The two trained leaves of a LoRA weight, for `partition`. */
 export const isLoraPath = (path: string): boolean => /\.weight\.lora_[AB]$/.test(path)
 
+/** Shapes of parameters by path. */
+export type Shapes = ReadonlyMap<string, readonly number[]>
+
 /**
- * Paths of modules whose weight is a matrix that `affine` multiplies with, and its shape `[out, in]`, LoRA or not. Packed ones are
- * among them where `declared` has their shapes, for their words do not tell them.
+ * Shapes of a tree's parameters by their paths without LoRA. Packed ones are among them where `declared` has their shapes, for their
+ * words do not tell them.
  */
-export const linearModules = (
-  params: unknown,
-  declared: ReadonlyMap<string, readonly number[]> = new Map()
-): ReadonlyMap<string, readonly [out: number, features: number]> =>
+export const plainShapes = (params: unknown, declared: Shapes = new Map()): Shapes =>
   new Map(
     namedParameters(params).flatMap(([path, leaf]) => {
-      const [, module, form] = /^(.*)\.weight(?:\.base)?(?:\.(bf16|int8|int4))?$/.exec(path) ?? []
-      const shape = form ? declared.get(`${module}.weight`) : leaf.shape
-      return module && shape?.length === 2 && !module.endsWith('embed_tokens')
+      if (/\.weight\.(lora_[AB]|scaling|dropout)$/.test(path)) return []
+      const [, plain, form] = /^(.*?)(?:(?<=\.weight)\.base)?(?:(?<=\.weight(?:\.base)?)\.(bf16|int8|int4))?$/.exec(path)!
+      const shape = form ? declared.get(plain!) : leaf.shape
+      return shape ? [[plain!, shape] as const] : []
+    })
+  )
+
+/** Paths of modules whose weight is a matrix that `affine` multiplies with, and its shape `[out, in]`. */
+export const linearModules = (shapes: Shapes): ReadonlyMap<string, readonly [out: number, features: number]> =>
+  new Map(
+    [...shapes].flatMap(([path, shape]) => {
+      const module = /^(.*)\.weight$/.exec(path)?.[1]
+      return module && shape.length === 2 && !module.endsWith('embed_tokens')
         ? [[module, shape as [number, number]] as const]
         : []
     })
@@ -59,8 +69,8 @@ const optionFaults = ({ rank, alpha, dropout = 0, targets }: LoraOptions, module
 const lastNames = (modules: readonly string[]): readonly string[] => [...new Set(modules.map((path) => path.split('.').at(-1)!))]
 
 /** The modules that options name. Faults: all that is wrong with them. */
-export const loraModules = (params: unknown, options: LoraOptions): E.Either<Faults, readonly string[]> => {
-  const modules = [...linearModules(params).keys()]
+export const loraModules = (shapes: Shapes, options: LoraOptions): E.Either<Faults, readonly string[]> => {
+  const modules = [...linearModules(shapes).keys()]
   return unless(optionFaults(options, modules), () =>
     modules.filter((path) => options.targets.some((target) => matchesPath(target)(path)))
   )
@@ -111,7 +121,7 @@ export const attachLora = <P>(params: P, parts: ReadonlyMap<string, LoraParts>):
 export const addLora = <P>(params: P, options: LoraOptions): E.Either<Faults, P> =>
   E.map((modules: readonly string[]) => {
     const { rank, alpha, dropout = 0, init = 'kaiming', seed = 0 } = options
-    const shapes = linearModules(params)
+    const shapes = linearModules(plainShapes(params))
     const parts = modules.map((module, i): readonly [string, LoraParts] => {
       const [out, features] = shapes.get(module)!
       const own = seed * 100_003 + i
@@ -122,7 +132,7 @@ export const addLora = <P>(params: P, options: LoraOptions): E.Either<Faults, P>
       return [module, { lora_A, lora_B: tf.zeros<tf.Rank.R2>([out, rank]), scaling: alpha / rank, dropout }]
     })
     return attachLora(params, new Map(parts))
-  })(loraModules(params, options))
+  })(loraModules(plainShapes(params), options))
 
 /** The LoRA weights of a tree, by module. */
 export const loraWeights = (params: unknown): ReadonlyMap<string, LoraWeight> => {

@@ -69,7 +69,14 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
   let steps = 0
   const isFinished = await fineTune(internvl, config, {
     checkpoints: join(config.output, 'checkpoints'),
-    ...{ signal, onSkipped: skipped.onSkipped, onMeasure: measuring(), resume: resume ?? false, skipBad: skipBad ?? false },
+    ...{
+      signal,
+      onSkipped: skipped.onSkipped,
+      onMeasure: measuring(),
+      onRemark: say,
+      resume: resume ?? false,
+      skipBad: skipBad ?? false
+    },
     onPlan: (planned) => {
       steps = planned
     },

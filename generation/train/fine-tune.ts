@@ -1,16 +1,19 @@
 import { join, resolve } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, orThrow } from '../../lib/fault.js'
 import { adamW, exceptNormsAndBiases } from '../../lib/optim.js'
 import { combine, disposeBeside, mapParams, namedParameters, type Partial } from '../../lib/params.js'
 import { schedules } from '../../lib/schedule.js'
 import { tf } from '../../lib/tf.js'
 import { saveAdapter } from '../../models/adapter.js'
+import { savedModules } from '../../models/adapter-modules.js'
 import { visionLayerDecay } from '../../models/layer-decay.js'
 import type { InternVLParams } from '../../models/load.js'
-import { isLoraPath, mergeLora } from '../../models/lora.js'
+import { isLoraPath, loraWeights, mergeLora, plainShapes } from '../../models/lora.js'
 import type { InternVLCheckpoint } from '../load.js'
 import { save } from '../save.js'
 import { type Batch, disposeBatch, padIdOf } from './batch.js'
+import { lastCheckpoint } from './checkpoint.js'
 import { type CheckOptions, type Prepared, prepared } from './checks.js'
 import type { TrainConfig } from './config.js'
 import { batchesIn, type FeedOptions, feed, sftBatches } from './feed.js'
@@ -27,6 +30,8 @@ export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listene
   readonly workers?: number
   /** Told how many steps there will be. */
   readonly onPlan?: (steps: number) => void
+  /** Told before the first step of what a person may not expect. */
+  readonly onRemark?: (says: string) => void
 }
 
 type Trained = Partial<InternVLParams>
@@ -144,25 +149,48 @@ const runOf = async <B>(
 export const wholeModel = (trained: Trained, frozen: Trained): InternVLParams =>
   mergeLora(combine<InternVLParams>(trained, frozen))
 
-/** The result of a run: the whole model and, where LoRA alone was trained, the adapter beside it. */
+const trainedBeside = (trained: Trained): readonly string[] =>
+  namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [path.replace(/\.weight\.base$/, '.weight')]))
+
+/** What of the trained an adapter in PEFT's format can't hold. */
+const unsavable = ({ params }: InternVLCheckpoint, trained: Trained): readonly Fault[] => {
+  const saved = savedModules([...plainShapes(params).keys()], [...loraWeights(trained).keys()], trainedBeside(trained))
+  return E.isLeft(saved) ? saved.left : []
+}
+
+/** The result of a run: the whole model and, where LoRA was trained, the adapter beside it, if PEFT can hold it. */
 const saveResult = async (internvl: InternVLCheckpoint, c: TrainConfig, trained: Trained, frozen: Trained): Promise<void> => {
   const params = wholeModel(trained, frozen)
   await save(c.output, { config: internvl.config, params, dtype: c['save.dtype'], processorFilesFrom: internvl.dir })
   disposeBeside([internvl.params, trained, frozen], params)
-  const paths = namedParameters(trained).map(([path]) => path)
-  if (paths.every(isLoraPath))
-    await orThrow(saveAdapter(join(c.output, 'adapter'), combine<InternVLParams>(trained, frozen), { base: baseOf(internvl, c) }))
+  if (c['lora.rank'] === null || unsavable(internvl, trained).length > 0) return
+  const options = { base: baseOf(internvl, c), beside: trainedBeside(trained) }
+  await orThrow(saveAdapter(join(c.output, 'adapter'), combine<InternVLParams>(trained, frozen), options))
 }
+
+const remarks = (
+  internvl: InternVLCheckpoint,
+  c: TrainConfig,
+  { parts }: Prepared,
+  last: string | undefined,
+  { resume }: FineTuneOptions
+): readonly string[] => [
+  ...(resume && last === undefined ? ['there is no checkpoint to resume from; the run begins anew'] : []),
+  ...(c['lora.rank'] === null ? [] : unsavable(internvl, parts.trained)).map(
+    ({ message }) => `no adapter will be written, the merged model alone: ${message}`
+  )
+]
 
 /**
  * Trains a loaded model by a run's settings, with checkpoints, and saves the result as a folder as published, LoRA merged, with the
- * adapter in `adapter` where LoRA alone was trained. Whether it came to the end: a run that its signal stops saves no result. What is
+ * adapter in `adapter` where there is LoRA and PEFT can hold what else was trained. Whether it came to the end: a run that its signal stops saves no result. What is
  * wrong with settings, data and patterns is found before the first step and thrown together, as an `InternVLError`.
  */
 export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<boolean> => {
   const found = await prepared(internvl, c, settingsOf(internvl, c), options)
   const skipped = [found.data, found.heldOut].flatMap((data) => data?.skipped ?? [])
   if (skipped.length > 0) options.onSkipped?.(skipped)
+  for (const says of remarks(internvl, c, found, await lastCheckpoint(options.checkpoints), options)) options.onRemark?.(says)
   const feeding = { ...options, model: internvl.dir, config: c }
   const { state, isFinished } =
     c['loss.kind'] === 'sft'

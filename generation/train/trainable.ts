@@ -1,9 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, unless } from '../../lib/fault.js'
-import { namedParameters, type Partial, partition } from '../../lib/params.js'
+import { type Partial, partition } from '../../lib/params.js'
 import { matchesPath } from '../../lib/path-pattern.js'
 import type { InternVLParams } from '../../models/load.js'
-import { addLora, isLoraPath } from '../../models/lora.js'
+import { addLora, isLoraPath, loraModules, plainShapes, type Shapes } from '../../models/lora.js'
 import type { TrainConfig } from './config.js'
 
 /** A model's parameters, in two: what is trained, and what stays. `combine(trained, frozen)` is the model's tree. */
@@ -26,8 +26,6 @@ const covers = (pattern: string): ((path: string) => boolean) => {
 /** Path of a weight as it was before LoRA stood beside it. */
 const plain = (path: string): string => path.replace(/\.weight\.base$/, '.weight')
 
-const isConstant = (path: string): boolean => /\.weight\.(scaling|dropout)$/.test(path)
-
 /** Patterns that name nothing, with what there is to name. */
 const unmatched = (setting: string, patterns: readonly string[], paths: readonly string[]): readonly Fault[] => {
   const parts = [
@@ -47,29 +45,53 @@ const unmatched = (setting: string, patterns: readonly string[], paths: readonly
     )
 }
 
-const withLora = (params: InternVLParams, c: Patterns): E.Either<Faults, InternVLParams> => {
+const loraOptions = (c: Patterns) => {
   const rank = c['lora.rank']
-  if (rank === null) return E.right(params)
-  const options = { alpha: c['lora.alpha'] ?? 2 * rank, dropout: c['lora.dropout'], targets: c['lora.targets'], seed: c.seed }
-  return addLora(params, { rank, ...options })
+  if (rank === null) return undefined
+  return { rank, alpha: c['lora.alpha'] ?? 2 * rank, dropout: c['lora.dropout'], targets: c['lora.targets'], seed: c.seed }
+}
+
+/** Paths and shapes as they are where LoRA stands beside the weights of these modules. */
+const besideLora = (shapes: Shapes, modules: readonly string[], rank: number): Shapes => {
+  const chosen = new Set(modules.map((module) => `${module}.weight`))
+  return new Map(
+    [...shapes].flatMap(([path, shape]): readonly (readonly [string, readonly number[]])[] =>
+      chosen.has(path)
+        ? [[`${path}.base`, shape], [`${path}.lora_A`, [rank, shape[1]!]], [`${path}.lora_B`, [shape[0]!, rank]]]
+        : [[path, shape]]
+    )
+  ) // biome-ignore format: one line
 }
 
 /**
- * Splits a model by a run's patterns, LoRA added where it is wanted. Faults: patterns that match nothing, all of them; LoRA's; a
- * choice that leaves nothing to train.
+ * What a run's patterns train of a model with these parameters, LoRA among them. Faults: patterns that match nothing, all of them;
+ * LoRA's; a choice that leaves nothing to train.
  */
-export const trainable = (params: InternVLParams, c: Patterns): E.Either<Faults, Trainable> => {
-  const paths = namedParameters(params).map(([path]) => path)
+export const trainedShapes = (shapes: Shapes, c: Patterns): E.Either<Faults, Shapes> => {
+  const [lora, paths] = [loraOptions(c), [...shapes.keys()]]
+  const modules = lora ? loraModules(shapes, lora) : E.right<Faults, readonly string[]>([])
   const [only, freeze] = [c['train.only'], c['train.freeze']]
-  const faults = [...unmatched('train.only', only ?? [], paths), ...unmatched('train.freeze', freeze, paths)]
-  const tree = withLora(params, c)
-  if (E.isLeft(tree)) return E.mapLeft((found: Faults): Faults => [found[0], ...found.slice(1), ...faults])(tree)
   const wanted = (path: string): boolean =>
     isLoraPath(path) || (only ? only.some((pattern) => covers(pattern)(path)) : c['lora.rank'] === null)
-  const chosen = (path: string): boolean =>
-    !isConstant(path) && wanted(plain(path)) && !freeze.some((pattern) => covers(pattern)(plain(path)))
-  const [trained, frozen] = partition(chosen)(tree.right)
-  const none =
-    namedParameters(trained).length === 0 ? [fault('NothingTrained', 'train: these patterns leave nothing to train')] : []
-  return unless([...faults, ...none], () => ({ trained, frozen }))
+  const chosen = (path: string): boolean => wanted(plain(path)) && !freeze.some((pattern) => covers(pattern)(plain(path)))
+  const all = lora && E.isRight(modules) ? besideLora(shapes, modules.right, lora.rank) : shapes
+  const trained = new Map([...all].filter(([path]) => chosen(path)))
+  const faults = [
+    ...(E.isLeft(modules) ? modules.left : []),
+    ...unmatched('train.only', only ?? [], paths),
+    ...unmatched('train.freeze', freeze, paths)
+  ]
+  const none = fault('NothingTrained', 'train: these patterns leave nothing to train')
+  return unless(faults.length === 0 && trained.size === 0 ? [none] : faults, () => trained)
 }
+
+/** Splits a model by a run's patterns, LoRA added where it is wanted. Faults: as `trainedShapes`. */
+export const trainable = (params: InternVLParams, c: Patterns): E.Either<Faults, Trainable> =>
+  E.chain((shapes: Shapes) => {
+    const lora = loraOptions(c)
+    const tree = lora ? addLora(params, lora) : E.right<Faults, InternVLParams>(params)
+    return E.map((whole: InternVLParams) => {
+      const [trained, frozen] = partition((path) => shapes.has(path))(whole)
+      return { trained, frozen }
+    })(tree)
+  })(trainedShapes(plainShapes(params), c))

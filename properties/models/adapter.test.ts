@@ -10,7 +10,7 @@ import { mapParams, namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import { loadAdapter, saveAdapter } from '../../models/adapter.js'
 import type { InternVLParams } from '../../models/load.js'
-import { addLora, isLoraPath, type LoraOptions, mergeLora, withoutLora } from '../../models/lora.js'
+import { addLora, isLoraPath, type LoraOptions, mergeLora, plainShapes, withoutLora } from '../../models/lora.js'
 import { randomTensor } from '../arbitraries/tensor.js'
 import { check } from '../laws/check.js'
 import { assertClose } from '../laws/close.js'
@@ -68,6 +68,48 @@ describe('LoRA and its adapters', () => {
       assert.deepEqual(after, before)
       assert.deepEqual((await readdir(folder(name))).sort(), ['adapter_config.json', 'adapter_model.safetensors'])
     }
+  })
+
+  it('what was trained beside LoRA is saved by whole modules, and comes back, number by number', async () => {
+    const moved = /multi_modal_projector\.|layers\.0\.input_layernorm|linear_1\.bias/
+    const lora = mapParams((leaf, path) => (moved.test(path) ? randomTensor([...leaf.shape], path.length) : leaf))(withLora())
+    const paths = [...plainShapes(lora).keys()].filter((path) => moved.test(path))
+    for (const [name, beside, modules] of [
+      ['whole', paths, ['model.multi_modal_projector', 'model.language_model.layers.0.input_layernorm']],
+      ['part', ['model.multi_modal_projector.linear_1.bias'], ['model.multi_modal_projector.linear_1']]
+    ] as const) {
+      await orThrow(saveAdapter(folder(name), lora, { beside }))
+      const { modules_to_save } = JSON.parse(await readFile(join(folder(name), 'adapter_config.json'), 'utf8'))
+      assert.deepEqual([...modules_to_save].sort(), [...modules].sort())
+      const loaded = new Map(namedParameters(await orThrow(loadAdapter(folder(name), demo.params))))
+      const saved = (path: string) => isLoraPath(path) || modules.some((module) => path.startsWith(module))
+      for (const [path, leaf] of namedParameters(lora))
+        if (saved(path)) assert.deepEqual(loaded.get(path)!.dataSync(), leaf.dataSync())
+      for (const [path, leaf] of namedParameters(demo.params)) if (!saved(path)) assert.ok([loaded.get(path), loaded.get(`${path}.base`)].includes(leaf), path) // biome-ignore format: one line
+    }
+    const unsavable = [/layers\.1\.self_attn\.q_proj\.bias/, /embed_tokens/].map((one) => [...plainShapes(lora).keys()].filter((path) => one.test(path))) // biome-ignore format: one line
+    assert.deepEqual(
+      unsavable.map((list) => list.length),
+      [1, 1]
+    )
+    const said = messages(await saveAdapter(folder('not'), lora, { beside: unsavable.flat() })()).join('\n')
+    assert.match(
+      said,
+      /q_proj: PEFT saves whole modules, and this one has LoRA in it.*\n.*embed_tokens: its embeddings are the head too/
+    )
+  })
+
+  it('saved modules that do not fit are told, key by key', async () => {
+    const path = join(folder('part'), 'adapter_config.json')
+    const config = JSON.parse(await readFile(path, 'utf8'))
+    const refused = async (modules_to_save: unknown) => {
+      await writeFile(path, JSON.stringify({ ...config, modules_to_save }))
+      return messages(await loadAdapter(folder('part'), demo.params)()).join('\n')
+    }
+    assert.match(await refused(['linear_2', 'nothing']), /nothing is no module[\s\S]*linear_1.bias is no parameter of a saved module[\s\S]*linear_2.bias is missing/) // biome-ignore format: one line
+    assert.match(await refused(null), /linear_1.bias is no LoRA weight/)
+    assert.match(await refused('linear_1'), /modules_to_save must be a list of names/)
+    assert.match(await refused(['linear_1', 'embed_tokens']), /embed_tokens.weight is the head of this model too/)
   })
 
   it('an adapter for another model: all that does not fit is listed', async () => {

@@ -37,8 +37,10 @@ with tempfile.TemporaryDirectory() as folder:
 torch.manual_seed(0)
 for name, targets, more in (("names", ["q_proj", "down_proj", "fc2"], {}), ("a regular expression", r".*language_model.*\.(k_proj|o_proj)", {}),
                             ("rank and alpha patterns", ["q_proj", "fc1"], dict(rank_pattern={r"layers\.1\.self_attn\.q_proj": 2, "fc1": 5}, alpha_pattern={"fc1": 3})),
-                            ("rsLoRA", ["o_proj"], dict(use_rslora=True))):
+                            ("rsLoRA", ["o_proj"], dict(use_rslora=True)), ("modules_to_save", ["q_proj"], dict(modules_to_save=["multi_modal_projector", "input_layernorm", "language_model.norm"]))):
     model = get_peft_model(base(), LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, **more))
+    for key, weight in model.named_parameters():
+        if "modules_to_save" in key: weight.data += 0.1 * torch.randn_like(weight)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         compare(f"we open PEFT's, {name}", ours("load", folder), logits(model))

@@ -3,7 +3,7 @@ import { getOrThrow, orThrow } from '../../lib/fault.js'
 import { mapParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import { loadAdapter, saveAdapter } from '../../models/adapter.js'
-import { addLora } from '../../models/lora.js'
+import { addLora, plainShapes } from '../../models/lora.js'
 
 // `tsx adapter.ts save DIR` writes an adapter for the demo model, `load DIR` opens one; both print logits of some ids, for adapter.py.
 const [, , way, dir] = process.argv
@@ -12,10 +12,14 @@ const drawn = () => {
   let seed = 0
   const targets = ['q_proj', 'v_proj', /model\.vision_tower\..*\.fc1/]
   const params = getOrThrow(addLora(internvl.params, { rank: 4, alpha: 6, dropout: 0.1, targets }))
-  return mapParams((leaf, path) => (/lora_B$/.test(path) ? tf.randomNormal(leaf.shape, 0, 0.1, 'float32', ++seed) : leaf))(params)
+  const noise = (leaf: tf.Tensor) => tf.randomNormal(leaf.shape, 0, 0.1, 'float32', ++seed)
+  const moved = (leaf: tf.Tensor, path: string) =>
+    /lora_B$/.test(path) ? noise(leaf) : /linear_2|language_model\.norm/.test(path) ? leaf.add(noise(leaf)) : leaf
+  return mapParams(moved)(params)
 }
 const params = way === 'save' ? drawn() : await orThrow(loadAdapter(dir!, internvl.params))
-if (way === 'save') await orThrow(saveAdapter(dir!, params, { base: 'models/demo' }))
+const beside = [...plainShapes(params).keys()].filter((path) => /multi_modal_projector|language_model\.norm/.test(path))
+if (way === 'save') await orThrow(saveAdapter(dir!, params, { base: 'models/demo', beside }))
 const ids = [5, 9, ...Array<number>(16).fill(internvl.config.imageTokenId!), 60, 7]
 const pixelValues = tf.linspace(-2, 2, 3 * 112 * 112).reshape<tf.Tensor4D>([1, 3, 112, 112])
 const { logits } = internvl.module.apply(params)({ inputIds: tf.tensor2d([ids], undefined, 'int32'), pixelValues })

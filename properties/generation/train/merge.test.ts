@@ -21,9 +21,9 @@ describe('what was trained, beside a model and merged into it', () => {
   const isThere = (path: string) => access(path).then(() => true, () => false) // biome-ignore format: one line
 
   /** A run of LoRA on the demo model that changes what it says; whether it came to its end. */
-  const tuned = async (name: string, options: Partial<FineTuneOptions> = {}) => {
+  const tuned = async (name: string, options: Partial<FineTuneOptions> = {}, more: object = {}) => {
     const settings = { output: at(name), data: at('train.jsonl'), steps: 2, lora: { rank: 2 }, save: { dtype: 'float32' } }
-    const config = getOrThrow(trainConfig({ ...settings, optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 } }))
+    const config = getOrThrow(trainConfig({ ...settings, ...more, optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 } }))
     const internvl = await load()
     const isFinished = await fineTune(internvl, config, { checkpoints: at(name, 'checkpoints'), workers: 0, ...options })
     internvl.dispose()
@@ -59,6 +59,19 @@ describe('what was trained, beside a model and merged into it', () => {
     assert.equal(tf.memory().numTensors, begun)
     for (const merged of ['a', 'b']) assert.deepEqual(await weights(at(merged)), result)
     assert.notDeepEqual(await weights(undefined), result)
+  })
+
+  it('what was trained beside LoRA is in the adapter too, unless PEFT cannot hold it: then it is told before the first step', async () => {
+    const remarks: string[] = []
+    const onRemark = (says: string) => void remarks.push(says)
+    await tuned('beside', { onRemark }, { train: { only: ['multi_modal_projector', 'language_model.norm'] } })
+    const [result, beside] = [await weights(at('beside')), await weights(undefined, { adapter: at('beside', 'adapter') })]
+    assert.deepEqual(beside, result)
+    assert.notDeepEqual(result.get('model.language_model.norm.weight'), (await weights(at('tuned'))).get('model.language_model.norm.weight')) // biome-ignore format: one line
+    assert.deepEqual(remarks, [])
+    await tuned('apart', { onRemark, resume: true }, { train: { only: ['embed_tokens'] } })
+    assert.match(remarks.join('\n'), /no checkpoint to resume from[\s\S]*no adapter will be written, the merged model alone: .*embeddings are the head too/) // biome-ignore format: one line
+    assert.deepEqual([await isThere(at('apart', 'config.json')), await isThere(at('apart', 'adapter'))], [true, false])
   })
 
   it('an adapter names the model that it was made for, so that none need be given', async () => {
