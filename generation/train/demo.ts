@@ -18,19 +18,14 @@ import type { SceneRecipe } from './prepare.js'
 import { type RunOptions, run, type Scores } from './run.js'
 import { type Sample, sampleOf } from './sample.js'
 
-// The demo model's recipe. Source: `train_demo.py`, which made the model that ships here: 5,088 steps from nothing, then 4,850
-// that see more of what it found hard, each with a warm-up of 200 and a cosine down to 2 %.
+// The demo model's recipe, after `train_demo.py`, which made the model that ships here in two runs of 5,088 and 4,850 steps, the
+// second of which saw more of what was found hard. Here it is one run: one warm-up, one cosine down to 2 %.
 
 const batchSize = 24
 const batchesPerStep = 2
 const warmup = 200
+const peak = 1e-3
 const hardWeights = { ...mapValues(taskWeights, () => 1), background: 3, count: 6, describe: 3 }
-
-interface Phase {
-  readonly steps: number
-  readonly rate: number
-  readonly weights: Readonly<Record<Task, number>>
-}
 
 function mapValues<K extends string, A, B>(record: Readonly<Record<K, A>>, f: (a: A) => B): Record<K, B> {
   return Object.fromEntries(Object.entries<A>(record).map(([key, value]) => [key, f(value)])) as Record<K, B>
@@ -39,26 +34,15 @@ function mapValues<K extends string, A, B>(record: Readonly<Record<K, A>>, f: (a
 /** The most steps that the recipe has. */
 export const demoSteps = 9938
 
-/** Both phases of a run of so many steps, in the recipe's proportion. */
-export const demoPhases = (steps: number = demoSteps): readonly [Phase, Phase] => {
-  const first = Math.round((steps * 5088) / demoSteps)
-  return [
-    { steps: first, rate: 1e-3, weights: taskWeights },
-    { steps: steps - first, rate: 6e-4, weights: hardWeights }
-  ]
-}
+/** How often each task is drawn at a step of so many: after two fifths, more of what is hard. */
+export const demoWeights = (step: number, steps: number): Readonly<Record<Task, number>> =>
+  step < 0.4 * steps ? taskWeights : hardWeights
 
-/** The phase of a step, and the step within it. */
-const within = ([first, second]: readonly [Phase, Phase], step: number) =>
-  step < first.steps ? { phase: first, at: step } : { phase: second, at: step - first.steps }
-
-/** The rate of each step. */
+/** The rate of each step of so many. */
 export const demoRate =
-  (phases: readonly [Phase, Phase]): Schedule =>
-  (step) => {
-    const { phase, at } = within(phases, step)
-    return phase.rate * Math.min(1, (at + 1) / warmup) * (0.02 + 0.49 * (1 + Math.cos((Math.PI * at) / phase.steps)))
-  }
+  (steps: number): Schedule =>
+  (step) =>
+    peak * Math.min(1, (step + 1) / warmup) * (0.02 + 0.49 * (1 + Math.cos((Math.PI * step) / steps)))
 
 /**
  * Samples in two batches, the short and the long, cut where the fewest places are filled up: together they are the loss of the
@@ -77,23 +61,19 @@ const samplesOf = (processor: Processor, rows: readonly DatasetRow[]): Promise<r
   Promise.all(rows.map((row) => orThrow(sampleOf(processor, row, { maxPatches: 1 }))))
 
 /** What to draw for the steps from one on. */
-function* scenesFrom(
-  first: number,
-  seed: number,
-  phases: readonly [Phase, Phase]
-): Generator<readonly SceneRecipe[], void, void> {
+function* scenesFrom(first: number, seed: number, steps: number): Generator<readonly SceneRecipe[], void, void> {
   for (let step = first; ; step++) {
-    const { weights } = within(phases, step).phase
+    const weights = demoWeights(step, steps)
     yield Array.from({ length: batchSize }, (_, i) => ({ seed, index: step * batchSize + i, weights }))
   }
 }
 
 /** Two batches a step, drawn in a thread while the steps before run. */
-const drawnBatches = ({ dir, processor }: InternVLCheckpoint, seed: number, phases: readonly [Phase, Phase]): Batches<Batch> =>
+const drawnBatches = ({ dir, processor }: InternVLCheckpoint, seed: number, steps: number): Batches<Batch> =>
   async function* (position) {
     const padId = padIdOf(processor.tokenizer)
     const recipes = (function* () {
-      for (const scenes of scenesFrom(position / batchesPerStep, seed, phases))
+      for (const scenes of scenesFrom(position / batchesPerStep, seed, steps))
         yield scenes.map((row) => ({ row, options: { maxPatches: 1 } }))
     })()
     for await (const prepared of prefetch(recipes, { model: dir }))
@@ -147,10 +127,9 @@ export interface DemoOptions
  */
 export const trainDemo = async (internvl: InternVLCheckpoint, options: DemoOptions): Promise<InternVLParams> => {
   const { steps = demoSteps, seed = 1, evaluateEvery = 1000, saveEvery = 250 } = options
-  const phases = demoPhases(steps)
-  const rate = demoRate(phases)
+  const rate = demoRate(steps)
   const { module } = internvl
-  const state = await run(demoParams(module, seed), drawnBatches(internvl, seed, phases), {
+  const state = await run(demoParams(module, seed), drawnBatches(internvl, seed, steps), {
     ...options,
     ...{ steps, rate, saveEvery, evaluateEvery, maxNorm: 1, loss: lossOf(module), accumulation: batchesPerStep },
     weightOf: ({ learned }) => learned,

@@ -1,23 +1,23 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { byLength, demoPhases, demoRate, demoSteps } from '../../../generation/train/demo.js'
+import { byLength, demoRate, demoSteps, demoWeights } from '../../../generation/train/demo.js'
 import type { Sample } from '../../../generation/train/sample.js'
 
 describe("the demo model's training", () => {
-  it('takes the steps and the rates of the recipe: up in 200 steps, down to 2 %, twice', () => {
-    const phases = demoPhases()
-    const rate = demoRate(phases)
-    const near = (step: number, expected: number) =>
-      assert.ok(Math.abs(rate(step) / expected - 1) < 1e-2, `${step}: ${rate(step)}`)
-    assert.deepEqual(phases.map(({ steps }) => steps), [5088, 4850]) // biome-ignore format: one line
-    near(0, 1e-3 / 200)
-    near(199, 1e-3)
-    near(5087, 2e-5)
-    near(5088, 6e-4 / 200)
-    near(5088 + 199, 6e-4)
-    near(demoSteps - 1, 1.2e-5)
-    assert.equal(demoPhases(1000).reduce((sum, { steps }) => sum + steps, 0), 1000) // biome-ignore format: one line
-  })
+  it('goes up in 200 steps and down to 2 %, and sees more of what is hard in its later part', () =>
+    fc.assert(
+      fc.property(fc.integer({ min: 1000, max: demoSteps }), (steps) => {
+        const rate = demoRate(steps)
+        const rates = Array.from({ length: steps }, (_, step) => rate(step))
+        const top = rates.indexOf(Math.max(...rates))
+        assert.ok(Math.abs(top - 199) <= 1 && rates[top]! > 0.9e-3 && rates[top]! <= 1e-3)
+        assert.ok(rates.every((r, i) => i === 0 || (i <= top ? r > rates[i - 1]! : r < rates[i - 1]!)))
+        assert.ok(Math.abs(rates.at(-1)! / 2e-5 - 1) < 0.01)
+        const count = (step: number) => demoWeights(step, steps).count / demoWeights(step, steps).where
+        assert.ok(count(0) < count(steps - 1) && count(steps >> 1) === count(steps - 1))
+      }),
+      { numRuns: 20 }
+    ))
 
   it('makes two batches of the samples of a step: all of them, with the fewest places filled up', () =>
     fc.assert(
