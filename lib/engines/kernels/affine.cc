@@ -39,27 +39,30 @@ void streamed(const Map &map, const Rows &x) {
 constexpr int64_t R = tileRows, width = tileVecs * W;
 constexpr int64_t stripe = 4 * width;  // columns of y that one thread makes at a time
 constexpr int64_t depth = 256;         // of K: a panel of weights stays in the first cache while panels of x pass by
-constexpr int64_t block = 24 * 12 / R; // panels of x that stay in the second cache
+constexpr int64_t block = 12 * 12 / R; // panels of x that stay in the second cache
 static_assert(maxRows % R == 0);
 static_assert(depth % record == 0, "packed rows are read by whole records");
 
-/** Writes one tile of y, added to what is there unless it is the first of its K. */
-void put(const Vec (&c)[tileRows][tileVecs], float *y, int64_t stride, bool first, int64_t rows, int64_t columns) {
-  if (columns == width) {
-    for (int64_t r = 0; r < rows; r++)
-      for (int v = 0; v < tileVecs; v++) store(y + r * stride + v * W, first ? c[r][v] : load(y + r * stride + v * W) + c[r][v]);
-    return;
-  }
-  float edge[tileRows][width];
-  std::memcpy(edge, c, sizeof c);
+/** A tile that `make(y, stride, first)` adds to what is there, unless it is the first of its K; at an edge of y by way of memory of its own. */
+template <class F> void place(float *y, int64_t stride, bool first, int64_t rows, int64_t columns, F make) {
+  if (rows == R && columns == width) return make(y, stride, first);
+  float whole[R * width];
+  make(whole, width, true);
   for (int64_t r = 0; r < rows; r++)
-    for (int64_t j = 0; j < columns; j++) y[r * stride + j] = first ? edge[r][j] : y[r * stride + j] + edge[r][j];
+    for (int64_t j = 0; j < columns; j++) y[r * stride + j] = first ? whole[r * width + j] : y[r * stride + j] + whole[r * width + j];
 }
 
-void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, bool first, int64_t rows, int64_t columns) {
+inline void put(const Vec (&c)[tileRows][tileVecs], float *y, int64_t stride, bool first) {
+  for (int64_t r = 0; r < R; r++)
+    for (int v = 0; v < tileVecs; v++) store(y + r * stride + v * W, first ? c[r][v] : load(y + r * stride + v * W) + c[r][v]);
+}
+
+/** y is asked for before its numbers are due. */
+void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, bool first) {
+  for (int64_t r = 0; r < R; r++) __builtin_prefetch(y + r * stride, 1), __builtin_prefetch(y + r * stride + width - 1, 1);
   Vec c[tileRows][tileVecs] = {};
   multiply<tileRows, tileVecs>(k, a, b, width, c);
-  put(c, y, stride, first, rows, columns);
+  put(c, y, stride, first);
 }
 
 /** Rows `[n, n + present)` and columns `[k, k + d)` of a weight as a panel. */
@@ -88,18 +91,20 @@ const float *packedRows(const Rows &x) {
 void tiled(const Map &map, const Rows &x, const float *packed) {
   const int64_t panels = (x.M + R - 1) / R;
   parallel((map.N + stripe - 1) / stripe, 1, [&](int64_t from, int64_t to) {
-    static thread_local std::unique_ptr<float[]> own(new float[stripe * depth]);
+    static thread_local Kept kept;
+    float *own = kept.of(stripe * depth);
     for (int64_t n = from * stripe; n < std::min(to * stripe, map.N); n += stripe) {
       const int64_t end = std::min(n + stripe, map.N);
       for (int64_t k = 0; k < x.K; k += depth) {
         const int64_t d = std::min(depth, x.K - k);
-        for (int64_t j = n; j < end; j += width) panel(map, j, std::min(width, end - j), k, d, own.get() + (j - n) * d);
+        for (int64_t j = n; j < end; j += width) panel(map, j, std::min(width, end - j), k, d, own + (j - n) * d);
         for (int64_t top = 0; top < panels; top += block) {
           const int64_t bottom = std::min(top + block, panels);
           for (int64_t j = n; j < end; j += width)
             for (int64_t i = top; i < bottom; i++)
-              tile(d, packed + k * panels * R + i * d * R, own.get() + (j - n) * d, map.y + i * R * map.N + j, map.N, k == 0, std::min(R, x.M - i * R),
-                   std::min(width, end - j));
+              place(map.y + i * R * map.N + j, map.N, k == 0, std::min(R, x.M - i * R), std::min(width, end - j), [&](float *y, int64_t stride, bool first) {
+                tile(d, packed + k * panels * R + i * d * R, own + (j - n) * d, y, stride, first);
+              });
           if (k + d == x.K)
             for (int64_t m = top * R; m < std::min(bottom * R, x.M); m++) finish(map, m, n, end);
         }
@@ -134,9 +139,12 @@ void rowsOfProduct(const Map &map, const Rows &x, const float *weights, int64_t 
       for (int64_t i = m; i < end; i += R) {
         const float *rows[tileRows]; // beyond the last, the last once more
         for (int64_t r = 0; r < R; r++) rows[r] = x.x + std::min(i + r, end - 1) * x.K + k;
-        Vec c[tileRows][tileVecs] = {};
-        multiplyRows<tileRows, tileVecs>(d, rows, 1, weights + k * stripes * width + j * d * width, width, c);
-        put(c, map.y + i * map.N + j * width, map.N, k == 0, std::min(R, end - i), std::min(width, map.N - j * width));
+        place(map.y + i * map.N + j * width, map.N, k == 0, std::min(R, end - i), std::min(width, map.N - j * width),
+              [&](float *y, int64_t stride, bool first) {
+                Vec c[tileRows][tileVecs] = {};
+                multiplyRows<tileRows, tileVecs>(d, rows, 1, weights + k * stripes * width + j * d * width, width, c);
+                put(c, y, stride, first);
+              });
       }
   }
   for (int64_t i = m; i < end; i++) finish(map, i, 0, map.N);

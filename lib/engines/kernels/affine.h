@@ -1,9 +1,9 @@
 // `act(x Wᵀ + b)`, as a step of whatever op needs it.
 #pragma once
 #include <algorithm>
-#include <memory>
 #include <vector>
 #include "activation.h"
+#include "kept.h"
 #include "op.h"
 #include "packed.h"
 
@@ -33,13 +33,3 @@ struct Norm {
 void product(std::vector<Map> maps, int64_t M, int64_t K, const float *x, const Norm &norm = {nullptr, 0});
 
 constexpr int64_t maxRows = 1032; // of x at a time: bounds what is kept of them
-
-/** Memory that lives on between calls, for to get it anew from the system costs as much as a tenth of a product. */
-struct Kept {
-  std::unique_ptr<float[]> memory;
-  int64_t size = 0;
-  float *of(int64_t wanted) {
-    if (size < wanted) memory.reset(), memory.reset(new float[wanted]), size = wanted;
-    return memory.get();
-  }
-};

@@ -81,6 +81,7 @@ inline void pack(float *panel, const float *rows, int64_t stride, int64_t presen
   const int64_t fours = std::min<int64_t>(R, present) / 4 * 4;
   for (int64_t p = 0; p < k; p += 16) { // a cache line of each row
     const int64_t end = std::min(p + 16, k);
+    for (int64_t r = 0; r < std::min<int64_t>(R, present); r++) __builtin_prefetch(rows + r * stride + p + 64);
     for (int64_t r = 0; r < std::min<int64_t>(R, present); r += r < fours ? 4 : 1) {
       int64_t i = p;
       if (r < fours)
