@@ -2,8 +2,10 @@
 #include "product.h"
 #include "gemm.h"
 #include "pool.h"
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 namespace {
 constexpr int64_t R = tileRows, width = tileVecs * W, depth = 384;
@@ -87,6 +89,73 @@ void product(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool ad
 }
 
 int64_t upTo(int64_t n, int64_t pieces) { return (n + pieces - 1) / pieces; }
+
+// --- Large matrices: a is packed once for all threads, a stripe of b by the one that makes those columns.
+
+constexpr int64_t block = 24 * 12 / R; // panels of a that stay in the second cache
+constexpr int64_t widest = 8;          // panels of b in a stripe
+constexpr int64_t mostRows = 256 * R, mostPacked = 1 << 20; // of a at a time: bounds what is kept of it
+
+bool isLarge(const Matrix &a, const Matrix &b) { return a.rows > R && b.rows >= 512 && b.columns >= 8 * width && b.rows * b.columns >= 1 << 18; }
+
+/** a in panels: `[columns / shallow][panels][shallow][R]`. */
+const float *packedPanels(const Matrix &a) {
+  static thread_local std::vector<float> kept;
+  const int64_t panels = upTo(a.rows, R);
+  kept.resize(std::max<size_t>(kept.size(), panels * R * a.columns));
+  float *packed = kept.data();
+  parallel(panels, 4, [&](int64_t from, int64_t to) {
+    for (int64_t k = 0; k < a.columns; k += shallow)
+      for (int64_t i = from; i < to; i++) {
+        const int64_t d = std::min(shallow, a.columns - k);
+        packRows<R>(a, i * R, k, d, packed + k * panels * R + i * d * R);
+      }
+  });
+  return packed;
+}
+
+/** Rows `[k, k + d)` of a stripe in panels; row by row where they lie so, for they come from memory. */
+void packStripe(const Matrix &b, int64_t k, int64_t d, float *panels) {
+  const int64_t whole = b.right == 1 ? b.columns / width * width : 0;
+  for (int64_t p = 0; p < d && whole > 0; p++) {
+    const float *row = b.data + (k + p) * b.down;
+    for (int64_t j = 0; j < whole; j += width) {
+      __builtin_prefetch(row + 8 * b.down + j);
+      std::memcpy(panels + j * d + p * width, row + j, width * sizeof(float));
+    }
+  }
+  for (int64_t j = whole; j < b.columns; j += width) packRows<width>(b.transposed(), j, k, d, panels + j * d);
+}
+
+/** All rows of a few columns of c. */
+void stripeOfProduct(const Matrix &a, const float *packed, const Matrix &b, float *c, int64_t stride, bool add) {
+  static thread_local std::unique_ptr<float[]> right(new float[widest * width * shallow]);
+  const int64_t panels = upTo(a.rows, R);
+  for (int64_t k = 0; k < a.columns; k += shallow) {
+    const int64_t d = std::min(shallow, a.columns - k);
+    packStripe(b, k, d, right.get());
+    for (int64_t top = 0; top < panels; top += block)
+      for (int64_t j = 0; j < b.columns; j += width)
+        for (int64_t i = top; i < std::min(top + block, panels); i++)
+          tile(d, packed + k * panels * R + i * d * R, right.get() + j * d, c + i * R * stride + j, stride, add || k > 0,
+               std::min(R, a.rows - i * R), std::min(width, b.columns - j));
+  }
+}
+
+void largeProduct(const Matrix &a, const Matrix &b, float *c, int64_t stride) {
+  const int64_t stripe = width * std::clamp<int64_t>(b.columns / width / (4 * threads()), 1, widest);
+  for (int64_t i = 0; i < a.rows; i += mostRows) {
+    const int64_t rows = std::min(mostRows, a.rows - i), most = std::max<int64_t>(1, mostPacked / (upTo(rows, R) * R * shallow)) * shallow;
+    for (int64_t k = 0; k < a.columns; k += most) {
+      const Matrix part = a.part(i, k, rows, std::min(most, a.columns - k));
+      const float *packed = packedPanels(part);
+      parallel(upTo(b.columns, stripe), 1, [&](int64_t from, int64_t to) {
+        for (int64_t j = from * stripe; j < std::min(to * stripe, b.columns); j += stripe)
+          stripeOfProduct(part, packed, b.part(k, j, part.columns, std::min(stripe, b.columns - j)), c + i * stride + j, stride, k > 0);
+      });
+    }
+  }
+}
 } // namespace
 
 void multiply(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
@@ -94,6 +163,7 @@ void multiply(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool a
 }
 
 void multiplyOnAll(const Matrix &a, const Matrix &b, float *c, int64_t stride) {
+  if (isLarge(a, b)) return largeProduct(a, b, c, stride);
   const int64_t rows = std::min(groupRows, R * upTo(a.rows, R)), groups = upTo(a.rows, rows);
   const int64_t stripes = upTo(b.columns, width), wanted = 8 * threads(); // pieces, so that no thread waits long for the last
   const int64_t columns = width * upTo(stripes, std::min(stripes, upTo(wanted, groups))), parts = upTo(b.columns, columns);

@@ -47,6 +47,14 @@ describe('gradients of kernels are those of their compositions', () => {
       12
     ))
 
+  it('affine of weights beyond the caches, of few rows and of more than are packed at once', () => {
+    for (const [M, K, N] of [
+      [9, 563, 521],
+      [1600, 131, 1029]
+    ] as const)
+      sameWayBack((x, w) => affine(x, w), [randomTensor([M, K], 1), randomTensor([N, K], 2)], 5e-5)
+  })
+
   it('norms, of heads side by side too', () =>
     check(
       fc.record({ rows, H: count(3) }),
