@@ -11,7 +11,7 @@ import type { InternVLConfig } from './config.js'
 import type { Json } from './config-fields.js'
 import { configText } from './config-json.js'
 import { configJson, settleLayout } from './config-translate.js'
-import { precisionFaults } from './forms.js'
+import { packableSizes, precisionFaults } from './forms.js'
 import { internVL } from './internvl.js'
 import { inFolder, keyFaults, type OpenCheckpoint, rangesOf } from './open.js'
 import { isPacked, type StoredForm, splitForm, withPackedNote } from './packed-keys.js'
@@ -46,11 +46,11 @@ const targetOf = (config: InternVLConfig, { dtype, quantize }: ConvertModelOptio
   if (quantize === undefined)
     return (key, stored) => (splitForm(key).form ? (type ?? splitForm(key).form!) : type && isFloat(stored) ? type : stored)
   const precision = precisionOf({ dtype: dtype as Dtype, quantize })
-  const packable = new Set(declarations(internVL(config)).flatMap(([key, param]) => (param.packable ? [key] : [])))
+  const packable = packableSizes(internVL(config))
   const formOf = formsOfKeys(precision, packable)
   const types = { bf16: 'BF16', float32: 'F32', int8: 'int8', int4: 'int4' } as const
   // norms and biases keep their type: they are computed with in float32
-  return (key, stored) => (packable.has(key) ? types[formOf(key) ?? 'float32'] : stored)
+  return (key, stored) => (packable.has(key) ? types[formOf(key, stored) ?? 'float32'] : stored)
 }
 
 /** A planned tensor as it is written. `columns` are the weights of a row. */

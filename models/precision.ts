@@ -1,3 +1,4 @@
+import type { StoredDtype } from '../lib/dtype.js'
 import type { Form } from '../lib/packed.js'
 
 /** Types in which weights may lie in memory when nothing is quantized. Sums are always in float32. */
@@ -17,8 +18,8 @@ export interface PrecisionOptions {
   readonly dtype?: Dtype | undefined
   /**
    * Weights in fewer bits, for the whole model or part by part; a part that is `false` or missing stays as `dtype` says, by default
-   * in bfloat16. `4bit` keeps the head in int8, with the
-   * embeddings where they are its table too.
+   * in bfloat16. `4bit` keeps the head in int8, with the embeddings where they are its table too. Modules of few weights have a
+   * finer form, see `formsOfKeys`; routers and norms are always in float32.
    */
   readonly quantize?: Quantization | QuantizedParts | undefined
 }
@@ -58,11 +59,32 @@ export const partOf = (key: string, ownHead = false): keyof Precision => {
   return (ownHead ? /^lm_head\./ : /(^lm_head|\.embed_tokens)\./).test(key) ? 'head' : 'decoder'
 }
 
-/** The form of each weight of these keys of a module tree, all of which may be packed. */
-export const formsOfKeys = (precision: Precision, packable: ReadonlySet<string>): ((key: string) => Form | undefined) => {
-  const ownHead = packable.has('lm_head.weight')
-  return (key) => {
-    const form = packable.has(key) ? precision[partOf(key, ownHead)] : 'float32'
+/** A module with fewer weights takes a finer form. No attention, feed-forward or table of a released model has so few. */
+export const fewWeights = 2 ** 16
+
+/** The form that numbers of a file have in memory without losing anything. */
+export const storedForm = (dtype: StoredDtype): Form | undefined => (dtype === 'BF16' ? 'bf16' : undefined)
+
+/** The module that a weight's layer is part of: an attention for its q, k, v and output, which so have one form. */
+const ownerOf = (key: string): string => key.split('.').slice(0, -2).join('.')
+
+/**
+ * The form of a weight, by its key and the type of its file, of those that may be packed: `sizes` has their keys in a module tree and
+ * how many weights each is. It is that of the weight's part. Where a module's weights are few, fewer bits would cost precision and
+ * save nothing: int8 where 4 bits are asked for, and where int8 is, as they are stored. `undefined` is float32.
+ */
+export const formsOfKeys = (
+  precision: Precision,
+  sizes: ReadonlyMap<string, number>
+): ((key: string, dtype: StoredDtype) => Form | undefined) => {
+  const ownHead = sizes.has('lm_head.weight')
+  const owned = new Map<string, number>()
+  for (const [key, size] of sizes) owned.set(ownerOf(key), (owned.get(ownerOf(key)) ?? 0) + size)
+  return (key, dtype) => {
+    const form = sizes.has(key) ? precision[partOf(key, ownHead)] : 'float32'
+    const isSmall = owned.get(ownerOf(key))! < fewWeights
+    if (isSmall && form === 'int4') return 'int8'
+    if (isSmall && form === 'int8') return storedForm(dtype)
     return form === 'float32' ? undefined : form
   }
 }

@@ -134,13 +134,19 @@ export interface LinearOptions {
   readonly bias?: boolean
   /** Applied to the result; none by default. */
   readonly activation?: Activation
+  /** Whether the weight may lie in memory with fewer bits than float32; not where small differences decide, as in a router. */
+  readonly packable?: boolean
 }
 
 /** `y = act(x Wᵀ + b)`: `[…, inFeatures] → […, outFeatures]`. Weight is `[out, in]`, as in `torch.nn.Linear`, or another form of it. */
-export const linear = (inFeatures: number, outFeatures: number, { bias = true, activation }: LinearOptions = {}) =>
+export const linear = (
+  inFeatures: number,
+  outFeatures: number,
+  { bias = true, activation, packable = true }: LinearOptions = {}
+) =>
   module(
     {
-      weight: weight<Weight>(outFeatures, inFeatures),
+      weight: { ...weight<Weight>(outFeatures, inFeatures), packable },
       ...(bias ? { bias: zeros<tf.Rank.R1>(outFeatures) } : {})
     },
     (self): Linear => {

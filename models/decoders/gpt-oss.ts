@@ -60,13 +60,17 @@ export const gptOssExperts = (c: GptOssConfig) => {
 /** Each token to the k experts that the router scores highest, weighted by a softmax among those. Source: `GptOssMLP`. */
 export const gptOssMlp = (c: GptOssConfig) => {
   const { hiddenSize: D, numExperts: E, numExpertsPerToken: k } = c
-  return module({ router: linear(D, E), experts: gptOssExperts(c) }, (self) => (x: Hidden, norm: RmsNorm): Routed => {
-    const tokens = norm(x).reshape<tf.Tensor2D>([-1, D])
-    const routerLogits = self.router(tokens)
-    const { indices, values } = topK(routerLogits, k)
-    const mixed = mixture(tokens, { experts: indices, weights: tf.softmax(values) }, self.experts)
-    return { hidden: x.add(mixed.reshape(x.shape)), routerLogits }
-  })
+  return module(
+    { router: linear(D, E, { packable: false }), experts: gptOssExperts(c) },
+    (self) =>
+      (x: Hidden, norm: RmsNorm): Routed => {
+        const tokens = norm(x).reshape<tf.Tensor2D>([-1, D])
+        const routerLogits = self.router(tokens)
+        const { indices, values } = topK(routerLogits, k)
+        const mixed = mixture(tokens, { experts: indices, weights: tf.softmax(values) }, self.experts)
+        return { hidden: x.add(mixed.reshape(x.shape)), routerLogits }
+      }
+  )
 }
 
 /** GPT-OSS. Source: `GptOssModel` (transformers 5.23). */

@@ -15,7 +15,7 @@ import { qwen3Attention } from './qwen3.js'
 export const qwen3Experts = (c: Qwen3MoeConfig) => {
   const { hiddenSize: D, numExperts: E, numExpertsPerToken: k } = c
   return module(
-    { gate: linear(D, E, { bias: false }), experts: repeat(E, () => gatedMlp(c, c.moeIntermediateSize)) },
+    { gate: linear(D, E, { bias: false, packable: false }), experts: repeat(E, () => gatedMlp(c, c.moeIntermediateSize)) },
     (self) =>
       (x: Hidden, norm: RmsNorm): Routed => {
         const tokens = norm(x).reshape<tf.Tensor2D>([-1, D])

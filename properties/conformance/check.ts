@@ -10,6 +10,8 @@ export type Outcome =
 export interface Check {
   readonly name: string
   readonly outcome: Outcome
+  /** Relative L2 distance from what is expected, where that is what the check is about. */
+  readonly apart?: number
 }
 
 export const passed: Outcome = { _tag: 'Passed' }

@@ -1,28 +1,37 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { autoSetup } from '../../generation/cli/setup.js'
 import { selectEngine } from '../../lib/engines/index.js'
 import { type Case, findCases, imagesFor } from './case.js'
 import type { Check } from './check.js'
 import { modelCaseChecks } from './model-case.js'
+import { type CoarsePrecision, precisionCaseChecks, tolerances } from './precision-case.js'
 import { processorCaseChecks } from './processor-case.js'
 
 interface Flags {
   readonly only?: readonly string[]
   readonly images?: string
+  readonly precision?: CoarsePrecision
   readonly json?: true
 }
 
-const checksOf = (one: Case, images: string): Promise<readonly Check[]> =>
-  existsSync(join(one.dir, 'processor.json')) ? processorCaseChecks(one, images) : modelCaseChecks(one, images)
+const checksOf = async (one: Case, { images = imagesFor(one.dir), precision }: Flags): Promise<readonly Check[]> => {
+  const isModel = !existsSync(join(one.dir, 'processor.json'))
+  if (precision) return isModel ? precisionCaseChecks(one, precision) : []
+  return isModel ? modelCaseChecks(one, images) : processorCaseChecks(one, images)
+}
 
 const count = (checks: readonly Check[], tag: string): number => checks.filter(({ outcome }) => outcome._tag === tag).length
 
-const summary = (checks: readonly Check[]): string =>
-  `${count(checks, 'Passed')} passed, ${count(checks, 'Failed')} failed, ${count(checks, 'Skipped')} skipped`
+const summary = (checks: readonly Check[]): string => {
+  const apart = checks.flatMap((check) => check.apart ?? [])
+  const worst = apart.length > 0 ? `, at most ${(100 * Math.max(...apart)).toFixed(2)} % apart` : ''
+  return `${count(checks, 'Passed')} passed, ${count(checks, 'Failed')} failed, ${count(checks, 'Skipped')} skipped${worst}`
+}
 
-const run = async (dirs: readonly string[], { only: names, images, json }: Flags): Promise<void> => {
+const run = async (dirs: readonly string[], flags: Flags): Promise<void> => {
+  const { only: names, json } = flags
   const only = names?.flatMap((name) => name.split(','))
   await autoSetup()
   const engine = await selectEngine()
@@ -33,7 +42,7 @@ const run = async (dirs: readonly string[], { only: names, images, json }: Flags
   const all: Check[] = []
   for (const one of cases) {
     const begun = performance.now()
-    const checks = await checksOf(one, images ?? imagesFor(one.dir)).catch((error: Error): readonly Check[] => [
+    const checks = await checksOf(one, flags).catch((error: Error): readonly Check[] => [
       { name: one.name, outcome: { _tag: 'Failed', says: error.stack ?? error.message } }
     ])
     all.push(...checks)
@@ -46,11 +55,20 @@ const run = async (dirs: readonly string[], { only: names, images, json }: Flags
   process.exitCode = count(all, 'Failed') > 0 ? 1 : 0
 }
 
+const stated = Object.entries(tolerances)
+  .map(([name, most]) => `${name} at most ${100 * most} %`)
+  .join(', ')
+
 await new Command('conformance')
   .description("compare this project's numbers with those that Transformers computed")
   .argument('<dir...>', 'a case, or a folder of cases')
   .option('--only <names...>', 'these cases only')
   .option('--images <dir>', 'where the pictures are; beside the cases by default')
+  .addOption(
+    new Option('--precision <name>', `logits alone, of weights in fewer bits; relative L2 distance: ${stated}`).choices(
+      Object.keys(tolerances)
+    )
+  )
   .option('--json', 'every check as JSON before the summary')
   .action(run)
   .parseAsync()

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { generationConfig } from '../../generation/config.js'
@@ -10,7 +10,6 @@ import { causalLoss } from '../../lib/nn/loss.js'
 import { adamW, clipByGlobalNorm } from '../../lib/optim.js'
 import { disposeParams, mapParams, namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
-import type { InternVLConfig } from '../../models/config.js'
 import { visionTower } from '../../models/vision.js'
 import { readImage } from '../../processors/image.js'
 import type { ModelInputs } from '../../processors/inputs.js'
@@ -18,44 +17,19 @@ import type { Messages } from '../../processors/messages.js'
 import { resize } from '../../processors/resize.js'
 import { type Case, type Numbers, readJson, readNumbers, rowOf } from './case.js'
 import { type Check, expectClose, expectEqual, expectThat, failed, type Outcome, skipped } from './check.js'
-import { type RopeLengths, ropeLengths } from './rope.js'
-
-interface Generated {
-  readonly options: Readonly<Record<string, unknown>>
-  readonly tokens: readonly (readonly number[])[]
-  readonly text: readonly string[]
-}
-
-/** One input of a case, as its JSON file says. */
-interface CaseInput {
-  readonly messages: ReadonlyArray<
-    ReadonlyArray<{ readonly role: string; readonly content: string | ReadonlyArray<Record<string, unknown>> }>
-  >
-  readonly processor: Readonly<Record<string, unknown>>
-  readonly video_frame_size: readonly [number, number] | null
-  readonly prompts: readonly string[]
-  readonly generate: Readonly<Record<string, Generated>>
-  readonly loss: number
-  readonly gradient_norms: Readonly<Record<string, number>>
-}
+import { asReferenced, type CaseInput, layoutsOf, readInputs, type StoredInput, storedInputs, tensor } from './stored.js'
 
 /** Everything a check of one input needs. */
-interface Context {
+interface Context extends StoredInput {
   readonly prefix: string
   readonly images: string
   readonly internvl: InternVLCheckpoint
-  readonly input: CaseInput
-  readonly stored: ReadonlyMap<string, Numbers>
-  readonly rope: RopeLengths | undefined
 }
 
 /** Tolerances, relative to the greatest reference number. Source: the reference's README. */
 const tolerance = { states: 1e-3, loss: 1e-4, gradientNorm: 2e-3, smallGradientNorm: 1e-5, trainingLoss: 1e-3 }
 
 const numbers = (t: tf.Tensor): Numbers => ({ shape: t.shape, values: Float32Array.from(t.dataSync()) })
-const tensor = ({ shape, values }: Numbers, dtype: 'float32' | 'int32' = 'float32'): tf.Tensor =>
-  tf.tensor(dtype === 'int32' ? Int32Array.from(values) : values, [...shape], dtype)
-
 const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 const camelKeys = (record: Readonly<Record<string, unknown>>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(record).map(([key, value]) => [camel(key), value]))
@@ -77,15 +51,6 @@ const messagesOf = async ({ input, images }: Context): Promise<readonly Messages
     content: typeof content === 'string' ? content : await Promise.all(content.map(item))
   })
   return Promise.all(input.messages.map((row) => Promise.all(row.map(turn)))) as unknown as Promise<readonly Messages[]>
-}
-
-const storedInputs = (stored: Context['stored']) => {
-  const pixels = stored.get('pixel_values')
-  return {
-    inputIds: tensor(stored.get('input_ids')!, 'int32') as tf.Tensor2D,
-    attentionMask: tensor(stored.get('attention_mask')!, 'int32') as tf.Tensor2D,
-    ...(pixels ? { pixelValues: tensor(pixels) as tf.Tensor4D } : {})
-  }
 }
 
 /** Frames are resized by torchvision there and as Pillow does here: 2 levels of 255 at most, 99.9 % within 1. */
@@ -293,29 +258,6 @@ const inputChecks = async (context: Context): Promise<readonly Check[]> => {
   return [...checks, ...(await generateChecks(context)), ...gradientChecks(context)]
 }
 
-/**
- * The cases of 16-bit weights were computed by a model that `.to(dtype)` had cast, its rotary frequencies included
- * (`make_reference.py`; `from_pretrained` would not round them). The same is done here.
- */
-const asReferenced = (config: InternVLConfig): InternVLConfig => {
-  const roundedTo = config.dtype === 'bfloat16' ? 'BF16' : config.dtype === 'float16' ? 'F16' : undefined
-  return { ...config, textConfig: { ...config.textConfig, rope: { ...config.textConfig.rope, roundedTo } } }
-}
-
-const replayed = ({
-  label,
-  input,
-  stored
-}: {
-  readonly label: string
-  readonly input: CaseInput
-  readonly stored: Context['stored']
-}) => ({
-  label,
-  length: stored.get('input_ids')!.shape[1]!,
-  generated: Object.fromEntries(Object.entries(input.generate).map(([kind, { tokens }]) => [kind, tokens[0]!.length]))
-})
-
 /** All checks of a case's checkpoint folder: prompts, ids, pixels, states, features, logits, tokens, loss, gradients, training. */
 const layoutChecks = async ({ name, dir }: Case, layout: string, images: string): Promise<readonly Check[]> => {
   let internvl: InternVLCheckpoint
@@ -326,20 +268,10 @@ const layoutChecks = async ({ name, dir }: Case, layout: string, images: string)
     const outcome = /not supported yet/.test(says) ? skipped(says) : failed(says)
     return [{ name: `${name}/${layout}: load`, outcome }]
   }
-  const inputs = readdirSync(dir)
-    .filter((file) => file.endsWith('.safetensors'))
-    .map((file) => file.slice(0, -'.safetensors'.length))
-  const read = inputs.map(async (label) => ({
-    label,
-    input: readJson(join(dir, `${label}.json`)) as CaseInput,
-    stored: await readNumbers(join(dir, `${label}.safetensors`))
-  }))
-  const all = await Promise.all(read)
-  const lengths = ropeLengths(internvl.config.textConfig, all.map(replayed))
   const checks: Check[] = []
-  for (const { label, input, stored } of all) {
-    const prefix = `${name}/${layout}/${label}`
-    const context = { prefix, images, internvl, input, stored, rope: lengths.get(label) }
+  for (const one of await readInputs(dir, internvl.config.textConfig)) {
+    const prefix = `${name}/${layout}/${one.label}`
+    const context = { ...one, prefix, images, internvl }
     const broken = (error: Error) => [{ name: prefix, outcome: failed(error.stack ?? error.message) }]
     checks.push(...(await inputChecks(context).catch(broken)))
   }
@@ -350,8 +282,7 @@ const layoutChecks = async ({ name, dir }: Case, layout: string, images: string)
 
 /** Every layout of a case that is there. */
 export const modelCaseChecks = async (one: Case, images: string): Promise<readonly Check[]> => {
-  const layouts = ['checkpoint', 'checkpoint-original'].filter((layout) => existsSync(join(one.dir, layout)))
   const all: Check[] = []
-  for (const layout of layouts) all.push(...(await layoutChecks(one, layout, images)))
+  for (const layout of layoutsOf(one)) all.push(...(await layoutChecks(one, layout, images)))
   return all
 }

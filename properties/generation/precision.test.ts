@@ -7,10 +7,16 @@ import { demoCommand } from '../../generation/cli/demo.js'
 import { embedCommand } from '../../generation/cli/embed.js'
 import { precisionOptions } from '../../generation/cli/precision-flags.js'
 import { answer, embed, InternVLForConditionalGeneration, load, loadEyes, pipeline, tf } from '../../generation/index.js'
+import { answerLogits } from '../../generation/perplexity.js'
 import { loadOptions } from '../../generation/pretrained.js'
+import { getOrThrow } from '../../lib/fault.js'
 import { keepsPacked } from '../../lib/packed.js'
 import { namedParameters } from '../../lib/params.js'
-import { dtypes, formsOfKeys, type PrecisionOptions, precisionOf, quantizations } from '../../models/precision.js'
+import { parseConfig } from '../../models/config.js'
+import { packableSizes } from '../../models/forms.js'
+import { internVL } from '../../models/internvl.js'
+import { dtypes, fewWeights, formsOfKeys, type PrecisionOptions, precisionOf, quantizations } from '../../models/precision.js'
+import { relativeL2 } from '../bench/quality.js'
 import { check } from '../laws/check.js'
 import { distance } from '../laws/close.js'
 
@@ -58,11 +64,41 @@ describe('precision', () => {
           'model.language_model.embed_tokens.weight': form('decoder', tied),
           ...(tied ? {} : { 'lm_head.weight': form('decoder', true) })
         }
-        const formOf = formsOfKeys(precision, new Set(Object.keys(expected)))
-        for (const [key, wanted] of Object.entries(expected)) assert.equal(formOf(key), wanted, key)
+        const formOf = formsOfKeys(precision, new Map(Object.keys(expected).map((key) => [key, fewWeights])))
+        for (const [key, wanted] of Object.entries(expected)) assert.equal(formOf(key, 'F32'), wanted, key)
       },
       60
     ))
+
+  it('a module of few weights has a finer form, all weights of a module the same one', () =>
+    check(
+      fc.tuple(options, fc.array(fc.nat(fewWeights / 2), { minLength: 1, maxLength: 4 }), fc.constantFrom('F32', 'BF16', 'F16')),
+      ([asked, sizes, dtype]) => {
+        const weights = new Map(sizes.map((size, i) => [`model.language_model.layers.0.mlp.${i}.weight`, size] as const))
+        const isSmall = sizes.reduce((a, b) => a + b) < fewWeights
+        const form = precisionOf(asked).decoder
+        const stored = dtype === 'BF16' ? 'bf16' : 'float32'
+        const wanted = !isSmall ? form : form === 'int4' ? 'int8' : form === 'int8' ? stored : form
+        const formOf = formsOfKeys(precisionOf(asked), weights)
+        for (const key of weights.keys()) assert.equal(formOf(key, dtype) ?? 'float32', wanted)
+      },
+      60
+    ))
+
+  it('released models have every form as asked: InternVL3-1B, one of the smallest, has no module of few weights', () => {
+    const text_config = {
+      ...{ model_type: 'qwen2', hidden_size: 896, intermediate_size: 4864, num_hidden_layers: 24, vocab_size: 151674 },
+      ...{ num_attention_heads: 14, num_key_value_heads: 2 }
+    }
+    const config = getOrThrow(parseConfig({ model_type: 'internvl', vision_config: {}, text_config, tie_word_embeddings: false }))
+    const sizes = packableSizes(internVL(config))
+    assert.equal(sizes.size, 24 * 6 + 2 + 24 * 7 + 2)
+    for (const quantize of quantizations) {
+      const formOf = formsOfKeys(precisionOf({ quantize }), sizes)
+      const forms = new Set([...sizes.keys()].map((key) => formOf(key, 'BF16')))
+      assert.deepEqual([...forms].sort(), quantize === 'int8' ? ['int8'] : ['int4', 'int8'])
+    }
+  })
 
   it('the command line says the same as options do', () => {
     assert.deepEqual(parsed(askCommand, '--dtype', 'bfloat16', 'x'), { dtype: 'bfloat16' })
@@ -93,16 +129,30 @@ describe('precision', () => {
     assert.throws(() => loadOptions({ quantizationConfig: { loadIn8bit: true, loadIn4bit: true } }), /only one/)
   })
 
-  it('the demo model answers the same in each, its weights lie as asked, and all is freed', async () => {
-    const question = [{ type: 'image', path: picture } as const, { type: 'text', text: 'Describe the image.' } as const]
+  it('the demo model answers the same in each with logits within 2 and 10 %, its weights lie as asked, and all is freed', async () => {
+    const content = [{ type: 'image', path: picture } as const, { type: 'text', text: 'Describe the image.' } as const]
+    const question = { role: 'user', content } as const
     const before = tf.memory().numTensors
-    for (const asked of [{ dtype: 'bfloat16' }, { quantize: 'int8' }, { quantize: '4bit' }] as const) {
+    let exact: Float32Array | undefined
+    for (const [asked, most] of [
+      [{}, 0],
+      [{ dtype: 'bfloat16' }, 0.001],
+      [{ quantize: 'int8' }, 0.02],
+      [{ quantize: '4bit' }, 0.1]
+    ] as const) {
       const internvl = await load(undefined, asked)
-      const { texts } = await answer(internvl, [[{ role: 'user', content: question }]])
-      if (!('quantize' in asked && asked.quantize === '4bit')) assert.deepEqual(texts, [described])
+      const { texts } = await answer(internvl, [[question]])
+      if (most < 0.1) assert.deepEqual(texts, [described])
+      const { logits } = await answerLogits(internvl, [question, { role: 'assistant', content: described }])
+      const seen = logits.dataSync() as Float32Array
+      logits.dispose()
+      exact ??= seen
+      const apart = relativeL2([seen], [exact])
+      assert.ok(apart <= most, `${JSON.stringify(asked)}: ${apart}`)
       const names = namedParameters(internvl.params).map(([key]) => key)
       const packed = 'model.language_model.layers.0.mlp.up_proj.weight'
-      assert.equal(names.includes(`${packed}.${formsOfKeys(precisionOf(asked), new Set([packed]))(packed)}`), keepsPacked())
+      const form = formsOfKeys(precisionOf(asked), new Map([[packed, fewWeights]]))(packed, 'BF16')
+      assert.ok(names.includes(form && keepsPacked() ? `${packed}.${form}` : packed))
       internvl.dispose()
     }
     assert.equal(tf.memory().numTensors, before)

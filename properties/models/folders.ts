@@ -69,6 +69,16 @@ export const modelJson = (model_type: string): Json => ({
   text_config: decoderJson(model_type)
 })
 
+/** The same with tables, and a feed-forward in the vision tower, that are large enough to be packed as asked. */
+export const packedJson = (model_type: string): Json => {
+  const { vision_config, text_config, ...json } = modelJson(model_type) as Record<string, Json>
+  return {
+    ...json,
+    vision_config: { ...vision_config, intermediate_size: 4096 },
+    text_config: { ...text_config, vocab_size: 2048 }
+  }
+}
+
 /** All that is stored in a folder, by key: type, shape and bytes. */
 export const stored = async (folder: string) => {
   const files = await orThrow(openCheckpointTensors(folder))

@@ -5,13 +5,14 @@ import fc from 'fast-check'
 import { orThrow } from '../../lib/fault.js'
 import { disposeParams, namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
+import type { Json } from '../../models/config-fields.js'
 import { inspectModel } from '../../models/inspect.js'
 import { loadModel } from '../../models/load.js'
 import { memoryFault, type Need, precisions, workBytes } from '../../models/memory.js'
 import { saveModel } from '../../models/save.js'
 import { loadVision } from '../../models/vision-encoder.js'
 import { check } from '../laws/check.js'
-import { inFolder, modelJson, readJson, smallModel } from './folders.js'
+import { inFolder, modelJson, packedJson, readJson, smallModel } from './folders.js'
 
 const decoders = ['qwen2', 'qwen3_moe', 'gpt_oss'] as const
 const needs: readonly Need[] = precisions.map(({ name }, i) => ({ name, bytes: 8e9 / 2 ** i }))
@@ -26,9 +27,9 @@ const withMemory = async <A>(told: string, run: () => Promise<A>): Promise<A> =>
 }
 
 /** A small model's folder. */
-const withModel = (decoder: string, test: (folder: string) => Promise<void>) =>
+const withModel = (json: Json, test: (folder: string) => Promise<void>) =>
   inFolder(async (folder) => {
-    const { config, params } = smallModel(modelJson(decoder))
+    const { config, params } = smallModel(json)
     await orThrow(saveModel(folder, { config, params }))
     disposeParams(params)
     await test(folder)
@@ -36,8 +37,10 @@ const withModel = (decoder: string, test: (folder: string) => Promise<void>) =>
 
 describe('memory told before loading', () => {
   it('what each precision needs is what its parameters take', async () => {
-    for (const decoder of decoders)
-      await withModel(decoder, async (folder) => {
+    for (const [json, decoder] of decoders.flatMap((name) =>
+      [modelJson(name), packedJson(name)].map((json) => [json, name] as const)
+    ))
+      await withModel(json, async (folder) => {
         const { needs, stackedBytes } = await orThrow(inspectModel(folder))
         for (const [i, { options }] of precisions.entries()) {
           const { params, dispose } = await orThrow(loadModel(folder, options))
@@ -75,7 +78,7 @@ describe('memory told before loading', () => {
     ))
 
   it('nothing is read then, unless it is forced', () =>
-    withModel('qwen2', (folder) =>
+    withModel(modelJson('qwen2'), (folder) =>
       withMemory('1MB', async () => {
         const before = tf.memory().numTensors
         const reading = { onProgress: () => assert.fail('it reads') }
@@ -106,7 +109,7 @@ describe('weights that other software quantized', () => {
   }
 
   it('is refused with what to do instead, wherever the note stands; MXFP4 and what says nothing are not', () =>
-    withModel('qwen2', async (folder) => {
+    withModel(modelJson('qwen2'), async (folder) => {
       const says = /config\.json: its weights are quantized by (\S+),.*unquantized, with --quantize (int8|4bit)/
       const cases = [
         [{ quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }, 'bitsandbytes', '4bit'],

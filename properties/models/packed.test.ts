@@ -14,7 +14,7 @@ import { splitForm } from '../../models/packed-keys.js'
 import { saveModel } from '../../models/save.js'
 import { loadVision } from '../../models/vision-encoder.js'
 import { checkAsync } from '../laws/check.js'
-import { inFolder, modelJson, readJson, smallModel, stored, writeFolder } from './folders.js'
+import { inFolder, packedJson, readJson, smallModel, stored, writeFolder } from './folders.js'
 
 const convert = async (from: string, to: string, options: Partial<ConvertModelOptions>): Promise<void> => {
   const checkpoint = await orThrow(openCheckpoint(from, { imageTokenId: 1 }))
@@ -45,7 +45,7 @@ const faultsOf = async (result: Promise<{ readonly _tag: string; readonly left?:
 /** A small model in a folder, and others beside it for what is made of it. */
 const withModel = (decoder: string, dtype: 'float32' | 'bfloat16', test: (...folders: string[]) => Promise<void>) =>
   inFolder(async (folder) => {
-    const { config, params } = smallModel(modelJson(decoder))
+    const { config, params } = smallModel(packedJson(decoder))
     const [source, ...others] = ['source', 'a', 'b', 'c'].map((name) => join(folder, name))
     await orThrow(saveModel(source!, { config, params, dtype }))
     disposeParams(params)
@@ -75,7 +75,7 @@ describe('packed checkpoints', () => {
           await convert(a!, b!, {})
           assert.deepEqual(await loaded(b!), await loaded(a!))
         }),
-      20
+      12
     ))
 
   it('a model that was loaded in fewer bits is saved as it is, and opens so', () =>
@@ -88,7 +88,7 @@ describe('packed checkpoints', () => {
           assert.deepEqual(await loaded(a!), leavesOf(params))
           dispose()
         }),
-      12
+      8
     ))
 
   it('bf16 is saved as the type of files that it is', () =>
@@ -106,7 +106,7 @@ describe('packed checkpoints', () => {
       await convert(source, a!, { quantize: '4bit' })
       await convert(a!, b!, { dtype: 'float32' })
       assert.ok(!('quantization_config' in (await readJson(b!))))
-      const { config } = smallModel(modelJson('qwen2'))
+      const { config } = smallModel(packedJson('qwen2'))
       const columns = new Map(declarations(internVL(config)).map(([key, { shape }]) => [key, shape.at(-1)!]))
       const expected = (await loaded(a!)).map(([key, , , numbers]) => {
         const { path, form } = splitForm(key)
