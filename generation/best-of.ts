@@ -1,6 +1,7 @@
 import type { Messages } from '../processors/messages.js'
 import { type AnswerOptions, answer } from './answer.js'
 import type { InternVLCheckpoint } from './load.js'
+import type { GenerationResult } from './plan.js'
 import type { FinishReason } from './stop.js'
 
 /** How good an answer to a conversation is: the more the better. */
@@ -9,7 +10,8 @@ export type Scorer = (messages: Messages, answer: string) => number | Promise<nu
 export interface BestOfOptions extends Omit<AnswerOptions, 'numReturnSequences' | 'numBeams' | 'returnCache'> {
   /** Answers to draw; 8 unless given, as in InternVL3's Best-of-8. */
   readonly n?: number
-  readonly scorer: Scorer
+  /** `logprob` is the mean log-probability of an answer's tokens, its end included, by the model's own logits. */
+  readonly scorer: Scorer | 'logprob'
 }
 
 export interface ScoredAnswer {
@@ -30,6 +32,9 @@ const scoresOf = async (messages: Messages, texts: readonly string[], scorer: Sc
   return scores
 }
 
+const means = ({ logprobs = [] }: GenerationResult): readonly number[] =>
+  logprobs.map((row) => row.reduce((sum, x) => sum + x, 0) / row.length)
+
 /**
  * Draws `n` answers to one conversation and scores them: all of them, the best first, as they were drawn where scores are equal.
  * The same `seed` draws the same answers. Throws a `RangeError` for options and for scores that are no numbers.
@@ -42,10 +47,11 @@ export const bestOf = async (
   { n = 8, scorer, ...options }: BestOfOptions
 ): Promise<readonly ScoredAnswer[]> => {
   if (!Number.isSafeInteger(n) || n < 1) throw new RangeError(`n: it should be an integer, 1 or more; it is ${n}`)
-  const drawn = { doSample: true, ...options, numBeams: 1, numReturnSequences: n }
+  const drawn = { doSample: true, ...options, numBeams: 1, numReturnSequences: n, outputLogprobs: scorer === 'logprob' }
   const { texts, result } = await answer(internvl, [messages], drawn)
-  const scores = await scoresOf(messages, texts, scorer)
+  const scores = scorer === 'logprob' ? undefined : await scoresOf(messages, texts, scorer)
+  const own = means(result)
   return texts
-    .map((text, i) => ({ text, score: scores.get(text)!, finishReason: result.finishReasons[i]! }))
+    .map((text, i) => ({ text, score: scores?.get(text) ?? own[i]!, finishReason: result.finishReasons[i]! }))
     .sort((a, b) => b.score - a.score)
 }

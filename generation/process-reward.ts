@@ -78,10 +78,14 @@ export const processRewards = async (
   }
 }
 
-/** Scores answers by a process reward model, as VisualPRM does: the mean over their steps of the probability of "+". */
-export const processRewardScorer =
-  (rewardModel: InternVLCheckpoint, options: ProcessRewardOptions = {}): Scorer =>
-  async (messages, answer) => {
+/**
+ * Scores answers by a process reward model, as VisualPRM does: the mean over their steps of the probability of "+". Throws a `RangeError`
+ * for a vocabulary without "+" and "-".
+ */
+export const processRewardScorer = (rewardModel: InternVLCheckpoint, options: ProcessRewardOptions = {}): Scorer => {
+  for (const label of ['+', '-']) labelOf(rewardModel, label) // before answers are drawn
+  return async (messages, answer) => {
     const rewards = await processRewards(rewardModel, messages, answer, options)
     return rewards.reduce((sum, reward) => sum + reward, 0) / rewards.length
   }
+}

@@ -3,11 +3,12 @@ import * as E from 'fp-ts/lib/Either.js'
 import { selectEngine } from '../lib/engines/index.js'
 import { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from '../lib/fault.js'
 import type { SmallFiles } from '../lib/safetensors-write.js'
+import type { Changes } from '../models/changes.js'
 import type { Layout } from '../models/checkpoint.js'
 import { type InternVLConfig, type OriginalProcessing, readConfigJson } from '../models/config.js'
 import type { Json } from '../models/config-fields.js'
 import { type ConvertModelOptions, convertModel } from '../models/convert.js'
-import { openCheckpoint } from '../models/open.js'
+import { type OpenCheckpoint, openCheckpoint } from '../models/open.js'
 import { isPacked } from '../models/packed-keys.js'
 import { precisionOf } from '../models/precision.js'
 import { type SaveModelOptions, saveModel } from '../models/save.js'
@@ -105,9 +106,37 @@ export const checkTarget = async (from: readonly string[], to: string, isForced:
   if (contents.length > 0 && !isForced) refuse('the folder is not empty; empty it, give another one, or force it')
 }
 
-export interface ConvertOptions extends Omit<ConvertModelOptions, 'files'> {
+export interface ConvertOptions extends Omit<ConvertModelOptions, 'files' | 'changes'> {
   /** Writes though the folder is not empty; what it holds of an earlier checkpoint is replaced. */
   readonly force?: boolean
+}
+
+export interface ConvertChangedOptions extends ConvertOptions {
+  /** Further folders that are read. */
+  readonly sources?: readonly string[]
+  /** What is written with other numbers; `use` is called while what it reads is open. */
+  readonly withChanges: (checkpoint: OpenCheckpoint, use: (changes: Changes) => Promise<Layout>) => Promise<Layout>
+}
+
+/**
+ * As `convert`, with some of the tensors changed on the way, piece by piece. A head that only repeats the embeddings is not written.
+ * Throws an `InternVLError`.
+ */
+export const convertChanged = async (from: string, to: string, options: ConvertChangedOptions): Promise<Layout> => {
+  const { force = false, sources = [], withChanges, ...rest } = options
+  await checkTarget([from, ...sources], to, force)
+  const around = await surroundings(from, options.layout)
+  const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
+  const opened = await openCheckpoint(from, configure)()
+  try {
+    if (E.isLeft(around) || E.isLeft(opened)) throw new InternVLError(faultsOf([around, opened]))
+    const checkpoint = { ...opened.right, stored: opened.right.plan }
+    return await withChanges(checkpoint, (changes) =>
+      orThrow(convertModel(checkpoint, to, { ...rest, changes, files: around.right.files }))
+    )
+  } finally {
+    if (E.isRight(opened)) await opened.right.files.close()
+  }
 }
 
 /**

@@ -5,6 +5,7 @@ import type { Fault, Faults } from '../lib/fault.js'
 import { rowWords } from '../lib/packed.js'
 import { declarations } from '../lib/params.js'
 import { type SmallFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../lib/safetensors-write.js'
+import { type Changes, changedPieces } from './changes.js'
 import { composePlans, type Layout, type Planned, planFile } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
@@ -24,6 +25,8 @@ export interface ConvertModelOptions extends Pick<WriteOptions, 'shardBytes'>, P
   /** Type of the weights; each tensor keeps its own unless given. With `quantize`, of the weights that it leaves as they are. */
   readonly dtype?: WeightType | undefined
   readonly files?: SmallFiles
+  /** Tensors of the module tree that are written with other numbers. */
+  readonly changes?: Changes
   /** Told after each piece: bytes read so far, and of all. */
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -95,7 +98,11 @@ const writtenOf = (
     const key = renamed[i]!.parts[0]?.source ?? planned.key
     const { path } = splitForm(key)
     const columns = shapes.get(path)?.at(-1) ?? 1
-    const source = sourceOf(planned, () => counted(read(planned), count), columns, target(key, planned.dtype))
+    const pieces = () => counted(read(planned), count)
+    const [change, wanted] = [changedPieces(renamed[i]!, options.changes ?? new Map()), target(key, planned.dtype)]
+    const source = change
+      ? sourceOf({ ...planned, dtype: 'F32' }, () => change(pieces()), columns, wanted)
+      : sourceOf(planned, pieces, columns, wanted)
     const { form } = splitForm(source.key)
     return { key: form ? `${path}.${form}` : path, source }
   })

@@ -6,10 +6,11 @@ import type { Messages } from '../../processors/messages.js'
 import type { Answers } from '../answer.js'
 import { groundedText, parseGrounding, toPixels } from '../grounding.js'
 import type { InternVLCheckpoint } from '../load.js'
+import { type BestOfFlags, bestAnswers, checkBestOf, withBestOfOptions } from './best-of.js'
 import { loadWithProgress, say, withModelOptions } from './common.js'
-import { filmOf, type GenerationFlags, generationOptions, withGenerationOptions } from './generation-flags.js'
+import { filmOf, generationOptions, withGenerationOptions } from './generation-flags.js'
 
-interface AskFlags extends GenerationFlags {
+interface AskFlags extends BestOfFlags {
   readonly draw?: string
   readonly json?: true
 }
@@ -75,10 +76,21 @@ const report = (question: string, { texts, result, timings }: Answers, flags: As
   ...timings
 })
 
+/** The best of several answers, of which none can be shown before all are there. */
+const askForBest = async (internvl: InternVLCheckpoint, question: string, flags: AskFlags): Promise<void> => {
+  const answers = await bestAnswers(internvl, conversation(question, flags), flags)
+  const [{ text }] = answers as readonly [(typeof answers)[number]]
+  const shown = { question, images: flags.image ?? [], ...(flags.video ? { videos: flags.video } : {}) }
+  const whole = { ...shown, answer: text, answers, model: internvl.dir, engine: internvl.engine.name }
+  process.stdout.write(`${flags.json ? JSON.stringify(whole, null, 2) : text}\n`)
+}
+
 const ask = async (argument: string | undefined, flags: AskFlags, command: Command): Promise<void> => {
+  checkBestOf(flags, command)
   await checkDrawing(flags, command)
   const question = await questionFrom(argument)
   const internvl = await loadWithProgress(flags)
+  if (flags.bestOf !== undefined) return askForBest(internvl, question, flags).finally(internvl.dispose)
   const { streamAnswers } = await import('../answer.js')
   const stream = streamAnswers(internvl, [conversation(question, flags)], generationOptions(flags))
   let next = await stream.next()
@@ -92,10 +104,16 @@ const ask = async (argument: string | undefined, flags: AskFlags, command: Comma
 
 /** `internvl ask`: one question, about pictures, films or nothing; the answer alone on standard output. */
 export const askCommand = (): Command =>
-  withGenerationOptions(withModelOptions(new Command('ask')))
+  withBestOfOptions(withGenerationOptions(withModelOptions(new Command('ask'))))
     .description('answer a question, about pictures, films or nothing')
     .argument('[question]', 'what to ask; read from standard input when left out')
     .option('--draw <file>', 'the first picture with the boxes of the answer (<ref>, <box>) drawn on it')
     .option('--json', 'the answer with its timings as JSON')
-    .addHelpText('after', '\nExample:\n  internvl ask --image photo.jpg "What is in this picture?"')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  internvl ask --image photo.jpg "What is in this picture?"
+  internvl ask --image sum.jpg --best-of 8 --temperature 0.7 --scorer path/to/VisualPRM "Think step by step."`
+    )
     .action(ask)

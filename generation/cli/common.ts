@@ -19,6 +19,15 @@ export const wholeNumber = (text: string): number => {
   return n
 }
 
+/** A step of V2PE, for commander: a number, a fraction, or auto. */
+const visualDelta = (text: string): number | 'auto' => {
+  if (text === 'auto') return text
+  const [, over, under] = /^([\d.]+)(?:\/([\d.]+))?$/.exec(text) ?? []
+  const delta = Number(over) / Number(under ?? 1)
+  if (!(delta > 0 && delta <= 1)) throw new InvalidArgumentError('It should be auto, or above 0 and at most 1, as 0.25 or 1/4.')
+  return delta
+}
+
 /** Appends to the values that a repeatable option has so far. */
 export const repeated = (value: string, before: readonly string[] = []): readonly string[] => [...before, value]
 
@@ -63,6 +72,7 @@ export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly maxNewTokens?: number
   readonly maxPatches?: number
   readonly adapter?: string
+  readonly visualDelta?: number | 'auto'
 }
 
 /** Adds `--engine`. */
@@ -78,14 +88,17 @@ export const withLoadOptions = (command: Command): Command =>
 
 /** Adds the options of `ModelFlags`. */
 export const withModelOptions = (command: Command): Command =>
-  withLoadOptions(command).option(
-    '--max-new-tokens <n>',
-    "tokens of an answer at most; the checkpoint's own number by default",
-    wholeNumber
-  )
+  withLoadOptions(command)
+    .option('--max-new-tokens <n>', "tokens of an answer at most; the checkpoint's own number by default", wholeNumber)
+    .option(
+      '--visual-delta <n>',
+      'V2PE: how far an image token advances the position, as 0.25 or 1/4; auto: the largest power of two with which all fits; for models trained so',
+      visualDelta
+    )
 
 /** Options for `answer` from flags, those that were given. */
-export const answerOptions = ({ maxNewTokens, maxPatches }: ModelFlags) => ({
+export const answerOptions = ({ maxNewTokens, maxPatches, visualDelta }: ModelFlags) => ({
+  ...(visualDelta === undefined ? {} : { visualDelta }),
   ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
   ...(maxPatches === undefined ? {} : { maxPatches })
 })
@@ -117,6 +130,19 @@ export const loadWithProgress = async ({ model, engine, adapter, ...flags }: Mod
   } finally {
     if (shown) bar.stop()
   }
+}
+
+/** A bar of bytes on standard error where a person looks at it. */
+export const progressBar = (doing: string) => {
+  const bar = new SingleBar({ format: `${doing} [{bar}] {value}/{total} MB, {eta_formatted} left`, stream: process.stderr })
+  let shown = false
+  const update = (done: number, total: number): void => {
+    if (!process.stderr.isTTY) return
+    if (!shown) bar.start(Math.round(total / 1e6), 0)
+    shown = true
+    bar.update(Math.round(done / 1e6))
+  }
+  return { update, stop: () => (shown ? bar.stop() : undefined) }
 }
 
 /** Ends a run after its step when a person asks for it; asked twice, at once. */

@@ -1,9 +1,8 @@
-import { SingleBar } from 'cli-progress'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { parseSize } from '../../lib/safetensors-shards.js'
 import type { Layout } from '../../models/checkpoint.js'
 import type { WeightType } from '../../models/save.js'
-import { folderOf, type HubFlags, say, withHubOptions } from './common.js'
+import { folderOf, type HubFlags, progressBar, say, withHubOptions } from './common.js'
 import { type PrecisionFlags, quantizeOption } from './precision-flags.js'
 
 interface ConvertFlags extends HubFlags {
@@ -21,24 +20,11 @@ const size = (text: string): number => {
   return bytes
 }
 
-/** A bar on standard error where a person looks at it. */
-const progressBar = () => {
-  const bar = new SingleBar({ format: 'converting [{bar}] {value}/{total} MB, {eta_formatted} left', stream: process.stderr })
-  let shown = false
-  const update = (done: number, total: number): void => {
-    if (!process.stderr.isTTY) return
-    if (!shown) bar.start(Math.round(total / 1e6), 0)
-    shown = true
-    bar.update(Math.round(done / 1e6))
-  }
-  return { update, stop: () => (shown ? bar.stop() : undefined) }
-}
-
 const convertModel = async (model: string, to: string, flags: ConvertFlags): Promise<void> => {
   const { layout, dtype, quantize, shardSize, force, ...hub } = flags
   const from = await folderOf(model, hub)
   const { convert } = await import('../save.js') // TensorFlow.js takes a while to load: not for `--help`
-  const bar = progressBar()
+  const bar = progressBar('converting')
   try {
     const onProgress = bar.update
     const shards = shardSize === undefined ? {} : { shardBytes: shardSize }

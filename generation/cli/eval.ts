@@ -87,10 +87,11 @@ export const score = (row: DatasetRow, answer: string): Scored => {
 
 /** Where answers are kept until all are there: one file for each set, model and way of answering. */
 const journalFor = async (file: string, model: string, flags: EvalFlags): Promise<string> => {
-  const { maxNewTokens, maxPatches, dtype, quantize, adapter } = flags
+  const { maxNewTokens, maxPatches, dtype, quantize, adapter, visualDelta } = flags
   const identity = JSON.stringify([
     ...[await readFile(file, 'utf8'), resolve(model), maxNewTokens, maxPatches, dtype, quantize],
-    ...(adapter === undefined ? [] : [resolve(adapter)])
+    ...(adapter === undefined ? [] : [resolve(adapter)]),
+    ...(visualDelta === undefined ? [] : [{ visualDelta }])
   ])
   return join(cacheFolder(), 'eval', `${createHash('sha256').update(identity).digest('hex').slice(0, 24)}.jsonl`)
 }

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander'
 import type { WeightType } from '../../models/save.js'
-import { loadWithProgress, type ModelFlags, say, withEngineOption, withHubOptions } from './common.js'
+import { folderOf, type ModelFlags, progressBar, say, withEngineOption, withHubOptions } from './common.js'
 
 interface MergeFlags extends Pick<ModelFlags, 'model' | 'engine' | 'revision' | 'offline'> {
   readonly dtype?: WeightType
@@ -8,17 +8,14 @@ interface MergeFlags extends Pick<ModelFlags, 'model' | 'engine' | 'revision' | 
 }
 
 const mergeTuned = async (source: string, target: string, flags: MergeFlags): Promise<void> => {
-  const { model, dtype, force = false, ...loading } = flags
+  const { model, dtype, force = false, engine, ...hub } = flags
   const { merge } = await import('../train/merge.js') // TensorFlow.js takes a while to load: not for `--help`
-  const open = (from: string | undefined, adapter: string | undefined) => {
-    if (model === undefined && from !== undefined) say(`${source}: made for ${from}; --model names another`)
-    return loadWithProgress({
-      ...loading,
-      ...(from === undefined ? {} : { model: from }),
-      ...(adapter === undefined ? {} : { adapter })
-    })
+  const folder = (from: string) => {
+    if (model === undefined) say(`${source}: made for ${from}; --model names another`)
+    return folderOf(from, hub)
   }
-  await merge(source, target, { model, dtype, force, open })
+  const bar = progressBar('merging')
+  await merge(source, target, { model, dtype, force, engine, folderOf: folder, onProgress: bar.update }).finally(bar.stop)
   say(`${target}: written`)
 }
 

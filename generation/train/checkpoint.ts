@@ -30,7 +30,8 @@ export interface SaveCheckpointOptions extends Pick<CheckpointNote, 'metric' | '
   readonly keep?: number
 }
 
-const trainedFile = 'trained.safetensors'
+/** What was trained, by the paths of the tree. */
+export const trainedFile = 'trained.safetensors'
 const optimizerFile = 'optimizer.safetensors'
 const noteFile = 'state.json'
 

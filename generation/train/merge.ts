@@ -1,23 +1,36 @@
 import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
+import { type EngineName, selectEngine } from '../../lib/engines/index.js'
 import { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from '../../lib/fault.js'
-import { disposeBeside, disposeParams, namedParameters } from '../../lib/params.js'
-import { adapterBase, adapterConfigFile } from '../../models/adapter.js'
+import { compareShapes, declarations } from '../../lib/params.js'
+import { openSafetensors, type TensorFiles } from '../../lib/safetensors.js'
+import { adapterBase, adapterConfigFile, openAdapter, scalingOf } from '../../models/adapter.js'
+import { both, type Change, type Changes, raisedBy, replacedBy } from '../../models/changes.js'
 import type { Json } from '../../models/config-fields.js'
-import { type WeightType, weightTypes } from '../../models/save.js'
-import { type InternVLCheckpoint, load } from '../load.js'
-import { checkTarget, save } from '../save.js'
-import { checkpointNote, lastCheckpoint, loadCheckpoint } from './checkpoint.js'
+import { internVL } from '../../models/internvl.js'
+import type { Shapes } from '../../models/lora.js'
+import type { OpenCheckpoint } from '../../models/open.js'
+import { isPacked } from '../../models/packed-keys.js'
+import type { WeightType } from '../../models/save.js'
+import { modelFolder } from '../hub/index.js'
+import { demoModel } from '../load.js'
+import { convertChanged } from '../save.js'
+import { checkpointNote, lastCheckpoint, trainedFile } from './checkpoint.js'
 import { type TrainConfig, trainConfig } from './config.js'
-import { wholeModel } from './fine-tune.js'
-import { type Trainable, trainable } from './trainable.js'
+import { loraScaling, trainedShapes } from './trainable.js'
+
+/** A checkpoint of a run. */
+interface Run {
+  readonly checkpoint: string
+  readonly config: TrainConfig
+}
 
 /** What a folder holds that was trained: an adapter, or a run's checkpoint; and the model that it was made for. */
 interface Tuned {
   readonly base: string | undefined
   readonly adapter?: string
-  readonly run?: { readonly checkpoint: string; readonly config: TrainConfig }
+  readonly run?: Run
 }
 
 export interface MergeOptions {
@@ -27,8 +40,11 @@ export interface MergeOptions {
   readonly dtype?: WeightType | undefined
   /** Writes though the folder is not empty. */
   readonly force?: boolean
-  /** Opens the model, with the adapter where there is one: `load` unless given. */
-  readonly open?: (model: string | undefined, adapter: string | undefined) => Promise<InternVLCheckpoint>
+  readonly engine?: EngineName | undefined
+  /** Brings a model to a folder: the hub's without a view on its progress unless given. */
+  readonly folderOf?: (model: string) => Promise<string>
+  /** Told after each piece: bytes read so far, and of all. */
+  readonly onProgress?: (done: number, total: number) => void
 }
 
 const isThere = (path: string): Promise<boolean> => access(path).then(() => true, () => false) // biome-ignore format: one line
@@ -55,53 +71,74 @@ const tunedIn = async (source: string): Promise<Tuned> => {
 }
 
 /** Of another model neither the patterns nor the tensors of a run fit: then a first line says so. */
-const fitting = <A>({ checkpoint, config }: NonNullable<Tuned['run']>, dir: string, result: E.Either<Faults, A>): A =>
-  getOrThrow(
-    E.mapLeft((faults: Faults): Faults => {
-      const message = `${checkpoint}: it does not fit ${dir}; it was trained on ${config.model}`
-      return [fault('CheckpointMisfit', message, { checkpoint, model: dir }), ...(faults as readonly Fault[])]
-    })(result)
-  )
-
-/** The whole model of a run's checkpoint, handed to `use`. */
-const withRun = async (internvl: InternVLCheckpoint, run: NonNullable<Tuned['run']>, use: (params: unknown) => Promise<void>) => {
-  const parts = fitting<Trainable>(run, internvl.dir, trainable(internvl.params, run.config))
-  try {
-    const { state } = fitting(run, internvl.dir, await loadCheckpoint(run.checkpoint, parts.trained)())
-    disposeParams([state.optimizer.first, state.optimizer.second])
-    const params = wholeModel(state.params, parts.frozen)
-    await use(params).finally(() => disposeBeside(internvl.params, params, state.params))
-  } finally {
-    disposeBeside(internvl.params, parts.trained, parts.frozen)
-  }
+const misfit = ({ checkpoint, config }: Run, dir: string, faults: readonly Fault[]): void => {
+  if (faults.length === 0) return
+  const message = `${checkpoint}: it does not fit ${dir}; it was trained on ${config.model}`
+  throw new InternVLError([fault('CheckpointMisfit', message, { checkpoint, model: dir }), ...faults])
 }
 
-const checkPacked = ({ dir, params }: InternVLCheckpoint): void => {
-  if (!namedParameters(params).some(([path]) => /\.weight\.(base\.)?(bf16|int8|int4)$/.test(path))) return
+/** The change of each parameter that an adapter has something for. */
+const adapterChanges = async (adapter: string, shapes: Shapes) => {
+  const { files, pairs, saved, config } = await orThrow(openAdapter(adapter, shapes))
+  const changes = new Map<string, Change>([...saved].map(([path, entry]) => [path, replacedBy(files, entry)]))
+  for (const [module, { lora_A, lora_B }] of pairs)
+    changes.set(`${module}.weight`, raisedBy(files, lora_A!, lora_B!, scalingOf(config, module)))
+  return { files, changes }
+}
+
+const runChangesOf = (files: TensorFiles, config: TrainConfig): Changes => {
+  const changes = new Map<string, Change>()
+  for (const [path, entry] of files.entries) {
+    const module = /^(.*)\.weight\.lora_A$/.exec(path)?.[1]
+    const plain = module === undefined ? path.replace(/\.weight\.base$/, '.weight') : `${module}.weight`
+    const lora_B = module === undefined ? undefined : files.entries.get(`${plain}.lora_B`)
+    if (path.endsWith('.lora_B')) continue
+    const change = lora_B ? raisedBy(files, entry, lora_B, loraScaling(config)) : replacedBy(files, entry)
+    const other = changes.get(plain)
+    const [first, second] = lora_B ? [other, change] : [change, other] // a trained base, then what is added to it
+    changes.set(plain, first && second ? both(first, second) : change)
+  }
+  return changes
+}
+
+/** The same of a run's checkpoint. */
+const runChanges = async (run: Run, { dir }: OpenCheckpoint, shapes: Shapes) => {
+  const expected = trainedShapes(shapes, run.config)
+  if (E.isLeft(expected)) misfit(run, dir, expected.left)
+  const files = await orThrow(openSafetensors(join(run.checkpoint, trainedFile)))
+  const actual = new Map([...files.entries].map(([key, { shape }]) => [key, shape]))
+  const faults = compareShapes(getOrThrow(expected), actual)
+  if (faults.length > 0) await files.close()
+  misfit(run, dir, faults)
+  return { files, changes: runChangesOf(files, run.config) }
+}
+
+const checkPacked = ({ dir, plan }: OpenCheckpoint): void => {
+  if (!isPacked(plan)) return
   const message = `${dir}: its weights are packed, so nothing can be merged into them; give --model the folder that they were made of`
-  throw new InternVLError([fault('PackedBase', message, { file: dir })])
+  throw new InternVLError([fault('PackedBase', message, { file: dir })] satisfies Faults)
 }
 
 /**
- * Merges what was trained into the weights of its model, and writes them as a folder as published. `source` is a LoRA adapter in
- * PEFT's format, the output of a training run (its last checkpoint is taken, finished or not) or one of its checkpoints. Throws an
- * `InternVLError`: a folder that is none of these, an adapter or a run of another model, a target that is not empty.
+ * Merges what was trained into the weights of its model, and writes them as a folder as published, piece by piece, so that memory
+ * does not depend on the model's size. `source` is a LoRA adapter in PEFT's format, the output of a training run (its last checkpoint
+ * is taken, finished or not) or one of its checkpoints. Throws an `InternVLError`: a folder that is none of these, an adapter or a run
+ * of another model, a target that is not empty.
  *
  * `await merge('tuned/adapter', 'merged', { model: 'OpenGVLab/InternVL3-1B-hf' })`
  */
 export const merge = async (source: string, target: string, options: MergeOptions = {}): Promise<void> => {
-  const { open = (model, adapter) => load(model, { adapter }), force = false } = options
+  const { folderOf = (model) => orThrow(modelFolder(model, {})), engine, dtype, force = false, onProgress } = options
   const { base, adapter, run } = await tunedIn(source)
-  const model = options.model ?? base
-  await checkTarget([source, ...(model === undefined ? [] : [model])], target, force)
-  const internvl = await open(model, adapter)
-  try {
-    checkPacked(internvl)
-    const { config, dir } = internvl
-    const own = config.dtype && config.dtype in weightTypes ? (config.dtype as WeightType) : 'float32'
-    const write = (params: unknown) => save(target, { config, params, dtype: options.dtype ?? own, processorFilesFrom: dir })
-    await (run ? withRun(internvl, run, write) : write(internvl.params))
-  } finally {
-    internvl.dispose()
-  }
+  const model = await folderOf(options.model ?? base ?? demoModel)
+  await convertChanged(model, target, {
+    ...{ layout: 'hf', dtype, force, sources: [source], ...(onProgress ? { onProgress } : {}) },
+    withChanges: async (checkpoint, use) => {
+      checkPacked(checkpoint)
+      const shapes = new Map(declarations(internVL(checkpoint.config)).map(([path, { shape }]) => [path, shape]))
+      const opened = adapter === undefined ? await runChanges(run!, checkpoint, shapes) : await adapterChanges(adapter, shapes)
+      await selectEngine({ engine })
+      return use(opened.changes).finally(() => opened.files.close())
+    }
+  })
 }

@@ -51,6 +51,12 @@ const loraOptions = (c: Patterns) => {
   return { rank, alpha: c['lora.alpha'] ?? 2 * rank, dropout: c['lora.dropout'], targets: c['lora.targets'], seed: c.seed }
 }
 
+/** By what the update of a run's LoRA is multiplied. */
+export const loraScaling = (c: Patterns): number => {
+  const { alpha, rank } = loraOptions(c) ?? { alpha: 1, rank: 1 }
+  return alpha / rank
+}
+
 /** Paths and shapes as they are where LoRA stands beside the weights of these modules. */
 const besideLora = (shapes: Shapes, modules: readonly string[], rank: number): Shapes => {
   const chosen = new Set(modules.map((module) => `${module}.weight`))

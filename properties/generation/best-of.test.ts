@@ -45,6 +45,16 @@ describe('bestOf', () => {
     assert.deepEqual(asked, [...new Set(scored.map(({ text }) => text))].reverse())
   })
 
+  it('scores by the mean log-probability of an answer’s tokens without a scorer of its own', async () => {
+    const { n, ...options } = drawing
+    const { texts, result } = await answer(internvl, [question], { ...options, doSample: true, numReturnSequences: n, outputLogprobs: true }) // biome-ignore format: one line
+    const expected = texts.map((text, i) => ({ text, score: result.logprobs![i]!.reduce((a, b) => a + b, 0) / result.sequences[i]!.length })) // biome-ignore format: one line
+    const scored = await bestOf(internvl, question, { ...drawing, scorer: 'logprob' })
+    assert.deepEqual(scored.map(({ text, score }) => ({ text, score })), expected.sort((a, b) => b.score - a.score)) // biome-ignore format: one line
+    const pair = { tokenizer: { ...internvl.processor.tokenizer, encode: () => [1, 2] } }
+    assert.throws(() => processRewardScorer({ ...internvl, processor: { ...internvl.processor, ...pair } }), /rewardModel: its vocabulary has no token "\+"/) // biome-ignore format: one line
+  })
+
   it('refuses numbers of answers and scores that are none', async () => {
     for (const n of [0, 1.5, Number.NaN])
       await assert.rejects(

@@ -169,11 +169,17 @@ describe('command line', () => {
         [['--num-frames', '0'], /--num-frames/],
         [['--fps', '0'], /--fps/],
         [['--num-frames', '2', '--fps', '1'], /--num-frames.*cannot be used with.*--fps/],
-        [['--draw', 'out.png'], /--draw needs an --image/]
+        [['--visual-delta', '0'], /--visual-delta.*auto, or above 0 and at most 1/],
+        [['--visual-delta', '3/2'], /--visual-delta/],
+        [['--draw', 'out.png'], /--draw needs an --image/],
+        [['--best-of', '0'], /--best-of/],
+        [['--best-of', '2', '--num-beams', '2'], /--best-of.*cannot be used with.*--num-beams/],
+        [['--best-of', '2', '--temperature', '0'], /--best-of needs answers that differ/],
+        [['--scorer', 'logprob'], /--scorer needs --best-of/]
       ]
       for (const command of [askCommand, chatCommand])
         for (const [flags, sentence] of refusals) {
-          if (command === chatCommand && flags[0] === '--draw') continue
+          if (command === chatCommand && ['--draw', '--best-of', '--scorer'].includes(flags[0]!)) continue
           const errors = listening()
           const run = command()
             .exitOverride()
@@ -222,6 +228,12 @@ describe('command line', () => {
         code: 1,
         stderr: /num_frames=9/
       })
+      const judge = fileURLToPath(new URL('../../models/demo', import.meta.url))
+      const asked = ['--visual-delta', '1/2', '--best-of', '2', '--seed', '1', '--scorer', judge, '--json', 'Describe the image.']
+      const best = await run('ask', '--image', shown('circle.png'), ...asked)
+      const { answers, answer: text } = JSON.parse(best.stdout)
+      assert.equal(text, answers[0].text)
+      assert.ok(answers.length === 2 && answers[0].score >= answers[1].score && answers[0].score <= 1)
       await assert.rejects(run('chat', '--image', 'nowhere.png'), { code: 1, stderr: /nowhere\.png: no such picture/ })
     })
   })

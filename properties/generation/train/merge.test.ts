@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { mergeCommand } from '../../../generation/cli/merge.js'
 import { demoModel, type InternVLCheckpoint, type LoadOptions, load } from '../../../generation/load.js'
+import { convert } from '../../../generation/save.js'
 import { trainConfig } from '../../../generation/train/config.js'
 import { type FineTuneOptions, fineTune } from '../../../generation/train/fine-tune.js'
 import { merge } from '../../../generation/train/merge.js'
@@ -59,6 +60,21 @@ describe('what was trained, beside a model and merged into it', () => {
     assert.equal(tf.memory().numTensors, begun)
     for (const merged of ['a', 'b']) assert.deepEqual(await weights(at(merged)), result)
     assert.notDeepEqual(await weights(undefined), result)
+  })
+
+  it('merges into a model of the other layout, sharded, with tensors that are fused there', async () => {
+    await convert(demoModel, at('original'), { layout: 'original', dtype: 'float32', shardBytes: 2e6 })
+    for (const [source, name] of [[at('tuned', 'adapter'), 'c'], [at('tuned'), 'd']] as const) {
+      await merge(source, at(name), { model: at('original'), dtype: 'float32' })
+      assert.deepEqual(await weights(at(name)), await weights(at('tuned')))
+    }
+  }) // biome-ignore format: one line a way
+
+  it('merges all that was trained: whole modules, a base beside its LoRA, embeddings that are the head', async () => {
+    const only = ['embed_tokens', 'multi_modal_projector', 'layers.0.self_attn.q_proj']
+    await tuned('all', {}, { train: { only } })
+    await merge(at('all'), at('all-merged'), { dtype: 'float32' })
+    assert.deepEqual(await weights(at('all-merged')), await weights(at('all')))
   })
 
   it('what was trained beside LoRA is in the adapter too, unless PEFT cannot hold it: then it is told before the first step', async () => {
