@@ -34,9 +34,18 @@ const affineLora = <R extends tf.Rank>(
   bias?: tf.Tensor1D,
   activation?: Activation
 ): tf.Tensor<R> => {
-  const { base, lora_A: A, lora_B: B, scaling, dropout: rate } = weight as LoraWeight
-  const into = rate && trainingOptions() ? dropout(x, rate.dataSync()[0]) : x
-  const y = affine(x, base, bias).add<tf.Tensor<R>>(affine(affine(into, A).mul<tf.Tensor<R>>(scaling), B))
+  const { base, lora_A, lora_B, scaling, dropout: rate } = weight as LoraWeight
+  const { form, tensor } = formOf(base)
+  const dropped = rate && trainingOptions() ? dropout(x, rate.dataSync()[0]) : x
+  const inputs = { x, bias, lora_A, lora_B, scaling, into: dropped === x ? undefined : dropped }
+  const beside = (weight: StoredWeight) => (given: typeof inputs) =>
+    affine(given.x, weight, given.bias).add<tf.Tensor<R>>(
+      affine(affine(given.into ?? given.x, given.lora_A).mul<tf.Tensor<R>>(given.scaling), given.lora_B)
+    )
+  const apart = form !== 'float32' || isTraced(tensor) || (bias && isTraced(bias)) // then it has no kernel, or no way back
+  const y = apart
+    ? beside(base)(inputs)
+    : fused('LoraAffine', { ...inputs, weight: tensor as tf.Tensor2D }, {}, ({ weight, ...given }) => beside(weight)(given))
   return activation ? activations[activation](y) : y
 }
 

@@ -68,6 +68,9 @@ const rmsNorm: Slope = (dy, { x, weight }, { eps }) => {
 /** Kernels whose way back is not that of their composition, which would compute their result again. */
 export const slopes: Readonly<Record<string, Slope>> = {
   Affine: affine,
+  // weight and bias are never traced here, see affineLora
+  LoraAffine: (dy, { x, weight, lora_A, lora_B, scaling, into }, _, wanted) =>
+    own('LoraAffineSlopes', { dy, x, weight, lora_A, lora_B, scaling, into }, { wanted }, ['x', 'into', 'lora_A', 'lora_B']),
   RmsNorm: rmsNorm,
   LayerNorm: (dy, { x, weight }, { eps }) => own('LayerNormSlopes', { dy, x, weight }, { eps }, ['x', 'weight', 'bias']),
   Activation: (dy, { x }, { activation }) => own('ActivationSlopes', { dy, x }, { activation }, ['x']),

@@ -142,7 +142,7 @@ void stripeOfProduct(const Matrix &a, const float *packed, const Matrix &b, floa
   }
 }
 
-void largeProduct(const Matrix &a, const Matrix &b, float *c, int64_t stride) {
+void largeProduct(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
   const int64_t stripe = width * std::clamp<int64_t>(b.columns / width / (4 * threads()), 1, widest);
   for (int64_t i = 0; i < a.rows; i += mostRows) {
     const int64_t rows = std::min(mostRows, a.rows - i), most = std::max<int64_t>(1, mostPacked / (upTo(rows, R) * R * shallow)) * shallow;
@@ -151,7 +151,7 @@ void largeProduct(const Matrix &a, const Matrix &b, float *c, int64_t stride) {
       const float *packed = packedPanels(part);
       parallel(upTo(b.columns, stripe), 1, [&](int64_t from, int64_t to) {
         for (int64_t j = from * stripe; j < std::min(to * stripe, b.columns); j += stripe)
-          stripeOfProduct(part, packed, b.part(k, j, part.columns, std::min(stripe, b.columns - j)), c + i * stride + j, stride, k > 0);
+          stripeOfProduct(part, packed, b.part(k, j, part.columns, std::min(stripe, b.columns - j)), c + i * stride + j, stride, add || k > 0);
       });
     }
   }
@@ -162,8 +162,8 @@ void multiply(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool a
   readsInPlace(b) ? productInPlace(a, b, c, stride, add) : product(a, b, c, stride, add);
 }
 
-void multiplyOnAll(const Matrix &a, const Matrix &b, float *c, int64_t stride) {
-  if (isLarge(a, b)) return largeProduct(a, b, c, stride);
+void multiplyOnAll(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
+  if (isLarge(a, b)) return largeProduct(a, b, c, stride, add);
   const int64_t rows = std::min(groupRows, R * upTo(a.rows, R)), groups = upTo(a.rows, rows);
   const int64_t stripes = upTo(b.columns, width), wanted = 8 * threads(); // pieces, so that no thread waits long for the last
   const int64_t columns = width * upTo(stripes, std::min(stripes, upTo(wanted, groups))), parts = upTo(b.columns, columns);
@@ -172,7 +172,7 @@ void multiplyOnAll(const Matrix &a, const Matrix &b, float *c, int64_t stride) {
     for (int64_t unit = from; unit < to; unit++) {
       const int64_t i = unit / parts * rows, j = unit % parts * columns;
       multiply(a.part(i, 0, std::min(rows, a.rows - i), a.columns), b.part(0, j, b.rows, std::min(columns, b.columns - j)),
-               c + i * stride + j, stride, false);
+               c + i * stride + j, stride, add);
     }
   });
 }

@@ -19,4 +19,4 @@ inline Matrix rowsOf(const float *data, int64_t rows, int64_t columns, int64_t s
 void multiply(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add);
 
 /** The same for large matrices, on all threads; the result is that of one thread, bit for bit. */
-void multiplyOnAll(const Matrix &a, const Matrix &b, float *c, int64_t stride);
+void multiplyOnAll(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add = false);

@@ -119,6 +119,20 @@ const kernels: Readonly<Record<string, Kernel>> = {
     outputs: 3,
     numbers: ({ forX, forWeight, forBias }) => [forX, forWeight, forBias]
   },
+  LoraAffine: {
+    op: 'InternvlLoraAffine',
+    inputs: ['x', 'weight', 'bias', 'lora_A', 'lora_B', 'scaling', 'into'],
+    numbers: (_, { bias, into }) => [bias !== undefined, into !== undefined]
+  },
+  LoraAffineSlopes: {
+    op: 'InternvlLoraAffineSlopes',
+    inputs: ['dy', 'x', 'weight', 'lora_A', 'lora_B', 'scaling', 'into'],
+    outputs: 4,
+    numbers: ({ wanted }, { into }) => [
+      ...['x', 'into', 'lora_A', 'lora_B'].map((name) => (wanted as ReadonlySet<string>).has(name)),
+      into !== undefined
+    ]
+  },
   LayerNormSlopes: { op: 'InternvlLayerNormSlopes', inputs: ['dy', 'x', 'weight'], outputs: 3, numbers: ({ eps }) => [eps] },
   RmsNormSlopes: { op: 'InternvlRmsNormSlopes', inputs: ['dy', 'x', 'weight'], outputs: 2, numbers: ({ eps }) => [eps] },
   ActivationSlopes: { op: 'InternvlActivationSlopes', inputs: ['dy', 'x'], numbers: (given) => [activation(given)] },

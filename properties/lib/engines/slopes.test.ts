@@ -13,6 +13,7 @@ import { adamW, globalNorm } from '../../../lib/optim.js'
 import { namedParameters } from '../../../lib/params.js'
 import { pullback } from '../../../lib/tape.js'
 import { tf } from '../../../lib/tf.js'
+import { training } from '../../../lib/training.js'
 import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
 import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
@@ -54,6 +55,27 @@ describe('gradients of kernels are those of their compositions', () => {
     ] as const)
       sameWayBack((x, w) => affine(x, w), [randomTensor([M, K], 1), randomTensor([N, K], 2)], 5e-5)
   })
+
+  it('a low-rank update beside a weight, with dropout and without, and its values', () =>
+    check(
+      fc.record({ rows, rank: count(20), bias: fc.boolean(), drops: fc.boolean() }),
+      ({ rows: { L, D, N, seed }, rank, bias, drops }) => {
+        const [base, b] = [randomTensor<tf.Tensor2D>([N, D], seed), randomTensor<tf.Tensor1D>([N], seed + 1)]
+        const f = (x: tf.Tensor, lora_A: tf.Tensor2D, lora_B: tf.Tensor2D) => {
+          const weight = { base, lora_A, lora_B, scaling: tf.scalar(0.7), ...(drops ? { dropout: tf.scalar(0.3) } : {}) }
+          return training({ seed }, () => affine(x, weight, bias ? b : undefined))
+        }
+        const xs = [
+          [2, L, D],
+          [rank, D],
+          [N, rank]
+        ].map((shape, i) => randomTensor(shape, seed + 2 + i))
+        sameWayBack(f, xs)
+        const y = () => f(...(xs as [tf.Tensor, tf.Tensor2D, tf.Tensor2D]))
+        assertClose(y(), withoutKernels(y), 2e-5)
+      },
+      20
+    ))
 
   it('norms, of heads side by side too', () =>
     check(
