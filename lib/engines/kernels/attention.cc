@@ -106,27 +106,46 @@ constexpr int64_t R = wideRows, queries = wideVecs * W, keys = 128;
 
 inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
+/** A tile to memory, and back, vector by vector: what is copied as a block of memory does not stay in registers. */
+template <int rows, int vecs> inline void keep(float *to, const Vec (&c)[rows][vecs]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < vecs; v++) store(to + (r * vecs + v) * W, c[r][v]);
+}
+template <int rows, int vecs> inline void resume(const float *from, Vec (&c)[rows][vecs]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < vecs; v++) c[r][v] = load(from + (r * vecs + v) * W);
+}
+
 struct Block {
   std::unique_ptr<float[]> q, scores, out; // [K][queries], [keys][queries], [K][queries]
   Vec most[wideVecs], total[wideVecs], position[wideVecs];
 };
 
-/** Scores of one block of keys, masked: `[count][queries]`. */
-void score(const Attention &p, Block &block, const float *packedKeys, const float *padding, int64_t from, int64_t count, bool crossed) {
+/** Scores of one block of keys: `[count][queries]`. */
+void score(const Attention &p, Block &block, const float *packedKeys, int64_t from, int64_t count) {
   for (int64_t j = 0; j < count; j += R) {
     Vec c[R][wideVecs] = {};
     multiply<wideRows, wideVecs>(p.k.K, packedKeys + (from + j) * p.k.K, block.q.get(), queries, c);
-    for (int64_t r = 0; r < R; r++) {
-      const float key = static_cast<float>(from + j + r);
-      for (int v = 0; v < wideVecs; v++) {
-        Vec s = c[r][v];
-        if (padding && j + r < count) s += padding[from + j + r];
-        if (crossed) {
-          s = key <= block.position[v] ? s : splat(never);
-          if (p.window) s = key > block.position[v] - static_cast<float>(p.window) ? s : splat(never);
-        }
-        store(block.scores.get() + (j + r) * queries + v * W, s);
+    keep<wideRows, wideVecs>(block.scores.get() + j * queries, c);
+  }
+}
+
+/** Hides what a query does not see. */
+void mask(const Attention &p, Block &block, const float *padding, int64_t from, int64_t count, bool crossed) {
+  for (int64_t j = 0; j < count; j++) {
+    const float key = static_cast<float>(from + j);
+    for (int v = 0; v < wideVecs; v++) {
+      float *at = block.scores.get() + j * queries + v * W;
+      Vec s = padding ? load(at) + padding[from + j] : load(at);
+      if (crossed) {
+        s = key <= block.position[v] ? s : splat(never);
+        if (p.window) s = key > block.position[v] - static_cast<float>(p.window) ? s : splat(never);
       }
+      store(at, s);
     }
   }
 }
@@ -164,13 +183,14 @@ void attendBlock(const Attention &p, Block &block, const float *packedKeys, cons
   for (int64_t from = p.firstKey(first) / keys * keys; from < end; from += keys) {
     const int64_t count = std::min(keys, end - from);
     const bool crossed = p.causal && (from + count - 1 > first || p.window);
-    score(p, block, packedKeys, p.paddingOf(b), from, count, crossed);
+    score(p, block, packedKeys, from, count);
+    if (crossed || p.padding) mask(p, block, p.paddingOf(b), from, count, crossed);
     soften(block, count, dims);
     for (int64_t d = 0; d < dims; d += R) {
       Vec c[R][wideVecs];
-      std::memcpy(c, block.out.get() + d * queries, sizeof c);
+      resume<wideRows, wideVecs>(block.out.get() + d * queries, c);
       multiply<wideRows, wideVecs>(count, packedValues + d * p.k.L + from * R, block.scores.get(), queries, c);
-      std::memcpy(block.out.get() + d * queries, c, sizeof c);
+      keep<wideRows, wideVecs>(block.out.get() + d * queries, c);
     }
   }
   for (int64_t d = 0; d < dims; d++)
@@ -181,20 +201,29 @@ void attendBlock(const Attention &p, Block &block, const float *packedKeys, cons
   unpack(block.out.get(), queries, K, present, p.out.row(b, h, l), p.out.stride());
 }
 
+/** Values of R keys from j on, to `[K/R][Lk][R]`. */
+void packValues(const Attention &p, int64_t b, int64_t g, int64_t j, float *to) {
+  const int64_t K = p.k.K, dims = up(K, R), end = std::min(j + R, p.k.L);
+  for (int64_t d = 0; d < dims; d += R)
+    for (int64_t i = j; i < end; i++) {
+      const float *from = p.v.row(b, g, i) + d;
+      float *at = to + d * p.k.L + i * R;
+      if (d + R <= K) std::memcpy(at, from, R * sizeof(float));
+      else
+        for (int64_t r = 0; r < R; r++) at[r] = d + r < K ? from[r] : 0;
+    }
+}
+
 void manyQueries(const Attention &p) {
   const int64_t K = p.k.K, dims = up(K, R), length = up(p.k.L, R), heads = p.k.B * p.k.H, blocks = (p.q.L + queries - 1) / queries;
   const std::unique_ptr<float[]> packed(new float[heads * (length * K + dims * p.k.L)]);
   float *packedKeys = packed.get(), *packedValues = packedKeys + heads * length * K; // [heads][Lk/R][K][R], [heads][K/R][Lk][R]
-  parallel(heads, 1, [&](int64_t from, int64_t to) {
+  parallel(p.k.B * length / R, 8, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; i++) {
-      for (int64_t j = 0; j < p.k.L; j += R)
-        pack<R>(packedKeys + (i * length + j) * K, p.k.row(i / p.k.H, i % p.k.H, j), p.k.stride(), std::min(R, p.k.L - j), K);
-      for (int64_t j = 0; j < p.k.L; j++) {
-        const float *row = p.v.row(i / p.k.H, i % p.k.H, j);
-        for (int64_t d = 0; d < dims; d += R) {
-          float *to = packedValues + (i * dims + d) * p.k.L + j * R;
-          for (int64_t r = 0; r < R; r++) to[r] = d + r < K ? row[d + r] : 0;
-        }
+      const int64_t b = i / (length / R), j = i % (length / R) * R;
+      for (int64_t g = 0; g < p.k.H; g++) {
+        pack<R>(packedKeys + ((b * p.k.H + g) * length + j) * K, p.k.row(b, g, j), p.k.stride(), std::min(R, p.k.L - j), K);
+        packValues(p, b, g, j, packedValues + (b * p.k.H + g) * dims * p.k.L);
       }
     }
   });

@@ -2,6 +2,9 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 constexpr int W = 16;
@@ -18,7 +21,26 @@ typedef float LooseVec __attribute__((vector_size(W * 4), aligned(4), may_alias)
 inline Vec load(const float *p) { return *reinterpret_cast<const LooseVec *>(p); }
 inline void store(float *p, Vec x) { *reinterpret_cast<LooseVec *>(p) = x; }
 inline Vec splat(float x) { return x - Vec{}; }
-inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+// Of two that do not compare, the second. GCC 12 would compare and choose, in two steps.
+inline Vec max(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vec>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+inline Vec min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vec>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
 
 /** The first `n < W` entries, zeros after them. */
 inline Vec loadSome(const float *p, int64_t n) {
@@ -44,9 +66,9 @@ template <class F> inline void map(int64_t n, float *y, F f) {
   if (i < n) storeSome(y + i, f([&](const float *x) { return loadSome(x + i, n - i); }), n - i);
 }
 
-/** `eˣ` within 2 ulp; 0 below −87, bounded above 88, NaN for NaN. Source: Cephes `expf`. */
+/** `eˣ` within 2 ulp; 0 below −88, bounded above 88, NaN for NaN. Source: Cephes `expf`. */
 inline Vec exp(Vec x) {
-  const Vec high = x > splat(88) ? splat(88) : x, bounded = high < splat(-87) ? splat(-87) : high;
+  const Vec bounded = max(splat(-88), min(splat(88), x));
   const Vec magic = splat(12582912), t = bounded * 1.44269504088896341f + magic; // 1.5 · 2²³: its low bits hold the rounded number
   const Vec n = t - magic, r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
   Vec p = splat(1.9875691500e-4f);
@@ -56,8 +78,8 @@ inline Vec exp(Vec x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  const Vec y = reinterpret_cast<Vec>(reinterpret_cast<IVec>(p) + ((reinterpret_cast<IVec>(t) - reinterpret_cast<IVec>(magic)) << 23));
-  return x < splat(-87) ? Vec{} : x == x ? y : x;
+  const IVec biased = reinterpret_cast<IVec>(t) - reinterpret_cast<IVec>(magic) + 127;
+  return p * reinterpret_cast<Vec>(biased << 23); // 2ⁿ, 0 for n = -127
 }
 
 /** The error function within a few ulp, as a rational function on [−4, 4]. Source: Eigen. */
