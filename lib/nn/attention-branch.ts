@@ -29,8 +29,13 @@ const stepByStep = (
   return { hidden: o_proj(out, x), cache }
 }
 
-/** What makes a kernel of the whole impossible: segments, or a part with a way back, or an update, of its own. */
-const inputsOf = (x: tf.Tensor3D, norm: RmsNorm, maps: AttentionMaps, { segments, sinks }: CachedAttention) => {
+/** What a kernel of the whole is given; nothing where it can't be: for segments, or a part with a way back, or an update, of its own. */
+export const branchInputs = (
+  x: tf.Tensor3D,
+  norm: RmsNorm,
+  maps: AttentionMaps,
+  { segments, sinks }: Pick<CachedAttention, 'segments' | 'sinks'>
+) => {
   const together = segments ? undefined : mapsTogether([maps.q_proj, maps.k_proj, maps.v_proj, maps.o_proj])
   if (!together) return undefined
   const norms = { norm: norm.rms.weight, qNorm: maps.q_norm?.rms.weight, kNorm: maps.k_norm?.rms.weight }
@@ -51,7 +56,7 @@ export const attentionBranch = (
   past: LayerCache | undefined,
   options: CachedAttention
 ): { readonly hidden: tf.Tensor3D; readonly cache: LayerCache } => {
-  const whole = inputsOf(x, norm, maps, options)
+  const whole = branchInputs(x, norm, maps, options)
   if (!whole) return stepByStep(x, norm, maps, past, options)
   const step = cachedStep(past, x.shape[1], options)
   const scale = options.scale ?? (whole.inputs.weight!.shape[0]! / options.heads) ** -0.5

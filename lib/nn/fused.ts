@@ -15,6 +15,9 @@ export const withoutKernels = <A>(f: () => A): A => {
   }
 }
 
+/** Whether the present engine has that kernel of our own, and it may run. */
+export const hasKernel = (kernel: string): boolean => allowed && tf.getKernel(kernel, tf.getBackend()) !== undefined
+
 const given = (inputs: Inputs): ReadonlyArray<readonly [string, tf.Tensor]> =>
   Object.entries(inputs).flatMap(([name, x]) => (x ? [[name, x] as const] : []))
 
@@ -59,7 +62,7 @@ export const fused = <T extends tf.Tensor | readonly tf.Tensor[], I extends Inpu
   attributes: Readonly<Record<string, unknown>>,
   composition: (inputs: I) => T
 ): T => {
-  if (!allowed || tf.getKernel(kernel, tf.getBackend()) === undefined) return composition(inputs)
+  if (!hasKernel(kernel)) return composition(inputs)
   if (isRecording() && given(inputs).some(([, x]) => isTraced(x)))
     return differentiable(kernel, inputs, attributes, composition as (inputs: Inputs) => T & tf.Tensor)
   return tf.engine().runKernel(kernel, inputs as unknown as tf.NamedTensorMap, attributes as tf.NamedAttrMap) as unknown as T

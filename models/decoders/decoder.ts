@@ -1,6 +1,7 @@
 import { checkpointed } from '../../lib/checkpointing.js'
 import { type Module, module, repeat } from '../../lib/module.js'
 import { paddingMask } from '../../lib/nn/attention.js'
+import { type AttentionParts, type LayerParts, layersTogether, type UnitParts } from '../../lib/nn/decoder-layers.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
 import type { LayerCache } from '../../lib/nn/kv-cache.js'
 import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
@@ -30,11 +31,11 @@ export interface LayerContext {
  * The branch of self-attention, `x + attention(norm(x))`, `[B, L, D] → [B, L, D]`, and its cache grown by L positions. A branch is
  * given its norm and adds x itself, so that both may be part of its first and its last product.
  */
-export type SelfAttention = (
-  x: Hidden,
-  norm: RmsNorm,
-  context: LayerContext
-) => { readonly hidden: Hidden; readonly cache: LayerCache }
+export interface SelfAttention {
+  (x: Hidden, norm: RmsNorm, context: LayerContext): { readonly hidden: Hidden; readonly cache: LayerCache }
+  /** What it is made of, where all layers of a decoder may run in one step. */
+  readonly parts?: AttentionParts
+}
 
 /** What a mixture of experts gives: states, and how its router scored every expert for every token, `[B·L, E]`. */
 export interface Routed {
@@ -43,13 +44,19 @@ export interface Routed {
 }
 
 /** The branch of a feed-forward, `x + mlp(norm(x))`, `[B, L, D] → [B, L, D]`, dense or a mixture of experts. */
-export type FeedForward = (x: Hidden, norm: RmsNorm) => Hidden | Routed
+export interface FeedForward {
+  (x: Hidden, norm: RmsNorm): Hidden | Routed
+  readonly parts?: UnitParts
+}
 
 /** A decoder layer's: the states after it, its cache, and its router's scores where it has one. */
-export type DecoderLayer = (
-  x: Hidden,
-  context: LayerContext
-) => { readonly hidden: Hidden; readonly cache: LayerCache; readonly routerLogits?: tf.Tensor2D | undefined }
+export interface DecoderLayer {
+  (
+    x: Hidden,
+    context: LayerContext
+  ): { readonly hidden: Hidden; readonly cache: LayerCache; readonly routerLogits?: tf.Tensor2D | undefined }
+  readonly parts?: LayerParts | undefined
+}
 
 export interface DecoderOptions {
   /** What came before; positions and the attention mask go on from there. */
@@ -108,13 +115,39 @@ export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAt
       post_attention_layernorm: rmsNorm(c.hiddenSize, c.rmsNormEps),
       mlp
     },
-    (self): DecoderLayer =>
-      (x, context) => {
+    (self): DecoderLayer => {
+      const forward: DecoderLayer = (x, context) => {
         const { hidden, cache } = self.self_attn(x, self.input_layernorm, context)
         const out = self.mlp(hidden, self.post_attention_layernorm)
         return 'routerLogits' in out ? { ...out, cache } : { hidden: out, cache }
       }
+      const { parts: attention } = self.self_attn
+      const { parts: unit } = self.mlp
+      const norms = { attentionNorm: self.input_layernorm, unitNorm: self.post_attention_layernorm }
+      return Object.assign(forward, { parts: attention && unit && { ...norms, attention, unit } })
+    }
   )
+
+/** Layer after layer, and what of each is asked for. */
+const oneByOne = (
+  layers: readonly DecoderLayer[],
+  embeds: Hidden,
+  { cache: past, ...options }: DecoderOptions,
+  context: Omit<LayerContext, 'cache'>
+) => {
+  const states: Hidden[] = []
+  const cache: LayerCache[] = []
+  const routerLogits: tf.Tensor2D[] = []
+  let hidden = embeds
+  for (const [i, layer] of layers.entries()) {
+    if (options.outputHiddenStates) states.push(hidden)
+    const next = layer(hidden, { ...context, cache: past?.[i] })
+    if (options.useCache) cache.push(next.cache)
+    if (options.outputRouterLogits && next.routerLogits) routerLogits.push(next.routerLogits)
+    hidden = next.hidden
+  }
+  return { hidden, cache, states, routerLogits }
+}
 
 /**
  * Embeddings, layers, final norm: what all decoders have in common; `layer` is what tells them apart.
@@ -128,6 +161,7 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
       norm: rmsNorm(c.hiddenSize, c.rmsNormEps)
     },
     (self): Decoder => {
+      const parts = self.layers.map((layer) => layer.parts)
       const forward = (embeds: Hidden, options: DecoderOptions = {}): DecoderOutput => {
         const [B, L] = embeds.shape
         const past = cacheLength(options.cache)
@@ -136,18 +170,15 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         if (options.segments) expectShape('segments', options.segments, [B, L])
         const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L), options.ropeLength)
         const padding = options.attentionMask && paddingMask(options.attentionMask)
-        const states: Hidden[] = []
-        const cache: LayerCache[] = []
-        const routerLogits: tf.Tensor2D[] = []
-        let h = embeds
-        for (const [i, layer] of self.layers.entries()) {
-          if (options.outputHiddenStates) states.push(h)
-          const next = layer(h, { rope, padding, segments: options.segments, cache: options.cache?.[i] })
-          if (options.useCache) cache.push(next.cache)
-          if (options.outputRouterLogits && next.routerLogits) routerLogits.push(next.routerLogits)
-          h = next.hidden
-        }
-        const hidden = self.norm(h)
+        const context = { rope, padding, segments: options.segments }
+        const together = options.outputHiddenStates ? undefined : layersTogether(embeds, parts, options.cache, context)
+        const {
+          hidden: last,
+          cache,
+          states,
+          routerLogits
+        } = together ? { ...together, states: [], routerLogits: [] } : oneByOne(self.layers, embeds, options, context)
+        const hidden = self.norm(last)
         return {
           hidden,
           ...(options.useCache ? { cache } : {}),

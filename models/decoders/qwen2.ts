@@ -17,20 +17,21 @@ export const qwen2Attention = (c: DecoderConfig, index: number) => {
       v_proj: linear(D, G * K, { bias }),
       o_proj: linear(H * K, D, { bias: c.outputBias })
     },
-    (self): SelfAttention =>
-      (x, norm, context) =>
-        attentionBranch(x, norm, self, context.cache, { ...context, heads: H, keyHeads: G, window })
+    (self): SelfAttention => {
+      const parts = { maps: self, heads: H, keyHeads: G, window }
+      const forward: SelfAttention = (x, norm, { cache, ...context }) =>
+        attentionBranch(x, norm, self, cache, { ...context, ...parts })
+      return Object.assign(forward, { parts })
+    }
   )
 }
 
 /** SwiGLU, `down(act(gate(x)) ⊙ up(x))`, over the last axis; given a norm, the branch `x + down(…norm(x)…)`. Source: Shazeer 2020; `Qwen2MLP`. */
 export const gatedMlp = ({ hiddenSize: D, hiddenAct, mlpBias: bias, intermediateSize }: DecoderConfig, I = intermediateSize) =>
-  module(
-    { gate_proj: linear(D, I, { bias }), up_proj: linear(D, I, { bias }), down_proj: linear(I, D, { bias }) },
-    (self) =>
-      <R extends tf.Rank>(x: tf.Tensor<R>, norm?: RmsNorm): tf.Tensor<R> =>
-        gatedUnit(hiddenAct, x, self, norm)
-  )
+  module({ gate_proj: linear(D, I, { bias }), up_proj: linear(D, I, { bias }), down_proj: linear(I, D, { bias }) }, (self) => {
+    const forward = <R extends tf.Rank>(x: tf.Tensor<R>, norm?: RmsNorm): tf.Tensor<R> => gatedUnit(hiddenAct, x, self, norm)
+    return Object.assign(forward, { parts: { maps: self, activation: hiddenAct } })
+  })
 
 /** Qwen2 and Qwen2.5. Source: `Qwen2Model` (transformers 5.23). */
 export const qwen2Decoder = (c: Qwen2Config) => decoder(c, (index) => decoderLayer(c, qwen2Attention(c, index), gatedMlp(c)))

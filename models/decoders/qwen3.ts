@@ -19,9 +19,12 @@ export const qwen3Attention = (c: DecoderConfig, index: number) => {
       q_norm: rmsNorm(K, c.rmsNormEps),
       k_norm: rmsNorm(K, c.rmsNormEps)
     },
-    (self): SelfAttention =>
-      (x, norm, context) =>
-        attentionBranch(x, norm, self, context.cache, { ...context, heads: H, keyHeads: G, window })
+    (self): SelfAttention => {
+      const parts = { maps: self, heads: H, keyHeads: G, window }
+      const forward: SelfAttention = (x, norm, { cache, ...context }) =>
+        attentionBranch(x, norm, self, cache, { ...context, ...parts })
+      return Object.assign(forward, { parts })
+    }
   )
 }
 

@@ -199,22 +199,21 @@ void product(std::vector<Map> maps, int64_t M, int64_t K, const float *x, const 
   }
 }
 
-namespace {
-enum Number { activation, gating, normal, eps, added, forms, biased = forms + 3 }; // forms and biased: one of each map
-
-void gatedUnit(const Tensor &x, const Norm &norm, Map gate, Map up, Map down) {
+void gatedUnit(int64_t M, int64_t K, const float *x, const Norm &norm, Map gate, Map up, Map down) {
   require(gate.N == up.N, "a gate and what it gates must have one shape");
   static thread_local Kept ungated, inner;
-  const int64_t K = x.dim(-1);
-  for (int64_t m = 0; m < x.rows(); m += maxRows) {
-    const int64_t rows = std::min(maxRows, x.rows() - m);
+  for (int64_t m = 0; m < M; m += maxRows) {
+    const int64_t rows = std::min(maxRows, M - m);
     gate.times = up.y = ungated.of(rows * up.N), gate.y = inner.of(rows * up.N);
-    product({up, gate}, rows, K, x.data + m * K, norm);
+    product({up, gate}, rows, K, x + m * K, norm);
     product({down}, rows, up.N, gate.y);
     down.y += rows * down.N;
     if (down.plus) down.plus += rows * down.N;
   }
 }
+
+namespace {
+enum Number { activation, gating, normal, eps, added, forms, biased = forms + 3 }; // forms and biased: one of each map
 
 void run(Call &call) {
   int next = 0;
@@ -232,7 +231,7 @@ void run(Call &call) {
   const Tensor y = call.output(shape);
   require(!plus.data || plus.size() == y.size(), "what is added must have the shape of the result");
   maps.back().y = y.data, maps.back().plus = plus.data;
-  if (call.whole(gating)) gatedUnit(x, norm, maps[0], maps[1], maps[2]);
+  if (call.whole(gating)) gatedUnit(x.rows(), x.dim(-1), x.data, norm, maps[0], maps[1], maps[2]);
   else product(maps, x.rows(), x.dim(-1), x.data, norm);
 }
 

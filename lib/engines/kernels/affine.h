@@ -32,4 +32,7 @@ struct Norm {
 /** All products of x `[M, K]`. */
 void product(std::vector<Map> maps, int64_t M, int64_t K, const float *x, const Norm &norm = {nullptr, 0});
 
+/** `down(act(gate(n)) ⊙ up(n))` of `n = norm(x)`, x `[M, K]`. */
+void gatedUnit(int64_t M, int64_t K, const float *x, const Norm &norm, Map gate, Map up, Map down);
+
 constexpr int64_t maxRows = 1032; // of x at a time: bounds what is kept of them

@@ -1,6 +1,7 @@
 // An op of our own in TensorFlow: its name, its inputs and attributes, and a function. `Register` makes it known when the library loads.
 #pragma once
 #include <cstdio>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -61,6 +62,8 @@ class Call {
   /** The numbers that register.ts names for the op, in its order; whole ones up to 2⁵³. */
   double number(int i) const { return told[i]; }
   int64_t whole(int i) const { return static_cast<int64_t>(told[i]); }
+  /** From now on numbers are counted from that one. */
+  void countFrom(int first) { told = numbers + first; }
 
  private:
   Tensor view(TF_Tensor *tensor) {
@@ -80,7 +83,7 @@ inline void require(bool holds, const char *otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
 }
 
-/** Its inputs are a list of any types, so that the last ones, or all, may be missing. */
+/** Its inputs are a list of any types, so that the last ones, or all, may be missing. `Tout` among its outputs is a list, too. */
 struct Op {
   const char *name;
   void (*compute)(Call &);
@@ -106,7 +109,10 @@ template <const Op &op> struct Register {
     auto *definition = TF_NewOpDefinitionBuilder(op.name);
     TF_OpDefinitionBuilderAddAttr(definition, "T: list(type) >= 0");
     TF_OpDefinitionBuilderAddInput(definition, "x: T");
-    for (const char *output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
+    for (const char *output : op.outputs) {
+      if (std::strstr(output, "Tout")) TF_OpDefinitionBuilderAddAttr(definition, "Tout: list(type) >= 1");
+      TF_OpDefinitionBuilderAddOutput(definition, output);
+    }
     TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, anyShape);
     TF_RegisterOpDefinition(definition, status);
     if (TF_GetCode(status) == TF_OK)

@@ -30,10 +30,10 @@ type Attributes = Readonly<Record<string, unknown>>
 interface Kernel {
   readonly op: string
   /** Whatever is given, in its order, where none are named. */
-  readonly inputs?: readonly string[]
+  readonly inputs?: readonly string[] | ((given: Attributes) => readonly string[])
   readonly numbers?: (given: Attributes, inputs: Inputs) => readonly unknown[]
-  /** More than one result comes as a list. */
-  readonly outputs?: number
+  /** More than one result comes as a list; of an op whose results are a list their number depends on what it is told. */
+  readonly outputs?: number | ((given: Attributes) => number)
 }
 
 /** The number of a named activation; none where no name is given. */
@@ -77,6 +77,44 @@ const attendedNumbers = (
   headEps
 ]
 
+const branch = {
+  inputs: ['norm', ...mapInputs(4), ...attended],
+  numbers: (given: Attributes, inputs: Inputs) => [...attendedNumbers(given, inputs), given.eps, ...fourMaps(given, inputs)]
+}
+const unit = {
+  inputs: ['norm', ...mapInputs(3)],
+  numbers: (given: Attributes, inputs: Inputs) => [activation(given), given.eps, ...threeMaps(given, inputs)]
+}
+
+/** What the parts of a layer are given and told, see lib/nn/decoder-layers.ts. */
+type Layers = readonly Readonly<Record<'attention' | 'unit', { readonly inputs: Inputs; readonly attributes: Attributes }>>[]
+
+/** Names of the inputs of so many layers, made once. */
+const layerInputs: (readonly string[])[] = []
+const inputsOfLayers = (count: number): readonly string[] => {
+  layerInputs[count] ??= [
+    'x',
+    ...Array.from({ length: count }, (_, i) => [
+      ...branch.inputs.map((name) => `${i}.attention.${name}`),
+      ...unit.inputs.map((name) => `${i}.unit.${name}`)
+    ]).flat()
+  ]
+  return layerInputs[count]
+}
+
+const decoderLayers: Kernel = {
+  op: 'InternvlDecoderLayers',
+  inputs: ({ layers }) => inputsOfLayers((layers as Layers).length),
+  outputs: ({ layers }) => 1 + 2 * (layers as Layers).length,
+  numbers: ({ layers }) => [
+    (layers as Layers).length,
+    ...(layers as Layers).flatMap(({ attention, unit: { attributes, inputs } }) => [
+      ...branch.numbers(attention.attributes, attention.inputs),
+      ...unit.numbers(attributes, inputs)
+    ])
+  ]
+}
+
 const attention: Kernel['numbers'] = ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => [
   ...[scale, heads, keyHeads, causal, window],
   padding !== undefined
@@ -109,10 +147,11 @@ const kernels: Readonly<Record<string, Kernel>> = {
   },
   AttentionBranch: {
     op: 'InternvlAttentionBranch',
-    inputs: ['x', 'norm', ...mapInputs(4), ...attended],
+    inputs: ['x', ...branch.inputs],
     outputs: 3,
-    numbers: (given, inputs) => [...attendedNumbers(given, inputs), given.eps, ...fourMaps(given, inputs)]
+    numbers: branch.numbers
   },
+  DecoderLayers: decoderLayers,
   AffineSlopes: {
     op: 'InternvlAffineSlopes',
     inputs: ['dy', 'x', 'weight'],
@@ -175,11 +214,15 @@ export const loadKernels = (library: string, native: NativeBackend): boolean => 
   const { numbers: memory } = require(library) as { readonly numbers: Float64Array }
   for (const [kernelName, { op, inputs: names, numbers, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
-      const given = names?.flatMap((name) => inputs[name] ?? []) ?? (Object.values(inputs) as tf.TensorInfo[])
+      const attributes = (attrs ?? {}) as Attributes
+      const order = typeof names === 'function' ? names(attributes) : names
+      const given = order?.flatMap((name) => inputs[name] ?? []) ?? (Object.values(inputs) as tf.TensorInfo[])
       const types = given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
-      memory.set((numbers?.((attrs ?? {}) as Attributes, inputs) ?? []).map(Number)) // true is 1; the op reads them before anyone else runs
-      const results = native.executeOp(op, [attr.type('T', types)], given, outputs)
-      return outputs > 1 ? results : results[0]!
+      const count = typeof outputs === 'function' ? outputs(attributes) : outputs
+      const listed = typeof outputs === 'function' ? [attr.type('Tout', Array<'float32'>(count).fill('float32'))] : []
+      memory.set((numbers?.(attributes, inputs) ?? []).map(Number)) // true is 1; the op reads them before anyone else runs
+      const results = native.executeOp(op, [attr.type('T', types), ...listed], given, count)
+      return count > 1 ? results : results[0]!
     }
     tf.registerKernel({ kernelName, backendName: 'tensorflow', kernelFunc })
   }

@@ -5,12 +5,13 @@ import { kernelsInUse } from '../../../lib/engines/kernels/register.js'
 import { type Activation, activationNames, activations, gated } from '../../../lib/nn/activation.js'
 import { attend, attendMerged, type Visibility } from '../../../lib/nn/attention.js'
 import { attentionBranch } from '../../../lib/nn/attention-branch.js'
-import { withoutKernels } from '../../../lib/nn/fused.js'
+import { type LayerParts, layersTogether } from '../../../lib/nn/decoder-layers.js'
+import { hasKernel, withoutKernels } from '../../../lib/nn/fused.js'
 import { attendCached, type LayerCache, layerCache } from '../../../lib/nn/kv-cache.js'
 import { affine, gatedUnit, type Linear, linear } from '../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../lib/nn/norm.js'
 import { addScaled } from '../../../lib/nn/residual.js'
-import { applyRope } from '../../../lib/nn/rope.js'
+import { applyRope, type RopeTables } from '../../../lib/nn/rope.js'
 import { type Form, formOf, forms, pack, unpack } from '../../../lib/packed.js'
 import { tf } from '../../../lib/tf.js'
 
@@ -181,6 +182,51 @@ const laws = (engine: EngineName) => () => {
         })
       }
     ))
+
+  it('all layers of a decoder in one step are its layers one by one, for every form, with a cache and without', () =>
+    holds([cached, fc.tuple(someForm, someForm), fc.boolean()], ({ B, G, group, half, lengths, window, s }, chosen, normed) => {
+      const [H, K, D, I] = [G * group, 2 * half, 24, 40]
+      const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [Form | null, Form | null]
+      const layerOf = (s: number): LayerParts => {
+        const norm = (size: number, i: number) => rmsNorm(size, 1e-6).apply({ weight: random<tf.Rank.R1>([size], s + i) })
+        const maps = {
+          ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
+          o_proj: mapOf(H * K, D, second, s + 3),
+          ...(normed ? { q_norm: norm(K, 4), k_norm: norm(K, 5) } : {})
+        }
+        const unit = {
+          gate_proj: mapOf(D, I, first, s + 6),
+          up_proj: mapOf(D, I, second, s + 7),
+          down_proj: mapOf(I, D, first, s + 8)
+        }
+        const attention = { maps, heads: H, keyHeads: G, window }
+        return { attentionNorm: norm(D, 9), attention, unitNorm: norm(D, 10), unit: { maps: unit, activation: 'silu' } }
+      }
+      const layers = [layerOf(s), layerOf(s + 20), layerOf(s + 40)]
+      const oneByOne = (x: tf.Tensor3D, past: readonly LayerCache[] | undefined, rope: RopeTables) => {
+        let hidden = x
+        const cache = layers.map(({ attentionNorm, attention: { maps, ...options }, unitNorm, unit }, i) => {
+          const branch = attentionBranch(hidden, attentionNorm, maps, past?.[i], { ...options, rope })
+          hidden = gatedUnit(unit.activation, branch.hidden, unit.maps, unitNorm)
+          return branch.cache
+        })
+        return { hidden, cache }
+      }
+      equal(() => {
+        let past: readonly LayerCache[] | undefined
+        const outputs = lengths.map((L, i) => {
+          const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
+          const x = random<tf.Rank.R3>([B, L, D], s + 10 * i)
+          const together = layersTogether(x, layers, past, { rope, padding: undefined, segments: undefined })
+          assert.equal(together !== undefined, hasKernel('DecoderLayers'))
+          const { hidden, cache } = together ?? oneByOne(x, past, rope)
+          past = cache
+          return hidden
+        })
+        const keys = past!.map(({ key, length }) => key.slice([0, 0, 0, 0], [B, G, length, K]))
+        return tf.concat([...outputs, ...keys].map((t) => t.flatten()))
+      })
+    }))
 
   it('a cache is a value: what grows from it leaves it as it is, and it is copied only when memory ends', () =>
     holds([fc.integer({ min: 1, max: 50 }), seed], (L, s) => {

@@ -1,0 +1,83 @@
+import { isTraced } from '../tape.js'
+import { tf } from '../tf.js'
+import type { Activation } from './activation.js'
+import { type AttentionMaps, branchInputs } from './attention-branch.js'
+import { hasKernel } from './fused.js'
+import { type CachedAttention, cachedStep, type LayerCache } from './kv-cache.js'
+import { type GatedMaps, mapsTogether } from './linear.js'
+import type { RmsNorm } from './norm.js'
+
+/** What a self-attention is made of, for functions that join it with others in a single step. */
+export interface AttentionParts extends Pick<CachedAttention, 'heads' | 'keyHeads' | 'window' | 'sinks' | 'scale'> {
+  readonly maps: AttentionMaps
+}
+
+/** What a gated unit is made of. */
+export interface UnitParts {
+  readonly maps: GatedMaps
+  readonly activation: Activation
+}
+
+/** What a pre-norm layer of a decoder is made of. */
+export interface LayerParts {
+  readonly attentionNorm: RmsNorm
+  readonly attention: AttentionParts
+  readonly unitNorm: RmsNorm
+  readonly unit: UnitParts
+}
+
+/** What all layers of a forward attend with. */
+type Shared = Pick<CachedAttention, 'rope' | 'padding' | 'segments'>
+
+const unitInputs = ({ unitNorm, unit }: LayerParts) => {
+  const together = mapsTogether([unit.maps.gate_proj, unit.maps.up_proj, unit.maps.down_proj])
+  const norm = unitNorm.rms.weight
+  if (!together || isTraced(norm)) return undefined
+  const attributes = { activation: unit.activation, eps: unitNorm.rms.eps, forms: together.forms }
+  return { inputs: { norm, ...together.inputs }, attributes }
+}
+
+/** One layer's share of what the kernel is given, and the cache that it leaves; nothing where a part has a way back of its own. */
+const shareOf = (x: tf.Tensor3D, parts: LayerParts, past: LayerCache | undefined, shared: Shared) => {
+  const { maps, ...heads } = parts.attention
+  const options = { ...shared, ...heads }
+  const branch = branchInputs(x, parts.attentionNorm, maps, options)
+  const unit = unitInputs(parts)
+  if (!branch || !unit) return undefined
+  const step = cachedStep(past, x.shape[1], options)
+  const { x: _, ...inputs } = branch.inputs
+  const scale = options.scale ?? (inputs.weight!.shape[0]! / options.heads) ** -0.5
+  const attention = { inputs: { ...inputs, ...step.inputs }, attributes: { ...branch.attributes, ...step.attributes, scale } }
+  return { attention, unit, grown: step.grown }
+}
+
+/**
+ * All layers of a decoder in one step, `[B, L, D] → [B, L, D]`, and their caches: while a model decodes, what surrounds the ops of a
+ * layer takes as long as half of what is computed. Nothing where the engine has no kernel for it, or a gradient is wanted: then the
+ * layers are to be run one by one, with the same result.
+ */
+export const layersTogether = (
+  x: tf.Tensor3D,
+  layers: readonly (LayerParts | undefined)[],
+  caches: readonly LayerCache[] | undefined,
+  shared: Shared
+): { readonly hidden: tf.Tensor3D; readonly cache: readonly LayerCache[] } | undefined => {
+  if (!hasKernel('DecoderLayers') || isTraced(x)) return undefined
+  const shares = []
+  for (const [i, parts] of layers.entries()) {
+    const share = parts && shareOf(x, parts, caches?.[i], shared)
+    if (!share) return undefined
+    shares.push(share)
+  }
+  const inputs: Record<string, tf.Tensor> = { x }
+  for (const [i, { attention, unit }] of shares.entries()) {
+    for (const [name, tensor] of Object.entries(attention.inputs)) if (tensor) inputs[`${i}.attention.${name}`] = tensor
+    for (const [name, tensor] of Object.entries(unit.inputs)) if (tensor) inputs[`${i}.unit.${name}`] = tensor
+  }
+  const told = shares.map(({ attention, unit }) => ({ attention, unit }))
+  const results = tf
+    .engine()
+    .runKernel('DecoderLayers', inputs, { layers: told } as unknown as tf.NamedAttrMap) as unknown as tf.Tensor[]
+  const [hidden, ...grown] = results as [tf.Tensor3D, ...tf.Tensor4D[]]
+  return { hidden, cache: shares.map((share, i) => share.grown(grown[2 * i]!, grown[2 * i + 1]!)) }
+}
