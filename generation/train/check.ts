@@ -21,16 +21,16 @@ const faultsInText = ({ messages, rejected }: DatasetRow, where: string): readon
   ]
 }
 
-/** Paths of files that a row shows. */
-const filesOf = ({ messages }: DatasetRow): readonly string[] =>
-  messages
-    .flatMap(itemsOf)
-    .flatMap((item) => {
-      if (item.type === 'text') return []
-      const source = item.type === 'image' ? imageOf(item) : videoOf(item)
-      return Array.isArray(source) ? source : [source]
-    })
-    .filter((source): source is string => typeof source === 'string' && !/^(https?|data|file):/.test(source))
+/** Files that a row shows. */
+const filesOf = ({ messages }: DatasetRow): ReadonlyArray<{ readonly path: string; readonly kind: string }> =>
+  messages.flatMap(itemsOf).flatMap((item) => {
+    if (item.type === 'text') return []
+    const source = item.type === 'image' ? imageOf(item) : videoOf(item)
+    const kind = item.type === 'video' && !Array.isArray(source) ? 'film' : 'picture'
+    return [source]
+      .flat()
+      .flatMap((path) => (typeof path === 'string' && !/^(https?|data|file):/.test(path) ? [{ path, kind }] : []))
+  })
 
 /**
  * All that can be found wrong with rows before the first step, without reading a picture: an empty answer, none at the end, a
@@ -48,11 +48,11 @@ export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> 
   const worker = async (): Promise<void> => {
     for (const [i, row] of queue) {
       const where = row.where ?? row.id
-      const there = await Promise.all(filesOf(row).map(async (path) => [path, await isThere(path)] as const))
-      const missing = there.filter(([, found]) => !found)
+      const there = await Promise.all(filesOf(row).map(async (file) => ({ ...file, found: await isThere(file.path) })))
+      const missing = there.filter(({ found }) => !found)
       results[i] = [
         ...faultsInText(row, where),
-        ...missing.map(([path]) => fault('NotFound', `${where}: no such picture: ${path}.`, { path, where }))
+        ...missing.map(({ path, kind }) => fault('NotFound', `${where}: no such ${kind}: ${path}.`, { path, where }))
       ]
     }
   }

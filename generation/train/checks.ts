@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, InternVLError } from '../../lib/fault.js'
 import type { InternVLCheckpoint } from '../load.js'
-import type { TrainConfig } from './config.js'
+import { preferenceWeights, type TrainConfig } from './config.js'
 import { batchesIn, needsSizes } from './feed.js'
 import { type MeasureOptions, measureRows } from './measure.js'
 import { type DatasetEntry, readMeta, readTraining, type TrainingData } from './meta.js'
@@ -48,6 +48,15 @@ const settingFaults = (c: TrainConfig): readonly Fault[] => [
     : []),
   ...(c['batch.packing'] && c['batch.grouped']
     ? [fault('Setting', 'batch.grouped: packed rows are of like length already; set it or batch.packing to false')]
+    : []),
+  ...(c['lora.alpha'] !== null && c['lora.rank'] === null
+    ? [fault('Setting', 'lora.alpha: there is no LoRA without lora.rank; set that too, or neither')]
+    : []),
+  ...(['loss.dpo', 'loss.bco', 'loss.nll'] as const)
+    .filter((key) => c[key] !== null && c['loss.kind'] === 'sft')
+    .map((key) => fault('Setting', `${key}: sft has no such term; set loss.kind to dpo or mpo`)),
+  ...(c['loss.kind'] !== 'sft' && Object.values(preferenceWeights(c)).every((weight) => weight === 0)
+    ? [fault('Setting', 'loss: loss.dpo, loss.bco and loss.nll all weigh 0; nothing would be learned')]
     : []),
   ...(c['batch.maxTiles'] !== null && !c['batch.packing']
     ? [

@@ -116,6 +116,12 @@ type ValueOf<F> = F extends Field<infer A, infer D> ? (null extends D ? A | null
 /** A run's settings by dotted path, complete. */
 export type TrainConfig = { readonly [K in Name]: ValueOf<Fields[K]> }
 
+/** What the terms of a preference loss weigh. */
+export const preferenceWeights = (c: TrainConfig) => {
+  const usual = c['loss.kind'] === 'mpo' ? { dpo: 0.8, bco: 0.2, nll: 1 } : { dpo: 1, bco: 0, nll: 0 }
+  return { dpo: c['loss.dpo'] ?? usual.dpo, bco: c['loss.bco'] ?? usual.bco, nll: c['loss.nll'] ?? usual.nll }
+}
+
 /** Values by dotted path; only objects are gone into. */
 const flat = (json: Json, path = ''): Readonly<Record<string, unknown>> =>
   Object.fromEntries(
@@ -127,12 +133,18 @@ const flat = (json: Json, path = ''): Readonly<Record<string, unknown>> =>
 const entries = () => Object.entries(fields) as unknown as ReadonlyArray<readonly [string, Field<unknown>]>
 const shown = (value: unknown): string => JSON.stringify(value) ?? String(value)
 
+/** The setting that a misspelt one probably means; where its section is one, of that, with all that the section has. */
+const known = (key: string): string => {
+  const section = key.slice(0, key.indexOf('.') + 1)
+  const own = section === '' ? [] : Object.keys(fields).filter((name) => name.startsWith(section))
+  if (own.length === 0) return `the nearest is ${nearest(key, Object.keys(fields))}`
+  return `the nearest is ${nearest(key, own)}, and there are ${own.filter((name) => name !== nearest(key, own)).join(', ')}`
+}
+
 const faultsIn = (given: Readonly<Record<string, unknown>>, file: string): readonly Fault[] => [
   ...Object.keys(given)
     .filter((key) => !Object.hasOwn(fields, key))
-    .map((key) =>
-      fault('ConfigKey', `${file}: ${key}: no such setting; the nearest is ${nearest(key, Object.keys(fields))}`, { key })
-    ),
+    .map((key) => fault('ConfigKey', `${file}: ${key}: no such setting; ${known(key)}`, { key })),
   ...entries().flatMap(([key, { kind, required }]) => {
     const value = given[key] ?? null
     if (value === null)

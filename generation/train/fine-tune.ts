@@ -15,7 +15,7 @@ import { save } from '../save.js'
 import { type Batch, disposeBatch, padIdOf } from './batch.js'
 import { lastCheckpoint } from './checkpoint.js'
 import { type CheckOptions, type Prepared, prepared } from './checks.js'
-import type { TrainConfig } from './config.js'
+import { preferenceWeights, type TrainConfig } from './config.js'
 import { batchesIn, type FeedOptions, feed, sftBatches } from './feed.js'
 import type { Batches, Loss } from './loop.js'
 import type { TrainingData } from './meta.js'
@@ -43,11 +43,6 @@ interface Objective<B> {
   readonly weightOf: (batch: B) => number
   readonly tokensOf: (batch: B) => number
   readonly disposeBatch: (batch: B) => void
-}
-
-const preferenceWeights = (c: TrainConfig) => {
-  const usual = c['loss.kind'] === 'mpo' ? { dpo: 0.8, bco: 0.2, nll: 1 } : { dpo: 1, bco: 0, nll: 0 }
-  return { dpo: c['loss.dpo'] ?? usual.dpo, bco: c['loss.bco'] ?? usual.bco, nll: c['loss.nll'] ?? usual.nll }
 }
 
 const stepsOf = ({ generation }: InternVLCheckpoint, c: TrainConfig) =>

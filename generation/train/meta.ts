@@ -133,7 +133,9 @@ export const readTraining =
     const [skipped, rows] = [read.flatMap(({ faults }) => faults), read.flatMap((set) => set.rows)]
     const repeats = read.flatMap((set, i) => set.rows.map(() => entries[i]!.repeatTime))
     const none =
-      rows.length === 0 ? [fault('NoRows', `${entries.map(({ name }) => name).join(', ')}: no row to learn from.`)] : []
+      rows.length === 0 && (skipBad || skipped.length === 0)
+        ? [fault('NoRows', `${entries.map(({ name }) => name).join(', ')}: no row to learn from.`)]
+        : []
     return unless(skipBad && rows.length > 0 ? [] : [...skipped, ...none], () => ({ rows, repeats, skipped }))
   }
 

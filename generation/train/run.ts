@@ -53,6 +53,17 @@ const stopped = async (error: InternVLError, checkpoints: string): Promise<Inter
   return new InternVLError([named(first), ...others.map(named), fault('TrainingStopped', `training stopped: ${advice}`)])
 }
 
+/** What is wrong outside of the program, a log that can't be written too. */
+const outside = (error: unknown): InternVLError | undefined => {
+  if (error instanceof InternVLError) return error
+  if (!(error instanceof Error && 'syscall' in error)) return undefined
+  return new InternVLError([fault('WriteFailed', `a log cannot be written (${error.message})`)])
+}
+
+const ended = async (listeners: readonly Listener[]): Promise<void> => {
+  for (const { end } of listeners) await end?.()
+}
+
 const isDue = (step: number, every: number | undefined, steps: number | undefined): boolean =>
   (every !== undefined && step % every === 0) || step === steps
 
@@ -82,11 +93,12 @@ export const run = async <P, B>(params: P, batches: Batches<B>, options: RunOpti
       if (signal?.aborted) break
     }
     if (saved < state.step) await save()
-    return state
   } catch (error) {
     disposeParams([state.params, state.optimizer.first, state.optimizer.second])
-    throw error instanceof InternVLError ? await stopped(error, checkpoints) : error
-  } finally {
-    for (const { end } of listeners) await end?.()
+    const known = outside(error)
+    await ended(listeners).catch(() => undefined) // what stopped the run is what is told
+    throw known ? await stopped(known, checkpoints) : error
   }
+  await ended(listeners)
+  return state
 }

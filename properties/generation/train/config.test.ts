@@ -39,7 +39,7 @@ describe("a run's settings", () => {
     assert.deepEqual(
       found.left.map(({ message }) => message),
       [
-        'train.json: lora.alfa: no such setting; the nearest is lora.alpha',
+        'train.json: lora.alfa: no such setting; the nearest is lora.alpha, and there are lora.rank, lora.dropout, lora.targets',
         'train.json: output is missing; it is a text',
         'train.json: data should be a text, or a list, each a text; it is 3',
         'train.json: lora.rank should be a positive integer; it is 0',

@@ -91,6 +91,8 @@ describe('a run by settings', () => {
   it('refuses settings that do not go together', async () => {
     const both = settings('both', { loss: { kind: 'dpo' }, batch: { packing: true, grouped: true } })
     await assert.rejects(tuned(both), /batch.packing: answers alone are packed[\s\S]*batch.grouped: packed rows/)
+    await assert.rejects(tuned(settings('alpha', { lora: { alpha: 3 }, loss: { nll: 1 } })), /lora.alpha: there is no LoRA without lora.rank.*\n.*loss.nll: sft has no such term/) // biome-ignore format: one line
+    await assert.rejects(tuned(settings('nothing', { loss: { kind: 'dpo', dpo: 0 } })), /all weigh 0/)
     await assert.rejects(tuned(settings('tiles', { batch: { maxTiles: 3 } })), /batch.maxTiles: it is of packed rows/)
   })
 })

@@ -85,6 +85,20 @@ describe('run', () => {
     assert.deepEqual(await readdir(checkpoints), there)
   })
 
+  it('stops at a log that cannot be written, with the last good checkpoint, and leaks nothing', async () => {
+    const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { syscall: 'write' })
+    const fail = () => {
+      throw full
+    }
+    const log = { step: ({ step }: { readonly step: number }) => (step === 4 ? fail() : undefined), end: fail }
+    const before = tf.memory().numTensors
+    await assert.rejects(
+      trained({ saveEvery: 3, listeners: [log] }),
+      /a log cannot be written \(ENOSPC.*\n.*step-0000003; resume/
+    )
+    assert.equal(tf.memory().numTensors, before)
+  })
+
   it('stops where a checkpoint cannot be written', async () => {
     const file = join(checkpoints, 'file')
     await writeFile(file, '')
