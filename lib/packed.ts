@@ -56,39 +56,64 @@ const packInt8: PackHalf = (weights) => {
   return { scale, numbers }
 }
 
-const middles = codebook.slice(1).map((level, i) => fround((codebook[i]! + level) / 2))
+/** Twice what is between neighbouring levels: whole numbers. */
+const middles = codebook.slice(1).map((level, i) => codebook[i]! + level)
 
-/** Summed as the kernel sums, eight parts wide. */
-const product = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
-  const parts = new Float64Array(8)
-  for (let i = 0; i < half; i++) parts[i % 8]! += a[i]! * b[i]!
-  return parts.reduce((sum, part) => sum + part, 0)
+/** For twice a weight in steps of the scale, cut off behind the point, `[i - 255]`: the number of the nearest level. */
+const nearestNumbers = Int8Array.from({ length: 511 }, (_, i) => {
+  const place = i - 255
+  return middles.filter((middle) => (place > 0 ? place >= middle : place > middle)).length
+})
+
+/**
+ * Scales that are tried for a group put its greatest weight at an end of the codebook, or beside it. Of each, the levels of all
+ * weights in 127ths of the greatest, `[w + 127]`.
+ */
+const trials = [codebook[0], codebook[15]].flatMap((end) =>
+  [0.9, 0.98, 1.06, 1.16].map((stretch) =>
+    Int32Array.from({ length: 255 }, (_, i) => {
+      const x = ((i - 127) * end) / (127 * stretch)
+      return codebook[middles.filter((middle) => 2 * x > middle).length]!
+    })
+  )
+)
+
+/** By which 127th of the greatest weight a group is best divided: with the levels of each trial, `product / square` leaves least. */
+const bestRatio = (weights: Int8Array): number => {
+  let [best, ratio] = [-1, 0]
+  for (const levels of trials) {
+    let [product, square] = [0, 0]
+    for (const w of weights) {
+      const level = levels[w + 127]!
+      product += w * level
+      square += level * level
+    }
+    const gain = (product * product) / square
+    if (gain > best) [best, ratio] = [gain, product / square]
+  }
+  return ratio
 }
 
-/** The scale of least squared error among a few that put the greatest weight near an end of the codebook; then the best one for its levels. */
+/** Between `-most` and `most`; `-most` for what is no number. */
+const bounded = (x: number, most: number): number => (x > -most ? Math.min(x, most) : -most)
+
+const smallestNormal = 2 ** -126
+
+/** The scale is the best of a few, with the levels that each would have. */
 const packInt4: PackHalf = (given) => {
   const weights = new Float32Array(half)
   weights.set(given)
-  const most = weights.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0)
-  let best = { scale: 0, numbers: new Int8Array(half), error: Number.POSITIVE_INFINITY }
-  if (most === 0) return best
-  const levels = () => Float32Array.from(best.numbers, (number) => codebook[number]!)
-  const attempt = (wanted: number): void => {
-    const scale = bfloat16(fround(wanted))
-    if (scale === 0 || !Number.isFinite(scale)) return
-    const numbers = Int8Array.from(weights, (w) => {
-      const x = fround(w / scale)
-      return middles.reduce((n, middle) => (x > middle ? n + 1 : n), 0)
-    })
-    const left = Float32Array.from(weights, (w, i) => w - scale * codebook[numbers[i]!]!)
-    const error = product(left, left)
-    if (error < best.error) best = { scale, numbers, error }
-  }
-  for (const end of [codebook[0], codebook[15]])
-    for (const stretch of [0.9, 1, 1.1]) attempt(fround(most / end) * fround(stretch))
-  const chosen = levels()
-  attempt(product(weights, chosen) / product(chosen, chosen))
-  return best
+  const [high, low] = [weights.reduce((a, b) => (b > a ? b : a)), weights.reduce((a, b) => (b < a ? b : a))]
+  const most = high >= -low ? high : low
+  const inverse = fround(127 / most)
+  const nothing = { scale: 0, numbers: new Int8Array(half) }
+  if (!Number.isFinite(inverse)) return nothing
+  const rounded = Int8Array.from(weights, (w) => nearestEven(bounded(fround(w * inverse), 127)))
+  const scale = bfloat16(fround((bestRatio(rounded) * most) / 127))
+  if (!(Math.abs(scale) >= smallestNormal) || !Number.isFinite(scale)) return nothing
+  const inHalves = fround(2 / scale)
+  const numbers = Int8Array.from(weights, (w) => nearestNumbers[Math.trunc(bounded(fround(w * inHalves), 255)) + 255]!)
+  return { scale, numbers }
 }
 
 const packRecords = (form: 'int8' | 'int4', row: Float32Array, into: Uint8Array): void => {

@@ -22,7 +22,16 @@ export const candidates = (asked: string | undefined): E.Either<Faults, readonly
 const explain = (asked: string | undefined, refused: readonly Fault[]): string =>
   asked ? 'it was asked for' : refused.map(({ message }) => message).join('; ') || 'it is the fastest, and set up'
 
-/** Loads the first candidate that can be; all reasons when none can. */
+/** What the machine can do instead of an engine that was forced: the others but for `native` need no set-up. */
+const instead = (asked: string): Fault => {
+  const others = engineNames.filter((name) => name !== asked && name !== 'native').join(' or ')
+  return fault(
+    'EngineForced',
+    `${asked} was asked for by name; without that the best engine at hand runs, and ${others} needs no set-up`
+  )
+}
+
+/** Loads the first candidate that can be; all reasons when none can, and what can where one was forced. */
 export const chooseEngine =
   (from: Loaders) =>
   async (asked: string | undefined): Promise<E.Either<Faults, Engine>> => {
@@ -34,7 +43,7 @@ export const chooseEngine =
       if (E.isRight(loaded)) return E.right({ name, why: explain(asked, refused), refused, ...loaded.right })
       refused.push(...loaded.left)
     }
-    return E.left(refused as unknown as Faults) // every candidate gave its reasons
+    return E.left([...refused, ...(asked ? [instead(asked)] : [])] as unknown as Faults) // every candidate gave its reasons
   }
 
 const setThreads = (threads: number | undefined): void => {

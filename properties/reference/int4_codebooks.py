@@ -1,7 +1,7 @@
 """Relative error of forms of 4 bits on Gaussian weights: `python properties/reference/int4_codebooks.py` (numpy).
 
 Each weight of a group of 32 becomes the nearest of 16 levels, times the group's scale (bfloat16). For `lloyd`, the levels of
-lib/packed.ts, and for NF4, scales are searched as lib/packed.ts does; the error is |w - w'| / |w| over all weights.
+lib/packed.ts, and for NF4, scales are searched as lib/packed.ts does (which rounds weights to 127ths of the greatest for it); the error is |w - w'| / |w| over all weights.
 """
 import numpy as np
 
@@ -24,25 +24,21 @@ def nearest(w, scale, levels):
     return levels[np.searchsorted(middles, np.divide(w, scale, out=np.zeros_like(w), where=scale != 0))]
 
 
-def search(w, levels, stretches):
-    """The scale of least squared error among those that put the greatest weight near an end, then the best for its levels."""
+STRETCHES = (0.9, 0.98, 1.06, 1.16)
+
+
+def search(w, levels, stretches=STRETCHES):
+    """Of scales that put the greatest weight near an end, the one whose levels fit best; the scale is then the best for them."""
     most = np.take_along_axis(w, np.abs(w).argmax(1)[:, None], 1)
-    best, chosen, error = np.zeros_like(w), np.zeros_like(w), np.full((len(w), 1), np.inf, np.float32)
-
-    def attempt(wanted):
-        nonlocal best, chosen, error
-        scale = bfloat16(wanted)
-        at = nearest(w, scale, levels)
-        off = ((w - scale * at) ** 2).sum(1, keepdims=True)
-        better = off < error
-        best, chosen, error = np.where(better, scale * at, best), np.where(better, at, chosen), np.minimum(off, error)
-
+    gain, scale = np.full((len(w), 1), -1.0), np.zeros_like(most)
     for end in (levels[0], levels[-1]):
         for stretch in stretches:
-            attempt(most / end * np.float32(stretch))
-    if len(stretches) > 1:
-        attempt((w * chosen).sum(1, keepdims=True) / (chosen**2).sum(1, keepdims=True))
-    return best
+            at = nearest(w, most / end * np.float32(stretch), levels)
+            product, square = (w * at).sum(1, keepdims=True), (at * at).sum(1, keepdims=True)
+            better = product * product / square > gain
+            gain, scale = np.where(better, product * product / square, gain), np.where(better, product / square, scale)
+    scale = bfloat16(scale)
+    return scale * nearest(w, scale, levels)
 
 
 def nf4(w):
@@ -64,9 +60,9 @@ def symmetric(w):
 
 
 forms = {
-    "lloyd, scales searched (lib/packed.ts)": lambda w: search(w, LLOYD, (0.9, 1, 1.1)),
+    "lloyd, scales searched (lib/packed.ts)": lambda w: search(w, LLOYD),
     "lloyd, greatest weight at the nearer end": lambda w: search(w, LLOYD, (1,)),
-    "NF4, scales searched": lambda w: search(w, NF4, (0.9, 1, 1.1)),
+    "NF4, scales searched": lambda w: search(w, NF4),
     "NF4 (bitsandbytes)": nf4,
     "asymmetric, zero and step": asymmetric,
     "symmetric (Q4_0)": symmetric,

@@ -11,79 +11,115 @@ inline uint16_t toHalf(float x) {
   if (x != x) return static_cast<uint16_t>(bits >> 16 | 64);
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
+/** Between -most and most; -most for what is no number. */
+inline Vec bounded(Vec x, float most) {
+  const Vec low = x > splat(-most) ? x : splat(-most);
+  return low < splat(most) ? low : splat(most);
+}
+/** To the nearest whole numbers, ties to even, in bytes: at most 127 in size. */
+inline void nearestBytes(Vec x, int8_t *to) {
+  const Vec near = bounded(x, 127);
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(reinterpret_cast<__m512>(near)));
+  std::memcpy(to, &bytes, sizeof bytes);
+#elif defined(__AVX2__)
+  const __m256i whole = _mm256_cvtps_epi32(reinterpret_cast<__m256>(near));
+  const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  const __m128i bytes = _mm_packs_epi16(shorts, shorts);
+  std::memcpy(to, &bytes, 8);
+#else
+  for (int i = 0; i < W; i++) to[i] = static_cast<int8_t>(std::nearbyint(near[i]));
+#endif
+}
 inline float roundedHalf(float x) { return ofBits(static_cast<uint32_t>(toHalf(x)) << 16); }
 
 /** One half of a record: its scale, and its numbers in bytes. */
-uint16_t packInt8(const float *w, int64_t n, int8_t *q) {
-  float most = 0;
-  for (int64_t i = 0; i < n; i++) most = std::max(most, std::fabs(w[i]));
-  const uint16_t scale = toHalf(most / 127);
+uint16_t packInt8(const float *w, int8_t *q) {
+  Vec most{};
+  for (int64_t i = 0; i < half; i += W) most = max(most, max(load(w + i), -load(w + i)));
+  float greatest = 0;
+  for (int i = 0; i < W; i++) greatest = std::max(greatest, most[i]);
+  const uint16_t scale = toHalf(greatest / 127);
   const float step = ofBits(static_cast<uint32_t>(scale) << 16);
-  for (int64_t i = 0; i < n; i++)
-    q[i] = step == 0 ? 0 : static_cast<int8_t>(std::min(127.0f, std::max(-127.0f, std::nearbyint(w[i] / step))));
+  if (step != 0)
+    for (int64_t i = 0; i < half; i += W) nearestBytes(load(w + i) / step, q + i);
   return scale;
 }
 
-/** Between neighbouring levels. */
-inline float middle(int i) { return 0.5f * (codebook[i] + codebook[i + 1]); }
-
-/** The levels nearest to `w / scale`: their numbers and themselves. */
-void nearest(const float *w, float scale, int8_t *at, float *level) {
-  for (int64_t i = 0; i < half; i += W) {
-    const Vec x = load(w + i) / scale;
-    Vec number{}, value = splat(codebook[0]);
-    for (int j = 0; j < 15; j++) {
-      const auto above = x > splat(middle(j));
-      number += above ? splat(1) : Vec{};
-      value += above ? splat(codebook[j + 1] - codebook[j]) : Vec{};
+/** The number of the level nearest to half of what a table's index stands for: `[i - 255]`, cut off behind the point. */
+struct NearestNumbers {
+  uint8_t of[511];
+  NearestNumbers() {
+    for (int place = -255; place <= 255; place++) {
+      int number = 0;
+      for (int j = 0; j < 15; j++) number += place > 0 ? place >= codebook[j] + codebook[j + 1] : place > codebook[j] + codebook[j + 1];
+      of[place + 255] = static_cast<uint8_t>(number);
     }
-    store(level + i, value);
-    for (int j = 0; j < W; j++) at[i + j] = static_cast<int8_t>(number[j]);
   }
-}
+} const nearestNumbers;
 
-/** Products of float32 are exact in double, so that it makes no difference whether a compiler fuses them with the sum. */
-double product(const float *a, const float *b) {
-  double parts[8] = {};
-  for (int64_t i = 0; i < half; i++) parts[i % 8] += static_cast<double>(a[i]) * b[i];
-  double sum = 0;
-  for (const double part : parts) sum += part;
-  return sum;
-}
-
-double squaredError(const float *w, const float *level, float scale) {
-  float left[half];
-  for (int64_t i = 0; i < half; i++) left[i] = static_cast<float>(w[i] - static_cast<double>(scale) * level[i]);
-  return product(left, left);
-}
-
-constexpr float stretches[] = {0.9f, 1.0f, 1.1f};
-
-/** The scale of least squared error among a few that put the greatest weight near an end of the codebook; then the best one for its levels. */
-uint16_t packInt4(const float *given, int64_t n, int8_t *at) {
-  float w[half] = {}, level[half];
-  std::copy(given, given + n, w);
-  float most = 0;
-  for (int64_t i = 0; i < half; i++)
-    if (std::fabs(w[i]) > std::fabs(most)) most = w[i];
-  if (most == 0) {
-    std::fill(at, at + half, 0);
-    return 0;
+/** The levels nearest to weights in steps of half a scale. */
+void nearest(const float *w, float inverse, int8_t *at) {
+  int32_t places[half];
+  for (int64_t i = 0; i < half; i += W) {
+    const IVec place = __builtin_convertvector(bounded(load(w + i) * inverse, 255), IVec);
+    std::memcpy(places + i, &place, sizeof place);
   }
-  double best = INFINITY;
-  float scale = 0;
-  const auto attempt = [&](float wanted) {
-    const float s = roundedHalf(wanted);
-    if (s == 0 || !std::isfinite(s)) return;
-    int8_t numbers[half];
-    nearest(w, s, numbers, level);
-    const double error = squaredError(w, level, s);
-    if (error < best) best = error, scale = s, std::copy(numbers, numbers + half, at);
-  };
-  for (const float end : {static_cast<float>(codebook[0]), static_cast<float>(codebook[15])})
-    for (const float stretch : stretches) attempt(most / end * stretch);
-  for (int64_t i = 0; i < half; i++) level[i] = codebook[at[i]];
-  attempt(static_cast<float>(product(w, level) / product(level, level)));
+  for (int64_t i = 0; i < half; i++) at[i] = static_cast<int8_t>(nearestNumbers.of[places[i] + 255]);
+}
+
+constexpr int tried = 8;
+typedef int32_t Sums __attribute__((vector_size(tried * 4)));
+
+/**
+ * Scales that are tried for a group put its greatest weight at an end of the codebook, or beside it. For every weight, in 127ths of the
+ * greatest, the products with its levels, and their squares.
+ */
+struct Trials {
+  Sums product[255], square[255];
+  Trials() {
+    constexpr double stretches[] = {0.9, 0.98, 1.06, 1.16};
+    for (int w = -127; w <= 127; w++)
+      for (int i = 0; i < tried; i++) {
+        const double x = w * codebook[i < 4 ? 0 : 15] / (127 * stretches[i % 4]);
+        int number = 0;
+        for (int j = 0; j < 15; j++) number += 2 * x > codebook[j] + codebook[j + 1];
+        const int level = codebook[number];
+        product[w + 127][i] = w * level, square[w + 127][i] = level * level;
+      }
+  }
+} const trials;
+
+/** By which 127th of the greatest weight a group is best divided: with the levels of each trial, `product / square` leaves least. */
+double bestRatio(const int8_t *w) {
+  Sums product{}, square{};
+  for (int64_t i = 0; i < half; i++) product += trials.product[w[i] + 127], square += trials.square[w[i] + 127];
+  double best = -1, ratio = 0;
+  for (int i = 0; i < tried; i++) {
+    const double a = product[i], b = square[i];
+    if (a * a / b > best) best = a * a / b, ratio = a / b;
+  }
+  return ratio;
+}
+
+/** The weight of greatest size. */
+float greatest(const float *w) {
+  Vec most = load(w), least = most;
+  for (int64_t i = W; i < half; i += W) most = max(load(w + i), most), least = -max(-load(w + i), -least);
+  float high = most[0], low = least[0];
+  for (int i = 1; i < W; i++) high = std::max(high, most[i]), low = std::min(low, least[i]);
+  return high >= -low ? high : low;
+}
+
+/** The same of a codebook: the scale is the best of a few, with the levels that each would have. */
+uint16_t packInt4(const float *w, int8_t *at) {
+  const float most = greatest(w), inverse = 127 / most;
+  if (!std::isfinite(inverse)) return 0;
+  int8_t rounded[half];
+  for (int64_t i = 0; i < half; i += W) nearestBytes(load(w + i) * inverse, rounded + i);
+  const float scale = roundedHalf(static_cast<float>(bestRatio(rounded) * most / 127));
+  if (!std::isnormal(scale)) return 0;
+  nearest(w, 2 / scale, at);
   return toHalf(scale);
 }
 
@@ -102,7 +138,10 @@ void packRow(Form form, const float *w, int64_t K, int32_t *words) {
     int8_t q[record] = {};
     for (int h = 0; h < 2; h++) {
       const int64_t from = k + h * half, n = std::min(half, K - from);
-      if (n > 0) scales[h] = (form == Form::int8 ? packInt8 : packInt4)(w + from, n, q + h * half);
+      if (n <= 0) break;
+      float rest[half] = {};
+      if (n < half) std::copy_n(w + from, n, rest);
+      scales[h] = (form == Form::int8 ? packInt8 : packInt4)(n < half ? rest : w + from, q + h * half);
     }
     std::memcpy(p, scales, 4);
     if (form == Form::int8) std::memcpy(p + 4, q, record);

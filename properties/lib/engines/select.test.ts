@@ -31,10 +31,14 @@ describe('chooseEngine', () => {
         assert.deepEqual(tried, expected ? [...before, expected] : before)
         const refused = E.isRight(result) ? result.right.refused : result.left
         assert.equal(E.isRight(result) ? result.right.name : undefined, expected)
+        const isForced = forced !== undefined && expected === undefined
         assert.deepEqual(
-          refused.map(({ message }) => message),
+          refused.slice(0, before.length).map(({ message }) => message),
           before.map((name) => `${name} is absent`)
         )
+        const offer = refused.slice(before.length).map(({ message }) => message)
+        assert.equal(offer.length, Number(isForced))
+        for (const name of isForced ? (['wasm', 'cpu'] as const) : []) assert.equal(offer[0]!.includes(name), true)
       })
     )
   })
