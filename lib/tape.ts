@@ -14,6 +14,11 @@ export const isRecording = (): boolean => {
 /** Whether a tensor depends on what is being differentiated. */
 export const isTraced = (x: tf.Tensor): boolean => isRecording() && (reached?.has(x.id) ?? true)
 
+/** Frees what nothing will ask for again, but a way back might: long before the `tf.tidy` around it does, as after each layer of many. */
+export const spent = (x: tf.Tensor): void => {
+  if (!isTraced(x)) x.dispose()
+}
+
 const disposeSaved = (nodes: readonly TapeNode[]): void => {
   for (const { saved } of nodes) tf.dispose(saved)
 }

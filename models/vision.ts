@@ -9,6 +9,7 @@ import { linear } from '../lib/nn/linear.js'
 import { layerNorm, noNorm, rmsNorm } from '../lib/nn/norm.js'
 import { addScaled } from '../lib/nn/residual.js'
 import { expectShape } from '../lib/shape.js'
+import { spent } from '../lib/tape.js'
 import { tf } from '../lib/tf.js'
 import type { VisionConfig } from './config.js'
 
@@ -154,10 +155,10 @@ export const visionTower = (c: VisionConfig) =>
         const states = [self.embeddings(pixelValues, masked)]
         const attentions: tf.Tensor4D[] = []
         for (const [i, layer] of self.encoder.layer.entries()) {
-          if (outputAttentions === true || outputAttentions === i) attentions.push(layer.attentions(states.at(-1)!))
-          const next = layer(states.at(-1)!)
-          if (outputHiddenStates) states.push(next)
-          else states[0] = next
+          const before = states.at(-1)!
+          if (outputAttentions === true || outputAttentions === i) attentions.push(layer.attentions(before))
+          states.push(layer(before))
+          if (!outputHiddenStates) spent(states.shift()!)
         }
         return {
           lastHiddenState: self.layernorm(states.at(-1)!),

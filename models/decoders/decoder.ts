@@ -7,6 +7,7 @@ import type { LayerCache } from '../../lib/nn/kv-cache.js'
 import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
 import { expectShape } from '../../lib/shape.js'
+import { spent } from '../../lib/tape.js'
 import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig } from '../config.js'
 
@@ -144,6 +145,7 @@ const oneByOne = (
     const next = layer(hidden, { ...context, cache: past?.[i] })
     if (options.useCache) cache.push(next.cache)
     if (options.outputRouterLogits && next.routerLogits) routerLogits.push(next.routerLogits)
+    if (!options.outputHiddenStates && hidden !== embeds) spent(hidden)
     hidden = next.hidden
   }
   return { hidden, cache, states, routerLogits }

@@ -49,6 +49,17 @@ describe('vision tower', () => {
       assertClose(tower(tile.mul(-3), { masked }).lastHiddenState, tower(tile, { masked }).lastHiddenState)
     }))
 
+  it('needs no more memory for what is in between where there are more layers', async () => {
+    const c = { ...fc.sample(visionConfig, { seed: 1, numRuns: 1 })[0]! }
+    const peak = async (numHiddenLayers: number) => {
+      const { tower, tile } = made({ ...c, numHiddenLayers }, 3)
+      const before = tf.memory().numBytes
+      const { peakBytes } = await tf.profile(() => [tf.tidy(() => tower(tile).lastHiddenState)])
+      return peakBytes - before
+    }
+    assert.equal(await peak(9), await peak(3))
+  })
+
   it('a tile with other than its channels is refused by name', () =>
     check(drawn, ({ c, seed }) => {
       const { tower } = made(c, seed)
