@@ -1,11 +1,11 @@
 // Products of matrices as they lie in memory: blocks are packed, tiles of the result are held in registers.
 #include "product.h"
 #include "gemm.h"
+#include "kept.h"
 #include "pool.h"
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <vector>
 
 namespace {
 constexpr int64_t R = tileRows, width = tileVecs * W, depth = 384;
@@ -100,10 +100,9 @@ bool isLarge(const Matrix &a, const Matrix &b) { return a.rows > R && b.rows >= 
 
 /** a in panels: `[columns / shallow][panels][shallow][R]`. */
 const float *packedPanels(const Matrix &a) {
-  static thread_local std::vector<float> kept;
+  static thread_local Kept kept;
   const int64_t panels = upTo(a.rows, R);
-  kept.resize(std::max<size_t>(kept.size(), panels * R * a.columns));
-  float *packed = kept.data();
+  float *packed = kept.of(panels * R * a.columns);
   parallel(panels, 4, [&](int64_t from, int64_t to) {
     for (int64_t k = 0; k < a.columns; k += shallow)
       for (int64_t i = from; i < to; i++) {
