@@ -29,19 +29,30 @@ const stepByStep = (
   return { hidden: o_proj(out, x), cache }
 }
 
-/** What a kernel of the whole is given; nothing where it can't be: for segments, or a part with a way back, or an update, of its own. */
-export const branchInputs = (
+/**
+ * What a kernel of the whole is given beside x, and the cache that it leaves; nothing where it can't be: for segments, or a part with
+ * a way back, or an update, of its own.
+ */
+export const branchStep = (
   x: tf.Tensor3D,
   norm: RmsNorm,
   maps: AttentionMaps,
-  { segments, sinks }: Pick<CachedAttention, 'segments' | 'sinks'>
+  past: LayerCache | undefined,
+  options: CachedAttention
 ) => {
+  const { segments, sinks } = options
   const together = segments ? undefined : mapsTogether([maps.q_proj, maps.k_proj, maps.v_proj, maps.o_proj])
   if (!together) return undefined
   const norms = { norm: norm.rms.weight, qNorm: maps.q_norm?.rms.weight, kNorm: maps.k_norm?.rms.weight }
   if ([x, sinks, ...Object.values(norms)].some((each) => each && isTraced(each))) return undefined
+  const step = cachedStep(past, x.shape[1], options)
+  const scale = options.scale ?? (together.inputs.weight!.shape[0]! / options.heads) ** -0.5
   const eps = { eps: norm.rms.eps, headEps: maps.q_norm?.rms.eps }
-  return { inputs: { x, ...norms, ...together.inputs }, attributes: { forms: together.forms, ...eps } }
+  return {
+    inputs: { ...norms, ...together.inputs, ...step.inputs },
+    attributes: { forms: together.forms, ...eps, ...step.attributes, scale },
+    grown: step.grown
+  }
 }
 
 /**
@@ -56,15 +67,13 @@ export const attentionBranch = (
   past: LayerCache | undefined,
   options: CachedAttention
 ): { readonly hidden: tf.Tensor3D; readonly cache: LayerCache } => {
-  const whole = branchInputs(x, norm, maps, options)
-  if (!whole) return stepByStep(x, norm, maps, past, options)
-  const step = cachedStep(past, x.shape[1], options)
-  const scale = options.scale ?? (whole.inputs.weight!.shape[0]! / options.heads) ** -0.5
+  const step = branchStep(x, norm, maps, past, options)
+  if (!step) return stepByStep(x, norm, maps, past, options)
   let apart: ReturnType<typeof stepByStep> | undefined
   const [hidden, key, value] = fused(
     'AttentionBranch',
-    { ...whole.inputs, ...step.inputs },
-    { ...whole.attributes, ...step.attributes, scale },
+    { x, ...step.inputs },
+    step.attributes,
     (): readonly [tf.Tensor3D, tf.Tensor4D, tf.Tensor4D] => {
       apart = stepByStep(x, norm, maps, past, options)
       return [apart.hidden, apart.cache.key, apart.cache.value]

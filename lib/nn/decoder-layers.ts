@@ -1,9 +1,9 @@
 import { isTraced } from '../tape.js'
 import { tf } from '../tf.js'
 import type { Activation } from './activation.js'
-import { type AttentionMaps, branchInputs } from './attention-branch.js'
+import { type AttentionMaps, branchStep } from './attention-branch.js'
 import { hasKernel } from './fused.js'
-import { type CachedAttention, cachedStep, type LayerCache } from './kv-cache.js'
+import type { CachedAttention, LayerCache } from './kv-cache.js'
 import { type GatedMaps, mapsTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'
 
@@ -40,15 +40,9 @@ const unitInputs = ({ unitNorm, unit }: LayerParts) => {
 /** One layer's share of what the kernel is given, and the cache that it leaves; nothing where a part has a way back of its own. */
 const shareOf = (x: tf.Tensor3D, parts: LayerParts, past: LayerCache | undefined, shared: Shared) => {
   const { maps, ...heads } = parts.attention
-  const options = { ...shared, ...heads }
-  const branch = branchInputs(x, parts.attentionNorm, maps, options)
   const unit = unitInputs(parts)
-  if (!branch || !unit) return undefined
-  const step = cachedStep(past, x.shape[1], options)
-  const { x: _, ...inputs } = branch.inputs
-  const scale = options.scale ?? (inputs.weight!.shape[0]! / options.heads) ** -0.5
-  const attention = { inputs: { ...inputs, ...step.inputs }, attributes: { ...branch.attributes, ...step.attributes, scale } }
-  return { attention, unit, grown: step.grown }
+  const attention = unit && branchStep(x, parts.attentionNorm, maps, past, { ...shared, ...heads })
+  return attention && { attention, unit }
 }
 
 /**
@@ -74,10 +68,9 @@ export const layersTogether = (
     for (const [name, tensor] of Object.entries(attention.inputs)) if (tensor) inputs[`${i}.attention.${name}`] = tensor
     for (const [name, tensor] of Object.entries(unit.inputs)) if (tensor) inputs[`${i}.unit.${name}`] = tensor
   }
-  const told = shares.map(({ attention, unit }) => ({ attention, unit }))
   const results = tf
     .engine()
-    .runKernel('DecoderLayers', inputs, { layers: told } as unknown as tf.NamedAttrMap) as unknown as tf.Tensor[]
+    .runKernel('DecoderLayers', inputs, { layers: shares } as unknown as tf.NamedAttrMap) as unknown as tf.Tensor[]
   const [hidden, ...grown] = results as [tf.Tensor3D, ...tf.Tensor4D[]]
-  return { hidden, cache: shares.map((share, i) => share.grown(grown[2 * i]!, grown[2 * i + 1]!)) }
+  return { hidden, cache: shares.map(({ attention }, i) => attention.grown(grown[2 * i]!, grown[2 * i + 1]!)) }
 }

@@ -1,6 +1,7 @@
 import { checkpointed } from '../../lib/checkpointing.js'
 import { type Module, module, repeat } from '../../lib/module.js'
 import { paddingMask } from '../../lib/nn/attention.js'
+import { attentionBranch } from '../../lib/nn/attention-branch.js'
 import { type AttentionParts, type LayerParts, layersTogether, type UnitParts } from '../../lib/nn/decoder-layers.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
 import type { LayerCache } from '../../lib/nn/kv-cache.js'
@@ -36,6 +37,13 @@ export interface SelfAttention {
   (x: Hidden, norm: RmsNorm, context: LayerContext): { readonly hidden: Hidden; readonly cache: LayerCache }
   /** What it is made of, where all layers of a decoder may run in one step. */
   readonly parts?: AttentionParts
+}
+
+/** Self-attention by maps, and norms of heads, of the usual kind. */
+export const selfAttention = (parts: AttentionParts): SelfAttention => {
+  const forward: SelfAttention = (x, norm, { cache, ...context }) =>
+    attentionBranch(x, norm, parts.maps, cache, { ...context, ...parts })
+  return Object.assign(forward, { parts })
 }
 
 /** What a mixture of experts gives: states, and how its router scored every expert for every token, `[B·L, E]`. */

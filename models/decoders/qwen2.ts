@@ -1,10 +1,9 @@
 import { module } from '../../lib/module.js'
-import { attentionBranch } from '../../lib/nn/attention-branch.js'
 import { gatedUnit, linear } from '../../lib/nn/linear.js'
 import type { RmsNorm } from '../../lib/nn/norm.js'
 import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig, Qwen2Config } from '../config.js'
-import { decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
+import { decoder, decoderLayer, selfAttention, windowOf } from './decoder.js'
 
 /** Grouped-query causal self-attention with rotary positions, `[B, L, D] → [B, L, D]`. Source: `Qwen2Attention`. */
 export const qwen2Attention = (c: DecoderConfig, index: number) => {
@@ -17,12 +16,7 @@ export const qwen2Attention = (c: DecoderConfig, index: number) => {
       v_proj: linear(D, G * K, { bias }),
       o_proj: linear(H * K, D, { bias: c.outputBias })
     },
-    (self): SelfAttention => {
-      const parts = { maps: self, heads: H, keyHeads: G, window }
-      const forward: SelfAttention = (x, norm, { cache, ...context }) =>
-        attentionBranch(x, norm, self, cache, { ...context, ...parts })
-      return Object.assign(forward, { parts })
-    }
+    (self) => selfAttention({ maps: self, heads: H, keyHeads: G, window })
   )
 }
 

@@ -1,9 +1,8 @@
 import { module } from '../../lib/module.js'
-import { attentionBranch } from '../../lib/nn/attention-branch.js'
 import { linear } from '../../lib/nn/linear.js'
 import { rmsNorm } from '../../lib/nn/norm.js'
 import type { DecoderConfig, Qwen3Config } from '../config.js'
-import { decoder, decoderLayer, type SelfAttention, windowOf } from './decoder.js'
+import { decoder, decoderLayer, selfAttention, windowOf } from './decoder.js'
 import { gatedMlp } from './qwen2.js'
 
 /** Qwen2's attention with an RMS norm of each query and key head, over its K entries. Source: `Qwen3Attention`. */
@@ -19,12 +18,7 @@ export const qwen3Attention = (c: DecoderConfig, index: number) => {
       q_norm: rmsNorm(K, c.rmsNormEps),
       k_norm: rmsNorm(K, c.rmsNormEps)
     },
-    (self): SelfAttention => {
-      const parts = { maps: self, heads: H, keyHeads: G, window }
-      const forward: SelfAttention = (x, norm, { cache, ...context }) =>
-        attentionBranch(x, norm, self, cache, { ...context, ...parts })
-      return Object.assign(forward, { parts })
-    }
+    (self) => selfAttention({ maps: self, heads: H, keyHeads: G, window })
   )
 }
 
