@@ -15,9 +15,9 @@ export const promptPositions = (
     const by = (delta: number) => (imageTokenId === undefined ? [...ids.keys()] : visualPositions(ids, imageTokenId, delta))
     const needed = (delta: number) => positionAt(by(delta), ids.length)
     const fitting = () => visualDeltas.find((delta) => needed(delta) + allowed <= most) ?? visualDeltas.at(-1)!
-    const delta = visualDelta === 'auto' ? fitting() : (visualDelta ?? 1)
-    const length = needed(delta)
-    if (length <= most) return by(delta)
+    const positions = by(visualDelta === 'auto' ? fitting() : (visualDelta ?? 1))
+    const length = positionAt(positions, ids.length)
+    if (length <= most) return positions
     const size = length === ids.length ? `${length} tokens` : `${ids.length} tokens at ${length} positions`
     throw new RangeError(`inputIds: the prompt has ${size}, the model has ${most} positions`)
   })

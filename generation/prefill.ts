@@ -69,8 +69,8 @@ const embedRest = (
   })
 
 /**
- * Reads the prompts, their tokens at the given positions. What `cache` knows of a row's beginning is not computed again, pictures in it included; every row then
- * computes as many tokens as the one that needs most, so that no padding comes to stand between tokens.
+ * Reads the prompts, their tokens at the given positions. What `cache` knows of a row's beginning is not computed again, pictures in
+ * it included; every row then computes as many tokens as the one that needs most, so that no padding comes to stand between tokens.
  */
 export const prefill = (
   model: InternVL,

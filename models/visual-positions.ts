@@ -11,6 +11,10 @@ const checked = (delta: number): number => {
 const begins = (ids: readonly number[], imageTokenId: number, i: number): boolean =>
   ids[i] === imageTokenId && ids[i - 1] !== imageTokenId
 
+/** How many images, runs of image tokens, there are. */
+export const imagesIn = (ids: readonly number[], imageTokenId: number): number =>
+  ids.filter((_, i) => begins(ids, imageTokenId, i)).length
+
 const stepsOf = (deltas: number | readonly number[], images: number): readonly number[] => {
   if (typeof deltas === 'number') return Array<number>(images).fill(checked(deltas))
   if (deltas.length !== images) throw new RangeError(`visualDelta: ${deltas.length} steps for ${images} images`)
@@ -28,7 +32,7 @@ export const visualPositions = (
   imageTokenId: number,
   deltas: number | readonly number[]
 ): readonly number[] => {
-  const steps = stepsOf(deltas, ids.filter((_, i) => begins(ids, imageTokenId, i)).length)
+  const steps = stepsOf(deltas, imagesIn(ids, imageTokenId))
   let [last, image, start, count] = [-1, -1, 0, 0]
   return ids.map((id, i) => {
     if (id !== imageTokenId) {

@@ -1,6 +1,6 @@
 import type { Positions } from '../../lib/nn/rope.js'
 import { random } from '../../lib/random.js'
-import { visualDeltas, visualPositions } from '../../models/visual-positions.js'
+import { imagesIn, visualDeltas, visualPositions } from '../../models/visual-positions.js'
 import type { Sample } from './sample.js'
 
 /** Positions of the tokens of a batch's samples. */
@@ -26,7 +26,7 @@ export const visualSteps = (delta: number | 'random', imageTokenId: number | und
   return (place) => (samples) =>
     samples.map(({ ids }, index) => {
       const row = [...ids]
-      const images = row.filter((id, i) => id === imageTokenId && row[i - 1] !== imageTokenId).length
-      return visualPositions(row, imageTokenId, delta === 'random' ? drawn(seed, place, index, images) : delta)
+      const deltas = delta === 'random' ? drawn(seed, place, index, imagesIn(row, imageTokenId)) : delta
+      return visualPositions(row, imageTokenId, deltas)
     })
 }
