@@ -22,6 +22,9 @@ export interface LoraOptions {
 /** The two trained leaves of a LoRA weight, for `partition`. */
 export const isLoraPath = (path: string): boolean => /\.weight\.lora_[AB]$/.test(path)
 
+/** Path of a weight as it was before LoRA stood beside it. */
+export const plainPath = (path: string): string => path.replace(/\.weight\.base$/, '.weight')
+
 /** Shapes of parameters by path. */
 export type Shapes = ReadonlyMap<string, readonly number[]>
 

@@ -9,7 +9,7 @@ import { saveAdapter } from '../../models/adapter.js'
 import { savedModules } from '../../models/adapter-modules.js'
 import { visionLayerDecay } from '../../models/layer-decay.js'
 import type { InternVLParams } from '../../models/load.js'
-import { isLoraPath, loraWeights, mergeLora, plainShapes } from '../../models/lora.js'
+import { isLoraPath, loraWeights, mergeLora, plainPath, plainShapes } from '../../models/lora.js'
 import type { InternVLCheckpoint } from '../load.js'
 import { save } from '../save.js'
 import { type Batch, disposeBatch, padIdOf } from './batch.js'
@@ -145,7 +145,7 @@ export const wholeModel = (trained: Trained, frozen: Trained): InternVLParams =>
   mergeLora(combine<InternVLParams>(trained, frozen))
 
 const trainedBeside = (trained: Trained): readonly string[] =>
-  namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [path.replace(/\.weight\.base$/, '.weight')]))
+  namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [plainPath(path)]))
 
 /** What of the trained an adapter in PEFT's format can't hold. */
 const unsavable = ({ params }: InternVLCheckpoint, trained: Trained): readonly Fault[] => {
@@ -178,8 +178,9 @@ const remarks = (
 
 /**
  * Trains a loaded model by a run's settings, with checkpoints, and saves the result as a folder as published, LoRA merged, with the
- * adapter in `adapter` where there is LoRA and PEFT can hold what else was trained. Whether it came to the end: a run that its signal stops saves no result. What is
- * wrong with settings, data and patterns is found before the first step and thrown together, as an `InternVLError`.
+ * adapter in `adapter` where there is LoRA and PEFT can hold what else was trained. Whether it came to the end: a run that its signal
+ * stops saves no result. What is wrong with settings, data and patterns is found before the first step and thrown together, as an
+ * `InternVLError`.
  */
 export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<boolean> => {
   const found = await prepared(internvl, c, settingsOf(internvl, c), options)

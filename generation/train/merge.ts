@@ -9,7 +9,7 @@ import { adapterBase, adapterConfigFile, openAdapter, scalingOf } from '../../mo
 import { both, type Change, type Changes, raisedBy, replacedBy } from '../../models/changes.js'
 import type { Json } from '../../models/config-fields.js'
 import { internVL } from '../../models/internvl.js'
-import type { Shapes } from '../../models/lora.js'
+import { plainPath, type Shapes } from '../../models/lora.js'
 import type { OpenCheckpoint } from '../../models/open.js'
 import { isPacked } from '../../models/packed-keys.js'
 import type { WeightType } from '../../models/save.js'
@@ -90,7 +90,7 @@ const runChangesOf = (files: TensorFiles, config: TrainConfig): Changes => {
   const changes = new Map<string, Change>()
   for (const [path, entry] of files.entries) {
     const module = /^(.*)\.weight\.lora_A$/.exec(path)?.[1]
-    const plain = module === undefined ? path.replace(/\.weight\.base$/, '.weight') : `${module}.weight`
+    const plain = module === undefined ? plainPath(path) : `${module}.weight`
     const lora_B = module === undefined ? undefined : files.entries.get(`${plain}.lora_B`)
     if (path.endsWith('.lora_B')) continue
     const change = lora_B ? raisedBy(files, entry, lora_B, loraScaling(config)) : replacedBy(files, entry)

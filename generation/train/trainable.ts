@@ -3,7 +3,7 @@ import { type Fault, type Faults, fault, unless } from '../../lib/fault.js'
 import { type Partial, partition } from '../../lib/params.js'
 import { matchesPath } from '../../lib/path-pattern.js'
 import type { InternVLParams } from '../../models/load.js'
-import { addLora, isLoraPath, loraModules, plainShapes, type Shapes } from '../../models/lora.js'
+import { addLora, isLoraPath, loraModules, plainPath, plainShapes, type Shapes } from '../../models/lora.js'
 import type { TrainConfig } from './config.js'
 
 /** A model's parameters, in two: what is trained, and what stays. `combine(trained, frozen)` is the model's tree. */
@@ -22,9 +22,6 @@ const covers = (pattern: string): ((path: string) => boolean) => {
   const matches = matchesPath(pattern)
   return (path) => path.split('.').some((_, i, names) => matches(names.slice(0, i + 1).join('.')))
 }
-
-/** Path of a weight as it was before LoRA stood beside it. */
-const plain = (path: string): string => path.replace(/\.weight\.base$/, '.weight')
 
 /** Patterns that name nothing, with what there is to name. */
 const unmatched = (setting: string, patterns: readonly string[], paths: readonly string[]): readonly Fault[] => {
@@ -79,7 +76,7 @@ export const trainedShapes = (shapes: Shapes, c: Patterns): E.Either<Faults, Sha
   const [only, freeze] = [c['train.only'], c['train.freeze']]
   const wanted = (path: string): boolean =>
     isLoraPath(path) || (only ? only.some((pattern) => covers(pattern)(path)) : c['lora.rank'] === null)
-  const chosen = (path: string): boolean => wanted(plain(path)) && !freeze.some((pattern) => covers(pattern)(plain(path)))
+  const chosen = (path: string): boolean => wanted(plainPath(path)) && !freeze.some((pattern) => covers(pattern)(plainPath(path)))
   const all = lora && E.isRight(modules) ? besideLora(shapes, modules.right, lora.rank) : shapes
   const trained = new Map([...all].filter(([path]) => chosen(path)))
   const faults = [
