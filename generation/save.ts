@@ -118,25 +118,35 @@ export interface ConvertChangedOptions extends ConvertOptions {
   readonly withChanges: (checkpoint: OpenCheckpoint, use: (changes: Changes) => Promise<Layout>) => Promise<Layout>
 }
 
+/** Opens a checkpoint for what is written to another folder, with the files beside its weights; it is open while `use` runs. */
+const reading = async (
+  from: string,
+  to: string,
+  { force = false, sources = [], layout }: Pick<ConvertChangedOptions, 'force' | 'sources' | 'layout'>,
+  use: (checkpoint: OpenCheckpoint, files: SmallFiles) => Promise<Layout>
+): Promise<Layout> => {
+  await checkTarget([from, ...sources], to, force)
+  const around = await surroundings(from, layout)
+  const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
+  const checkpoint = await openCheckpoint(from, configure)()
+  try {
+    if (E.isLeft(around) || E.isLeft(checkpoint)) throw new InternVLError(faultsOf([around, checkpoint]))
+    return await use(checkpoint.right, around.right.files)
+  } finally {
+    if (E.isRight(checkpoint)) await checkpoint.right.files.close()
+  }
+}
+
 /**
  * As `convert`, with some of the tensors changed on the way, piece by piece. A head that only repeats the embeddings is not written.
  * Throws an `InternVLError`.
  */
 export const convertChanged = async (from: string, to: string, options: ConvertChangedOptions): Promise<Layout> => {
   const { force = false, sources = [], withChanges, ...rest } = options
-  await checkTarget([from, ...sources], to, force)
-  const around = await surroundings(from, options.layout)
-  const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
-  const opened = await openCheckpoint(from, configure)()
-  try {
-    if (E.isLeft(around) || E.isLeft(opened)) throw new InternVLError(faultsOf([around, opened]))
-    const checkpoint = { ...opened.right, stored: opened.right.plan }
-    return await withChanges(checkpoint, (changes) =>
-      orThrow(convertModel(checkpoint, to, { ...rest, changes, files: around.right.files }))
-    )
-  } finally {
-    if (E.isRight(opened)) await opened.right.files.close()
-  }
+  return reading(from, to, { force, sources, layout: rest.layout }, (opened, files) => {
+    const checkpoint = { ...opened, stored: opened.plan }
+    return withChanges(checkpoint, (changes) => orThrow(convertModel(checkpoint, to, { ...rest, changes, files })))
+  })
 }
 
 /**
@@ -147,16 +157,9 @@ export const convertChanged = async (from: string, to: string, options: ConvertC
  */
 export const convert = async (from: string, to: string, { force = false, ...options }: ConvertOptions): Promise<Layout> => {
   precisionOf({ quantize: options.quantize }) // throws for what there is not before any file is opened
-  await checkTarget([from], to, force)
-  const around = await surroundings(from, options.layout)
-  const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
-  const checkpoint = await openCheckpoint(from, configure)()
-  try {
-    if (E.isLeft(around) || E.isLeft(checkpoint)) throw new InternVLError(faultsOf([around, checkpoint]))
+  return reading(from, to, { force, layout: options.layout }, async (checkpoint, files) => {
     // to pack and unpack is the engine's work
-    if (options.quantize !== undefined || isPacked(checkpoint.right.stored)) await selectEngine()
-    return await orThrow(convertModel(checkpoint.right, to, { ...options, files: around.right.files }))
-  } finally {
-    if (E.isRight(checkpoint)) await checkpoint.right.files.close()
-  }
+    if (options.quantize !== undefined || isPacked(checkpoint.stored)) await selectEngine()
+    return orThrow(convertModel(checkpoint, to, { ...options, files }))
+  })
 }
