@@ -42,31 +42,31 @@ const outputFaults = async ({ dir }: InternVLCheckpoint, { output }: TrainConfig
 }
 
 /** Settings that do not go together. */
-const settingFaults = (c: TrainConfig): readonly Fault[] => [
-  ...(c['batch.packing'] && c['loss.kind'] !== 'sft'
-    ? [fault('Setting', `batch.packing: answers alone are packed, not the pairs of ${c['loss.kind']}; set it to false`)]
-    : []),
-  ...(c['batch.packing'] && c['batch.grouped']
-    ? [fault('Setting', 'batch.grouped: packed rows are of like length already; set it or batch.packing to false')]
-    : []),
-  ...(c['lora.alpha'] !== null && c['lora.rank'] === null
-    ? [fault('Setting', 'lora.alpha: there is no LoRA without lora.rank; set that too, or neither')]
-    : []),
-  ...(['loss.dpo', 'loss.bco', 'loss.nll'] as const)
-    .filter((key) => c[key] !== null && c['loss.kind'] === 'sft')
-    .map((key) => fault('Setting', `${key}: sft has no such term; set loss.kind to dpo or mpo`)),
-  ...(c['loss.kind'] !== 'sft' && Object.values(preferenceWeights(c)).every((weight) => weight === 0)
-    ? [fault('Setting', 'loss: loss.dpo, loss.bco and loss.nll all weigh 0; nothing would be learned')]
-    : []),
-  ...(c['batch.maxTiles'] !== null && !c['batch.packing']
-    ? [
-        fault(
-          'Setting',
-          'batch.maxTiles: it is of packed rows; set batch.packing, or batch.maxPatches for the tiles of a picture'
-        )
-      ]
-    : [])
-]
+const settingFaults = (c: TrainConfig): readonly Fault[] => {
+  const kind = c['loss.kind']
+  const unused = (['loss.dpo', 'loss.bco', 'loss.nll'] as const).filter((key) => c[key] !== null && kind === 'sft')
+  const rules: readonly (readonly [isBroken: boolean, says: string])[] = [
+    [c['batch.packing'] && kind !== 'sft', `batch.packing: answers alone are packed, not the pairs of ${kind}; set it to false`],
+    [
+      c['batch.packing'] && c['batch.grouped'],
+      'batch.grouped: packed rows are of like length already; set it or batch.packing to false'
+    ],
+    [
+      c['lora.alpha'] !== null && c['lora.rank'] === null,
+      'lora.alpha: there is no LoRA without lora.rank; set that too, or neither'
+    ],
+    ...unused.map((key) => [true, `${key}: sft has no such term; set loss.kind to dpo or mpo`] as const),
+    [
+      kind !== 'sft' && Object.values(preferenceWeights(c)).every((weight) => weight === 0),
+      'loss: loss.dpo, loss.bco and loss.nll all weigh 0; nothing would be learned'
+    ],
+    [
+      c['batch.maxTiles'] !== null && !c['batch.packing'],
+      'batch.maxTiles: it is of packed rows; set batch.packing, or batch.maxPatches for the tiles of a picture'
+    ]
+  ]
+  return rules.flatMap(([isBroken, says]) => (isBroken ? [fault('Setting', says)] : []))
+}
 
 /** What a run is made of. */
 export interface Prepared {
@@ -89,7 +89,7 @@ type Read = E.Either<Faults, TrainingData | undefined>
 const faultsOf = (x: E.Either<Faults, unknown>): readonly Fault[] => (E.isLeft(x) ? x.left : [])
 
 const emptyFaults = (read: Read, c: TrainConfig): readonly Fault[] =>
-  E.isRight(read) && read.right && batchesIn(read.right, { model: '', config: { ...c, 'batch.packing': false } }, 1) === 0
+  E.isRight(read) && read.right && batchesIn(read.right, { config: { ...c, 'batch.packing': false } }, 1) === 0
     ? [fault('NoRows', 'data: an epoch shows no row; take a larger repeat_time')]
     : []
 

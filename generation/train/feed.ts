@@ -23,6 +23,9 @@ export interface FeedOptions {
   readonly onSkipped?: (faults: readonly Fault[]) => void
 }
 
+/** How batches are made of rows. */
+type Grouping = Pick<FeedOptions, 'config'>
+
 /** Whether samples have to be measured before the first is made. */
 export const needsSizes = (config: FeedOptions['config']): boolean => config['batch.packing'] || config['batch.grouped']
 
@@ -33,7 +36,7 @@ const sizesOf = ({ sizes }: TrainingData): readonly SampleSize[] => {
 }
 
 /** The rows of data in an epoch's order. */
-const orderOf = (data: TrainingData, { config }: FeedOptions, epoch: number): readonly number[] => {
+const orderOf = (data: TrainingData, { config }: Grouping, epoch: number): readonly number[] => {
   const rows = epochRows(data.repeats, config.seed, epoch)
   if (!config['batch.grouped']) return random(config.seed, epoch).shuffled(rows)
   const lengths = rows.map((row) => sizesOf(data)[row]!.tokens)
@@ -41,7 +44,7 @@ const orderOf = (data: TrainingData, { config }: FeedOptions, epoch: number): re
 }
 
 /** The rows of an epoch's batches, by what they hold: one sample, or several that are packed. */
-const epochGroups = (data: TrainingData, options: FeedOptions, epoch: number): readonly (readonly number[])[] => {
+const epochGroups = (data: TrainingData, options: Grouping, epoch: number): readonly (readonly number[])[] => {
   const order = orderOf(data, options, epoch)
   const { 'batch.packing': packing, 'batch.maxLength': maxTokens, 'batch.maxTiles': maxTiles } = options.config
   if (!packing) return order.map((index) => [index])
@@ -49,20 +52,20 @@ const epochGroups = (data: TrainingData, options: FeedOptions, epoch: number): r
 }
 
 /** Batches in an epoch: when rows are packed, not as many in each. */
-const batchesInEpoch = (data: TrainingData, options: FeedOptions, epoch: number): number => {
+const batchesInEpoch = (data: TrainingData, options: Grouping, epoch: number): number => {
   const { 'batch.packing': packing, 'batch.size': size, seed } = options.config
   const rows = packing ? epochGroups(data, options, epoch) : epochRows(data.repeats, seed, epoch)
   return Math.ceil(rows.length / size)
 }
 
 /** Batches in so many epochs, the last perhaps a part. */
-export const batchesIn = (data: TrainingData, options: FeedOptions, epochs: number): number => {
+export const batchesIn = (data: TrainingData, options: Grouping, epochs: number): number => {
   const counts = Array.from({ length: Math.ceil(epochs) }, (_, epoch) => batchesInEpoch(data, options, epoch))
   return counts.reduce((sum, count, epoch) => sum + Math.ceil(count * Math.min(1, epochs - epoch)), 0)
 }
 
 /** What to make of a row; its JPEG qualities differ from epoch to epoch. */
-export const recipeOf = ({ rows }: TrainingData, { config }: Pick<FeedOptions, 'config'>, index: number, epoch = 0): Recipe => {
+export const recipeOf = ({ rows }: TrainingData, { config }: Grouping, index: number, epoch = 0): Recipe => {
   const row = rows[index]!
   const maxPatches = row.maxPatches ?? config['batch.maxPatches']
   const spoilt = row.augment || config['batch.jpeg']
