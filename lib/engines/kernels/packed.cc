@@ -11,35 +11,13 @@ inline uint16_t toHalf(float x) {
   if (x != x) return static_cast<uint16_t>(bits >> 16 | 64);
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
-/** Between -most and most; -most for what is no number. */
-inline Vec bounded(Vec x, float most) {
-  const Vec low = x > splat(-most) ? x : splat(-most);
-  return low < splat(most) ? low : splat(most);
-}
-/** To the nearest whole numbers, ties to even, in bytes: at most 127 in size. */
-inline void nearestBytes(Vec x, int8_t *to) {
-  const Vec near = bounded(x, 127);
-#if defined(__AVX512F__)
-  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(reinterpret_cast<__m512>(near)));
-  std::memcpy(to, &bytes, sizeof bytes);
-#elif defined(__AVX2__)
-  const __m256i whole = _mm256_cvtps_epi32(reinterpret_cast<__m256>(near));
-  const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-  const __m128i bytes = _mm_packs_epi16(shorts, shorts);
-  std::memcpy(to, &bytes, 8);
-#else
-  for (int i = 0; i < W; i++) to[i] = static_cast<int8_t>(std::nearbyint(near[i]));
-#endif
-}
 inline float roundedHalf(float x) { return ofBits(static_cast<uint32_t>(toHalf(x)) << 16); }
 
 /** One half of a record: its scale, and its numbers in bytes. */
 uint16_t packInt8(const float *w, int8_t *q) {
   Vec most{};
   for (int64_t i = 0; i < half; i += W) most = max(most, max(load(w + i), -load(w + i)));
-  float greatest = 0;
-  for (int i = 0; i < W; i++) greatest = std::max(greatest, most[i]);
-  const uint16_t scale = toHalf(greatest / 127);
+  const uint16_t scale = toHalf(largest(most) / 127);
   const float step = ofBits(static_cast<uint32_t>(scale) << 16);
   if (step != 0)
     for (int64_t i = 0; i < half; i += W) nearestBytes(load(w + i) / step, q + i);

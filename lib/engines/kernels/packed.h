@@ -7,6 +7,7 @@
 #pragma once
 #include "simd.h"
 #include <algorithm>
+#include <cmath>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -137,6 +138,34 @@ inline void unpackRow(Form form, const float *row, int64_t from, int64_t n, floa
     for (int64_t j = 0; j < record; j += W) store(to + j, loadBytes(q + j) * (j < half ? scales.low : scales.high));
     if (to == rest) std::memcpy(y + i, rest, (n - i) * sizeof(float));
   }
+}
+
+/** Between -most and most; -most for what is no number. */
+inline Vec bounded(Vec x, float most) {
+  const Vec low = x > splat(-most) ? x : splat(-most);
+  return low < splat(most) ? low : splat(most);
+}
+/** To the nearest whole numbers, ties to even, in bytes: at most 127 in size. */
+inline void nearestBytes(Vec x, int8_t *to) {
+  const Vec near = bounded(x, 127);
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(reinterpret_cast<__m512>(near)));
+  std::memcpy(to, &bytes, sizeof bytes);
+#elif defined(__AVX2__)
+  const __m256i whole = _mm256_cvtps_epi32(reinterpret_cast<__m256>(near));
+  const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  const __m128i bytes = _mm_packs_epi16(shorts, shorts);
+  std::memcpy(to, &bytes, 8);
+#else
+  for (int i = 0; i < W; i++) to[i] = static_cast<int8_t>(std::nearbyint(near[i]));
+#endif
+}
+
+/** The greatest of a vector's entries, none of them negative. */
+inline float largest(Vec x) {
+  float most = 0;
+  for (int i = 0; i < W; i++) most = std::max(most, x[i]);
+  return most;
 }
 
 /** K float32 weights as the words of a row. */

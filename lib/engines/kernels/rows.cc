@@ -80,25 +80,19 @@ template <Form form, int R> void dotRecords(const uint8_t *w, const Rows &x, int
 }
 
 void quantize(const float *x, QuantizedRecord &to) {
-  float most = 0;
-  for (int64_t i = 0; i < record; i++) most = std::max(most, std::fabs(x[i]));
-  const float inverse = most > 0 ? 127 / most : 0;
-  to.scale = most / 127;
-  for (int64_t i = 0; i < record; i += W) {
-    typedef int32_t Ints __attribute__((vector_size(W * 4)));
-    const Vec magic = splat(12582912); // 1.5 · 2²³: adding it rounds
-    const Ints q = __builtin_convertvector((load(x + i) * inverse + magic) - magic, Ints);
-    const Bytes bytes = __builtin_convertvector(q, Bytes);
-    std::memcpy(to.q + i, &bytes, sizeof bytes);
-  }
-  for (int64_t i = 0; i < record / 4; i++) {
-    int32_t sum = 0;
-    for (int j = 0; j < 4; j++) sum += to.q[4 * i + j];
-    to.offset[i] = -128 * sum;
-  }
+  Vec most{};
+  for (int64_t i = 0; i < record; i += W) most = max(most, max(load(x + i), -load(x + i)));
+  const float greatest = largest(most), inverse = greatest > 0 ? 127 / greatest : 0;
+  to.scale = greatest / 127;
+  for (int64_t i = 0; i < record; i += W) nearestBytes(load(x + i) * inverse, to.q + i);
+#if defined(WITH_VNNI)
+  for (int64_t i = 0; i < record / 4; i++) to.offset[i] = -128 * (to.q[4 * i] + to.q[4 * i + 1] + to.q[4 * i + 2] + to.q[4 * i + 3]);
+#else
+  for (int64_t i = 0; i < record; i++) to.size[i] = static_cast<uint8_t>(to.q[i] < 0 ? -to.q[i] : to.q[i]);
+#endif
 }
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#if defined(WITH_VNNI)
 /** A row of records against R quantized rows of x: 64 products an instruction. */
 template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRecord *x, int64_t count, float *y, int64_t width) {
   alignas(16) uint8_t unsignedLevels[16];
@@ -130,30 +124,37 @@ template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRe
 typedef float Eight __attribute__((vector_size(32))); // also where vectors are of sixteen
 
 inline float sumOf(Eight x) {
-  float sum = 0;
-  for (int i = 0; i < 8; i++) sum += x[i];
-  return sum;
+  Four parts[2];
+  std::memcpy(parts, &x, sizeof x);
+  const Four four = parts[0] + parts[1];
+  return (four[0] + four[1]) + (four[2] + four[3]);
 }
 
-/** The same, 32 products at a time. The sign goes over to x, for one factor must have none; no number is -128, so no pair overflows. */
+/** Sums of 32 products, in eight. The sign of x goes over to the level, for one factor must have none; no number is -128, so no pair overflows. */
+inline Eight products(__m256i level, const QuantizedRecord &x, int64_t from) {
+  const __m256i turned = _mm256_sign_epi8(level, _mm256_load_si256(reinterpret_cast<const __m256i *>(x.q + from)));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_load_si256(reinterpret_cast<const __m256i *>(x.size + from)), turned);
+  return reinterpret_cast<Eight>(_mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
+}
+
+/** The same, 32 products at a time. */
 template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRecord *x, int64_t count, float *y, int64_t width) {
   const __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i *>(codebook)));
-  const __m256i four = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const __m256i four = _mm256_set1_epi8(15), upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
   Eight sums[R] = {};
   for (int64_t k = 0; k < count; k++, w += form == Form::int8 ? int8Bytes : int4Bytes) {
     ahead(w);
-    const Scales scales(w);
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++) {
-      const __m256i stored = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4 + (form == Form::int8 ? h * half : 0)));
-      const __m256i numbers = _mm256_and_si256(h ? _mm256_srli_epi16(stored, 4) : stored, four);
-      const __m256i level = form == Form::int8 ? stored : _mm256_shuffle_epi8(table, numbers), size = _mm256_abs_epi8(level);
-      for (int r = 0; r < R; r++) {
-        const QuantizedRecord &at = x[r * count + k];
-        const __m256i turned = _mm256_sign_epi8(_mm256_load_si256(reinterpret_cast<const __m256i *>(at.q + h * half)), level);
-        const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(size, turned), ones);
-        sums[r] += reinterpret_cast<Eight>(_mm256_cvtepi32_ps(products)) * ((h ? scales.high : scales.low) * at.scale);
-      }
+    const __m256i scales = _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float *>(w))); // no detour by way of scalars
+    const Eight low = reinterpret_cast<Eight>(_mm256_slli_epi32(scales, 16)), high = reinterpret_cast<Eight>(_mm256_and_si256(scales, upper));
+    __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4)), second;
+    if (form == Form::int8) second = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4 + half));
+    else {
+      second = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(first, 4), four));
+      first = _mm256_shuffle_epi8(table, _mm256_and_si256(first, four));
+    }
+    for (int r = 0; r < R; r++) {
+      const QuantizedRecord &at = x[r * count + k];
+      sums[r] += (products(first, at, 0) * low + products(second, at, half) * high) * at.scale;
     }
   }
   for (int r = 0; r < R; r++) y[r * width] = sumOf(sums[r]);

@@ -3,6 +3,10 @@
 #include "packed.h"
 #include <memory>
 
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define WITH_VNNI
+#endif
+
 /** Rows of x, `[M, K]`. */
 struct Rows {
   int64_t M, K;
@@ -12,8 +16,12 @@ struct Rows {
 /** 64 entries of x in int8, for products of whole numbers with those of packed weights. */
 struct alignas(64) QuantizedRecord {
   int8_t q[record];
+#if defined(WITH_VNNI)
   /** For each group of four entries: minus their sum times 128, since levels are shifted to be unsigned. */
   int32_t offset[record / 4];
+#else
+  uint8_t size[record];
+#endif
   float scale;
 };
 
