@@ -339,6 +339,8 @@ const laws = (engine: EngineName) => () => {
       for (const name of activationNames) assert.ok(holdsNaN(activations[name](nan)), name)
       assert.ok(holdsNaN(attend(nan, nan, nan, 1)))
       assert.ok(holdsNaN(attend(nan.slice([0, 0, 0, 0], [1, 1, 1, 8]), nan, nan, 1)))
+      for (const form of forms)
+        for (const rows of [1, 20]) assert.ok(holdsNaN(affine(tf.fill([rows, 70], Number.NaN), pack(form, tf.ones([4, 70])))), form)
     })
     nan.dispose()
   })
