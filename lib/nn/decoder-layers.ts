@@ -63,14 +63,8 @@ export const layersTogether = (
     if (!share) return undefined
     shares.push(share)
   }
-  const inputs: Record<string, tf.Tensor> = { x }
-  for (const [i, { attention, unit }] of shares.entries()) {
-    for (const [name, tensor] of Object.entries(attention.inputs)) if (tensor) inputs[`${i}.attention.${name}`] = tensor
-    for (const [name, tensor] of Object.entries(unit.inputs)) if (tensor) inputs[`${i}.unit.${name}`] = tensor
-  }
-  const results = tf
-    .engine()
-    .runKernel('DecoderLayers', inputs, { layers: shares } as unknown as tf.NamedAttrMap) as unknown as tf.Tensor[]
+  const attributes = { layers: shares } as unknown as tf.NamedAttrMap // with the tensors in them: naming some hundred of them anew takes time
+  const results = tf.engine().runKernel('DecoderLayers', { x }, attributes) as unknown as tf.Tensor[]
   const [hidden, ...grown] = results as [tf.Tensor3D, ...tf.Tensor4D[]]
   return { hidden, cache: shares.map(({ attention }, i) => attention.grown(grown[2 * i]!, grown[2 * i + 1]!)) }
 }

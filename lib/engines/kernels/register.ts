@@ -29,8 +29,8 @@ type Attributes = Readonly<Record<string, unknown>>
 /** How a kernel of lib/nn becomes an op: the op's name, its inputs in order, and the numbers that it is told, in the op's order. */
 interface Kernel {
   readonly op: string
-  /** Whatever is given, in its order, where none are named. */
-  readonly inputs?: readonly string[] | ((given: Attributes) => readonly string[])
+  /** Names; whatever is given, in its order, where there are none; or a function that finds them. */
+  readonly inputs?: readonly string[] | ((inputs: Inputs, given: Attributes) => readonly tf.TensorInfo[])
   readonly numbers?: (given: Attributes, inputs: Inputs) => readonly unknown[]
   /** More than one result comes as a list; of an op whose results are a list their number depends on what it is told. */
   readonly outputs?: number | ((given: Attributes) => number)
@@ -89,22 +89,19 @@ const unit = {
 /** What the parts of a layer are given and told, see lib/nn/decoder-layers.ts. */
 type Layers = readonly Readonly<Record<'attention' | 'unit', { readonly inputs: Inputs; readonly attributes: Attributes }>>[]
 
-/** Names of the inputs of so many layers, made once. */
-const layerInputs: (readonly string[])[] = []
-const inputsOfLayers = (count: number): readonly string[] => {
-  layerInputs[count] ??= [
-    'x',
-    ...Array.from({ length: count }, (_, i) => [
-      ...branch.inputs.map((name) => `${i}.attention.${name}`),
-      ...unit.inputs.map((name) => `${i}.unit.${name}`)
-    ]).flat()
-  ]
-  return layerInputs[count]
-}
+/** Those of the inputs that are given, in the order of their names. */
+const ordered = (names: readonly string[], inputs: Inputs): readonly tf.TensorInfo[] =>
+  names.flatMap((name) => inputs[name] ?? [])
 
 const decoderLayers: Kernel = {
   op: 'InternvlDecoderLayers',
-  inputs: ({ layers }) => inputsOfLayers((layers as Layers).length),
+  inputs: ({ x }, { layers }) => [
+    x!,
+    ...(layers as Layers).flatMap(({ attention, unit: { inputs } }) => [
+      ...ordered(branch.inputs, attention.inputs),
+      ...ordered(unit.inputs, inputs)
+    ])
+  ],
   outputs: ({ layers }) => 1 + 2 * (layers as Layers).length,
   numbers: ({ layers }) => [
     (layers as Layers).length,
@@ -215,8 +212,7 @@ export const loadKernels = (library: string, native: NativeBackend): boolean => 
   for (const [kernelName, { op, inputs: names, numbers, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
       const attributes = (attrs ?? {}) as Attributes
-      const order = typeof names === 'function' ? names(attributes) : names
-      const given = order?.flatMap((name) => inputs[name] ?? []) ?? (Object.values(inputs) as tf.TensorInfo[])
+      const given = typeof names === 'function' ? names(inputs, attributes) : ordered(names ?? Object.keys(inputs), inputs)
       const types = given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
       const count = typeof outputs === 'function' ? outputs(attributes) : outputs
       const listed = typeof outputs === 'function' ? [attr.type('Tout', Array<'float32'>(count).fill('float32'))] : []
