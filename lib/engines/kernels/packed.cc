@@ -15,9 +15,7 @@ inline float roundedHalf(float x) { return ofBits(static_cast<uint32_t>(toHalf(x
 
 /** One half of a record: its scale, and its numbers in bytes. */
 uint16_t packInt8(const float *w, int8_t *q) {
-  Vec most{};
-  for (int64_t i = 0; i < half; i += W) most = max(most, max(load(w + i), -load(w + i)));
-  const uint16_t scale = toHalf(largest(most) / 127);
+  const uint16_t scale = toHalf(largest(w, half) / 127);
   const float step = ofBits(static_cast<uint32_t>(scale) << 16);
   if (step != 0)
     for (int64_t i = 0; i < half; i += W) nearestBytes(load(w + i) / step, q + i);

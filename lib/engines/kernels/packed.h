@@ -161,10 +161,12 @@ inline void nearestBytes(Vec x, int8_t *to) {
 #endif
 }
 
-/** The greatest of a vector's entries, none of them negative. */
-inline float largest(Vec x) {
+/** The size of the entry of greatest size, of n: a multiple of W. */
+inline float largest(const float *x, int64_t n) {
+  Vec sizes{};
+  for (int64_t i = 0; i < n; i += W) sizes = max(sizes, max(load(x + i), -load(x + i)));
   float most = 0;
-  for (int i = 0; i < W; i++) most = std::max(most, x[i]);
+  for (int i = 0; i < W; i++) most = std::max(most, sizes[i]);
   return most;
 }
 

@@ -1,5 +1,4 @@
 #include "rows.h"
-#include <cmath>
 #if defined(__AVX2__)
 #include <immintrin.h>
 constexpr bool integers = true;
@@ -80,9 +79,9 @@ template <Form form, int R> void dotRecords(const uint8_t *w, const Rows &x, int
 }
 
 void quantize(const float *x, QuantizedRecord &to) {
-  Vec most{}, nothing{};
-  for (int64_t i = 0; i < record; i += W) most = max(most, max(load(x + i), -load(x + i))), nothing += load(x + i) * 0;
-  const float greatest = largest(most), inverse = greatest > 0 ? 127 / greatest : 0;
+  Vec nothing{};
+  for (int64_t i = 0; i < record; i += W) nothing += load(x + i) * 0;
+  const float greatest = largest(x, record), inverse = greatest > 0 ? 127 / greatest : 0;
   to.scale = greatest / 127 + sum(nothing); // NaN where an entry is no number, for a byte cannot say so
   for (int64_t i = 0; i < record; i += W) nearestBytes(load(x + i) * inverse, to.q + i);
 #if defined(WITH_VNNI)

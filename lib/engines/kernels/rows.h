@@ -20,6 +20,7 @@ struct alignas(64) QuantizedRecord {
   /** For each group of four entries: minus their sum times 128, since levels are shifted to be unsigned. */
   int32_t offset[record / 4];
 #else
+  /** Sizes of q: of two factors only one may have a sign. */
   uint8_t size[record];
 #endif
   float scale;
