@@ -71,9 +71,9 @@ export const forward = (model: InternVL, embeds: tf.Tensor3D, past: KVCache | un
   const positionIds = padding.map((pad, row) =>
     Array.from({ length: M }, (_, i) => positionAt(positions[row]!, Math.max(0, P + i - pad)))
   )
-  const mask = padding.map((pad) => Array.from({ length: P + M }, (_, i) => (i < pad ? 0 : 1)))
+  const mask = () => padding.map((pad) => Array.from({ length: P + M }, (_, i) => (i < pad ? 0 : 1)))
   const { logits, kv } = tf.tidy((): Output => {
-    const attentionMask = padding.some((pad) => pad > 0) ? tf.tensor2d(mask, [B, P + M], 'int32') : undefined
+    const attentionMask = padding.some((pad) => pad > 0) ? tf.tensor2d(mask(), [B, P + M], 'int32') : undefined
     const ropeLength = Math.max(reach, places.ropeLength)
     const out = model.decode(embeds, { cache: past, attentionMask, positionIds, ropeLength, useCache: true, logitsToKeep: 1 })
     return { logits: out.logits.reshape<tf.Tensor2D>([B, -1]), kv: [...out.cache!] } as Output

@@ -191,8 +191,8 @@ export const unpack = (weight: StoredWeight, columns: number): tf.Tensor2D => {
   return form === 'float32' ? tensor : unpackWords(form, tensor, columns)
 }
 
-/** Rows of words in a form to rows of `columns` weights. */
-export const unpackWords = (form: Form, words: tf.Tensor2D, columns: number): tf.Tensor2D =>
+/** Rows of words in a form, `[…, words]`, to rows of `columns` weights, `[…, columns]`. */
+export const unpackWords = <R extends tf.Rank>(form: Form, words: tf.Tensor<R>, columns: number): tf.Tensor<R> =>
   fused('UnpackWeight', { x: words }, { form, columns }, ({ x }) =>
-    tf.tensor2d(unpackRows(form, x.dataSync() as Int32Array, columns), [x.shape[0], columns])
+    tf.tensor(unpackRows(form, x.dataSync() as Int32Array, columns), [...x.shape.slice(0, -1), columns] as tf.ShapeMap[R])
   )

@@ -1,7 +1,7 @@
 import { isTraced } from '../tape.js'
 import type { tf } from '../tf.js'
-import { fused } from './fused.js'
-import { attendCached, type CachedAttention, cachedStep, type LayerCache } from './kv-cache.js'
+import { hasKernel, runKernel } from './fused.js'
+import { attendCached, type CachedAttention, cachedStep, type FixedAttention, type LayerCache } from './kv-cache.js'
 import { type Linear, mapsTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'
 
@@ -29,30 +29,16 @@ const stepByStep = (
   return { hidden: o_proj(out, x), cache }
 }
 
-/**
- * What a kernel of the whole is given beside x, and the cache that it leaves; nothing where it can't be: for segments, or a part with
- * a way back, or an update, of its own.
- */
-export const branchStep = (
-  x: tf.Tensor3D,
-  norm: RmsNorm,
-  maps: AttentionMaps,
-  past: LayerCache | undefined,
-  options: CachedAttention
-) => {
-  const { segments, sinks } = options
-  const together = segments ? undefined : mapsTogether([maps.q_proj, maps.k_proj, maps.v_proj, maps.o_proj])
+/** What is fixed of a branch, for a kernel of the whole; nothing where a part has a way back, or an update, of its own. */
+export const fixedBranch = (norm: RmsNorm, maps: AttentionMaps, { heads, keyHeads, window, sinks, scale }: FixedAttention) => {
+  const together = mapsTogether([maps.q_proj, maps.k_proj, maps.v_proj, maps.o_proj])
   if (!together) return undefined
   const norms = { norm: norm.rms.weight, qNorm: maps.q_norm?.rms.weight, kNorm: maps.k_norm?.rms.weight }
-  if ([x, sinks, ...Object.values(norms)].some((each) => each && isTraced(each))) return undefined
-  const step = cachedStep(past, x.shape[1], options)
-  const scale = options.scale ?? (together.inputs.weight!.shape[0]! / options.heads) ** -0.5
+  if ([sinks, ...Object.values(norms)].some((each) => each && isTraced(each))) return undefined
+  const headDim = together.inputs.weight!.shape[0]! / heads
   const eps = { eps: norm.rms.eps, headEps: maps.q_norm?.rms.eps }
-  return {
-    inputs: { ...norms, ...together.inputs, ...step.inputs },
-    attributes: { forms: together.forms, ...eps, ...step.attributes, scale },
-    grown: step.grown
-  }
+  const attributes = { forms: together.forms, ...eps, heads, keyHeads, window, scale: scale ?? headDim ** -0.5 }
+  return { inputs: { ...norms, ...together.inputs, sinks }, attributes, headDim }
 }
 
 /**
@@ -67,17 +53,15 @@ export const attentionBranch = (
   past: LayerCache | undefined,
   options: CachedAttention
 ): { readonly hidden: tf.Tensor3D; readonly cache: LayerCache } => {
-  const step = branchStep(x, norm, maps, past, options)
-  if (!step) return stepByStep(x, norm, maps, past, options)
-  let apart: ReturnType<typeof stepByStep> | undefined
-  const [hidden, key, value] = fused(
+  const [B, L] = x.shape
+  const alone = !hasKernel('AttentionBranch') || options.segments || isTraced(x)
+  const fixed = alone ? undefined : fixedBranch(norm, maps, options)
+  if (!fixed) return stepByStep(x, norm, maps, past, options)
+  const { inputs, attributes, cache } = cachedStep(past, [B, options.keyHeads, L, fixed.headDim], options)
+  const hidden = runKernel<tf.Tensor3D>(
     'AttentionBranch',
-    { x, ...step.inputs },
-    step.attributes,
-    (): readonly [tf.Tensor3D, tf.Tensor4D, tf.Tensor4D] => {
-      apart = stepByStep(x, norm, maps, past, options)
-      return [apart.hidden, apart.cache.key, apart.cache.value]
-    }
+    { x, ...inputs, ...fixed.inputs },
+    { ...attributes, ...fixed.attributes }
   )
-  return apart ?? { hidden, cache: step.grown(key, value) }
+  return { hidden, cache }
 }

@@ -1,14 +1,14 @@
-import { isTraced } from '../tape.js'
-import { tf } from '../tf.js'
+import { isRecording } from '../tape.js'
+import type { tf } from '../tf.js'
 import type { Activation } from './activation.js'
-import { type AttentionMaps, branchStep } from './attention-branch.js'
-import { hasKernel } from './fused.js'
-import type { CachedAttention, LayerCache } from './kv-cache.js'
+import { type AttentionMaps, fixedBranch } from './attention-branch.js'
+import { hasKernel, runKernel } from './fused.js'
+import { type CachedAttention, cachedStep, type FixedAttention, type LayerCache } from './kv-cache.js'
 import { type GatedMaps, mapsTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'
 
 /** What a self-attention is made of, for functions that join it with others in a single step. */
-export interface AttentionParts extends Pick<CachedAttention, 'heads' | 'keyHeads' | 'window' | 'sinks' | 'scale'> {
+export interface AttentionParts extends FixedAttention {
   readonly maps: AttentionMaps
 }
 
@@ -29,42 +29,49 @@ export interface LayerParts {
 /** What all layers of a forward attend with. */
 type Shared = Pick<CachedAttention, 'rope' | 'padding' | 'segments'>
 
-const unitInputs = ({ unitNorm, unit }: LayerParts) => {
-  const together = mapsTogether([unit.maps.gate_proj, unit.maps.up_proj, unit.maps.down_proj])
-  const norm = unitNorm.rms.weight
-  if (!together || isTraced(norm)) return undefined
-  const attributes = { activation: unit.activation, eps: unitNorm.rms.eps, forms: together.forms }
-  return { inputs: { norm, ...together.inputs }, attributes }
+/** What a kernel is given and told of a layer at every step alike; nothing where a part has an update of its own. */
+const fixedLayer = ({ attentionNorm, attention, unitNorm, unit }: LayerParts) => {
+  const branch = fixedBranch(attentionNorm, attention.maps, attention)
+  const maps = mapsTogether([unit.maps.gate_proj, unit.maps.up_proj, unit.maps.down_proj])
+  if (!branch || !maps) return undefined
+  const attributes = { activation: unit.activation, eps: unitNorm.rms.eps, forms: maps.forms }
+  return { attention: branch, unit: { inputs: { norm: unitNorm.rms.weight, ...maps.inputs }, attributes } }
 }
+export type FixedLayer = NonNullable<ReturnType<typeof fixedLayer>>
 
-/** One layer's share of what the kernel is given, and the cache that it leaves; nothing where a part has a way back of its own. */
-const shareOf = (x: tf.Tensor3D, parts: LayerParts, past: LayerCache | undefined, shared: Shared) => {
-  const { maps, ...heads } = parts.attention
-  const unit = unitInputs(parts)
-  const attention = unit && branchStep(x, parts.attentionNorm, maps, past, { ...shared, ...heads })
-  return attention && { attention, unit }
-}
+/** One element for each, or nothing at all. */
+const everyOne = <A>(all: ReadonlyArray<A | undefined>): readonly A[] | undefined =>
+  all.every((each): each is A => each !== undefined) ? all : undefined
 
 /**
- * All layers of a decoder in one step, `[B, L, D] → [B, L, D]`, and their caches: while a model decodes, what surrounds the ops of a
- * layer takes as long as half of what is computed. Nothing where the engine has no kernel for it, or a gradient is wanted: then the
- * layers are to be run one by one, with the same result.
+ * All layers of a decoder and the norm after them in one step, `[B, L, D] → [B, L, D]`, and the layers' caches: while a model decodes,
+ * what surrounds the ops of a layer takes as long as half of what is computed. Nothing where the engine has no kernel for it, or a
+ * gradient is wanted: then they are to be run one by one, with the same result. What is fixed of them is put together once.
  */
-export const layersTogether = (
-  x: tf.Tensor3D,
-  layers: readonly (LayerParts | undefined)[],
-  caches: readonly LayerCache[] | undefined,
-  shared: Shared
-): { readonly hidden: tf.Tensor3D; readonly cache: readonly LayerCache[] } | undefined => {
-  if (!hasKernel('DecoderLayers') || isTraced(x)) return undefined
-  const shares = []
-  for (const [i, parts] of layers.entries()) {
-    const share = parts && shareOf(x, parts, caches?.[i], shared)
-    if (!share) return undefined
-    shares.push(share)
+export const layersTogether = (layers: ReadonlyArray<LayerParts | undefined>, norm: RmsNorm) => {
+  const parts = everyOne(layers)
+  let fixed: readonly FixedLayer[] | false | undefined // not known before it is asked for
+  return (
+    x: tf.Tensor3D,
+    caches: readonly LayerCache[] | undefined,
+    { segments, ...shared }: Shared
+  ): { readonly hidden: tf.Tensor3D; readonly cache: readonly LayerCache[] } | undefined => {
+    if (!parts || !hasKernel('DecoderLayers') || isRecording() || segments) return undefined
+    if (caches?.some(({ length }) => length !== caches[0]!.length)) return undefined
+    fixed ??= everyOne(parts.map(fixedLayer)) ?? false
+    if (!fixed) return undefined
+    const [B, L] = x.shape
+    const steps = fixed.map(({ attention: { attributes, headDim } }, i) =>
+      cachedStep(caches?.[i], [B, attributes.keyHeads, L, headDim], shared)
+    )
+    const cache = steps.map(({ cache }) => cache)
+    const attributes = {
+      ...steps[0]!.attributes,
+      layers: fixed,
+      norm: norm.rms,
+      memory: cache.flatMap(({ key, value }) => [key, value])
+    }
+    const { cos, sin } = shared.rope
+    return { hidden: runKernel('DecoderLayers', { x, cos, sin, padding: shared.padding }, attributes), cache }
   }
-  const attributes = { layers: shares } as unknown as tf.NamedAttrMap // with the tensors in them: naming some hundred of them anew takes time
-  const results = tf.engine().runKernel('DecoderLayers', { x }, attributes) as unknown as tf.Tensor[]
-  const [hidden, ...grown] = results as [tf.Tensor3D, ...tf.Tensor4D[]]
-  return { hidden, cache: shares.map(({ attention }, i) => attention.grown(grown[2 * i]!, grown[2 * i + 1]!)) }
 }

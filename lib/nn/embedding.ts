@@ -17,9 +17,8 @@ export const embedding = (vocabulary: number, features: number) =>
     const attend: OnLastAxis = (h) => affine(h, self.weight)
     const { form, tensor } = formOf(self.weight)
     const lookUp = (ids: tf.Tensor2D): tf.Tensor3D => {
-      if (form === 'float32') return tf.gather(tensor, ids) as tf.Tensor as tf.Tensor3D
-      const rows = tf.gather(tensor, ids.flatten()) // words
-      return unpackWords(form, rows as tf.Tensor2D, features).reshape([...ids.shape, features])
+      const rows = tf.gather(tensor, ids) as tf.Tensor as tf.Tensor3D
+      return form === 'float32' ? rows : unpackWords(form, rows, features)
     }
     return Object.assign(lookUp, { attend })
   })

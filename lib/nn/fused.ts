@@ -18,6 +18,13 @@ export const withoutKernels = <A>(f: () => A): A => {
 /** Whether the present engine has that kernel of our own, and it may run. */
 export const hasKernel = (kernel: string): boolean => allowed && tf.getKernel(kernel, tf.getBackend()) !== undefined
 
+/** What that kernel gives, which the engine must have. No gradient goes through it, unless what runs it sees to that. */
+export const runKernel = <T extends tf.Tensor | readonly tf.Tensor[]>(
+  kernel: string,
+  inputs: Inputs,
+  attributes: Readonly<Record<string, unknown>>
+): T => tf.engine().runKernel(kernel, inputs as tf.NamedTensorMap, attributes as tf.NamedAttrMap) as unknown as T
+
 const given = (inputs: Inputs): ReadonlyArray<readonly [string, tf.Tensor]> =>
   Object.entries(inputs).flatMap(([name, x]) => (x ? [[name, x] as const] : []))
 
@@ -34,7 +41,7 @@ const differentiable = <T extends tf.Tensor>(
     inputs: Object.fromEntries(present),
     forward: (save) => {
       save(present.map(([, x]) => x))
-      return tf.engine().runKernel(kernel, Object.fromEntries(present), attributes as tf.NamedAttrMap) as unknown as T
+      return runKernel<T>(kernel, Object.fromEntries(present), attributes)
     },
     backward: ([dy], saved) => {
       const kept = Object.fromEntries(present.map(([name], i) => [name, saved[i]!]))
@@ -65,5 +72,5 @@ export const fused = <T extends tf.Tensor | readonly tf.Tensor[], I extends Inpu
   if (!hasKernel(kernel)) return composition(inputs)
   if (isRecording() && given(inputs).some(([, x]) => isTraced(x)))
     return differentiable(kernel, inputs, attributes, composition as (inputs: Inputs) => T & tf.Tensor)
-  return tf.engine().runKernel(kernel, inputs as unknown as tf.NamedTensorMap, attributes as tf.NamedAttrMap) as unknown as T
+  return runKernel<T>(kernel, inputs, attributes)
 }

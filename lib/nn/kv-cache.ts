@@ -1,7 +1,7 @@
 import { isTraced } from '../tape.js'
 import { tf } from '../tf.js'
 import { attend, mergeHeads, splitHeads, type Visibility } from './attention.js'
-import { fused } from './fused.js'
+import { hasKernel, runKernel } from './fused.js'
 import { applyRope, type RopeTables } from './rope.js'
 
 /**
@@ -41,40 +41,51 @@ export interface CachedAttention extends Pick<Visibility, 'window' | 'sinks' | '
   readonly scale?: number | undefined
 }
 
+/** What of it stays the same from step to step. */
+export type FixedAttention = Pick<CachedAttention, 'heads' | 'keyHeads' | 'window' | 'sinks' | 'scale'>
+
 /** The plain way: all keys and values are copied behind one another. */
 const attendAppended = (
   [q, k, v]: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   past: LayerCache | undefined,
   { heads, keyHeads, rope, scale, ...see }: CachedAttention & { readonly scale: number }
-): readonly [tf.Tensor3D, tf.Tensor4D, tf.Tensor4D] => {
+) => {
   const [newKey, newValue] = [applyRope(splitHeads(k, keyHeads), rope), splitHeads(v, keyHeads)]
   const key = past ? tf.concat([counted(past.key, past.length), newKey], 2) : newKey
   const value = past ? tf.concat([counted(past.value, past.length), newValue], 2) : newValue
   const causalFrom = past?.length ?? 0
-  return [mergeHeads(attend(applyRope(splitHeads(q, heads), rope), key, value, scale, { ...see, causalFrom })), key, value]
+  const out = mergeHeads(attend(applyRope(splitHeads(q, heads), rope), key, value, scale, { ...see, causalFrom }))
+  return { out, cache: layerCache(key, value) }
 }
 
-/** Where L new positions go: behind the others where memory is left and no one else has gone on there, else to larger memory. */
-const placeFor = (past: LayerCache | undefined, L: number) => {
-  const [before, length] = [past?.length ?? 0, (past?.length ?? 0) + L]
+/** Memory for so many positions `[B, G, room, K]`, with those that a cache counts in it. */
+const larger = (past: tf.Tensor4D, length: number, room: number): tf.Tensor4D =>
+  tf.tidy(() => {
+    const more: [number, number] = [0, room - length]
+    return tf.pad4d(counted(past, length), [[0, 0], [0, 0], more, [0, 0]])
+  })
+
+/**
+ * What a kernel is given beside new keys `[B, L, G·K]` and what is fixed: their angles, and memory where it writes them behind the
+ * others; and the cache that it leaves. The memory is the past's where room is left and no one else has gone on there.
+ */
+export const cachedStep = (
+  past: LayerCache | undefined,
+  [B, G, L, K]: readonly [number, number, number, number],
+  { rope, padding }: Pick<CachedAttention, 'rope' | 'padding'>
+) => {
+  const before = past?.length ?? 0
+  const length = before + L
   const inPlace = past !== undefined && past.written.length === before && past.key.shape[2] >= length
-  return { before, length, inPlace, room: inPlace ? past.key.shape[2] : past ? roomFor(length) : length }
-}
-
-/** What a kernel needs to attend after a cache, beside what it attends with; and the cache that it leaves. */
-export const cachedStep = (past: LayerCache | undefined, L: number, options: CachedAttention) => {
-  const { heads, keyHeads, rope, window, padding, sinks } = options
-  const { before, length, inPlace, room } = placeFor(past, L)
-  const grown = (key: tf.Tensor4D, value: tf.Tensor4D): LayerCache => {
-    const shared = inPlace && key.shape[2] === room
-    if (shared) past!.written.length = length
-    return { key, value, length, written: shared ? past!.written : { length } }
+  const memory = (t: tf.Tensor4D | undefined): tf.Tensor4D => {
+    if (!t) return tf.fill([B, G, length, K], 0)
+    return inPlace ? t.clone() : larger(t, before, roomFor(length))
   }
-  return {
-    inputs: { cos: rope.cos, sin: rope.sin, key: past?.key, value: past?.value, padding, sinks },
-    attributes: { heads, keyHeads, window, length: before, room, inPlace },
-    grown
-  }
+  const written = inPlace ? past.written : { length }
+  written.length = length
+  const cache: LayerCache = { key: memory(past?.key), value: memory(past?.value), length, written }
+  const inputs = { cos: rope.cos, sin: rope.sin, padding, key: cache.key, value: cache.value }
+  return { inputs, attributes: { length: before }, cache }
 }
 
 /**
@@ -90,12 +101,12 @@ export const attendCached = (
 ): { readonly out: tf.Tensor3D; readonly cache: LayerCache } => {
   if (options.segments && past) throw new RangeError('attendCached: segments are for whole rows, not for steps with a cache')
   const [q, k, v] = qkv
-  const scale = options.scale ?? (q.shape[2] / options.heads) ** -0.5
-  const { inputs, attributes, grown } = cachedStep(past, q.shape[1], options)
-  const apart = () => attendAppended(qkv, past, { ...options, scale })
-  const [out, key, value] =
-    options.segments || qkv.some(isTraced)
-      ? apart()
-      : fused('AttendCached', { q, k, v, ...inputs }, { ...attributes, scale }, apart)
-  return { out, cache: grown(key, value) }
+  const { heads, keyHeads, window, sinks, segments } = options
+  const [B, L, width] = q.shape
+  const scale = options.scale ?? (width / heads) ** -0.5
+  if (!hasKernel('AttendCached') || segments || [...qkv, sinks].some((each) => each && isTraced(each)))
+    return attendAppended(qkv, past, { ...options, scale })
+  const { inputs, attributes, cache } = cachedStep(past, [B, keyHeads, L, width / heads], options)
+  const fixed = { heads, keyHeads, window, scale }
+  return { out: runKernel('AttendCached', { q, k, v, ...inputs, sinks }, { ...attributes, ...fixed }), cache }
 }

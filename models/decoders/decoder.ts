@@ -137,13 +137,23 @@ export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAt
     }
   )
 
+/** What comes of all layers and the norm after them. */
+interface Run {
+  readonly hidden: Hidden
+  readonly cache: KVCache
+  /** Before each layer. */
+  readonly states?: readonly Hidden[]
+  readonly routerLogits?: readonly tf.Tensor2D[]
+}
+
 /** Layer after layer, and what of each is asked for. */
 const oneByOne = (
   layers: readonly DecoderLayer[],
+  norm: RmsNorm,
   embeds: Hidden,
   { cache: past, ...options }: DecoderOptions,
   context: Omit<LayerContext, 'cache'>
-) => {
+): Run => {
   const states: Hidden[] = []
   const cache: LayerCache[] = []
   const routerLogits: tf.Tensor2D[] = []
@@ -156,7 +166,7 @@ const oneByOne = (
     if (!options.outputHiddenStates && hidden !== embeds) spent(hidden)
     hidden = next.hidden
   }
-  return { hidden, cache, states, routerLogits }
+  return { hidden: norm(hidden), cache, states, routerLogits }
 }
 
 /**
@@ -171,7 +181,10 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
       norm: rmsNorm(c.hiddenSize, c.rmsNormEps)
     },
     (self): Decoder => {
-      const parts = self.layers.map((layer) => layer.parts)
+      const allLayers = layersTogether(
+        self.layers.map((layer) => layer.parts),
+        self.norm
+      )
       const forward = (embeds: Hidden, options: DecoderOptions = {}): DecoderOutput => {
         const [B, L] = embeds.shape
         const past = cacheLength(options.cache)
@@ -181,14 +194,13 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L), options.ropeLength)
         const padding = options.attentionMask && paddingMask(options.attentionMask)
         const context = { rope, padding, segments: options.segments }
-        const together = options.outputHiddenStates ? undefined : layersTogether(embeds, parts, options.cache, context)
+        const together = options.outputHiddenStates ? undefined : allLayers(embeds, options.cache, context)
         const {
-          hidden: last,
+          hidden,
           cache,
-          states,
-          routerLogits
-        } = together ? { ...together, states: [], routerLogits: [] } : oneByOne(self.layers, embeds, options, context)
-        const hidden = self.norm(last)
+          states = [],
+          routerLogits = []
+        }: Run = together ?? oneByOne(self.layers, self.norm, embeds, options, context)
         return {
           hidden,
           ...(options.useCache ? { cache } : {}),

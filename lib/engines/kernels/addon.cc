@@ -10,7 +10,7 @@ int napi_create_reference(void *env, void *value, unsigned count, void **result)
 int napi_set_named_property(void *env, void *object, const char *name, void *value);
 }
 
-thread_local const double *numbers = nullptr;
+thread_local double *numbers = nullptr;
 
 extern "C" __attribute__((visibility("default"))) void *napi_register_module_v1(void *env, void *exports) {
   constexpr int float64 = 8;
@@ -18,6 +18,6 @@ extern "C" __attribute__((visibility("default"))) void *napi_register_module_v1(
   if (napi_create_arraybuffer(env, mostNumbers * sizeof(double), &data, &buffer) == 0 &&
       napi_create_typedarray(env, float64, mostNumbers, buffer, 0, &array) == 0 && napi_create_reference(env, array, 1, &reference) == 0 &&
       napi_set_named_property(env, exports, "numbers", array) == 0)
-    numbers = static_cast<const double *>(data);
+    numbers = static_cast<double *>(data);
   return exports;
 }

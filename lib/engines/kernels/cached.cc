@@ -1,7 +1,6 @@
-// Causal attention of new positions after a cache: q and k are turned by their positions, k and v are appended in place, all is
-// attended. Alone; or with the norm and the projections before it, the projection after it and the sum with what it began from; or in
-// all layers of a decoder, each with its gated unit. Outputs: `[B, L, H·K]` or the last sum, and the caches `[B, G, room, K]` with the
-// new positions in them.
+// Causal attention of new positions after a cache `[B, G, room, K]`: q and k are turned by their positions, k and v are written behind
+// those that are there, all is attended. Alone; or with the norm and the projections before it, the projection after it and the sum with
+// what it began from; or in all layers of a decoder, each with its gated unit. Output: `[B, L, H·K]`, or the last sum.
 #include "affine.h"
 #include "attention.h"
 #include "norm.h"
@@ -9,130 +8,132 @@
 #include "rope.h"
 
 namespace {
-/** The cache's memory, handed on, or larger memory with what was in it. */
-Heads grown(Call &call, int input, int output, const std::vector<int64_t> &shape, bool inPlace, int64_t past) {
-  const auto heads = [&](const Tensor &t) { return Heads{t.data, t.dim(0), t.dim(1), past, t.dim(3), false, t.dim(2)}; };
-  if (inPlace) {
-    const Tensor before = call.input(input);
-    require(before.shape == shape, "the cache is not of the shape that its keys say");
-    call.pass(input, output);
-    return heads(before);
-  }
-  const Heads to = heads(call.output(shape, output));
-  if (past == 0) return to;
-  const Heads from = heads(call.input(input));
-  require(from.B == to.B && from.H == to.H && from.K == to.K && from.room >= past, "the cache is not of these heads");
-  parallel(to.B * to.H, 1, [&](int64_t first, int64_t end) {
-    for (int64_t i = first; i < end; i++) std::copy_n(from.row(i / to.H, i % to.H, 0), past * to.K, to.row(i / to.H, i % to.H, 0));
-  });
-  return to;
-}
+/** What an op is told first: positions in the cache, and whether some are padding. What follows is counted anew. */
+enum Step { past, padded, stepNumbers };
 
-/** What both ops are told first, in this order. */
-enum Number { scale, heads, keyHeads, window, length, room, inPlace, padded, sunk, cached, headNormed, headEps, ownNumbers };
-
-/** New queries `[B, L, H·K]`, keys and values `[B, L, G·K]` before their rotation, and what they attend with. */
-struct New {
-  int64_t B, L, H, G, K;
-  const float *q, *k, *v;
-  Tensor qNorm, kNorm, cos, sin, padding, sinks; // without data: none
-  int key, value;                                // numbers of inputs, or -1
-  int result;                                    // number of the first of the two results that are the cache
+/** What new positions see beside the weights. */
+struct Seen {
+  int64_t past;
+  Tensor cos, sin, padding; // without data: none
 };
 
-/** The inputs after the projections, from `next` on: norms of heads, rotary tables, cache, padding, sinks. */
-void readRest(Call &call, int &next, New &given) {
-  const auto some = [&](Number flag) { return call.whole(flag) != 0 ? call.input(next++) : Tensor{}; };
-  given.qNorm = some(headNormed), given.kNorm = some(headNormed);
-  given.cos = call.input(next++), given.sin = call.input(next++);
-  given.key = call.whole(cached) ? next++ : -1, given.value = call.whole(cached) ? next++ : -1;
-  given.padding = some(padded), given.sinks = some(sunk);
-  const auto &[B, L, H, G, K, q, k, v, qNorm, kNorm, cos, sin, padding, sinks, key, value, result] = given;
-  const int64_t all = call.whole(length) + L, R = cos.dim(-1), tables = cos.dim(0);
-  require(cos.shape == sin.shape && cos.size() == tables * L * R && (tables == 1 || tables == B) && R <= K && R % 2 == 0,
-          "cos and sin must be [B, 1, L, R], R even and at most K");
-  require(call.whole(room) >= all, "no room for the new positions");
-  require(!padding.data || padding.size() == all || padding.size() == B * all, "padding must be [B, 1, 1, Lk]");
-  require(!sinks.data || sinks.size() == H, "sinks must be [H]");
-  require(!qNorm.data || (qNorm.size() == K && kNorm.size() == K), "norms of heads must be [K]");
+/** The inputs cos, sin and, where it is told of, padding. */
+Seen readSeen(Call &call, int &next) {
+  Seen seen{call.whole(past), call.input(next++), {}, {}};
+  seen.sin = call.input(next++);
+  if (call.whole(padded)) seen.padding = call.input(next++);
+  return seen;
 }
+
+/** What is fixed of an attention, told in this order. */
+enum Fixed { scale, heads, keyHeads, window, headNormed, headEps, sunk, fixedNumbers };
+
+struct Attends {
+  int64_t H, G, window;
+  float scale, eps;
+  Tensor qNorm, kNorm, sinks; // without data: none
+};
+
+Attends readAttends(Call &call, int &next) {
+  const auto some = [&](Fixed flag) { return call.whole(flag) != 0 ? call.input(next++) : Tensor{}; };
+  Attends attends{call.whole(heads), call.whole(keyHeads), call.whole(window), static_cast<float>(call.number(scale)), static_cast<float>(call.number(headEps)), {}, {}, {}};
+  attends.qNorm = some(headNormed), attends.kNorm = some(headNormed), attends.sinks = some(sunk);
+  require(attends.G > 0 && attends.H % attends.G == 0, "key heads must divide heads");
+  return attends;
+}
+
+/** New queries `[B, L, H·K]`, and keys and values `[B, L, G·K]` before their rotation. */
+struct New {
+  int64_t B, L, K;
+  const float *q, *k, *v;
+};
 
 /** A head before the product with its like: normed, if that is asked for, and turned. */
-void ready(const New &given, const Tensor &norm, float eps, const float *x, int64_t angle, float *y) {
-  const int64_t R = given.cos.dim(-1);
+void ready(int64_t K, int64_t R, const Tensor &norm, float eps, const float *x, const float *cos, const float *sin, float *y) {
   static thread_local Kept kept;
   if (norm.data) {
-    float *normed = kept.of(given.K);
-    rmsRow(given.K, x, norm.data, eps, normed);
+    float *normed = kept.of(K);
+    rmsRow(K, x, norm.data, eps, normed);
     x = normed;
   }
-  rotate(given.K, R, x, given.cos.data + angle, given.sin.data + angle, y);
+  rotate(K, R, x, cos, sin, y);
 }
 
-/** Attends into `[B, L, H·K]`, and grows the cache. */
-void attendNew(Call &call, const New &given, float *out) {
-  const auto &[B, L, H, G, K, q, k, v, qNorm, kNorm, cos, sin, padding, sinks, key, value, result] = given;
-  const int64_t past = call.whole(length), R = cos.dim(-1);
-  const float eps = static_cast<float>(call.number(headEps));
-  const std::vector<int64_t> shape{B, G, call.whole(room), K};
-  Heads keys = grown(call, key, result, shape, call.whole(inPlace), past), values = grown(call, value, result + 1, shape, call.whole(inPlace), past);
-  keys.L = values.L = past + L;
+/** Attends into `[B, L, H·K]`; the new keys and values go behind those in the cache. */
+void attendNew(const Attends &attends, const Seen &seen, const New &given, const Tensor &key, const Tensor &value, float *out) {
+  const auto &[B, L, K, q, k, v] = given;
+  const auto &[H, G, window, scale, eps, qNorm, kNorm, sinks] = attends;
+  const int64_t all = seen.past + L, R = seen.cos.dim(-1), tables = seen.cos.dim(0);
+  require(seen.cos.shape == seen.sin.shape && seen.cos.size() == tables * L * R && (tables == 1 || tables == B) && R <= K && R % 2 == 0,
+          "cos and sin must be [B, 1, L, R], R even and at most K");
+  require(key.shape == value.shape && key.shape.size() == 4 && key.dim(0) == B && key.dim(1) == G && key.dim(3) == K, "a cache must be [B, G, room, K]");
+  require(key.dim(2) >= all, "no room for the new positions");
+  require(!seen.padding.data || seen.padding.size() == all || seen.padding.size() == B * all, "padding must be [B, 1, 1, Lk]");
+  require(!sinks.data || sinks.size() == H, "sinks must be [H]");
+  require(!qNorm.data || (qNorm.size() == K && kNorm.size() == K), "norms of heads must be [K]");
+  const Heads keys{key.data, B, G, all, K, false, key.dim(2)}, values{value.data, B, G, all, K, false, key.dim(2)};
   static thread_local Kept kept;
   float *turned = kept.of(B * L * H * K);
   parallel(B * L, std::max<int64_t>(1, (1 << 14) / ((H + G) * K)), [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; i++) {
-      const int64_t b = i / L, l = i % L, angle = ((given.cos.dim(0) == 1 ? 0 : b) * L + l) * R;
-      for (int64_t h = 0; h < given.H; h++) ready(given, given.qNorm, eps, given.q + (i * given.H + h) * given.K, angle, turned + (i * given.H + h) * given.K);
-      for (int64_t g = 0; g < given.G; g++) {
-        ready(given, given.kNorm, eps, given.k + (i * given.G + g) * given.K, angle, keys.row(b, g, past + l));
-        std::copy_n(given.v + (i * given.G + g) * given.K, given.K, values.row(b, g, past + l));
+      const int64_t b = i / given.L, l = i % given.L, angle = ((tables == 1 ? 0 : b) * given.L + l) * R;
+      const float *cos = seen.cos.data + angle, *sin = seen.sin.data + angle;
+      for (int64_t h = i * attends.H; h < (i + 1) * attends.H; h++)
+        ready(given.K, R, attends.qNorm, attends.eps, given.q + h * given.K, cos, sin, turned + h * given.K);
+      for (int64_t g = 0; g < attends.G; g++) {
+        const int64_t at = (i * attends.G + g) * given.K;
+        ready(given.K, R, attends.kNorm, attends.eps, given.k + at, cos, sin, keys.row(b, g, seen.past + l));
+        std::copy_n(given.v + at, given.K, values.row(b, g, seen.past + l));
       }
     }
   });
   const Heads queries{turned, B, H, L, K, true, L};
-  attend({queries, keys, values, {out, B, H, L, K, true, L}, padding.data, sinks.data, padding.size() == past + L,
-          static_cast<float>(call.number(scale)), true, call.whole(window)});
+  attend({queries, keys, values, {out, B, H, L, K, true, L}, seen.padding.data, sinks.data, seen.padding.size() == all, scale, true, window});
 }
 
 void run(Call &call) {
-  const Tensor q = call.input(0), k = call.input(1), v = call.input(2);
-  const int64_t H = call.whole(heads), G = call.whole(keyHeads);
-  require(q.shape.size() == 3 && k.shape.size() == 3 && q.dim(2) % H == 0 && H % G == 0, "expected q [B, L, H*K], k and v [B, L, G*K]");
-  New given{q.dim(0), q.dim(1), H, G, q.dim(2) / H, q.data, k.data, v.data, {}, {}, {}, {}, {}, {}, -1, -1, 1};
-  require(k.shape == v.shape && k.dim(0) == given.B && k.dim(1) == given.L && k.dim(2) == G * given.K, "q, k and v do not agree");
   int next = 3;
-  readRest(call, next, given);
-  attendNew(call, given, call.output(q.shape).data);
+  const Tensor q = call.input(0), k = call.input(1), v = call.input(2);
+  const Seen seen = readSeen(call, next);
+  const Tensor key = call.input(next++), value = call.input(next++);
+  call.countFrom(stepNumbers);
+  const Attends attends = readAttends(call, next);
+  require(q.shape.size() == 3 && k.shape.size() == 3 && q.dim(2) % attends.H == 0, "expected q [B, L, H*K], k and v [B, L, G*K]");
+  const New given{q.dim(0), q.dim(1), q.dim(2) / attends.H, q.data, k.data, v.data};
+  require(k.shape == v.shape && k.dim(0) == given.B && k.dim(1) == given.L && k.dim(2) == attends.G * given.K, "q, k and v do not agree");
+  attendNew(attends, seen, given, key, value, call.output(q.shape).data);
 }
 
-/** Numbers of a branch after the own ones: forms and biased of q, k, v, o. */
-enum { branchEps = ownNumbers, branchForms, branchBiased = branchForms + 4, branchNumbers = branchBiased + 4 };
+/** Numbers of a branch after those of its attention: forms and biased of q, k, v, o. */
+enum { branchEps = fixedNumbers, branchForms, branchBiased = branchForms + 4, branchNumbers = branchBiased + 4 };
 
-/** `y = x + o(attention(q, k and v of norm(x)))`; its inputs stand from `next` on. */
-void branch(Call &call, const Tensor &x, float *y, int &next, int result) {
+/** `y = x + o(attention(q, k and v of norm(x)))`; its weights stand from `next` on. */
+void branch(Call &call, const Tensor &x, const Seen &seen, const Tensor &key, const Tensor &value, float *y, int &next) {
   const Tensor norm = call.input(next++);
   require(x.shape.size() == 3 && norm.size() == x.dim(2), "expected x [B, L, D] and a norm [D]");
-  const int64_t B = x.dim(0), L = x.dim(1), D = x.dim(2), M = B * L, H = call.whole(heads), G = call.whole(keyHeads);
+  const int64_t B = x.dim(0), L = x.dim(1), D = x.dim(2), M = B * L;
   const auto map = [&](int i, int64_t K) {
     return mapOf(call, static_cast<Form>(call.whole(branchForms + i)), call.whole(branchBiased + i) != 0, K, next);
   };
   Map q = map(0, D), k = map(1, D), v = map(2, D), o = map(3, q.N);
-  require(q.N % H == 0 && H % G == 0 && k.N == v.N && k.N == q.N / H * G && o.N == D, "the projections do not agree");
+  const Attends attends = readAttends(call, next);
+  require(q.N % attends.H == 0 && k.N == v.N && k.N == q.N / attends.H * attends.G && o.N == D, "the projections do not agree");
   static thread_local Kept queries, keys, values, heard;
   q.y = queries.of(M * q.N), k.y = keys.of(M * k.N), v.y = values.of(M * v.N);
   product({q, k, v}, M, D, x.data, {norm.data, static_cast<float>(call.number(branchEps))});
-  New given{B, L, H, G, q.N / H, q.y, k.y, v.y, {}, {}, {}, {}, {}, {}, -1, -1, result};
-  readRest(call, next, given);
   float *out = heard.of(M * q.N);
-  attendNew(call, given, out);
+  attendNew(attends, seen, {B, L, q.N / attends.H, q.y, k.y, v.y}, key, value, out);
   o.y = y, o.plus = x.data;
   product({o}, M, q.N, out);
 }
 
 void runBranch(Call &call) {
-  const Tensor x = call.input(0);
   int next = 1;
-  branch(call, x, call.output(x.shape).data, next, 1);
+  const Tensor x = call.input(0);
+  const Seen seen = readSeen(call, next);
+  const Tensor key = call.input(next++), value = call.input(next++);
+  call.countFrom(stepNumbers);
+  branch(call, x, seen, key, value, call.output(x.shape).data, next);
 }
 
 /** What a gated unit is told. */
@@ -152,26 +153,35 @@ void unit(Call &call, const Tensor &x, float *y, int &next) {
   gatedUnit(x.rows(), D, x.data, {norm.data, static_cast<float>(call.number(unitEps))}, gate, up, down);
 }
 
-/** All layers of a decoder: a branch of attention and a gated unit each. */
+/**
+ * All layers of a decoder, a branch of attention and a gated unit each, and the norm after them. Given are x, what it sees and the cache
+ * of each layer; where the weights lie is told after what is fixed of all layers.
+ */
 void runLayers(Call &call) {
+  enum { count = stepNumbers, eps, first, each = branchNumbers + unitNumbers };
   const Tensor x = call.input(0), y = call.output(x.shape);
   static thread_local Kept kept;
   const Tensor between{kept.of(x.size()), x.shape};
-  const int layers = static_cast<int>(call.whole(0));
-  require(layers > 0, "no layers");
-  int next = 1;
-  for (int i = 0, from = 1; i < layers; i++, from += branchNumbers + unitNumbers) {
-    call.countFrom(from);
-    branch(call, i ? y : x, between.data, next, 1 + 2 * i);
-    call.countFrom(from + branchNumbers);
-    unit(call, between, y.data, next);
+  const int layers = static_cast<int>(call.whole(count));
+  const float normEps = static_cast<float>(call.number(eps));
+  int next = 1, weight = call.inputs();
+  const Seen seen = readSeen(call, next);
+  require(layers > 0 && call.inputs() == next + 2 * layers, "expected keys and values of each layer");
+  call.placesFrom(first + layers * each);
+  for (int i = 0; i < layers; i++, next += 2) {
+    call.countFrom(first + i * each);
+    branch(call, i ? y : x, seen, call.input(next), call.input(next + 1), between.data, weight);
+    call.countFrom(first + i * each + branchNumbers);
+    unit(call, between, y.data, weight);
   }
+  const Tensor norm = call.input(weight);
+  require(norm.size() == x.dim(-1), "expected a norm [D] after all layers");
+  for (int64_t i = 0; i < y.rows(); i++) rmsRow(norm.size(), y.data + i * norm.size(), norm.data, normEps, y.data + i * norm.size());
 }
 
-const std::vector<const char *> outputs{"y: float", "key: float", "value: float"};
-const Op op{"InternvlAttendCached", run, outputs};
-const Op wholeBranch{"InternvlAttentionBranch", runBranch, outputs};
-const Op layers{"InternvlDecoderLayers", runLayers, {"results: Tout"}};
+const Op op{"InternvlAttendCached", run};
+const Op wholeBranch{"InternvlAttentionBranch", runBranch};
+const Op layers{"InternvlDecoderLayers", runLayers};
 const Register<op> registered;
 const Register<wholeBranch> branchRegistered;
 const Register<layers> layersRegistered;

@@ -2,6 +2,6 @@
 // such numbers would cost more than a small product does, and TensorFlow would keep a kernel for every value that it ever met.
 #pragma once
 
-constexpr int mostNumbers = 1 << 13; // of a decoder of 282 layers
+constexpr int mostNumbers = 1 << 15; // of a decoder of some 300 layers
 /** Of the calling thread; null where the library was not loaded on it. */
-extern thread_local const double *numbers;
+extern thread_local double *numbers;

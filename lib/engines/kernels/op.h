@@ -1,9 +1,9 @@
 // An op of our own in TensorFlow: its name, its inputs and attributes, and a function. `Register` makes it known when the library loads.
 #pragma once
 #include <cstdio>
-#include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 #include "numbers.h"
 #include "tensorflow.h"
@@ -25,6 +25,11 @@ struct Tensor {
   int64_t rows() const { return shape.empty() || dim(-1) == 0 ? 0 : size() / dim(-1); }
 };
 
+/** A tensor in numbers: to be told of one costs nothing, to be given one costs TensorFlow several microseconds. */
+struct Place {
+  double address, type, rank, sizes[2];
+};
+
 /** One run of an op. What it throws becomes TensorFlow's error. */
 class Call {
  public:
@@ -36,24 +41,20 @@ class Call {
   int inputs() const { return TF_NumInputs(context); }
   /** Throws where it holds numbers of another type. */
   Tensor input(int i, TF_DataType type = TF_FLOAT) {
+    const auto [seen, known] = i < inputs() ? given(i) : toldOf(i - inputs());
+    if (known != type) throw std::invalid_argument("input " + std::to_string(i) + " must be " + (type == TF_FLOAT ? "float32" : "int32"));
+    return seen;
+  }
+  /** Whatever type it is of. */
+  std::pair<Tensor, TF_DataType> given(int i) {
     TF_Tensor *tensor = nullptr;
     TF_GetInput(context, i, &tensor, status);
-    const Tensor seen = view(tensor);
-    if (TF_TensorType(tensor) != type) throw std::invalid_argument("input " + std::to_string(i) + " must be " + (type == TF_FLOAT ? "float32" : "int32"));
-    return seen;
+    return {view(tensor), TF_TensorType(tensor)};
   }
   /** Memory for the result of that number. */
   Tensor output(const std::vector<int64_t> &shape, int number = 0, TF_DataType type = TF_FLOAT) {
     Tensor wanted{nullptr, shape};
     return view(TF_AllocateOutput(context, number, type, shape.data(), shape.size(), wanted.size() * sizeof(float), status));
-  }
-  /** The result of that number is an input, its memory shared: nothing is copied. */
-  void pass(int input, int number) {
-    TF_Tensor *tensor = nullptr;
-    TF_GetInput(context, input, &tensor, status);
-    view(tensor);
-    TF_SetOutput(context, number, tensor, status);
-    if (TF_GetCode(status) != TF_OK) throw std::runtime_error(TF_Message(status));
   }
   void fail(const char *message) {
     TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
@@ -64,6 +65,8 @@ class Call {
   int64_t whole(int i) const { return static_cast<int64_t>(told[i]); }
   /** From now on numbers are counted from that one. */
   void countFrom(int first) { told = numbers + first; }
+  /** Inputs behind those that are given lie where the numbers from that one on say: how many they are, and a `Place` of each. */
+  void placesFrom(int first) { places = numbers + first; }
 
  private:
   Tensor view(TF_Tensor *tensor) {
@@ -73,7 +76,15 @@ class Call {
     for (int i = 0; i < TF_NumDims(tensor); i++) seen.shape.push_back(TF_Dim(tensor, i));
     return seen;
   }
+  std::pair<Tensor, TF_DataType> toldOf(int i) const {
+    if (!places || i >= places[0]) throw std::invalid_argument("too few inputs");
+    const Place &place = reinterpret_cast<const Place *>(places + 1)[i];
+    Tensor seen{reinterpret_cast<float *>(static_cast<uintptr_t>(place.address)), {}};
+    for (int axis = 0; axis < place.rank; axis++) seen.shape.push_back(static_cast<int64_t>(place.sizes[axis]));
+    return {seen, static_cast<TF_DataType>(static_cast<int>(place.type))};
+  }
   const double *told = numbers; // of the thread that runs the op, not of those that help it
+  const double *places = nullptr;
   TF_OpKernelContext *context;
   TF_Status *status = TF_NewStatus();
   std::vector<TF_Tensor *> held;
@@ -83,7 +94,7 @@ inline void require(bool holds, const char *otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
 }
 
-/** Its inputs are a list of any types, so that the last ones, or all, may be missing. `Tout` among its outputs is a list, too. */
+/** Its inputs are a list of any types, so that the last ones, or all, may be missing. */
 struct Op {
   const char *name;
   void (*compute)(Call &);
@@ -109,10 +120,7 @@ template <const Op &op> struct Register {
     auto *definition = TF_NewOpDefinitionBuilder(op.name);
     TF_OpDefinitionBuilderAddAttr(definition, "T: list(type) >= 0");
     TF_OpDefinitionBuilderAddInput(definition, "x: T");
-    for (const char *output : op.outputs) {
-      if (std::strstr(output, "Tout")) TF_OpDefinitionBuilderAddAttr(definition, "Tout: list(type) >= 1");
-      TF_OpDefinitionBuilderAddOutput(definition, output);
-    }
+    for (const char *output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
     TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, anyShape);
     TF_RegisterOpDefinition(definition, status);
     if (TF_GetCode(status) == TF_OK)

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import type { RmsNorm } from '../../nn/norm.js'
 import { tf } from '../../tf.js'
 import { attr, type NativeBackend } from '../native.js'
 
@@ -32,8 +33,17 @@ interface Kernel {
   /** Names; whatever is given, in its order, where there are none; or a function that finds them. */
   readonly inputs?: readonly string[] | ((inputs: Inputs, given: Attributes) => readonly tf.TensorInfo[])
   readonly numbers?: (given: Attributes, inputs: Inputs) => readonly unknown[]
-  /** More than one result comes as a list; of an op whose results are a list their number depends on what it is told. */
-  readonly outputs?: number | ((given: Attributes) => number)
+  /** What the op is told of at every run alike. */
+  readonly fixed?: (given: Attributes) => Fixed
+  /** More than one result comes as a list. */
+  readonly outputs?: number
+}
+
+/** Numbers that an op is told after the others, and tensors of whose places it is told, instead of being given them; they depend on `of` alone. */
+interface Fixed {
+  readonly of: object
+  readonly tensors: () => readonly tf.TensorInfo[]
+  readonly numbers: () => readonly unknown[]
 }
 
 /** The number of a named activation; none where no name is given. */
@@ -67,49 +77,55 @@ const products = (count: 1 | 3): Kernel => ({
   ]
 })
 
-const attended = ['qNorm', 'kNorm', 'cos', 'sin', 'key', 'value', 'padding', 'sinks']
-const attendedNumbers = (
-  { scale, heads, keyHeads, window = 0, length, room, inPlace, headEps = 0 }: Attributes,
-  { key, padding, sinks, qNorm }: Inputs
-): readonly unknown[] => [
-  ...[scale, heads, keyHeads, window, length, room, inPlace],
-  ...[padding, sinks, key, qNorm].map((each) => each !== undefined),
-  headEps
-]
+/** What new positions see, and where they are put. */
+const step = ['cos', 'sin', 'padding', 'key', 'value']
+const stepNumbers = ({ length }: Attributes, { padding }: Inputs): readonly unknown[] => [length, padding !== undefined]
+
+const attends = ['qNorm', 'kNorm', 'sinks']
+const attendsNumbers = (
+  { scale, heads, keyHeads, window = 0, headEps = 0 }: Attributes,
+  { qNorm, sinks }: Inputs
+): readonly unknown[] => [scale, heads, keyHeads, window, qNorm !== undefined, headEps, sinks !== undefined]
 
 const branch = {
-  inputs: ['norm', ...mapInputs(4), ...attended],
-  numbers: (given: Attributes, inputs: Inputs) => [...attendedNumbers(given, inputs), given.eps, ...fourMaps(given, inputs)]
+  inputs: ['norm', ...mapInputs(4), ...attends],
+  numbers: (given: Attributes, inputs: Inputs) => [...attendsNumbers(given, inputs), given.eps, ...fourMaps(given, inputs)]
 }
 const unit = {
   inputs: ['norm', ...mapInputs(3)],
   numbers: (given: Attributes, inputs: Inputs) => [activation(given), given.eps, ...threeMaps(given, inputs)]
 }
 
-/** What the parts of a layer are given and told, see lib/nn/decoder-layers.ts. */
-type Layers = readonly Readonly<Record<'attention' | 'unit', { readonly inputs: Inputs; readonly attributes: Attributes }>>[]
-
 /** Those of the inputs that are given, in the order of their names. */
 const ordered = (names: readonly string[], inputs: Inputs): readonly tf.TensorInfo[] =>
   names.flatMap((name) => inputs[name] ?? [])
 
+/** The parts of all layers, see lib/nn/decoder-layers.ts. */
+type Layers = readonly Readonly<Record<'attention' | 'unit', { readonly inputs: Inputs; readonly attributes: Attributes }>>[]
+
 const decoderLayers: Kernel = {
   op: 'InternvlDecoderLayers',
-  inputs: ({ x }, { layers }) => [
-    x!,
-    ...(layers as Layers).flatMap(({ attention, unit: { inputs } }) => [
-      ...ordered(branch.inputs, attention.inputs),
-      ...ordered(unit.inputs, inputs)
-    ])
+  inputs: ({ x, cos, sin, padding }, { memory }) => [x!, cos!, sin!, ...(padding ? [padding] : []), ...(memory as tf.Tensor[])],
+  numbers: (given, inputs) => [
+    ...stepNumbers(given, inputs),
+    (given.layers as Layers).length,
+    (given.norm as RmsNorm['rms']).eps
   ],
-  outputs: ({ layers }) => 1 + 2 * (layers as Layers).length,
-  numbers: ({ layers }) => [
-    (layers as Layers).length,
-    ...(layers as Layers).flatMap(({ attention, unit: { attributes, inputs } }) => [
-      ...branch.numbers(attention.attributes, attention.inputs),
-      ...unit.numbers(attributes, inputs)
-    ])
-  ]
+  fixed: ({ layers, norm }) => ({
+    of: layers as Layers,
+    tensors: () => [
+      ...(layers as Layers).flatMap(({ attention, unit: { inputs } }) => [
+        ...ordered(branch.inputs, attention.inputs),
+        ...ordered(unit.inputs, inputs)
+      ]),
+      (norm as RmsNorm['rms']).weight
+    ],
+    numbers: () =>
+      (layers as Layers).flatMap(({ attention, unit: { attributes, inputs } }) => [
+        ...branch.numbers(attention.attributes, attention.inputs),
+        ...unit.numbers(attributes, inputs)
+      ])
+  })
 }
 
 const attention: Kernel['numbers'] = ({ scale, heads = 0, keyHeads = heads, causal = false, window = 0 }, { padding }) => [
@@ -138,15 +154,13 @@ const kernels: Readonly<Record<string, Kernel>> = {
   },
   AttendCached: {
     op: 'InternvlAttendCached',
-    inputs: ['q', 'k', 'v', ...attended],
-    outputs: 3,
-    numbers: attendedNumbers
+    inputs: ['q', 'k', 'v', ...step, ...attends],
+    numbers: (given, inputs) => [...stepNumbers(given, inputs), ...attendsNumbers(given, inputs)]
   },
   AttentionBranch: {
     op: 'InternvlAttentionBranch',
-    inputs: ['x', ...branch.inputs],
-    outputs: 3,
-    numbers: branch.numbers
+    inputs: ['x', ...step, ...branch.inputs],
+    numbers: (given, inputs) => [...stepNumbers(given, inputs), ...branch.numbers(given, inputs)]
   },
   DecoderLayers: decoderLayers,
   AffineSlopes: {
@@ -201,6 +215,38 @@ const kernels: Readonly<Record<string, Kernel>> = {
 /** Names of the kernels of our own that the present engine has. */
 export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter((name) => tf.getKernel(name, tf.getBackend()))
 
+const typesOf = (tensors: readonly tf.TensorInfo[]) =>
+  attr.type(
+    'T',
+    tensors.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
+  )
+
+/**
+ * What an op is told of what is fixed: its numbers, how many tensors there are, and the place of each. They are asked for once, and again
+ * where a tensor has another handle than it had.
+ */
+const placesIn = (native: NativeBackend, memory: Float64Array) => {
+  const known = new WeakMap<
+    object,
+    { readonly tensors: readonly tf.TensorInfo[]; readonly handles: readonly number[]; readonly told: Float64Array }
+  >()
+  const placed = 5 // numbers of a place, see op.h
+  return ({ of, ...fixed }: Fixed): Float64Array => {
+    const before = known.get(of)
+    const tensors = before?.tensors ?? fixed.tensors()
+    const handles = native.handles(tensors)
+    if (before?.handles.every((handle, i) => handle === handles[i])) return before.told
+    for (const done of native.executeOp('InternvlPlaces', [typesOf(tensors)], tensors)) done.dispose()
+    const told = Float64Array.from([
+      ...fixed.numbers().map(Number),
+      tensors.length,
+      ...memory.subarray(0, placed * tensors.length)
+    ])
+    known.set(of, { tensors, handles, told })
+    return told
+  }
+}
+
 /**
  * Loads the compiled kernels, if they are there, and puts them behind TensorFlow.js's registry, where `fused` finds them.
  * Whether it did. They compute on the CPU.
@@ -209,16 +255,16 @@ export const loadKernels = (library: string, native: NativeBackend): boolean => 
   if (!existsSync(library)) return false
   if (tf.getKernel('Affine', 'tensorflow')) return true
   const { numbers: memory } = require(library) as { readonly numbers: Float64Array }
-  for (const [kernelName, { op, inputs: names, numbers, outputs = 1 }] of Object.entries(kernels)) {
+  const places = placesIn(native, memory)
+  for (const [kernelName, { op, inputs: names, numbers, fixed, outputs = 1 }] of Object.entries(kernels)) {
     const kernelFunc: tf.KernelFunc = ({ inputs, attrs }) => {
       const attributes = (attrs ?? {}) as Attributes
       const given = typeof names === 'function' ? names(inputs, attributes) : ordered(names ?? Object.keys(inputs), inputs)
-      const types = given.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
-      const count = typeof outputs === 'function' ? outputs(attributes) : outputs
-      const listed = typeof outputs === 'function' ? [attr.type('Tout', Array<'float32'>(count).fill('float32'))] : []
-      memory.set((numbers?.(attributes, inputs) ?? []).map(Number)) // true is 1; the op reads them before anyone else runs
-      const results = native.executeOp(op, [attr.type('T', types), ...listed], given, count)
-      return count > 1 ? results : results[0]!
+      const told = (numbers?.(attributes, inputs) ?? []).map(Number) // true is 1
+      if (fixed) memory.set(places(fixed(attributes)), told.length)
+      memory.set(told) // the op reads them before anyone else runs
+      const results = native.executeOp(op, [typesOf(given)], given, outputs)
+      return outputs > 1 ? results : results[0]!
     }
     tf.registerKernel({ kernelName, backendName: 'tensorflow', kernelFunc })
   }

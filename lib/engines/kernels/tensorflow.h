@@ -41,6 +41,5 @@ void TF_RegisterKernelBuilder(const char *, TF_KernelBuilder *, TF_Status *);
 void TF_OpKernelContext_Failure(TF_OpKernelContext *, TF_Status *);
 int TF_NumInputs(TF_OpKernelContext *);
 void TF_GetInput(TF_OpKernelContext *, int, TF_Tensor **, TF_Status *);
-void TF_SetOutput(TF_OpKernelContext *, int, const TF_Tensor *, TF_Status *);
 TF_Tensor *TF_AllocateOutput(TF_OpKernelContext *, int, TF_DataType, const int64_t *, int, size_t, TF_Status *);
 }

@@ -183,7 +183,7 @@ const laws = (engine: EngineName) => () => {
       }
     ))
 
-  it('all layers of a decoder in one step are its layers one by one, for every form, with a cache and without', () =>
+  it('all layers of a decoder and their norm in one step are what they are one by one, for every form, with a cache and without', () =>
     holds([cached, fc.tuple(someForm, someForm), fc.boolean()], ({ B, G, group, half, lengths, window, s }, chosen, normed) => {
       const [H, K, D, I] = [G * group, 2 * half, 24, 40]
       const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [Form | null, Form | null]
@@ -203,6 +203,8 @@ const laws = (engine: EngineName) => () => {
         return { attentionNorm: norm(D, 9), attention, unitNorm: norm(D, 10), unit: { maps: unit, activation: 'silu' } }
       }
       const layers = [layerOf(s), layerOf(s + 20), layerOf(s + 40)]
+      const last = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 60) })
+      const allLayers = layersTogether(layers, last)
       const oneByOne = (x: tf.Tensor3D, past: readonly LayerCache[] | undefined, rope: RopeTables) => {
         let hidden = x
         const cache = layers.map(({ attentionNorm, attention: { maps, ...options }, unitNorm, unit }, i) => {
@@ -210,14 +212,14 @@ const laws = (engine: EngineName) => () => {
           hidden = gatedUnit(unit.activation, branch.hidden, unit.maps, unitNorm)
           return branch.cache
         })
-        return { hidden, cache }
+        return { hidden: last(hidden), cache }
       }
       equal(() => {
         let past: readonly LayerCache[] | undefined
         const outputs = lengths.map((L, i) => {
           const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
           const x = random<tf.Rank.R3>([B, L, D], s + 10 * i)
-          const together = layersTogether(x, layers, past, { rope, padding: undefined, segments: undefined })
+          const together = allLayers(x, past, { rope, padding: undefined, segments: undefined })
           assert.equal(together !== undefined, hasKernel('DecoderLayers'))
           const { hidden, cache } = together ?? oneByOne(x, past, rope)
           past = cache
