@@ -8,10 +8,12 @@ import { tf } from './tf.js'
  * - `int8`: 8.5 bits a weight. Records of 64: a word with the scales (bfloat16) of both halves, then a byte a weight.
  * - `int4`: 4.5 bits a weight. Records of 64: a word with the scales, then 32 bytes whose low four bits are the first half and
  *   whose high four bits the second; each is the number of a level of `codebook`, the best ones for Gaussian weights.
+ * - `int6`: 6.5 bits a weight. Records of 64: as int4, then 16 bytes, each with the upper two bits of four weights that are 16 apart;
+ *   of whole numbers up to 31 in size, 32 is added to each.
  *
- * A row ends with its last record, filled up with zero bits. `lib/engines/kernels/packed.h` says the same in C++.
+ * A row ends with its last record, filled up. `lib/engines/kernels/packed.h` says the same in C++.
  */
-export const forms = ['bf16', 'int8', 'int4'] as const
+export const forms = ['bf16', 'int8', 'int6', 'int4'] as const
 export type Form = (typeof forms)[number]
 
 /** A weight `[N, K]` in a packed form: its words, int32 `[N, rowWords(form, K)]`. In a parameter tree it stands where the tensor would. */
@@ -32,9 +34,15 @@ const [record, half] = [64, 32]
 
 const records = (columns: number): number => Math.ceil(columns / record)
 
+/** Forms in records. */
+type RecordForm = Exclude<Form, 'bf16'>
+
+/** Bytes of a record: its scales, and its weights. */
+const recordBytes: Readonly<Record<RecordForm, number>> = { int8: 4 + record, int6: 4 + (record * 3) / 4, int4: 4 + half }
+
 /** Words (of 32 bits) of a row of `columns` weights. */
 export const rowWords = (form: Form, columns: number): number =>
-  ({ bf16: Math.ceil(columns / 2), int8: records(columns) * 17, int4: records(columns) * 9 })[form]
+  form === 'bf16' ? Math.ceil(columns / 2) : (records(columns) * recordBytes[form]) / 4
 
 /** Levels of int4: of least squared error for Gaussian weights in groups of 32 with the best scale of each, 7.3 %. Lloyd's algorithm. */
 const codebook = [-127, -100, -80, -63, -48, -34, -21, -9, 2, 14, 25, 37, 50, 65, 84, 109] as const
@@ -48,13 +56,17 @@ const nearestEven = (x: number): number => fround(fround(x + 12582912) - 1258291
 /** Scale and numbers of half a record. */
 type PackHalf = (weights: Float32Array) => { readonly scale: number; readonly numbers: Int8Array }
 
-const packInt8: PackHalf = (weights) => {
-  const scale = bfloat16(fround(weights.reduce((most, w) => Math.max(most, Math.abs(w)), 0) / 127))
-  const numbers = Int8Array.from(weights, (w) =>
-    scale === 0 ? 0 : Math.min(127, Math.max(-127, nearestEven(fround(w / scale))))
-  )
-  return { scale, numbers }
-}
+/** Whole numbers up to `most` in size, and what is added to each. */
+const packEven =
+  (most: number, shift: number): PackHalf =>
+  (weights) => {
+    const scale = bfloat16(fround(weights.reduce((size, w) => Math.max(size, Math.abs(w)), 0) / most))
+    const numbers = Int8Array.from(
+      weights,
+      (w) => shift + (scale === 0 ? 0 : Math.min(most, Math.max(-most, nearestEven(fround(w / scale)))))
+    )
+    return { scale, numbers }
+  }
 
 /** Twice what is between neighbouring levels: whole numbers. */
 const middles = codebook.slice(1).map((level, i) => codebook[i]! + level)
@@ -100,9 +112,7 @@ const bounded = (x: number, most: number): number => (x > -most ? Math.min(x, mo
 const smallestNormal = 2 ** -126
 
 /** The scale is the best of a few, with the levels that each would have. */
-const packInt4: PackHalf = (given) => {
-  const weights = new Float32Array(half)
-  weights.set(given)
+const packInt4: PackHalf = (weights) => {
   const [high, low] = [weights.reduce((a, b) => (b > a ? b : a)), weights.reduce((a, b) => (b < a ? b : a))]
   const most = high >= -low ? high : low
   const inverse = fround(127 / most)
@@ -116,18 +126,35 @@ const packInt4: PackHalf = (given) => {
   return { scale, numbers }
 }
 
-const packRecords = (form: 'int8' | 'int4', row: Float32Array, into: Uint8Array): void => {
-  const size = form === 'int8' ? 4 + record : 4 + half
-  const view = new DataView(into.buffer, into.byteOffset, into.byteLength)
+const packHalf: Readonly<Record<RecordForm, PackHalf>> = { int8: packEven(127, 0), int6: packEven(31, 32), int4: packInt4 }
+
+/** Where the upper bits of weight `i` of a record stand in int6: the byte behind the scales, and the first of two bits. */
+const upperBits = (i: number) => [half + (i % 16), 2 * Math.floor(i / 16)] as const
+
+const packRecords = (form: RecordForm, row: Float32Array, into: Uint8Array): void => {
   for (let at = 0; at < row.length; at += half) {
-    const [start, second] = [Math.floor(at / record) * size, (at / half) % 2]
-    const { scale, numbers } = (form === 'int8' ? packInt8 : packInt4)(row.subarray(at, at + half))
+    const [start, second] = [Math.floor(at / record) * recordBytes[form], (at / half) % 2]
+    const whole = new Float32Array(half)
+    whole.set(row.subarray(at, at + half))
+    const { scale, numbers } = packHalf[form](whole)
     into.set(fromFloat32(Float32Array.of(scale), 'BF16'), start + 2 * second)
+    const weights = into.subarray(start + 4)
     numbers.forEach((number, i) => {
-      if (form === 'int8') view.setInt8(start + 4 + second * half + i, number)
-      else into[start + 4 + i]! |= number << (4 * second)
+      if (form === 'int8') weights[second * half + i] = number
+      else weights[i]! |= (number & 15) << (4 * second)
+      const [byte, bit] = upperBits(second * half + i)
+      if (form === 'int6') weights[byte]! |= (number >> 4) << bit
     })
   }
+}
+
+/** The level of weight `i` of a record, of which it is given what is behind the scales. */
+const levelIn = (form: RecordForm, weights: Uint8Array, i: number): number => {
+  if (form === 'int8') return (weights[i]! << 24) >> 24
+  const low = (weights[i % half]! >> (i < half ? 0 : 4)) & 15
+  if (form === 'int4') return codebook[low]!
+  const [byte, bit] = upperBits(i)
+  return (low | (((weights[byte]! >> bit) & 3) << 4)) - 32
 }
 
 /** Rows of `columns` weights to rows of words. */
@@ -148,7 +175,6 @@ export const unpackRows = (form: Form, words: Int32Array, columns: number): Floa
   const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength)
   const rows = bytes.length / width
   const weights = new Float32Array(rows * columns)
-  const size = form === 'int8' ? 4 + record : 4 + half
   for (let n = 0; n < rows; n++) {
     const row = bytes.subarray(n * width, (n + 1) * width)
     if (form === 'bf16') {
@@ -156,15 +182,11 @@ export const unpackRows = (form: Form, words: Int32Array, columns: number): Floa
       continue
     }
     for (let k = 0; k < columns; k += half) {
-      const [start, second] = [Math.floor(k / record) * size, (k / half) % 2]
+      const [start, second] = [Math.floor(k / record) * recordBytes[form], (k / half) % 2]
       const scale = toFloat32(row.slice(start + 2 * second, start + 2 * second + 2), 'BF16')[0]!
-      for (let i = 0; i < Math.min(half, columns - k); i++) {
-        const number =
-          form === 'int8'
-            ? (row[start + 4 + second * half + i]! << 24) >> 24
-            : codebook[(row[start + 4 + i]! >> (4 * second)) & 15]!
-        weights[n * columns + k + i] = scale * number
-      }
+      const packed = row.subarray(start + 4)
+      for (let i = 0; i < Math.min(half, columns - k); i++)
+        weights[n * columns + k + i] = scale * levelIn(form, packed, second * half + i)
     }
   }
   return weights

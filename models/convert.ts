@@ -15,7 +15,7 @@ import { configJson, settleLayout } from './config-translate.js'
 import { packableSizes, precisionFaults } from './forms.js'
 import { internVL } from './internvl.js'
 import { inFolder, keyFaults, type OpenCheckpoint, rangesOf } from './open.js'
-import { isPacked, type StoredForm, splitForm, withPackedNote } from './packed-keys.js'
+import { isPacked, isStoredForm, type StoredForm, splitForm, withPackedNote } from './packed-keys.js'
 import { type Dtype, formsOfKeys, type PrecisionOptions, precisionOf } from './precision.js'
 import { packed, retyped, unpacked } from './repack.js'
 import { type WeightType, weightTypes } from './save.js'
@@ -51,7 +51,7 @@ const targetOf = (config: InternVLConfig, { dtype, quantize }: ConvertModelOptio
   const precision = precisionOf({ dtype: dtype as Dtype, quantize })
   const packable = packableSizes(internVL(config))
   const formOf = formsOfKeys(precision, packable)
-  const types = { bf16: 'BF16', float32: 'F32', int8: 'int8', int4: 'int4' } as const
+  const types = { bf16: 'BF16', float32: 'F32', int8: 'int8', int6: 'int6', int4: 'int4' } as const
   // norms and biases keep their type: they are computed with in float32
   return (key, stored) => (packable.has(key) ? types[formOf(key, stored) ?? 'float32'] : stored)
 }
@@ -65,7 +65,7 @@ const sourceOf = (planned: Planned, pieces: Pieces, columns: number, target: Ret
     return { key: path, dtype: type, shape: [rows, columns], bytes: () => unpacked(pieces(), form, columns, type) }
   }
   if (form) return { ...planned, bytes: pieces }
-  if (target !== 'int8' && target !== 'int4') return { ...planned, dtype: target, bytes: () => retyped(pieces(), dtype, target) }
+  if (!isStoredForm(target)) return { ...planned, dtype: target, bytes: () => retyped(pieces(), dtype, target) }
   const shape = [rows, rowWords(target, columns)]
   return { key: `${path}.${target}`, dtype: 'I32', shape, bytes: () => packed(pieces(), dtype, columns, target) }
 }

@@ -1,6 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
 import type { LoraWeight } from '../lib/nn/linear.js'
+import { forms } from '../lib/packed.js'
 import { disposeParams, mapParams, namedParameters } from '../lib/params.js'
 import { matchesPath, type PathPattern } from '../lib/path-pattern.js'
 import { tf } from '../lib/tf.js'
@@ -25,6 +26,9 @@ export const isLoraPath = (path: string): boolean => /\.weight\.lora_[AB]$/.test
 /** Path of a weight as it was before LoRA stood beside it. */
 export const plainPath = (path: string): string => path.replace(/\.weight\.base$/, '.weight')
 
+/** A parameter's path without LoRA, and the form of a packed weight. */
+const withForm = new RegExp(`^(.*?)(?:(?<=\\.weight)\\.base)?(?:(?<=\\.weight(?:\\.base)?)\\.(${forms.join('|')}))?$`)
+
 /** Shapes of parameters by path. */
 export type Shapes = ReadonlyMap<string, readonly number[]>
 
@@ -36,7 +40,7 @@ export const plainShapes = (params: unknown, declared: Shapes = new Map()): Shap
   new Map(
     namedParameters(params).flatMap(([path, leaf]) => {
       if (/\.weight\.(lora_[AB]|scaling|dropout)$/.test(path)) return []
-      const [, plain, form] = /^(.*?)(?:(?<=\.weight)\.base)?(?:(?<=\.weight(?:\.base)?)\.(bf16|int8|int4))?$/.exec(path)!
+      const [, plain, form] = withForm.exec(path)!
       const shape = form ? declared.get(plain!) : leaf.shape
       return shape ? [[plain!, shape] as const] : []
     })

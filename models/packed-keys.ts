@@ -8,12 +8,13 @@ import { partOf } from './precision.js'
 
 /**
  * Packed weights in a checkpoint: the words of `model.….weight` `[N, K]` in int8 stand under `model.….weight.int8`, I32
- * `[N, words]`, as `lib/packed.ts` lays a row; so do those of int4. bf16 is a type of files, and weights in it are plain tensors.
+ * `[N, words]`, as `lib/packed.ts` lays a row; so do those of int6 and int4. bf16 is a type of files, and weights in it are plain tensors.
  * config.json says so in `quantization_config`, without a `quant_method`: Transformers then refuses the folder, whereas it passes
  * over a method that it does not know, with a warning, and draws the weights that it misses at random.
  */
-export const storedForms = ['int8', 'int4'] as const satisfies readonly Form[]
+export const storedForms = ['int8', 'int6', 'int4'] as const satisfies readonly Form[]
 export type StoredForm = (typeof storedForms)[number]
+export const isStoredForm = (name: string): name is StoredForm => (storedForms as readonly string[]).includes(name)
 
 /** The path of a weight, and the form in which a key says that it is stored. */
 export const splitForm = (key: string): { readonly path: string; readonly form: StoredForm | undefined } => {
@@ -52,7 +53,7 @@ export const packedParts = (keys: Iterable<string>): Readonly<Record<string, 'in
   for (const key of keys) {
     const { path, form } = splitForm(key)
     const part = partOf(path) === 'vision' ? 'vision' : 'decoder'
-    if (form && found[part] !== '4bit') found[part] = form === 'int4' ? '4bit' : 'int8'
+    if (form && found[part] !== '4bit') found[part] = form === 'int8' ? 'int8' : '4bit'
   }
   return found
 }

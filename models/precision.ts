@@ -18,7 +18,7 @@ export interface PrecisionOptions {
   readonly dtype?: Dtype | undefined
   /**
    * Weights in fewer bits, for the whole model or part by part; a part that is `false` or missing stays as `dtype` says, by default
-   * in bfloat16. `4bit` keeps the head in int8, with the embeddings where they are its table too. Modules of few weights have a
+   * in bfloat16. `4bit` keeps the head in 6 bits, with the embeddings where they are its table too. Modules of few weights have a
    * finer form, see `formsOfKeys`; routers and norms are always in float32.
    */
   readonly quantize?: Quantization | QuantizedParts | undefined
@@ -49,7 +49,7 @@ export const precisionOf = ({ dtype, quantize }: PrecisionOptions = {}): Precisi
   return {
     vision: formOf(parts.vision, 'int4'),
     decoder: formOf(parts.decoder, 'int4'),
-    head: formOf(parts.decoder, 'int8')
+    head: formOf(parts.decoder, 'int6')
   }
 }
 
@@ -83,7 +83,7 @@ export const formsOfKeys = (
   return (key, dtype) => {
     const form = sizes.has(key) ? precision[partOf(key, ownHead)] : 'float32'
     const isSmall = owned.get(ownerOf(key))! < fewWeights
-    if (isSmall && form === 'int4') return 'int8'
+    if (isSmall && (form === 'int4' || form === 'int6')) return 'int8'
     if (isSmall && form === 'int8') return storedForm(dtype)
     return form === 'float32' ? undefined : form
   }

@@ -56,7 +56,7 @@ describe('precision', () => {
         const base = (dtype ?? (quantize ? 'bfloat16' : 'float32')) === 'float32' ? undefined : 'bf16'
         const asked = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
         const form = (of: keyof typeof asked, fine = false) =>
-          asked[of] === '4bit' ? (fine ? 'int8' : 'int4') : (asked[of] ?? base)
+          asked[of] === '4bit' ? (fine ? 'int6' : 'int4') : (asked[of] ?? base)
         const expected = {
           'model.vision_tower.encoder.layer.0.mlp.fc1.weight': form('vision'),
           'multi_modal_projector.linear_1.weight': form('vision'),
@@ -96,7 +96,7 @@ describe('precision', () => {
     for (const quantize of quantizations) {
       const formOf = formsOfKeys(precisionOf({ quantize }), sizes)
       const forms = new Set([...sizes.keys()].map((key) => formOf(key, 'BF16')))
-      assert.deepEqual([...forms].sort(), quantize === 'int8' ? ['int8'] : ['int4', 'int8'])
+      assert.deepEqual([...forms].sort(), quantize === 'int8' ? ['int8'] : ['int4', 'int6'])
     }
   })
 

@@ -158,7 +158,7 @@ describe('packed checkpoints', () => {
     withModel('qwen2', 'bfloat16', async (source, a) => {
       await convert(source, a!, { quantize: { decoder: '4bit' } })
       const [plain, packed] = [await orThrow(inspectModel(source)), await orThrow(inspectModel(a!))]
-      assert.deepEqual(packed.tree.dtypes, ['BF16', 'int4', 'int8'])
+      assert.deepEqual(packed.tree.dtypes, ['BF16', 'int4', 'int6', 'int8'])
       assert.equal(packed.tree.parameters, plain.tree.parameters)
       assert.ok(packed.tree.bytes < plain.tree.bytes)
       assert.deepEqual(packed.faults, [])

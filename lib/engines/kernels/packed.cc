@@ -13,12 +13,18 @@ inline uint16_t toHalf(float x) {
 }
 inline float roundedHalf(float x) { return ofBits(static_cast<uint32_t>(toHalf(x)) << 16); }
 
-/** One half of a record: its scale, and its numbers in bytes. */
-uint16_t packInt8(const float *w, int8_t *q) {
-  const uint16_t scale = toHalf(largest(w, half) / 127);
+/** One half of a record: its scale, and its numbers up to `most` in size. */
+uint16_t packEven(const float *w, float most, int8_t *q) {
+  const uint16_t scale = toHalf(largest(w, half) / most);
   const float step = ofBits(static_cast<uint32_t>(scale) << 16);
   if (step != 0)
-    for (int64_t i = 0; i < half; i += W) nearestBytes(load(w + i) / step, q + i);
+    for (int64_t i = 0; i < half; i += W) nearestBytes(bounded(load(w + i) / step, most), q + i);
+  return scale;
+}
+uint16_t packInt8(const float *w, int8_t *q) { return packEven(w, 127, q); }
+uint16_t packInt6(const float *w, int8_t *q) {
+  const uint16_t scale = packEven(w, 31, q);
+  for (int64_t i = 0; i < half; i++) q[i] += 32;
   return scale;
 }
 
@@ -109,7 +115,8 @@ void packRow(Form form, const float *w, int64_t K, int32_t *words) {
     return;
   }
   uint8_t *p = reinterpret_cast<uint8_t *>(words);
-  for (int64_t k = 0; k < K; k += record, p += form == Form::int8 ? int8Bytes : int4Bytes) {
+  const auto packHalf = form == Form::int8 ? packInt8 : form == Form::int6 ? packInt6 : packInt4;
+  for (int64_t k = 0; k < K; k += record, p += recordBytes(form)) {
     uint16_t scales[2] = {};
     int8_t q[record] = {};
     for (int h = 0; h < 2; h++) {
@@ -117,12 +124,14 @@ void packRow(Form form, const float *w, int64_t K, int32_t *words) {
       if (n <= 0) break;
       float rest[half] = {};
       if (n < half) std::copy_n(w + from, n, rest);
-      scales[h] = (form == Form::int8 ? packInt8 : packInt4)(n < half ? rest : w + from, q + h * half);
+      scales[h] = packHalf(n < half ? rest : w + from, q + h * half);
     }
     std::memcpy(p, scales, 4);
     if (form == Form::int8) std::memcpy(p + 4, q, record);
     else
-      for (int64_t i = 0; i < half; i++) p[4 + i] = static_cast<uint8_t>(q[i] | q[half + i] << 4);
+      for (int64_t i = 0; i < half; i++) p[4 + i] = static_cast<uint8_t>((q[i] & 15) | (q[half + i] & 15) << 4);
+    if (form == Form::int6)
+      for (int64_t i = 0; i < record; i++) p[4 + half + i % 16] |= static_cast<uint8_t>(q[i] >> 4 << i / 16 * 2);
   }
 }
 

@@ -1,9 +1,10 @@
 // Weights in fewer bits: how a row of them lies in memory, and how it is read. lib/packed.ts says the same in TypeScript.
 //
-// A row of K weights is a run of 32-bit words. bf16: two weights a word, the first in the low half. int8 and int4: records of 64
-// weights, each a word with the scales of its two halves (bf16, the first in the low half), then the weights: int8 in order, or
-// int4 as 32 bytes whose low four bits are the first half and whose high four bits the second, numbers of levels in `codebook`.
-// What is missing at the end of a row is zero bits; it meets zeros.
+// A row of K weights is a run of 32-bit words. bf16: two weights a word, the first in the low half. int8, int6 and int4: records of 64
+// weights, each a word with the scales of its two halves (bf16, the first in the low half), then the weights: int8 in order; int4 as
+// 32 bytes whose low four bits are the first half and whose high four bits the second, numbers of levels in `codebook`; int6 as the
+// low four bits of all in the same way, then 16 bytes with two more bits of weights i, i + 16, i + 32 and i + 48, and 32 too much.
+// What is missing at the end of a row meets zeros.
 #pragma once
 #include "simd.h"
 #include <algorithm>
@@ -13,10 +14,12 @@
 #endif
 
 /** Numbers that register.ts gives them. */
-enum class Form { float32, bf16, int8, int4 };
+enum class Form { float32, bf16, int8, int6, int4 };
 
 constexpr int64_t record = 64, half = 32; // weights
-constexpr int64_t int8Bytes = 4 + record, int4Bytes = 4 + record / 2;
+
+constexpr bool hasRecords(Form form) { return form == Form::int8 || form == Form::int6 || form == Form::int4; }
+constexpr int64_t recordBytes(Form form) { return 4 + (form == Form::int8 ? record : form == Form::int6 ? record * 3 / 4 : record / 2); }
 
 /** Levels of int4: those of least squared error for Gaussian weights in groups of 32, each with its best scale (7.3 %). */
 alignas(16) constexpr int8_t codebook[16] = {-127, -100, -80, -63, -48, -34, -21, -9, 2, 14, 25, 37, 50, 65, 84, 109};
@@ -28,10 +31,8 @@ inline int64_t rowWords(Form form, int64_t k) {
   switch (form) {
     case Form::float32: return k;
     case Form::bf16: return (k + 1) / 2;
-    case Form::int8: return records(k) * (int8Bytes / 4);
-    case Form::int4: return records(k) * (int4Bytes / 4);
+    default: return records(k) * (recordBytes(form) / 4);
   }
-  return 0;
 }
 
 inline float ofBits(uint32_t bits) {
@@ -99,17 +100,38 @@ inline Sixteen look(Sixteen table, Sixteen at) {
 #endif
 }
 
-/** The levels of the 64 weights of an int4 record, in order. */
-inline void levels(const uint8_t *packed, int8_t *into) {
+typedef uint8_t Unsigned __attribute__((vector_size(16)));
+
+/** The levels of the 64 weights of a record, in order; `own` is memory for those that do not lie so. */
+template <Form form> inline const int8_t *levels(const uint8_t *packed, int8_t *own) {
+  if (form == Form::int8) return reinterpret_cast<const int8_t *>(packed);
   Sixteen table;
   std::memcpy(&table, codebook, 16);
-  for (int i = 0; i < 2; i++) {
-    typedef uint8_t Unsigned __attribute__((vector_size(16)));
+  Unsigned more{};
+  if (form == Form::int6) std::memcpy(&more, packed + half, 16);
+  for (int i = 0; i < 2; i++, more >>= 2) {
     Unsigned both;
     std::memcpy(&both, packed + i * 16, 16);
-    const Sixteen low = look(table, reinterpret_cast<Sixteen>(both & 15)), high = look(table, reinterpret_cast<Sixteen>(both >> 4));
-    std::memcpy(into + i * 16, &low, 16);
-    std::memcpy(into + half + i * 16, &high, 16);
+    const auto level = [&](Unsigned four, Unsigned two) {
+      return form == Form::int4 ? look(table, reinterpret_cast<Sixteen>(four)) : reinterpret_cast<Sixteen>((four | (two & 3) << 4) - 32);
+    };
+    const Sixteen low = level(both & 15, more), high = level(both >> 4, more >> 4);
+    std::memcpy(own + i * 16, &low, 16);
+    std::memcpy(own + half + i * 16, &high, 16);
+  }
+  return own;
+}
+
+/** Weights of whole records, but for what is beyond n. */
+template <Form form> inline void unpackRecords(const uint8_t *p, int64_t n, float *y) {
+  alignas(64) int8_t own[record];
+  alignas(64) float rest[record];
+  for (int64_t i = 0; i < n; i += record, p += recordBytes(form)) {
+    const Scales scales(p);
+    const int8_t *q = levels<form>(p + 4, own);
+    float *to = i + record <= n ? y + i : rest;
+    for (int64_t j = 0; j < record; j += W) store(to + j, loadBytes(q + j) * (j < half ? scales.low : scales.high));
+    if (to == rest) std::memcpy(y + i, rest, (n - i) * sizeof(float));
   }
 }
 
@@ -126,18 +148,10 @@ inline void unpackRow(Form form, const float *row, int64_t from, int64_t n, floa
     for (; i < n; i++) y[i] = ofBits(static_cast<uint32_t>(p[i]) << 16);
     return;
   }
-  const int64_t bytes = form == Form::int8 ? int8Bytes : int4Bytes;
-  const uint8_t *p = reinterpret_cast<const uint8_t *>(row) + from / record * bytes;
-  alignas(64) int8_t own[record];
-  alignas(64) float rest[record];
-  for (int64_t i = 0; i < n; i += record, p += bytes) {
-    const Scales scales(p);
-    const int8_t *q = reinterpret_cast<const int8_t *>(p + 4);
-    if (form == Form::int4) levels(p + 4, own), q = own;
-    float *to = i + record <= n ? y + i : rest;
-    for (int64_t j = 0; j < record; j += W) store(to + j, loadBytes(q + j) * (j < half ? scales.low : scales.high));
-    if (to == rest) std::memcpy(y + i, rest, (n - i) * sizeof(float));
-  }
+  const uint8_t *p = reinterpret_cast<const uint8_t *>(row) + from / record * recordBytes(form);
+  if (form == Form::int8) return unpackRecords<Form::int8>(p, n, y);
+  if (form == Form::int6) return unpackRecords<Form::int6>(p, n, y);
+  unpackRecords<Form::int4>(p, n, y);
 }
 
 /** Between -most and most; -most for what is no number. */

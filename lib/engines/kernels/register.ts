@@ -19,7 +19,7 @@ const activations: Readonly<Record<string, number>> = {
 }
 
 /** Numbers of `Form` in packed.h. */
-const formNumbers: Readonly<Record<string, number>> = { float32: 0, bf16: 1, int8: 2, int4: 3 }
+const formNumbers: Readonly<Record<string, number>> = { float32: 0, bf16: 1, int8: 2, int6: 3, int4: 4 }
 
 /** Numbers of `Stored` in read.cc, by the names of safetensors; `words` are packed already. */
 const storedTypes: Readonly<Record<string, number>> = { F32: 0, BF16: 1, F16: 2, words: 3 }

@@ -58,11 +58,10 @@ template <int R, int U> void dotHalves(const uint16_t *w, const Rows &x, int64_t
 template <Form form, int R> void dotRecords(const uint8_t *w, const Rows &x, int64_t m, float *y, int64_t width) {
   Vec low[R] = {}, high[R] = {};
   const float *at = x.x + m * x.K;
-  for (int64_t k = 0; k < x.K; k += record, w += form == Form::int8 ? int8Bytes : int4Bytes) {
+  for (int64_t k = 0; k < x.K; k += record, w += recordBytes(form)) {
     ahead(w);
-    alignas(64) int8_t unpacked[record];
-    const int8_t *q = reinterpret_cast<const int8_t *>(w + 4);
-    if (form == Form::int4) levels(w + 4, unpacked), q = unpacked;
+    alignas(64) int8_t own[record];
+    const int8_t *q = levels<form>(w + 4, own);
     const Scales scales(w);
     Vec first[R] = {}, second[R] = {};
 #pragma GCC unroll 16
@@ -97,10 +96,11 @@ template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRe
   alignas(16) uint8_t unsignedLevels[16];
   for (int i = 0; i < 16; i++) unsignedLevels[i] = static_cast<uint8_t>(codebook[i] + 128);
   const __m512i table = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i *>(unsignedLevels)));
-  const __m512i four = _mm512_set1_epi8(15), shift = _mm512_set1_epi8(-128);
+  const __m512i four = _mm512_set1_epi8(15), shift = _mm512_set1_epi8(-128), upperTwo = _mm512_set1_epi8(48);
+  const __m512i turns = _mm512_setr_epi32(4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0, 30, 30, 30, 30);
   __m512 sums[R];
   for (int r = 0; r < R; r++) sums[r] = _mm512_setzero_ps();
-  for (int64_t k = 0; k < count; k++, w += form == Form::int8 ? int8Bytes : int4Bytes) {
+  for (int64_t k = 0; k < count; k++, w += recordBytes(form)) {
     ahead(w);
     const Scales halves(w);
     const __m512 scales = _mm512_mask_blend_ps(0x00ff, _mm512_set1_ps(halves.high), _mm512_set1_ps(halves.low));
@@ -109,7 +109,12 @@ template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRe
     else {
       const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4));
       const __m512i numbers = _mm512_and_si512(_mm512_inserti64x4(_mm512_castsi256_si512(both), _mm256_srli_epi16(both, 4), 1), four);
-      level = _mm512_shuffle_epi8(table, numbers);
+      if (form == Form::int4) level = _mm512_shuffle_epi8(table, numbers);
+      else {
+        const __m512i more = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w + 4 + half)));
+        const __m512i two = _mm512_and_si512(_mm512_rolv_epi32(more, turns), upperTwo); // of a byte's four pairs the one of its quarter
+        level = _mm512_add_epi8(_mm512_or_si512(numbers, two), _mm512_set1_epi8(96));
+      }
     }
     for (int r = 0; r < R; r++) {
       const QuantizedRecord &at = x[r * count + k];
@@ -140,16 +145,22 @@ inline Eight products(__m256i level, const QuantizedRecord &x, int64_t from) {
 template <Form form, int R> void dotIntegers(const uint8_t *w, const QuantizedRecord *x, int64_t count, float *y, int64_t width) {
   const __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i *>(codebook)));
   const __m256i four = _mm256_set1_epi8(15), upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
+  // of a byte's four pairs of bits, each quarter of a record has its own brought to bits 4 and 5
+  const __m256i upperTwo = _mm256_set1_epi8(48), shift = _mm256_set1_epi8(32);
+  const __m256i up = _mm256_setr_epi32(4, 4, 4, 4, 2, 2, 2, 2), down = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
   Eight sums[R] = {};
-  for (int64_t k = 0; k < count; k++, w += form == Form::int8 ? int8Bytes : int4Bytes) {
+  for (int64_t k = 0; k < count; k++, w += recordBytes(form)) {
     ahead(w);
     const __m256i scales = _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float *>(w))); // no detour by way of scalars
     const Eight low = reinterpret_cast<Eight>(_mm256_slli_epi32(scales, 16)), high = reinterpret_cast<Eight>(_mm256_and_si256(scales, upper));
     __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4)), second;
     if (form == Form::int8) second = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4 + half));
-    else {
-      second = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(first, 4), four));
-      first = _mm256_shuffle_epi8(table, _mm256_and_si256(first, four));
+    else second = _mm256_and_si256(_mm256_srli_epi16(first, 4), four), first = _mm256_and_si256(first, four);
+    if (form == Form::int4) first = _mm256_shuffle_epi8(table, first), second = _mm256_shuffle_epi8(table, second);
+    if (form == Form::int6) {
+      const __m256i more = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w + 4 + half)));
+      const auto level = [&](__m256i four, __m256i two) { return _mm256_sub_epi8(_mm256_or_si256(four, _mm256_and_si256(two, upperTwo)), shift); };
+      first = level(first, _mm256_sllv_epi32(more, up)), second = level(second, _mm256_srlv_epi32(more, down));
     }
     for (int r = 0; r < R; r++) {
       const QuantizedRecord &at = x[r * count + k];
@@ -165,7 +176,7 @@ template <Form form, int R> void dotIntegers(const uint8_t *, const QuantizedRec
 
 RowProduct::RowProduct(Form form, const Rows &given, const float *weight)
     : form(form), x(given), weight(weight), stride(rowWords(form, given.K)) {
-  if (form != Form::int8 && form != Form::int4) return;
+  if (!hasRecords(form)) return;
   const int64_t count = records(x.K), K = count * record;
   if (K != x.K) {
     padded.reset(new float[x.M * K]());
@@ -177,21 +188,23 @@ RowProduct::RowProduct(Form form, const Rows &given, const float *weight)
   for (int64_t i = 0; i < x.M * count; i++) quantize(x.x + i * record, quantized[i]);
 }
 
+template <Form form, int R> void RowProduct::againstRecords(int64_t m, const uint8_t *w, float *y, int64_t width) const {
+  if (!quantized) return dotRecords<form, R>(w, x, m, y, width);
+  const int64_t count = x.K / record;
+  dotIntegers<form, R>(w, quantized.get() + m * count, count, y + m * width, width);
+}
+
 /** R rows of x from m on against row n of the weight. */
 template <int R> void RowProduct::against(int64_t m, int64_t n, float *y, int64_t width) const {
   constexpr int sums = R < 4 ? 4 / R : 1;
   const float *w = row(n);
   const uint8_t *bytes = reinterpret_cast<const uint8_t *>(w);
-  const int64_t count = x.K / record;
   switch (form) {
     case Form::float32: return dot<R, sums>(w, x, m, y, width);
     case Form::bf16: return dotHalves<R, sums>(reinterpret_cast<const uint16_t *>(bytes), x, m, y, width);
-    case Form::int8:
-      if (quantized) return dotIntegers<Form::int8, R>(bytes, quantized.get() + m * count, count, y + m * width, width);
-      return dotRecords<Form::int8, R>(bytes, x, m, y, width);
-    case Form::int4:
-      if (quantized) return dotIntegers<Form::int4, R>(bytes, quantized.get() + m * count, count, y + m * width, width);
-      return dotRecords<Form::int4, R>(bytes, x, m, y, width);
+    case Form::int8: return againstRecords<Form::int8, R>(m, bytes, y, width);
+    case Form::int6: return againstRecords<Form::int6, R>(m, bytes, y, width);
+    case Form::int4: return againstRecords<Form::int4, R>(m, bytes, y, width);
   }
 }
 

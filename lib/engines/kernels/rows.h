@@ -35,6 +35,7 @@ class RowProduct {
 
  private:
   template <int R> void against(int64_t m, int64_t n, float *y, int64_t width) const;
+  template <Form form, int R> void againstRecords(int64_t m, const uint8_t *w, float *y, int64_t width) const;
   const float *row(int64_t n) const { return weight + n * stride; }
 
   Form form;

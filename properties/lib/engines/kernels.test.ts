@@ -73,8 +73,8 @@ const laws = (engine: EngineName) => () => {
     form: fc.constantFrom(...forms),
     s: seed
   })
-  const inIntegers = (form: Form | null | undefined): boolean => form === 'int8' || form === 'int4'
-  /** Few rows meet int8 and int4 as whole numbers up to 127: each entry off by half a step at most. */
+  const inIntegers = (form: Form | null | undefined): boolean => Boolean(form?.startsWith('int'))
+  /** Few rows meet int8, int6 and int4 as whole numbers up to 127: each entry off by half a step at most. */
   const closeTo = (f: () => tf.Tensor, x: tf.Tensor2D, weight: tf.Tensor2D): void => {
     const step = x.abs().max(1, true).div(127)
     const bound = step.mul(0.5).mul(weight.abs().sum(1).expandDims(0)).mul(1.001).add(1e-6)
