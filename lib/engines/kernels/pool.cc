@@ -7,6 +7,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace {
 inline void pause() {
@@ -17,26 +18,33 @@ inline void pause() {
 #endif
 }
 
+/** Pieces that stand side by side: whoever begins there goes through them in order, a single stream of memory. */
+struct alignas(64) Share {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
+
 /**
  * The caller opens a loop, takes pieces of it like everyone else, closes it when none is left and waits for those who joined.
- * Who wakes too late finds it closed: no one waits for a sleeper.
+ * Who wakes too late finds it closed: no one waits for a sleeper. Everyone has a share of the pieces, and helps with the others' then.
  */
 class Pool {
  public:
-  explicit Pool(int workers) {
-    for (int i = 0; i < workers; i++) std::thread([this] { serve(); }).detach();
+  explicit Pool(int workers) : shares(workers + 1) {
+    for (int i = 1; i <= workers; i++) std::thread([this, i] { serve(i); }).detach();
   }
 
   void run(int64_t size, int64_t piece, const std::function<void(int64_t, int64_t)> &loop) {
     std::lock_guard<std::mutex> alone(callers); // several Node threads may share the library
     body = &loop, n = size, grain = piece;
-    next.store(0, std::memory_order_relaxed);
+    const int64_t pieces = (size + piece - 1) / piece, count = shares.size();
+    for (int64_t i = 0; i < count; i++) shares[i].next.store(pieces * i / count), shares[i].end = pieces * (i + 1) / count;
     state.fetch_or(open);
     if (sleepers.load() > 0) {
       std::lock_guard<std::mutex> lock(sleep);
       wake.notify_all();
     }
-    takePieces();
+    takePieces(0);
     state.fetch_and(~open);
     for (int spins = 0; state.load(std::memory_order_acquire) != 0; spins++) spins < 4096 ? pause() : std::this_thread::yield();
   }
@@ -44,9 +52,12 @@ class Pool {
  private:
   static constexpr uint32_t open = 1u << 16; // below it: how many have joined
 
-  void takePieces() {
-    const int64_t end = n;
-    for (int64_t from; (from = next.fetch_add(grain, std::memory_order_relaxed)) < end;) (*body)(from, std::min(end, from + grain));
+  void takePieces(size_t own) {
+    for (size_t i = 0; i < shares.size(); i++) {
+      Share &share = shares[(own + i) % shares.size()];
+      for (int64_t piece; (piece = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+        (*body)(piece * grain, std::min(n, (piece + 1) * grain));
+    }
   }
 
   bool join() {
@@ -56,7 +67,7 @@ class Pool {
     return false;
   }
 
-  void serve() {
+  void serve(int own) {
     for (;;) {
       // One op follows the other within a millisecond while a model runs or learns, and a sleeper takes long to wake: look out for the next
       // one a while before sleeping.
@@ -65,9 +76,9 @@ class Pool {
       while (!(joined = join()) && std::chrono::steady_clock::now() < until)
         for (int i = 0; i < 16; i++) pause();
       if (joined) {
-        takePieces();
+        takePieces(own);
         state.fetch_sub(1, std::memory_order_acq_rel);
-        while (next.load(std::memory_order_relaxed) >= n && (state.load() & open)) pause(); // nothing is left of this loop
+        while (state.load() & open) pause(); // nothing is left of this loop
         continue;
       }
       std::unique_lock<std::mutex> lock(sleep);
@@ -79,8 +90,8 @@ class Pool {
 
   std::atomic<uint32_t> state{0};
   std::atomic<int> sleepers{0};
-  std::atomic<int64_t> next{0};
-  std::atomic<int64_t> n{0}, grain{1};
+  std::vector<Share> shares; // the caller's first
+  int64_t n = 0, grain = 1;
   const std::function<void(int64_t, int64_t)> *body = nullptr;
   std::mutex callers, sleep;
   std::condition_variable wake;
