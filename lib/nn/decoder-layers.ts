@@ -3,7 +3,7 @@ import type { tf } from '../tf.js'
 import type { Activation } from './activation.js'
 import { type AttentionMaps, fixedBranch } from './attention-branch.js'
 import { hasKernel, runKernel } from './fused.js'
-import { type CachedAttention, cachedStep, type FixedAttention, type LayerCache } from './kv-cache.js'
+import { type CachedAttention, cachedStep, type FixedAttention, type LayerCache, roomFor } from './kv-cache.js'
 import { type GatedMaps, mapsTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'
 
@@ -62,7 +62,7 @@ export const layersTogether = (layers: ReadonlyArray<LayerParts | undefined>, no
     if (!fixed) return undefined
     const [B, L] = x.shape
     const steps = fixed.map(({ attention: { attributes, headDim } }, i) =>
-      cachedStep(caches?.[i], [B, attributes.keyHeads, L, headDim], shared)
+      cachedStep(caches?.[i], [B, attributes.keyHeads, L, headDim], shared, roomFor(L))
     )
     const cache = steps.map(({ cache }) => cache)
     const attributes = {

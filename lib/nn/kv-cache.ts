@@ -29,7 +29,7 @@ const counted = (t: tf.Tensor4D, length: number): tf.Tensor4D =>
   t.shape[2] === length ? t : t.slice([0, 0, 0, 0], [t.shape[0], t.shape[1], length, t.shape[3]])
 
 /** Room for so many positions and half as many more, so that copying all of them stays rare. */
-const roomFor = (length: number): number => Math.ceil((length * 3) / 2 / 64) * 64
+export const roomFor = (length: number): number => Math.ceil((length * 3) / 2 / 64) * 64
 
 /** What new positions see beside the cache, and how many heads they have. */
 export interface CachedAttention extends Pick<Visibility, 'window' | 'sinks' | 'padding' | 'segments'> {
@@ -67,18 +67,20 @@ const larger = (past: tf.Tensor4D, length: number, room: number): tf.Tensor4D =>
 
 /**
  * What a kernel is given beside new keys `[B, L, G·K]` and what is fixed: their angles, and memory where it writes them behind the
- * others; and the cache that it leaves. The memory is the past's where room is left and no one else has gone on there.
+ * others; and the cache that it leaves. The memory is the past's where room is left and no one else has gone on there; without a past it
+ * is new and has the given room.
  */
 export const cachedStep = (
   past: LayerCache | undefined,
   [B, G, L, K]: readonly [number, number, number, number],
-  { rope, padding }: Pick<CachedAttention, 'rope' | 'padding'>
+  { rope, padding }: Pick<CachedAttention, 'rope' | 'padding'>,
+  room = L
 ) => {
   const before = past?.length ?? 0
   const length = before + L
   const inPlace = past !== undefined && past.written.length === before && past.key.shape[2] >= length
   const memory = (t: tf.Tensor4D | undefined): tf.Tensor4D => {
-    if (!t) return tf.fill([B, G, length, K], 0)
+    if (!t) return tf.fill([B, G, room, K], 0)
     return inPlace ? t.clone() : larger(t, before, roomFor(length))
   }
   const written = inPlace ? past.written : { length }

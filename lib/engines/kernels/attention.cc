@@ -2,6 +2,7 @@
 // caches. Source: Dao et al. 2022 (FlashAttention); Milakov & Gimelshein 2018 (the running maximum).
 #include "attention.h"
 #include "gemm.h"
+#include "norm.h"
 #include "op.h"
 #include "pool.h"
 #include <memory>
@@ -40,28 +41,39 @@ void addValues(const float *weights, const float *v, int64_t stride, int64_t cou
   }
 }
 
+/** Products of a query with W keys that stand `stride` apart. */
+void storeScores(const float *q, const float *k, int64_t stride, int64_t K, float *y) {
+  Vec c[W] = {};
+  int64_t i = 0;
+  for (; i + W <= K; i += W) {
+    const Vec x = load(q + i);
+    for (int j = 0; j < W; j++) c[j] += x * load(k + j * stride + i);
+  }
+  if (i < K)
+    for (int j = 0; j < W; j++) c[j] += loadSome(q + i, K - i) * loadSome(k + j * stride + i, K - i);
+  storeSums(y, c);
+}
+
+float score(const float *q, const float *k, int64_t K) {
+  return total(K, [&](auto at) { return at(q) * at(k); });
+}
+
 /** One query meets keys `[from, to)`, at most a run. */
 void gather(const Attention &p, int64_t b, int64_t h, int64_t l, int64_t from, int64_t to, Gathered &so) {
   from = std::max(from, p.firstKey(p.start() + l)), to = std::min(to, p.endKey(p.start() + l));
   if (from >= to) return;
-  const int64_t K = p.q.K, g = h / (p.q.H / p.k.H);
-  const float *q = p.q.row(b, h, l), *padding = p.paddingOf(b);
-  float weights[run], most = so.most;
-  for (int64_t j = from; j < to; j++) {
-    const float *k = p.k.row(b, g, j);
-    Vec c{};
-    int64_t i = 0;
-    for (; i + W <= K; i += W) c += load(q + i) * load(k + i);
-    if (i < K) c += loadSome(q + i, K - i) * loadSome(k + i, K - i);
-    weights[j - from] = sum(c) * p.scale + (padding ? padding[j] : 0);
-    most = std::max(most, weights[j - from]);
-  }
-  const float fade = exp(splat(so.most - most))[0];
-  map(to - from, weights, [&](auto at) { return exp(at(weights) - most); });
-  so.total *= fade, so.most = most;
-  for (int64_t j = 0; j < to - from; j++) so.total += weights[j];
+  const int64_t K = p.q.K, g = h / (p.q.H / p.k.H), count = to - from, stride = p.k.stride();
+  const float *q = p.q.row(b, h, l), *k = p.k.row(b, g, from), *padding = p.paddingOf(b);
+  float weights[run];
+  int64_t j = 0;
+  for (; j + W <= count; j += W) storeScores(q, k + j * stride, stride, K, weights + j);
+  for (; j < count; j++) weights[j] = score(q, k + j * stride, K);
+  map(count, weights, [&](auto at) { return padding ? at(weights) * p.scale + at(padding + from) : at(weights) * p.scale; });
+  const float most = std::max(so.most, greatest(count, weights)), fade = exp(splat(so.most - most))[0];
+  map(count, weights, [&](auto at) { return exp(at(weights) - most); });
+  so.total = so.total * fade + total(count, [&](auto at) { return at(weights); }), so.most = most;
   map(K, so.out.data(), [&](auto at) { return at(so.out.data()) * fade; });
-  addValues(weights, p.v.row(b, g, from), p.v.stride(), to - from, K, so.out.data());
+  addValues(weights, p.v.row(b, g, from), p.v.stride(), count, K, so.out.data());
 }
 
 /** What the parts gathered, and what the sink takes, as one softmax. */

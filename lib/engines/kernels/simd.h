@@ -52,12 +52,42 @@ inline void storeSome(float *p, Vec x, int64_t n) { std::memcpy(p, &x, n * sizeo
 
 typedef float Four __attribute__((vector_size(16)));
 
+/** The sums of every fourth entry. */
+inline Four folded(Vec x) {
+#if defined(__AVX512F__)
+  const __m512 all = reinterpret_cast<__m512>(x);
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
+#elif defined(__AVX__)
+  const __m256 half = reinterpret_cast<__m256>(x);
+#else
+  return reinterpret_cast<Four>(x);
+#endif
+#if defined(__AVX__)
+  return reinterpret_cast<Four>(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#endif
+}
+
 inline float sum(Vec x) {
-  Four parts[W / 4], total{};
-  std::memcpy(parts, &x, sizeof x);
-  for (const Four &part : parts) total += part;
+  const Four total = folded(x);
   return (total[0] + total[1]) + (total[2] + total[3]);
 }
+
+#if defined(__clang__)
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (int32_t __attribute__((vector_size(16)))){__VA_ARGS__})
+#endif
+
+/** The sum of each of W vectors, which are stored one after the other. */
+inline void storeSums(float *y, const Vec (&c)[W]) {
+  for (int j = 0; j < W; j += 4) {
+    const Four x[] = {folded(c[j]), folded(c[j + 1]), folded(c[j + 2]), folded(c[j + 3])};
+    const Four low = PICK(x[0], x[1], 0, 4, 1, 5) + PICK(x[0], x[1], 2, 6, 3, 7), high = PICK(x[2], x[3], 0, 4, 1, 5) + PICK(x[2], x[3], 2, 6, 3, 7);
+    const Four sums = PICK(low, high, 0, 1, 4, 5) + PICK(low, high, 2, 3, 6, 7);
+    std::memcpy(y + j, &sums, sizeof sums);
+  }
+}
+#undef PICK
 
 /** `y[i] = f(x[i])` for n entries, the tail too. */
 template <class F> inline void map(int64_t n, float *y, F f) {
