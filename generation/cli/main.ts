@@ -65,4 +65,9 @@ export const run = async (argv: readonly string[]): Promise<number> => {
   }
 }
 
+// whoever reads the answer may have enough of it, as `head` does: that is no failure
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit()
+  throw error
+})
 process.exitCode = await run(process.argv)

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Writable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { CommanderError } from 'commander'
@@ -201,6 +203,14 @@ describe('command line', () => {
         doSample: true
       })
       assert.deepEqual(generationOptions({ topP: 1, seed: 0 }), { topP: 1, seed: 0, doSample: true })
+    })
+
+    it('ends quietly where no one reads on', async () => {
+      const bin = fileURLToPath(new URL('../../generation/bin.js', import.meta.url))
+      const child = spawn('node', [bin, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
+      child.stdout.destroy()
+      const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'close')])
+      assert.deepEqual([said, code], ['', 0])
     })
 
     it('answers about films, stops, draws and reports; exit codes tell', async () => {
