@@ -45,7 +45,7 @@ export interface InspectedModel {
   readonly tree: InspectedNode
   /** Of all tensors when they are loaded, in float32. */
   readonly float32Bytes: number
-  /** Bytes of the weights in memory at each precision that they can have. */
+  /** Bytes of the weights in memory at each precision that they can have, on an engine that keeps them packed. */
   readonly needs: readonly Need[]
   /** Of these, what is float32 at each: experts that are stacked in one tensor. */
   readonly stackedBytes: number
@@ -102,7 +102,7 @@ const describe = (checkpoint: OpenCheckpoint): InspectedModel => {
   const stacked = declarations(module).filter(([path, { shape }]) => shape.length === 3 && path.includes('.experts.'))
   const bytes = {
     float32Bytes: 4 * tree.parameters,
-    needs: needs(module, plan),
+    needs: needs(module, plan, true),
     stackedBytes: stacked.reduce((n, [, { shape }]) => n + 4 * sizeOf(shape), 0)
   }
   return { dir, config, json, layout, tree, ...bytes, unread, faults: keyFaults(module, plan) }

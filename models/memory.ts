@@ -22,22 +22,22 @@ export const precisions = [
   { name: '4bit', options: { quantize: '4bit' } }
 ] as const satisfies ReadonlyArray<{ readonly name: string; readonly options: PrecisionOptions }>
 
-/** Bytes that a module's weights take in memory, in the forms given and those that they are stored in, as far as the engine has them. */
-export const weightBytes = (module: Module, plan: readonly Planned[], forms: Forms, prefix = ''): number => {
+/** Bytes that a module's weights take in memory, in the forms given and those that they are stored in, if the engine keeps them packed. */
+export const weightBytes = (module: Module, plan: readonly Planned[], forms: Forms, packed: boolean, prefix = ''): number => {
   const stored = new Map(plan.map((planned) => [splitForm(planned.key).path, planned]))
   const bytes = declarations(module).map(([path, { shape }]) => {
     const planned = stored.get(prefix + path)
-    const form = planned && keepsPacked() ? (splitForm(planned.key).form ?? forms(planned)) : undefined
+    const form = planned && packed ? (splitForm(planned.key).form ?? forms(planned)) : undefined
     return 4 * (form ? shape[0]! * rowWords(form, shape[1]!) : sizeOf(shape))
   })
   return bytes.reduce((sum, each) => sum + each, 0)
 }
 
 /** What a model takes, at each precision that it can have: a packed one has its own alone. */
-export const needs = (module: Module, plan: readonly Planned[], prefix = ''): readonly Need[] =>
+export const needs = (module: Module, plan: readonly Planned[], packed: boolean, prefix = ''): readonly Need[] =>
   (isPacked(plan) ? [{ name: 'packed', options: {} }] : precisions).map(({ name, options }) => ({
     name,
-    bytes: weightBytes(module, plan, formsOf(module, plan, options, prefix), prefix)
+    bytes: weightBytes(module, plan, formsOf(module, plan, options, prefix), packed, prefix)
   }))
 
 /** A precision, and the bytes of the weights in it. */
@@ -92,8 +92,9 @@ export const checkMemory = async (
   prefix = ''
 ): Promise<Fault | undefined> => {
   if (!checked) return undefined
-  const weights = weightBytes(module, plan, formsOf(module, plan, options, prefix), prefix)
-  const found = memoryFault(weights, needs(module, plan, prefix), await availableMemory())
+  const packed = keepsPacked()
+  const weights = weightBytes(module, plan, formsOf(module, plan, options, prefix), packed, prefix)
+  const found = memoryFault(weights, needs(module, plan, packed, prefix), await availableMemory())
   if (found && !found.isSure) process.stderr.write(`internvl: ${found.fault.message}\n`)
   return found?.isSure ? found.fault : undefined
 }

@@ -49,9 +49,9 @@ const table = (rows: readonly Row[]): string => {
   return rows.map((row) => row.map(cell).join('  ').trimEnd()).join('\n')
 }
 
-/** What the weights need in memory, in each way that they can be loaded. */
+/** What the weights need in memory, in each way that they can be loaded; no engine is asked for it. */
 const memory = ({ needs, stackedBytes, config }: InspectedModel): readonly string[] => [
-  `in memory   ${needs.map(({ name, bytes }) => `${name} ${inBytes(bytes)}`).join(', ')}; about ${inBytes(workBytes)} more to work in`,
+  `in memory   ${needs.map(({ name, bytes }) => `${name} ${inBytes(bytes)}`).join(', ')} (on a CPU's native engine; others unpack them all), and about ${inBytes(workBytes)} to work in`,
   ...(stackedBytes > 0
     ? [`            of which ${inBytes(stackedBytes)} always: experts of ${config.textConfig.modelType} stay in float32`]
     : [])

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
+import { demoModel } from '../../generation/load.js'
+import { selectEngine } from '../../lib/engines/index.js'
 import { orThrow } from '../../lib/fault.js'
 import { countParameters, declarations, disposeParams } from '../../lib/params.js'
 import { wholeFile } from '../../lib/safetensors.js'
@@ -56,6 +58,19 @@ describe('inspecting a model', () => {
       },
       10
     ))
+
+  it('what fewer bits need is told by any engine, also one that would unpack them', async () => {
+    const { name: own } = await selectEngine()
+    await selectEngine({ engine: 'cpu' })
+    try {
+      const { needs } = await orThrow(inspectModel(demoModel))
+      const bytes = Object.fromEntries(needs.map((need) => [need.name, need.bytes]))
+      for (const [more, less] of [['float32', 'bfloat16'], ['bfloat16', 'int8'], ['int8', '4bit']] as const) // biome-ignore format: pairs
+        assert.ok(bytes[more]! > bytes[less]!, `${more} ${bytes[more]}, ${less} ${bytes[less]}`)
+    } finally {
+      await selectEngine({ engine: own })
+    }
+  })
 
   it('missing, unexpected and mismatched keys stand in the report', async () => {
     const { config, params } = smallModel(modelJson('qwen2'))
