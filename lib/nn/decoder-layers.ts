@@ -37,7 +37,7 @@ const fixedLayer = ({ attentionNorm, attention, unitNorm, unit }: LayerParts) =>
   const attributes = { activation: unit.activation, eps: unitNorm.rms.eps, forms: maps.forms }
   return { attention: branch, unit: { inputs: { norm: unitNorm.rms.weight, ...maps.inputs }, attributes } }
 }
-export type FixedLayer = NonNullable<ReturnType<typeof fixedLayer>>
+type FixedLayer = NonNullable<ReturnType<typeof fixedLayer>>
 
 /** One element for each, or nothing at all. */
 const everyOne = <A>(all: ReadonlyArray<A | undefined>): readonly A[] | undefined =>
