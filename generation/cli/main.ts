@@ -65,9 +65,8 @@ export const run = async (argv: readonly string[]): Promise<number> => {
   }
 }
 
-// whoever reads the answer may have enough of it, as `head` does: that is no failure
+// whoever reads the answer may have enough of it, as `head` does: that is no failure, and what is being written elsewhere is finished
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit()
-  throw error
+  if (error.code !== 'EPIPE') throw error
 })
 process.exitCode = await run(process.argv)
