@@ -1,5 +1,6 @@
 import { dtypeBytes, type StoredDtype, toFloat32 } from './dtype.js'
 import { attr, type Handle, type NativeBackend, nativeBackend } from './engines/native.js'
+import { runKernel } from './nn/fused.js'
 import { type Form, formOf, type PackedWeight, pack } from './packed.js'
 import { sizeOf } from './shape.js'
 import { tf } from './tf.js'
@@ -126,9 +127,6 @@ export const uploadPieces = async (pieces: Pieces, dtype: StoredDtype, shape: re
 /** Types that the engine's kernel reads. */
 const readable: ReadonlySet<StoredDtype> = new Set<StoredDtype>(['F32', 'BF16', 'F16'])
 
-const runRead = (kernel: string, attributes: Readonly<Record<string, unknown>>): tf.Tensor =>
-  tf.engine().runKernel(kernel, {}, attributes as tf.NamedAttrMap) as tf.Tensor
-
 /**
  * A tensor of the bytes of an open file from `offset` on, in float32 or a packed form, read and converted on all cores with a few
  * pages of memory beside the tensor; `undefined` where the engine has no kernel for it. `file` is a descriptor. Throws when the
@@ -143,9 +141,9 @@ export const uploadRange = (
 ): tf.Tensor | PackedWeight | undefined => {
   if (!readable.has(dtype) || !tf.getKernel('ReadTensor', tf.getBackend())) return undefined
   const range = { file, offset, dtype }
-  if (!form) return tf.tidy(() => runRead('ReadTensor', { ...range, size: sizeOf(shape) }).reshape([...shape]))
+  if (!form) return tf.tidy(() => runKernel<tf.Tensor>('ReadTensor', {}, { ...range, size: sizeOf(shape) }).reshape([...shape]))
   const [rows, columns] = shape
-  return { [form]: runRead('ReadPacked', { ...range, rows, columns, form }) } as unknown as PackedWeight
+  return { [form]: runKernel<tf.Tensor>('ReadPacked', {}, { ...range, rows, columns, form }) } as unknown as PackedWeight
 }
 
 /** The same of words that are packed already, `[rows, words]`. */
@@ -156,5 +154,7 @@ export const uploadWordRange = (
   form: Form
 ): PackedWeight | undefined =>
   tf.getKernel('ReadPacked', tf.getBackend())
-    ? ({ [form]: runRead('ReadPacked', { file, offset, dtype: 'words', rows, columns, form }) } as unknown as PackedWeight)
+    ? ({
+        [form]: runKernel<tf.Tensor>('ReadPacked', {}, { file, offset, dtype: 'words', rows, columns, form })
+      } as unknown as PackedWeight)
     : undefined

@@ -54,10 +54,6 @@ void storeScores(const float *q, const float *k, int64_t stride, int64_t K, floa
   storeSums(y, c);
 }
 
-float score(const float *q, const float *k, int64_t K) {
-  return total(K, [&](auto at) { return at(q) * at(k); });
-}
-
 /** One query meets keys `[from, to)`, at most a run. */
 void gather(const Attention &p, int64_t b, int64_t h, int64_t l, int64_t from, int64_t to, Gathered &so) {
   from = std::max(from, p.firstKey(p.start() + l)), to = std::min(to, p.endKey(p.start() + l));
@@ -67,7 +63,7 @@ void gather(const Attention &p, int64_t b, int64_t h, int64_t l, int64_t from, i
   float weights[run];
   int64_t j = 0;
   for (; j + W <= count; j += W) storeScores(q, k + j * stride, stride, K, weights + j);
-  for (; j < count; j++) weights[j] = score(q, k + j * stride, K);
+  for (; j < count; j++) weights[j] = total(K, [&](auto at) { return at(q) * at(k + j * stride); });
   map(count, weights, [&](auto at) { return padding ? at(weights) * p.scale + at(padding + from) : at(weights) * p.scale; });
   const float most = std::max(so.most, greatest(count, weights)), fade = exp(splat(so.most - most))[0];
   map(count, weights, [&](auto at) { return exp(at(weights) - most); });

@@ -25,7 +25,7 @@ struct Tensor {
   int64_t rows() const { return shape.empty() || dim(-1) == 0 ? 0 : size() / dim(-1); }
 };
 
-/** A tensor in numbers: to be told of one costs nothing, to be given one costs TensorFlow several microseconds. */
+/** A tensor in numbers: an op that is told of hundreds need not be given them at every run, see CONTRIBUTING. */
 struct Place {
   double address, type, rank, sizes[2];
 };
