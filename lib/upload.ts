@@ -1,6 +1,6 @@
 import { dtypeBytes, type StoredDtype, toFloat32 } from './dtype.js'
 import { attr, type Handle, type NativeBackend, nativeBackend } from './engines/native.js'
-import { runKernel } from './nn/fused.js'
+import { runKernel } from './nn/kernel.js'
 import { type Form, formOf, type PackedWeight, pack } from './packed.js'
 import { sizeOf } from './shape.js'
 import { tf } from './tf.js'

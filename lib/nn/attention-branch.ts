@@ -1,6 +1,6 @@
 import { isTraced } from '../tape.js'
 import type { tf } from '../tf.js'
-import { hasKernel, runKernel } from './fused.js'
+import { hasKernel, runKernel } from './kernel.js'
 import { attendCached, type CachedAttention, cachedStep, type FixedAttention, type LayerCache } from './kv-cache.js'
 import { type Linear, mapsTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'

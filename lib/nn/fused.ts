@@ -1,29 +1,7 @@
 import { isRecording, isTraced, operation, pullback } from '../tape.js'
 import { tf } from '../tf.js'
-import { type Inputs, slopes } from './slopes.js'
-
-let allowed = true
-
-/** What `f` gives on compositions alone: to compare kernels with them. */
-export const withoutKernels = <A>(f: () => A): A => {
-  const before = allowed
-  allowed = false
-  try {
-    return f()
-  } finally {
-    allowed = before
-  }
-}
-
-/** Whether the present engine has that kernel of our own, and it may run. */
-export const hasKernel = (kernel: string): boolean => allowed && tf.getKernel(kernel, tf.getBackend()) !== undefined
-
-/** What that kernel gives, which the engine must have. No gradient goes through it, unless what runs it sees to that. */
-export const runKernel = <T extends tf.Tensor | readonly tf.Tensor[]>(
-  kernel: string,
-  inputs: Inputs,
-  attributes: Readonly<Record<string, unknown>>
-): T => tf.engine().runKernel(kernel, inputs as tf.NamedTensorMap, attributes as tf.NamedAttrMap) as unknown as T
+import { hasKernel, type Inputs, runKernel } from './kernel.js'
+import { slopes } from './slopes.js'
 
 const given = (inputs: Inputs): ReadonlyArray<readonly [string, tf.Tensor]> =>
   Object.entries(inputs).flatMap(([name, x]) => (x ? [[name, x] as const] : []))

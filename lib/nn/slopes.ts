@@ -1,7 +1,5 @@
 import { tf } from '../tf.js'
-
-/** Inputs of a fused function by name; one that is `undefined` is not given. */
-export type Inputs = Readonly<Record<string, tf.Tensor | undefined>>
+import { hasKernel, type Inputs, runKernel } from './kernel.js'
 
 /** What `dy` becomes for each input, computed only for those that are asked for. */
 type Slopes = Readonly<Record<string, () => tf.Tensor>>
@@ -27,10 +25,9 @@ const own = (
   attributes: Readonly<Record<string, unknown>>,
   names: readonly string[]
 ): Slopes | undefined => {
-  if (tf.getKernel(kernel, tf.getBackend()) === undefined) return undefined
-  const found = tf.engine().runKernel(kernel, inputs as tf.NamedTensorMap, attributes as tf.NamedAttrMap)
-  const results = Array.isArray(found) ? found : [found]
-  return Object.fromEntries(names.map((name, i) => [name, () => results[i] as tf.Tensor]))
+  if (!hasKernel(kernel)) return undefined
+  const results = [runKernel<tf.Tensor | readonly tf.Tensor[]>(kernel, inputs, attributes)].flat()
+  return Object.fromEntries(names.map((name, i) => [name, () => results[i]!]))
 }
 
 /** dx = dy W, dW = dyᵀ x, db = Σ dy. */

@@ -4,7 +4,7 @@ import { type EngineName, engineNames, selectEngine } from '../../lib/engines/in
 import { kernelsInUse } from '../../lib/engines/kernels/register.js'
 import { gated, gelu } from '../../lib/nn/activation.js'
 import { attend, attendMerged } from '../../lib/nn/attention.js'
-import { withoutKernels } from '../../lib/nn/fused.js'
+import { withoutKernels } from '../../lib/nn/kernel.js'
 import { affine } from '../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { addScaled } from '../../lib/nn/residual.js'

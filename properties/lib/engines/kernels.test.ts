@@ -6,7 +6,7 @@ import { type Activation, activationNames, activations, gated } from '../../../l
 import { attend, attendMerged, type Visibility } from '../../../lib/nn/attention.js'
 import { attentionBranch } from '../../../lib/nn/attention-branch.js'
 import { type LayerParts, layersTogether } from '../../../lib/nn/decoder-layers.js'
-import { hasKernel, withoutKernels } from '../../../lib/nn/fused.js'
+import { hasKernel, withoutKernels } from '../../../lib/nn/kernel.js'
 import { attendCached, type LayerCache, layerCache } from '../../../lib/nn/kv-cache.js'
 import { affine, gatedUnit, type Linear, linear } from '../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../lib/nn/norm.js'
