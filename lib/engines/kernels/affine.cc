@@ -2,8 +2,8 @@
 // Three weights are a gated unit, `(act(x W₀ᵀ + b₀) ⊙ (x W₁ᵀ + b₁)) W₂ᵀ + b₂`. A norm of x may come before, something to add after:
 // what stands around a product costs no op of its own.
 #include "affine.h"
-#include "gemm.h"
 #include "norm.h"
+#include "panels.h"
 #include "pool.h"
 #include "rows.h"
 
@@ -36,74 +36,54 @@ void streamed(const Map &map, const Rows &x) {
 
 // --- Many rows: tiles in registers, x packed once, the weight packed by whoever needs a piece of it.
 
-constexpr int64_t R = tileRows, width = tileVecs * W;
-constexpr int64_t stripe = 4 * width;  // columns of y that one thread makes at a time
-constexpr int64_t depth = 256;         // of K: a panel of weights stays in the first cache while panels of x pass by
-constexpr int64_t block = 12 * 12 / R; // panels of x that stay in the second cache
-static_assert(maxRows % R == 0);
-static_assert(depth % record == 0, "packed rows are read by whole records");
+constexpr int64_t stripe = 4 * width; // columns of y that one thread makes at a time
+constexpr int64_t group = 12 * 12;    // rows of x whose panels stay in the second cache
 
-/** A tile that `make(y, stride, first)` adds to what is there, unless it is the first of its K; at an edge of y by way of memory of its own. */
-template <class F> void place(float *y, int64_t stride, bool first, int64_t rows, int64_t columns, F make) {
+int64_t upTo(int64_t n, int64_t pieces) { return (n + pieces - 1) / pieces; }
+
+/** A tile of R rows that `make(y, stride, first)` adds to what is there, unless it is the first of its K; at an edge of y by way of memory of its own. */
+template <int64_t R, class F> void place(float *y, int64_t stride, bool first, int64_t rows, int64_t columns, F make) {
   if (rows == R && columns == width) return make(y, stride, first);
-  float whole[R * width];
+  alignas(64) float whole[R * width];
   make(whole, width, true);
   for (int64_t r = 0; r < rows; r++)
     for (int64_t j = 0; j < columns; j++) y[r * stride + j] = first ? whole[r * width + j] : y[r * stride + j] + whole[r * width + j];
 }
 
-inline void put(const Vec (&c)[tileRows][tileVecs], float *y, int64_t stride, bool first) {
-  for (int64_t r = 0; r < R; r++)
-    for (int v = 0; v < tileVecs; v++) store(y + r * stride + v * W, first ? c[r][v] : load(y + r * stride + v * W) + c[r][v]);
-}
-
-/** y is asked for before its numbers are due. */
-void tile(int64_t k, const float *a, const float *b, float *y, int64_t stride, bool first) {
-  for (int64_t r = 0; r < R; r++) __builtin_prefetch(y + r * stride, 1), __builtin_prefetch(y + r * stride + width - 1, 1);
-  Vec c[tileRows][tileVecs] = {};
-  multiply<tileRows, tileVecs>(k, a, b, width, c);
-  put(c, y, stride, first);
-}
-
-/** Rows `[n, n + present)` and columns `[k, k + d)` of a weight as a panel. */
-void panel(const Map &map, int64_t n, int64_t present, int64_t k, int64_t d, float *into) {
-  if (map.form == Form::float32) return pack<width>(into, map.row(n) + k, map.stride, present, d);
-  static thread_local std::unique_ptr<float[]> rows(new float[width * depth]);
-  for (int64_t r = 0; r < present; r++) unpackRow(map.form, map.row(n + r), k, d, rows.get() + r * depth);
-  pack<width>(into, rows.get(), depth, present, d);
-}
-
-/** x in panels: `[K / depth][panels][depth][R]`. */
-const float *packedRows(const Rows &x) {
+/** x in panels: `[K / depth][panels][R · words]`. */
+template <class Kind> const float *packedRows(const Rows &x) {
+  constexpr int64_t R = Kind::R, size = R * Kind::words;
   static thread_local Kept kept;
-  const int64_t panels = (x.M + R - 1) / R;
-  float *packed = kept.of(panels * R * x.K);
-  parallel(panels, 4, [&](int64_t from, int64_t to) {
+  const int64_t panels = upTo(x.M, R);
+  float *packed = kept.of(upTo(x.K, depth) * panels * size);
+  parallel(panels, std::max<int64_t>(1, 24 / R), [&](int64_t from, int64_t to) {
     for (int64_t k = 0; k < x.K; k += depth)
-      for (int64_t i = from; i < to; i++) {
-        const int64_t d = std::min(depth, x.K - k);
-        pack<R>(packed + k * panels * R + i * d * R, x.x + i * R * x.K + k, x.K, std::min(R, x.M - i * R), d);
-      }
+      for (int64_t i = from; i < to; i++)
+        Kind::packRows(packed + (k / depth * panels + i) * size, x.x + i * R * x.K + k, x.K, std::min(R, x.M - i * R), std::min(depth, x.K - k));
   });
   return packed;
 }
 
-void tiled(const Map &map, const Rows &x, const float *packed) {
-  const int64_t panels = (x.M + R - 1) / R;
-  parallel((map.N + stripe - 1) / stripe, 1, [&](int64_t from, int64_t to) {
+/** x is packed by the first of the weights that are multiplied in this way. */
+template <class Kind> void tiled(const Map &map, const Rows &x, const float *&packed) {
+  constexpr int64_t R = Kind::R, size = R * Kind::words, block = group / R;
+  if (!packed) packed = packedRows<Kind>(x);
+  const int64_t panels = upTo(x.M, R);
+  parallel(upTo(map.N, stripe), 1, [&](int64_t from, int64_t to) {
     static thread_local Kept kept;
-    float *own = kept.of(stripe * depth);
+    float *own = kept.of(stripe * Kind::words);
+    [[maybe_unused]] const typename Kind::Ready ready;
     for (int64_t n = from * stripe; n < std::min(to * stripe, map.N); n += stripe) {
       const int64_t end = std::min(n + stripe, map.N);
       for (int64_t k = 0; k < x.K; k += depth) {
         const int64_t d = std::min(depth, x.K - k);
-        for (int64_t j = n; j < end; j += width) panel(map, j, std::min(width, end - j), k, d, own + (j - n) * d);
+        for (int64_t j = n; j < end; j += width) Kind::packWeight(own + (j - n) * Kind::words, map, j, std::min(width, end - j), k, d);
         for (int64_t top = 0; top < panels; top += block) {
           const int64_t bottom = std::min(top + block, panels);
           for (int64_t j = n; j < end; j += width)
             for (int64_t i = top; i < bottom; i++)
-              place(map.y + i * R * map.N + j, map.N, k == 0, std::min(R, x.M - i * R), std::min(width, end - j), [&](float *y, int64_t stride, bool first) {
-                tile(d, packed + k * panels * R + i * d * R, own + (j - n) * d, y, stride, first);
+              place<R>(map.y + i * R * map.N + j, map.N, k == 0, std::min(R, x.M - i * R), std::min(width, end - j), [&](float *y, int64_t stride, bool first) {
+                Kind::tile(d, packed + (k / depth * panels + i) * size, own + (j - n) * Kind::words, y, stride, first);
               });
           if (k + d == x.K)
             for (int64_t m = top * R; m < std::min(bottom * R, x.M); m++) finish(map, m, n, end);
@@ -115,6 +95,8 @@ void tiled(const Map &map, const Rows &x, const float *packed) {
 
 // --- Many rows, few weights: these are packed once and stay in the second cache, while rows of x pass by as they lie.
 
+constexpr int64_t R = Singles::R;
+
 bool isSmall(const Map &map, const Rows &x) { return map.N * x.K <= 1 << 17; }
 
 /** Weights in panels: `[K / depth][N / width][depth][width]`. */
@@ -125,7 +107,7 @@ const float *packedWeights(const Map &map, int64_t K) {
   for (int64_t k = 0; k < K; k += depth)
     for (int64_t j = 0; j < stripes; j++) {
       const int64_t d = std::min(depth, K - k), n = j * width;
-      panel(map, n, std::min(width, map.N - n), k, d, packed + k * stripes * width + j * d * width);
+      Singles::packWeight(packed + k * stripes * width + j * d * width, map, n, std::min(width, map.N - n), k, d);
     }
   return packed;
 }
@@ -139,7 +121,7 @@ void rowsOfProduct(const Map &map, const Rows &x, const float *weights, int64_t 
       for (int64_t i = m; i < end; i += R) {
         const float *rows[tileRows]; // beyond the last, the last once more
         for (int64_t r = 0; r < R; r++) rows[r] = x.x + std::min(i + r, end - 1) * x.K + k;
-        place(map.y + i * map.N + j * width, map.N, k == 0, std::min(R, end - i), std::min(width, map.N - j * width),
+        place<R>(map.y + i * map.N + j * width, map.N, k == 0, std::min(R, end - i), std::min(width, map.N - j * width),
               [&](float *y, int64_t stride, bool first) {
                 Vec c[tileRows][tileVecs] = {};
                 multiplyRows<tileRows, tileVecs>(d, rows, 1, weights + k * stripes * width + j * d * width, width, c);
@@ -159,13 +141,18 @@ void rowwise(const Map &map, const Rows &x) {
   });
 }
 
-/** All products of some rows of x. */
+/** All products of some rows of x. Weights in fewer bits than float32 meet x in bfloat16 where that is faster. */
 void multiplyAll(const std::vector<Map> &maps, const Rows &x) {
-  const float *packed = nullptr;
-  for (const Map &map : maps)
+  const float *singles = nullptr, *halves = nullptr;
+  for (const Map &map : maps) {
     if (x.M <= fewRows) streamed(map, x);
     else if (isSmall(map, x)) rowwise(map, x);
-    else tiled(map, x, packed ? packed : packed = packedRows(x));
+    else if (map.form == Form::float32) tiled<Singles>(map, x, singles);
+#if defined(WITH_AMX)
+    else if (AmxHalves::granted()) tiled<AmxHalves>(map, x, halves);
+#endif
+    else tiled<Halves>(map, x, halves);
+  }
 }
 
 /** Norms of M rows. */

@@ -181,7 +181,7 @@ void soften(Block &block, int64_t count, int64_t dims) {
 
 void attendBlock(const Attention &p, Block &block, const float *packedKeys, const float *packedValues, int64_t b, int64_t h, int64_t l) {
   const int64_t K = p.q.K, dims = up(K, R), present = std::min(queries, p.q.L - l), first = p.start() + l;
-  pack<queries>(block.q.get(), p.q.row(b, h, l), p.q.stride(), present, K, p.scale);
+  pack<queries>(block.q.get(), p.q.row(b, h, l), p.q.stride(), present, K, [&](auto x) { return x * p.scale; });
   std::fill_n(block.out.get(), dims * queries, 0.0f);
   for (int v = 0; v < wideVecs; v++) {
     block.most[v] = splat(p.sinks ? p.sinks[h] : never), block.total[v] = splat(p.sinks ? 1 : 0);

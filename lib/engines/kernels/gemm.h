@@ -64,19 +64,24 @@ template <int... from> inline Four mix(Four a, Four b) {
 #endif
 }
 
+/** As it is, every bit of it: also what is no float32. */
+struct Same {
+  template <class T> T operator()(T x) const { return x; }
+};
+
 /** Four rows of four entries to four columns, `stride` apart. */
-inline void transpose(const float *rows, int64_t rowStride, float *columns, int64_t stride, float scale) {
+template <class F = Same> inline void transpose(const float *rows, int64_t rowStride, float *columns, int64_t stride, F change = {}) {
   Four x[4];
-  for (int r = 0; r < 4; r++) x[r] = *reinterpret_cast<const LooseFour *>(rows + r * rowStride) * scale;
+  for (int r = 0; r < 4; r++) x[r] = change(Four(*reinterpret_cast<const LooseFour *>(rows + r * rowStride)));
   const Four a = mix<0, 4, 1, 5>(x[0], x[1]), b = mix<2, 6, 3, 7>(x[0], x[1]);
   const Four c = mix<0, 4, 1, 5>(x[2], x[3]), d = mix<2, 6, 3, 7>(x[2], x[3]);
   const Four y[4] = {mix<0, 1, 4, 5>(a, c), mix<2, 3, 6, 7>(a, c), mix<0, 1, 4, 5>(b, d), mix<2, 3, 6, 7>(b, d)};
   for (int i = 0; i < 4; i++) *reinterpret_cast<LooseFour *>(columns + i * stride) = y[i];
 }
 
-/** Rows of a matrix side by side: `panel[p·R + r] = scale · rows[r·stride + p]`, zeros for rows from `present` on. */
-template <int R>
-inline void pack(float *panel, const float *rows, int64_t stride, int64_t present, int64_t k, float scale = 1) {
+/** Rows of a matrix side by side: `panel[p·R + r] = change(rows[r·stride + p])`, zeros for rows from `present` on. */
+template <int R, class F = Same>
+inline void pack(float *panel, const float *rows, int64_t stride, int64_t present, int64_t k, F change = {}) {
   if (present < R) std::fill_n(panel, k * R, 0.0f);
   const int64_t fours = std::min<int64_t>(R, present) / 4 * 4;
   for (int64_t p = 0; p < k; p += 16) { // a cache line of each row
@@ -85,9 +90,9 @@ inline void pack(float *panel, const float *rows, int64_t stride, int64_t presen
     for (int64_t r = 0; r < std::min<int64_t>(R, present); r += r < fours ? 4 : 1) {
       int64_t i = p;
       if (r < fours)
-        for (; i + 4 <= end; i += 4) transpose(rows + r * stride + i, stride, panel + i * R + r, R, scale);
+        for (; i + 4 <= end; i += 4) transpose(rows + r * stride + i, stride, panel + i * R + r, R, change);
       for (; i < end; i++)
-        for (int64_t j = r; j < (r < fours ? r + 4 : r + 1); j++) panel[i * R + j] = scale * rows[j * stride + i];
+        for (int64_t j = r; j < (r < fours ? r + 4 : r + 1); j++) panel[i * R + j] = change(rows[j * stride + i]);
     }
   }
 }
@@ -96,7 +101,7 @@ inline void pack(float *panel, const float *rows, int64_t stride, int64_t presen
 inline void unpack(const float *columns, int64_t stride, int64_t dims, int64_t count, float *rows, int64_t rowStride) {
   const int64_t fours = dims / 4 * 4, most = count / 4 * 4;
   for (int64_t i = 0; i < most; i += 4)
-    for (int64_t d = 0; d < fours; d += 4) transpose(columns + d * stride + i, stride, rows + i * rowStride + d, rowStride, 1);
+    for (int64_t d = 0; d < fours; d += 4) transpose(columns + d * stride + i, stride, rows + i * rowStride + d, rowStride);
   for (int64_t i = 0; i < count; i++)
     for (int64_t d = i < most ? fours : 0; d < dims; d++) rows[i * rowStride + d] = columns[d * stride + i];
 }

@@ -2,6 +2,7 @@ import * as assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { type EngineName, selectEngine } from '../../../lib/engines/index.js'
 import { kernelsInUse } from '../../../lib/engines/kernels/register.js'
+import { cpuFlags } from '../../../lib/engines/machine.js'
 import { type Activation, activationNames, activations, gated } from '../../../lib/nn/activation.js'
 import { attend, attendMerged, type Visibility } from '../../../lib/nn/attention.js'
 import { attentionBranch } from '../../../lib/nn/attention-branch.js'
@@ -42,10 +43,14 @@ const laws = (engine: EngineName) => () => {
   const equal = (f: () => tf.Tensor): void => tf.tidy(() => assert.ok(difference(f) <= 1e-5, `${difference(f)}`))
   const activation = fc.constantFrom(...activationNames)
   const seed = fc.nat()
-  const holds = <T extends unknown[]>(arbitraries: { [I in keyof T]: fc.Arbitrary<T[I]> }, check: (...drawn: T) => void): void =>
+  const holds = <T extends unknown[]>(
+    arbitraries: { [I in keyof T]: fc.Arbitrary<T[I]> },
+    check: (...drawn: T) => void,
+    numRuns = 40
+  ): void =>
     fc.assert(
       fc.property(fc.tuple(...arbitraries), (drawn) => tf.tidy(() => check(...(drawn as unknown as T)))),
-      { numRuns: 40 }
+      { numRuns }
     )
 
   it('affine: few rows and many, edges of tiles, every activation, any rank', () =>
@@ -99,6 +104,29 @@ const laws = (engine: EngineName) => () => {
         else equal(() => affine(rows(n), weight, b, 'silu'))
       equal(() => affine(rows(9 + M), weight, b, 'silu'))
     }))
+
+  // to the nearest of 8 bits, a number is off by 2⁻⁹ of it at most; weights in bf16 are so already
+  const roundings = !cpuFlags().has('avx512_bf16') ? () => 0 : (form: Form) => (form === 'bf16' ? 1 : 2)
+  const large = fc.record({
+    M: fc.integer({ min: 9, max: 80 }),
+    K: fc.integer({ min: 400, max: 1100 }),
+    N: fc.integer({ min: 330, max: 400 }),
+    form: fc.constantFrom(...forms),
+    s: seed
+  })
+  it('many rows and large packed weights: in float32, or in bfloat16 where the processor has arithmetic for it', () =>
+    holds(
+      [large],
+      ({ M, K, N, form, s }) => {
+        const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
+        const weight = pack(form, w)
+        const sizes = tf.matMul(x.abs(), unpack(weight, K).abs(), false, true)
+        const bound = sizes.mul(1e-6 + roundings(form) * 2 ** -9 * 1.001).add(1e-6)
+        const apart = affine(x, weight).sub(withoutKernels(() => affine(x, weight)))
+        assert.ok(apart.abs().lessEqual(bound).all().dataSync()[0])
+      },
+      15
+    ))
 
   const someForm = fc.option(fc.constantFrom(...forms))
   const mapOf = (K: number, N: number, chosen: Form | null, i: number): Linear => {
