@@ -23,7 +23,8 @@ void finish(const Map &map, int64_t m, int64_t from, int64_t to) {
 
 // --- Few rows: the weights are read once, as fast as memory gives them.
 
-constexpr int64_t fewRows = 8;
+/** As many as are read against a row of weights faster than these are unpacked and laid into panels. */
+constexpr int64_t fewRows(Form form) { return form == Form::float32 ? 8 : 24; }
 
 void streamed(const Map &map, const Rows &x) {
   const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, map.stride)); // 64 KiB of weights
@@ -145,7 +146,7 @@ void rowwise(const Map &map, const Rows &x) {
 void multiplyAll(const std::vector<Map> &maps, const Rows &x) {
   const float *singles = nullptr, *halves = nullptr;
   for (const Map &map : maps) {
-    if (x.M <= fewRows) streamed(map, x);
+    if (x.M <= fewRows(map.form)) streamed(map, x);
     else if (isSmall(map, x)) rowwise(map, x);
     else if (map.form == Form::float32) tiled<Singles>(map, x, singles);
 #if defined(WITH_AMX)
