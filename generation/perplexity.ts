@@ -1,5 +1,6 @@
 import { orThrow } from '../lib/fault.js'
 import { tokenLosses } from '../lib/nn/loss.js'
+import { numbersOf } from '../lib/numbers.js'
 import { tf } from '../lib/tf.js'
 import type { Messages } from '../processors/messages.js'
 import type { PrepareOptions } from '../processors/processor.js'
@@ -71,7 +72,7 @@ export const answerLogits = async (
 
 /** `−log p` of each token of the answers, in nats. */
 export const answerLosses = ({ logits, tokens }: AnswerLogits): Float32Array =>
-  tf.tidy(() => tokenLosses(logits, tf.tensor1d([...tokens], 'int32')).dataSync()) as Float32Array
+  numbersOf(() => tokenLosses(logits, tf.tensor1d([...tokens], 'int32'))) as Float32Array
 
 /** The perplexity of losses, each of one token. */
 export const perplexityOf = (losses: readonly number[]): Perplexity => {

@@ -69,7 +69,18 @@ const uploadNative = async (engine: NativeBackend, pieces: Pieces, dtype: Stored
   return whole ? tf.tidy(() => whole.done().reshape([...shape])) : tf.zeros([...shape])
 }
 
-/** The same in a packed form: each piece is packed as it comes. */
+/** A piece of whole rows of `columns` weights as words of a packed form, `[rows, words]`. */
+export const packPiece = async (piece: Uint8Array, dtype: StoredDtype, columns: number, form: Form): Promise<tf.Tensor2D> => {
+  const once = async function* () {
+    yield piece
+  }
+  const rows = await uploadPieces(once(), dtype, [piece.byteLength / dtypeBytes[dtype] / columns, columns])
+  const words = formOf(pack(form, rows as tf.Tensor2D)).tensor
+  rows.dispose()
+  return words
+}
+
+/** A weight of stored bytes in a packed form: each piece is packed as it comes. */
 export const uploadPacked = async (
   pieces: Pieces,
   dtype: StoredDtype,
@@ -78,15 +89,7 @@ export const uploadPacked = async (
 ): Promise<PackedWeight> => {
   const words: tf.Tensor2D[] = []
   try {
-    for await (const piece of pieces) {
-      const shape = [piece.byteLength / dtypeBytes[dtype] / columns, columns] as const
-      const once = async function* () {
-        yield piece
-      }
-      const some = (await uploadPieces(once(), dtype, shape)) as tf.Tensor2D
-      words.push(formOf(pack(form, some)).tensor)
-      some.dispose()
-    }
+    for await (const piece of pieces) words.push(await packPiece(piece, dtype, columns, form))
     const all =
       words.length === 1 ? words[0]!.clone() : tf.tidy(() => (rows > 0 ? tf.concat2d(words, 0) : tf.zeros([0, 0], 'int32')))
     return { [form]: all } as unknown as PackedWeight

@@ -1,6 +1,8 @@
 import { type FloatDtype, fromFloat32, type StoredDtype, toFloat32 } from '../lib/dtype.js'
-import { type Form, formOf, pack, rowWords, unpackWords } from '../lib/packed.js'
+import { numbersOf } from '../lib/numbers.js'
+import { type Form, rowWords, unpackWords } from '../lib/packed.js'
 import { tf } from '../lib/tf.js'
+import { packPiece } from '../lib/upload.js'
 
 type Pieces = AsyncIterable<Uint8Array>
 
@@ -15,9 +17,10 @@ export async function* retyped(pieces: Pieces, from: StoredDtype, to: StoredDtyp
 /** Pieces of whole rows of `columns` weights as rows of words in a form. */
 export async function* packed(pieces: Pieces, from: StoredDtype, columns: number, form: Form): AsyncGenerator<Uint8Array> {
   for await (const piece of pieces) {
-    const weights = toFloat32(piece, from)
-    const shape: [number, number] = [weights.length / columns, columns]
-    yield bytesOf(tf.tidy(() => formOf(pack(form, tf.tensor2d(weights, shape))).tensor.dataSync()))
+    const words = await packPiece(piece, from, columns, form)
+    const bytes = bytesOf(words.dataSync())
+    words.dispose()
+    yield bytes
   }
 }
 
@@ -27,7 +30,7 @@ export async function* unpacked(pieces: Pieces, form: Form, columns: number, to:
     const words = new Int32Array(piece.slice().buffer)
     const width = rowWords(form, columns)
     const shape: [number, number] = [words.length / width, width]
-    const weights = tf.tidy(() => unpackWords(form, tf.tensor2d(words, shape, 'int32'), columns).dataSync())
+    const weights = numbersOf(() => unpackWords(form, tf.tensor2d(words, shape, 'int32'), columns))
     yield fromFloat32(weights as Float32Array, to)
   }
 }

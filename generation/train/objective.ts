@@ -1,5 +1,6 @@
 import { crossEntropy, learnedPlaces, tokenLosses } from '../../lib/nn/loss.js'
 import { noRewards, type PairLogs, type PreferenceOptions, preferenceLoss, type RewardShift } from '../../lib/nn/preference.js'
+import { numbersOf } from '../../lib/numbers.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl.js'
 import { type Batch, type BatchOptions, batchOf, disposeBatch } from './batch.js'
@@ -69,7 +70,7 @@ export const pairBatches = (
       }
       const chosen = batchOf(prepared.map(({ sample }) => sample), { ...options, positions }) // biome-ignore format: one line
       const rejected = batchOf(prepared.map((pair) => pair.rejected!), { ...options, positions }) // biome-ignore format: one line
-      const ask = (batch: Batch) => tf.tidy(() => Array.from(answerLogs(reference, batch).dataSync()))
+      const ask = (batch: Batch) => Array.from(numbersOf(() => answerLogs(reference, batch)))
       yield { chosen, rejected, reference: { chosen: ask(chosen), rejected: ask(rejected) } }
     }
   }

@@ -1,3 +1,4 @@
+import { numbersOf } from '../numbers.js'
 import { tf } from '../tf.js'
 
 /** Which experts each of N tokens goes to: `[N][k]`, and with what weights: `[N, k]`. */
@@ -12,7 +13,7 @@ export const topK = (
   k: number
 ): { readonly indices: ReadonlyArray<Int32Array>; readonly values: tf.Tensor2D } => {
   const [N, E] = scores.shape
-  const flat = tf.tidy(() => tf.topk(scores, k).indices.dataSync()) as Int32Array
+  const flat = numbersOf(() => tf.topk(scores, k).indices) as Int32Array
   const indices = Array.from({ length: N }, (_, n) => flat.slice(n * k, (n + 1) * k))
   // top-k has no gradient in TensorFlow.js; gathering what it found has
   const places = tf.tensor1d(
