@@ -15,6 +15,7 @@ import { formsOf, precisionFaults } from './forms.js'
 import { type InternVL, internVL } from './internvl.js'
 import { checkMemory, type MemoryOptions } from './memory.js'
 import { inFolder, keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint, rangesOf, readingFaults } from './open.js'
+import { type CacheOptions, weightsOf } from './packed-cache.js'
 import { splitForm } from './packed-keys.js'
 import { type PrecisionOptions, precisionOf } from './precision.js'
 
@@ -33,7 +34,7 @@ export interface LoadedModel {
   readonly dispose: () => void
 }
 
-export interface LoadModelOptions extends OpenOptions, PrecisionOptions, MemoryOptions {
+export interface LoadModelOptions extends OpenOptions, PrecisionOptions, CacheOptions, MemoryOptions {
   /** Told after each tensor: bytes read so far, and of all. */
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -123,12 +124,14 @@ export const loadModel =
   (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedModel> =>
   async () => {
     precisionOf(options) // throws for what there is not before any file is opened
-    const checkpoint = await openCheckpoint(dir, options)()
+    const from = await weightsOf(dir, options)()
+    if (E.isLeft(from)) return from
+    const checkpoint = await openCheckpoint(from.right.dir, options)()
     if (E.isLeft(checkpoint)) return checkpoint
     try {
-      return await buildModel(checkpoint.right, options)
+      return await buildModel(checkpoint.right, from.right.options)
     } catch (error) {
-      return E.left(readingFaults(dir, error))
+      return E.left(readingFaults(from.right.dir, error))
     } finally {
       await checkpoint.right.files.close()
     }

@@ -10,6 +10,7 @@ import { featuresOf, inChunks } from './internvl.js'
 import { type LoadModelOptions, readTensors } from './load.js'
 import { checkMemory } from './memory.js'
 import { inFolder, keyFaults, type OpenCheckpoint, openCheckpoint, readingFaults } from './open.js'
+import { weightsOf } from './packed-cache.js'
 import { precisionOf } from './precision.js'
 import { projector } from './projector.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
@@ -66,12 +67,14 @@ export const loadVision =
   (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedVision> =>
   async () => {
     precisionOf(options) // throws for what there is not before any file is opened
-    const checkpoint = await openCheckpoint(dir, options)()
+    const from = await weightsOf(dir, options)()
+    if (E.isLeft(from)) return from
+    const checkpoint = await openCheckpoint(from.right.dir, options)()
     if (E.isLeft(checkpoint)) return checkpoint
     try {
-      return await build(checkpoint.right, options)
+      return await build(checkpoint.right, from.right.options)
     } catch (error) {
-      return E.left(readingFaults(dir, error))
+      return E.left(readingFaults(from.right.dir, error))
     } finally {
       await checkpoint.right.files.close()
     }

@@ -35,10 +35,10 @@ export const checkBestOf = ({ bestOf, scorer, temperature }: BestOfFlags, comman
 }
 
 /** The reward model that the flags name, opened, and how it scores; nothing for the model's own probabilities. */
-const rewarding = async ({ scorer = byItself, engine, offline, dtype, quantize, force }: BestOfFlags) => {
+const rewarding = async ({ scorer = byItself, engine, offline, dtype, quantize, cache, force }: BestOfFlags) => {
   if (scorer === byItself) return undefined
   const { processRewardScorer } = await import('../process-reward.js')
-  const flags = { engine, offline, dtype, quantize, force }
+  const flags = { engine, offline, dtype, quantize, cache, force }
   const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))
   const rewardModel = await loadWithProgress({ ...given, model: scorer })
   return { score: processRewardScorer(rewardModel), dispose: rewardModel.dispose }

@@ -1,10 +1,12 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { MemoryOptions } from '../../models/memory.js'
+import type { CacheOptions } from '../../models/packed-cache.js'
 import { type Dtype, dtypes, type PrecisionOptions, precisionOf } from '../../models/precision.js'
 
 /** How the weights of a model shall lie in memory. */
 export interface PrecisionFlags extends Pick<PrecisionOptions, 'quantize'> {
   readonly dtype?: Dtype
+  readonly cache?: true
   readonly force?: true
 }
 
@@ -31,11 +33,18 @@ export const withPrecisionOptions = (command: Command): Command =>
     .addOption(
       quantizeOption('weights in fewer bits: int8 or 4bit, or by part, vision=int8,decoder=4bit; others are bfloat16 then')
     )
+    .option('--cache', 'keep what --quantize makes on disk, and load it from there the next time')
     .option('--force', 'load though the memory at hand seems to be too small')
 
 /** Options for `load` from flags, those that were given. */
-export const precisionOptions = ({ dtype, quantize, force }: PrecisionFlags): PrecisionOptions & MemoryOptions => ({
+export const precisionOptions = ({
+  dtype,
+  quantize,
+  cache,
+  force
+}: PrecisionFlags): PrecisionOptions & CacheOptions & MemoryOptions => ({
   ...(force ? { checkMemory: false } : {}),
+  ...(cache ? { cache } : {}),
   ...(dtype === undefined ? {} : { dtype }),
   ...(quantize === undefined ? {} : { quantize })
 })

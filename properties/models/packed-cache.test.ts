@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict'
+import { readdir, stat, utimes, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { orThrow } from '../../lib/fault.js'
+import { disposeParams, namedParameters } from '../../lib/params.js'
+import { type LoadModelOptions, loadModel } from '../../models/load.js'
+import { saveModel } from '../../models/save.js'
+import { loadVision } from '../../models/vision-encoder.js'
+import { checkAsync } from '../laws/check.js'
+import { inFolder, packedJson, smallModel } from './folders.js'
+
+const weights = 'model.safetensors'
+
+/** A small model in a folder, beside a cache of its own. */
+const withModel = (decoder: string, layout: 'hf' | 'original', test: (dir: string, cache: string) => Promise<void>) =>
+  inFolder(async (folder) => {
+    const before = process.env.INTERNVL_CACHE
+    const [dir, cache] = [join(folder, 'model'), join(folder, 'cache')]
+    process.env.INTERNVL_CACHE = cache
+    try {
+      const { config, params } = smallModel(packedJson(decoder))
+      await orThrow(saveModel(dir, { config, params, layout }))
+      disposeParams(params)
+      await utimes(join(dir, weights), 1e9, 1e9) // whole seconds, which can be set again
+      await test(dir, join(cache, 'packed'))
+    } finally {
+      if (before === undefined) delete process.env.INTERNVL_CACHE
+      else process.env.INTERNVL_CACHE = before
+    }
+  })
+
+const numbersOf = (params: unknown) =>
+  namedParameters(params).map(([key, leaf]) => [key, leaf.dtype, leaf.shape, leaf.dataSync()] as const)
+
+const loaded = async (dir: string, options: LoadModelOptions) => {
+  const { params, dispose } = await orThrow(loadModel(dir, { imageTokenId: 1, ...options }))
+  const numbers = numbersOf(params)
+  dispose()
+  return numbers
+}
+
+/** Other bytes of the same size and time: who reads them sees other numbers. */
+const spoil = async (dir: string): Promise<void> => {
+  const { size } = await stat(join(dir, weights))
+  await writeFile(join(dir, weights), Buffer.alloc(size, 255))
+  await utimes(join(dir, weights), 1e9, 1e9)
+}
+
+describe('a cache of packed weights', () => {
+  const bits = fc.constantFrom('int8', '4bit' as const)
+  const drawn = fc.record({
+    decoder: fc.constantFrom('qwen2', 'llama', 'qwen3_moe', 'gpt_oss'),
+    quantize: fc.oneof(bits, fc.record({ vision: bits }), fc.record({ decoder: bits })),
+    dtype: fc.constantFrom('float32', 'bfloat16', undefined),
+    layout: fc.constantFrom('hf', 'original' as const)
+  })
+
+  it('gives what quantizing gives, bit for bit; the second time without reading the weights that it was made of', () =>
+    checkAsync(
+      drawn,
+      ({ decoder, layout, ...precision }) =>
+        withModel(decoder, layout, async (dir, cache) => {
+          const plain = await loaded(dir, precision)
+          assert.deepEqual(await loaded(dir, { ...precision, cache: true }), plain)
+          assert.equal((await readdir(cache)).length, 1)
+          await spoil(dir)
+          assert.deepEqual(await loaded(dir, { ...precision, cache: true }), plain)
+        }),
+      8
+    ))
+
+  it('serves the eye alone, and each precision has a place of its own', () =>
+    withModel('qwen2', 'hf', async (dir, cache) => {
+      const options = { quantize: 'int8', cache: true } as const
+      const whole = await loaded(dir, options)
+      await spoil(dir)
+      const eye = await orThrow(loadVision(dir, options))
+      const seeing = new Map(whole.map(([key, ...rest]) => [key, rest]))
+      for (const [key, ...rest] of numbersOf(eye.params)) assert.deepEqual(seeing.get(`model.${key}`), rest)
+      eye.dispose()
+      const faults = await loadModel(dir, { ...options, quantize: '4bit' })()
+      assert.equal(faults._tag, 'Left')
+      assert.equal((await readdir(cache)).length, 1)
+    }))
+
+  it('is made anew for a folder that changed, and what was packed before is gone', () =>
+    withModel('qwen2', 'hf', async (dir, cache) => {
+      const options = { quantize: 'int8', cache: true } as const
+      await loaded(dir, options)
+      const before = await readdir(cache)
+      await utimes(join(dir, weights), new Date(), new Date(Date.now() + 5000))
+      await loaded(dir, options)
+      const after = await readdir(cache)
+      assert.equal(after.length, 1)
+      assert.notDeepEqual(after, before)
+    }))
+
+  it('leaves nothing of what cannot be made, and says why', () =>
+    withModel('qwen2', 'hf', async (dir, cache) => {
+      await loaded(dir, { quantize: 'int8', cache: true })
+      const packed = join(cache, (await readdir(cache))[0]!)
+      const again = await loadModel(packed, { imageTokenId: 1, quantize: '4bit', cache: true })()
+      assert.ok(again._tag === 'Left' && again.left.some((f) => f._tag === 'PackedAlready'))
+      assert.equal((await readdir(cache)).length, 1)
+      await writeFile(join(dir, weights), 'no tensors')
+      assert.equal((await loadModel(dir, { imageTokenId: 1, quantize: 'int8', cache: true })())._tag, 'Left')
+      assert.equal((await readdir(cache)).length, 1)
+      const nowhere = await loadModel(join(dir, 'none'), { quantize: 'int8', cache: true })()
+      assert.ok(nowhere._tag === 'Left' && nowhere.left[0].message.includes(join(dir, 'none')))
+      await assert.rejects(loadModel(dir, { cache: true }), /quantize/)
+    }))
+
+  it('names the place that cannot be written', () =>
+    withModel('qwen2', 'hf', async (dir, cache) => {
+      await writeFile(join(cache, '..'), 'a file where the cache should be')
+      const result = await loadModel(dir, { imageTokenId: 1, quantize: 'int8', cache: true })()
+      assert.ok(result._tag === 'Left' && result.left[0].message.includes(join(cache, '..')), JSON.stringify(result))
+    }))
+})
