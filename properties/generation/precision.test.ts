@@ -103,6 +103,7 @@ describe('precision', () => {
   it('the command line says the same as options do', () => {
     assert.deepEqual(parsed(askCommand, '--dtype', 'bfloat16', 'x'), { dtype: 'bfloat16' })
     assert.deepEqual(parsed(demoCommand, '--quantize', '4bit'), { quantize: '4bit' })
+    assert.deepEqual(parsed(demoCommand, '--quantize', '4bit', '--cache'), { quantize: '4bit', cache: true })
     const each = parsed(embedCommand, '--image', 'x.png', '--quantize', 'vision=int8, decoder=4bit')
     assert.deepEqual(each, { quantize: { vision: 'int8', decoder: '4bit' } })
   })
@@ -119,6 +120,7 @@ describe('precision', () => {
     for (const [argv, says] of refusals) assert.match(String(parsed(askCommand, ...argv, 'x')), says)
     await assert.rejects(load(undefined, { dtype: 'float16' as never }), { name: 'RangeError', message: /float32 or bfloat16/ })
     await assert.rejects(loadEyes(undefined, { quantize: { vision: 'int5' as never } }), /int8 or 4bit/)
+    await assert.rejects(load(undefined, { cache: true }), { name: 'RangeError', message: /with quantize how many/ })
     await assert.rejects(pipeline('image-text-to-text', undefined, { quantize: 'nf4' as never }), RangeError)
   })
 
