@@ -75,9 +75,11 @@ export const packPiece = async (piece: Uint8Array, dtype: StoredDtype, columns: 
     yield piece
   }
   const rows = await uploadPieces(once(), dtype, [piece.byteLength / dtypeBytes[dtype] / columns, columns])
-  const words = formOf(pack(form, rows as tf.Tensor2D)).tensor
-  rows.dispose()
-  return words
+  try {
+    return formOf(pack(form, rows as tf.Tensor2D)).tensor
+  } finally {
+    rows.dispose()
+  }
 }
 
 /** A weight of stored bytes in a packed form: each piece is packed as it comes. */

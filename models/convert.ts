@@ -109,7 +109,7 @@ const writtenOf = (
 }
 
 /** config.json of what is written. Source weights that were packed are so no more, unless their keys still say it. */
-const jsonOf = ({ json, stored }: OpenCheckpoint, written: readonly Written[]): Json => {
+const jsonOf = (json: Json, stored: readonly Planned[], written: readonly Written[]): Json => {
   const isNew = stored.some(({ mxfp4 }) => mxfp4) || isPacked(stored) || isPacked(written)
   return isNew
     ? withPackedNote(
@@ -127,7 +127,8 @@ const jsonOf = ({ json, stored }: OpenCheckpoint, written: readonly Written[]): 
  * `RangeError` for a precision that there is not.
  */
 export const convertModel = (from: OpenCheckpoint, dir: string, options: ConvertModelOptions): TaskEither<Faults, Layout> => {
-  const { config, plan, stored } = from
+  const { config, plan } = from
+  const stored = options.quantize === undefined ? from.stored : plan // a copy of the table would no longer be equal to it
   const layout = settleLayout(options.layout, from.json)
   return async () => {
     const wrong = [...keyFaults(internVL(config), plan), ...precisionFaults(plan, options)]
@@ -138,7 +139,7 @@ export const convertModel = (from: OpenCheckpoint, dir: string, options: Convert
     const sources = written.map(({ source }) => source)
     const isHalf = options.quantize !== undefined && sources.some(({ dtype }) => dtype === 'BF16')
     const dtype = options.dtype ?? (isHalf ? 'bfloat16' : config.dtype)
-    const json = configJson({ ...config, dtype }, layout, jsonOf(from, written), true)
+    const json = configJson({ ...config, dtype }, layout, jsonOf(from.json, stored, written), true)
     const faults = [...wrong, ...[json, made].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : []))]
     if (E.isLeft(json) || faults.length > 0) return E.left(inFolder(from.dir, faults))
     const files = new Map([...(options.files ?? []), ['config.json', configText(json.right)] as const])

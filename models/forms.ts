@@ -14,14 +14,20 @@ export type Forms = (tensor: Described) => Form | undefined
 export const packableSizes = (module: Module, prefix = ''): ReadonlyMap<string, number> =>
   new Map(declarations(module).flatMap(([key, { shape, packable }]) => (packable ? [[prefix + key, sizeOf(shape)]] : [])))
 
-/**
- * Forms of a module's weights: those that may be packed, as the precision of their part says. In a folder of packed weights the
- * others stay in bf16 where they are stored so, unless a dtype is given.
- */
-export const formsOf = (module: Module, plan: readonly Planned[], options: PrecisionOptions, prefix = ''): Forms => {
+export interface FormOptions extends PrecisionOptions {
+  /** Weights stay in bf16 where they are stored so. By default they do in a folder of packed weights, unless a dtype is given. */
+  readonly asStored?: boolean | undefined
+}
+
+/** Whether what is not packed of a folder lies in memory as it is stored. */
+export const keepsStored = (plan: readonly Planned[], { asStored, dtype, quantize }: FormOptions): boolean =>
+  quantize === undefined && (asStored ?? (isPacked(plan) && dtype === undefined))
+
+/** Forms of a module's weights: those that may be packed, as the precision of their part says. */
+export const formsOf = (module: Module, plan: readonly Planned[], options: FormOptions, prefix = ''): Forms => {
   const packable = packableSizes(module, prefix)
   const formOf = formsOfKeys(precisionOf(options), packable)
-  const asStored = isPacked(plan) && options.dtype === undefined
+  const asStored = keepsStored(plan, options)
   return ({ key, dtype }) => {
     if (!packable.has(key)) return undefined
     return asStored ? storedForm(dtype) : formOf(key, dtype)

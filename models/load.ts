@@ -11,13 +11,13 @@ import { type Pieces, uploadPacked, uploadPieces, uploadRange, uploadWordRange, 
 import type { Layout, Planned } from './checkpoint.js'
 import { pieceReader, plannedBytes } from './checkpoint-read.js'
 import type { InternVLConfig } from './config.js'
-import { formsOf, precisionFaults } from './forms.js'
+import { type FormOptions, formsOf, precisionFaults } from './forms.js'
 import { type InternVL, internVL } from './internvl.js'
 import { checkMemory, type MemoryOptions } from './memory.js'
 import { inFolder, keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint, rangesOf, readingFaults } from './open.js'
-import { type CacheOptions, weightsOf } from './packed-cache.js'
+import { type CacheOptions, cachedWeights } from './packed-cache.js'
 import { splitForm } from './packed-keys.js'
-import { type PrecisionOptions, precisionOf } from './precision.js'
+import { precisionOf } from './precision.js'
 
 /** The module of a configuration. */
 export type InternVLModule = ReturnType<typeof internVL>
@@ -34,8 +34,8 @@ export interface LoadedModel {
   readonly dispose: () => void
 }
 
-export interface LoadModelOptions extends OpenOptions, PrecisionOptions, CacheOptions, MemoryOptions {
-  /** Told after each tensor: bytes read so far, and of all. */
+export interface LoadModelOptions extends OpenOptions, FormOptions, CacheOptions, MemoryOptions {
+  /** Told after each tensor: bytes read so far, and of all. With `cache`, the first time, of what is packed and then of what is loaded. */
   readonly onProgress?: (done: number, total: number) => void
 }
 
@@ -124,7 +124,7 @@ export const loadModel =
   (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedModel> =>
   async () => {
     precisionOf(options) // throws for what there is not before any file is opened
-    const from = await weightsOf(dir, options)()
+    const from = await cachedWeights(dir, options)()
     if (E.isLeft(from)) return from
     const checkpoint = await openCheckpoint(from.right.dir, options)()
     if (E.isLeft(checkpoint)) return checkpoint

@@ -5,7 +5,7 @@ import { keepsPacked, rowWords } from '../lib/packed.js'
 import { declarations } from '../lib/params.js'
 import { sizeOf } from '../lib/shape.js'
 import type { Planned } from './checkpoint.js'
-import { type Forms, formsOf } from './forms.js'
+import { type FormOptions, type Forms, formsOf } from './forms.js'
 import { isPacked, splitForm } from './packed-keys.js'
 import type { PrecisionOptions } from './precision.js'
 
@@ -88,7 +88,7 @@ export const memoryFault = (
 export const checkMemory = async (
   module: Module,
   plan: readonly Planned[],
-  { checkMemory: checked = true, ...options }: MemoryOptions & PrecisionOptions,
+  { checkMemory: checked = true, ...options }: MemoryOptions & FormOptions,
   prefix = ''
 ): Promise<Fault | undefined> => {
   if (!checked) return undefined

@@ -5,12 +5,12 @@ import { module } from '../lib/module.js'
 import { buildParams, disposeParams } from '../lib/params.js'
 import type { tf } from '../lib/tf.js'
 import type { InternVLConfig } from './config.js'
-import { precisionFaults } from './forms.js'
+import { keepsStored, precisionFaults } from './forms.js'
 import { featuresOf, inChunks } from './internvl.js'
 import { type LoadModelOptions, readTensors } from './load.js'
 import { checkMemory } from './memory.js'
 import { inFolder, keyFaults, type OpenCheckpoint, openCheckpoint, readingFaults } from './open.js'
-import { weightsOf } from './packed-cache.js'
+import { cachedWeights } from './packed-cache.js'
 import { precisionOf } from './precision.js'
 import { projector } from './projector.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
@@ -48,8 +48,9 @@ export interface LoadedVision {
 
 const prefixes = ['model.vision_tower.', 'model.multi_modal_projector.'] as const
 
-const build = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Faults, LoadedVision>> => {
+const build = async (checkpoint: OpenCheckpoint, given: LoadModelOptions): Promise<E.Either<Faults, LoadedVision>> => {
   const { dir, config, files, plan } = checkpoint
+  const options = { ...given, asStored: keepsStored(plan, given) } // also where none of the eye is packed
   const seeing = plan.filter(({ key }) => prefixes.some((prefix) => key.startsWith(prefix)))
   const encoder = visionEncoder(config)
   const problems = [...keyFaults(encoder, seeing, 'model.'), ...precisionFaults(seeing, options)]
@@ -67,7 +68,7 @@ export const loadVision =
   (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedVision> =>
   async () => {
     precisionOf(options) // throws for what there is not before any file is opened
-    const from = await weightsOf(dir, options)()
+    const from = await cachedWeights(dir, options)()
     if (E.isLeft(from)) return from
     const checkpoint = await openCheckpoint(from.right.dir, options)()
     if (E.isLeft(checkpoint)) return checkpoint

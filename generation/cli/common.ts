@@ -123,6 +123,7 @@ export const loadWithProgress = async ({ model, engine, adapter, ...flags }: Mod
     if (!shown && (!process.stderr.isTTY || performance.now() - begun < 500)) return
     if (!shown) bar.start(Math.round(total / 1e6), 0)
     shown = true
+    bar.setTotal(Math.round(total / 1e6)) // what is packed first has another
     bar.update(Math.round(done / 1e6))
   }
   try {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdir, stat, utimes, writeFile } from 'node:fs/promises'
+import { readdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { orThrow } from '../../lib/fault.js'
@@ -8,7 +8,7 @@ import { type LoadModelOptions, loadModel } from '../../models/load.js'
 import { saveModel } from '../../models/save.js'
 import { loadVision } from '../../models/vision-encoder.js'
 import { checkAsync } from '../laws/check.js'
-import { inFolder, packedJson, smallModel } from './folders.js'
+import { inFolder, packedJson, smallModel, writeFolder } from './folders.js'
 
 const weights = 'model.safetensors'
 
@@ -22,7 +22,6 @@ const withModel = (decoder: string, layout: 'hf' | 'original', test: (dir: strin
       const { config, params } = smallModel(packedJson(decoder))
       await orThrow(saveModel(dir, { config, params, layout }))
       disposeParams(params)
-      await utimes(join(dir, weights), 1e9, 1e9) // whole seconds, which can be set again
       await test(dir, join(cache, 'packed'))
     } finally {
       if (before === undefined) delete process.env.INTERNVL_CACHE
@@ -40,11 +39,12 @@ const loaded = async (dir: string, options: LoadModelOptions) => {
   return numbers
 }
 
-/** Other bytes of the same size and time: who reads them sees other numbers. */
-const spoil = async (dir: string): Promise<void> => {
-  const { size } = await stat(join(dir, weights))
-  await writeFile(join(dir, weights), Buffer.alloc(size, 255))
-  await utimes(join(dir, weights), 1e9, 1e9)
+/** Turns the last bytes of what is cached: who reads it sees other numbers. */
+const spoil = async (cache: string): Promise<void> => {
+  const file = join(cache, (await readdir(cache))[0]!, weights)
+  const bytes = await readFile(file)
+  for (let i = 1; i <= 1000; i++) bytes[bytes.length - i]! ^= 1
+  await writeFile(file, bytes)
 }
 
 describe('a cache of packed weights', () => {
@@ -63,26 +63,57 @@ describe('a cache of packed weights', () => {
         withModel(decoder, layout, async (dir, cache) => {
           const plain = await loaded(dir, precision)
           assert.deepEqual(await loaded(dir, { ...precision, cache: true }), plain)
-          assert.equal((await readdir(cache)).length, 1)
-          await spoil(dir)
           assert.deepEqual(await loaded(dir, { ...precision, cache: true }), plain)
+          assert.equal((await readdir(cache)).length, 1)
+          await spoil(cache)
+          assert.notDeepEqual(await loaded(dir, { ...precision, cache: true }), plain)
         }),
       8
     ))
 
+  it('leaves a head tied to the table of embeddings, whichever of the two its files have', () =>
+    checkAsync(
+      fc.record({ quantize: bits, both: fc.boolean() }),
+      async ({ quantize, both }) =>
+        withModel('qwen2', 'hf', async (dir) => {
+          const { params } = smallModel(packedJson('qwen2'))
+          const sources = namedParameters(params).map(([key, leaf]) => {
+            const values = leaf.dataSync().slice()
+            const bytes = async function* () {
+              yield new Uint8Array(values.buffer)
+            }
+            return { key, dtype: 'F32' as const, shape: leaf.shape, bytes }
+          })
+          const [table, head] = ['model.language_model.embed_tokens.weight', 'lm_head.weight']
+          const same = sources.find(({ key }) => key === table)!
+          const written = sources.filter(({ key }) => key !== head && (both || key !== table))
+          await writeFolder(dir, { ...packedJson('qwen2'), tie_word_embeddings: true }, [...written, { ...same, key: head }])
+          disposeParams(params)
+          const plain = await loaded(dir, { quantize })
+          assert.ok(plain.every(([key]) => !key.startsWith('lm_head')))
+          assert.deepEqual(await loaded(dir, { quantize, cache: true }), plain)
+        }),
+      4
+    ))
+
   it('serves the eye alone, and each precision has a place of its own', () =>
-    withModel('qwen2', 'hf', async (dir, cache) => {
-      const options = { quantize: 'int8', cache: true } as const
-      const whole = await loaded(dir, options)
-      await spoil(dir)
-      const eye = await orThrow(loadVision(dir, options))
-      const seeing = new Map(whole.map(([key, ...rest]) => [key, rest]))
-      for (const [key, ...rest] of numbersOf(eye.params)) assert.deepEqual(seeing.get(`model.${key}`), rest)
-      eye.dispose()
-      const faults = await loadModel(dir, { ...options, quantize: '4bit' })()
-      assert.equal(faults._tag, 'Left')
-      assert.equal((await readdir(cache)).length, 1)
-    }))
+    checkAsync(
+      fc.constantFrom<LoadModelOptions['quantize']>('int8', { decoder: '4bit' }, { vision: '4bit' }),
+      (quantize) =>
+        withModel('qwen2', 'hf', async (dir, cache) => {
+          const seen = async (options: LoadModelOptions) => {
+            const eye = await orThrow(loadVision(dir, { quantize, ...options }))
+            const numbers = numbersOf(eye.params)
+            eye.dispose()
+            return numbers
+          }
+          const plain = await seen({})
+          for (const _ of [1, 2]) assert.deepEqual(await seen({ cache: true }), plain)
+          await loaded(dir, { quantize: { vision: 'int8', decoder: '4bit' }, cache: true })
+          assert.equal((await readdir(cache)).length, 2)
+        }),
+      3
+    ))
 
   it('is made anew for a folder that changed, and what was packed before is gone', () =>
     withModel('qwen2', 'hf', async (dir, cache) => {
@@ -108,7 +139,8 @@ describe('a cache of packed weights', () => {
       assert.equal((await readdir(cache)).length, 1)
       const nowhere = await loadModel(join(dir, 'none'), { quantize: 'int8', cache: true })()
       assert.ok(nowhere._tag === 'Left' && nowhere.left[0].message.includes(join(dir, 'none')))
-      await assert.rejects(loadModel(dir, { cache: true }), /quantize/)
+      for (const quantize of [undefined, {}, { vision: false } as const])
+        await assert.rejects(loadModel(dir, { quantize, cache: true }), /quantize/)
     }))
 
   it('names the place that cannot be written', () =>

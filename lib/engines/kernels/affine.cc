@@ -40,8 +40,6 @@ void streamed(const Map &map, const Rows &x) {
 constexpr int64_t stripe = 4 * width; // columns of y that one thread makes at a time
 constexpr int64_t group = 12 * 12;    // rows of x whose panels stay in the second cache
 
-int64_t upTo(int64_t n, int64_t pieces) { return (n + pieces - 1) / pieces; }
-
 /** A tile of R rows that `make(y, stride, first)` adds to what is there, unless it is the first of its K; at an edge of y by way of memory of its own. */
 template <int64_t R, class F> void place(float *y, int64_t stride, bool first, int64_t rows, int64_t columns, F make) {
   if (rows == R && columns == width) return make(y, stride, first);
@@ -103,7 +101,7 @@ bool isSmall(const Map &map, const Rows &x) { return map.N * x.K <= 1 << 17; }
 /** Weights in panels: `[K / depth][N / width][depth][width]`. */
 const float *packedWeights(const Map &map, int64_t K) {
   static thread_local Kept kept;
-  const int64_t stripes = (map.N + width - 1) / width;
+  const int64_t stripes = upTo(map.N, width);
   float *packed = kept.of(stripes * width * K);
   for (int64_t k = 0; k < K; k += depth)
     for (int64_t j = 0; j < stripes; j++) {
@@ -115,7 +113,7 @@ const float *packedWeights(const Map &map, int64_t K) {
 
 /** Rows `[m, end)` of y. */
 void rowsOfProduct(const Map &map, const Rows &x, const float *weights, int64_t m, int64_t end) {
-  const int64_t stripes = (map.N + width - 1) / width;
+  const int64_t stripes = upTo(map.N, width);
   for (int64_t k = 0; k < x.K; k += depth) {
     const int64_t d = std::min(depth, x.K - k);
     for (int64_t j = 0; j < stripes; j++)
@@ -135,20 +133,20 @@ void rowsOfProduct(const Map &map, const Rows &x, const float *weights, int64_t 
 
 void rowwise(const Map &map, const Rows &x) {
   const float *weights = packedWeights(map, x.K);
-  const int64_t most = 10 * R, pieces = std::max<int64_t>(1, std::min((x.M + R - 1) / R, 8 * int64_t{threads()}));
-  const int64_t grain = std::min(most, ((x.M + pieces - 1) / pieces + R - 1) / R * R);
+  const int64_t most = 10 * R, pieces = std::max<int64_t>(1, std::min(upTo(x.M, R), 8 * int64_t{threads()}));
+  const int64_t grain = std::min(most, upTo(upTo(x.M, pieces), R) * R);
   parallel(x.M, grain, [&](int64_t from, int64_t to) {
     for (int64_t m = from; m < to; m += grain) rowsOfProduct(map, x, weights, m, std::min(m + grain, to));
   });
 }
 
-/** All products of some rows of x. Weights in fewer bits than float32 meet x in bfloat16 where that is faster. */
+/** All products of some rows of x. Weights in fewer bits than float32, if they are many, meet x in bfloat16 where the processor can. */
 void multiplyAll(const std::vector<Map> &maps, const Rows &x) {
   const float *singles = nullptr, *halves = nullptr;
   for (const Map &map : maps) {
     if (x.M <= fewRows(map.form)) streamed(map, x);
     else if (isSmall(map, x)) rowwise(map, x);
-    else if (map.form == Form::float32) tiled<Singles>(map, x, singles);
+    else if (map.form == Form::float32 || !hasHalves) tiled<Singles>(map, x, singles);
 #if defined(WITH_AMX)
     else if (AmxHalves::granted()) tiled<AmxHalves>(map, x, halves);
 #endif

@@ -11,6 +11,9 @@ constexpr int tileRows = 12, tileVecs = 2, wideRows = 8, wideVecs = 3;
 constexpr int tileRows = 6, tileVecs = 2, wideRows = 4, wideVecs = 3;
 #endif
 
+/** How many pieces of a size n are, the last one maybe smaller. */
+inline int64_t upTo(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
 /** Loaded once: left to itself, GCC reads it anew from memory for each of its uses, and reading is what then takes the time. */
 inline Vec inRegister(Vec x) {
 #if defined(__x86_64__)

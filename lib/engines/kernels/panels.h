@@ -55,6 +55,8 @@ struct Singles {
 };
 
 #if defined(WITH_HALVES)
+constexpr bool hasHalves = true;
+
 /** Pairs of neighbours in bfloat16, a word each. A panel of x is `[R][depth / 2]`, one of a weight `[d / 2][width]`; what is missing is 0. */
 struct Halves {
   static constexpr int64_t R = tileRows, words = depth / 2;
@@ -113,6 +115,7 @@ struct Halves {
   static Pairs pairs(Vec x) { return reinterpret_cast<Pairs>(x); }
 };
 #else
+constexpr bool hasHalves = false;
 using Halves = Singles;
 #endif
 

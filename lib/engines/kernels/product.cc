@@ -88,8 +88,6 @@ void product(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool ad
   }
 }
 
-int64_t upTo(int64_t n, int64_t pieces) { return (n + pieces - 1) / pieces; }
-
 // --- Large matrices: a is packed once for all threads, a stripe of b by the one that makes those columns.
 
 constexpr int64_t block = 24 * 12 / R; // panels of a that stay in the second cache
