@@ -93,6 +93,11 @@ const atomically = async (files: readonly string[], write: (temporaries: readonl
   }
 }
 
+/** That a path cannot be written, and what the system says of it. */
+export const writeFailed = (path: string, error: Error): Faults => [
+  fault('WriteFailed', `${path}: it cannot be written (${error.message})`, { file: path })
+]
+
 /** Failures of the system (no space, no permission) and of the sources are faults; others are the caller's, and thrown. */
 const task =
   (path: string, run: () => Promise<void>): TaskEither<Faults, void> =>
@@ -102,7 +107,7 @@ const task =
     } catch (error) {
       if (error instanceof InternVLError) return E.left(error.faults)
       if (!(error instanceof Error && 'syscall' in error)) throw error
-      return E.left([fault('WriteFailed', `${path}: it cannot be written (${error.message})`, { file: path })])
+      return E.left(writeFailed(path, error))
     }
   }
 

@@ -102,6 +102,28 @@ export const readTensors = async (
   }
 }
 
+/** Opens the weights of a folder, from the cache where that is asked for, builds something of them, and closes them. */
+export const openAndBuild =
+  <A>(
+    dir: string,
+    options: LoadModelOptions,
+    build: (checkpoint: OpenCheckpoint, options: LoadModelOptions) => Promise<E.Either<Faults, A>>
+  ): TaskEither<Faults, A> =>
+  async () => {
+    precisionOf(options) // throws for what there is not before any file is opened
+    const from = await cachedWeights(dir, options)()
+    if (E.isLeft(from)) return from
+    const checkpoint = await openCheckpoint(from.right.dir, options)()
+    if (E.isLeft(checkpoint)) return checkpoint
+    try {
+      return await build(checkpoint.right, from.right.options)
+    } catch (error) {
+      return E.left(readingFaults(from.right.dir, error))
+    } finally {
+      await checkpoint.right.files.close()
+    }
+  }
+
 const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Faults, LoadedModel>> => {
   const { dir, config, layout, files, plan } = checkpoint
   const module = internVL(config)
@@ -120,19 +142,5 @@ const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions)
  * is asked for. All that is missing, unexpected or of another shape is reported together. Call `selectEngine` first. Throws a
  * `RangeError` for a precision that there is not.
  */
-export const loadModel =
-  (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedModel> =>
-  async () => {
-    precisionOf(options) // throws for what there is not before any file is opened
-    const from = await cachedWeights(dir, options)()
-    if (E.isLeft(from)) return from
-    const checkpoint = await openCheckpoint(from.right.dir, options)()
-    if (E.isLeft(checkpoint)) return checkpoint
-    try {
-      return await buildModel(checkpoint.right, from.right.options)
-    } catch (error) {
-      return E.left(readingFaults(from.right.dir, error))
-    } finally {
-      await checkpoint.right.files.close()
-    }
-  }
+export const loadModel = (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedModel> =>
+  openAndBuild(dir, options, buildModel)

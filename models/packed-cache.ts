@@ -6,6 +6,8 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { cacheFolder } from '../lib/engines/cache.js'
 import { awaitTurn, openStaging, publish, sweep } from '../lib/engines/staging.js'
 import { type Faults, fault } from '../lib/fault.js'
+import { isThere } from '../lib/is-there.js'
+import { writeFailed } from '../lib/safetensors-write.js'
 import { convertModel } from './convert.js'
 import type { FormOptions } from './forms.js'
 import { type OpenOptions, openCheckpoint, readingFaults } from './open.js'
@@ -24,12 +26,6 @@ interface Options extends OpenOptions, FormOptions, CacheOptions {
 /** Counts up when weights are packed in another way, so that older ones are made anew. */
 const format = 1
 
-const isThere = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false
-  )
-
 const hash = (of: unknown): string => createHash('sha256').update(JSON.stringify(of)).digest('hex').slice(0, 16)
 
 /** What the system says of the files that a model is made of: of one that was changed, something else. */
@@ -44,15 +40,11 @@ const stampOf = async (dir: string): Promise<string> => {
   return hash(await Promise.all(files))
 }
 
-const cannotWrite = (path: string, error: unknown): Faults => [
-  fault('WriteFailed', `${path}: it cannot be written (${(error as Error).message})`, { file: path })
-]
-
 /** Packs a checkpoint into a folder that is there when all of it is; who comes while another process does that waits for it. */
 const pack = async (dir: string, stamp: string, folder: string, options: Options): Promise<E.Either<Faults, unknown>> => {
   const { imageTokenId, dtype, quantize, onProgress } = options
   const staging = await openStaging(folder).catch((error) => error as Error)
-  if (staging instanceof Error) return E.left(cannotWrite(folder, staging))
+  if (staging instanceof Error) return E.left(writeFailed(folder, staging))
   try {
     await awaitTurn(staging, folder)
     if (await isThere(folder)) return E.right(undefined)

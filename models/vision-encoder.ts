@@ -7,11 +7,9 @@ import type { tf } from '../lib/tf.js'
 import type { InternVLConfig } from './config.js'
 import { keepsStored, precisionFaults } from './forms.js'
 import { featuresOf, inChunks } from './internvl.js'
-import { type LoadModelOptions, readTensors } from './load.js'
+import { type LoadModelOptions, openAndBuild, readTensors } from './load.js'
 import { checkMemory } from './memory.js'
-import { inFolder, keyFaults, type OpenCheckpoint, openCheckpoint, readingFaults } from './open.js'
-import { cachedWeights } from './packed-cache.js'
-import { precisionOf } from './precision.js'
+import { inFolder, keyFaults, type OpenCheckpoint } from './open.js'
 import { projector } from './projector.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
 
@@ -64,19 +62,5 @@ const build = async (checkpoint: OpenCheckpoint, given: LoadModelOptions): Promi
 }
 
 /** Opens the vision tower and projector of a checkpoint folder, in any layout; the decoder's weights are not read. */
-export const loadVision =
-  (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedVision> =>
-  async () => {
-    precisionOf(options) // throws for what there is not before any file is opened
-    const from = await cachedWeights(dir, options)()
-    if (E.isLeft(from)) return from
-    const checkpoint = await openCheckpoint(from.right.dir, options)()
-    if (E.isLeft(checkpoint)) return checkpoint
-    try {
-      return await build(checkpoint.right, from.right.options)
-    } catch (error) {
-      return E.left(readingFaults(from.right.dir, error))
-    } finally {
-      await checkpoint.right.files.close()
-    }
-  }
+export const loadVision = (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedVision> =>
+  openAndBuild(dir, options, build)

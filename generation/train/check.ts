@@ -1,5 +1,5 @@
-import { access } from 'node:fs/promises'
 import { type Fault, fault } from '../../lib/fault.js'
+import { isThere } from '../../lib/is-there.js'
 import { imageOf, itemsOf, type Message, videoOf } from '../../processors/messages.js'
 import type { DatasetRow, ReadRows } from '../dataset.js'
 
@@ -38,8 +38,8 @@ const filesOf = ({ messages }: DatasetRow): ReadonlyArray<{ readonly path: strin
  */
 export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> => {
   const known = new Map<string, Promise<boolean>>()
-  const isThere = (path: string): Promise<boolean> => {
-    const asked = known.get(path) ?? access(path).then(() => true, () => false) // biome-ignore format: one line
+  const found = (path: string): Promise<boolean> => {
+    const asked = known.get(path) ?? isThere(path)
     known.set(path, asked)
     return asked
   }
@@ -48,7 +48,7 @@ export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> 
   const worker = async (): Promise<void> => {
     for (const [i, row] of queue) {
       const where = row.where ?? row.id
-      const there = await Promise.all(filesOf(row).map(async (file) => ({ ...file, found: await isThere(file.path) })))
+      const there = await Promise.all(filesOf(row).map(async (file) => ({ ...file, found: await found(file.path) })))
       const missing = there.filter(({ found }) => !found)
       results[i] = [
         ...faultsInText(row, where),

@@ -1,8 +1,8 @@
-import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type EngineName, selectEngine } from '../../lib/engines/index.js'
 import { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from '../../lib/fault.js'
+import { isThere } from '../../lib/is-there.js'
 import { compareShapes, declarations } from '../../lib/params.js'
 import { openSafetensors, type TensorFiles } from '../../lib/safetensors.js'
 import { adapterBase, adapterConfigFile, openAdapter, scalingOf } from '../../models/adapter.js'
@@ -46,8 +46,6 @@ export interface MergeOptions {
   /** Told after each piece: bytes read so far, and of all. */
   readonly onProgress?: (done: number, total: number) => void
 }
-
-const isThere = (path: string): Promise<boolean> => access(path).then(() => true, () => false) // biome-ignore format: one line
 
 /** The checkpoint that a folder is, or the last one of the run whose output it is. */
 const checkpointIn = async (source: string): Promise<string | undefined> =>
