@@ -1,11 +1,11 @@
-import { orThrow } from '../lib/fault.js'
+import { orThrow } from '../lib/error.js'
 import { tf } from '../lib/tf.js'
-import type { Messages } from '../processors/messages.js'
 import type { PrepareOptions } from '../processors/processor.js'
-import { type GenerationResult, generate } from './generate.js'
-import type { InternVLCheckpoint } from './load.js'
-import type { GenerateOptions } from './options.js'
-import { streamText } from './text-stream.js'
+import type { Messages } from '../processors/text/messages.js'
+import type { InternVLCheckpoint } from './checkpoint/load.js'
+import { type GenerationResult, generate } from './decoding/generate.js'
+import type { GenerateOptions } from './decoding/generation-options.js'
+import { streamText } from './decoding/text-stream.js'
 
 export type AnswerOptions = PrepareOptions & GenerateOptions
 

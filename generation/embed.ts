@@ -1,14 +1,14 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { selectEngine } from '../lib/engines/index.js'
-import { type Fault, type Faults, InternVLError, orThrow } from '../lib/fault.js'
+import { type Fault, type Faults, InternVLError, orThrow } from '../lib/error.js'
 import { tf } from '../lib/tf.js'
-import { type LoadedVision, loadVision } from '../models/vision-encoder.js'
-import type { ImageConfig } from '../processors/config.js'
-import type { ImageSource } from '../processors/image.js'
+import { type LoadedVision, loadVision } from '../models/internvl/vision-encoder.js'
+import type { ImageConfig } from '../processors/config/processor-config.js'
+import type { ImageSource } from '../processors/image/image.js'
+import { openImage } from '../processors/media/open-media.js'
 import { loadProcessor } from '../processors/processor.js'
-import { openImage } from '../processors/visual.js'
+import { demoModel, type LoadOptions } from './checkpoint/load.js'
 import { modelFolder } from './hub/index.js'
-import { demoModel, type LoadOptions } from './load.js'
 
 /** The eye of a checkpoint: pictures to tiles, and tiles to vectors. `dispose` frees its parameters. */
 export interface VisionCheckpoint extends LoadedVision {

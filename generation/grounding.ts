@@ -1,5 +1,5 @@
-import type { LabelledBox } from '../processors/draw.js'
-import type { Tokenizer } from '../processors/tokenizer.js'
+import type { LabelledBox } from '../processors/image/draw.js'
+import type { Tokenizer } from '../processors/text/tokenizer.js'
 
 /** Corners of a box in thousandths of the picture's width and height, as InternVL writes them. */
 export type Corners = readonly [x1: number, y1: number, x2: number, y2: number]

@@ -1,6 +1,6 @@
-import { fault, InternVLError } from '../lib/fault.js'
-import type { ImageSource } from '../processors/image.js'
-import type { Messages } from '../processors/messages.js'
+import { fault, InternVLError } from '../lib/error.js'
+import type { ImageSource } from '../processors/image/image.js'
+import type { Messages } from '../processors/text/messages.js'
 
 /** A prompt already in the checkpoint's format, its `<IMG_CONTEXT>` for every picture; or several, their pictures in order. */
 export interface TextInput {

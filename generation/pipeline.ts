@@ -1,13 +1,13 @@
-import { orThrow } from '../lib/fault.js'
+import { orThrow } from '../lib/error.js'
 import { tf } from '../lib/tf.js'
-import type { Messages } from '../processors/messages.js'
 import type { ModelInputs, PrepareOptions } from '../processors/processor.js'
-import { type GenerationResult, generate, padSequences } from './generate.js'
-import { type InternVLCheckpoint, load } from './load.js'
-import type { GenerateOptions } from './options.js'
+import type { Messages } from '../processors/text/messages.js'
+import { type InternVLCheckpoint, load } from './checkpoint/load.js'
+import { type GenerationResult, generate, padSequences } from './decoding/generate.js'
+import type { GenerateOptions } from './decoding/generation-options.js'
+import { streamText } from './decoding/text-stream.js'
 import { continues, type ManyInputs, type OneInput, type Unit, withAnswer, workOf } from './pipeline-input.js'
-import { loadOptions, type PretrainedOptions } from './pretrained.js'
-import { streamText } from './text-stream.js'
+import { loadOptions, type PretrainedOptions } from './transformers/pretrained.js'
 
 /** How to prepare and generate, in the names of `prepare` and `generate`, and what to give back. */
 export interface PipelineOptions

@@ -1,5 +1,5 @@
 import type { TopLevelSpec } from 'vega-lite'
-import { svgToPng } from '../processors/draw.js'
+import { svgToPng } from '../processors/image/draw.js'
 
 /** One line of a plot; its points are joined in the order of x. What is no number, such as a loss that overflowed, is a gap. */
 export interface Series {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { freemem, platform } from 'node:os'
 import { dirname, join } from 'node:path'
-import { parseSize } from './safetensors-shards.js'
+import { parseSize } from './safetensors/shards.js'
 
 /** Memory that a process may still take. */
 export interface AvailableMemory {

@@ -1,5 +1,5 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from './fault.js'
+import { type Fault, type Faults, fault, unless } from './error.js'
 import type { Module, Param } from './module.js'
 import { sizeOf } from './shape.js'
 import { tf } from './tf.js'

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type * as t from 'io-ts'
-import { type Fault, type Faults, fault, unless } from '../lib/fault.js'
+import { type Fault, type Faults, fault, unless } from '../lib/error.js'
 
 /** Every value, or the faults of all of them. */
 export const collect = <A>(results: readonly E.Either<Faults, A>[]): E.Either<Faults, readonly A[]> =>

@@ -1,14 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, unless } from '../lib/fault.js'
-import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from './chat.js'
+import { type Fault, type Faults, unless } from '../lib/error.js'
 import { leftFault } from './collect.js'
-import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from './config.js'
-import { type Folder, readFolder } from './folder.js'
-import { type ModelInputs, toInputs } from './inputs.js'
-import type { Labelled } from './lesson.js'
-import { checkMessages, type Messages } from './messages.js'
-import { controlTokens, cutter, visualTokens } from './prompt.js'
+import { type Folder, readFolder } from './config/checkpoint-folder.js'
+import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from './config/processor-config.js'
 import {
   type Assembled,
   assembleLesson,
@@ -16,13 +11,18 @@ import {
   assembleText,
   type PrepareOptions,
   type RenderedInputs
-} from './rows.js'
-import { originalTemplate, publishedTemplate } from './templates.js'
-import { buildTokenizer, type Tokenizer } from './tokenizer.js'
-import type { Visual } from './visual.js'
+} from './encode.js'
+import type { Visual } from './media/open-media.js'
+import { type ModelInputs, toInputs } from './model-inputs.js'
+import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from './text/chat-template.js'
+import type { Labelled } from './text/labels.js'
+import { checkMessages, type Messages } from './text/messages.js'
+import { controlTokens, cutter, visualTokens } from './text/placeholders.js'
+import { originalTemplate, publishedTemplate } from './text/published-templates.js'
+import { buildTokenizer, type Tokenizer } from './text/tokenizer.js'
 
-export type { ModelInputs } from './inputs.js'
-export type { PrepareOptions, RenderedInputs, TextOptions } from './rows.js'
+export type { PrepareOptions, RenderedInputs, TextOptions } from './encode.js'
+export type { ModelInputs } from './model-inputs.js'
 
 /** A conversation as numbers, its pictures not yet read. */
 export interface EncodedConversation extends Labelled {

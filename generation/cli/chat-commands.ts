@@ -1,12 +1,12 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { fault, InternVLError, orThrow } from '../../lib/fault.js'
-import { openPicture } from '../../processors/image.js'
-import { openFilm } from '../../processors/video.js'
-import { type ChatOptions, type ChatSession, chat, restoreChat } from '../chat.js'
-import type { InternVLCheckpoint } from '../load.js'
-import { filmOf } from './generation-flags.js'
+import { fault, InternVLError, orThrow } from '../../lib/error.js'
+import { openPicture } from '../../processors/image/image.js'
+import { openFilm } from '../../processors/video/video.js'
+import { type ChatOptions, type ChatSession, chat, restoreChat } from '../chat/chat.js'
+import type { InternVLCheckpoint } from '../checkpoint/load.js'
+import { filmOf } from './flags/generation-flags.js'
 
 /** A conversation on a terminal: the session, and what will be shown with the next message. Only commands change it. */
 export interface Talk {

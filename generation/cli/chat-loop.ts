@@ -1,13 +1,13 @@
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline/promises'
-import { orThrow } from '../../lib/fault.js'
-import { openPicture } from '../../processors/image.js'
-import { openFilm } from '../../processors/video.js'
-import { type ChatOptions, chat } from '../chat.js'
-import type { InternVLCheckpoint } from '../load.js'
+import { orThrow } from '../../lib/error.js'
+import { openPicture } from '../../processors/image/image.js'
+import { openFilm } from '../../processors/video/video.js'
+import { type ChatOptions, chat } from '../chat/chat.js'
+import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { runCommand, type Talk } from './chat-commands.js'
-import { filmOf } from './generation-flags.js'
+import { filmOf } from './flags/generation-flags.js'
 
 export interface ChatLoop {
   readonly internvl: InternVLCheckpoint

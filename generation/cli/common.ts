@@ -3,11 +3,11 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { engineNames } from '../../lib/engines/engine.js'
 import type { EngineName } from '../../lib/engines/index.js'
-import { type Faults, orThrow } from '../../lib/fault.js'
+import { type Faults, orThrow } from '../../lib/error.js'
+import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
-import type { InternVLCheckpoint } from '../load.js'
-import { hubView } from './hub-view.js'
-import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from './precision-flags.js'
+import { hubView } from './flags/hub-flags.js'
+import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from './flags/precision-flags.js'
 
 /** Progress and remarks go to standard error; standard output is for answers. */
 export const say = (line: string): void => void process.stderr.write(`${line}\n`)
@@ -105,7 +105,7 @@ export const answerOptions = ({ maxNewTokens, maxPatches, visualDelta }: ModelFl
 
 /** The model that an adapter was made for; it is told, for nobody named it. */
 const baseOf = async (adapter: string): Promise<string | undefined> => {
-  const { adapterBase } = await import('../../models/adapter.js')
+  const { adapterBase } = await import('../../models/lora/adapter.js')
   const base = await orThrow(adapterBase(adapter))
   if (base !== undefined) say(`${adapter}: made for ${base}; --model names another`)
   return base
@@ -115,7 +115,7 @@ const baseOf = async (adapter: string): Promise<string | undefined> => {
 export const loadWithProgress = async ({ model, engine, adapter, ...flags }: ModelFlags): Promise<InternVLCheckpoint> => {
   const named = model ?? (adapter === undefined ? undefined : await baseOf(adapter))
   const folder = named === undefined ? undefined : await folderOf(named, flags)
-  const { load } = await import('../load.js') // TensorFlow.js takes a while to load: not for `--help`
+  const { load } = await import('../checkpoint/load.js') // TensorFlow.js takes a while to load: not for `--help`
   const bar = new SingleBar({ format: 'loading [{bar}] {value}/{total} MB', stream: process.stderr, hideCursor: true })
   const begun = performance.now()
   let shown = false

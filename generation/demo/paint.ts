@@ -1,4 +1,4 @@
-import type { Rgb } from '../../processors/resize.js'
+import type { Rgb } from '../../processors/image/resize.js'
 
 export type Colour = readonly [red: number, green: number, blue: number]
 

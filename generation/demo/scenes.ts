@@ -1,7 +1,7 @@
 import { type Random, random } from '../../lib/random.js'
-import type { ContentItem } from '../../processors/messages.js'
-import type { Rgb } from '../../processors/resize.js'
-import type { DatasetRow } from '../dataset.js'
+import type { Rgb } from '../../processors/image/resize.js'
+import type { ContentItem } from '../../processors/text/messages.js'
+import type { DatasetRow } from '../evaluate/eval-dataset.js'
 import { type Colour, canvas, ellipse, polygon, rectangle } from './paint.js'
 
 const colours = {

@@ -1,13 +1,13 @@
 import { open, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { hashFile } from '../../lib/engines/cache.js'
-import { fault, InternVLError } from '../../lib/fault.js'
-import { sizeOf } from './cache.js'
-import { ask, attempts, backoffOf, pause } from './client.js'
-import { diskFault, thrown, unreachable } from './faults.js'
-import type { RemoteFile } from './files.js'
+import { hashFile } from '../../lib/engines/install/engine-folder.js'
+import { fault, InternVLError } from '../../lib/error.js'
+import { sizeOf } from './hub-cache.js'
+import { ask, attempts, backoffOf, pause } from './hub-client.js'
+import { diskFault, thrown, unreachable } from './hub-errors.js'
+import type { RemoteFile } from './hub-files.js'
+import type { Settings } from './hub-settings.js'
 import { claimPartial, sweepPartials } from './partial.js'
-import type { Settings } from './settings.js'
 
 /** A file of a repository, where it is and where it shall lie. */
 export interface BlobSource {

@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../lib/fault.js'
-import { badName, isPath, isRepoName } from './name.js'
-import type { HubOptions } from './settings.js'
+import { type Faults, fault } from '../../lib/error.js'
+import type { HubOptions } from './hub-settings.js'
+import { badName, isPath, isRepoName } from './repo-name.js'
 
-export type { HubOptions, HubProgress } from './settings.js'
+export type { HubOptions, HubProgress } from './hub-settings.js'
 
 /**
  * The folder of a model: `model` itself where something of that name is here, else, when it reads `org/name`, that repository of

@@ -1,9 +1,9 @@
 import { HUB_URL, listFiles, modelInfo } from '@huggingface/hub'
-import { type Fault, fault, InternVLError } from '../../lib/fault.js'
-import { ask } from './client.js'
-import { thrown, unreachable } from './faults.js'
-import type { RemoteFile } from './files.js'
-import type { Settings } from './settings.js'
+import { type Fault, fault, InternVLError } from '../../lib/error.js'
+import { ask } from './hub-client.js'
+import { thrown, unreachable } from './hub-errors.js'
+import type { RemoteFile } from './hub-files.js'
+import type { Settings } from './hub-settings.js'
 
 /** The address of the hub where nothing else is set. */
 export const defaultHub: string = HUB_URL

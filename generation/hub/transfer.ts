@@ -1,11 +1,11 @@
 import { mkdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fault } from '../../lib/fault.js'
+import { fault } from '../../lib/error.js'
 import { fetchBlob } from './blob.js'
-import { pointTo, sizeOf, snapshotFolder } from './cache.js'
-import { diskFault, thrown } from './faults.js'
-import type { RemoteFile } from './files.js'
-import type { Settings } from './settings.js'
+import { pointTo, sizeOf, snapshotFolder } from './hub-cache.js'
+import { diskFault, thrown } from './hub-errors.js'
+import type { RemoteFile } from './hub-files.js'
+import type { Settings } from './hub-settings.js'
 
 /** A commit that is brought into the cache: `store` is the repository's folder there. */
 export interface Job {

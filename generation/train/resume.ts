@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, fault } from '../../lib/fault.js'
-import type { Json } from '../../models/config-fields.js'
-import { type CheckpointNote, checkpointNote, lastCheckpoint } from './checkpoint.js'
-import { type TrainConfig, trainConfig } from './config.js'
-import type { TrainingData } from './meta.js'
+import { type Fault, fault } from '../../lib/error.js'
+import type { Json } from '../../models/config/config-fields.js'
+import type { TrainingData } from './data/mixture.js'
+import { type CheckpointNote, checkpointNote, lastCheckpoint } from './train-checkpoint.js'
+import { type TrainConfig, trainConfig } from './train-config.js'
 
 /** Settings that a run may go on with changed: what a step computes does not depend on them, but for the rate, which follows the steps. */
 const free = /^(output|heldOut|epochs|steps|checkpointing|save\..*|evaluate\..*|log\..*)$/

@@ -1,7 +1,7 @@
 import { appendFileSync, mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import type { Listener } from './run.js'
+import type { Listener } from './trainer.js'
 
 // Event files as TensorBoard reads them: records of a length, its checksum, a protocol buffer and its checksum.
 // Source: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto.

@@ -1,10 +1,10 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/fault.js'
+import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
 import { type Partial, partition } from '../../lib/params.js'
 import { matchesPath } from '../../lib/path-pattern.js'
-import type { InternVLParams } from '../../models/load.js'
-import { addLora, isLoraPath, loraModules, plainPath, plainShapes, type Shapes } from '../../models/lora.js'
-import type { TrainConfig } from './config.js'
+import type { InternVLParams } from '../../models/checkpoint/load-model.js'
+import { addLora, isLoraPath, loraModules, plainPath, plainShapes, type Shapes } from '../../models/lora/lora.js'
+import type { TrainConfig } from './train-config.js'
 
 /** A model's parameters, in two: what is trained, and what stays. `combine(trained, frozen)` is the model's tree. */
 export interface Trainable {

@@ -6,7 +6,7 @@ export {
   type GenerateArguments,
   InternVLForConditionalGeneration
 } from './conditional-generation.js'
-export { type ConfigFields, InternVLConfig, InternVLVisionConfig } from './config.js'
+export { type ConfigFields, InternVLConfig, InternVLVisionConfig } from './config-classes.js'
 export {
   type ForwardInputs,
   InternVLModel,
@@ -14,7 +14,7 @@ export {
   type ModelOutput,
   type VisionInputs,
   type VisionModelOutput
-} from './model.js'
-export { type ApplyChatTemplateOptions, AutoProcessor, type BatchFeature, InternVLProcessor } from './processor.js'
+} from './model-classes.js'
+export { type ApplyChatTemplateOptions, AutoProcessor, type BatchFeature, InternVLProcessor } from './processor-classes.js'
 export { type BaseStreamer, TextStreamer, type TextStreamerOptions } from './streamer.js'
 export { InternVLVideoProcessor, type VideoFeature } from './video-processor.js'

@@ -1,4 +1,4 @@
-import { type TextStream, textStream } from '../text-stream.js'
+import { type TextStream, textStream } from '../decoding/text-stream.js'
 
 /** What `generate` hands tokens to: the prompt first, then each token, then the end. */
 export interface BaseStreamer {

@@ -1,5 +1,5 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import type { Fault, Faults } from '../fault.js'
+import type { Fault, Faults } from '../error.js'
 
 /** From fastest to slowest. */
 export const engineNames = ['native', 'wasm', 'cpu'] as const

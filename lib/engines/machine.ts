@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { arch } from 'node:os'
-import type { Machine } from './plan.js'
+import type { Machine } from './install/setup-plan.js'
 
 /** Node's platform and processor; `-musl` where the C library is not the one that the wheels are built for. */
 export const platformName = (): string => {

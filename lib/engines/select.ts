@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, getOrThrow } from '../fault.js'
+import { type Fault, type Faults, fault, getOrThrow } from '../error.js'
 import { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 import { loaders } from './loaders.js'
 

@@ -1,5 +1,5 @@
+import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
-import { fused } from './fused.js'
 
 /** A layer that keeps the rank of its input and acts on the last axis. */
 export type OnLastAxis = <R extends tf.Rank>(x: tf.Tensor<R>) => tf.Tensor<R>

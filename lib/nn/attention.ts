@@ -1,5 +1,5 @@
+import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
-import { fused } from './fused.js'
 
 /** Scores that stand for "never": far below any real one, yet finite, so that a row with nothing to see gives no NaN. */
 const never = -1e9

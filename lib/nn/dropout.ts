@@ -1,5 +1,5 @@
+import { nextSeed, trainingOptions } from '../autograd/train-mode.js'
 import { tf } from '../tf.js'
-import { nextSeed, trainingOptions } from '../training.js'
 
 /** Ones over `1 − rate` and zeros, zeros with probability `rate`. Source: the finaliser of MurmurHash3 over a counter. */
 const mask = (size: number, rate: number, seed: number): Float32Array => {

@@ -1,5 +1,5 @@
 import { module } from '../module.js'
-import { formOf, type StoredWeight, unpackWords } from '../packed.js'
+import { formOf, type StoredWeight, unpackWords } from '../quantization/formats.js'
 import { tf } from '../tf.js'
 import { weight } from './init.js'
 import { affine, type OnLastAxis } from './linear.js'

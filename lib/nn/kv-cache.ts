@@ -1,7 +1,7 @@
-import { isTraced } from '../tape.js'
+import { isTraced } from '../autograd/tape.js'
+import { hasKernel, runKernel } from '../ops/kernel.js'
 import { tf } from '../tf.js'
 import { attend, mergeHeads, splitHeads, type Visibility } from './attention.js'
-import { hasKernel, runKernel } from './kernel.js'
 import { applyRope, type RopeTables } from './rope.js'
 
 /**

@@ -1,7 +1,7 @@
 import { module } from '../module.js'
+import { fused } from '../ops/fused.js'
 import type { tf } from '../tf.js'
 import type { OnLastAxis } from './activation.js'
-import { fused } from './fused.js'
 import { ones, zeros } from './init.js'
 
 /** `(x − E[x]) / √(Var[x] + eps) · weight + bias` over the last axis, `[…, features]`. */

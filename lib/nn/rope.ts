@@ -1,6 +1,6 @@
 import { fromFloat32, toFloat32 } from '../dtype.js'
+import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
-import { fused } from './fused.js'
 
 /** Rotary position embedding as a configuration gives it: a base and a way to stretch it beyond the trained length. */
 export interface RopeParameters {

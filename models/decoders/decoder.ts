@@ -1,16 +1,16 @@
-import { checkpointed } from '../../lib/checkpointing.js'
+import { checkpointed } from '../../lib/autograd/checkpointing.js'
+import { spent } from '../../lib/autograd/tape.js'
 import { type Module, module, repeat } from '../../lib/module.js'
 import { paddingMask } from '../../lib/nn/attention.js'
-import { attentionBranch } from '../../lib/nn/attention-branch.js'
-import { type AttentionParts, type LayerParts, layersTogether, type UnitParts } from '../../lib/nn/decoder-layers.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
+import { attentionBranch } from '../../lib/nn/fused-attention.js'
+import { type AttentionParts, type LayerParts, layersTogether, type UnitParts } from '../../lib/nn/fused-decoder.js'
 import type { LayerCache } from '../../lib/nn/kv-cache.js'
 import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
 import { expectShape } from '../../lib/shape.js'
-import { spent } from '../../lib/tape.js'
 import type { tf } from '../../lib/tf.js'
-import type { DecoderConfig } from '../config.js'
+import type { DecoderConfig } from '../config/parse-config.js'
 
 /** Token states `[B, L, D]`. */
 export type Hidden = tf.Tensor3D

@@ -1,11 +1,11 @@
 import { module } from '../../lib/module.js'
-import { attentionBranch } from '../../lib/nn/attention-branch.js'
 import { mixture, topK } from '../../lib/nn/experts.js'
+import { attentionBranch } from '../../lib/nn/fused-attention.js'
 import { normal, zeros } from '../../lib/nn/init.js'
 import { linear } from '../../lib/nn/linear.js'
 import type { RmsNorm } from '../../lib/nn/norm.js'
 import { tf } from '../../lib/tf.js'
-import type { GptOssConfig } from '../config.js'
+import type { GptOssConfig } from '../config/parse-config.js'
 import { decoder, decoderLayer, type Hidden, type Routed, type SelfAttention, windowOf } from './decoder.js'
 
 /** Self-attention in which each head may also look at nothing: its learnt sink joins the softmax. Source: `GptOssAttention`. */

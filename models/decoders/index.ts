@@ -1,5 +1,5 @@
 import type { Module } from '../../lib/module.js'
-import type { TextConfig } from '../config.js'
+import type { TextConfig } from '../config/parse-config.js'
 import type { Decoder } from './decoder.js'
 import { gptOssDecoder } from './gpt-oss.js'
 import { llamaDecoder } from './llama.js'

@@ -1,4 +1,4 @@
-import type { LlamaConfig } from '../config.js'
+import type { LlamaConfig } from '../config/parse-config.js'
 import { decoder, decoderLayer } from './decoder.js'
 import { gatedMlp, qwen2Attention } from './qwen2.js'
 

@@ -4,7 +4,7 @@ import { attendCached } from '../../lib/nn/kv-cache.js'
 import { linear } from '../../lib/nn/linear.js'
 import type { RmsNorm } from '../../lib/nn/norm.js'
 import { tf } from '../../lib/tf.js'
-import type { Phi3Config } from '../config.js'
+import type { Phi3Config } from '../config/parse-config.js'
 import { decoder, decoderLayer, type Hidden, type SelfAttention, windowOf } from './decoder.js'
 
 /** Self-attention whose three projections are one, rows of q, then k, then v. Source: `Phi3Attention`. */

@@ -2,7 +2,7 @@ import { module } from '../../lib/module.js'
 import { gatedUnit, linear } from '../../lib/nn/linear.js'
 import type { RmsNorm } from '../../lib/nn/norm.js'
 import type { tf } from '../../lib/tf.js'
-import type { DecoderConfig, Qwen2Config } from '../config.js'
+import type { DecoderConfig, Qwen2Config } from '../config/parse-config.js'
 import { decoder, decoderLayer, selfAttention, windowOf } from './decoder.js'
 
 /** Grouped-query causal self-attention with rotary positions, `[B, L, D] → [B, L, D]`. Source: `Qwen2Attention`. */

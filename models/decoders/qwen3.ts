@@ -1,7 +1,7 @@
 import { module } from '../../lib/module.js'
 import { linear } from '../../lib/nn/linear.js'
 import { rmsNorm } from '../../lib/nn/norm.js'
-import type { DecoderConfig, Qwen3Config } from '../config.js'
+import type { DecoderConfig, Qwen3Config } from '../config/parse-config.js'
 import { decoder, decoderLayer, selfAttention, windowOf } from './decoder.js'
 import { gatedMlp } from './qwen2.js'
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { dtypeBytes, type FloatDtype } from '../../lib/dtype.js'
 import { sizeOf } from '../../lib/shape.js'
-import type { Described, Heads } from '../../models/checkpoint.js'
+import type { Described, Heads } from '../../models/checkpoint/layout.js'
 
 /** A tensor with its data. */
 export interface Stored extends Described {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
-import { getOrThrow } from '../../lib/fault.js'
-import { parseConfig, type TextConfig } from '../../models/config.js'
+import { getOrThrow } from '../../lib/error.js'
+import { parseConfig, type TextConfig } from '../../models/config/parse-config.js'
 import { count } from './tensor.js'
 
 export type ModelType = TextConfig['modelType']

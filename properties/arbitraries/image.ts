@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import type { Rgb, Size } from '../../processors/resize.js'
+import type { Rgb, Size } from '../../processors/image/resize.js'
 
 /** Width and height of 1 to `max` pixels. */
 export const sizes = (max: number): fc.Arbitrary<Size> =>

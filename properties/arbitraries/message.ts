@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import type { ContentItem, Messages, Role } from '../../processors/messages.js'
+import type { ContentItem, Messages, Role } from '../../processors/text/messages.js'
 import { images } from './image.js'
 
 /** Texts that look like what a model's template writes, whole, cut in two, and among ordinary words. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { dtypeBytes, type StoredDtype } from '../../lib/dtype.js'
-import type { TensorSource } from '../../lib/safetensors-write.js'
+import type { TensorSource } from '../../lib/safetensors/write.js'
 import { sizeOf } from '../../lib/shape.js'
 
 /** Shapes of rank 0 to 3, empty ones among them. */

@@ -1,13 +1,13 @@
 import { join } from 'node:path'
 import type { Flags } from './flags.js'
-import { checkpointName } from './history.js'
-import { checkLlamaCpp, ggufOf, llamaModules } from './llamacpp.js'
-import type { Job, Kind, Measured } from './measure.js'
-import { ggufTypes, type PrecisionName, transformersDtype } from './precisions.js'
+import type { Job, Kind, Measured } from './measure/measure.js'
+import { ggufTypes, type PrecisionName, transformersDtype } from './measure/precisions.js'
+import { checkLlamaCpp, ggufOf, llamaModules } from './peers/llamacpp.js'
+import { peftPython, python, workshop } from './peers/python.js'
 import { llamaCpp, ours, oursTraining, peftTraining, transformers } from './processes.js'
-import { peftPython, python, workshop } from './python.js'
-import { type Result, ratios, summarize } from './summary.js'
-import { caseName } from './table.js'
+import { checkpointName } from './report/history.js'
+import { type Result, ratios, summarize } from './report/summary.js'
+import { caseName } from './report/table.js'
 
 /** One that is measured, and the name of the one that it is compared with. */
 interface Contender {

@@ -1,8 +1,8 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { demoModel } from '../../generation/checkpoint/load.js'
 import { repeated, wholeNumber } from '../../generation/cli/common.js'
-import { demoModel } from '../../generation/load.js'
 import { type EngineName, engineNames } from '../../lib/engines/engine.js'
-import { type PrecisionName, precisionNames } from './precisions.js'
+import { type PrecisionName, precisionNames } from './measure/precisions.js'
 
 export interface Flags {
   readonly checkpoint: readonly string[]

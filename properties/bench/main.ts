@@ -1,15 +1,15 @@
 import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { autoSetup } from '../../generation/cli/setup.js'
+import { autoSetup } from '../../generation/cli/commands/setup-command.js'
 import { contestsOf, hold, stepsOf } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
-import { checkpointName, commitName, type Entry, keep, machineName, readHistory, usualHistory } from './history.js'
+import { profileTable } from './measure/profile.js'
+import { quality } from './measure/quality.js'
 import { profiled } from './processes.js'
-import { profileTable } from './profile.js'
-import { quality } from './quality.js'
-import type { Result } from './summary.js'
-import { contextShares, table, trainingNotes } from './table.js'
+import { checkpointName, commitName, type Entry, keep, machineName, readHistory, usualHistory } from './report/history.js'
+import type { Result } from './report/summary.js'
+import { contextShares, table, trainingNotes } from './report/table.js'
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 

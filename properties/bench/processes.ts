@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import type { Job, Measured } from './measure.js'
-import { transformersDtype } from './precisions.js'
-import type { Profile } from './profile.js'
-import { peftPython, python } from './python.js'
-import type { TrainJob } from './train.js'
+import type { Job, Measured } from './measure/measure.js'
+import { transformersDtype } from './measure/precisions.js'
+import type { Profile } from './measure/profile.js'
+import type { TrainJob } from './measure/train.js'
+import { peftPython, python } from './peers/python.js'
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
 
@@ -34,7 +34,7 @@ const lastLine = async <A>(command: string, args: readonly string[]): Promise<A>
 const child = (what: 'measure' | 'profile' | 'train', job: Job | TrainJob) => [
   '--import',
   'tsx',
-  here('child.ts'),
+  here('measure/child.ts'),
   what,
   JSON.stringify(job)
 ]
@@ -47,7 +47,7 @@ export const profiled = (job: Job): Promise<Profile> => lastLine(process.execPat
 /** Transformers, in the type that the job's precision is compared with. */
 export const transformers = ({ checkpoint, precision, kind, size, newTokens, runs }: Job): Promise<Measured> =>
   lastLine(python(), [
-    ...[here('bench_transformers.py'), '--checkpoint', checkpoint, '--dtype', transformersDtype(precision)],
+    ...[here('peers/bench_transformers.py'), '--checkpoint', checkpoint, '--dtype', transformersDtype(precision)],
     ...['--new-tokens', `${newTokens}`, '--runs', `${runs}`, ...(kind === 'load' ? ['--load'] : [`--${kind}`, `${size}`])]
   ])
 
@@ -57,12 +57,12 @@ export const oursTraining = (job: TrainJob): Promise<Measured> => lastLine(proce
 /** The same steps with PEFT, which begins with the adapter that ours wrote. */
 export const peftTraining = ({ checkpoint, size, steps, adapter }: TrainJob): Promise<Measured> =>
   lastLine(peftPython(), [
-    ...[here('bench_peft.py'), '--checkpoint', checkpoint, '--adapter', adapter],
+    ...[here('peers/bench_peft.py'), '--checkpoint', checkpoint, '--adapter', adapter],
     ...['--batch', `${size}`, '--steps', `${steps}`]
   ])
 
 /** llama.cpp on a GGUF file; `modules` is the folder that node-llama-cpp is installed in. */
 export const llamaCpp = (modules: string, file: string, dtype: string, { size, newTokens, runs }: Job): Promise<Measured> =>
   lastLine(process.execPath, [
-    ...[here('bench_llamacpp.mjs'), modules, file, dtype, `${size}`, `${newTokens}`, `${runs}`, `${availableParallelism()}`]
+    ...[here('peers/bench_llamacpp.mjs'), modules, file, dtype, `${size}`, `${newTokens}`, `${runs}`, `${availableParallelism()}`]
   ])

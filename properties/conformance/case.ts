@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { orThrow } from '../../lib/fault.js'
-import { openSafetensors } from '../../lib/safetensors.js'
+import { orThrow } from '../../lib/error.js'
+import { openSafetensors } from '../../lib/safetensors/read.js'
 import { sizeOf } from '../../lib/shape.js'
 
 /** Numbers of a reference file, `[…shape]` in row-major order. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
-import { autoSetup } from '../../generation/cli/setup.js'
+import { autoSetup } from '../../generation/cli/commands/setup-command.js'
 import { selectEngine } from '../../lib/engines/index.js'
 import { type Case, findCases, imagesFor } from './case.js'
 import type { Check } from './check.js'

@@ -1,5 +1,5 @@
 import { rememberedLength } from '../../lib/nn/rope.js'
-import type { DecoderConfig } from '../../models/config.js'
+import type { DecoderConfig } from '../../models/config/parse-config.js'
 
 /** An input of a case as far as rotary frequencies depend on it: its length in tokens and how many it generated, by kind. */
 export interface Replayed {

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { tf } from '../../lib/tf.js'
-import type { DecoderConfig, InternVLConfig } from '../../models/config.js'
+import type { DecoderConfig, InternVLConfig } from '../../models/config/parse-config.js'
 import { type Case, type Numbers, readJson, readNumbers } from './case.js'
 import { type RopeLengths, ropeLengths } from './rope.js'
 

@@ -15,8 +15,8 @@ import {
   renderGrounding,
   toPixels
 } from '../../generation/index.js'
-import { drawOn } from '../../processors/draw.js'
-import { buildTokenizer } from '../../processors/tokenizer.js'
+import { drawOn } from '../../processors/image/draw.js'
+import { buildTokenizer } from '../../processors/text/tokenizer.js'
 
 const corner = fc.integer({ min: 0, max: 1000 })
 const box = fc.tuple(corner, corner, corner, corner)

@@ -1,9 +1,9 @@
-import type { GenerateInputs } from '../../generation/generate.js'
-import { getOrThrow } from '../../lib/fault.js'
+import type { GenerateInputs } from '../../generation/decoding/generate.js'
+import { getOrThrow } from '../../lib/error.js'
 import { buildParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
-import { parseConfig } from '../../models/config.js'
-import { type InternVL, internVL } from '../../models/internvl.js'
+import { parseConfig } from '../../models/config/parse-config.js'
+import { type InternVL, internVL } from '../../models/internvl/internvl.js'
 
 /** The image token of the tiny model; each tile has 4 of them. */
 export const imageToken = 1

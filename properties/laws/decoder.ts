@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { tf } from '../../lib/tf.js'
-import type { TextConfig } from '../../models/config.js'
+import type { TextConfig } from '../../models/config/parse-config.js'
 import type { Decoder, Hidden, KVCache } from '../../models/decoders/decoder.js'
 import { decoderFor } from '../../models/decoders/index.js'
 import { count, randomParams, randomTensor, seed } from '../arbitraries/tensor.js'

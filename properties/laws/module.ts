@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
-import { valueAndGrad } from '../../lib/grad.js'
+import { valueAndGrad } from '../../lib/autograd/grad.js'
 import type { Module } from '../../lib/module.js'
 import { buildParams, declarations, fromStateDict, initParams, namedParameters, stateDict } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'

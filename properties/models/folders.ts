@@ -1,15 +1,15 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { getOrThrow, orThrow } from '../../lib/fault.js'
+import { getOrThrow, orThrow } from '../../lib/error.js'
 import { initParams, mapParams, namedParameters } from '../../lib/params.js'
-import { openCheckpointTensors } from '../../lib/safetensors.js'
-import { type TensorSource, writeCheckpointTensors } from '../../lib/safetensors-write.js'
+import { openCheckpointTensors } from '../../lib/safetensors/read.js'
+import { type TensorSource, writeCheckpointTensors } from '../../lib/safetensors/write.js'
 import { tf } from '../../lib/tf.js'
-import { type InternVLConfig, parseConfig } from '../../models/config.js'
-import type { Json } from '../../models/config-fields.js'
-import { internVL } from '../../models/internvl.js'
-import type { InternVLParams } from '../../models/load.js'
+import type { InternVLParams } from '../../models/checkpoint/load-model.js'
+import type { Json } from '../../models/config/config-fields.js'
+import { type InternVLConfig, parseConfig } from '../../models/config/parse-config.js'
+import { internVL } from '../../models/internvl/internvl.js'
 
 /** Runs `test` with an empty folder, which is gone after. */
 export const inFolder = async <A>(test: (folder: string) => Promise<A>): Promise<A> => {

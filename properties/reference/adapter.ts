@@ -1,9 +1,9 @@
-import { load } from '../../generation/load.js'
-import { getOrThrow, orThrow } from '../../lib/fault.js'
+import { load } from '../../generation/checkpoint/load.js'
+import { getOrThrow, orThrow } from '../../lib/error.js'
 import { mapParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
-import { loadAdapter, saveAdapter } from '../../models/adapter.js'
-import { addLora, plainShapes } from '../../models/lora.js'
+import { loadAdapter, saveAdapter } from '../../models/lora/adapter.js'
+import { addLora, plainShapes } from '../../models/lora/lora.js'
 
 // `tsx adapter.ts save DIR` writes an adapter for the demo model, `load DIR` opens one; both print logits of some ids, for adapter.py.
 const [, , way, dir] = process.argv

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { demoEvalCommand } from '../../../generation/cli/demo-eval.js'
+import { demoEvalCommand } from '../../../generation/cli/commands/demo-eval-command.js'
 
 /** What a command prints. */
 const printed = async (args: readonly string[]): Promise<string> => {

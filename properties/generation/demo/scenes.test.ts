@@ -11,9 +11,9 @@ import {
   sample,
   taskWeights
 } from '../../../generation/demo/scenes.js'
-import { orThrow } from '../../../lib/fault.js'
-import { type RawImage, readImage } from '../../../processors/image.js'
-import { itemsOf } from '../../../processors/messages.js'
+import { orThrow } from '../../../lib/error.js'
+import { type RawImage, readImage } from '../../../processors/image/image.js'
+import { itemsOf } from '../../../processors/text/messages.js'
 
 interface Made {
   readonly background: BackgroundName

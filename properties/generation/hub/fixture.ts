@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { HubOptions } from '../../../generation/hub/index.js'
 import { type Snapshot, snapshotDownload } from '../../../generation/hub/snapshot.js'
-import type { Faults } from '../../../lib/fault.js'
+import type { Faults } from '../../../lib/error.js'
 import { type FakeHub, type FakeRepo, startHub } from './server.js'
 
 // a machine under load is slow, not dead

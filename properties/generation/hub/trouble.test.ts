@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { attempts } from '../../../generation/hub/client.js'
+import { attempts } from '../../../generation/hub/hub-client.js'
 import { bytesOf, contents, type Fixture, left, right, someFiles, withHub } from './fixture.js'
 import { sha256, type Trouble } from './server.js'
 

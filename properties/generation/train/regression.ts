@@ -1,6 +1,6 @@
-import type { Loss, TrainOptions } from '../../../generation/train/loop.js'
-import { initialState, train } from '../../../generation/train/loop.js'
-import { adamW } from '../../../lib/optim.js'
+import type { Loss, TrainOptions } from '../../../generation/train/training-loop.js'
+import { initialState, train } from '../../../generation/train/training-loop.js'
+import { adamW } from '../../../lib/optim/adamw.js'
 import { tf } from '../../../lib/tf.js'
 
 // A model small enough to train in a test: one linear layer with a layer that stays, on numbers that depend on the position.

@@ -3,10 +3,10 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
-import { renderDiagnosis } from '../../../generation/cli/doctor.js'
+import { renderDiagnosis } from '../../../generation/cli/commands/doctor-command.js'
 import { type Diagnosis, diagnose, isSupportedNode, oldestNode, otherFaults } from '../../../lib/engines/doctor.js'
 import { type EngineName, engineNames, type Loaders } from '../../../lib/engines/index.js'
-import { fault } from '../../../lib/fault.js'
+import { fault } from '../../../lib/error.js'
 import { type Fakes, Workbench } from './fakes.js'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
@@ -76,7 +76,7 @@ describe('doctor', () => {
   })
 
   it('internvl doctor --json prints JSON alone on standard output', () => {
-    const script = `import('./generation/cli/doctor.ts').then(({ doctorCommand }) => doctorCommand().parseAsync(['--json'], { from: 'user' }))`
+    const script = `import('./generation/cli/commands/doctor-command.ts').then(({ doctorCommand }) => doctorCommand().parseAsync(['--json'], { from: 'user' }))`
     const env = { ...process.env, INTERNVL_ENGINE: 'cpu' }
     const { stdout, status } = spawnSync(process.execPath, ['--import', 'tsx', '-e', script], {
       cwd: root,

@@ -3,8 +3,8 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import type { Plan } from '../../../lib/engines/plan.js'
-import type { SetupOptions } from '../../../lib/engines/setup.js'
+import type { SetupOptions } from '../../../lib/engines/install/setup.js'
+import type { Plan } from '../../../lib/engines/install/setup-plan.js'
 
 /** A wheel of the fakes: JSON instead of a zip file, `{ path: text }`. */
 const wheels = {

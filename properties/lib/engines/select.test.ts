@@ -2,7 +2,7 @@ import * as assert from 'node:assert/strict'
 import * as fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { chooseEngine, type EngineName, engineNames, type Loaders, selectEngine } from '../../../lib/engines/index.js'
-import { fault } from '../../../lib/fault.js'
+import { fault } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 
 /** Loaders of which only `present` load; `tried` fills with the names that were tried. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { valueAndGrad } from '../../../lib/grad.js'
+import { valueAndGrad } from '../../../lib/autograd/grad.js'
 import { embedding } from '../../../lib/nn/embedding.js'
 import { tf } from '../../../lib/tf.js'
 import { randomParams, seed } from '../../arbitraries/tensor.js'

@@ -1,0 +1,117 @@
+import { getOrThrow, orThrow } from '../../lib/error.js'
+import { tf } from '../../lib/tf.js'
+import type { ImageSource } from '../../processors/image/image.js'
+import { loadProcessor, type ModelInputs, type PrepareOptions, type Processor } from '../../processors/processor.js'
+import type { RenderOptions } from '../../processors/text/chat-template.js'
+import type { Message, Messages, VideoSource } from '../../processors/text/messages.js'
+import { type HubOptions, modelFolder } from '../hub/index.js'
+
+/** Inputs of the model under their names; `dispose` frees the tensors. */
+export interface BatchFeature extends ModelInputs {
+  readonly dispose: () => void
+}
+
+export interface ApplyChatTemplateOptions extends PrepareOptions {
+  /** Ids and pixels, or (by default, as in Python) the prompt's text. */
+  readonly tokenize?: boolean
+  /** With `tokenize`: all inputs of the model, or (by default, as in Python) their ids alone. */
+  readonly returnDict?: boolean
+  /** Rows of a batch always come padded; there for who writes it from habit. */
+  readonly padding?: true
+}
+
+export interface DecodeOptions {
+  readonly skipSpecialTokens?: boolean
+}
+
+type Ids = readonly number[] | tf.Tensor1D
+type Conversation = Messages | readonly Messages[]
+
+const isBatch = (conversation: Conversation): conversation is readonly Messages[] => Array.isArray(conversation[0])
+
+const listOf = (ids: Ids): readonly number[] => (ids instanceof tf.Tensor ? Array.from(ids.dataSync()) : ids)
+
+const featureOf = (inputs: ModelInputs): BatchFeature => ({
+  ...inputs,
+  dispose: () => tf.dispose([inputs.inputIds, inputs.attentionMask, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
+})
+
+/**
+ * `InternVLProcessor` of Transformers over a `Processor`. What goes wrong with messages and pictures throws an `InternVLError`.
+ * One difference, on purpose: special tokens that a person typed stay text, unless `allowedSpecial` lets them through.
+ */
+export class InternVLProcessor {
+  constructor(readonly processor: Processor) {}
+
+  /** Opens the processor of a checkpoint folder, or of `org/name` on the hub. */
+  static async fromPretrained(name: string, options: HubOptions = {}): Promise<InternVLProcessor> {
+    return new InternVLProcessor(await orThrow(loadProcessor(await orThrow(modelFolder(name, options)))))
+  }
+
+  get tokenizer(): Processor['tokenizer'] {
+    return this.processor.tokenizer
+  }
+
+  /** The Jinja source. */
+  get chatTemplate(): string {
+    return this.processor.chatTemplate.source
+  }
+
+  /** One conversation or a batch of them: the prompt, its ids, or with `returnDict` all that the model takes. */
+  applyChatTemplate(
+    conversation: Conversation,
+    options: ApplyChatTemplateOptions & { readonly tokenize: true; readonly returnDict: true }
+  ): Promise<BatchFeature>
+  applyChatTemplate(
+    conversation: Conversation,
+    options: ApplyChatTemplateOptions & { readonly tokenize: true }
+  ): Promise<readonly (readonly number[])[]>
+  applyChatTemplate(conversation: readonly Message[], options?: RenderOptions & { readonly tokenize?: false }): string
+  applyChatTemplate(conversation: readonly Messages[], options?: RenderOptions & { readonly tokenize?: false }): readonly string[]
+  applyChatTemplate(
+    conversation: Conversation,
+    { tokenize, returnDict, ...given }: ApplyChatTemplateOptions = {}
+  ): string | readonly string[] | Promise<BatchFeature | readonly (readonly number[])[]> {
+    const options = { addGenerationPrompt: false, ...given }
+    const batch = isBatch(conversation) ? conversation : [conversation]
+    if (tokenize) return this.tokenized(batch, options, returnDict ?? false)
+    const prompts = batch.map((messages) => getOrThrow(this.processor.render(messages, options)))
+    return isBatch(conversation) ? prompts : prompts[0]!
+  }
+
+  private async tokenized(batch: readonly Messages[], options: PrepareOptions, returnDict: boolean) {
+    const feature = featureOf(await orThrow(this.processor.prepare(batch, options)))
+    if (returnDict) return feature
+    const ids = feature.inputIds.arraySync()
+    feature.dispose()
+    return ids
+  }
+
+  /** Prompts with the pictures and films of their placeholders, in order: `processor(text=…, images=…, videos=…)` in Python. */
+  async process(
+    inputs: {
+      readonly text: string | readonly string[]
+      readonly images?: ImageSource | readonly ImageSource[]
+      readonly videos?: readonly VideoSource[]
+    },
+    options: PrepareOptions = {}
+  ): Promise<BatchFeature> {
+    const text = typeof inputs.text === 'string' ? [inputs.text] : inputs.text
+    const images = inputs.images === undefined ? [] : ([inputs.images].flat() as readonly ImageSource[])
+    return featureOf(await orThrow(this.processor.prepareText({ text, images, videos: inputs.videos ?? [] }, options)))
+  }
+
+  /** Text of one row of ids. */
+  decode(ids: Ids, options: DecodeOptions = {}): string {
+    return this.processor.decode(listOf(ids), options)
+  }
+
+  /** Text of every row. */
+  batchDecode(rows: readonly Ids[] | tf.Tensor2D, options: DecodeOptions = {}): readonly string[] {
+    const lists = rows instanceof tf.Tensor ? rows.arraySync() : rows
+    return lists.map((ids) => this.decode(ids, options))
+  }
+}
+
+/** `AutoProcessor` of Transformers. */
+export const AutoProcessor = { fromPretrained: InternVLProcessor.fromPretrained } as const

@@ -1,0 +1,81 @@
+import { disposeParams, mapParams, namedParameters } from '../params.js'
+import { tf } from '../tf.js'
+import { pullback } from './tape.js'
+
+/** A loss and its gradient, a tree of the structure of the parameters. The caller owns both. */
+export interface ValueAndGrad<P> {
+  readonly value: tf.Scalar
+  readonly grads: P
+}
+
+/**
+ * Value and gradient of a scalar loss; the gradient is a tree of the same structure as `params`.
+ * A leaf that does not reach the loss has a gradient of zeros (PyTorch: `None`).
+ * Throws a `RangeError` when the loss is not a scalar.
+ *
+ * `const { value, grads } = valueAndGrad((p) => loss(model.apply(p)(x)))(params)`
+ *
+ * Absent leaves of a partial tree stay absent: of a frozen part nothing is computed,
+ * `valueAndGrad((p) => loss(model.apply(combine(p, frozen))(x)))(trained)` with `[trained, frozen] = partition(chosen)(params)`.
+ */
+export const valueAndGrad =
+  <P>(loss: (params: P) => tf.Scalar) =>
+  (params: P): ValueAndGrad<P> => {
+    const leaves = namedParameters(params)
+    const replaced = (by: ReadonlyMap<string, tf.Tensor>): P => mapParams((_, path) => by.get(path) as tf.Tensor)(params)
+    const { value, grads } = tf.tidy(() => {
+      const xs = leaves.map(([, tensor]) => tensor)
+      const pulled = pullback(
+        () => [loss(params)],
+        xs,
+        ([value]) => {
+          if (value!.size !== 1) throw new RangeError(`valueAndGrad: the loss must be a scalar, got shape [${value!.shape}]`)
+          return [tf.onesLike(value!)]
+        }
+      )
+      return { value: pulled.values[0]!, grads: pulled.grads.map((g, i) => g ?? tf.zerosLike(xs[i]!)) }
+    })
+    return { value: value as tf.Scalar, grads: replaced(new Map(leaves.map(([path], i) => [path, grads[i]!]))) }
+  }
+
+/** The same of a loss that comes with further data (parts to be logged, a state for the next step): `[loss, aux]`. Source: JAX's `has_aux`. */
+export const valueGradAndAux =
+  <P, A>(loss: (params: P) => readonly [loss: tf.Scalar, aux: A]) =>
+  (params: P): ValueAndGrad<P> & { readonly aux: A } => {
+    let aux: A | undefined
+    const found = valueAndGrad((p: P) => {
+      const [value, more] = loss(p)
+      aux = more
+      return value
+    })(params)
+    return { ...found, aux: aux as A }
+  }
+
+/** Their sum, in their place. */
+const added = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P> => {
+  const more = new Map(namedParameters(b.grads))
+  const sum = { value: a.value.add<tf.Scalar>(b.value), grads: mapParams((g, path) => g.add(more.get(path)!))(a.grads) }
+  tf.dispose([a.value, b.value])
+  disposeParams([a.grads, b.grads])
+  return sum
+}
+
+/**
+ * Gradient accumulation: the weighted mean of the losses of several batches and its gradient, while only one batch's is in
+ * memory beside the sum. With the number of supervised tokens for a batch's weight this is the loss of the one big batch.
+ * Throws a `RangeError` when there is no batch, or none has weight.
+ */
+export const accumulate = <A, P>(
+  batches: readonly A[],
+  weightOf: (batch: A) => number,
+  lossOf: (batch: A) => (params: P) => tf.Scalar
+): ((params: P) => ValueAndGrad<P>) => {
+  const weights = batches.map(weightOf)
+  const total = weights.reduce((a, b) => a + b, 0)
+  if (!(total > 0)) throw new RangeError(`accumulate: the weights of ${batches.length} batches sum to ${total}`)
+  const shares = batches.map((batch, i) => {
+    const loss = lossOf(batch)
+    return valueAndGrad((params: P) => loss(params).mul<tf.Scalar>(weights[i]! / total))
+  })
+  return (params) => shares.slice(1).reduce((sum, share) => added(sum, share(params)), shares[0]!(params))
+}

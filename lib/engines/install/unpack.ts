@@ -1,0 +1,86 @@
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { type Faults, fault } from '../../error.js'
+import { type Command, complaint, type RunOptions, run } from './process.js'
+import type { OnBytes } from './wheel.js'
+
+/** Members of TensorFlow's wheel: its two libraries, and the headers of its C interface that the addon includes. */
+export const tensorflowMembers: readonly string[] = [
+  'tensorflow/libtensorflow_cc.*',
+  'tensorflow/libtensorflow_framework.*',
+  'tensorflow/include/tensorflow/c/*.h',
+  'tensorflow/include/tensorflow/core/platform/ctstring*.h',
+  'tensorflow/include/*tsl/platform/ctstring*.h',
+  'tensorflow/include/*tsl/c/*.h'
+]
+
+/** Members of NVIDIA's wheels: shared libraries, and what compiles kernels for a GPU newer than the build. */
+export const nvidiaMembers: readonly string[] = [
+  'nvidia/*.so',
+  'nvidia/*.so.*',
+  'nvidia/cuda_nvcc/bin/ptxas',
+  'nvidia/cuda_nvcc/nvvm/libdevice/*'
+]
+
+// pip implies Python, and Python reads zip files of any size. It prints "<bytes done> <bytes in all>".
+const unzip = `
+import fnmatch, os, sys, zipfile
+wheel, target, *patterns = sys.argv[1:]
+with zipfile.ZipFile(wheel) as z:
+    members = [m for m in z.infolist() if any(fnmatch.fnmatchcase(m.filename, p) for p in patterns)]
+    total, done = sum(m.file_size for m in members), 0
+    for m in members:
+        path = os.path.join(target, *m.filename.split('/'))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with z.open(m) as source, open(path, 'wb') as out:
+            while chunk := source.read(1 << 22):
+                out.write(chunk)
+                done += len(chunk)
+                print(done, total, flush=True)
+        os.chmod(path, 0o755 if '/bin/' in path else 0o644)
+`
+
+const metadata = `
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as z:
+    print(z.read(next(n for n in z.namelist() if n.endswith('.dist-info/METADATA'))).decode())
+`
+
+const python = (program: Command, script: string, args: readonly string[], options: RunOptions): TE.TaskEither<Faults, string> =>
+  pipe(
+    run(program, ['-c', script, ...args], options),
+    TE.mapLeft(
+      (failed): Faults => [
+        fault('UnpackFailed', `${args[0]}: Python could not unpack it (${complaint(failed)})`, { path: args[0] })
+      ]
+    )
+  )
+
+/** Unpacks the members of a wheel that match one of the patterns (\`*\` matches \`/\` too) below `target`. */
+export const unpack = (
+  program: Command,
+  wheel: string,
+  target: string,
+  patterns: readonly string[],
+  options: RunOptions,
+  onBytes: OnBytes
+) => {
+  const onLine = (line: string): void => {
+    const [done, total] = line.split(' ').map(Number)
+    if (total) onBytes(done ?? 0, total)
+  }
+  return python(program, unzip, [wheel, target, ...patterns], { ...options, onLine })
+}
+
+/** NVIDIA's packages that a wheel's metadata names under its extra `and-cuda`: `['nvidia-cublas-cu12==12.5.3.2', …]`. */
+export const cudaRequirements = (text: string): readonly string[] =>
+  [...text.matchAll(/^Requires-Dist: *(nvidia-[\w-]+) *\(?==([\w.]+)\)? *;.*extra *== *['"]and-cuda['"]/gm)].map(
+    ([, name, version]) => `${name}==${version}`
+  )
+
+/** The same, read from the wheel itself. */
+export const readCudaRequirements = (
+  program: Command,
+  wheel: string,
+  options: RunOptions
+): TE.TaskEither<Faults, readonly string[]> => pipe(python(program, metadata, [wheel], options), TE.map(cudaRequirements))

@@ -1,0 +1,160 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { dtypeBytes, isStoredDtype, type StoredDtype } from '../dtype.js'
+import { type Fault, type Faults, fault, unless } from '../error.js'
+import { sizeOf } from '../shape.js'
+
+/** Where a tensor lies: `bytes` bytes of `file` from `offset`, counted from the file's start. */
+export interface TensorEntry {
+  readonly key: string
+  readonly dtype: StoredDtype
+  readonly shape: readonly number[]
+  readonly file: string
+  readonly offset: number
+  readonly bytes: number
+}
+
+/** What the head of a safetensors file says. */
+export interface Header {
+  readonly entries: ReadonlyMap<string, TensorEntry>
+  readonly metadata: Readonly<Record<string, string>>
+}
+
+/** Source: the format's reference implementation refuses longer headers. */
+const maxHeaderBytes = 100_000_000
+
+/**
+ * The header's length, which stands in a file's first 8 bytes, little-endian; it must leave the header within the file.
+ * Faults: `FileCutShort`, `HeaderLength`.
+ */
+export const headerLength = (file: string, prefix: Uint8Array, fileBytes: number): E.Either<Faults, number> => {
+  if (prefix.byteLength < 8) {
+    const message = `${file}: ${fileBytes} bytes cannot hold a header; the file is cut short, or no safetensors file`
+    return E.left([fault('FileCutShort', message, { file, actual: fileBytes })])
+  }
+  const length = Number(new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true))
+  const most = Math.min(maxHeaderBytes, fileBytes - 8)
+  if (length >= 2 && length <= most) return E.right(length)
+  const message = `${file}: it claims a header of ${length} bytes, where at least 2 and at most ${most} are possible; the file is cut short, or no safetensors file`
+  return E.left([fault('HeaderLength', message, { file, expected: most, actual: length })])
+}
+
+type Json = Readonly<Record<string, unknown>>
+const isRecord = (x: unknown): x is Json => typeof x === 'object' && x !== null && !Array.isArray(x)
+const isNatural = (x: unknown): x is number => Number.isSafeInteger(x) && (x as number) >= 0
+const isNaturals = (x: unknown): x is readonly number[] => Array.isArray(x) && x.every(isNatural)
+
+/** Keys of the outermost object of valid JSON text, repeated ones as often as they stand there: `JSON.parse` keeps the last alone. */
+const outermostKeys = (json: string): readonly string[] => {
+  const keys: string[] = []
+  let depth = 0
+  for (const [token] of json.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"(?:\s*:)?|[{}[\]]/g)) {
+    if (token === '{' || token === '[') depth++
+    else if (token === '}' || token === ']') depth--
+    else if (depth === 1 && token.endsWith(':')) keys.push(JSON.parse(token.slice(0, token.lastIndexOf('"') + 1)))
+  }
+  return keys
+}
+
+const repeated = (keys: readonly string[]): readonly string[] => {
+  const seen = new Set<string>()
+  return [...new Set(keys.filter((key) => seen.size === seen.add(key).size))]
+}
+
+/** One tensor's description, or what is wrong with it. `dataStart` is where the header ends. */
+const tensorEntry = (file: string, key: string, value: unknown, dataStart: number): TensorEntry | Fault => {
+  const wrong = (tag: string, what: string, fields: Json = {}) =>
+    fault(tag, `${file}: tensor ${key}: ${what}`, { file, key, ...fields })
+  if (!isRecord(value)) return wrong('TensorMalformed', 'its description is not an object')
+  const { dtype, shape, data_offsets: offsets } = value
+  if (!isStoredDtype(dtype))
+    return wrong('UnknownDtype', `unknown dtype ${JSON.stringify(dtype)}; known are ${Object.keys(dtypeBytes).join(', ')}`, {
+      dtype
+    })
+  if (!isNaturals(shape)) return wrong('TensorMalformed', 'its shape is not a list of whole numbers', { shape })
+  if (!isNaturals(offsets) || offsets.length !== 2)
+    return wrong('TensorOffsets', 'its data_offsets are not two whole numbers', { offsets })
+  const [begin, end] = offsets as readonly [number, number]
+  if (begin > end) return wrong('TensorOffsets', `it begins at byte ${begin}, after its end at ${end}`, { offsets })
+  const [expected, actual] = [sizeOf(shape) * dtypeBytes[dtype], end - begin]
+  if (expected !== actual)
+    return wrong('TensorSize', `[${shape.join(', ')}] of ${dtype} takes ${expected} bytes; the header gives it ${actual}`, {
+      expected,
+      actual
+    })
+  return { key, dtype, shape, file, offset: dataStart + begin, bytes: actual }
+}
+
+/** The tensors must fill the file from the header to its end, without overlap, hole or rest. */
+const layoutFaults = (file: string, entries: readonly TensorEntry[], dataStart: number, fileBytes: number): readonly Fault[] => {
+  const faults: Fault[] = []
+  let [end, last] = [dataStart, 'the header']
+  for (const { key, offset, bytes } of [...entries].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)) {
+    const fields = { file, key, after: last }
+    if (offset < end)
+      faults.push(fault('TensorsOverlap', `${file}: tensor ${key} overlaps ${last} by ${end - offset} bytes`, fields))
+    if (offset > end)
+      faults.push(
+        fault('TensorsApart', `${file}: ${offset - end} bytes between ${last} and tensor ${key} belong to no tensor`, fields)
+      )
+    if (offset + bytes >= end) [end, last] = [offset + bytes, `tensor ${key}`]
+  }
+  if (end > fileBytes) {
+    const lost = entries.filter((entry) => entry.offset + entry.bytes > fileBytes).map(({ key }) => key)
+    const message = `${file}: the file is cut short: ${fileBytes} bytes of ${end}, without all of ${lost.length} tensors (${lost[0]} first); download or copy it again`
+    faults.push(fault('FileCutShort', message, { file, key: lost[0], expected: end, actual: fileBytes }))
+  }
+  if (end < fileBytes)
+    faults.push(
+      fault('FileTooLong', `${file}: ${fileBytes - end} bytes after ${last} belong to no tensor`, {
+        file,
+        expected: end,
+        actual: fileBytes
+      })
+    )
+  return faults
+}
+
+const isTexts = (x: unknown): x is Readonly<Record<string, string>> =>
+  isRecord(x) && Object.values(x).every((value) => typeof value === 'string')
+
+/**
+ * The header's bytes (after its length), to entries; `fileBytes` is the size of the whole file. Faults, all of them:
+ * `HeaderNotJson`, `DuplicateKey`, `TensorMalformed`, `UnknownDtype`, `TensorOffsets`, `TensorSize`, `TensorsOverlap`,
+ * `TensorsApart`, `FileCutShort`, `FileTooLong`. Source: the format's specification, huggingface/safetensors.
+ */
+export const parseHeader = (file: string, header: Uint8Array, fileBytes: number): E.Either<Faults, Header> => {
+  const parsed = E.tryCatch(
+    () => {
+      const text = new TextDecoder('utf-8', { fatal: true }).decode(header)
+      const json: unknown = JSON.parse(text)
+      return { json, duplicates: repeated(outermostKeys(text)) }
+    },
+    (error) => (error as Error).message
+  )
+  const notJson = (why: string) =>
+    E.left<Faults>([
+      fault('HeaderNotJson', `${file}: its header is not a JSON object (${why}); it is no safetensors file, or damaged`, { file })
+    ])
+  if (E.isLeft(parsed)) return notJson(parsed.left)
+  const { json, duplicates } = parsed.right
+  if (!isRecord(json)) return notJson(`it is ${JSON.stringify(json).slice(0, 40)}`)
+  const dataStart = 8 + header.byteLength
+  const { __metadata__: metadata = {}, ...tensors } = json
+  const all = Object.entries(tensors).map(([key, value]) => tensorEntry(file, key, value, dataStart))
+  const isEntry = (x: TensorEntry | Fault): x is TensorEntry => !('_tag' in x)
+  const entries = all.filter(isEntry)
+  const broken = all.filter((x): x is Fault => !isEntry(x))
+  const faults = [
+    ...duplicates.map((key) => fault('DuplicateKey', `${file}: the header lists ${key} more than once`, { file, key })),
+    ...(isTexts(metadata)
+      ? []
+      : [fault('MetadataMalformed', `${file}: __metadata__ is not an object of texts`, { file, key: '__metadata__' })]),
+    ...broken,
+    // where an entry could not be read its bytes would show as a hole
+    ...(broken.length ? [] : layoutFaults(file, entries, dataStart, fileBytes))
+  ]
+  return unless(faults, () => ({
+    entries: new Map(entries.map((entry) => [entry.key, entry])),
+    metadata: metadata as Header['metadata']
+  }))
+}

@@ -1,0 +1,183 @@
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { dtypeBytes } from '../dtype.js'
+import { type Faults, fault, InternVLError } from '../error.js'
+import { indexFile } from './read.js'
+import { bytesOf, indexJson, intoShards, removeStale, shardNames, type TensorSource } from './shards.js'
+
+export { intoShards, parseSize, type TensorSource } from './shards.js'
+
+/** Small files that belong to a checkpoint, by name. */
+export type SmallFiles = ReadonlyMap<string, string | Uint8Array>
+
+type Metadata = Readonly<Record<string, string>>
+
+/** What Transformers writes, and asks for when it reads. */
+const torchFormat: Metadata = { format: 'pt' }
+
+const metadataKey = '__metadata__'
+
+/** Wider types first, so that every tensor is aligned to its own. Source: the format's reference implementation. */
+const byWidth = (tensors: readonly TensorSource[]): readonly TensorSource[] =>
+  [...tensors].sort((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype])
+
+/** Length, JSON, spaces: a multiple of 8 bytes, so that the data is aligned. */
+const headerBytes = (tensors: readonly TensorSource[], metadata: Metadata): Uint8Array => {
+  let end = 0
+  const described = tensors.map((tensor) => {
+    const begin = end
+    end += bytesOf(tensor)
+    return [tensor.key, { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [begin, end] }] as const
+  })
+  const keys = new Set([metadataKey, ...described.map(([key]) => key)])
+  if (keys.size <= tensors.length) throw new RangeError(`writeSafetensors: a key is given twice, or is ${metadataKey}`)
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries([[metadataKey, metadata], ...described])))
+  const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20)
+  new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true)
+  header.set(json, 8)
+  return header
+}
+
+/** One write takes no more than 2 GiB, and may take less than it was given. */
+const append = async (handle: FileHandle, bytes: Uint8Array): Promise<void> => {
+  for (let done = 0; done < bytes.byteLength; )
+    done += (await handle.write(bytes, done, Math.min(2 ** 30, bytes.byteLength - done))).bytesWritten
+}
+
+const appendTensor = async (handle: FileHandle, tensor: TensorSource): Promise<void> => {
+  const data = tensor.bytes()
+  let written = 0
+  for await (const piece of Symbol.asyncIterator in data ? data : [await data]) {
+    await append(handle, piece)
+    written += piece.byteLength
+  }
+  if (written !== bytesOf(tensor))
+    throw new RangeError(`writeSafetensors: ${tensor.key} gave ${written} bytes, its shape takes ${bytesOf(tensor)}`)
+}
+
+const withFile = async (file: string, flags: 'w' | 'r+', use: (handle: FileHandle) => Promise<void>): Promise<void> => {
+  const handle = await open(file, flags)
+  try {
+    await use(handle)
+  } finally {
+    await handle.close()
+  }
+}
+
+const writeTo = (file: string, tensors: readonly TensorSource[], metadata: Metadata): Promise<void> => {
+  const ordered = byWidth(tensors)
+  const header = headerBytes(ordered, metadata)
+  return withFile(file, 'w', async (handle) => {
+    await append(handle, header)
+    for (const tensor of ordered) await appendTensor(handle, tensor)
+  })
+}
+
+/** Brings files to the disk itself, so that a name, once a file has it, never stands for less. */
+const flush = (files: readonly string[]): Promise<unknown> =>
+  Promise.all(files.map((file) => withFile(file, 'r+', (handle) => handle.sync())))
+
+const temporary = (file: string) => join(dirname(file), `.${basename(file)}.${process.pid}.tmp`)
+
+/** Runs `write` on temporary names, then renames them all; when it fails nothing is left behind, and what was there stays. */
+const atomically = async (files: readonly string[], write: (temporaries: readonly string[]) => Promise<void>): Promise<void> => {
+  const names = files.map(temporary)
+  try {
+    await write(names)
+    await flush(names)
+    for (const [i, name] of names.entries()) await rename(name, files[i]!)
+  } finally {
+    await Promise.all(names.map((name) => rm(name, { force: true })))
+  }
+}
+
+/** That a path cannot be written, and what the system says of it. */
+export const writeFailed = (path: string, error: Error): Faults => [
+  fault('WriteFailed', `${path}: it cannot be written (${error.message})`, { file: path })
+]
+
+/** Failures of the system (no space, no permission) and of the sources are faults; others are the caller's, and thrown. */
+const task =
+  (path: string, run: () => Promise<void>): TaskEither<Faults, void> =>
+  async () => {
+    try {
+      return E.right(await run())
+    } catch (error) {
+      if (error instanceof InternVLError) return E.left(error.faults)
+      if (!(error instanceof Error && 'syscall' in error)) throw error
+      return E.left(writeFailed(path, error))
+    }
+  }
+
+/**
+ * Writes one safetensors file, tensor by tensor, under a temporary name that is renamed when all is there.
+ * Fault: `WriteFailed`. Throws a `RangeError` for a key given twice, or data that is not as long as its shape says.
+ */
+export const writeSafetensors = (
+  file: string,
+  tensors: readonly TensorSource[],
+  metadata: Metadata = torchFormat
+): TaskEither<Faults, void> => task(file, () => atomically([file], ([name]) => writeTo(name!, tensors, metadata)))
+
+/**
+ * The same in a folder, with small files beside it: all are there in the end, or what was there before. The folder is made where it is
+ * not there. Faults and errors: as `writeSafetensors`.
+ */
+export const writeSafetensorsFolder = (
+  folder: string,
+  name: string,
+  tensors: readonly TensorSource[],
+  files: SmallFiles
+): TaskEither<Faults, void> =>
+  task(folder, async () => {
+    await mkdir(folder, { recursive: true })
+    await atomically(
+      [...files.keys(), name].map((each) => join(folder, each)),
+      async (temporaries) => {
+        for (const [i, content] of [...files.values()].entries())
+          await withFile(temporaries[i]!, 'w', (handle) => append(handle, Buffer.from(content)))
+        await writeTo(temporaries.at(-1)!, tensors, torchFormat)
+      }
+    )
+  })
+
+export interface WriteOptions {
+  /** Bytes of a shard at most; 5 GB unless given. */
+  readonly shardBytes?: number
+  readonly metadata?: Metadata
+  /** What else belongs to the folder: config.json and the like. */
+  readonly files?: SmallFiles
+}
+
+/**
+ * Writes a checkpoint folder as Transformers does: `model.safetensors`, or shards of at most `shardBytes` with their index, and
+ * `files`. The folder is made where it is not there. Everything is first written beside what is there, under temporary names;
+ * then one rename, of the index or of the whole file, puts the new weights in the place of the old, which are removed last.
+ * A kill at any time leaves the old weights or the new ones, whole. Faults and errors: as `writeSafetensors`.
+ */
+export const writeCheckpointTensors = (
+  folder: string,
+  tensors: readonly TensorSource[],
+  { shardBytes = 5e9, metadata = torchFormat, files = new Map() }: WriteOptions = {}
+): TaskEither<Faults, void> =>
+  task(folder, async () => {
+    await mkdir(folder, { recursive: true })
+    const shards = intoShards(tensors, shardBytes)
+    const names = shardNames(shards.length, await readdir(folder))
+    const small = shards.length > 1 ? [...files, [indexFile, indexJson(shards, names)] as const] : [...files]
+    // in the order of renaming: shards that nothing names yet, small files, and last what names the weights
+    const [first, last] = shards.length > 1 ? [names, []] : [[], names]
+    const all = [...first, ...small.map(([name]) => name), ...last]
+    await atomically(
+      all.map((name) => join(folder, name)),
+      async (temporaries) => {
+        const at = (name: string) => temporaries[all.indexOf(name)]!
+        for (const [i, shard] of shards.entries()) await writeTo(at(names[i]!), shard, metadata)
+        for (const [name, content] of small)
+          await withFile(at(name), 'w', (handle) => append(handle, typeof content === 'string' ? Buffer.from(content) : content))
+      }
+    )
+    await removeStale(folder, all)
+  })

@@ -1,0 +1,61 @@
+import { count, type Fields, flag, listOf, number, oneOf, positive } from './config-fields.js'
+import type { RopeConfig } from './config-types.js'
+import type { Family } from './decoder-defaults.js'
+
+const ropeTypes = ['default', 'linear', 'dynamic', 'yarn', 'longrope', 'llama3'] as const satisfies ReadonlyArray<
+  RopeConfig['ropeType']
+>
+
+/** What a rope type cannot do without. Source: `RotaryEmbeddingConfigMixin._validate_*` (transformers 5.23). */
+const needs: Readonly<Record<RopeConfig['ropeType'], readonly string[]>> = {
+  default: [],
+  linear: ['factor'],
+  dynamic: ['factor'],
+  yarn: ['factor'],
+  longrope: ['short_factor', 'long_factor'],
+  llama3: ['factor', 'low_freq_factor', 'high_freq_factor']
+}
+
+/**
+ * `rope_parameters` (5.x), or `rope_theta` beside `rope_scaling` (before), which wins where both are there.
+ * Source: `convert_rope_params_to_dict`, `standardize_rope_params` (transformers 5.23).
+ */
+export const ropeConfig = (f: Fields, family: Family, maxPositions: number, headDim: number): RopeConfig => {
+  const scaling = f.inside('rope_scaling')
+  const r = scaling.isEmpty ? f.inside('rope_parameters', family.rope) : scaling
+  const isPhi3 = family.modelType === 'phi3'
+  const named = r('rope_type|type', oneOf(isPhi3 ? ([...ropeTypes, 'su'] as const) : ropeTypes), 'default')
+  // Phi-3 was published with `su` and `yarn` for what is now `longrope`
+  const ropeType = isPhi3 && named === 'yarn' ? 'longrope' : named === 'su' ? 'longrope' : named
+  for (const key of needs[ropeType]) if (!r.has(key)) r.note(key, `there, as rope type ${named} needs it`)
+  const isScaled = ropeType === 'yarn' || ropeType === 'longrope' || ropeType === 'llama3'
+  const partial = r.maybe('partial_rotary_factor', positive) ?? f.maybe('partial_rotary_factor', positive)
+  const partialRotaryFactor = isPhi3 ? (partial ?? 1) : 1 // the other decoders rotate whole heads, whatever is written there
+  const factors = (key: string) => {
+    const values = r.maybe(key, listOf(positive))
+    const expected = Math.floor(Math.floor(headDim * partialRotaryFactor) / 2)
+    if (values && values.length !== expected) r.note(key, `${expected} numbers, one for each pair of a head`)
+    return values
+  }
+  return {
+    ropeType,
+    ropeTheta: r('rope_theta', positive, f('rope_theta', positive, family.ropeTheta)),
+    partialRotaryFactor,
+    factor: r.maybe('factor', positive),
+    originalMaxPositionEmbeddings:
+      f.maybe('original_max_position_embeddings', count) ??
+      family.originalMaxPositions ??
+      r.maybe('original_max_position_embeddings', count) ??
+      (isScaled ? maxPositions : undefined),
+    attentionFactor: r.maybe('attention_factor', number),
+    betaFast: r.maybe('beta_fast', number),
+    betaSlow: r.maybe('beta_slow', number),
+    mscale: r.maybe('mscale', number),
+    mscaleAllDim: r.maybe('mscale_all_dim', number),
+    truncate: r.maybe('truncate', flag),
+    lowFreqFactor: r.maybe('low_freq_factor', number),
+    highFreqFactor: r.maybe('high_freq_factor', number),
+    shortFactor: factors('short_factor'),
+    longFactor: factors('long_factor')
+  }
+}

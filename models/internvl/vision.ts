@@ -1,0 +1,183 @@
+import { checkpointed } from '../../lib/autograd/checkpointing.js'
+import { spent } from '../../lib/autograd/tape.js'
+import { module, repeat } from '../../lib/module.js'
+import { attendMerged, splitHeads } from '../../lib/nn/attention.js'
+import { conv2dPatches } from '../../lib/nn/conv.js'
+import { dropout, dropPath } from '../../lib/nn/dropout.js'
+import { constant, normal, zeros } from '../../lib/nn/init.js'
+import { resizeGrid } from '../../lib/nn/interpolate.js'
+import { linear } from '../../lib/nn/linear.js'
+import { layerNorm, noNorm, rmsNorm } from '../../lib/nn/norm.js'
+import { addScaled } from '../../lib/nn/residual.js'
+import { expectShape } from '../../lib/shape.js'
+import { tf } from '../../lib/tf.js'
+import type { VisionConfig } from '../config/parse-config.js'
+
+/** Tile features `[T, L, D]`: T tiles, L = 1 class token + patches, D = hiddenSize. */
+export type VisionHidden = tf.Tensor3D
+
+const norm = ({ normType, hiddenSize: D, layerNormEps }: VisionConfig) =>
+  normType === 'rms_norm' ? rmsNorm(D, layerNormEps) : layerNorm(D, layerNormEps)
+
+/** The query and key norms have their own constant eps. Source: `InternVLVisionRMSNorm` (transformers 5.23). */
+const qkNorm = ({ useQkNorm, hiddenSize: D }: VisionConfig) => (useQkNorm ? rmsNorm(D, 1e-6) : noNorm)
+
+/**
+ * Patches, class token and positions: `[T, C, H, W] → [T, 1 + patches, D]`; `masked` `[T, patches]` (0 or 1) names patches
+ * that the mask token replaces. Positions are resampled when the picture is not of the trained size.
+ * Source: `InternVLVisionEmbeddings` (transformers 5.23).
+ */
+export const visionEmbeddings = (c: VisionConfig) => {
+  const { hiddenSize: D, imageSize, patchSize, numChannels: C } = c
+  const [rows, columns] = [Math.floor(imageSize[0] / patchSize[0]), Math.floor(imageSize[1] / patchSize[1])]
+  return module(
+    {
+      cls_token: zeros<tf.Rank.R3>(1, 1, D),
+      ...(c.useMaskToken ? { mask_token: zeros<tf.Rank.R3>(1, 1, D) } : {}),
+      ...(c.useAbsolutePositionEmbeddings ? { position_embeddings: normal<tf.Rank.R3>(1, 1 + rows * columns, D) } : {}),
+      patch_embeddings: { projection: conv2dPatches(C, D, patchSize) }
+    },
+    (self) => {
+      const positionsFor = (positions: tf.Tensor3D, height: number, width: number): tf.Tensor3D => {
+        const grid: [number, number] = [Math.floor(height / patchSize[0]), Math.floor(width / patchSize[1])]
+        const trained = positions.shape[1] - 1
+        if (grid[0] * grid[1] === trained && height === width) return positions
+        const side = Math.floor(Math.sqrt(trained))
+        const resized = resizeGrid(positions.slice([0, 1, 0], [1, trained, D]).reshape([trained, D]), [side, side], grid)
+        return tf.concat([positions.slice([0, 0, 0], [1, 1, D]), resized.expandDims<tf.Tensor3D>(0)], 1)
+      }
+      return (pixelValues: tf.Tensor4D, masked?: tf.Tensor2D): VisionHidden => {
+        const [T, , height, width] = pixelValues.shape
+        let patches = self.patch_embeddings.projection(pixelValues)
+        if (masked) {
+          if (!self.mask_token) throw new RangeError('masked: this configuration has no mask token (use_mask_token is false)')
+          const m = masked.toFloat().expandDims<tf.Tensor3D>(2)
+          patches = patches.mul(m.mul(-1).add(1)).add(self.mask_token.mul(m))
+        }
+        const hidden = tf.concat([tf.tile(self.cls_token, [T, 1, 1]), patches], 1)
+        return self.position_embeddings ? hidden.add(positionsFor(self.position_embeddings, height, width)) : hidden
+      }
+    }
+  )
+}
+
+/**
+ * Bidirectional multi-head self-attention, `[T, L, D] → [T, L, D]`; `weights` tells who looks at whom, `[T, H, L, L]`.
+ * Source: `InternVLVisionAttention`.
+ */
+export const visionAttention = (c: VisionConfig) => {
+  const { hiddenSize: D, numAttentionHeads: H, attentionBias: bias } = c
+  return module(
+    {
+      q_proj: linear(D, D, { bias }),
+      k_proj: linear(D, D, { bias }),
+      v_proj: linear(D, D, { bias }),
+      q_norm: qkNorm(c),
+      k_norm: qkNorm(c),
+      projection_layer: linear(D, D)
+    },
+    (self) => {
+      const scale = (D / H) ** -0.5
+      const forward = (x: VisionHidden): VisionHidden => {
+        const [q, k, v] = [self.q_norm(self.q_proj(x)), self.k_norm(self.k_proj(x)), self.v_proj(x)]
+        return self.projection_layer(attendMerged(q, k, v, H, scale))
+      }
+      const weights = (x: VisionHidden): tf.Tensor4D => {
+        const [q, k] = [splitHeads(self.q_norm(self.q_proj(x)), H), splitHeads(self.k_norm(self.k_proj(x)), H)]
+        return tf.softmax(tf.matMul(q.mul(scale), k, false, true))
+      }
+      return Object.assign(forward, { weights })
+    }
+  )
+}
+
+/** `fc2(act(fc1(x)))`. */
+export const visionMlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct }: VisionConfig) =>
+  module(
+    { fc1: linear(D, I, { activation: hiddenAct }), fc2: linear(I, D) },
+    (self) =>
+      (x: VisionHidden): VisionHidden =>
+        self.fc2(self.fc1(x))
+  )
+
+/** Pre-norm block with layer scale (`lambda_1`, `lambda_2`). Source: `InternVLVisionLayer`. */
+export const visionLayer = (c: VisionConfig, index = 0) => {
+  const share = index / Math.max(1, c.numHiddenLayers - 1)
+  return module(
+    {
+      layernorm_before: norm(c),
+      attention: visionAttention(c),
+      lambda_1: constant(c.hiddenSize, c.layerScaleInitValue),
+      layernorm_after: norm(c),
+      mlp: visionMlp(c),
+      lambda_2: constant(c.hiddenSize, c.layerScaleInitValue)
+    },
+    (self) => {
+      const forward = (x: VisionHidden): VisionHidden => {
+        const h: VisionHidden = addScaled(x, dropPath(self.attention(self.layernorm_before(x)), share), self.lambda_1)
+        return addScaled(h, dropPath(dropout(self.mlp(self.layernorm_after(h))), share), self.lambda_2)
+      }
+      const attentions = (x: VisionHidden): tf.Tensor4D => self.attention.weights(self.layernorm_before(x))
+      return Object.assign(forward, { attentions })
+    }
+  )
+}
+
+/** What the vision tower gives: after the last layer and its norm; on request also of every layer. */
+export interface VisionOutput {
+  readonly lastHiddenState: VisionHidden
+  /** Every layer's output, 0 = embeddings. */
+  readonly hiddenStates?: readonly VisionHidden[]
+  /** Attention weights of every layer, or of the one asked for, `[T, H, L, L]`. */
+  readonly attentions?: readonly tf.Tensor4D[]
+}
+
+/** What the tower shall keep beside its last state; `masked` `[T, patches]` marks patches for the mask token. */
+export interface VisionOptions {
+  readonly outputHiddenStates?: boolean
+  /** Of all layers, or of one by its number, 0 the first: those of all take much memory. */
+  readonly outputAttentions?: boolean | number
+  readonly masked?: tf.Tensor2D
+}
+
+/** InternViT: `[T, C, H, W] → [T, 1 + patches, D]`. Source: `InternVLVisionModel` (transformers 5.23). */
+export const visionTower = (c: VisionConfig) =>
+  module(
+    {
+      embeddings: visionEmbeddings(c),
+      encoder: { layer: repeat(c.numHiddenLayers, (index) => checkpointed(visionLayer(c, index))) },
+      layernorm: c.useMeanPooling ? noNorm : layerNorm(c.hiddenSize, c.layerNormEps)
+    },
+    (self) =>
+      (pixelValues: tf.Tensor4D, options: VisionOptions = {}): VisionOutput => {
+        const { outputHiddenStates = false, outputAttentions = false, masked } = options
+        expectShape('pixelValues', pixelValues, [null, c.numChannels, null, null])
+        const states = [self.embeddings(pixelValues, masked)]
+        const attentions: tf.Tensor4D[] = []
+        for (const [i, layer] of self.encoder.layer.entries()) {
+          const before = states.at(-1)!
+          if (outputAttentions === true || outputAttentions === i) attentions.push(layer.attentions(before))
+          states.push(layer(before))
+          if (!outputHiddenStates) spent(states.shift()!)
+        }
+        return {
+          lastHiddenState: self.layernorm(states.at(-1)!),
+          ...(outputHiddenStates ? { hiddenStates: states } : {}),
+          ...(outputAttentions === false ? {} : { attentions })
+        }
+      }
+  )
+
+/**
+ * One vector a tile, `[T, L, D] → [T, D]`, of the tower's last state: the mean over its patches, or its class token where
+ * `use_mean_pooling` is false. Source: the documentation of `InternVLVisionConfig.use_mean_pooling`, which Transformers reads
+ * but never computes with.
+ */
+export const poolVision = ({ useMeanPooling }: VisionConfig, lastHiddenState: VisionHidden): tf.Tensor2D => {
+  const [T, L, D] = lastHiddenState.shape
+  return tf.tidy(() =>
+    useMeanPooling
+      ? lastHiddenState.slice([0, 1, 0], [T, L - 1, D]).mean<tf.Tensor2D>(1)
+      : lastHiddenState.slice([0, 0, 0], [T, 1, D]).reshape<tf.Tensor2D>([T, D])
+  )
+}

@@ -1,0 +1,115 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import type { ImageSource } from '../image/image.js'
+
+export interface TextItem {
+  readonly type: 'text'
+  readonly text: string
+}
+
+/** A picture, under whichever of Transformers' names. */
+export interface ImageItem {
+  readonly type: 'image'
+  readonly image?: ImageSource
+  readonly url?: string | URL
+  readonly path?: string
+  readonly base64?: string
+}
+
+/** A film: its file, or a list of frames in order. `fps` is the film's own, frames a second; a file knows it. */
+export interface VideoItem {
+  readonly type: 'video'
+  readonly video?: VideoSource
+  readonly frames?: readonly ImageSource[]
+  readonly url?: string | URL
+  readonly path?: string
+  readonly fps?: number
+}
+
+/** The bytes of a film's file. */
+export type FilmBytes = Uint8Array | ArrayBuffer | Blob
+
+/** A film's file, by path, http, https, file or data URL, or its bytes; the path of a folder of frames; or the frames. */
+export type VideoSource = string | URL | FilmBytes | readonly ImageSource[]
+
+/** Whether a film is given as its frames. */
+export const isFrames = (source: VideoSource): source is readonly ImageSource[] => Array.isArray(source)
+
+export type ContentItem = TextItem | ImageItem | VideoItem
+
+export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as const
+export type Role = (typeof ROLES)[number]
+
+/** One turn; fields beyond `role` and `content` are handed to the chat template. */
+export interface Message {
+  readonly role: Role
+  readonly content: string | readonly ContentItem[]
+}
+
+/** A conversation, as Transformers writes it. */
+export type Messages = readonly Message[]
+
+/** A message's content as items. */
+export const itemsOf = ({ content }: Message): readonly ContentItem[] =>
+  typeof content === 'string' ? [{ type: 'text', text: content }] : content
+
+/** The picture that an item holds, or nothing: then the template has a placeholder without a picture. */
+export const imageOf = (item: ImageItem): ImageSource | undefined =>
+  item.image ?? item.url ?? item.path ?? (item.base64 === undefined ? undefined : `data:image/*;base64,${item.base64}`)
+
+/** The film that an item holds, or nothing. */
+export const videoOf = (item: VideoItem): VideoSource | undefined => item.video ?? item.frames ?? item.url ?? item.path
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
+
+const checkItem = (item: unknown, where: string): readonly Fault[] => {
+  const type = isRecord(item) ? item.type : undefined
+  if (type === 'image' || type === 'video') return []
+  if (type !== 'text')
+    return [
+      fault('Message', `${where}: expected an item of type "text", "image" or "video", got ${JSON.stringify(type) ?? 'none'}.`)
+    ]
+  return isRecord(item) && typeof item.text === 'string'
+    ? []
+    : [fault('Message', `${where}: a text item needs its text as a string.`)]
+}
+
+const checkMessage = (message: unknown, where: string): readonly Fault[] => {
+  if (!isRecord(message)) return [fault('Message', `${where}: expected {role, content}.`)]
+  const { role, content } = message
+  const known = ROLES.some((r) => r === role)
+  const unknown = known
+    ? []
+    : [fault('Message', `${where}: unknown role ${JSON.stringify(role)}; use one of ${ROLES.join(', ')}.`, { role })]
+  if (typeof content === 'string') return unknown
+  if (!Array.isArray(content)) return [...unknown, fault('Message', `${where}: content must be text or a list of items.`)]
+  return [...unknown, ...content.flatMap((item, i) => checkItem(item, `${where}.content[${i}]`))]
+}
+
+// OpenAI's {type: "image_url", image_url: {url}} is an image; Transformers takes it too
+const fromOpenAI = (item: unknown): unknown => {
+  if (!isRecord(item) || item.type !== 'image_url') return item
+  const link = item.image_url
+  return { type: 'image', url: isRecord(link) ? link.url : link }
+}
+
+const normalizeMessage = (message: unknown): unknown =>
+  isRecord(message) && Array.isArray(message.content) ? { ...message, content: message.content.map(fromOpenAI) } : message
+
+/** A conversation as it should be, or everything that is wrong with it: its roles, its items, a user's turn with nothing in it. */
+export const checkMessages = (messages: readonly unknown[], where = 'messages'): E.Either<Faults, Messages> => {
+  if (!Array.isArray(messages))
+    return E.left([fault('Message', `${where}: expected a list of messages, got ${typeof messages}.`)])
+  const normal = messages.map(normalizeMessage)
+  const wrong = normal.flatMap((message, i) => checkMessage(message, `${where}[${i}]`))
+  if (normal.length === 0) wrong.push(fault('Message', `${where}: the conversation is empty.`))
+  return unless(wrong, () => normal as Messages) // checked above, item by item
+}
+
+/** Faults for every turn of the user that says nothing: no text but spaces, no picture, no film. */
+export const checkNotEmpty = (messages: Messages, where = 'messages'): readonly Fault[] =>
+  messages.flatMap((message, i) =>
+    message.role === 'user' && itemsOf(message).every((item) => item.type === 'text' && item.text.trim() === '')
+      ? [fault('EmptyMessage', `${where}[${i}]: the user's message is empty; ask something or show a picture.`)]
+      : []
+  )

@@ -1,0 +1,37 @@
+import * as E from 'fp-ts/lib/Either.js'
+import * as t from 'io-ts'
+import type { Faults } from '../../lib/error.js'
+import { decode, leftFault } from '../collect.js'
+
+// Source: `Qwen2Tokenizer` (transformers 5.23)
+const SPLIT =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
+
+/**
+ * The tokenizer.json that vocab.json and merges.txt stand for: folders in OpenGVLab's first layout may ship only these. Their
+ * added tokens are in tokenizer_config.json. Faults: a tokenizer of another class than Qwen2's, whose rules these files lack.
+ */
+export const fromVocabulary = (
+  vocabulary: unknown,
+  mergesText: string,
+  tokenizerClass: unknown,
+  dir: string
+): E.Either<Faults, unknown> => {
+  if (tokenizerClass !== 'Qwen2Tokenizer' && tokenizerClass !== 'Qwen2TokenizerFast')
+    return leftFault('NoTokenizer', `${dir}: no tokenizer.json, and vocab.json is not enough for a ${String(tokenizerClass)}.`, {
+      dir
+    })
+  const merges = mergesText.split(/\r?\n/).filter((line, i) => line !== '' && !(i === 0 && line.startsWith('#version')))
+  return E.map((vocab: Readonly<Record<string, number>>) => ({
+    added_tokens: [],
+    normalizer: { type: 'NFC' },
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Split', pattern: { Regex: SPLIT }, behavior: 'Isolated', invert: false }, byteLevel]
+    },
+    post_processor: null,
+    decoder: byteLevel,
+    model: { type: 'BPE', vocab, merges, unk_token: null, byte_fallback: false }
+  }))(decode(t.record(t.string, t.number), vocabulary, `${dir}/vocab.json`))
+}

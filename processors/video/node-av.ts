@@ -1,0 +1,224 @@
+import { setImmediate } from 'node:timers/promises'
+import type { CodecContext, FormatContext, Frame, Packet, SoftwareScaleContext, Stream } from 'node-av/lib'
+import type { Rgb } from '../image/resize.js'
+import {
+  type FilmReader,
+  FORMATS,
+  type FramePacket,
+  NO_PICTURES,
+  notAFilm,
+  quarterTurnsOf,
+  type Reading,
+  type Target
+} from './timeline.js'
+
+type Av = typeof import('node-av/lib') & typeof import('node-av/constants')
+
+// The low-level half of the package: its other half yields no frame on Node 20, which lacks Promise.withResolvers.
+const load = async (): Promise<Av | undefined> => {
+  try {
+    const av = { ...(await import('node-av/lib')), ...(await import('node-av/constants')) }
+    av.Log.setLevel(av.AV_LOG_QUIET)
+    return av
+  } catch {
+    return undefined // not installed, or no binary for this platform
+  }
+}
+let loading: Promise<Av | undefined> | undefined
+const loaded = (): Promise<Av | undefined> => {
+  loading ??= load()
+  return loading
+}
+
+interface Input {
+  readonly format: FormatContext
+  readonly stream: Stream
+}
+
+/** Opens a film at its stream of pictures, other streams passed over. What is wrong with it, otherwise. */
+const openInput = async (av: Av, path: string): Promise<Input | string> => {
+  const format = new av.FormatContext()
+  format.allocContext()
+  const options = av.Dictionary.fromObject({ format_whitelist: FORMATS, protocol_whitelist: 'file' })
+  const opened = await format.openInput(`file:${path}`, null, options)
+  options.free()
+  if (opened < 0) return notAFilm(av.FFmpegError.strerror(opened))
+  await format.findStreamInfo(null)
+  const index = format.findBestStream(av.AVMEDIA_TYPE_VIDEO)
+  const stream = format.streams[index]
+  if (stream && !stream.hasDisposition(av.AV_DISPOSITION_ATTACHED_PIC)) {
+    for (const other of format.streams) if (other.index !== index) other.discard = av.AVDISCARD_ALL
+    return { format, stream }
+  }
+  await format.closeInput()
+  return NO_PICTURES
+}
+
+const timeOf = (av: Av, time: bigint): number | undefined => (time === av.AV_NOPTS_VALUE ? undefined : Number(time))
+
+/** A packet of VP8 that only later frames are made from; torchcodec counts it, and has no frame for it. Source: RFC 6386, 9.1. */
+const isHidden = ({ data }: Packet): boolean => data !== null && ((data[0] ?? 0) & 0x10) === 0
+
+const BATCH = 500 // packets read before other work of the process has its turn, after about 10 milliseconds
+
+const readPackets = async (av: Av, { format, stream }: Input): Promise<FramePacket[] | string> => {
+  const packets: FramePacket[] = []
+  const isVp8 = stream.codecpar.codecId === av.AV_CODEC_ID_VP8
+  const packet = new av.Packet()
+  packet.alloc()
+  try {
+    for (let n = 0; ; n++) {
+      if (n % BATCH === 0) await setImmediate()
+      const read = format.readFrameSync(packet)
+      if (read === av.AVERROR_EOF) return packets
+      if (read < 0) return `damaged after ${packets.length} frames (${av.FFmpegError.strerror(read)})`
+      const { flags, streamIndex, pts, duration, isKeyframe: isKey } = packet
+      const isShown = !(flags & av.AV_PKT_FLAG_DISCARD) && !(isVp8 && isHidden(packet))
+      packet.unref()
+      if (streamIndex !== stream.index) continue
+      if (flags & av.AV_PKT_FLAG_CORRUPT) return `cut short or damaged in frame ${packets.length}`
+      if (isShown) packets.push({ pts: timeOf(av, pts), duration: Number(duration), isKey })
+    }
+  } finally {
+    packet.free()
+  }
+}
+
+/** Degrees, counterclockwise, of a display matrix: nine 32-bit words. Source: `av_display_rotation_get`. */
+const degreesOf = (matrix: Buffer | null): number => {
+  if (!matrix || matrix.length < 36) return 0
+  const at = (word: number) => matrix.readInt32LE(4 * word)
+  const [x, y] = [Math.hypot(at(0), at(3)), Math.hypot(at(1), at(4))]
+  return x === 0 || y === 0 ? 0 : (-Math.atan2(at(1) / y, at(0) / x) * 180) / Math.PI
+}
+
+const probe = async (path: string): Promise<Reading | string> => {
+  const av = await loaded()
+  if (!av) return 'unavailable'
+  const input = await openInput(av, path)
+  if (typeof input === 'string') return input
+  try {
+    const packets = await readPackets(av, input)
+    if (typeof packets === 'string') return packets
+    const { codecpar, timeBase, avgFrameRate } = input.stream
+    return {
+      width: codecpar.width,
+      height: codecpar.height,
+      quarterTurns: quarterTurnsOf(degreesOf(codecpar.getCodedSideData(av.AV_PKT_DATA_DISPLAYMATRIX))),
+      timeBase: [timeBase.num, timeBase.den],
+      packets,
+      rate: avgFrameRate.num > 0 ? avgFrameRate.num / avgFrameRate.den : undefined
+    }
+  } finally {
+    await input.format.closeInput()
+  }
+}
+
+interface Decoder extends Input {
+  readonly codec: CodecContext
+  readonly packet: Packet
+  readonly frame: Frame
+  readonly scale: SoftwareScaleContext
+}
+
+/** Threads decode frames side by side, and each holds some: four where frames are small, one from 1280 x 720 on. */
+const threadsFor = (width: number, height: number): number => Math.max(1, Math.min(4, Math.floor(1_250_000 / (width * height))))
+
+const openDecoder = async (av: Av, input: Input): Promise<Decoder | undefined> => {
+  const found = av.Codec.findDecoder(input.stream.codecpar.codecId)
+  if (!found) return undefined
+  const codec = new av.CodecContext()
+  codec.allocContext3(found)
+  codec.parametersToContext(input.stream.codecpar)
+  codec.pktTimebase = input.stream.timeBase
+  codec.threadCount = threadsFor(input.stream.codecpar.width, input.stream.codecpar.height)
+  if ((await codec.open2(found, null)) < 0) return undefined
+  const scale = new av.SoftwareScaleContext()
+  scale.allocContext()
+  scale.setOption('sws_flags', 'bilinear') // as torchcodec and PyAV do
+  const [packet, frame] = [new av.Packet(), new av.Frame()]
+  packet.alloc()
+  frame.alloc()
+  return { ...input, codec, packet, frame, scale }
+}
+
+/** Every frame from the key frame at `seek` on: its time, and its place among those decoded. It lies in `frame`. */
+async function* decode(av: Av, { format, stream, codec, packet, frame }: Decoder, seek: bigint | undefined) {
+  if (seek !== undefined) {
+    await format.seekFile(stream.index, -(2n ** 62n), seek, seek)
+    codec.flushBuffers()
+  }
+  let count = 0
+  for (let atEnd = false; !atEnd; ) {
+    atEnd = (await format.readFrame(packet)) < 0
+    if (atEnd) await codec.sendPacket(null)
+    else if (packet.streamIndex === stream.index) await codec.sendPacket(packet)
+    packet.unref()
+    while ((await codec.receiveFrame(frame)) >= 0) yield { time: timeOf(av, frame.bestEffortTimestamp), count: count++ }
+  }
+}
+
+const toRgb = async (av: Av, { frame, scale }: Decoder): Promise<Rgb | undefined> => {
+  const rgb = new av.Frame()
+  rgb.alloc()
+  try {
+    const { width, height } = frame
+    Object.assign(rgb, { width, height, format: av.AV_PIX_FMT_RGB24 })
+    if (rgb.getBuffer() < 0 || (await scale.scaleFrame(rgb, frame)) < 0) return undefined
+    const { buffer, byteOffset, length } = rgb.toBuffer() // a copy of its own
+    return { data: new Uint8Array(buffer, byteOffset, length), width, height }
+  } finally {
+    rgb.free()
+  }
+}
+
+type Shown = { readonly time: number | undefined; readonly count: number }
+
+const isBefore = ({ time, count }: Shown, { pts, index }: Target): boolean =>
+  pts === undefined ? count < index : time === undefined || time < pts
+const isAt = ({ time, count }: Shown, { pts, index }: Target): boolean => (pts === undefined ? count === index : time === pts)
+
+/** Goes on from where it stands when no key frame lies between; when a seek lands too late, from the first frame. */
+async function* walk(av: Av, decoder: Decoder, first: number, targets: readonly Target[]) {
+  let frames = decode(av, decoder, undefined)
+  let shown: Shown | undefined
+  const advance = async (target: Target): Promise<boolean> => {
+    while (shown === undefined || isBefore(shown, target)) {
+      const next = await frames.next()
+      if (next.done) return false
+      shown = next.value
+    }
+    return isAt(shown, target)
+  }
+  const advanceFrom = async (target: Target, seek: number): Promise<boolean> => {
+    frames = decode(av, decoder, BigInt(seek))
+    shown = (await frames.next()).value ?? undefined
+    const isLate = seek !== first && (shown === undefined || !(isBefore(shown, target) || isAt(shown, target)))
+    return isLate ? advanceFrom(target, first) : advance(target)
+  }
+  for (const target of targets) {
+    const { seek } = target
+    const isBehind = seek !== undefined && (shown?.time === undefined || shown.time < seek)
+    yield (await (isBehind ? advanceFrom(target, seek) : advance(target))) ? await toRgb(av, decoder) : undefined
+  }
+}
+
+async function* frames(path: string, { packets }: Reading, targets: readonly Target[]): AsyncGenerator<Rgb | undefined> {
+  const av = await loaded()
+  const input = av && (await openInput(av, path))
+  if (!av || !input || typeof input === 'string') return yield undefined
+  const decoder = await openDecoder(av, input)
+  try {
+    if (decoder) yield* walk(av, decoder, packets[0]?.pts ?? 0, targets)
+    else yield undefined
+  } finally {
+    decoder?.frame.free()
+    decoder?.packet.free()
+    decoder?.scale.freeContext()
+    decoder?.codec.freeContext()
+    await input.format.closeInput()
+  }
+}
+
+/** FFmpeg inside the npm package node-av, where it is installed. */
+export const nodeAv: FilmReader = { probe, frames }

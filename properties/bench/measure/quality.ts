@@ -1,0 +1,130 @@
+import { answer } from '../../../generation/answer.js'
+import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import { score, split } from '../../../generation/cli/commands/eval-command.js'
+import { type DatasetRow, readDataset } from '../../../generation/evaluate/eval-dataset.js'
+import { answerLogits, answerLosses, type Perplexity, perplexityOf } from '../../../generation/evaluate/perplexity.js'
+import { selectEngine } from '../../../lib/engines/index.js'
+import { orThrow } from '../../../lib/error.js'
+import { tf } from '../../../lib/tf.js'
+import type { Flags } from '../flags.js'
+import { checkpointName } from '../report/history.js'
+import { aligned } from '../report/table.js'
+import { pictureInputs } from './inputs.js'
+import { type PrecisionName, precisionNames, precisions } from './precisions.js'
+
+/** What one model in one precision is worth. */
+export interface Quality extends Partial<Perplexity> {
+  readonly checkpoint: string
+  readonly precision: PrecisionName
+  /** `‖logits − logits of float32‖ / ‖logits of float32‖`. */
+  readonly logits_l2: number
+  /** Answers that are exactly right, of so many. */
+  readonly right?: number
+  readonly rows?: number
+}
+
+/** What was seen of a model in one precision. */
+interface Seen {
+  readonly logits: readonly Float32Array[]
+  readonly losses: readonly number[]
+  readonly right: number
+}
+
+const ONE_TILE = { maxPatches: 1 } // as `internvl eval`
+const BATCH = 8
+
+/** `‖a − b‖ / ‖b‖` over lists of arrays of the same lengths. */
+export const relativeL2 = (as: readonly Float32Array[], bs: readonly Float32Array[]): number => {
+  let [difference, size] = [0, 0]
+  for (const [i, b] of bs.entries())
+    for (let j = 0; j < b.length; j++) {
+      difference += (as[i]![j]! - b[j]!) ** 2
+      size += b[j]! ** 2
+    }
+  return Math.sqrt(difference / size)
+}
+
+/** Logits before the last 32 words of a prompt with one picture of noise: for a folder without questions to ask. */
+const noiseLogits = ({ model, config }: InternVLCheckpoint): Float32Array => {
+  const inputs = pictureInputs(config, 1)
+  const logits = tf.tidy(() => model(inputs, { logitsToKeep: 32 }).logits.dataSync()) as Float32Array
+  tf.dispose([inputs.inputIds, inputs.pixelValues!])
+  return logits
+}
+
+/** Logits and losses of the answers that are right, and how many the model gives. */
+const see = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[]): Promise<Seen> => {
+  if (rows.length === 0) return { logits: [noiseLogits(internvl)], losses: [], right: 0 }
+  const [logits, losses]: [Float32Array[], number[]] = [[], []]
+  for (const { messages } of rows) {
+    const known = await answerLogits(internvl, messages, ONE_TILE)
+    logits.push((await known.logits.data()) as Float32Array)
+    losses.push(...answerLosses(known))
+    known.logits.dispose()
+  }
+  let right = 0
+  for (let i = 0; i < rows.length; i += BATCH) {
+    const some = rows.slice(i, i + BATCH)
+    const { texts } = await answer(
+      internvl,
+      some.map((row) => split(row).prompt),
+      { ...ONE_TILE, doSample: false }
+    )
+    right += some.filter((row, j) => score(row, texts[j]!).correct).length
+  }
+  return { logits, losses, right }
+}
+
+/** One folder in float32 and then in each precision, one after the other in this process. */
+const qualityOf = async (
+  checkpoint: string,
+  wanted: readonly PrecisionName[],
+  rows: readonly DatasetRow[],
+  say: (line: string) => void
+): Promise<readonly Quality[]> => {
+  const found: Quality[] = []
+  let exact: Seen | undefined
+  for (const precision of ['float32' as const, ...wanted.filter((name) => name !== 'float32')]) {
+    say(`${checkpointName(checkpoint)}, ${precision}`)
+    const internvl = await load(checkpoint, precisions[precision])
+    try {
+      const seen = await see(internvl, rows)
+      exact ??= seen
+      const answers = rows.length > 0 ? { ...perplexityOf(seen.losses), right: seen.right, rows: rows.length } : {}
+      found.push({
+        checkpoint: checkpointName(checkpoint),
+        precision,
+        logits_l2: relativeL2(seen.logits, exact.logits),
+        ...answers
+      })
+    } finally {
+      internvl.dispose()
+    }
+  }
+  return found
+}
+
+/** All in one table; what has no questions has no perplexity. */
+export const qualityTable = (rows: readonly Quality[]): string =>
+  aligned([
+    ['', 'logits, rel. L2', 'perplexity', 'right answers'],
+    ...rows.map(({ checkpoint, precision, logits_l2, perplexity, right, rows }) => [
+      `${checkpoint} ${precision}`,
+      precision === 'float32' ? '-' : `${(100 * logits_l2).toFixed(3)} %`,
+      perplexity?.toFixed(4) ?? '',
+      right === undefined ? '' : `${right}/${rows}`
+    ])
+  ])
+
+/** What precision costs each folder: all precisions unless some are named. */
+export const quality = async (
+  flags: Pick<Flags, 'checkpoint' | 'precision' | 'eval' | 'rows'>,
+  say: (line: string) => void
+): Promise<{ readonly rows: readonly Quality[]; readonly text: string }> => {
+  const asked = flags.eval === undefined ? [] : (await orThrow(readDataset(flags.eval))).slice(0, flags.rows)
+  const wanted = flags.precision.some((name) => name !== 'float32') ? flags.precision : precisionNames
+  await selectEngine()
+  const rows: Quality[] = []
+  for (const checkpoint of flags.checkpoint) rows.push(...(await qualityOf(checkpoint, wanted, asked, say)))
+  return { rows, text: qualityTable(rows) }
+}

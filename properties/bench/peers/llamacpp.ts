@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { output } from '../processes.js'
+import { pythonWith, workshop } from './python.js'
+
+const how = '`npm run bench:setup -- --llamacpp` installs it'
+
+/** The folder that node-llama-cpp is installed in. Throws a `RangeError` that says how to install it where it is not. */
+export const llamaModules = (): string => {
+  const modules = process.env.BENCH_LLAMACPP ?? join(workshop, 'node_modules')
+  if (!existsSync(join(modules, 'node-llama-cpp'))) throw new RangeError(`${modules}: node-llama-cpp is not there; ${how}`)
+  return modules
+}
+
+/** Throws a `RangeError` for a folder whose decoder cannot be written as GGUF here. */
+const checkDecoder = (checkpoint: string): void => {
+  const type = JSON.parse(readFileSync(join(checkpoint, 'config.json'), 'utf8')).text_config?.model_type
+  if (type !== 'qwen2')
+    throw new RangeError(`--llamacpp: ${checkpoint} has a decoder of type ${JSON.stringify(type)}; it can be "qwen2"`)
+  if (!existsSync(join(checkpoint, 'model.safetensors')))
+    throw new RangeError(
+      `--llamacpp: ${checkpoint} has no model.safetensors; \`npm run bench:checkpoint\` makes a folder that has`
+    )
+}
+
+/** Everything that llama.cpp needs, or a `RangeError` that says what is missing: before anything is measured. */
+export const checkLlamaCpp = (checkpoints: readonly string[]): void => {
+  llamaModules()
+  pythonWith('gguf', how)
+  for (const checkpoint of checkpoints) checkDecoder(checkpoint)
+}
+
+/** The folder's decoder as a GGUF file, made once. */
+export const ggufOf = async (checkpoint: string, type: string): Promise<string> => {
+  const weights = join(resolve(checkpoint), 'model.safetensors')
+  const name = createHash('sha256')
+    .update(`${weights} ${statSync(weights).mtimeMs}`)
+    .digest('hex')
+    .slice(0, 16)
+  const file = join(workshop, 'gguf', `${name}-${type}.gguf`)
+  if (existsSync(file)) return file
+  mkdirSync(join(workshop, 'gguf'), { recursive: true })
+  const script = fileURLToPath(new URL('random_gguf.py', import.meta.url))
+  await output(pythonWith('gguf', how), [script, '--checkpoint', checkpoint, '--type', type, '--out', `${file}.part`])
+  renameSync(`${file}.part`, file)
+  return file
+}

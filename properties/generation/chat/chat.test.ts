@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import {
+  chat,
+  demoModel,
+  featureCache,
+  type InternVLCheckpoint,
+  load,
+  restoreChat,
+  streamAnswers,
+  tf
+} from '../../../generation/index.js'
+import type { InternVL } from '../../../models/internvl/internvl.js'
+
+const shown = (name: string): string => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
+
+/** The checkpoint with a model that counts tiles through the tower and tokens through the decoder. */
+const counted = (internvl: InternVLCheckpoint) => {
+  const counts = { tiles: 0, tokens: 0 }
+  const { model } = internvl
+  const spy: InternVL = Object.assign(((...args) => model(...args)) as InternVL, {
+    imageFeatures: (pixels: tf.Tensor4D) => {
+      counts.tiles += pixels.shape[0]
+      return model.imageFeatures(pixels)
+    },
+    embed: model.embed,
+    decode: (...[embeds, options]: Parameters<InternVL['decode']>) => {
+      counts.tokens += embeds.shape[1]
+      return model.decode(embeds, options)
+    }
+  })
+  return { internvl: { ...internvl, model: spy }, counts }
+}
+
+const questions = [
+  'Describe the image.',
+  'How many circles are there?',
+  'What color is the background?',
+  'What is at the top right?',
+  'What color is the shape at the bottom left?'
+]
+
+describe('chat', () => {
+  let real: InternVLCheckpoint
+  before(async () => {
+    real = await load(demoModel)
+  })
+  after(() => real.dispose())
+
+  it('ten turns about one picture encode it once and compute their new tokens alone', async () => {
+    const { internvl, counts } = counted(real)
+    const session = chat(internvl)
+    let before = 0
+    for (let turn = 0; turn < 10; turn++) {
+      counts.tokens = 0
+      const asked = await session.ask(questions[turn % 5]!, turn === 0 ? { images: [shown('shapes.png')] } : {})
+      // all but the end token of the answer before, which nothing was computed from, is in the cache
+      assert.equal(asked.reusedTokens, before)
+      assert.equal(counts.tokens, asked.promptTokens - before + asked.newTokens - 1)
+      before = asked.promptTokens + asked.newTokens - 1
+    }
+    assert.equal(counts.tiles, 1)
+    assert.equal(session.history.length, 20)
+    session.dispose()
+  })
+
+  it('says what a model without memory says of the whole conversation', async () => {
+    const session = chat(real)
+    for (const [i, question] of questions.entries()) {
+      const pictures = i === 0 ? [shown('shapes.png')] : i === 2 ? [shown('circle.png'), shown('shapes.png')] : []
+      const before = session.history
+      const { text } = await session.ask(question, { images: pictures })
+      const all = [...before, session.history.at(-2)!]
+      const stream = streamAnswers(real, [all])
+      let next = await stream.next()
+      while (!next.done) next = await stream.next()
+      assert.equal(text, next.value.texts[0])
+    }
+    session.dispose()
+  })
+
+  it('pieces joined are the answer, and the history holds it', async () => {
+    const session = chat(real, { system: 'Be brief.' })
+    let said = ''
+    for await (const text of session.send('Describe the image.', { images: [shown('shapes.png')] })) said += text
+    assert.deepEqual(
+      session.history.map(({ role }) => role),
+      ['system', 'user', 'assistant']
+    )
+    assert.equal(session.history[2]!.content, said)
+    session.reset()
+    assert.deepEqual(session.history, [{ role: 'system', content: 'Be brief.' }])
+    session.dispose()
+  })
+
+  it('sessions of one model share features; their store has a bound, the longest unused go first', async () => {
+    const { internvl, counts } = counted(real)
+    const features = featureCache(internvl.model, { maxEntries: 1 })
+    const ask = (picture: string) =>
+      chat(internvl, { features, maxNewTokens: 1 }).ask('What is it?', { images: [shown(picture)] })
+    for (const picture of ['shapes.png', 'shapes.png', 'circle.png', 'circle.png', 'shapes.png']) await ask(picture)
+    assert.equal(counts.tiles, 3)
+    assert.deepEqual({ ...features.counts(), bytes: 0 }, { encoded: 3, reused: 2, entries: 1, bytes: 0 })
+    for (let i = 0; i < 2; i++) await chat(internvl, { maxNewTokens: 1 }).ask('What is it?', { images: [shown('circle.png')] })
+    assert.equal(counts.tiles, 4)
+  })
+
+  it('what stops an answer leaves what was said, and the next turn is right', async () => {
+    for (const stop of ['signal', 'break'] as const) {
+      const session = chat(real)
+      const aborter = new AbortController()
+      let said = ''
+      for await (const text of session.send('Describe the image.', { images: [shown('shapes.png')], signal: aborter.signal })) {
+        said += text
+        if (said.length < 12) continue
+        if (stop === 'break') break
+        aborter.abort()
+      }
+      assert.equal(session.history[1]!.content, said)
+      assert.ok(said.length >= 12 && said.length < 40, said)
+      await session.ask('How many circles are there?')
+      assert.equal(session.history.length, 4)
+      session.dispose()
+    }
+  })
+
+  it('a question that cannot be asked leaves no trace', async () => {
+    const session = chat(real)
+    await session.ask('Who are you?')
+    const { history } = session
+    await assert.rejects(session.ask('What is this?', { images: ['nowhere.png'] }), /nowhere\.png: no such picture/)
+    await assert.rejects(session.ask('Who?', { topP: 2 }), /topP/)
+    await assert.rejects(session.ask('Who?', { stopStrings: [''] }), /stopStrings/)
+    await assert.rejects(session.ask(' '), /empty/)
+    assert.equal(session.history, history)
+    const first = session.send('Who are you?')
+    await first.next()
+    await assert.rejects(session.ask('And?'), /still under way/)
+    await first.return(undefined as never)
+    session.dispose()
+    await assert.rejects(session.ask('And?'), /disposed/)
+  })
+
+  it('history saved and restored is history kept, by path and by content', async () => {
+    const session = chat(real, { system: 'Be brief.' })
+    await session.ask('Describe the image.', { images: [shown('shapes.png')] })
+    const folder = await mkdtemp(join(tmpdir(), 'internvl-'))
+    const raw = { data: new Uint8Array(112 * 112 * 3).fill(200), width: 112, height: 112, channels: 3 as const }
+    await session.ask('What is it?', { images: [raw], videos: [shown('film')] })
+    const { text } = await session.ask('How many circles are there?')
+    for (const pictures of ['path', 'content'] as const) {
+      const saved = await session.save({ pictures })
+      const again = restoreChat(real, saved)
+      assert.equal(await again.save({ pictures }), saved)
+      const before = restoreChat(real, JSON.stringify({ messages: JSON.parse(saved).messages.slice(0, -2) }))
+      assert.equal((await before.ask('How many circles are there?')).text, text)
+      assert.equal(saved.includes('shapes.png'), pictures === 'path')
+      again.dispose()
+      before.dispose()
+    }
+    session.dispose()
+    await rm(folder, { recursive: true })
+    assert.throws(() => restoreChat(real, '{'), /not a saved conversation/)
+    assert.throws(() => restoreChat(real, '{"messages":[{"role":"king","content":"x"}]}'), /unknown role "king"/)
+  })
+
+  it('a picture that changes its file is another picture', async () => {
+    const { internvl, counts } = counted(real)
+    const folder = await mkdtemp(join(tmpdir(), 'internvl-'))
+    const file = join(folder, 'a.png')
+    const { readFile } = await import('node:fs/promises')
+    for (const name of ['shapes.png', 'circle.png', 'shapes.png']) {
+      await writeFile(file, await readFile(shown(name)))
+      const session = chat(internvl, { maxNewTokens: 1 })
+      await session.ask('What is it?', { images: [file] })
+      session.dispose()
+    }
+    assert.equal(counts.tiles, 2)
+    await rm(folder, { recursive: true })
+  })
+
+  it('leaks nothing: whole, stopped, refused, disposed in the middle', async () => {
+    const numTensors = () => tf.memory().numTensors
+    const before = numTensors()
+    const session = chat(real)
+    await session.ask('Describe the image.', { images: [shown('shapes.png')] })
+    await session.ask('How many circles are there?', { numBeams: 2 })
+    await session.ask('What is it?', { topP: 3 }).catch(() => {})
+    for await (const _ of session.send('What is at the top right?', { images: [shown('circle.png')] })) break
+    assert.ok(numTensors() > before)
+    for await (const _ of session.send('What is at the top right?')) session.dispose()
+    assert.equal(numTensors(), before)
+  })
+})

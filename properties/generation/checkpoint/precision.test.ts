@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict'
+import { fileURLToPath } from 'node:url'
+import type { CommanderError } from 'commander'
+import fc from 'fast-check'
+import { askCommand } from '../../../generation/cli/commands/ask-command.js'
+import { demoCommand } from '../../../generation/cli/commands/demo-command.js'
+import { embedCommand } from '../../../generation/cli/commands/embed-command.js'
+import { precisionOptions } from '../../../generation/cli/flags/precision-flags.js'
+import { answerLogits } from '../../../generation/evaluate/perplexity.js'
+import { answer, embed, InternVLForConditionalGeneration, load, loadEyes, pipeline, tf } from '../../../generation/index.js'
+import { loadOptions } from '../../../generation/transformers/pretrained.js'
+import { getOrThrow } from '../../../lib/error.js'
+import { namedParameters } from '../../../lib/params.js'
+import { keepsPacked } from '../../../lib/quantization/formats.js'
+import { parseConfig } from '../../../models/config/parse-config.js'
+import { internVL } from '../../../models/internvl/internvl.js'
+import {
+  dtypes,
+  fewWeights,
+  formsOfKeys,
+  type PrecisionOptions,
+  precisionOf,
+  quantizations
+} from '../../../models/quantization/precision.js'
+import { packableSizes } from '../../../models/quantization/weight-formats.js'
+import { relativeL2 } from '../../bench/measure/quality.js'
+import { check } from '../../laws/check.js'
+import { distance } from '../../laws/close.js'
+
+const picture = fileURLToPath(new URL('../../../generation/demo/shapes.png', import.meta.url))
+const described =
+  'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
+
+/** What a command line gives `load`, or the sentence that refuses it. */
+const parsed = (command: () => ReturnType<typeof askCommand>, ...argv: readonly string[]): PrecisionOptions | string => {
+  let options: PrecisionOptions = {}
+  const quiet = command()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .action((...all) => {
+      options = precisionOptions(all.at(-1).opts())
+    })
+  try {
+    quiet.parse(argv, { from: 'user' })
+    return options
+  } catch (error) {
+    return (error as CommanderError).message
+  }
+}
+
+const part = fc.option(fc.constantFrom(...quantizations), { nil: undefined })
+const options = fc.record({
+  dtype: fc.option(fc.constantFrom(...dtypes), { nil: undefined }),
+  quantize: fc.option(fc.oneof(fc.constantFrom(...quantizations), fc.record({ vision: part, decoder: part })), { nil: undefined })
+})
+
+describe('precision', () => {
+  it('each part has what was asked for it; a part that was not named has the dtype', () =>
+    check(
+      fc.tuple(options, fc.boolean()),
+      ([{ dtype, quantize }, tied]) => {
+        const precision = precisionOf({ dtype, quantize })
+        const base = (dtype ?? (quantize ? 'bfloat16' : 'float32')) === 'float32' ? undefined : 'bf16'
+        const asked = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
+        const form = (of: keyof typeof asked, fine = false) =>
+          asked[of] === '4bit' ? (fine ? 'int6' : 'int4') : (asked[of] ?? base)
+        const expected = {
+          'model.vision_tower.encoder.layer.0.mlp.fc1.weight': form('vision'),
+          'multi_modal_projector.linear_1.weight': form('vision'),
+          'model.language_model.layers.0.mlp.up_proj.weight': form('decoder'),
+          'model.language_model.embed_tokens.weight': form('decoder', tied),
+          ...(tied ? {} : { 'lm_head.weight': form('decoder', true) })
+        }
+        const formOf = formsOfKeys(precision, new Map(Object.keys(expected).map((key) => [key, fewWeights])))
+        for (const [key, wanted] of Object.entries(expected)) assert.equal(formOf(key, 'F32'), wanted, key)
+      },
+      60
+    ))
+
+  it('a module of few weights has a finer form, all weights of a module the same one', () =>
+    check(
+      fc.tuple(options, fc.array(fc.nat(fewWeights / 2), { minLength: 1, maxLength: 4 }), fc.constantFrom('F32', 'BF16', 'F16')),
+      ([asked, sizes, dtype]) => {
+        const weights = new Map(sizes.map((size, i) => [`model.language_model.layers.0.mlp.${i}.weight`, size] as const))
+        const isSmall = sizes.reduce((a, b) => a + b) < fewWeights
+        const form = precisionOf(asked).decoder
+        const stored = dtype === 'BF16' ? 'bf16' : 'float32'
+        const wanted = !isSmall ? form : form === 'int4' ? 'int8' : form === 'int8' ? stored : form
+        const formOf = formsOfKeys(precisionOf(asked), weights)
+        for (const key of weights.keys()) assert.equal(formOf(key, dtype) ?? 'float32', wanted)
+      },
+      60
+    ))
+
+  it('released models have every form as asked: InternVL3-1B, one of the smallest, has no module of few weights', () => {
+    const text_config = {
+      ...{ model_type: 'qwen2', hidden_size: 896, intermediate_size: 4864, num_hidden_layers: 24, vocab_size: 151674 },
+      ...{ num_attention_heads: 14, num_key_value_heads: 2 }
+    }
+    const config = getOrThrow(parseConfig({ model_type: 'internvl', vision_config: {}, text_config, tie_word_embeddings: false }))
+    const sizes = packableSizes(internVL(config))
+    assert.equal(sizes.size, 24 * 6 + 2 + 24 * 7 + 2)
+    for (const quantize of quantizations) {
+      const formOf = formsOfKeys(precisionOf({ quantize }), sizes)
+      const forms = new Set([...sizes.keys()].map((key) => formOf(key, 'BF16')))
+      assert.deepEqual([...forms].sort(), quantize === 'int8' ? ['int8'] : ['int4', 'int6'])
+    }
+  })
+
+  it('the command line says the same as options do', () => {
+    assert.deepEqual(parsed(askCommand, '--dtype', 'bfloat16', 'x'), { dtype: 'bfloat16' })
+    assert.deepEqual(parsed(demoCommand, '--quantize', '4bit'), { quantize: '4bit' })
+    assert.deepEqual(parsed(demoCommand, '--quantize', '4bit', '--cache'), { quantize: '4bit', cache: true })
+    const each = parsed(embedCommand, '--image', 'x.png', '--quantize', 'vision=int8, decoder=4bit')
+    assert.deepEqual(each, { quantize: { vision: 'int8', decoder: '4bit' } })
+  })
+
+  it('what there is not is refused with what there is, before anything is opened', async () => {
+    const refusals = [
+      [['--dtype', 'float16'], /float16.*float32, bfloat16/],
+      [['--quantize', 'int3'], /there is no "int3"; it can be int8 or 4bit/],
+      [['--quantize', ''], /there is no ""/],
+      [['--quantize', 'vision=int8,decoder=5bit'], /"5bit"; it can be int8 or 4bit/],
+      [['--quantize', 'eyes=int8'], /"eyes"; it can be vision or decoder/],
+      [['--quantize', 'vision=int8,vision=4bit'], /named twice/]
+    ] as const
+    for (const [argv, says] of refusals) assert.match(String(parsed(askCommand, ...argv, 'x')), says)
+    await assert.rejects(load(undefined, { dtype: 'float16' as never }), { name: 'RangeError', message: /float32 or bfloat16/ })
+    await assert.rejects(loadEyes(undefined, { quantize: { vision: 'int5' as never } }), /int8 or 4bit/)
+    await assert.rejects(load(undefined, { cache: true }), { name: 'RangeError', message: /with quantize how many/ })
+    await assert.rejects(pipeline('image-text-to-text', undefined, { quantize: 'nf4' as never }), RangeError)
+  })
+
+  it("Transformers' names for it", () => {
+    assert.deepEqual(loadOptions({ torchDtype: 'bfloat16' }), { dtype: 'bfloat16' })
+    assert.deepEqual(loadOptions({ quantizationConfig: { loadIn4bit: true } }), { quantize: '4bit' })
+    assert.deepEqual(loadOptions({ quantizationConfig: { loadIn8bit: true }, quantize: '4bit' }), { quantize: '4bit' })
+    assert.throws(() => loadOptions({ quantizationConfig: { loadIn8bit: true, loadIn4bit: true } }), /only one/)
+  })
+
+  it('the demo model answers the same in each with logits within 2 and 10 %, its weights lie as asked, and all is freed', async () => {
+    const content = [{ type: 'image', path: picture } as const, { type: 'text', text: 'Describe the image.' } as const]
+    const question = { role: 'user', content } as const
+    const before = tf.memory().numTensors
+    let exact: Float32Array | undefined
+    for (const [asked, most] of [
+      [{}, 0],
+      [{ dtype: 'bfloat16' }, 0.001],
+      [{ quantize: 'int8' }, 0.02],
+      [{ quantize: '4bit' }, 0.1]
+    ] as const) {
+      const internvl = await load(undefined, asked)
+      const { texts } = await answer(internvl, [[question]])
+      if (most < 0.1) assert.deepEqual(texts, [described])
+      const { logits } = await answerLogits(internvl, [question, { role: 'assistant', content: described }])
+      const seen = logits.dataSync() as Float32Array
+      logits.dispose()
+      exact ??= seen
+      const apart = relativeL2([seen], [exact])
+      assert.ok(apart <= most, `${JSON.stringify(asked)}: ${apart}`)
+      const names = namedParameters(internvl.params).map(([key]) => key)
+      const packed = 'model.language_model.layers.0.mlp.up_proj.weight'
+      const form = formsOfKeys(precisionOf(asked), new Map([[packed, fewWeights]]))(packed, 'BF16')
+      assert.ok(names.includes(form && keepsPacked() ? `${packed}.${form}` : packed))
+      internvl.dispose()
+    }
+    assert.equal(tf.memory().numTensors, before)
+  })
+
+  it('the eye alone and the classes take it too; a class counts weights, not words', async () => {
+    const [plain, packed] = [await loadEyes(), await loadEyes(undefined, { quantize: 'int8' })]
+    const [a, b] = [await embed(plain, [picture]), await embed(packed, [picture])]
+    const apart = distance(Array.from(a.values.dataSync()), Array.from(b.values.dataSync()))
+    assert.ok(apart > 0 && apart < 0.05, String(apart))
+    for (const each of [plain, packed]) each.dispose()
+    tf.dispose([a.values, b.values])
+    const [whole, small] = [
+      await InternVLForConditionalGeneration.fromPretrained(),
+      await InternVLForConditionalGeneration.fromPretrained(undefined, { quantizationConfig: { loadIn4bit: true } })
+    ]
+    assert.equal(small.numParameters(), whole.numParameters())
+    for (const each of [whole, small]) each.dispose()
+  })
+})

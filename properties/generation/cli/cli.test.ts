@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough, Writable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { CommanderError } from 'commander'
+import { runChat } from '../../../generation/cli/chat-loop.js'
+import { askCommand } from '../../../generation/cli/commands/ask-command.js'
+import { chatCommand } from '../../../generation/cli/commands/chat-command.js'
+import { generationOptions } from '../../../generation/cli/flags/generation-flags.js'
+import { type ChatOptions, type InternVLCheckpoint, load, tf } from '../../../generation/index.js'
+
+const shown = (name: string): string => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
+const described =
+  'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
+
+/** What is written, and a way to react to it. */
+const listening = (heard: (text: string) => void = () => {}) => {
+  const pieces: string[] = []
+  const stream = new Writable({
+    write: (chunk, _, done) => {
+      pieces.push(String(chunk))
+      heard(String(chunk))
+      done()
+    }
+  })
+  return { stream, text: () => pieces.join('') }
+}
+
+describe('command line', () => {
+  let internvl: InternVLCheckpoint
+  let folder: string
+  before(async () => {
+    internvl = await load()
+    folder = await mkdtemp(join(tmpdir(), 'internvl-'))
+  })
+  after(async () => {
+    internvl.dispose()
+    await rm(folder, { recursive: true })
+  })
+
+  /** A conversation without a person: lines in; answers and remarks out. */
+  const script = async (lines: readonly string[], options: ChatOptions = {}, images: readonly string[] = []) => {
+    const [output, remarks, input] = [listening(), listening(), new PassThrough()]
+    input.end(lines.join('\n'))
+    const streams = { input, output: output.stream, remarks: remarks.stream }
+    const well = await runChat({ internvl, options, images, videos: [], ...streams, terminal: false, historyFile: '' })
+    return { well, output: output.text(), remarks: remarks.text() }
+  }
+
+  describe('chat', () => {
+    it('without a terminal each line is a turn, and answers alone are the output', async () => {
+      const before = tf.memory().numTensors
+      const lines = [
+        'Describe the image.',
+        '',
+        'How many circles are there?',
+        `/image ${shown('circle.png')}`,
+        'What color is the background?',
+        '/exit',
+        'Who?'
+      ]
+      const { well, output, remarks } = await script(lines, {}, [shown('shapes.png')])
+      assert.equal(output, `${described}\nOne.\nCream.\n`)
+      assert.match(remarks, /circle\.png: 344 x 311 pixels/)
+      assert.ok(well)
+      assert.equal(tf.memory().numTensors, before)
+    })
+
+    it('goes on after what cannot be done, says it in a sentence, and did not do well', async () => {
+      const lines = [
+        '/king',
+        '/image',
+        '/image nowhere.png',
+        `/video ${folder}`,
+        '/load nowhere.json',
+        '/save /nowhere/x.json',
+        'Who are you?'
+      ]
+      const { well, output, remarks } = await script(lines)
+      assert.match(output, /^I am [^\n]+\n$/)
+      const said = remarks.trim().split('\n')
+      const expected = [
+        /\/king is no command/,
+        /\/image needs PATH/,
+        /nowhere\.png: no such/,
+        /no pictures/,
+        /nowhere\.json/,
+        /\/nowhere\/x\.json/
+      ]
+      for (const [i, sentence] of expected.entries()) assert.match(said[i]!, sentence)
+      assert.equal(said.length, expected.length)
+      assert.ok(!well)
+    })
+
+    it('saves, forgets and goes on; the system message is there once', async () => {
+      const file = join(folder, 'talk.json')
+      const first = [
+        `/image ${shown('shapes.png')}`,
+        `/video ${shown('film')}`,
+        'Describe the image.',
+        '/system Be brief.',
+        `/save "${file}"`,
+        '/reset',
+        '/help'
+      ]
+      assert.ok((await script(first, { system: 'Be long.' })).well)
+      const roles = JSON.parse(await readFile(file, 'utf8')).messages.map(({ role }: { role: string }) => role)
+      assert.deepEqual(roles, ['system', 'user', 'assistant'])
+      const again = await script([`/load ${file}`, 'How many circles are there?', `/save ${file}`], { system: 'Be long.' })
+      assert.match(again.remarks, /talk\.json: one answer/)
+      const saved = JSON.parse(await readFile(file, 'utf8')).messages
+      assert.equal(saved.length, 5)
+      assert.equal(saved[0].content, 'Be brief.')
+    })
+
+    it('a person: Ctrl-C stops the answer and not the program, twice at the prompt it leaves; lines are kept', async () => {
+      const historyFile = join(folder, 'cache', 'chat-history')
+      const talk = async (person: (said: string, type: (keys: string) => void) => void) => {
+        const input = new PassThrough()
+        const type = (keys: string) => void input.write(keys)
+        const output = listening((text) => person(text, type))
+        const remarks = listening((text) => person(text, type))
+        const streams = { input, output: output.stream, remarks: remarks.stream }
+        const well = await runChat({
+          internvl,
+          options: {},
+          images: [shown('shapes.png')],
+          videos: [],
+          ...streams,
+          terminal: true,
+          historyFile
+        })
+        return { well, output: output.text() }
+      }
+      const plan = ['Describe the image.\r', 'How many circles are there?\r', 'half a line\u0003', '\u0003']
+      let answered = ''
+      const first = await talk((said, type) => {
+        if (said.includes('> ') && plan.length > 0) type(plan.shift()!)
+        answered += said
+        if (answered.endsWith('green')) type('\u0003')
+      })
+      assert.match(first.output, /^There is a green[^.]{0,20}\nOne\.\n$/)
+      assert.ok(first.well)
+      assert.equal(await readFile(historyFile, 'utf8'), 'Describe the image.\nHow many circles are there?\n')
+      const second = ['\u001b[A\u001b[A\r', '/exit\r'] // the last line but one
+      const { output } = await talk((said, type) => {
+        if (said.includes('> ') && second.length === 2) type(second.shift()!)
+        else if (said === '\n') type(second.shift()!)
+      })
+      assert.equal(output, `${described}\n`)
+    })
+  })
+
+  describe('ask', () => {
+    it('refuses options that make no sense, each by its name', async () => {
+      const refusals: readonly (readonly [string[], RegExp])[] = [
+        [['--temperature', '-1'], /--temperature.*0 or more/],
+        [['--temperature', 'hot'], /--temperature/],
+        [['--top-p', '0'], /--top-p.*above 0 and at most 1/],
+        [['--top-p', '1.5'], /--top-p/],
+        [['--top-k', '1.5'], /--top-k/],
+        [['--num-beams', '0'], /--num-beams/],
+        [['--seed', '-1'], /--seed/],
+        [['--stop', ''], /--stop.*empty/],
+        [['--num-frames', '0'], /--num-frames/],
+        [['--fps', '0'], /--fps/],
+        [['--num-frames', '2', '--fps', '1'], /--num-frames.*cannot be used with.*--fps/],
+        [['--visual-delta', '0'], /--visual-delta.*auto, or above 0 and at most 1/],
+        [['--visual-delta', '3/2'], /--visual-delta/],
+        [['--draw', 'out.png'], /--draw needs an --image/],
+        [['--best-of', '0'], /--best-of/],
+        [['--best-of', '2', '--num-beams', '2'], /--best-of.*cannot be used with.*--num-beams/],
+        [['--best-of', '2', '--temperature', '0'], /--best-of needs answers that differ/],
+        [['--scorer', 'logprob'], /--scorer needs --best-of/]
+      ]
+      for (const command of [askCommand, chatCommand])
+        for (const [flags, sentence] of refusals) {
+          if (command === chatCommand && ['--draw', '--best-of', '--scorer'].includes(flags[0]!)) continue
+          const errors = listening()
+          const run = command()
+            .exitOverride()
+            .configureOutput({ writeErr: (text) => void errors.stream.write(text) })
+          await assert.rejects(
+            run.parseAsync(['node', 'internvl', ...flags, ...(command === askCommand ? ['hi'] : [])]),
+            CommanderError
+          )
+          assert.match(errors.text(), sentence)
+        }
+    })
+
+    it('flags become options; whatever speaks of drawing tokens asks to draw them', () => {
+      assert.deepEqual(generationOptions({}), {})
+      assert.deepEqual(generationOptions({ numBeams: 3, stop: ['a'] }), { numBeams: 3, stopStrings: ['a'] })
+      assert.deepEqual(generationOptions({ temperature: 0.5, maxPatches: 2 }), {
+        temperature: 0.5,
+        maxPatches: 2,
+        doSample: true
+      })
+      assert.deepEqual(generationOptions({ topP: 1, seed: 0 }), { topP: 1, seed: 0, doSample: true })
+    })
+
+    it('ends quietly where no one reads on', async () => {
+      const bin = fileURLToPath(new URL('../../../generation/bin.js', import.meta.url))
+      const child = spawn('node', [bin, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
+      child.stdout.destroy()
+      const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'close')])
+      assert.deepEqual([said, code], ['', 0])
+    })
+
+    it('answers about films, stops, draws and reports; exit codes tell', async () => {
+      const bin = fileURLToPath(new URL('../../../generation/bin.js', import.meta.url))
+      const run = (...args: string[]) => promisify(execFile)('node', [bin, ...args])
+      const film = await run('ask', '--video', shown('film'), '--num-frames', '3', 'What happens in this video?')
+      assert.equal(film.stdout, 'The orange circle moves up.\n')
+      const out = join(folder, 'out.png')
+      const drawn = await run(
+        'ask',
+        '--image',
+        shown('shapes.png'),
+        '--draw',
+        out,
+        '--json',
+        '--stop',
+        ' at',
+        'Describe the image.'
+      )
+      const { answer, boxes, finishReason } = JSON.parse(drawn.stdout)
+      assert.deepEqual({ answer, boxes, finishReason }, { answer: 'There is a green circle', boxes: [], finishReason: 'stop' })
+      assert.match(drawn.stderr, /out\.png: .*shapes\.png with 0 boxes/)
+      assert.ok((await readFile(out)).length > 0)
+      await assert.rejects(run('ask', '--video', shown('film'), '--num-frames', '9', 'What?'), {
+        code: 1,
+        stderr: /num_frames=9/
+      })
+      const judge = fileURLToPath(new URL('../../../models/demo', import.meta.url))
+      const asked = ['--visual-delta', '1/2', '--best-of', '2', '--seed', '1', '--scorer', judge, '--json', 'Describe the image.']
+      const best = await run('ask', '--image', shown('circle.png'), ...asked)
+      const { answers, answer: text } = JSON.parse(best.stdout)
+      assert.equal(text, answers[0].text)
+      assert.ok(answers.length === 2 && answers[0].score >= answers[1].score && answers[0].score <= 1)
+      await assert.rejects(run('chat', '--image', 'nowhere.png'), { code: 1, stderr: /nowhere\.png: no such picture/ })
+    })
+  })
+})

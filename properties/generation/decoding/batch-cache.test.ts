@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import type { RowCache } from '../../../generation/decoding/batch-cache.js'
+import { disposeCache, type GenerateOptions, generateAll } from '../../../generation/decoding/generate.js'
+import { tf } from '../../../lib/tf.js'
+import type { InternVL } from '../../../models/internvl/internvl.js'
+import { tokens } from '../../arbitraries/logits.js'
+import { batchOf, disposeInputs, imageToken, type Prompt, tinyModel, vocabulary } from '../tiny.js'
+
+/** A model that counts what it computes: tokens through the decoder (all rows together), and tiles through the vision tower. */
+const counting = (model: InternVL) => {
+  const counts = { tokens: 0, tiles: 0 }
+  const embed: InternVL['embed'] = (inputs) => {
+    counts.tokens += inputs.inputIds.size
+    if (inputs.pixelValues) counts.tiles += inputs.pixelValues.shape[0]
+    return model.embed(inputs)
+  }
+  const imageFeatures: InternVL['imageFeatures'] = (pixelValues) => {
+    counts.tiles += pixelValues.shape[0]
+    return model.imageFeatures(pixelValues)
+  }
+  return {
+    counts,
+    model: Object.assign((...a: Parameters<InternVL>) => model(...a), model, { embed, imageFeatures }) as InternVL
+  }
+}
+
+const picture = [1, 1, 1, 1]
+const words = tokens(vocabulary - 2).map((ids) => ids.map((id) => id + 2))
+const turn: fc.Arbitrary<Prompt> = fc.tuple(fc.boolean(), words).map(([seen, ids]) => [...(seen ? picture : []), ...ids])
+
+describe('cache', () => {
+  let model: InternVL
+  before(() => {
+    model = tinyModel()
+  })
+  /** Without image tokens in answers: in the next turn they would stand for pictures that are not there. */
+  const run = async (prompts: readonly Prompt[], options: GenerateOptions, by = model) => {
+    const inputs = batchOf(prompts)
+    try {
+      return await generateAll(by, inputs, {
+        maxNewTokens: 4,
+        imageTokenId: imageToken,
+        suppressTokens: [imageToken],
+        ...options
+      })
+    } finally {
+      disposeInputs(inputs)
+    }
+  }
+  const free = (caches: readonly (RowCache | undefined)[] = []) => {
+    for (const cache of caches) if (cache) disposeCache(cache.kv)
+  }
+
+  it('conversations in one batch, each handed its own cache, answer as without one', () =>
+    fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(words, turn, turn, fc.nat(2)), { minLength: 1, maxLength: 3 }), async (rows) => {
+        const before = tf.memory().numTensors
+        const first = await run(
+          rows.map(([start, a]) => [...start, ...a]),
+          { returnCache: true }
+        )
+        // some go on from their answer, some change it, some have no cache
+        const next = rows.map(([start, a, b, kind], i) => [...start, ...a, ...first.sequences[i]!.slice(0, 4 - kind), ...b])
+        const cache = first.cache!.map((c, i) => (rows[i]![3] === 2 && i > 0 ? undefined : c))
+        const second = await run(next, { cache, returnCache: true })
+        assert.deepEqual(second.sequences, (await run(next, {})).sequences)
+        for (const [i, { ids, kv }] of second.cache!.entries()) {
+          assert.deepEqual(ids, [...next[i]!, ...second.sequences[i]!].slice(0, -1))
+          assert.equal(kv[0]!.key.shape[2], ids.length)
+        }
+        free(first.cache)
+        free(second.cache)
+        assert.equal(tf.memory().numTensors, before)
+      }),
+      { numRuns: 12 }
+    ))
+
+  it('a conversation of ten turns about one picture encodes it once, and a turn computes its new tokens alone', async () => {
+    const { counts, model: counted } = counting(model)
+    let ids: readonly number[] = [2, ...picture]
+    let cache: readonly RowCache[] | undefined
+    for (let i = 0; i < 10; i++) {
+      const question = [3, 4 + i, 5]
+      ids = [...ids, ...question]
+      counts.tokens = 0
+      const { sequences, cache: next } = await run([ids], { cache, returnCache: true }, counted)
+      free(cache)
+      cache = next
+      ids = [...ids, ...sequences[0]!]
+      // the last token made was not read yet: it is read with the question
+      const expected = (i === 0 ? 5 : 1) + question.length + sequences[0]!.length - 1
+      assert.equal(counts.tokens, expected, `turn ${i}`)
+    }
+    free(cache)
+    assert.equal(counts.tiles, 1)
+  })
+
+  it('a picture that comes new is encoded alone', async () => {
+    const { counts, model: counted } = counting(model)
+    const start = [2, ...picture, 3]
+    const first = await run([start], { returnCache: true }, counted)
+    counts.tiles = 0
+    const next = [...start, ...first.sequences[0]!, ...picture, 7]
+    const { sequences } = await run([next], { cache: first.cache }, counted)
+    assert.equal(counts.tiles, 1)
+    assert.deepEqual(sequences, (await run([next], {})).sequences)
+    free(first.cache)
+  })
+
+  for (const [name, options] of Object.entries<GenerateOptions>({
+    greedy: {},
+    sampled: { doSample: true, seed: 4, temperature: 2 }
+  })) {
+    it(`${name}: stopped and continued, with its cache or without, it is the unstopped one`, () =>
+      fc.assert(
+        fc.asyncProperty(turn, fc.integer({ min: 1, max: 5 }), async (ids, stop) => {
+          const start = [2, ...ids]
+          const whole = (await run([start], { ...options, maxNewTokens: 6 })).sequences[0]!
+          const part = await run([start], { ...options, maxNewTokens: stop, returnCache: true })
+          const next = [...start, ...part.sequences[0]!]
+          for (const cache of [undefined, part.cache]) {
+            const { sequences } = await run([next], { ...options, maxNewTokens: 6 - stop, cache })
+            assert.deepEqual([...part.sequences[0]!, ...sequences[0]!], whole)
+          }
+          free(part.cache)
+        }),
+        { numRuns: 8 }
+      ))
+  }
+
+  it('beams leave the cache of the prompt', async () => {
+    const { cache } = await run(
+      [
+        [2, ...picture, 3],
+        [4, 5]
+      ],
+      { numBeams: 2, returnCache: true }
+    )
+    assert.deepEqual(
+      cache!.map(({ ids }) => ids),
+      [
+        [2, ...picture, 3],
+        [4, 5]
+      ]
+    )
+    assert.deepEqual((await run([[4, 5, 6]], { cache: [cache![1]] })).sequences, (await run([[4, 5, 6]], {})).sequences)
+    free(cache)
+  })
+})

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as E from 'fp-ts/lib/Either.js'
+import { generationConfig, readGenerationConfig } from '../../../generation/decoding/generation-config.js'
+
+describe('generation config', () => {
+  it('has what the file says and nothing else', () => {
+    const json = {
+      eos_token_id: [2, 3],
+      pad_token_id: 0,
+      do_sample: true,
+      top_k: null,
+      top_p: 0.8,
+      transformers_version: '5.23.0'
+    }
+    assert.deepEqual(generationConfig(json), E.right({ eosTokenIds: [2, 3], padTokenId: 0, doSample: true, topP: 0.8 }))
+    assert.deepEqual(generationConfig({ eos_token_id: 7, pad_token_id: -1 }), E.right({ eosTokenIds: [7] }))
+  })
+
+  it('tells all that is wrong, by key', () => {
+    const result = generationConfig({ eos_token_id: 'x', temperature: -1, top_p: 2, num_beams: 0, max_new_tokens: 3 })
+    assert.deepEqual(E.isLeft(result) && result.left.map(({ path }) => path), [
+      'eos_token_id',
+      'temperature',
+      'top_p',
+      'num_beams'
+    ])
+    assert.ok(E.isLeft(generationConfig([])))
+  })
+
+  it('takes the end tokens of config.json where a folder has no generation_config.json', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'generation-'))
+    const put = (name: string, value: unknown) => writeFile(join(dir, name), JSON.stringify(value))
+    assert.deepEqual(await readGenerationConfig(dir)(), E.right({}))
+    await put('config.json', { eos_token_id: null, text_config: { eos_token_id: 5, pad_token_id: 1 } })
+    assert.deepEqual(await readGenerationConfig(dir)(), E.right({ eosTokenIds: [5], padTokenId: 1 }))
+    await put('generation_config.json', { max_new_tokens: 9 })
+    assert.deepEqual(await readGenerationConfig(dir)(), E.right({ maxNewTokens: 9 }))
+    await writeFile(join(dir, 'generation_config.json'), '{')
+    const broken = await readGenerationConfig(dir)()
+    assert.ok(E.isLeft(broken) && broken.left[0]._tag === 'ConfigNotJson')
+    await rm(dir, { recursive: true })
+  })
+})

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import type { GenerateOptions } from '../../../generation/decoding/generate.js'
+import { logitsProcessors, noRepeatNgram } from '../../../generation/decoding/logits-processors.js'
+import { logits, tokens } from '../../arbitraries/logits.js'
+
+const options: Readonly<Record<string, GenerateOptions>> = {
+  repetitionPenalty: { repetitionPenalty: 1.3 },
+  noRepeatNgramSize: { noRepeatNgramSize: 2 },
+  badWords: { badWords: [[1], [2, 3], [4, 1]], eosTokenIds: [4] },
+  sequenceBias: {
+    sequenceBias: [
+      [[2], 1],
+      [[1, 2], -1]
+    ]
+  },
+  minNewTokens: { minNewTokens: 3, eosTokenIds: [0, 2] },
+  forcedTokens: { forcedTokens: [3, 1] },
+  forcedEosTokenIds: { forcedEosTokenIds: [2] },
+  suppressTokens: { suppressTokens: [1, 3] },
+  beginSuppressTokens: { beginSuppressTokens: [0] },
+  removeInvalidValues: { removeInvalidValues: true },
+  renormalizeLogits: { renormalizeLogits: true }
+}
+
+describe('logits', () => {
+  for (const [name, o] of Object.entries(options)) {
+    it(`${name} leaves what it is given as it is, takes ids beyond the vocabulary, and gives as many logits`, () =>
+      fc.assert(
+        fc.property(logits, tokens(30), fc.nat(3), (given, ids, made) => {
+          const [copy, idsCopy] = [given.slice(), [...ids]]
+          for (const process of logitsProcessors(o, ids.length, 5)) {
+            assert.equal(process(ids, given, Math.max(0, ids.length - made)).length, given.length)
+            assert.deepEqual([given, ids], [copy, idsCopy])
+          }
+        })
+      ))
+  }
+
+  it('what an n-gram processor allows completes no n-gram that stands already, and it forbids nothing else', () =>
+    fc.assert(
+      fc.property(tokens(3, 1, 12), fc.integer({ min: 1, max: 4 }), (ids, n) => {
+        const out = noRepeatNgram(n)(ids, new Float32Array(4), 0)
+        const grams = ids.map((_, i) => String(ids.slice(i, i + n))).slice(0, Math.max(0, ids.length - n + 1))
+        out.forEach((x, token) => {
+          const next = [...ids, token].slice(-n)
+          assert.equal(x === Number.NEGATIVE_INFINITY, next.length === n && grams.includes(String(next)))
+        })
+      })
+    ))
+
+  it('nothing asked for is no processor, so that logits can stay on the device', () => {
+    const neutral = {
+      repetitionPenalty: 1,
+      noRepeatNgramSize: 0,
+      suppressTokens: [],
+      badWords: [],
+      minNewTokens: 0,
+      eosTokenIds: [2]
+    }
+    assert.deepEqual(logitsProcessors({}, 3, 5), [])
+    assert.deepEqual(logitsProcessors(neutral, 3, 5), [])
+    assert.deepEqual(logitsProcessors({ temperature: 0.5, topK: 3 }, 3, 5), [], 'warpers are for drawing')
+  })
+})

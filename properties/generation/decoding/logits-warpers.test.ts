@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
+import {
+  minPFilter,
+  softmax,
+  temperatureScale,
+  topIndices,
+  topKFilter,
+  topPFilter,
+  typicalFilter
+} from '../../../generation/decoding/logits-warpers.js'
+import type { LogitsProcessor } from '../../../generation/decoding/step.js'
+import { logits } from '../../arbitraries/logits.js'
+
+const warpers: Readonly<Record<string, (value: number, keep?: number) => LogitsProcessor>> = {
+  temperature: temperatureScale,
+  topK: topKFilter,
+  topP: topPFilter,
+  minP: minPFilter,
+  typicalP: typicalFilter
+}
+
+interface Case {
+  readonly name: string
+  readonly value: number
+  readonly keep: number
+  readonly logits: (number | null)[]
+  readonly kept: number[]
+  readonly out: number[]
+}
+const cases: Case[] = JSON.parse(readFileSync(new URL('../../reference/warpers.json', import.meta.url), 'utf8'))
+
+const possible = (values: Float32Array) => [...values.keys()].filter((i) => values[i]! > Number.NEGATIVE_INFINITY)
+
+describe('warpers', () => {
+  for (const name of Object.keys(warpers)) {
+    it(`${name} keeps what Transformers keeps`, () => {
+      for (const { value, keep, logits, kept, out } of cases.filter((c) => c.name === name)) {
+        const given = Float32Array.from(logits, (x) => x ?? Number.NEGATIVE_INFINITY)
+        const result = warpers[name]!(value, keep)([], given, 0)
+        assert.deepEqual(possible(result), kept, `${name} ${value}, at least ${keep}`)
+        for (const [n, i] of kept.entries()) assert.ok(Math.abs(result[i]! - out[n]!) < 1e-4)
+      }
+    })
+
+    it(`${name} leaves what it is given as it is, and always keeps the most probable token`, () =>
+      fc.assert(
+        fc.property(logits, fc.double({ min: 0.01, max: 1, noNaN: true }), (given, value) => {
+          const copy = given.slice()
+          const result = warpers[name]!(name === 'topK' ? Math.ceil(value * 5) : value)([], given, 0)
+          assert.deepEqual(given, copy)
+          const best = topIndices(given, 1)[0]!
+          // typical sampling may drop it by design; top-p keeps the later of equal ones
+          if (name !== 'typicalP') assert.ok(possible(result).some((i) => given[i] === given[best]))
+          assert.ok(possible(result).length > 0 && possible(result).every((i) => possible(given).includes(i)))
+        })
+      ))
+  }
+
+  it('the greatest come first, of equal ones the first, however many are asked for', () =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 1, maxLength: 400 }),
+        fc.integer({ min: 1, max: 400 }),
+        (values, k) => {
+          const sorted = [...values.keys()].sort((a, b) => values[b]! - values[a]! || a - b).slice(0, k)
+          assert.deepEqual(topIndices(values, k), sorted)
+        }
+      )
+    ))
+
+  it('probabilities sum to one, also of logits that are far apart', () =>
+    fc.assert(fc.property(logits, (l) => assert.ok(Math.abs(softmax(l.map((x) => x * 100)).reduce((a, b) => a + b) - 1) < 1e-9))))
+})

@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { stopRule, stopStringCondition } from '../../../generation/decoding/stopping.js'
+
+const letters = 'ab'
+const decode = (ids: readonly number[]) => ids.map((id) => letters[id] ?? '').join('')
+const word = fc.array(fc.nat(1), { minLength: 1, maxLength: 4 }).map(decode)
+const ids = fc.array(fc.nat(1), { maxLength: 30 })
+
+describe('stop', () => {
+  it('stops at the token with which a stop string is complete in the answer, and not before', () =>
+    fc.assert(
+      fc.property(fc.array(word, { minLength: 1, maxLength: 3 }), ids, ids, (texts, prompt, answer) => {
+        const holds = stopStringCondition(texts, decode)
+        const first = answer.findIndex((_, i) => holds([...prompt, ...answer.slice(0, i + 1)], prompt.length))
+        const ends = texts
+          .map((text) => decode(answer).indexOf(text) + text.length - 1)
+          .filter((end, i) => decode(answer).includes(texts[i]!) && end >= 0)
+        assert.equal(first, ends.length > 0 ? Math.min(...ends) : -1)
+      })
+    ))
+
+  it('says why: an end token, a condition, the length', () => {
+    const stop = stopRule({ eosTokenIds: [7, 8], stoppingConditions: [(ids) => ids.at(-1) === 3] }, 2)
+    assert.equal(stop([1, 8], 1), 'eos')
+    assert.equal(stop([1, 3], 1), 'stop')
+    assert.equal(stop([1, 2], 1), undefined)
+    assert.equal(stop([1, 2, 2], 1), 'length')
+    assert.equal(stop([7, 2], 1), undefined)
+  })
+})

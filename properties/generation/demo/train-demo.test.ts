@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { byLength, demoRate, demoSteps, demoWeights } from '../../../generation/demo/train-demo.js'
+import type { Sample } from '../../../generation/train/data/sample.js'
+
+describe("the demo model's training", () => {
+  it('goes up in 200 steps and down to 2 %, and sees more of what is hard in its later part', () =>
+    fc.assert(
+      fc.property(fc.integer({ min: 1000, max: demoSteps }), (steps) => {
+        const rate = demoRate(steps)
+        const rates = Array.from({ length: steps }, (_, step) => rate(step))
+        const top = rates.indexOf(Math.max(...rates))
+        assert.ok(Math.abs(top - 199) <= 1 && rates[top]! > 0.9e-3 && rates[top]! <= 1e-3)
+        assert.ok(rates.every((r, i) => i === 0 || (i <= top ? r > rates[i - 1]! : r < rates[i - 1]!)))
+        assert.ok(Math.abs(rates.at(-1)! / 2e-5 - 1) < 0.01)
+        const count = (step: number) => demoWeights(step, steps).count / demoWeights(step, steps).where
+        assert.ok(count(0) < count(steps - 1) && count(steps >> 1) === count(steps - 1))
+      }),
+      { numRuns: 20 }
+    ))
+
+  it('makes two batches of the samples of a step: all of them, with the fewest places filled up', () =>
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 8 }), (lengths) => {
+        const samples = lengths.map((length, i) => ({ id: `${i}`, ids: new Int32Array(length) }) as Sample)
+        const places = (group: readonly Sample[]) => group.length * Math.max(...group.map(({ ids }) => ids.length))
+        const [short, long] = byLength(samples)
+        assert.deepEqual(new Set([...short, ...long]), new Set(samples))
+        const sorted = [...short, ...long]
+        for (let cut = 1; cut < sorted.length; cut++)
+          assert.ok(places(short) + places(long) <= places(sorted.slice(0, cut)) + places(sorted.slice(cut)))
+      })
+    ))
+})

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { answer } from '../../../generation/answer.js'
+import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import { bestOf } from '../../../generation/evaluate/best-of.js'
+import { processRewardScorer, processRewards } from '../../../generation/evaluate/process-reward.js'
+import { tf } from '../../../lib/tf.js'
+import type { Messages } from '../../../processors/text/messages.js'
+
+const question: Messages = [{ role: 'user', content: 'Describe the image.' }]
+const drawing = { n: 4, seed: 5, temperature: 3, maxNewTokens: 12 }
+const brevity = (_: Messages, text: string) => -text.length
+
+describe('bestOf', () => {
+  let internvl: InternVLCheckpoint
+  before(async () => {
+    internvl = await load()
+  })
+  after(() => internvl.dispose())
+
+  it('gives all answers that were drawn, the best first, and the same again with the same seed', async () => {
+    const { n, ...options } = drawing
+    const { texts, result } = await answer(internvl, [question], { ...options, doSample: true, numReturnSequences: n })
+    assert.equal(texts.length, n)
+    assert.deepEqual(texts, internvl.processor.batchDecode(result.sequences, { skipSpecialTokens: true }))
+    assert.ok(new Set(texts).size > 1, 'they differ')
+    const before = tf.memory().numTensors
+    const scored = await bestOf(internvl, question, { ...drawing, scorer: brevity })
+    assert.equal(tf.memory().numTensors, before)
+    assert.deepEqual(
+      scored.map(({ text }) => text),
+      [...texts].sort((a, b) => a.length - b.length)
+    )
+    for (const { text, score } of scored) assert.equal(score, -text.length)
+    assert.deepEqual(await bestOf(internvl, question, { ...drawing, scorer: brevity }), scored)
+  })
+
+  it('asks the scorer once for each text, with the conversation, and waits for it', async () => {
+    const asked: string[] = []
+    const scorer = async (messages: Messages, text: string) => {
+      assert.equal(messages, question)
+      return asked.push(text)
+    }
+    const scored = await bestOf(internvl, question, { ...drawing, temperature: 0.01, scorer })
+    assert.equal(scored.length, 4)
+    assert.deepEqual(asked, [...new Set(scored.map(({ text }) => text))].reverse())
+  })
+
+  it('scores by the mean log-probability of an answer’s tokens without a scorer of its own', async () => {
+    const { n, ...options } = drawing
+    const { texts, result } = await answer(internvl, [question], { ...options, doSample: true, numReturnSequences: n, outputLogprobs: true }) // biome-ignore format: one line
+    const expected = texts.map((text, i) => ({ text, score: result.logprobs![i]!.reduce((a, b) => a + b, 0) / result.sequences[i]!.length })) // biome-ignore format: one line
+    const scored = await bestOf(internvl, question, { ...drawing, scorer: 'logprob' })
+    assert.deepEqual(scored.map(({ text, score }) => ({ text, score })), expected.sort((a, b) => b.score - a.score)) // biome-ignore format: one line
+    const pair = { tokenizer: { ...internvl.processor.tokenizer, encode: () => [1, 2] } }
+    assert.throws(() => processRewardScorer({ ...internvl, processor: { ...internvl.processor, ...pair } }), /rewardModel: its vocabulary has no token "\+"/) // biome-ignore format: one line
+  })
+
+  it('refuses numbers of answers and scores that are none', async () => {
+    for (const n of [0, 1.5, Number.NaN])
+      await assert.rejects(
+        bestOf(internvl, question, { n, scorer: brevity }),
+        /RangeError: n: it should be an integer, 1 or more/
+      )
+    const nothing = bestOf(internvl, question, { ...drawing, scorer: () => Number.NaN })
+    await assert.rejects(nothing, /RangeError: scorer: it should give a number; for ".*" it gave NaN/)
+  })
+
+  /** P("+") among "+" and "-" as what comes next in a conversation. */
+  const chanceOfPlus = async (messages: Messages): Promise<number> => {
+    const { processor, model } = internvl
+    const { inputIds, attentionMask } = await processor
+      .prepare([messages])()
+      .then((read) => (read._tag === 'Right' ? read.right : assert.fail()))
+    const logits = tf.tidy(() => model({ inputIds }, { logitsToKeep: 1 }).logits.dataSync())
+    tf.dispose([inputIds, attentionMask])
+    const [plus, minus] = ['+', '-'].map((label) => Math.exp(logits[processor.tokenizer.idOf(label)!]!))
+    return plus! / (plus! + minus!)
+  }
+
+  it('process rewards are the probability of "+" after each step, asked in one turn a step', async () => {
+    const before = tf.memory().numTensors
+    const rewards = await processRewards(internvl, question, 'One circle.\n\nIt is red.\n\n', { system: 'Judge.' })
+    const first: Messages = [
+      { role: 'system', content: 'Judge.' },
+      { role: 'user', content: '### Question:\nDescribe the image.\n\n### Solution Process:\nOne circle.' }
+    ]
+    const second: Messages = [...first, { role: 'assistant', content: '+' }, { role: 'user', content: 'It is red.' }]
+    const expected = [await chanceOfPlus(first), await chanceOfPlus(second)]
+    assert.equal(rewards.length, 2)
+    for (const [i, reward] of rewards.entries()) assert.ok(Math.abs(reward - expected[i]!) < 1e-4, `step ${i}`)
+    const score = await processRewardScorer(internvl, { system: 'Judge.' })(question, 'One circle.\n\nIt is red.')
+    assert.ok(Math.abs(score - (expected[0]! + expected[1]!) / 2) < 1e-4)
+    assert.equal(tf.memory().numTensors, before)
+  })
+
+  it('process rewards need a question', () =>
+    assert.rejects(
+      processRewards(internvl, [...question, { role: 'assistant', content: 'Yes.' }], 'No.'),
+      /RangeError: messages: the last one should be of the user/
+    ))
+})

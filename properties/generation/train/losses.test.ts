@@ -1,0 +1,66 @@
+import fc from 'fast-check'
+import { batchOf, disposeBatch } from '../../../generation/train/data/collate.js'
+import type { Sample } from '../../../generation/train/data/sample.js'
+import { pairLoss, sftLoss } from '../../../generation/train/losses.js'
+import { valueAndGrad } from '../../../lib/autograd/grad.js'
+import { causalLoss, logProbabilities } from '../../../lib/nn/losses/cross-entropy.js'
+import { tf } from '../../../lib/tf.js'
+import type { InternVL } from '../../../models/internvl/internvl.js'
+import { check } from '../../laws/check.js'
+import { assertClose } from '../../laws/close.js'
+import { tinyModel, vocabulary } from '../tiny.js'
+
+/** A sample of text, of which what `learned` says is learned. */
+const sampleOf = (learned: readonly boolean[], first: number): Sample => {
+  const ids = Int32Array.from(learned, (_, i) => 2 + ((first + 7 * i) % (vocabulary - 2)))
+  const labels = ids.map((id, i) => (learned[i] ? id : -100))
+  return { id: '', ids, labels, pixels: new Float32Array(0), tileSize: { width: 8, height: 8 }, numPatches: [] }
+}
+/** Something is learned in each, so that there is a loss. */
+const sample = fc
+  .record({ learned: fc.array(fc.boolean(), { minLength: 1, maxLength: 5 }), first: fc.nat(30) })
+  .map(({ learned, first }) => sampleOf([false, ...learned, true], first))
+const samples = fc.array(sample, { minLength: 1, maxLength: 3 })
+const reduction = fc.constantFrom('token', 'sample', 'square')
+
+/** The model behind a scale of its embeddings, so that gradients of a loss can be seen. */
+const scaled =
+  (model: InternVL) =>
+  (scale: tf.Scalar): InternVL =>
+    Object.assign(
+      (inputs: Parameters<InternVL>[0], options?: Parameters<InternVL>[1]) =>
+        model.decode(model.embed(inputs).mul(scale), options),
+      model
+    )
+
+describe('objective', () => {
+  const modelOf = scaled(tinyModel())
+
+  it('logits of the learned places alone give the loss, and gradient, of all', () =>
+    check(fc.record({ samples, reduction }), ({ samples, reduction }) => {
+      const batch = batchOf(samples, { padId: 0, reduction })
+      const { attentionMask, labels, lossWeights } = batch
+      const all = (scale: tf.Scalar) => causalLoss(modelOf(scale)(batch, { attentionMask }).logits, labels, lossWeights)
+      const [own, whole] = [(scale: tf.Scalar) => sftLoss(modelOf)(scale, batch, {}).loss, all].map((loss) =>
+        valueAndGrad(loss)(tf.scalar(1.5))
+      )
+      assertClose(own!.value, whole!.value)
+      assertClose(own!.grads, whole!.grads)
+      disposeBatch(batch)
+    }))
+
+  it('answers of pairs have the log-probabilities that all logits give them', () =>
+    check(samples, (samples) => {
+      const [chosen, rejected] = [samples, samples.map((each) => ({ ...each, labels: each.labels.map((x, i) => (i < 2 ? -100 : x)) }))].map((each) => batchOf(each, { padId: 0 })) // biome-ignore format: one line
+      const model = modelOf(tf.scalar(1))
+      const logs = [chosen!, rejected!].map((batch) => [...logProbabilities(model(batch, batch).logits, batch.labels).dataSync()])
+      const loss = (reference: readonly (readonly number[])[]) =>
+        pairLoss(() => model, { weights: { dpo: 1 } })(
+          {},
+          { chosen: chosen!, rejected: rejected!, reference: { chosen: reference[0]!, rejected: reference[1]! } },
+          {}
+        ).loss
+      assertClose(loss(logs), tf.scalar(Math.log(2))) // the reference is the model: no answer is preferred
+      for (const batch of [chosen!, rejected!]) disposeBatch(batch)
+    }))
+})

@@ -1,0 +1,14 @@
+import { run } from '../../../generation/train/trainer.js'
+import { selectEngine } from '../../../lib/engines/index.js'
+import { line, points, settings } from './regression.js'
+
+// A run in a process of its own, for the test that kills it: prints each loss, and saves every third step.
+const listener = { step: ({ step, loss }: { step: number; loss: number }) => console.log(`${step} ${loss}`) }
+const slowly = async function* (position: number) {
+  for (const batch of points(position)) {
+    await new Promise((done) => setTimeout(done, 20))
+    yield batch
+  }
+}
+await selectEngine()
+await run(line(), slowly, { ...settings, checkpoints: process.argv[2]!, saveEvery: 3, steps: 1000, listeners: [listener] })

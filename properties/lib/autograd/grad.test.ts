@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { accumulate, valueAndGrad } from '../../../lib/autograd/grad.js'
+import { combine, partition } from '../../../lib/params.js'
+import { tf } from '../../../lib/tf.js'
+import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
+import { check } from '../../laws/check.js'
+import { assertClose } from '../../laws/close.js'
+
+const params = () => ({ a: tf.tensor1d([2, 3]), list: [{ b: tf.scalar(5) }], unused: tf.tensor1d([1, 1, 1]) })
+type Params = ReturnType<typeof params>
+const loss = ({ a, list }: Params) => a.square().sum().mul(list[0]!.b) as tf.Scalar
+
+describe('valueAndGrad', () => {
+  it('gives the loss and its slope at every leaf; zeros where a leaf does not reach it', () =>
+    tf.tidy(() => {
+      const { value, grads } = valueAndGrad(loss)(params())
+      assert.equal(value.dataSync()[0], 65)
+      assert.deepEqual([...grads.a.dataSync()], [20, 30])
+      assert.deepEqual([...grads.list[0]!.b.dataSync()], [13])
+      assert.deepEqual([...grads.unused.dataSync()], [0, 0, 0])
+    }))
+
+  it('of a part of a tree has that part’s structure; the frozen rest is combined inside the loss', () =>
+    tf.tidy(() => {
+      const [trained, frozen] = partition((path) => path === 'a')(params())
+      const { grads } = valueAndGrad((p: typeof trained) => loss(combine<Params>(p, frozen)))(trained)
+      assert.deepEqual([...grads.a!.dataSync()], [20, 30])
+      assert.equal(grads.list[0]!.b, undefined)
+    }))
+
+  it('leaves the loss and a gradient for each leaf behind, nothing else', () =>
+    tf.tidy(() => {
+      const p = params()
+      const before = tf.memory().numTensors
+      valueAndGrad(loss)(p)
+      assert.equal(tf.memory().numTensors, before + 4)
+    }))
+
+  it('refuses a loss that is no scalar', () => {
+    const vector = (p: Params) => p.a as tf.Tensor as tf.Scalar
+    tf.tidy(() => assert.throws(() => valueAndGrad(vector)(params()), /the loss must be a scalar, got shape \[2\]/))
+  })
+})
+
+describe('accumulate', () => {
+  type Weights = { readonly w: tf.Tensor2D }
+  const loss = (x: tf.Tensor2D) => (p: Weights) => tf.matMul(x, p.w).square().sum(1).mean() as tf.Scalar
+  const batches = fc.record({ sizes: fc.array(count(4), { minLength: 1, maxLength: 4 }), seed })
+
+  it('equals the one big batch, whatever the order, and leaves only the sum', () =>
+    check(batches, ({ sizes, seed }) => {
+      const params = { w: randomTensor<tf.Tensor2D>([3, 2], seed) }
+      const parts = sizes.map((n, i) => randomTensor<tf.Tensor2D>([n, 3], seed + i + 1))
+      const run = (xs: readonly tf.Tensor2D[]) => accumulate(xs, (x) => x.shape[0], loss)(params)
+      const before = tf.memory().numTensors
+      const sum = run(parts)
+      assert.equal(tf.memory().numTensors - before, 2)
+      const big = valueAndGrad(loss(tf.concat(parts)))(params)
+      for (const each of [sum, run([...parts].reverse())]) {
+        assertClose(each.value, big.value)
+        assertClose(each.grads.w, big.grads.w)
+      }
+    }))
+
+  it('refuses batches without weight', () => {
+    const none = (): never => assert.fail('not called')
+    assert.throws(() => accumulate([1, 2], () => 0, none), /the weights of 2 batches sum to 0/)
+    assert.throws(() => accumulate([], () => 1, none), /the weights of 0 batches sum to 0/)
+  })
+})

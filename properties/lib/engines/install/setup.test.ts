@@ -1,0 +1,144 @@
+import * as assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, readFileSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import * as E from 'fp-ts/lib/Either.js'
+import type { SetupProgress } from '../../../../lib/engines/install/build-engine.js'
+import { verifyEngine } from '../../../../lib/engines/install/engine-folder.js'
+import { type SetupOptions, setup } from '../../../../lib/engines/install/setup.js'
+import { type Fakes, Workbench } from '../fakes.js'
+
+const childFile = fileURLToPath(new URL('./setup-child.ts', import.meta.url))
+
+describe('setup', () => {
+  let bench: Workbench
+  beforeEach(() => {
+    bench = new Workbench()
+  })
+  afterEach(() => bench.remove())
+
+  const state = async (options: SetupOptions): Promise<string> => {
+    const result = await setup(options)()
+    return E.isRight(result) ? result.right.state : result.left.map(({ _tag }) => _tag).join(' ')
+  }
+  const message = async (options: SetupOptions): Promise<string> => {
+    const result = await setup(options)()
+    return E.isLeft(result) ? result.left.map((each) => each.message).join('\n') : ''
+  }
+  const left = (): readonly string[] => (existsSync(bench.engines) ? readdirSync(bench.engines) : [])
+  const engine = (): string => join(bench.engines, bench.plan().folder)
+  const until = async (condition: () => boolean): Promise<void> => {
+    for (let i = 0; i < 200 && !condition(); i++) await sleep(50)
+    assert.ok(condition(), 'it did not happen in 10 s')
+  }
+  const child = (pip: 'ok' | 'slow'): ChildProcess & { readonly said: Promise<string> } => {
+    const started = spawn(process.execPath, ['--import', 'tsx', childFile, bench.root, pip], {
+      stdio: ['ignore', 'pipe', 'inherit']
+    })
+    let text = ''
+    started.stdout.on('data', (chunk) => {
+      text += chunk
+    })
+    return Object.assign(started, { said: once(started, 'close').then(() => text.trim()) })
+  }
+
+  it('makes the engine, keeps only what runs, and has nothing to do the second time', async () => {
+    const steps = new Set<SetupProgress['step']>()
+    assert.equal(await state({ ...bench.options(), onProgress: ({ step }) => steps.add(step) }), 'made')
+    assert.deepEqual(left(), [bench.plan().folder])
+    const files = (readdirSync(engine(), { recursive: true }) as string[]).sort()
+    const libraries = ['tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_framework.so.2']
+    assert.deepEqual(files, ['manifest.json', 'tensorflow', ...libraries, 'tfjs_binding.node'])
+    assert.deepEqual([...steps], ['download', 'unpack', 'compile', 'check'])
+    assert.ok(E.isRight(await verifyEngine(engine(), { hash: true })))
+    assert.equal(await state(bench.options()), 'ready')
+    assert.equal(bench.downloads().length, 1)
+  })
+
+  it("takes NVIDIA's wheels that the metadata names beside TensorFlow's, for CUDA", async () => {
+    assert.equal(await state(bench.options({}, 'cuda')), 'made')
+    assert.deepEqual(
+      bench.downloads().map(({ names }) => names),
+      ['tensorflow==9', 'nvidia-cublas-cu12==12.5.3.2']
+    )
+    const folder = join(bench.engines, bench.plan('cuda').folder)
+    assert.equal(readFileSync(join(folder, 'nvidia/cublas/lib/libcublas.so.12'), 'utf8'), 'cublas')
+    assert.ok(!existsSync(join(folder, 'nvidia/cublas/include')))
+  })
+
+  const failures: ReadonlyArray<readonly [title: string, fakes: Fakes, tag: string, says: RegExp]> = [
+    ['no compiler', { compiler: 'none' }, 'MissingTool', /C\+\+ compiler is missing; install it with `.+`/],
+    ['no pip', { pip: 'none' }, 'MissingTool', /pip is missing; install it with `.+`/],
+    ['neither', { pip: 'none', compiler: 'none' }, 'MissingTool MissingTool', /pip is missing.*\n.*compiler is missing/],
+    ['no network', { pip: 'offline' }, 'DownloadFailed', /no route to the index.*`.*setup`/],
+    ['another wheel than the pinned one', { pip: 'wrong' }, 'WrongHash', /tensorflow 9.*SHA-256 [0-9a-f]{64}.*`pip config list`/],
+    ['a compiler that is too old', { compiler: 'broken' }, 'CompileFailed', /g\+\+ could not compile.*no C\+\+17.*`.+`/]
+  ]
+  for (const [title, fakes, tag, says] of failures)
+    it(`${title}: one line says so with the command that helps, and nothing is left behind`, async () => {
+      assert.equal(await state(bench.options(fakes)), tag)
+      assert.match(await message(bench.options(fakes)), says)
+      assert.deepEqual(left(), [])
+      assert.equal(await state(bench.options()), 'made')
+    })
+
+  it('a disk too small is told before anything is downloaded', async () => {
+    const options = bench.options()
+    const plan = { ...bench.plan(), wheel: { ...bench.plan().wheel, bytes: 1e18 } }
+    assert.match(await message({ ...options, plan }), /needs 4500000000\.0 GB of disk, .* is free.*INTERNVL_CACHE/)
+    assert.deepEqual([...left(), ...bench.downloads()], [])
+  })
+
+  it('an addon that does not load is never published', async () => {
+    const { tryAddon: _, ...options } = bench.options()
+    assert.equal(await state(options), 'BrokenEngine') // the fake compiler's addon is a text
+    assert.deepEqual(left(), [])
+  })
+
+  it('a damaged engine is seen by its sizes and made anew', async () => {
+    await setup(bench.options())()
+    truncateSync(join(engine(), 'tensorflow/libtensorflow_cc.so.2'), 3)
+    const verified = await verifyEngine(engine())
+    assert.ok(E.isLeft(verified) && verified.left.length === 1 && /3 bytes, 11 were set up/.test(verified.left[0].message))
+    assert.equal(await state(bench.options()), 'made')
+    assert.ok(E.isRight(await verifyEngine(engine(), { hash: true })))
+    assert.deepEqual(left(), [bench.plan().folder])
+  })
+
+  it('cancelled: it says so and leaves nothing', async () => {
+    const abort = new AbortController()
+    const running = state({ ...bench.options({ pip: 'slow' }), signal: abort.signal })
+    await until(() => bench.downloads().length === 1)
+    abort.abort()
+    assert.equal(await running, 'Cancelled')
+    assert.deepEqual(left(), [])
+  })
+
+  it('killed in the middle: no engine, and the next one clears up and finishes', async () => {
+    const killed = child('slow')
+    await until(() => bench.downloads().length === 1)
+    killed.kill('SIGKILL')
+    await killed.said
+    process.kill(bench.downloads()[0]?.pid as number, 'SIGKILL')
+    assert.ok(left().some((name) => name.includes('.staging-')))
+    assert.ok(!existsSync(engine()))
+    assert.equal(await state(bench.options()), 'made')
+    assert.deepEqual(left(), [bench.plan().folder])
+  })
+
+  it('two processes at once: one makes it, the other waits for it', async () => {
+    const [here, there] = [child('ok'), child('ok')]
+    assert.deepEqual([await here.said, await there.said].sort(), ['made', 'ready'])
+    assert.equal(bench.downloads().length, 1)
+    assert.deepEqual(left(), [bench.plan().folder])
+  })
+
+  it('any number at once in one process: one download', async () => {
+    const states = await Promise.all([1, 2, 3].map(() => state(bench.options())))
+    assert.deepEqual(states.sort(), ['made', 'ready', 'ready'])
+    assert.equal(bench.downloads().length, 1)
+  })
+})

@@ -1,0 +1,388 @@
+import * as assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { type EngineName, selectEngine } from '../../../../lib/engines/index.js'
+import { kernelsInUse } from '../../../../lib/engines/kernels/register.js'
+import { cpuFlags } from '../../../../lib/engines/machine.js'
+import { type Activation, activationNames, activations, gated } from '../../../../lib/nn/activation.js'
+import { attend, attendMerged, type Visibility } from '../../../../lib/nn/attention.js'
+import { attentionBranch } from '../../../../lib/nn/fused-attention.js'
+import { type LayerParts, layersTogether } from '../../../../lib/nn/fused-decoder.js'
+import { attendCached, type LayerCache, layerCache } from '../../../../lib/nn/kv-cache.js'
+import { affine, gatedUnit, type Linear, linear } from '../../../../lib/nn/linear.js'
+import { layerNorm, rmsNorm } from '../../../../lib/nn/norm.js'
+import { addScaled } from '../../../../lib/nn/residual.js'
+import { applyRope, type RopeTables } from '../../../../lib/nn/rope.js'
+import { hasKernel, withoutKernels } from '../../../../lib/ops/kernel.js'
+import { type Form, formOf, forms, pack, unpack } from '../../../../lib/quantization/formats.js'
+import { tf } from '../../../../lib/tf.js'
+
+/** Each kernel gives what the composition of plain ops gives, at any size: vectors' tails, tiles' edges, one row, one head. */
+const laws = (engine: EngineName) => () => {
+  let own: EngineName
+  before(async function () {
+    own = (await selectEngine()).name
+    const present = own === 'native' || engine !== 'native'
+    if (present) await selectEngine({ engine })
+    if (present && kernelsInUse().length > 0) return
+    console.log(`    no kernels of the ${engine} engine here: the native one's are compiled by its set-up, for a CPU`)
+    this.skip()
+  })
+  after(() => selectEngine({ engine: own }))
+
+  const random = <R extends tf.Rank>(shape: tf.ShapeMap[R], seed: number): tf.Tensor<R> =>
+    tf.randomNormal<R>(shape, 0, 1, 'float32', seed + 1) // 0 is no seed
+
+  /** Largest difference, over the largest value; over a hundredth where all are smaller, as a single one far down a tail is. */
+  const difference = (f: () => tf.Tensor): number =>
+    tf.tidy(() => {
+      const [kernel, composition] = [f(), withoutKernels(f)]
+      assert.deepEqual(kernel.shape, composition.shape)
+      const [worst, most] = [kernel.sub(composition).abs().max(), composition.abs().max()].map((x) => x.dataSync()[0] ?? 0)
+      return (worst ?? 0) / Math.max(most ?? 0, 0.01)
+    })
+  const equal = (f: () => tf.Tensor): void => tf.tidy(() => assert.ok(difference(f) <= 1e-5, `${difference(f)}`))
+  const activation = fc.constantFrom(...activationNames)
+  const seed = fc.nat()
+  const holds = <T extends unknown[]>(
+    arbitraries: { [I in keyof T]: fc.Arbitrary<T[I]> },
+    check: (...drawn: T) => void,
+    numRuns = 40
+  ): void =>
+    fc.assert(
+      fc.property(fc.tuple(...arbitraries), (drawn) => tf.tidy(() => check(...(drawn as unknown as T)))),
+      { numRuns }
+    )
+
+  it('affine: few rows and many, edges of tiles, every activation, any rank', () =>
+    holds(
+      [
+        fc.integer({ min: 1, max: 60 }),
+        fc.integer({ min: 1, max: 1100 }),
+        fc.integer({ min: 1, max: 140 }),
+        fc.option(activation),
+        fc.boolean(),
+        seed
+      ],
+      (M: number, K: number, N: number, act: Activation | null, bias: boolean, s: number) => {
+        const [x, w] = [random<tf.Rank.R3>([2, M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
+        const b = bias ? random<tf.Rank.R1>([N], s + 2) : undefined
+        equal(() => affine(x, w, b, act ?? undefined))
+        equal(() => affine(x.slice([0, 0, 0], [1, 1, K]), w, b, act ?? undefined))
+      }
+    ))
+
+  const packed = fc.record({
+    M: fc.integer({ min: 1, max: 30 }),
+    K: fc.integer({ min: 1, max: 700 }),
+    N: fc.integer({ min: 1, max: 90 }),
+    form: fc.constantFrom(...forms),
+    s: seed
+  })
+  /** With packed weights; fewer are multiplied in another way. */
+  const manyRows = 25
+  const inIntegers = (form: Form | null | undefined): boolean => Boolean(form?.startsWith('int'))
+  /** Few rows meet int8, int6 and int4 as whole numbers up to 127: each entry off by half a step at most. */
+  const closeTo = (f: () => tf.Tensor, x: tf.Tensor2D, weight: tf.Tensor2D): void => {
+    const step = x.abs().max(1, true).div(127)
+    const bound = step.mul(0.5).mul(weight.abs().sum(1).expandDims(0)).mul(1.001).add(1e-6)
+    assert.ok(f().sub(withoutKernels(f)).abs().lessEqual(bound).all().dataSync()[0])
+  }
+
+  it('packed weights: packed the same bit for bit, and multiplied as what they unpack to', () =>
+    holds([packed], ({ M, K, N, form, s }) => {
+      const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
+      const weight = pack(form, w)
+      const [ours, theirs] = [weight, withoutKernels(() => pack(form, w))].map((each) => formOf(each).tensor)
+      assert.deepEqual(ours!.shape, theirs!.shape)
+      assert.deepEqual(ours!.dataSync(), theirs!.dataSync())
+      assert.equal(
+        difference(() => unpack(weight, K)),
+        0
+      )
+      const b = random<tf.Rank.R1>([N], s + 2)
+      const rows = (n: number) => tf.tile(x, [Math.ceil(n / M), 1]).slice([0, 0], [n, K]) as tf.Tensor2D
+      for (const n of [1, 2, 3, 7, 8, manyRows - 1])
+        if (inIntegers(form)) closeTo(() => affine(rows(n), weight), rows(n), unpack(weight, K))
+        else equal(() => affine(rows(n), weight, b, 'silu'))
+      equal(() => affine(rows(manyRows + M), weight, b, 'silu'))
+    }))
+
+  // to the nearest of 8 bits, a number is off by 2⁻⁹ of it at most; weights in bf16 are so already
+  const roundings = !cpuFlags().has('avx512_bf16') ? () => 0 : (form: Form) => (form === 'bf16' ? 1 : 2)
+  const large = fc.record({
+    M: fc.integer({ min: manyRows, max: 80 }),
+    K: fc.integer({ min: 400, max: 1100 }),
+    N: fc.integer({ min: 330, max: 400 }),
+    form: fc.constantFrom(...forms),
+    s: seed
+  })
+  it('many rows and large packed weights: in float32, or in bfloat16 where the processor has arithmetic for it', () =>
+    holds(
+      [large],
+      ({ M, K, N, form, s }) => {
+        const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
+        const weight = pack(form, w)
+        const sizes = tf.matMul(x.abs(), unpack(weight, K).abs(), false, true)
+        const bound = sizes.mul(1e-6 + roundings(form) * 2 ** -9 * 1.001).add(1e-6)
+        const apart = affine(x, weight).sub(withoutKernels(() => affine(x, weight)))
+        assert.ok(apart.abs().lessEqual(bound).all().dataSync()[0])
+      },
+      15
+    ))
+
+  const someForm = fc.option(fc.constantFrom(...forms))
+  const mapOf = (K: number, N: number, chosen: Form | null, i: number): Linear => {
+    const [weight, bias] = [random<tf.Rank.R2>([N, K], i).div<tf.Tensor2D>(Math.sqrt(K)), random<tf.Rank.R1>([N], i + 5)]
+    const stored = chosen ? pack(chosen, weight) : weight
+    return linear(K, N, { bias: i % 2 === 0 }).apply(i % 2 === 0 ? { weight: stored, bias } : { weight: stored })
+  }
+  it('what joins a product changes nothing: norms before, sums after, gates', () =>
+    holds([packed, someForm, someForm, activation, fc.boolean()], ({ M, K, N, form, s }, second, third, act, normed) => {
+      const [gate_proj, up_proj] = [mapOf(K, N, form, s + 1), mapOf(K, N, second, s + 2)]
+      const maps = { gate_proj, up_proj, down_proj: mapOf(N, K, third, s + 3) }
+      const norm = rmsNorm(K, 1e-6).apply({ weight: random<tf.Rank.R1>([K], s + 4) })
+      for (const rows of [1, M, manyRows + M]) {
+        const [x, y] = [random<tf.Rank.R3>([1, rows, K], s), random<tf.Rank.R3>([1, rows, N], s + 9)]
+        if (rows < manyRows && [form, second, third].some(inIntegers)) continue
+        equal(() => gatedUnit(act, x, maps, normed ? norm : undefined))
+        equal(() => gate_proj(x, y))
+      }
+    }))
+
+  const cached = fc.record({
+    B: fc.integer({ min: 1, max: 3 }),
+    G: fc.integer({ min: 1, max: 3 }),
+    group: fc.integer({ min: 1, max: 3 }),
+    half: fc.integer({ min: 1, max: 20 }),
+    lengths: fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 5 }),
+    window: fc.option(fc.integer({ min: 1, max: 20 }), { nil: undefined }),
+    sinks: fc.boolean(),
+    s: seed
+  })
+  it('attention after a cache that grows in place, step by step, and what branches off it', () =>
+    holds([cached], ({ B, G, group, half, lengths, window, sinks, s }) => {
+      const [H, K] = [G * group, 2 * half]
+      const extra = { window, sinks: sinks ? random<tf.Rank.R1>([H], s) : undefined }
+      const step = (past: LayerCache | undefined, L: number, i: number) => {
+        const of = (heads: number, j: number) => random<tf.Rank.R3>([B, L, heads * K], s + 10 * i + j)
+        const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
+        return attendCached([of(H, 1), of(G, 2), of(G, 3)], past, { heads: H, keyHeads: G, rope, ...extra })
+      }
+      const run = (): tf.Tensor => {
+        let past: LayerCache | undefined
+        const outputs = lengths.map((L, i) => {
+          const { out, cache } = step(past, L, i)
+          if (past) outputs2.push(step(past, 1, i + 50).out) // another future of the same past
+          past = cache
+          return out
+        })
+        const counted = past!.key.slice([0, 0, 0, 0], [B, G, past!.length, K])
+        return tf.concat([...outputs, ...outputs2.splice(0), counted].map((t) => t.flatten()))
+      }
+      const outputs2: tf.Tensor[] = []
+      equal(run)
+    }))
+
+  it('the branch of attention in one step is its steps one by one, for every form, with norms of heads and without', () =>
+    holds(
+      [cached, fc.tuple(someForm, someForm), fc.boolean()],
+      ({ B, G, group, half, lengths, window, sinks, s }, chosen, normed) => {
+        const [H, K, D] = [G * group, 2 * half, 24]
+        const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [Form | null, Form | null]
+        const headNorm = (i: number) => rmsNorm(K, 1e-5).apply({ weight: random<tf.Rank.R1>([K], s + i) })
+        const maps = {
+          ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
+          o_proj: mapOf(H * K, D, second, s + 3),
+          ...(normed ? { q_norm: headNorm(4), k_norm: headNorm(5) } : {})
+        }
+        const norm = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 6) })
+        const extra = { heads: H, keyHeads: G, window, sinks: sinks ? random<tf.Rank.R1>([H], s + 7) : undefined }
+        equal(() => {
+          let past: LayerCache | undefined
+          const outputs = lengths.map((L, i) => {
+            const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
+            const { hidden, cache } = attentionBranch(random<tf.Rank.R3>([B, L, D], s + 10 * i), norm, maps, past, {
+              ...extra,
+              rope
+            })
+            past = cache
+            return hidden
+          })
+          return tf.concat([...outputs, past!.key.slice([0, 0, 0, 0], [B, G, past!.length, K])].map((t) => t.flatten()))
+        })
+      }
+    ))
+
+  it('all layers of a decoder and their norm in one step are what they are one by one, for every form, with a cache and without', () =>
+    holds([cached, fc.tuple(someForm, someForm), fc.boolean()], ({ B, G, group, half, lengths, window, s }, chosen, normed) => {
+      const [H, K, D, I] = [G * group, 2 * half, 24, 40]
+      const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [Form | null, Form | null]
+      const layerOf = (s: number): LayerParts => {
+        const norm = (size: number, i: number) => rmsNorm(size, 1e-6).apply({ weight: random<tf.Rank.R1>([size], s + i) })
+        const maps = {
+          ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
+          o_proj: mapOf(H * K, D, second, s + 3),
+          ...(normed ? { q_norm: norm(K, 4), k_norm: norm(K, 5) } : {})
+        }
+        const unit = {
+          gate_proj: mapOf(D, I, first, s + 6),
+          up_proj: mapOf(D, I, second, s + 7),
+          down_proj: mapOf(I, D, first, s + 8)
+        }
+        const attention = { maps, heads: H, keyHeads: G, window }
+        return { attentionNorm: norm(D, 9), attention, unitNorm: norm(D, 10), unit: { maps: unit, activation: 'silu' } }
+      }
+      const layers = [layerOf(s), layerOf(s + 20), layerOf(s + 40)]
+      const last = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 60) })
+      const allLayers = layersTogether(layers, last)
+      const oneByOne = (x: tf.Tensor3D, past: readonly LayerCache[] | undefined, rope: RopeTables) => {
+        let hidden = x
+        const cache = layers.map(({ attentionNorm, attention: { maps, ...options }, unitNorm, unit }, i) => {
+          const branch = attentionBranch(hidden, attentionNorm, maps, past?.[i], { ...options, rope })
+          hidden = gatedUnit(unit.activation, branch.hidden, unit.maps, unitNorm)
+          return branch.cache
+        })
+        return { hidden: last(hidden), cache }
+      }
+      equal(() => {
+        let past: readonly LayerCache[] | undefined
+        const outputs = lengths.map((L, i) => {
+          const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
+          const x = random<tf.Rank.R3>([B, L, D], s + 10 * i)
+          const together = allLayers(x, past, { rope, padding: undefined, segments: undefined })
+          assert.equal(together !== undefined, hasKernel('DecoderLayers'))
+          const { hidden, cache } = together ?? oneByOne(x, past, rope)
+          past = cache
+          return hidden
+        })
+        const keys = past!.map(({ key, length }) => key.slice([0, 0, 0, 0], [B, G, length, K]))
+        return tf.concat([...outputs, ...keys].map((t) => t.flatten()))
+      })
+    }))
+
+  it('a cache is a value: what grows from it leaves it as it is, and it is copied only when memory ends', () =>
+    holds([fc.integer({ min: 1, max: 50 }), seed], (L, s) => {
+      const of = (n: number, i: number) => random<tf.Rank.R3>([1, n, 8], s + i)
+      const rope = { cos: tf.ones<tf.Rank.R4>([1, 1, 1, 8]), sin: tf.zeros<tf.Rank.R4>([1, 1, 1, 8]) }
+      const options = { heads: 1, keyHeads: 1, rope }
+      const first = layerCache(random<tf.Rank.R4>([1, 1, L, 8], s), random<tf.Rank.R4>([1, 1, L, 8], s + 1))
+      const before = first.key.dataSync()
+      let now = first
+      const rooms = new Set<number>()
+      for (let i = 0; i < 100; i++) {
+        now = attendCached([of(1, i), of(1, i + 1), of(1, i + 2)], now, options).cache
+        rooms.add(now.key.shape[2])
+        assert.ok(now.length === L + i + 1 && now.key.shape[2] >= now.length)
+      }
+      if (kernelsInUse().includes('AttendCached')) assert.ok(rooms.size < 8, 'memory grows by half')
+      assert.deepEqual(first.key.dataSync(), before)
+      assert.deepEqual(now.key.slice([0, 0, 0, 0], [1, 1, L, 8]).dataSync(), before)
+    }))
+
+  const attention = fc.record({
+    B: fc.integer({ min: 1, max: 3 }),
+    G: fc.integer({ min: 1, max: 3 }),
+    group: fc.integer({ min: 1, max: 4 }),
+    Lq: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 130 })),
+    past: fc.integer({ min: 0, max: 150 }),
+    K: fc.integer({ min: 1, max: 70 }),
+    causal: fc.boolean(),
+    window: fc.option(fc.integer({ min: 1, max: 40 }), { nil: undefined }),
+    hidden: fc.integer({ min: 0, max: 9 }),
+    sinks: fc.boolean(),
+    s: seed
+  })
+  it('attention: grouped queries, causal from any past, windows, padding, sinks', () =>
+    holds([attention], ({ B, G, group, Lq, past, K, causal, window, hidden, sinks, s }) => {
+      const [H, Lk] = [G * group, past + Lq]
+      const columns = Array.from({ length: B * Lk }, (_, j) => (j % Lk < Math.min(hidden, past) ? -1e9 : 0))
+      // a window of padding alone shows nothing: what such a row holds is no one's concern
+      const padding = hidden > 0 && !window ? tf.tensor4d(columns, [B, 1, 1, Lk]) : undefined
+      const see: Visibility = {
+        ...(causal ? { causalFrom: past, window } : {}),
+        padding,
+        ...(sinks ? { sinks: random<tf.Rank.R1>([H], s + 3) } : {})
+      }
+      const [q, k, v] = [
+        random<tf.Rank.R4>([B, H, Lq, K], s),
+        random<tf.Rank.R4>([B, G, Lk, K], s + 1),
+        random<tf.Rank.R4>([B, G, Lk, K], s + 2)
+      ]
+      equal(() => attend(q, k, v, K ** -0.5, see))
+    }))
+
+  it('attention of merged heads', () =>
+    holds(
+      [
+        fc.integer({ min: 1, max: 3 }),
+        fc.integer({ min: 1, max: 5 }),
+        fc.integer({ min: 1, max: 150 }),
+        fc.integer({ min: 1, max: 40 }),
+        seed
+      ],
+      (B: number, H: number, L: number, K: number, s: number) => {
+        const [q, k, v] = [0, 1, 2].map((i) => random<tf.Rank.R3>([B, L, H * K], s + i)) as [
+          tf.Tensor3D,
+          tf.Tensor3D,
+          tf.Tensor3D
+        ]
+        equal(() => attendMerged(q, k, v, H, K ** -0.5))
+      }
+    ))
+
+  it('norms, residuals and activations, also far from zero', () =>
+    holds(
+      [fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 300 }), fc.constantFrom(1, 20), activation, seed],
+      (rows: number, D: number, size: number, act: Activation, s: number) => {
+        const [x, y] = [random<tf.Rank.R2>([rows, D], s).mul<tf.Tensor2D>(size), random<tf.Rank.R2>([rows, D], s + 1)]
+        const [weight, bias] = [random<tf.Rank.R1>([D], s + 2), random<tf.Rank.R1>([D], s + 3)]
+        equal(() => layerNorm(D, 1e-6).apply({ weight, bias })(x))
+        equal(() => rmsNorm(D, 1e-6).apply({ weight })(x))
+        equal(() => rmsNorm(D, 1e-6).apply({ weight })(tf.concat([x, y, y], 1)))
+        equal(() => addScaled(x, y, weight))
+        equal(() => activations[act](x))
+        equal(() => gated(act, x, y))
+      }
+    ))
+
+  it('rotary positions, of whole heads and of their first part', () =>
+    holds(
+      [
+        fc.integer({ min: 1, max: 3 }),
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 0, max: 9 }),
+        fc.boolean(),
+        seed
+      ],
+      (B: number, H: number, L: number, half: number, rest: number, each: boolean, s: number) => {
+        const shape: [number, number, number, number] = [each ? B : 1, 1, L, 2 * half]
+        const tables = { cos: random<tf.Rank.R4>(shape, s), sin: random<tf.Rank.R4>(shape, s + 1) }
+        const x = random<tf.Rank.R4>([B, H, L, 2 * half + rest], s + 2)
+        equal(() => applyRope(x, tables))
+      }
+    ))
+
+  it('NaN in, NaN out', () => {
+    const nan = tf.fill([1, 1, 20, 8], Number.NaN) as tf.Tensor4D
+    const holdsNaN = (x: tf.Tensor): boolean => x.dataSync().every(Number.isNaN)
+    tf.tidy(() => {
+      for (const name of activationNames) assert.ok(holdsNaN(activations[name](nan)), name)
+      assert.ok(holdsNaN(attend(nan, nan, nan, 1)))
+      assert.ok(holdsNaN(attend(nan.slice([0, 0, 0, 0], [1, 1, 1, 8]), nan, nan, 1)))
+      for (const form of forms)
+        for (const rows of [1, 20])
+          assert.ok(holdsNaN(affine(tf.fill([rows, 70], Number.NaN), pack(form, tf.ones([4, 70])))), form)
+    })
+    nan.dispose()
+  })
+
+  it('inputs that do not agree, or are no float32, are an error of the op', () => {
+    assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3]), tf.ones([4, 5]) as tf.Tensor2D)), /must agree/)
+    assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3], 'int32'), tf.ones([4, 3]) as tf.Tensor2D)), /float|int32/)
+  })
+}
+
+describe('kernels of the native engine', laws('native'))
+describe('kernels of the wasm engine', laws('wasm'))

@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { dtypeBytes, type StoredDtype, toFloat32 } from '../../../lib/dtype.js'
+import { formOf, forms, type PackedWeight, pack } from '../../../lib/quantization/formats.js'
+import { type Pieces, uploadPieces, uploadRange } from '../../../lib/safetensors/upload.js'
+import { tf } from '../../../lib/tf.js'
+import { checkAsync } from '../../laws/check.js'
+
+/** Bytes in pieces of so many rows, all in the same memory, which is spoilt after each. */
+async function* inPieces(bytes: Uint8Array, size: number): Pieces {
+  const memory = new Uint8Array(size)
+  for (let at = 0; at < bytes.length; at += size) {
+    const piece = memory.subarray(0, Math.min(size, bytes.length - at))
+    piece.set(bytes.subarray(at, at + size))
+    yield piece
+    memory.fill(255)
+  }
+}
+
+const drawn = fc.record({
+  shape: fc.oneof(
+    fc.tuple(fc.integer({ min: 1, max: 9 })),
+    fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 5 })),
+    fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 5 }))
+  ),
+  dtype: fc.constantFrom<StoredDtype>('F32', 'BF16', 'F16', 'F64', 'U8'),
+  rows: fc.integer({ min: 1, max: 4 }),
+  seed: fc.nat(1000)
+})
+
+describe('uploading stored tensors', () => {
+  it('pieces of any number of rows make the tensor that the bytes say, and leave nothing else', () =>
+    checkAsync(
+      drawn,
+      async ({ shape, dtype, rows, seed }) => {
+        const size = shape.reduce((a, b) => a * b, 1)
+        const exponents = [0x3c, 0xbc, 0x40] // of no NaN in any type, so that values can be compared
+        const bytes = Uint8Array.from({ length: size * dtypeBytes[dtype] }, (_, i) =>
+          (i + 1) % dtypeBytes[dtype] ? (i * 37 + seed) % 256 : exponents[(i + seed) % 3]!
+        )
+        const before = tf.memory().numTensors
+        const tensor = await uploadPieces(inPieces(bytes, rows * shape.at(-1)! * dtypeBytes[dtype]), dtype, shape)
+        assert.deepEqual(tensor.shape, shape)
+        assert.deepEqual(tensor.dataSync(), toFloat32(bytes, dtype))
+        tensor.dispose()
+        assert.equal(tf.memory().numTensors, before)
+      },
+      100
+    ))
+
+  it('reading that fails half way leaves nothing', async () => {
+    const before = tf.memory().numTensors
+    const failing = async function* (): Pieces {
+      yield new Uint8Array(8)
+      throw new Error('cut short')
+    }
+    await assert.rejects(uploadPieces(failing(), 'F32', [4, 2]), /cut short/)
+    assert.equal(tf.memory().numTensors, before)
+  })
+})
+
+/** Whatever the bytes, NaN among them. */
+const sameBits = (actual: Float32Array, expected: Float32Array): void => {
+  const bits = ({ buffer, byteOffset, length }: Float32Array) => new Uint32Array(buffer, byteOffset, length)
+  const [a, b] = [bits(actual), bits(expected.slice())]
+  assert.equal(a.length, b.length)
+  const at = a.findIndex((word, i) => word !== b[i] && !(Number.isNaN(actual[i]) && Number.isNaN(expected[i])))
+  assert.equal(at, -1, `number ${at} is ${actual[at]}, expected ${expected[at]}`)
+}
+
+describe('reading a range of a file into a tensor', () => {
+  const inFile = async <A>(bytes: Uint8Array, use: (file: number) => A): Promise<A> => {
+    const folder = await mkdtemp(join(tmpdir(), 'range-'))
+    const file = join(folder, 'bytes')
+    await writeFile(file, bytes)
+    const handle = await open(file, 'r')
+    try {
+      return use(handle.fd)
+    } finally {
+      await handle.close()
+      await rm(folder, { recursive: true })
+    }
+  }
+  const has = (): boolean => tf.getKernel('ReadTensor', tf.getBackend()) !== undefined
+  /** What the range holds, or nothing on an engine that does not read. */
+  const readBack = (file: number, offset: number, dtype: StoredDtype, shape: readonly number[]): Float32Array | undefined =>
+    tf.tidy(() => (uploadRange(file, offset, dtype, shape) as tf.Tensor | undefined)?.dataSync<'float32'>())
+
+  it('every 16-bit number widens as it does elsewhere, NaN, infinities and subnormals too', async () => {
+    const bytes = new Uint8Array(Uint16Array.from({ length: 2 ** 16 }, (_, i) => i).buffer)
+    for (const dtype of ['BF16', 'F16'] as const) {
+      const read = await inFile(bytes, (file) => readBack(file, 0, dtype, [256, 256]))
+      assert.equal(read !== undefined, has())
+      if (read) sameBits(read, toFloat32(bytes, dtype))
+    }
+  })
+
+  const bytes = Uint8Array.from({ length: 3 * 2 ** 20 + 5 }, (_, i) => Math.imul(i, 2654435761) >>> 24)
+  const ranges = fc.record({
+    dtype: fc.constantFrom<StoredDtype>('F32', 'BF16', 'F16'),
+    offset: fc.nat(9),
+    rows: fc.oneof(fc.nat(3), fc.integer({ min: 1, max: 700 })),
+    width: fc.oneof(fc.integer({ min: 1, max: 9 }), fc.constant(1024)),
+    short: fc.boolean()
+  })
+  it('any range, at any offset, in one piece or many, equals its bytes; a file that ends before is an error', () =>
+    inFile(bytes, (file) =>
+      fc.assert(
+        fc.property(ranges, ({ dtype, offset, rows, width, short }) => {
+          if (!has()) return assert.equal(uploadRange(file, offset, dtype, [rows, width]), undefined)
+          const size = rows * width * dtypeBytes[dtype]
+          const before = tf.memory().numTensors
+          if (short && size > 0) {
+            const late = bytes.length - size + 1
+            assert.throws(() => readBack(file, late, dtype, [rows, width]), /ended early/)
+          } else sameBits(readBack(file, offset, dtype, [rows, width])!, toFloat32(bytes.slice(offset, offset + size), dtype))
+          assert.equal(tf.memory().numTensors, before)
+        }),
+        { numRuns: 60 }
+      )
+    ))
+
+  /** No exponent of them is all ones, in any type and at any offset. */
+  const finite = bytes.map((byte) => byte & 0b10111011)
+  it('rows read into a packed form are those packed after they were read', () =>
+    inFile(finite, (file) =>
+      fc.assert(
+        fc.property(ranges, fc.constantFrom(...forms), ({ dtype, offset, rows, width }, form) => {
+          if (!has()) return
+          tf.tidy(() => {
+            const read = uploadRange(file, offset, dtype, [rows, width]) as tf.Tensor2D
+            const packed = uploadRange(file, offset, dtype, [rows, width], form) as PackedWeight
+            assert.deepEqual(formOf(packed).tensor.dataSync(), formOf(pack(form, read)).tensor.dataSync())
+          })
+        }),
+        { numRuns: 60 }
+      )
+    ))
+
+  it('types that it does not read are left to the other way', () =>
+    inFile(new Uint8Array(8), (file) => assert.equal(uploadRange(file, 0, 'I8', [8]), undefined)))
+})

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict'
+import * as E from 'fp-ts/lib/Either.js'
+import { getOrThrow } from '../../../lib/error.js'
+import { decodeProcessorConfig, type ProcessorConfig, type ProcessorFiles } from '../../../processors/config/processor-config.js'
+
+const read = (files: Omit<ProcessorFiles, 'dir'>): ProcessorConfig => getOrThrow(decodeProcessorConfig({ dir: 'dir', ...files }))
+const faults = (files: Omit<ProcessorFiles, 'dir'>): readonly string[] => {
+  const result = decodeProcessorConfig({ dir: 'dir', ...files })
+  return E.isLeft(result) ? result.left.map(({ message }) => message) : []
+}
+const IMAGENET = { image_mean: [0.485, 0.456, 0.406], image_std: [0.229, 0.224, 0.225] }
+const image = {
+  size: { height: 56, width: 112 },
+  crop_to_patches: false,
+  min_patches: 2,
+  max_patches: 6,
+  resample: 2,
+  ...IMAGENET
+}
+const video = { size: { height: 56, width: 112 }, num_frames: 8, do_sample_frames: true, initial_shift: 0, do_normalize: null }
+
+describe('processor config', () => {
+  it('is the same from nested sections and from flat files', () => {
+    const nested = read({ processor: { image_seq_length: 8, image_processor: image, video_processor: video } })
+    assert.deepEqual(read({ processor: { image_seq_length: 8 }, preprocessor: image, videoPreprocessor: video }), nested)
+    assert.deepEqual(nested.image.size, { height: 56, width: 112 })
+    assert.deepEqual(
+      [nested.image.minPatches, nested.image.maxPatches, nested.image.resample, nested.imageSeqLength],
+      [2, 6, 2, 8]
+    )
+    assert.deepEqual([nested.video.numFrames, nested.video.doSampleFrames, nested.video.initialShift], [8, true, 0])
+  })
+
+  it("has Transformers' defaults where the files say nothing, and always crops pictures to patches", () => {
+    const { image: pictures, video: films, imageSeqLength } = read({ preprocessor: {} })
+    const common = { size: { width: 384, height: 384 }, resample: 3, rescaleFactor: 1 / 255, doNormalize: true, doRescale: true }
+    for (const [key, value] of Object.entries(common)) assert.deepEqual(pictures[key as keyof typeof common], value)
+    assert.deepEqual(pictures.mean, [0.48145466, 0.4578275, 0.40821073])
+    assert.deepEqual([pictures.cropToPatches, pictures.minPatches, pictures.maxPatches, imageSeqLength], [true, 1, 12, 256])
+    assert.deepEqual([films.doSampleFrames, films.numFrames, films.initialShift], [false, undefined, true])
+    assert.equal(read({ preprocessor: image }).image.cropToPatches, true)
+  })
+
+  it('takes one number for a size and for all channels', () => {
+    const { image: pictures } = read({ preprocessor: { size: 28, image_mean: 0.5, image_std: 0.25 } })
+    assert.deepEqual(
+      [pictures.size, pictures.mean, pictures.std],
+      [{ width: 28, height: 28 }, [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]]
+    )
+  })
+
+  it('prepares films as pictures where they have no section, or one whose tiles the model cannot see', () => {
+    assert.deepEqual(read({ preprocessor: image }).video.mean, IMAGENET.image_mean)
+    const { video: films } = read({ preprocessor: image, videoPreprocessor: { size: 384 } })
+    assert.deepEqual([films.size, films.mean], [{ height: 56, width: 112 }, IMAGENET.image_mean])
+  })
+
+  it("reads OpenGVLab's first layout from config.json alone", () => {
+    const config = {
+      architectures: ['InternVLChatModel'],
+      force_image_size: 448,
+      downsample_ratio: 0.5,
+      min_dynamic_patch: 1,
+      max_dynamic_patch: 6,
+      use_thumbnail: false,
+      vision_config: { patch_size: 14, image_size: 224 }
+    }
+    const { image: pictures, imageSeqLength } = read({ config })
+    assert.deepEqual([pictures.size.width, pictures.maxPatches, pictures.useThumbnail, imageSeqLength], [448, 6, false, 256])
+    assert.deepEqual(pictures.mean, IMAGENET.image_mean)
+    assert.equal(read({ config: { ...config, force_image_size: null } }).imageSeqLength, 64)
+    assert.deepEqual(read({ config, preprocessor: { size: 448, crop_size: 448, image_mean: 0.5 } }).image.mean, [0.5, 0.5, 0.5])
+    assert.match(
+      faults({ config: { model_type: 'internvl_chat' } })[0]!,
+      /dir\/config\.json: vision_config: expected .*, got nothing/
+    )
+  })
+
+  it('names every field that is wrong, with its file', () => {
+    const wrong = faults({
+      preprocessor: { size: { shortest_edge: 9 }, image_mean: [1, 2] },
+      processor: {},
+      videoPreprocessor: { fps: 'x' }
+    })
+    assert.equal(wrong.length, 3)
+    assert.match(wrong[0]!, /dir\/preprocessor_config\.json: size: expected .*"height", "width".*, got {"shortest_edge":9}/)
+    assert.match(wrong[1]!, /image_mean: expected .*three, one a channel.*, got \[1,2\]/)
+    assert.match(wrong[2]!, /dir\/video_preprocessor_config\.json: fps: expected number or null, got "x"/)
+    assert.match(faults({})[0]!, /dir: no processor_config\.json with an image_processor/)
+    assert.match(
+      faults({ processor: { image_seq_length: -1 } })[0]!,
+      /dir\/processor_config\.json: image_seq_length: expected a whole number/
+    )
+  })
+})

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import * as E from 'fp-ts/lib/Either.js'
+import { getOrThrow } from '../../../lib/error.js'
+import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from '../../../processors/text/chat-template.js'
+import type { Messages } from '../../../processors/text/messages.js'
+import { originalTemplate } from '../../../processors/text/published-templates.js'
+import { conversations, hostileText } from '../../arbitraries/message.js'
+
+const CONTROL = ['<|im_start|>', '<|im_end|>', '<IMG_CONTEXT>', '<think>', '</think>']
+const compile = (source: string, variables = {}): ChatTemplate => getOrThrow(compileTemplate(source, variables, 'test'))
+const body = (content: string): string =>
+  `{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}${content}{% else %}{% for c in m.content %}` +
+  `{% if c.type == 'text' %}{{ c.text }}{% else %}<IMG_CONTEXT>\n{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}`
+const plain = compile(`${body('{{ m.content }}')}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}`)
+const render = (template: ChatTemplate, messages: Messages, options?: RenderOptions): Prompt =>
+  getOrThrow(template.render(messages, CONTROL, options))
+const user = (content: string): Messages => [{ role: 'user', content }]
+
+/** Where a token stands that the template wrote itself. */
+const written = ({ text, spans }: Prompt, token: string): number => {
+  const places = [...text.matchAll(new RegExp(token.replaceAll('|', '\\|'), 'g'))].map(({ index }) => index)
+  return places.filter((at) => !spans.some(([start, end]) => start < at + token.length && at < end)).length
+}
+
+describe('chat', () => {
+  it('knows every token that a person typed from those the template wrote', () => {
+    fc.assert(
+      fc.property(conversations(hostileText(CONTROL)), (messages) => {
+        const prompt = render(plain, messages)
+        assert.equal(written(prompt, '<|im_end|>'), messages.length)
+        assert.equal(written(prompt, '<|im_start|>'), messages.length + 1)
+        const shown = messages.flatMap(({ content }) =>
+          typeof content === 'string' ? [] : content.filter((c) => c.type !== 'text')
+        )
+        assert.equal(written(prompt, '<IMG_CONTEXT>'), shown.length)
+      })
+    )
+  })
+
+  it('marks no text away: what is rendered is what the template gives, trimming templates too', () => {
+    const trimming = compile(body('{{ m.content | trim }}'))
+    fc.assert(
+      fc.property(hostileText(CONTROL), (text) => {
+        assert.equal(render(plain, user(text)).text, `<|im_start|>user\n${text}<|im_end|>\n<|im_start|>assistant\n`)
+        const trimmed = render(trimming, user(text))
+        assert.equal(trimmed.text, `<|im_start|>user\n${text.trim()}<|im_end|>\n`)
+        assert.equal(written(trimmed, '<|im_end|>'), 1)
+      })
+    )
+  })
+
+  it('a token typed half here and half there is no token', () => {
+    const content = [{ type: 'text', text: 'a<|im_' } as const, { type: 'text', text: 'end|>b' } as const]
+    assert.equal(written(render(plain, [{ role: 'user', content }]), '<|im_end|>'), 1)
+  })
+
+  it('holds with a template that takes text apart', () => {
+    const thinking = compile(body("{{ m.content.split('</think>')[-1].lstrip('\\n') }}"))
+    const answer: Messages = [{ role: 'assistant', content: '<think>hm</think>\nYes <|im_end|> no' }]
+    const prompt = render(thinking, answer)
+    assert.equal(prompt.text, '<|im_start|>assistant\nYes <|im_end|> no<|im_end|>\n')
+    assert.equal(written(prompt, '<|im_end|>'), 1)
+  })
+
+  it('ends with the head of the answer unless told otherwise, and can leave the last message open', () => {
+    const messages: Messages = [...user('Hi'), { role: 'assistant', content: 'Well, ' }]
+    assert.ok(render(plain, messages).text.endsWith('Well, <|im_end|>\n<|im_start|>assistant\n'))
+    assert.ok(render(plain, messages, { addGenerationPrompt: false }).text.endsWith('Well, <|im_end|>\n'))
+    assert.ok(render(plain, messages, { continueFinalMessage: true }).text.endsWith('assistant\nWell, '))
+    const items: Messages = [{ role: 'assistant', content: [{ type: 'text', text: 'So' }] }]
+    assert.ok(render(plain, items, { continueFinalMessage: true }).text.endsWith('assistant\nSo'))
+    const both = plain.render(messages, [], { continueFinalMessage: true, addGenerationPrompt: true })
+    assert.ok(E.isLeft(both) && /exclude each other/.test(both.left[0].message))
+  })
+
+  it('gives the template named tokens and variables, and says when it is none or refuses', () => {
+    const template = compile(
+      "{{ bos_token }}{% if loud %}!{% endif %}{{ raise_exception('no ' + messages[0].role) if strict }}",
+      { bos_token: '<s>' }
+    )
+    assert.equal(render(template, user('x'), { templateVariables: { loud: true } }).text, '<s>!')
+    const refused = template.render(user('x'), [], { templateVariables: { strict: true } })
+    assert.ok(E.isLeft(refused) && /test: the conversation cannot be rendered: no user/.test(refused.left[0].message))
+    const broken = compileTemplate('{% if %}', {}, 'test')
+    assert.ok(E.isLeft(broken) && /test: not a Jinja template/.test(broken.left[0].message))
+  })
+})
+
+describe('templates of the first layout', () => {
+  // what `get_prompt()` of OpenGVLab/InternVL's conversation.py gives for this conversation
+  const chinese = '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
+  const newer = '你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。'
+  const chatMl = (system: string, end: string): string =>
+    `<|im_start|>system\n${system}${end}<|im_start|>user\n<image>\nWhat is it?${end}<|im_start|>assistant\nA cat.${end}` +
+    `<|im_start|>user\nSure?${end}<|im_start|>assistant\n`
+  const expected: Readonly<Record<string, string>> = {
+    internvl_zh: ' <human>: <image>\nWhat is it? <bot>: A cat.</s><human>: Sure? <bot>:',
+    'Hermes-2': chatMl(chinese, '<|im_end|>'),
+    'internlm2-chat': chatMl(chinese, '<|im_end|>'),
+    'phi3-chat': chatMl(chinese, '<|end|>').replaceAll(/<\|im_start\|>(\w+)/g, '<|$1|>'),
+    internvl2_5: chatMl(newer, '<|im_end|>\n')
+  }
+  const messages: Messages = [
+    { role: 'user', content: [{ type: 'image' }, { type: 'text', text: 'What is it?' }] },
+    { role: 'assistant', content: 'A cat.' },
+    { role: 'user', content: 'Sure?' }
+  ]
+
+  it('are what the Python ones were', () => {
+    for (const [name, prompt] of Object.entries(expected)) {
+      const template = compile(originalTemplate(name, '<image>', '<video>')!)
+      assert.equal(getOrThrow(template.render(messages, [])).text, prompt, name)
+    }
+  })
+
+  it('take a system message in place of their own, and end the last answer of gpt-oss', () => {
+    const system = compile(originalTemplate('internvl2_5', '<image>', '<video>')!)
+    const told = getOrThrow(system.render([{ role: 'system', content: 'Be brief.' }, ...user('Hi')], [])).text
+    assert.ok(told.startsWith('<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n'))
+    const gptOss = compile(originalTemplate('internvl3_5_gpt_oss', '<image>', '<video>')!)
+    const text = getOrThrow(gptOss.render(messages.slice(0, 2), [], { addGenerationPrompt: false })).text
+    assert.ok(text.endsWith('<|end|><|start|>assistant<|channel|>final<|message|>A cat.<|return|>'))
+    assert.equal(originalTemplate('toString', '', ''), undefined)
+  })
+})
