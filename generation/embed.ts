@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { selectEngine } from '../lib/engines/index.js'
-import { type Fault, type Faults, InternVLError, orThrow } from '../lib/error.js'
+import { InternVLError, type Issue, type Issues, orThrow } from '../lib/error.js'
 import { tf } from '../lib/tf.js'
 import { type LoadedVision, loadVision } from '../models/internvl/vision-encoder.js'
 import type { ImageConfig } from '../processors/config/processor-config.js'
@@ -29,8 +29,8 @@ export const loadEyes = async (
   const [processor, vision] = [await loadProcessor(dir)(), await loadVision(dir, options)()]
   if (E.isRight(processor) && E.isRight(vision)) return { ...vision.right, dir, image: processor.right.config.image }
   if (E.isRight(vision)) vision.right.dispose()
-  const faults = [processor, vision].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : []))
-  throw new InternVLError(faults.filter((f, i) => faults.findIndex((g) => g.message === f.message) === i) as unknown as Faults)
+  const issues = [processor, vision].flatMap((x): readonly Issue[] => (E.isLeft(x) ? x.left : []))
+  throw new InternVLError(issues.filter((f, i) => issues.findIndex((g) => g.message === f.message) === i) as unknown as Issues)
 }
 
 /** What pictures become: a vector each, the tokens that a decoder would read, or a layer of the tower. */

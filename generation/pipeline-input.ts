@@ -1,4 +1,4 @@
-import { fault, InternVLError } from '../lib/error.js'
+import { InternVLError, issue } from '../lib/error.js'
 import type { ImageSource } from '../processors/image/image.js'
 import type { Messages } from '../processors/text/messages.js'
 
@@ -27,7 +27,7 @@ export interface Work {
 }
 
 const refuse = (message: string): never => {
-  throw new InternVLError([fault('PipelineInput', message)])
+  throw new InternVLError([issue('PipelineInput', message)])
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

@@ -1,46 +1,64 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { NonEmptyArray } from 'fp-ts/lib/NonEmptyArray.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import * as NEA from 'fp-ts/lib/NonEmptyArray.js'
+import * as RA from 'fp-ts/lib/ReadonlyArray.js'
+import * as T from 'fp-ts/lib/Task.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 
 /**
- * Something outside the program is at fault: a file, a configuration, bytes, a message. It is data, tagged, and carries
- * one sentence that names the input and says what to do; further fields (`path`, `key`, `expected`, `actual`) belong to the tag.
+ * A validation error as data: a file, a configuration, bytes or a message from outside the program is wrong. `_tag` names the kind,
+ * `message` is one sentence that names the input and says what to do; further fields (`path`, `key`, `expected`, `actual`) depend on the tag.
  */
-export interface Fault {
+export interface Issue {
   readonly _tag: string
   readonly message: string
   readonly [field: string]: unknown
 }
 
-/** All that was found wrong, never only the first. */
-export type Faults = NonEmptyArray<Fault>
+/** The list of all errors that a validation found, never only the first. */
+export type Issues = NEA.NonEmptyArray<Issue>
 
-/** One fault. `fault('NotFound', `${path}: no such file`, { path })`. */
-export const fault = (tag: string, message: string, fields: Readonly<Record<string, unknown>> = {}): Fault => ({
+/** Builds one validation error: `issue('NotFound', `${path}: no such file`, { path })`. */
+export const issue = (tag: string, message: string, fields: Readonly<Record<string, unknown>> = {}): Issue => ({
   ...fields,
   _tag: tag,
   message
 })
 
-/** What the promise-based doors of the library throw: every fault found, one sentence a line. */
+/** The error that promise-based functions of the library throw: all issues, one sentence a line. */
 export class InternVLError extends Error {
   override readonly name = 'InternVLError'
-  constructor(readonly faults: Faults) {
-    super(faults.map((f) => f.message).join('\n'))
+  constructor(readonly issues: Issues) {
+    super(issues.map(({ message }) => message).join('\n'))
+  }
+
+  /** @deprecated The name of `issues` before 0.2. */
+  get faults(): Issues {
+    return this.issues
   }
 }
 
-/** Runs a task; its value, or an `InternVLError` with all its faults. */
-export const orThrow = async <A>(task: TaskEither<Faults, A>): Promise<A> => getOrThrow(await task())
+/** Runs a task and returns its value. Throws an `InternVLError` with all its issues. */
+export const orThrow = async <A>(task: TE.TaskEither<Issues, A>): Promise<A> => getOrThrow(await task())
 
-/** The right side, or an `InternVLError` with all faults of the left. */
-export const getOrThrow = <A>(result: E.Either<Faults, A>): A => {
+/** The right value. Throws an `InternVLError` with all issues of the left. */
+export const getOrThrow = <A>(result: E.Either<Issues, A>): A => {
   if (E.isLeft(result)) throw new InternVLError(result.left)
   return result.right
 }
 
-/** Right when there are no faults; else all of them. */
-export const unless = <A>(faults: readonly Fault[], value: () => A): E.Either<Faults, A> => {
-  const [first, ...rest] = faults
-  return first ? E.left([first, ...rest]) : E.right(value())
-}
+/** One issue as a left value. */
+export const invalid = (tag: string, message: string, fields: Readonly<Record<string, unknown>> = {}): E.Either<Issues, never> =>
+  E.left([issue(tag, message, fields)])
+
+/** Applicative of `Either` that gathers the issues of both sides; for `sequenceS`, `sequenceT` and `traverse` of fp-ts. */
+export const validation = E.getApplicativeValidation(NEA.getSemigroup<Issue>())
+
+/** Applicative of `TaskEither` that runs tasks in parallel and gathers the issues of all. */
+export const taskValidation = TE.getApplicativeTaskValidation(T.ApplyPar, NEA.getSemigroup<Issue>())
+
+/** Every right value in order, or the issues of all left values. */
+export const validateAll: <A>(results: readonly E.Either<Issues, A>[]) => E.Either<Issues, readonly A[]> = RA.sequence(validation)
+
+/** Right `value()` where the list of issues is empty, else all of them as the left. */
+export const whenValid = <A>(issues: readonly Issue[], value: () => A): E.Either<Issues, A> =>
+  RA.isNonEmpty(issues) ? E.left(NEA.fromReadonlyNonEmptyArray(issues)) : E.right(value())

@@ -3,7 +3,7 @@
 export { accumulate, type ValueAndGrad, valueAndGrad, valueGradAndAux } from './autograd/grad.js'
 export { type FloatDtype, fromFloat32, type StoredDtype, toFloat32 } from './dtype.js'
 export { type Engine, type EngineName, type EngineOptions, engineNames, selectEngine } from './engines/index.js'
-export { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from './error.js'
+export { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow } from './error.js'
 export { type Bound, type Children, identity, type Module, module, type Param, type Params, repeat } from './module.js'
 export { type Activation, activations, gelu, geluTanh, quickGelu, silu } from './nn/activation.js'
 export { attend, mergeHeads, paddingMask, splitHeads, type Visibility } from './nn/attention.js'

@@ -1,5 +1,5 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from './error.js'
+import { type Issue, type Issues, issue, whenValid } from './error.js'
 import type { Module, Param } from './module.js'
 import { sizeOf } from './shape.js'
 import { tf } from './tf.js'
@@ -68,29 +68,29 @@ export const initParams = <P>(module: Module<P, any>, seed = 0): P => {
 export const compareShapes = (
   declared: ReadonlyMap<string, readonly number[]>,
   actual: ReadonlyMap<string, readonly number[]>
-): readonly Fault[] => [
+): readonly Issue[] => [
   ...[...declared].flatMap(([key, expected]) =>
-    actual.has(key) ? [] : [fault('MissingKey', `${key}: missing (expected shape [${expected}])`, { key, expected })]
+    actual.has(key) ? [] : [issue('MissingKey', `${key}: missing (expected shape [${expected}])`, { key, expected })]
   ),
   ...[...actual.keys()].flatMap((key) =>
-    declared.has(key) ? [] : [fault('UnexpectedKey', `${key}: unexpected, the model declares no such parameter`, { key })]
+    declared.has(key) ? [] : [issue('UnexpectedKey', `${key}: unexpected, the model declares no such parameter`, { key })]
   ),
   ...[...declared].flatMap(([key, expected]) => {
     const shape = actual.get(key)
     return shape === undefined || tf.util.arraysEqual([...shape], [...expected])
       ? []
-      : [fault('ShapeMismatch', `${key}: expected shape [${expected}], got [${shape}]`, { key, expected, actual: shape })]
+      : [issue('ShapeMismatch', `${key}: expected shape [${expected}], got [${shape}]`, { key, expected, actual: shape })]
   })
 ]
 
 /** Checks a state dict against a module's declaration; its parameter tree, or every problem at once. */
 export const fromStateDict =
   <P>(module: Module<P, any>) =>
-  (dict: StateDict): E.Either<Faults, P> => {
+  (dict: StateDict): E.Either<Issues, P> => {
     const shapes = (entries: ReadonlyArray<readonly [string, { readonly shape: readonly number[] }]>) =>
       new Map(entries.map(([key, { shape }]) => [key, shape]))
-    const faults = compareShapes(shapes(declarations(module)), shapes(Object.entries(dict)))
-    return unless(faults, () => buildParams(module, (path) => dict[path]!))
+    const issues = compareShapes(shapes(declarations(module)), shapes(Object.entries(dict)))
+    return whenValid(issues, () => buildParams(module, (path) => dict[path]!))
   }
 
 /** Number of parameters (scalars) that a module declares. */

@@ -1,22 +1,22 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type * as t from 'io-ts'
-import { type Fault, type Faults, fault, unless } from '../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../lib/error.js'
 
-/** Every value, or the faults of all of them. */
-export const collect = <A>(results: readonly E.Either<Faults, A>[]): E.Either<Faults, readonly A[]> =>
-  unless(
+/** Every value, or the errors of all of them. */
+export const collect = <A>(results: readonly E.Either<Issues, A>[]): E.Either<Issues, readonly A[]> =>
+  whenValid(
     results.flatMap((r) => (E.isLeft(r) ? r.left : [])),
     () => results.flatMap((r) => (E.isRight(r) ? [r.right] : []))
   )
 
 const AT_ONCE = 8
 
-/** Eight tasks at a time; every value, or the faults of all of them. */
+/** Eight tasks at a time; every value, or the errors of all of them. */
 export const collectTasks =
-  <A>(tasks: readonly TaskEither<Faults, A>[]): TaskEither<Faults, readonly A[]> =>
+  <A>(tasks: readonly TaskEither<Issues, A>[]): TaskEither<Issues, readonly A[]> =>
   async () => {
-    const results: E.Either<Faults, A>[] = []
+    const results: E.Either<Issues, A>[] = []
     const queue = tasks.entries()
     const worker = async (): Promise<void> => {
       for (const [i, task] of queue) results[i] = await task()
@@ -25,12 +25,9 @@ export const collectTasks =
     return collect(results)
   }
 
-/** One fault as the left side. */
-export const leftFault = (
-  tag: string,
-  message: string,
-  fields: Readonly<Record<string, unknown>> = {}
-): E.Either<Faults, never> => E.left([fault(tag, message, fields)])
+/** One error as the left side. */
+export const invalid = (tag: string, message: string, fields: Readonly<Record<string, unknown>> = {}): E.Either<Issues, never> =>
+  E.left([issue(tag, message, fields)])
 
 const describe = (value: unknown): string =>
   value === undefined ? 'nothing' : (JSON.stringify(value)?.slice(0, 60) ?? typeof value)
@@ -50,19 +47,19 @@ const pathOf = (steps: t.Context): string =>
     .map(({ key }) => key)
     .join('.')
 
-/** Reads `value` by `codec`; each fault names the source, the path in it, what was expected and what stands there. */
-export const decode = <A>(codec: t.Type<A, unknown, unknown>, value: unknown, source: string): E.Either<Faults, A> => {
+/** Reads `value` by `codec`; each error names the source, the path in it, what was expected and what stands there. */
+export const decode = <A>(codec: t.Type<A, unknown, unknown>, value: unknown, source: string): E.Either<Issues, A> => {
   const result = codec.decode(value)
   if (E.isRight(result)) return result
-  const faults = new Map<string, Fault>()
+  const issues = new Map<string, Issue>()
   for (const error of result.left) {
     const steps = stepsTo(error)
     const path = pathOf(steps)
     const { type, actual } = steps.at(-1)!
     const expected = type.name
     const message = `${source}${path ? `: ${path}` : ''}: expected ${expected}, got ${describe(actual)}.`
-    if (!faults.has(path)) faults.set(path, fault('Decode', message, { source, path, expected, actual }))
+    if (!issues.has(path)) issues.set(path, issue('Decode', message, { source, path, expected, actual }))
   }
-  const [first, ...rest] = faults.values()
+  const [first, ...rest] = issues.values()
   return E.left([first!, ...rest])
 }

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../lib/error.js'
-import { collect, collectTasks, leftFault } from './collect.js'
+import { type Issue, type Issues, issue, whenValid } from '../lib/error.js'
+import { collect, collectTasks, invalid } from './collect.js'
 import type { ProcessorConfig } from './config/processor-config.js'
 import type { ImageSource, OpenOptions } from './image/image.js'
 import { openImage, openVideo, type Visual } from './media/open-media.js'
@@ -48,12 +48,12 @@ export interface Assembled {
   readonly prompts: readonly string[]
 }
 
-type Open = (config: ProcessorConfig, options: OpenOptions) => readonly TaskEither<Faults, Visual>[]
+type Open = (config: ProcessorConfig, options: OpenOptions) => readonly TaskEither<Issues, Visual>[]
 
 /** Tokens that answers are written with, in training data too. Source: `internvl_chat_finetune.py`, its token list (OpenGVLab). */
 const grounding = ['<quad>', '</quad>', '<ref>', '</ref>', '<box>', '</box>']
 
-/** A row to be: its prompt, how to open what it shows, and how to call it in a fault. */
+/** A row to be: its prompt, how to open what it shows, and how to call it in an error. */
 interface Row {
   readonly prompt: Prompt
   readonly open: Open
@@ -68,11 +68,11 @@ const forbidden = (control: readonly string[], { allowedSpecial = [] }: TextOpti
 
 const count = (kinds: readonly Extent['kind'][], kind: Extent['kind']): number => kinds.filter((k) => k === kind).length
 
-const mismatch = (shown: readonly Extent['kind'][], given: readonly Extent['kind'][], where: string): readonly Fault[] =>
+const mismatch = (shown: readonly Extent['kind'][], given: readonly Extent['kind'][], where: string): readonly Issue[] =>
   (['image', 'video'] as const).flatMap((kind) => {
     const [expected, actual] = [count(shown, kind), count(given, kind)]
     const numbers = `${kind} placeholders in the prompt (${expected}) does not match the number of ${kind}s (${actual})`
-    return expected === actual ? [] : [fault('Placeholders', `${where}: number of ${numbers}.`, { kind, expected, actual })]
+    return expected === actual ? [] : [issue('Placeholders', `${where}: number of ${numbers}.`, { kind, expected, actual })]
   })
 
 /** Pictures and films in the order of their placeholders: each takes the next of its kind. */
@@ -93,16 +93,16 @@ const encodeRow = (
   { prompt, where, answers = [] }: Row,
   opened: readonly Visual[],
   options: TextOptions
-): E.Either<Faults, Encoded> => {
+): E.Either<Issues, Encoded> => {
   const found = cutAtAnswers(prompt, answers).map((part) => cut(part, forbidden(control, options)))
   const kinds = placeholders(found.flat(), visual)
   const given = opened.map(({ kind }) => kind)
   const wrong = mismatch(kinds, given, where)
-  if (wrong.length > 0) return unless(wrong, () => ({ ids: [], labels: [], visuals: [] }))
+  if (wrong.length > 0) return whenValid(wrong, () => ({ ids: [], labels: [], visuals: [] }))
   const visuals = inOrder(kinds, opened)
   const extents = visuals.map(({ kind, tiles, tileSize }) => ({ kind, tiles, tokens: tokensPerTile(config, tileSize) }))
   if (extents.some(({ tokens }) => tokens === 0 || !Number.isInteger(tokens)))
-    return leftFault('Option', `${where}: a tile of its size is no whole number of tokens; leave doResize on.`)
+    return invalid('Option', `${where}: a tile of its size is no whole number of tokens; leave doResize on.`)
   const { bos_token: bos } = tokenizer.names
   const addSpecialTokens = bos === undefined || !prompt.text.startsWith(bos) // else it would stand twice
   const pieces = found.map((part) => expand(part, extents.splice(0, placeholders(part, visual).length), visual))
@@ -111,11 +111,11 @@ const encodeRow = (
 
 const nothing: Assembled = { ids: [], labels: [], visuals: [], prompts: [] }
 
-/** Everything but the pixels, or all faults of all rows. */
-const assemble = async (parts: Parts, rows: readonly Row[], options: PrepareOptions): Promise<E.Either<Faults, Assembled>> => {
+/** Everything but the pixels, or all errors of all rows. */
+const assemble = async (parts: Parts, rows: readonly Row[], options: PrepareOptions): Promise<E.Either<Issues, Assembled>> => {
   const settings = withOptions(parts.config, options)
   const wrong = checkOptions(parts.config, settings)
-  if (wrong.length > 0) return unless(wrong, () => nothing)
+  if (wrong.length > 0) return whenValid(wrong, () => nothing)
   const opened = collect(await Promise.all(rows.map(({ open }) => collectTasks(open(settings, options))())))
   if (E.isLeft(opened)) return opened
   const encoded = collect(rows.map((row, i) => encodeRow(parts, row, opened.right[i]!, options)))
@@ -127,8 +127,8 @@ const assemble = async (parts: Parts, rows: readonly Row[], options: PrepareOpti
   }))(encoded)
 }
 
-const missing = (what: string, where: string): TaskEither<Faults, Visual> => {
-  return async () => leftFault('Message', `${where}: ${what} item without a source.`)
+const missing = (what: string, where: string): TaskEither<Issues, Visual> => {
+  return async () => invalid('Message', `${where}: ${what} item without a source.`)
 }
 
 /** How to open what a conversation shows. */
@@ -148,8 +148,10 @@ const shownIn =
       })
     )
 
-const messageRow = (parts: Parts, messages: Messages, where: string, options: PrepareOptions): E.Either<Faults, Row> => {
-  const checked = E.chain((valid: Messages) => unless(checkNotEmpty(valid, where), () => valid))(checkMessages(messages, where))
+const messageRow = (parts: Parts, messages: Messages, where: string, options: PrepareOptions): E.Either<Issues, Row> => {
+  const checked = E.chain((valid: Messages) => whenValid(checkNotEmpty(valid, where), () => valid))(
+    checkMessages(messages, where)
+  )
   if (E.isLeft(checked)) return checked
   const prompt = parts.chatTemplate.render(checked.right, forbidden(parts.control, options), options)
   return E.map((rendered: Prompt) => ({ prompt: rendered, open: shownIn(checked.right, where), where }))(prompt)
@@ -160,8 +162,8 @@ export const assembleMessages = async (
   parts: Parts,
   batch: readonly Messages[],
   options: PrepareOptions
-): Promise<E.Either<Faults, Assembled>> => {
-  if (batch.length === 0) return leftFault('Message', 'The batch is empty: give at least one conversation.')
+): Promise<E.Either<Issues, Assembled>> => {
+  if (batch.length === 0) return invalid('Message', 'The batch is empty: give at least one conversation.')
   const where = (i: number): string => (batch.length === 1 ? 'messages' : `batch[${i}]`)
   const rows = collect(batch.map((messages, i) => messageRow(parts, messages, where(i), options)))
   return E.isLeft(rows) ? rows : assemble(parts, rows.right, options)
@@ -173,7 +175,7 @@ export const assembleLesson = async (
   messages: Messages,
   given: PrepareOptions,
   where = 'messages'
-): Promise<E.Either<Faults, Assembled>> => {
+): Promise<E.Either<Issues, Assembled>> => {
   const options = { allowedSpecial: grounding, ...given, addGenerationPrompt: false }
   const row = E.chain((valid: Messages) => messageRow(parts, valid, where, options))(checkAnswers(messages, where))
   if (E.isLeft(row)) return row
@@ -186,13 +188,13 @@ export const assembleText = async (
   parts: Parts,
   { text, images = [], videos = [] }: RenderedInputs,
   options: PrepareOptions
-): Promise<E.Either<Faults, Assembled>> => {
-  if (text.length === 0) return leftFault('Message', 'You have to specify text.')
+): Promise<E.Either<Issues, Assembled>> => {
+  if (text.length === 0) return invalid('Message', 'You have to specify text.')
   const prompts = text.map((t): Prompt => ({ text: t, spans: [] }))
   const kinds = prompts.map((prompt) => placeholders(parts.cut(prompt, []), parts.visual))
   const given = [...images.map(() => 'image' as const), ...videos.map(() => 'video' as const)]
   const wrong = mismatch(kinds.flat(), given, 'text')
-  if (wrong.length > 0) return unless(wrong, () => nothing)
+  if (wrong.length > 0) return whenValid(wrong, () => nothing)
   const left = { image: [...images], video: [...videos] }
   const rows = prompts.map((prompt, i): Row => {
     const mine = {

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, unless } from '../lib/error.js'
+import { type Issue, type Issues, whenValid } from '../lib/error.js'
 import { tf } from '../lib/tf.js'
-import { leftFault } from './collect.js'
+import { invalid } from './collect.js'
 import type { Assembled } from './encode.js'
 import type { Visual } from './media/open-media.js'
 
@@ -27,26 +27,26 @@ const pad = (rows: readonly (readonly number[])[], filler: number, side: 'left' 
   })
 }
 
-const writePixels = async (visuals: readonly Visual[]): Promise<E.Either<Faults, tf.Tensor4D | undefined>> => {
+const writePixels = async (visuals: readonly Visual[]): Promise<E.Either<Issues, tf.Tensor4D | undefined>> => {
   const [first] = visuals
   if (!first) return E.right(undefined)
   const { width, height } = first.tileSize
   const other = visuals.find(({ tileSize }) => tileSize.width !== width || tileSize.height !== height)
   if (other)
-    return leftFault(
+    return invalid(
       'Option',
       `Tiles of ${width} x ${height} and of ${other.tileSize.width} x ${other.tileSize.height} pixels make no batch; leave doResize on.`
     )
   const tiles = visuals.reduce((sum, visual) => sum + visual.tiles, 0)
   const values = new Float32Array(tiles * 3 * width * height)
-  const faults: Fault[] = []
+  const issues: Issue[] = []
   let offset = 0
   for (const visual of visuals) {
     const written = await visual.write(values, offset)()
-    if (E.isLeft(written)) faults.push(...written.left)
+    if (E.isLeft(written)) issues.push(...written.left)
     offset += visual.tiles * 3 * width * height
   }
-  return unless(faults, () => tf.tensor4d(values, [tiles, 3, height, width]))
+  return whenValid(issues, () => tf.tensor4d(values, [tiles, 3, height, width]))
 }
 
 /** The inputs of the model from ids and pictures: rows filled up, tiles read. */
@@ -54,7 +54,7 @@ export const toInputs = async (
   { ids, visuals, prompts }: Assembled,
   filler: number,
   side: 'left' | 'right'
-): Promise<E.Either<Faults, ModelInputs>> => {
+): Promise<E.Either<Issues, ModelInputs>> => {
   const pixels = await writePixels(visuals)
   if (E.isLeft(pixels)) return pixels
   const mask = ids.map((row) => Array<number>(row.length).fill(1))

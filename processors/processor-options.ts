@@ -1,5 +1,5 @@
-import type { Fault } from '../lib/error.js'
-import { fault } from '../lib/error.js'
+import type { Issue } from '../lib/error.js'
+import { issue } from '../lib/error.js'
 import type { ImageConfig, ProcessorConfig, VideoConfig } from './config/processor-config.js'
 import type { Size } from './image/resize.js'
 
@@ -69,7 +69,7 @@ export const tokensPerTile = ({ image, imageSeqLength }: ProcessorConfig, size: 
 const whole = (n: number): boolean => Number.isInteger(n) && n > 0
 
 /** Everything that is wrong with a call's options; `base` is the checkpoint's configuration, `config` that with the options. */
-export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig): readonly Fault[] => {
+export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig): readonly Issue[] => {
   const { size, minPatches: min, maxPatches: max, resample, mean, std } = image
   const wrong: string[] = []
   if (!whole(size.width) || !whole(size.height)) wrong.push(`size: expected whole pixels, got ${size.width} x ${size.height}.`)
@@ -82,5 +82,5 @@ export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig):
     wrong.push(`resample: expected one of Pillow's filters, 0 to 5, got ${resample}.`)
   if (mean.length !== 3 || std.length !== 3 || std.includes(0))
     wrong.push('mean and std: expected three numbers each, std without a 0.')
-  return wrong.map((message) => fault('Option', message))
+  return wrong.map((message) => issue('Option', message))
 }

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, unless } from '../lib/error.js'
-import { leftFault } from './collect.js'
+import { type Issue, type Issues, whenValid } from '../lib/error.js'
+import { invalid } from './collect.js'
 import { type Folder, readFolder } from './config/checkpoint-folder.js'
 import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from './config/processor-config.js'
 import {
@@ -35,18 +35,18 @@ export interface Processor {
   readonly tokenizer: Tokenizer
   readonly chatTemplate: ChatTemplate
   /** The prompt of a conversation, equal to `apply_chat_template(…, tokenize=False)`. */
-  readonly render: (messages: Messages, options?: RenderOptions) => E.Either<Faults, string>
+  readonly render: (messages: Messages, options?: RenderOptions) => E.Either<Issues, string>
   /** Conversations, one a row, with their pictures and films, as the model takes them. */
-  readonly prepare: (batch: readonly Messages[], options?: PrepareOptions) => TaskEither<Faults, ModelInputs>
+  readonly prepare: (batch: readonly Messages[], options?: PrepareOptions) => TaskEither<Issues, ModelInputs>
   /** The same from prompts already rendered. Source: `InternVLProcessor.__call__` (transformers 5.23). */
-  readonly prepareText: (inputs: RenderedInputs, options?: PrepareOptions) => TaskEither<Faults, ModelInputs>
+  readonly prepareText: (inputs: RenderedInputs, options?: PrepareOptions) => TaskEither<Issues, ModelInputs>
   /**
    * A conversation to learn from: ids, labels (the answers' tokens and what ends them, −100 elsewhere), and its pictures, not yet
    * read. Tokens of grounding (`<ref>`, `<box>`, …) in it are tokens unless `allowedSpecial` says otherwise.
    */
-  readonly encode: (messages: Messages, options?: PrepareOptions) => TaskEither<Faults, EncodedConversation>
+  readonly encode: (messages: Messages, options?: PrepareOptions) => TaskEither<Issues, EncodedConversation>
   /** Length of the prompt in tokens, pictures included; of pictures only the headers are read. */
-  readonly countTokens: (messages: Messages, options?: PrepareOptions) => TaskEither<Faults, number>
+  readonly countTokens: (messages: Messages, options?: PrepareOptions) => TaskEither<Issues, number>
   /** Text of ids; `skipSpecialTokens` is false unless given. */
   readonly decode: (ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }) => string
   readonly batchDecode: (
@@ -55,13 +55,13 @@ export interface Processor {
   ) => readonly string[]
 }
 
-/** A processor of its parts. Faults: picture tokens that the vocabulary lacks. */
+/** A processor of its parts. Errors: picture tokens that the vocabulary lacks. */
 export const makeProcessor = (
   config: ProcessorConfig,
   tokenizer: Tokenizer,
   chatTemplate: ChatTemplate,
   dir: string
-): E.Either<Faults, Processor> => {
+): E.Either<Issues, Processor> => {
   const tokens = visualTokens(tokenizer, dir)
   if (E.isLeft(tokens)) return tokens
   const visual = tokens.right
@@ -69,7 +69,7 @@ export const makeProcessor = (
   const parts = { config, tokenizer, chatTemplate, visual, control, cut: cutter(tokenizer, visual) }
   const { names, idOf } = tokenizer
   const filler = idOf(names.pad_token ?? '') ?? idOf(names.eos_token ?? '') ?? 0
-  const finish = async (assembled: E.Either<Faults, Assembled>, { paddingSide = 'left' }: PrepareOptions) =>
+  const finish = async (assembled: E.Either<Issues, Assembled>, { paddingSide = 'left' }: PrepareOptions) =>
     E.isLeft(assembled) ? assembled : toInputs(assembled.right, filler, paddingSide)
   const length = ({ ids }: Assembled): number => ids[0]!.length
   const rendered = (options?: RenderOptions) => (messages: Messages) =>
@@ -104,7 +104,7 @@ export const makeProcessor = (
 
 const PROBE: Messages = [{ role: 'user', content: [{ type: 'image' }, { type: 'text', text: 'x' }] }]
 
-const showsPictures = (template: E.Either<Faults, ChatTemplate>, image: string): boolean => {
+const showsPictures = (template: E.Either<Issues, ChatTemplate>, image: string): boolean => {
   const prompt = E.chain((t: ChatTemplate) => t.render(PROBE, []))(template)
   return E.isRight(prompt) && prompt.right.text.includes(image)
 }
@@ -114,7 +114,7 @@ const showsPictures = (template: E.Either<Faults, ChatTemplate>, image: string):
  * pictures: then it is the one that config.json names. A folder that lost its template, but whose tokenizer has the tokens of
  * the published one, gets that.
  */
-const templateOf = ({ dir, config, template }: Folder, { names, idOf }: Tokenizer): E.Either<Faults, ChatTemplate> => {
+const templateOf = ({ dir, config, template }: Folder, { names, idOf }: Tokenizer): E.Either<Issues, ChatTemplate> => {
   const [image, video] = [names.context_image_token ?? '<IMG_CONTEXT>', names.video_token ?? '<video>']
   const shipped = template && compileTemplate(template.source, names, template.name)
   if (shipped && (!isOriginal(config) || showsPictures(shipped, image))) return shipped
@@ -124,7 +124,7 @@ const templateOf = ({ dir, config, template }: Folder, { names, idOf }: Tokenize
   if (shipped) return shipped
   if (name === undefined && ['<|im_start|>', '<|im_end|>'].every((token) => idOf(token) !== undefined))
     return compileTemplate(publishedTemplate(image, video), names, 'the template of the published checkpoints')
-  return leftFault('NoChatTemplate', `${dir}: no chat_template.jinja, chat_template.json, nor one in tokenizer_config.json.`, {
+  return invalid('NoChatTemplate', `${dir}: no chat_template.jinja, chat_template.json, nor one in tokenizer_config.json.`, {
     dir
   })
 }
@@ -133,23 +133,23 @@ const templateNames = ['chat_template.jinja', 'chat_template.json', 'processor_c
 const configNames = ['processor_config.json', 'preprocessor_config.json', 'video_preprocessor_config.json']
 
 /** A part that is made of some files, or what is wrong with it; nothing where one of them could not even be read. */
-const partOf = <A>({ faults }: Folder, names: readonly string[], read: () => E.Either<Faults, A> | undefined) =>
-  names.some((name) => faults.has(name)) ? undefined : read()
+const partOf = <A>({ issues }: Folder, names: readonly string[], read: () => E.Either<Issues, A> | undefined) =>
+  names.some((name) => issues.has(name)) ? undefined : read()
 
-const faultsOf = (part: E.Either<Faults, unknown> | undefined): readonly Fault[] => (part && E.isLeft(part) ? part.left : [])
+const issuesOf = (part: E.Either<Issues, unknown> | undefined): readonly Issue[] => (part && E.isLeft(part) ? part.left : [])
 
 /** The template, as far as it can be told without a tokenizer: then only whether it is one. */
 const templateWith = (
   folder: Folder,
-  tokenizer: E.Either<Faults, Tokenizer> | undefined
-): E.Either<Faults, ChatTemplate> | undefined => {
+  tokenizer: E.Either<Issues, Tokenizer> | undefined
+): E.Either<Issues, ChatTemplate> | undefined => {
   if (tokenizer && E.isRight(tokenizer)) return templateOf(folder, tokenizer.right)
   return folder.template && compileTemplate(folder.template.source, {}, folder.template.name)
 }
 
 /** The processor of a checkpoint folder, in any of the published layouts; all that is wrong with its files otherwise. */
 export const loadProcessor =
-  (dir: string): TaskEither<Faults, Processor> =>
+  (dir: string): TaskEither<Issues, Processor> =>
   async () => {
     const folder = await readFolder(dir)
     const isTold = (folder.processor ?? folder.preprocessor) !== undefined // else config.json may tell
@@ -157,7 +157,7 @@ export const loadProcessor =
     const tokenizer = partOf(folder, ['tokenizer.json'], () => buildTokenizer(folder.tokenizer, folder.tokenizerConfig, dir))
     const template = partOf(folder, folder.template ? [] : templateNames, () => templateWith(folder, tokenizer))
     const pictures = tokenizer && E.chain((k: Tokenizer) => visualTokens(k, dir))(tokenizer)
-    const faults = [...folder.faults.values(), ...[config, pictures, template].map(faultsOf)].flat()
-    const right = <A>(part: E.Either<Faults, A> | undefined): A => (part as E.Right<A>).right
-    return E.flatten(unless(faults, () => makeProcessor(right(config), right(tokenizer), right(template), dir)))
+    const issues = [...folder.issues.values(), ...[config, pictures, template].map(issuesOf)].flat()
+    const right = <A>(part: E.Either<Issues, A> | undefined): A => (part as E.Right<A>).right
+    return E.flatten(whenValid(issues, () => makeProcessor(right(config), right(tokenizer), right(template), dir)))
   }

@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Faults, fault, orThrow } from '../../lib/error.js'
+import { type Issues, issue, orThrow } from '../../lib/error.js'
 import { encodePng } from '../../processors/image/draw.js'
 import { type ImageSource, readImage } from '../../processors/image/image.js'
 import { type DownloadOptions, download } from '../../processors/media/fetch-media.js'
@@ -85,9 +85,9 @@ const savedMessage = async (message: Message, options: SaveOptions): Promise<Mes
 export const saveHistory = async (messages: Messages, options: SaveOptions = {}): Promise<string> =>
   `${JSON.stringify({ messages: await Promise.all(messages.map((m) => savedMessage(m, options))) }, null, 1)}\n`
 
-/** The conversation that `saveHistory` wrote. Faults: text that is no JSON, or no conversation; `name` is what they call it. */
-export const restoreHistory = (json: string, name = 'history'): E.Either<Faults, Messages> => {
-  const notSaved = (why: string) => E.left<Faults>([fault('History', `${name}: not a saved conversation (${why}).`, { name })])
+/** The conversation that `saveHistory` wrote. Errors: text that is no JSON, or no conversation; `name` is what they call it. */
+export const restoreHistory = (json: string, name = 'history'): E.Either<Issues, Messages> => {
+  const notSaved = (why: string) => E.left<Issues>([issue('History', `${name}: not a saved conversation (${why}).`, { name })])
   try {
     const messages = (JSON.parse(json) as { messages?: unknown } | null)?.messages
     if (!Array.isArray(messages)) return notSaved('it has no list of messages')

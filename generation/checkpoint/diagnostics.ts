@@ -1,4 +1,4 @@
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 import type { InspectedModel } from '../../models/checkpoint/inspect-model.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
 import { storedForms } from '../../models/quantization/quantized-keys.js'
@@ -7,7 +7,7 @@ import type { GenerateOptions } from '../decoding/generation-options.js'
 import { endOfTurn } from './load.js'
 
 /** Something about a folder that a person should know, with what the library does about it. */
-export interface Oddity extends Fault {}
+export interface Oddity extends Issue {}
 
 /** The folder's files, read, as far as they can be. */
 export interface Parts {
@@ -42,12 +42,12 @@ const stored: Check = ({ model }) => {
   const isTied = model.json.tie_word_embeddings !== false && model.config.dialect === 'hf'
   return [
     ...(buffers.length > 0
-      ? [fault('Buffers', `${buffers.length} computed tensors are stored (${buffers[0]} first): they are not read`, { buffers })]
+      ? [issue('Buffers', `${buffers.length} computed tensors are stored (${buffers[0]} first): they are not read`, { buffers })]
       : []),
-    ...(head && (head !== 'own' || isTied) ? [fault('TiedHead', heads[head], { head })] : []),
+    ...(head && (head !== 'own' || isTied) ? [issue('TiedHead', heads[head], { head })] : []),
     ...(told && types.length > 0 && !types.includes(told)
       ? [
-          fault(
+          issue(
             'DtypeDiffers',
             `config.json says ${told}, the weights are ${types.join(' and ')}: they are read as what they are`
           )
@@ -62,7 +62,7 @@ const contextToken: Check = ({ model, processor, json }) => {
   const id = processor?.tokenizer.idOf(token)
   if (!model || id === undefined || typeof said !== 'number' || said === id) return []
   return [
-    fault(
+    issue(
       'ImageTokenDiffers',
       `config.json says image_token_id ${said}; ${token} is ${id} in the tokenizer: the tokenizer's is used, since prompts are made with it`,
       { expected: id, actual: said }
@@ -88,7 +88,7 @@ const video: Check = ({ processor, json }) => {
   const pictures = `${image.size.height}x${image.size.width}`
   if (side(section.size) !== pictures)
     return [
-      fault(
+      issue(
         'VideoSizeDiffers',
         `the video processor has ${side(section.size)} and mean ${list(section.image_mean)}, pictures ${pictures} and ${list(image.mean)}: ` +
           "films take the pictures' size, mean and deviation, since a tile has one size (Transformers takes the film's, which the model refuses or sees wrongly)",
@@ -98,7 +98,7 @@ const video: Check = ({ processor, json }) => {
   const same = `${used.mean}` === `${image.mean}` && `${used.std}` === `${image.std}`
   if (same) return []
   const message = `the video processor has mean ${list(used.mean)}, pictures have ${list(image.mean)}: films take their own, as in Transformers`
-  return [fault('VideoMeanDiffers', message, { expected: image.mean, actual: used.mean })]
+  return [issue('VideoMeanDiffers', message, { expected: image.mean, actual: used.mean })]
 }
 
 const idsIn = (value: unknown): readonly number[] => [value].flat().filter((id): id is number => typeof id === 'number')
@@ -135,11 +135,11 @@ const ends: Check = (parts) => {
   const name = (id: number | undefined) => `${id} (${id === undefined ? 'none' : processor.tokenizer.tokenOf(id)})`
   return [
     ...(differ(eos)
-      ? [fault('EndTokensDiffer', `end tokens differ: ${listed(eos)}; answers end at ${used.join(', ') || 'none'}`)]
+      ? [issue('EndTokensDiffer', `end tokens differ: ${listed(eos)}; answers end at ${used.join(', ') || 'none'}`)]
       : []),
     ...(differ(pad)
       ? [
-          fault(
+          issue(
             'PadTokensDiffer',
             `padding tokens differ: ${listed(pad)}; prompts are filled with ${filler ?? 'the end token'}, which the model does not see`
           )
@@ -147,7 +147,7 @@ const ends: Check = (parts) => {
       : []),
     ...(turn !== undefined && !used.includes(turn)
       ? [
-          fault(
+          issue(
             'TurnEndDiffers',
             `the chat template ends a turn with ${name(turn)}, which is no end token (${used.join(', ') || 'there is none'}): answers go on after it; give eosTokenIds to change that`
           )
@@ -164,7 +164,7 @@ const template: Check = ({ processor, json, has }) => {
     typeof named === 'string'
       ? `the one that config.json names, ${named}, is used`
       : 'that of the published checkpoints is used; another model may have been trained with another'
-  return [fault('NoChatTemplate', `there is no chat template: ${instead}`)]
+  return [issue('NoChatTemplate', `there is no chat template: ${instead}`)]
 }
 
 const sizes: Check = ({ model, processor }) => {
@@ -180,7 +180,7 @@ const sizes: Check = ({ model, processor }) => {
     ...(isTrained
       ? []
       : [
-          fault(
+          issue(
             'ImageSizeDiffers',
             `pictures are ${image.size.height}x${image.size.width}, the vision tower's positions ${imageSize.join('x')}: positions are interpolated`
           )
@@ -188,14 +188,14 @@ const sizes: Check = ({ model, processor }) => {
     ...(tokens === imageSeqLength
       ? []
       : [
-          fault(
+          issue(
             'ImageSeqLengthDiffers',
             `a tile gives ${tokens} tokens, the processor leaves room for ${imageSeqLength}: a question about a picture will fail; mend image_seq_length`
           )
         ]),
     ...(vocabulary > rows
       ? [
-          fault(
+          issue(
             'VocabularyLarger',
             `the tokenizer has ${vocabulary} tokens, the embeddings ${rows} rows: tokens beyond them cannot be read`
           )

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { Fault, Faults } from '../../lib/error.js'
+import type { Issue, Issues } from '../../lib/error.js'
 import { type InspectedModel, inspectModel } from '../../models/checkpoint/inspect-model.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
 import { readProcessorFiles } from '../../processors/config/processor-files.js'
@@ -10,16 +10,16 @@ import { type Oddity, odditiesOf } from './diagnostics.js'
 /** All that can be said of a checkpoint folder without its weights. */
 export interface Inspection {
   readonly dir: string
-  /** Whether `load` would open it: there are no faults. */
+  /** Whether `load` would open it: there are no errors. */
   readonly loads: boolean
   /** Undefined when the folder cannot be opened at all. */
   readonly model: InspectedModel | undefined
   readonly oddities: readonly Oddity[]
-  readonly faults: readonly Fault[]
+  readonly issues: readonly Issue[]
 }
 
-const faultsOf = (result: E.Either<Faults, unknown>): readonly Fault[] => (E.isLeft(result) ? result.left : [])
-const rightOf = <A>(result: E.Either<Faults, A>): A | undefined => (E.isRight(result) ? result.right : undefined)
+const issuesOf = (result: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(result) ? result.left : [])
+const rightOf = <A>(result: E.Either<Issues, A>): A | undefined => (E.isRight(result) ? result.right : undefined)
 
 const parsed = (bytes: string | Uint8Array | undefined): Json => {
   try {
@@ -47,7 +47,7 @@ export const inspect = async (dir: string): Promise<Inspection> => {
     json,
     has: (name: string) => texts.has(name)
   }
-  const all = [...faultsOf(processor), ...faultsOf(generation), ...faultsOf(model), ...(known?.faults ?? [])]
-  const faults = all.filter((f, i) => all.findIndex((g) => g.message === f.message) === i)
-  return { dir, loads: faults.length === 0, model: known, oddities: odditiesOf(parts), faults }
+  const all = [...issuesOf(processor), ...issuesOf(generation), ...issuesOf(model), ...(known?.issues ?? [])]
+  const issues = all.filter((f, i) => all.findIndex((g) => g.message === f.message) === i)
+  return { dir, loads: issues.length === 0, model: known, oddities: odditiesOf(parts), issues }
 }

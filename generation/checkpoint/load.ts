@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Engine, type EngineOptions, selectEngine } from '../../lib/engines/index.js'
-import { type Fault, type Faults, InternVLError, orThrow } from '../../lib/error.js'
+import { InternVLError, type Issue, type Issues, orThrow } from '../../lib/error.js'
 import { disposeBeside, disposeParams } from '../../lib/params.js'
 import { type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
 import { adapterBase, loadAdapter } from '../../models/lora/adapter.js'
@@ -55,7 +55,7 @@ const defaultsOf = ({ config }: LoadedModel, processor: Processor): GenerateOpti
 }
 
 /** A model with an adapter; the one without it is consumed. */
-const adapted = async (loaded: LoadedModel, adapter: string): Promise<E.Either<Faults, LoadedModel>> => {
+const adapted = async (loaded: LoadedModel, adapter: string): Promise<E.Either<Issues, LoadedModel>> => {
   const beside = await loadAdapter(adapter, loaded.params, loaded.module)()
   if (E.isLeft(beside)) {
     loaded.dispose()
@@ -66,7 +66,7 @@ const adapted = async (loaded: LoadedModel, adapter: string): Promise<E.Either<F
   return E.right({ ...loaded, params, model: loaded.module.apply(params), dispose: () => disposeParams(params) })
 }
 
-const faultsOf = (result: E.Either<Faults, unknown>): readonly Fault[] => (E.isLeft(result) ? result.left : [])
+const issuesOf = (result: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(result) ? result.left : [])
 
 /**
  * Opens a checkpoint in any published layout: a folder, or `org/name` of the hub, which is downloaded into Python's cache as far as
@@ -91,7 +91,7 @@ export const load = async (name?: string, options: LoadOptions = {}): Promise<In
     return { ...model.right, dir, engine, processor: processor.right, generation }
   }
   if (E.isRight(model)) model.right.dispose()
-  const faults = [...faultsOf(processor), ...faultsOf(config), ...faultsOf(model)]
+  const issues = [...issuesOf(processor), ...issuesOf(config), ...issuesOf(model)]
   // one missing file may be reported by two readers
-  throw new InternVLError(faults.filter((f, i) => faults.findIndex((g) => g.message === f.message) === i) as unknown as Faults)
+  throw new InternVLError(issues.filter((f, i) => issues.findIndex((g) => g.message === f.message) === i) as unknown as Issues)
 }

@@ -1,7 +1,7 @@
 import { readdir, realpath } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import { selectEngine } from '../../lib/engines/index.js'
-import { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from '../../lib/error.js'
+import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow } from '../../lib/error.js'
 import type { SmallFiles } from '../../lib/safetensors/write.js'
 import { type ConvertModelOptions, convertModel } from '../../models/checkpoint/convert-model.js'
 import type { Layout } from '../../models/checkpoint/layout.js'
@@ -16,10 +16,10 @@ import { processorFilesFor, readProcessorFiles } from '../../processors/config/p
 import { loadProcessor, type Processor } from '../../processors/processor.js'
 import { endOfTurn } from './load.js'
 
-/** The faults of all; one that several readers found, a missing file, stands there once. */
-const faultsOf = (results: ReadonlyArray<E.Either<Faults, unknown>>): Faults => {
-  const all = results.flatMap((result): readonly Fault[] => (E.isLeft(result) ? result.left : []))
-  return all.filter((f, i) => all.findIndex((g) => g.message === f.message) === i) as unknown as Faults
+/** The errors of all; one that several readers found, a missing file, stands there once. */
+const issuesOf = (results: ReadonlyArray<E.Either<Issues, unknown>>): Issues => {
+  const all = results.flatMap((result): readonly Issue[] => (E.isLeft(result) ? result.left : []))
+  return all.filter((f, i) => all.findIndex((g) => g.message === f.message) === i) as unknown as Issues
 }
 
 /** Where no file says which token ends an answer Transformers would never stop: then the chat template's is told. */
@@ -37,9 +37,9 @@ interface Surroundings {
   readonly files: SmallFiles
 }
 
-const surroundings = async (dir: string, layout: Layout): Promise<E.Either<Faults, Surroundings>> => {
+const surroundings = async (dir: string, layout: Layout): Promise<E.Either<Issues, Surroundings>> => {
   const [processor, read, json] = [await loadProcessor(dir)(), await readProcessorFiles(dir)(), await readConfigJson(dir)()]
-  if (E.isLeft(processor) || E.isLeft(read) || E.isLeft(json)) return E.left(faultsOf([processor, read, json]))
+  if (E.isLeft(processor) || E.isLeft(read) || E.isLeft(json)) return E.left(issuesOf([processor, read, json]))
   const target = layout.startsWith('original') ? 'original' : 'hf'
   const files = processorFilesFor(target, processor.right, read.right, json.right)
   const stops = files.has('generation_config.json')
@@ -92,13 +92,13 @@ export const save = async (dir: string, { processorFilesFrom, ...options }: Save
 const contentsOf = (dir: string): Promise<readonly string[]> =>
   readdir(dir).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
-    throw new InternVLError([fault('WriteFailed', `${dir}: it cannot be written to (${error.message})`, { file: dir })])
+    throw new InternVLError([issue('WriteFailed', `${dir}: it cannot be written to (${error.message})`, { file: dir })])
   })
 
 /** Refuses to write into a folder that is read, or into one that holds something. */
 export const checkTarget = async (from: readonly string[], to: string, isForced: boolean): Promise<void> => {
   const refuse = (why: string) => {
-    throw new InternVLError([fault('TargetRefused', `${to}: ${why}`, { file: to })])
+    throw new InternVLError([issue('TargetRefused', `${to}: ${why}`, { file: to })])
   }
   const contents = await contentsOf(to)
   const [target, ...sources] = await Promise.all([to, ...from].map((dir) => realpath(dir).catch(() => dir)))
@@ -130,7 +130,7 @@ const reading = async (
   const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
   const checkpoint = await openCheckpoint(from, configure)()
   try {
-    if (E.isLeft(around) || E.isLeft(checkpoint)) throw new InternVLError(faultsOf([around, checkpoint]))
+    if (E.isLeft(around) || E.isLeft(checkpoint)) throw new InternVLError(issuesOf([around, checkpoint]))
     return await use(checkpoint.right, around.right.files)
   } finally {
     if (E.isRight(checkpoint)) await checkpoint.right.files.close()

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { fault, InternVLError, orThrow } from '../../lib/error.js'
+import { InternVLError, issue, orThrow } from '../../lib/error.js'
 import { openPicture } from '../../processors/image/image.js'
 import { openFilm } from '../../processors/video/video.js'
 import { type ChatOptions, type ChatSession, chat, restoreChat } from '../chat/chat.js'
@@ -27,7 +27,7 @@ interface ChatCommand {
 }
 
 const refuse = (message: string): never => {
-  throw new InternVLError([fault('ChatCommand', message)])
+  throw new InternVLError([issue('ChatCommand', message)])
 }
 
 /** A path as people type it: quoted, or below their home. */

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { engineNames } from '../../lib/engines/engine.js'
 import type { EngineName } from '../../lib/engines/index.js'
-import { type Faults, orThrow } from '../../lib/error.js'
+import { type Issues, orThrow } from '../../lib/error.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
 import { hubView } from './flags/hub-flags.js'
@@ -52,7 +52,7 @@ export const withHubOptions = (command: Command): Command =>
 export const withHubView = async <A>(
   name: string,
   { revision, offline }: HubFlags,
-  task: (name: string, options: HubOptions) => TaskEither<Faults, A>
+  task: (name: string, options: HubOptions) => TaskEither<Issues, A>
 ): Promise<A> => {
   const view = hubView(name)
   try {

@@ -14,7 +14,7 @@ export type { FinishReason } from './stopping.js'
 
 /**
  * Generates one step at a time; the value at the end is all that was made.
- * Throws a `RangeError` that names the option or input at fault. Leaving early (`break`, `return()`) leaks nothing.
+ * Throws a `RangeError` that names the option or input wrong. Leaving early (`break`, `return()`) leaks nothing.
  *
  * `for await (const { tokens } of generate(model, inputs, { maxNewTokens: 64, eosTokenIds: [2] })) …`
  *

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import {
   count,
   either,
@@ -80,17 +80,17 @@ const present = <A extends object>(record: A): A =>
 
 /**
  * `generation_config.json` as parsed, to options for `generate`; only what the file says is in them.
- * Faults, all of them: `ConfigField` with `path`, `expected`, `actual`; `ConfigNotAnObject`.
+ * Errors, all of them: `ConfigField` with `path`, `expected`, `actual`; `ConfigNotAnObject`.
  */
-export const generationConfig = (json: unknown, file = 'generation_config.json'): E.Either<Faults, GenerateOptions> => {
-  if (!isJson(json)) return E.left([fault('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
-  const faults: Fault[] = []
-  const options = present(optionsOf(fieldsOf(json, file, faults)))
-  return unless(faults, () => options)
+export const generationConfig = (json: unknown, file = 'generation_config.json'): E.Either<Issues, GenerateOptions> => {
+  if (!isJson(json)) return E.left([issue('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
+  const issues: Issue[] = []
+  const options = present(optionsOf(fieldsOf(json, file, issues)))
+  return whenValid(issues, () => options)
 }
 
 /** What `config.json` says of ends, where a folder has no `generation_config.json`: its own, then its decoder's. */
-const endsOf = (json: unknown, file: string): E.Either<Faults, GenerateOptions> => {
+const endsOf = (json: unknown, file: string): E.Either<Issues, GenerateOptions> => {
   if (!isJson(json)) return E.right({})
   const decoder = json.text_config ?? json.llm_config
   const [own, inner] = [json, isJson(decoder) ? decoder : {}].map(({ eos_token_id, pad_token_id }) => ({
@@ -107,22 +107,22 @@ const endsOf = (json: unknown, file: string): E.Either<Faults, GenerateOptions> 
 }
 
 /** A JSON file's value, undefined where there is none. */
-const readJson = async (file: string): Promise<E.Either<Faults, unknown>> => {
+const readJson = async (file: string): Promise<E.Either<Issues, unknown>> => {
   try {
     return E.right(JSON.parse(await readFile(file, 'utf8')))
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return E.right(undefined)
-    return E.left([fault('ConfigNotJson', `${file}: it cannot be read as JSON (${message})`, { file })])
+    return E.left([issue('ConfigNotJson', `${file}: it cannot be read as JSON (${message})`, { file })])
   }
 }
 
 /**
  * Options for `generate` from a checkpoint folder: its `generation_config.json`, else the end tokens in its `config.json`.
- * Faults: `ConfigNotJson`, and those of `generationConfig`.
+ * Errors: `ConfigNotJson`, and those of `generationConfig`.
  */
 export const readGenerationConfig =
-  (folder: string): TaskEither<Faults, GenerateOptions> =>
+  (folder: string): TaskEither<Issues, GenerateOptions> =>
   async () => {
     const file = join(folder, 'generation_config.json')
     const json = await readJson(file)

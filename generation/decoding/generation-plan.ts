@@ -46,7 +46,7 @@ export interface Plan {
 
 /**
  * Reads and checks what `generate` is asked for.
- * Throws a `RangeError` that names the option or input at fault.
+ * Throws a `RangeError` that names the option or input wrong.
  */
 export const planOf = (inputs: GenerateInputs, options: GenerateOptions): Plan => {
   checkOptions(options)

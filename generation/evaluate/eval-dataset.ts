@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { ContentItem, Message, Messages } from '../../processors/text/messages.js'
 
 /** One conversation of InternVL's jsonl: turns that a person and the model take in order. */
@@ -55,7 +55,7 @@ interface Visuals {
 }
 
 /** Text with `<image>` and `<video>` placeholders as items; each placeholder takes the next picture or film. */
-const itemsOf = (text: string, { images, videos }: Visuals, where: string): ReadonlyArray<ContentItem | Fault> =>
+const itemsOf = (text: string, { images, videos }: Visuals, where: string): ReadonlyArray<ContentItem | Issue> =>
   text
     .split(/(<image>\n?|<video>\n?)/)
     .filter((part) => part !== '')
@@ -63,12 +63,12 @@ const itemsOf = (text: string, { images, videos }: Visuals, where: string): Read
       const kind = /^<(image|video)>/.exec(part)?.[1]
       if (kind === undefined) return { type: 'text', text: part }
       const next = kind === 'image' ? images.shift() : videos.shift()
-      if (next === undefined) return fault('DatasetRow', `${where}: more <${kind}> placeholders than ${kind}s`, { where })
+      if (next === undefined) return issue('DatasetRow', `${where}: more <${kind}> placeholders than ${kind}s`, { where })
       if (kind === 'image') return { type: 'image', path: next as string }
       return typeof next === 'string' ? { type: 'video', path: next } : { type: 'video', frames: next }
     })
 
-const isFault = (x: object): x is Fault => '_tag' in x
+const isIssue = (x: object): x is Issue => '_tag' in x
 
 /** A preference (`question`, `chosen`, `rejected`) as a conversation that ends with the chosen answer. Source: MMPR. */
 const turnsOf = ({ conversations, question, chosen, rejected }: Record<string, unknown>): readonly Turn[] | undefined => {
@@ -83,9 +83,9 @@ const turnsOf = ({ conversations, question, chosen, rejected }: Record<string, u
   return Array.isArray(turns) && turns.every(isTurn) ? turns : undefined
 }
 
-/** One line of InternVL's jsonl; `where` names it in faults, `folder` is where its pictures are. */
-export const parseRow = (line: string, where: string, folder: string): E.Either<Faults, DatasetRow> => {
-  const wrong = (says: string) => E.left<Faults, DatasetRow>([fault('DatasetRow', `${where}: ${says}`, { where })])
+/** One line of InternVL's jsonl; `where` names it in errors, `folder` is where its pictures are. */
+export const parseRow = (line: string, where: string, folder: string): E.Either<Issues, DatasetRow> => {
+  const wrong = (says: string) => E.left<Issues, DatasetRow>([issue('DatasetRow', `${where}: ${says}`, { where })])
   let json: Record<string, unknown>
   try {
     json = JSON.parse(line)
@@ -105,15 +105,15 @@ export const parseRow = (line: string, where: string, folder: string): E.Either<
   const turns = said.map(({ from, value }) => ({
     role: roles[from],
     content: itemsOf(value, left, where),
-    speaker: roles[from] ? [] : [fault('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`, { where })]
+    speaker: roles[from] ? [] : [issue('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`, { where })]
   }))
-  const faults = turns.flatMap(({ content, speaker }) => [...speaker, ...content.filter(isFault)])
+  const issues = turns.flatMap(({ content, speaker }) => [...speaker, ...content.filter(isIssue)])
   const unused = left.images.length + left.videos.length
   const surplus =
-    faults.length === 0 && unused > 0
-      ? [fault('DatasetRow', `${where}: ${unused} pictures or films have no placeholder`, { where })]
+    issues.length === 0 && unused > 0
+      ? [issue('DatasetRow', `${where}: ${unused} pictures or films have no placeholder`, { where })]
       : []
-  return unless([...faults, ...surplus], () => ({
+  return whenValid([...issues, ...surplus], () => ({
     id: String(json.id ?? where),
     task: typeof json.task === 'string' ? json.task : 'all',
     messages: turns.map(({ role, content }) => ({ role, content })) as Messages,
@@ -126,26 +126,26 @@ export const parseRow = (line: string, where: string, folder: string): E.Either<
 /** What of a file is sound, and what is wrong with the rest, by file and line. */
 export interface ReadRows {
   readonly rows: readonly DatasetRow[]
-  readonly faults: readonly Fault[]
+  readonly issues: readonly Issue[]
 }
 
 /** Reads InternVL's jsonl as far as it is sound; pictures are beside the file unless `folder` says otherwise. */
 export const readRows =
-  (file: string, folder: string = dirname(file)): TaskEither<Faults, ReadRows> =>
+  (file: string, folder: string = dirname(file)): TaskEither<Issues, ReadRows> =>
   async () => {
     let text: string
     try {
       text = await readFile(file, 'utf8')
     } catch (error) {
       return E.left([
-        fault('DatasetMissing', `${file}: it can't be read (${(error as NodeJS.ErrnoException).code})`, { path: file })
+        issue('DatasetMissing', `${file}: it can't be read (${(error as NodeJS.ErrnoException).code})`, { path: file })
       ])
     }
     const lines = text.split('\n').map((line, i) => ({ line, where: `${file}:${i + 1}` }))
     const rows = lines.filter(({ line }) => line.trim() !== '').map(({ line, where }) => parseRow(line, where, folder))
     return E.right({
       rows: rows.flatMap((row) => (E.isRight(row) ? [row.right] : [])),
-      faults: rows.flatMap((row) => (E.isLeft(row) ? row.left : []))
+      issues: rows.flatMap((row) => (E.isLeft(row) ? row.left : []))
     })
   }
 
@@ -154,6 +154,6 @@ export const readRows =
  * the file. Every bad line is reported by file and number.
  */
 export const readDataset =
-  (file: string): TaskEither<Faults, readonly DatasetRow[]> =>
+  (file: string): TaskEither<Issues, readonly DatasetRow[]> =>
   async () =>
-    E.chain(({ rows, faults }: ReadRows) => unless(faults, () => rows))(await readRows(file)())
+    E.chain(({ rows, issues }: ReadRows) => whenValid(issues, () => rows))(await readRows(file)())

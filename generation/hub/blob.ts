@@ -1,10 +1,10 @@
 import { open, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { hashFile } from '../../lib/engines/install/engine-folder.js'
-import { fault, InternVLError } from '../../lib/error.js'
+import { InternVLError, issue } from '../../lib/error.js'
 import { sizeOf } from './hub-cache.js'
 import { ask, attempts, backoffOf, pause } from './hub-client.js'
-import { diskFault, thrown, unreachable } from './hub-errors.js'
+import { diskIssue, thrown, unreachable } from './hub-errors.js'
 import type { RemoteFile } from './hub-files.js'
 import type { Settings } from './hub-settings.js'
 import { claimPartial, sweepPartials } from './partial.js'
@@ -21,7 +21,7 @@ type OnBytes = (done: number) => void
 
 const onDisk = <A>(path: string, work: Promise<A>): Promise<A> =>
   work.catch((error: unknown) => {
-    throw thrown(diskFault(error, dirname(dirname(path))))
+    throw thrown(diskIssue(error, dirname(dirname(path))))
   })
 
 /** Where an answer begins in the file: a server that knows no ranges sends it from its first byte. */
@@ -31,7 +31,7 @@ const beginOf = (response: Response): number =>
 const tooLong = async ({ repo, file }: BlobSource, path: string): Promise<InternVLError> => {
   await rm(path, { force: true })
   const message = `${repo}/${file.path}: more bytes come than the ${file.size} that the hub lists; nothing was kept, try again later`
-  return thrown(fault('HubWrongSize', message, { repo, file: file.path, expected: file.size }))
+  return thrown(issue('HubWrongSize', message, { repo, file: file.path, expected: file.size }))
 }
 
 /** Asks for what is missing of the file at `path` and appends it as it comes; a body that ends early is no error here. */
@@ -93,7 +93,7 @@ const fillRight = async (source: BlobSource, path: string, settings: Settings, o
     if (actual === file.sha256) return
     await rm(path, { force: true })
     const message = `${repo}/${file.path}: its SHA-256 is ${actual}, the hub lists ${file.sha256}; nothing was kept, does something in between change it?`
-    if (last) throw thrown(fault('HubWrongHash', message, { repo, file: file.path, expected: file.sha256, actual }))
+    if (last) throw thrown(issue('HubWrongHash', message, { repo, file: file.path, expected: file.sha256, actual }))
   }
 }
 

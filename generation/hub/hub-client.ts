@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Fault, fault } from '../../lib/error.js'
-import { answerFault, connectionCode, type Subject, thrown, unreachable } from './hub-errors.js'
+import { type Issue, issue } from '../../lib/error.js'
+import { answerIssue, connectionCode, type Subject, thrown, unreachable } from './hub-errors.js'
 import type { Settings } from './hub-settings.js'
 
 /** Attempts that bring nothing new before one gives up. */
@@ -70,30 +70,30 @@ const attempt = async (url: Url, init: RequestInit, subject: Subject, settings: 
     const { status, headers } = response
     const asked = waitOf(headers)
     const wait = status === 429 || status === 408 || status >= 500 ? (asked ?? backoff) : undefined
-    return { fault: answerFault(subject, response, settings, asked), why: `the hub answers ${status}`, wait }
+    return { issue: answerIssue(subject, response, settings, asked), why: `the hub answers ${status}`, wait }
   } catch (error) {
     settings.signal?.throwIfAborted()
     const wait = isHopeless(error) && !settings.patient ? undefined : backoff
-    return { fault: unreachable(subject, error, settings), why: `no connection (${connectionCode(error)})`, wait }
+    return { issue: unreachable(subject, error, settings), why: `no connection (${connectionCode(error)})`, wait }
   }
 }
 
 /** Pauses; the caller's signal ends it. */
 export const pause = (ms: number, { signal }: Settings): Promise<void> => sleep(ms, undefined, signal ? { signal } : {})
 
-const badToken = (source: string): Fault =>
-  fault('BadToken', `the token from ${source} is empty or has characters that no token has; copy it again`)
+const badToken = (source: string): Issue =>
+  issue('BadToken', `the token from ${source} is empty or has characters that no token has; copy it again`)
 
-/** A `fetch` that knows the token and is patient: a good answer, or an `InternVLError` with the fault of the last of its bounded attempts. */
+/** A `fetch` that knows the token and is patient: a good answer, or an `InternVLError` with the error of the last of its bounded attempts. */
 export const ask =
   (subject: Subject, settings: Patience): typeof fetch =>
   async (url, init = {}) => {
     const { token, tokenSource } = settings
     if (token !== undefined && !/^[\x21-\x7e]+$/.test(token)) throw thrown(badToken(tokenSource))
     for (let i = 0; ; i++) {
-      const { response, fault, why, wait } = await attempt(url, init, subject, settings, i)
+      const { response, issue, why, wait } = await attempt(url, init, subject, settings, i)
       if (response) return response
-      if (wait === undefined || wait > longestWait || i + 1 === attempts) throw thrown(fault)
+      if (wait === undefined || wait > longestWait || i + 1 === attempts) throw thrown(issue)
       settings.onRemark(`${subject.file ?? subject.repo}: ${why}; asking again in ${(wait / 1000).toFixed(1)} s`)
       await pause(wait, settings)
     }

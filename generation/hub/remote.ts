@@ -1,5 +1,5 @@
 import { HUB_URL, listFiles, modelInfo } from '@huggingface/hub'
-import { type Fault, fault, InternVLError } from '../../lib/error.js'
+import { InternVLError, type Issue, issue } from '../../lib/error.js'
 import { ask } from './hub-client.js'
 import { thrown, unreachable } from './hub-errors.js'
 import type { RemoteFile } from './hub-files.js'
@@ -10,10 +10,10 @@ export const defaultHub: string = HUB_URL
 
 const isHash = (text: unknown): text is string => typeof text === 'string' && /^[\w-]+$/.test(text) // it becomes a name in the cache
 
-const strange = (repo: string, what: string, { endpoint }: Settings): Fault =>
-  fault('HubStrange', `${repo}: ${endpoint} does not tell ${what}; is it a hub? HF_ENDPOINT sets its address`, { repo })
+const strange = (repo: string, what: string, { endpoint }: Settings): Issue =>
+  issue('HubStrange', `${repo}: ${endpoint} does not tell ${what}; is it a hub? HF_ENDPOINT sets its address`, { repo })
 
-/** An answer that is no JSON, such as a page to log in, or that breaks off, as a fault. */
+/** An answer that is no JSON, such as a page to log in, or that breaks off, as an error. */
 const readAnswer = async <A>(repo: string, what: string, settings: Settings, read: () => Promise<A>): Promise<A> =>
   read().catch((error: unknown) => {
     settings.signal?.throwIfAborted()

@@ -1,4 +1,4 @@
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 
 const part = /^[A-Za-z0-9](?:[\w.-]*\w)?$/ // Python's \w, were it ASCII, and no - or . at either end
 
@@ -14,15 +14,15 @@ export const isRepoName = (name: string): boolean => {
 export const isPath = (name: string): boolean => /^[./~]|\\|^\w:|\/$/.test(name) || name.split('/').length > 2
 
 /** Why a name that is no folder names no repository either. */
-export const badName = (name: string): Fault =>
-  fault(
+export const badName = (name: string): Issue =>
+  issue(
     'BadModelName',
     `${JSON.stringify(name)} is no folder here, and no repository of the hub: that is org/name, of letters, digits, "-", "_" and ".", 96 at most, without "--" or ".."`,
     { name }
   )
 
 /** What is wrong with a revision that could be no branch, tag or commit, which becomes part of a path. Source: `git check-ref-format`. */
-export const revisionFaults = (revision: string): readonly Fault[] =>
+export const revisionIssues = (revision: string): readonly Issue[] =>
   !/[\p{Cc}\s\\:?*[~^]|\.\./u.test(revision) && revision.split('/').every((p) => p !== '' && !p.startsWith('.'))
     ? []
-    : [fault('BadRevision', `revision ${JSON.stringify(revision)}: give a branch, a tag or a commit`, { revision })]
+    : [issue('BadRevision', `revision ${JSON.stringify(revision)}: give a branch, a tag or a commit`, { revision })]

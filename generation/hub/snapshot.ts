@@ -1,14 +1,14 @@
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, InternVLError } from '../../lib/error.js'
+import { InternVLError, type Issue, type Issues, issue } from '../../lib/error.js'
 import { indexFile, wholeFile } from '../../lib/safetensors/read.js'
 import { findCached, repoFolder, snapshotFolder, writeRef } from './hub-cache.js'
-import { diskFault, thrown } from './hub-errors.js'
+import { diskIssue, thrown } from './hub-errors.js'
 import { isSetting, type RemoteFile, shardsOf } from './hub-files.js'
 import { type HubOptions, type Settings, settle } from './hub-settings.js'
 import { defaultHub, listCommit, resolveRevision } from './remote.js'
-import { badName, isRepoName, revisionFaults } from './repo-name.js'
+import { badName, isRepoName, revisionIssues } from './repo-name.js'
 import { type Job, transfer } from './transfer.js'
 
 /** A commit of a repository in the cache, ready to be opened. */
@@ -20,16 +20,16 @@ export interface Snapshot {
 }
 
 /** What a repository must hold to be a checkpoint, and does not. */
-const lacks = (repo: string, files: readonly RemoteFile[]): readonly Fault[] => {
+const lacks = (repo: string, files: readonly RemoteFile[]): readonly Issue[] => {
   const has = (name: string) => files.some(({ path }) => path === name)
-  const lack = (what: string) => fault('HubNoCheckpoint', `${repo}: the repository has no ${what}; is it a checkpoint?`, { repo })
+  const lack = (what: string) => issue('HubNoCheckpoint', `${repo}: the repository has no ${what}; is it a checkpoint?`, { repo })
   const other = files.find(({ path }) => /\.(bin|pth|gguf|onnx|safetensors)$/.test(path))
   const weights = `${wholeFile} and no ${indexFile}${other ? ` (but ${other.path})` : ''}`
   return [...(has('config.json') ? [] : [lack('config.json')]), ...(has(wholeFile) || has(indexFile) ? [] : [lack(weights)])]
 }
 
-const refuse = (faults: readonly Fault[]): void => {
-  const [first, ...rest] = faults
+const refuse = (issues: readonly Issue[]): void => {
+  const [first, ...rest] = issues
   if (first) throw thrown(first, ...rest)
 }
 
@@ -44,7 +44,7 @@ const weightsOf = async (job: Job, files: readonly RemoteFile[]): Promise<readon
   const { repo } = job
   refuse(
     gone.map((file) =>
-      fault('HubShardMissing', `${repo}: ${indexFile} names ${JSON.stringify(file)}, which the repository does not have`, {
+      issue('HubShardMissing', `${repo}: ${indexFile} names ${JSON.stringify(file)}, which the repository does not have`, {
         repo,
         file
       })
@@ -73,12 +73,12 @@ const fromCache = async (repo: string, store: string, why: string, settings: Set
   }
   const part = cached ? `lacks ${cached.missing.join(', ')} of it` : 'does not hold it'
   const message = `${why}, and the cache at ${settings.cacheDir} ${part} (${repo}, revision ${revision}); download it once with a network, or set HF_HUB_CACHE to the cache that has it`
-  throw thrown(fault('NotCached', message, { repo, revision, folder: settings.cacheDir }))
+  throw thrown(issue('NotCached', message, { repo, revision, folder: settings.cacheDir }))
 }
 
 const unasked: readonly string[] = ['HubUnreachable', 'HubBusy', 'HubDown', 'HubForbidden']
 
-/** A cache may serve where the hub does not: there is no network, it has a fault, or the token has run out. */
+/** A cache may serve where the hub does not: there is no network, it has an error, or the token has run out. */
 const download = async (repo: string, settings: Settings): Promise<Snapshot> => {
   const store = repoFolder(settings.cacheDir, repo)
   if (settings.offline) return fromCache(repo, store, 'offline, as asked', settings)
@@ -86,7 +86,7 @@ const download = async (repo: string, settings: Settings): Promise<Snapshot> => 
     return await fromHub(repo, store, await resolveRevision(repo, settings), settings)
   } catch (error) {
     if (!(error instanceof InternVLError)) throw error
-    const [first] = error.faults
+    const [first] = error.issues
     const cached = unasked.includes(first._tag) ? await findCached(store, settings.revision) : undefined
     if (cached?.missing.length === 0 || first._tag === 'HubUnreachable') return fromCache(repo, store, first.message, settings)
     throw error
@@ -100,20 +100,20 @@ const isSystem = (error: unknown): boolean => error instanceof Error && 'syscall
  * Brings a repository of the hub into the cache that Python's huggingface_hub shares, only the files that opening it needs, and
  * tells where they are. What is there already is not fetched again; what was broken off goes on. Offline, by wish or for want of a
  * network, what is cached is used and said. A call that `signal` ends is rejected with its reason.
- * Faults: `BadModelName`, `BadRevision`, `NotCached`, `HubNoCheckpoint`, `HubShardMissing`, `HubStrange`, and those of `answerFault`
+ * Errors: `BadModelName`, `BadRevision`, `NotCached`, `HubNoCheckpoint`, `HubShardMissing`, `HubStrange`, and those of `answerFault`
  * and `fetchBlob`.
  */
 export const snapshotDownload =
-  (repo: string, options: HubOptions = {}): TaskEither<Faults, Snapshot> =>
+  (repo: string, options: HubOptions = {}): TaskEither<Issues, Snapshot> =>
   async () => {
     const settings = await settle(options, defaultHub)
-    const [wrong, ...more] = [...(isRepoName(repo) ? [] : [badName(repo)]), ...revisionFaults(settings.revision)]
+    const [wrong, ...more] = [...(isRepoName(repo) ? [] : [badName(repo)]), ...revisionIssues(settings.revision)]
     if (wrong) return E.left([wrong, ...more])
     try {
       return E.right(await download(repo, settings))
     } catch (error) {
-      if (error instanceof InternVLError) return E.left(error.faults)
-      if (isSystem(error)) return E.left([diskFault(error, settings.cacheDir)])
+      if (error instanceof InternVLError) return E.left(error.issues)
+      if (isSystem(error)) return E.left([diskIssue(error, settings.cacheDir)])
       throw error
     }
   }

@@ -1,9 +1,9 @@
 import { mkdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fault } from '../../lib/error.js'
+import { issue } from '../../lib/error.js'
 import { fetchBlob } from './blob.js'
 import { pointTo, sizeOf, snapshotFolder } from './hub-cache.js'
-import { diskFault, thrown } from './hub-errors.js'
+import { diskIssue, thrown } from './hub-errors.js'
 import type { RemoteFile } from './hub-files.js'
 import type { Settings } from './hub-settings.js'
 
@@ -38,7 +38,7 @@ const checkRoom = async (store: string, files: readonly RemoteFile[]): Promise<v
   const free = bavail * bsize
   if (blocks === 0 || free >= needed) return // some file systems count nothing
   const message = `${store}: ${megabytes(needed)} are to be downloaded, ${megabytes(free)} are free; make room, or set HF_HUB_CACHE to another folder`
-  throw thrown(fault('DiskFull', message, { folder: store, needed, free }))
+  throw thrown(issue('DiskFull', message, { folder: store, needed, free }))
 }
 
 /** Progress of each file turned into that of all. */
@@ -73,7 +73,7 @@ const each = async <A>(items: readonly A[], work: (item: A) => Promise<void>, st
 export const transfer = async (job: Job, files: readonly RemoteFile[]): Promise<void> => {
   const { repo, commit, store, settings } = job
   await mkdir(join(store, 'blobs'), { recursive: true }).catch((error: unknown) => {
-    throw thrown(diskFault(error, store))
+    throw thrown(diskIssue(error, store))
   })
   const absent = await absentOf(job, files)
   await checkRoom(store, absent)

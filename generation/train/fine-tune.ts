@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, orThrow } from '../../lib/error.js'
+import { type Issue, orThrow } from '../../lib/error.js'
 import { adamW, exceptNormsAndBiases } from '../../lib/optim/adamw.js'
 import { schedules } from '../../lib/optim/schedule.js'
 import { combine, disposeBeside, mapParams, namedParameters, type Partial } from '../../lib/params.js'
@@ -25,7 +25,7 @@ import { type RunOptions, run, type Scores } from './trainer.js'
 import type { Batches, Loss } from './training-loop.js'
 
 export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listeners' | 'signal'>, CheckOptions {
-  readonly onSkipped?: (faults: readonly Fault[]) => void
+  readonly onSkipped?: (issues: readonly Issue[]) => void
   /** Threads that prepare samples; 1 unless given. */
   readonly workers?: number
   /** Told how many steps there will be. */
@@ -148,7 +148,7 @@ const trainedBeside = (trained: Trained): readonly string[] =>
   namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [plainPath(path)]))
 
 /** What of the trained an adapter in PEFT's format can't hold. */
-const unsavable = ({ params }: InternVLCheckpoint, trained: Trained): readonly Fault[] => {
+const unsavable = ({ params }: InternVLCheckpoint, trained: Trained): readonly Issue[] => {
   const saved = savedModules([...plainShapes(params).keys()], [...loraWeights(trained).keys()], trainedBeside(trained))
   return E.isLeft(saved) ? saved.left : []
 }

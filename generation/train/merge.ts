@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type EngineName, selectEngine } from '../../lib/engines/index.js'
-import { type Fault, type Faults, fault, getOrThrow, InternVLError, orThrow } from '../../lib/error.js'
+import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow } from '../../lib/error.js'
 import { isThere } from '../../lib/is-there.js'
 import { compareShapes, declarations } from '../../lib/params.js'
 import { openSafetensors, type TensorFiles } from '../../lib/safetensors/read.js'
@@ -61,7 +61,7 @@ const tunedIn = async (source: string): Promise<Tuned> => {
       ? `it holds neither ${adapterConfigFile} nor checkpoints of a training run`
       : 'no such folder'
     const message = `${source}: ${what}; give a PEFT adapter, the output of \`internvl train\` or one of its checkpoints`
-    throw new InternVLError([fault('NothingToMerge', message, { file: source })])
+    throw new InternVLError([issue('NothingToMerge', message, { file: source })])
   }
   const { settings } = await orThrow(checkpointNote(checkpoint))
   const config = getOrThrow(trainConfig((settings ?? {}) as Json, join(checkpoint, 'state.json')))
@@ -69,10 +69,10 @@ const tunedIn = async (source: string): Promise<Tuned> => {
 }
 
 /** Of another model neither the patterns nor the tensors of a run fit: then a first line says so. */
-const misfit = ({ checkpoint, config }: Run, dir: string, faults: readonly Fault[]): void => {
-  if (faults.length === 0) return
+const misfit = ({ checkpoint, config }: Run, dir: string, issues: readonly Issue[]): void => {
+  if (issues.length === 0) return
   const message = `${checkpoint}: it does not fit ${dir}; it was trained on ${config.model}`
-  throw new InternVLError([fault('CheckpointMisfit', message, { checkpoint, model: dir }), ...faults])
+  throw new InternVLError([issue('CheckpointMisfit', message, { checkpoint, model: dir }), ...issues])
 }
 
 /** The change of each parameter that an adapter has something for. */
@@ -105,16 +105,16 @@ const runChanges = async (run: Run, { dir }: OpenCheckpoint, shapes: Shapes) => 
   if (E.isLeft(expected)) misfit(run, dir, expected.left)
   const files = await orThrow(openSafetensors(join(run.checkpoint, trainedFile)))
   const actual = new Map([...files.entries].map(([key, { shape }]) => [key, shape]))
-  const faults = compareShapes(getOrThrow(expected), actual)
-  if (faults.length > 0) await files.close()
-  misfit(run, dir, faults)
+  const issues = compareShapes(getOrThrow(expected), actual)
+  if (issues.length > 0) await files.close()
+  misfit(run, dir, issues)
   return { files, changes: runChangesOf(files, run.config) }
 }
 
 const checkPacked = ({ dir, plan }: OpenCheckpoint): void => {
   if (!isPacked(plan)) return
   const message = `${dir}: its weights are packed, so nothing can be merged into them; give --model the folder that they were made of`
-  throw new InternVLError([fault('PackedBase', message, { file: dir })] satisfies Faults)
+  throw new InternVLError([issue('PackedBase', message, { file: dir })] satisfies Issues)
 }
 
 /**

@@ -1,12 +1,12 @@
 import { realpath } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, InternVLError } from '../../lib/error.js'
+import { InternVLError, type Issue, type Issues, issue } from '../../lib/error.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { batchesIn, needsSizes } from './data/dataloader.js'
 import { type MeasureOptions, measureRows } from './data/measure-rows.js'
 import { type DatasetEntry, readMeta, readTraining, type TrainingData } from './data/mixture.js'
-import { digestOf, resumeFaults } from './resume.js'
+import { digestOf, resumeIssues } from './resume.js'
 import { preferenceWeights, type TrainConfig } from './train-config.js'
 import { type Trainable, trainable } from './trainable.js'
 
@@ -14,35 +14,35 @@ const entryOf = (file: string): DatasetEntry => ({
   ...{ name: file, root: dirname(file), annotation: [file], repeatTime: 1, augment: false }
 })
 
-const readData = async (files: readonly string[], skipBad: boolean): Promise<E.Either<Faults, TrainingData>> => {
+const readData = async (files: readonly string[], skipBad: boolean): Promise<E.Either<Issues, TrainingData>> => {
   const read = await Promise.all(
     files.map(async (file) =>
-      file.endsWith('.json') ? readMeta(file)() : E.right<Faults, readonly DatasetEntry[]>([entryOf(file)])
+      file.endsWith('.json') ? readMeta(file)() : E.right<Issues, readonly DatasetEntry[]>([entryOf(file)])
     )
   )
-  const faults = read.flatMap((entries): readonly Fault[] => (E.isLeft(entries) ? entries.left : []))
-  if (faults.length > 0) return E.left(faults as unknown as Faults)
+  const issues = read.flatMap((entries): readonly Issue[] => (E.isLeft(entries) ? entries.left : []))
+  if (issues.length > 0) return E.left(issues as unknown as Issues)
   return readTraining(read.flatMap((entries) => (E.isRight(entries) ? entries.right : [])), { skipBad })() // biome-ignore format: one line
 }
 
 /** Pairs need two answers. */
-const pairFaults = (data: TrainingData, kind: TrainConfig['loss.kind']): readonly Fault[] =>
+const pairIssues = (data: TrainingData, kind: TrainConfig['loss.kind']): readonly Issue[] =>
   kind === 'sft'
     ? []
     : data.rows
         .filter(({ rejected }) => rejected === undefined)
-        .map(({ where, id }) => fault('NoPair', `${where ?? id}: ${kind} needs a chosen and a rejected answer; this row has one`))
+        .map(({ where, id }) => issue('NoPair', `${where ?? id}: ${kind} needs a chosen and a rejected answer; this row has one`))
 
 /** The model is read again, as the reference and when a run is resumed. */
-const outputFaults = async ({ dir }: InternVLCheckpoint, { output }: TrainConfig): Promise<readonly Fault[]> => {
+const outputIssues = async ({ dir }: InternVLCheckpoint, { output }: TrainConfig): Promise<readonly Issue[]> => {
   const [model, target] = await Promise.all([dir, output].map((path) => realpath(path).catch(() => resolve(path))))
   return model === target
-    ? [fault('TargetRefused', `${output}: it is the folder of the model that is trained; give another output`, { file: output })]
+    ? [issue('TargetRefused', `${output}: it is the folder of the model that is trained; give another output`, { file: output })]
     : []
 }
 
 /** Settings that do not go together. */
-const settingFaults = (c: TrainConfig): readonly Fault[] => {
+const settingIssues = (c: TrainConfig): readonly Issue[] => {
   const kind = c['loss.kind']
   const unused = (['loss.dpo', 'loss.bco', 'loss.nll'] as const).filter((key) => c[key] !== null && kind === 'sft')
   const rules: readonly (readonly [isBroken: boolean, says: string])[] = [
@@ -65,7 +65,7 @@ const settingFaults = (c: TrainConfig): readonly Fault[] => {
       'batch.maxTiles: it is of packed rows; set batch.packing, or batch.maxPatches for the tiles of a picture'
     ]
   ]
-  return rules.flatMap(([isBroken, says]) => (isBroken ? [fault('Setting', says)] : []))
+  return rules.flatMap(([isBroken, says]) => (isBroken ? [issue('Setting', says)] : []))
 }
 
 /** What a run is made of. */
@@ -84,13 +84,13 @@ export interface CheckOptions extends Pick<MeasureOptions, 'skipBad'> {
   readonly onMeasure?: ((done: number, total: number) => void) | undefined
 }
 
-type Read = E.Either<Faults, TrainingData | undefined>
+type Read = E.Either<Issues, TrainingData | undefined>
 
-const faultsOf = (x: E.Either<Faults, unknown>): readonly Fault[] => (E.isLeft(x) ? x.left : [])
+const issuesOf = (x: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(x) ? x.left : [])
 
-const emptyFaults = (read: Read, c: TrainConfig): readonly Fault[] =>
+const emptyIssues = (read: Read, c: TrainConfig): readonly Issue[] =>
   E.isRight(read) && read.right && batchesIn(read.right, { config: { ...c, 'batch.packing': false } }, 1) === 0
-    ? [fault('NoRows', 'data: an epoch shows no row; take a larger repeat_time')]
+    ? [issue('NoRows', 'data: an epoch shows no row; take a larger repeat_time')]
     : []
 
 /** Data with the sizes of their samples, where batches are made by them. */
@@ -114,15 +114,15 @@ export const prepared = async (
   const data = await measured(internvl, c, await readData([c.data].flat(), skipBad), o)
   const heldOut = await measured(internvl, c, c.heldOut === null ? E.right(undefined) : await readData([c.heldOut], skipBad), o)
   const digest = E.isRight(data) && data.right ? digestOf(data.right) : undefined
-  const faults = [
-    ...settingFaults(c),
-    ...[parts, data, heldOut].flatMap((x) => faultsOf(x)),
-    ...[data, heldOut].flatMap((read) => (E.isRight(read) && read.right ? pairFaults(read.right, c['loss.kind']) : [])),
-    ...emptyFaults(data, c),
-    ...(await outputFaults(internvl, c)),
-    ...(await resumeFaults(o.checkpoints, o.resume ?? false, settings, digest))
+  const issues = [
+    ...settingIssues(c),
+    ...[parts, data, heldOut].flatMap((x) => issuesOf(x)),
+    ...[data, heldOut].flatMap((read) => (E.isRight(read) && read.right ? pairIssues(read.right, c['loss.kind']) : [])),
+    ...emptyIssues(data, c),
+    ...(await outputIssues(internvl, c)),
+    ...(await resumeIssues(o.checkpoints, o.resume ?? false, settings, digest))
   ]
-  if (faults.length > 0) throw new InternVLError(faults as unknown as Faults)
-  const right = <A>(x: E.Either<Faults, A>): A => (x as E.Right<A>).right
+  if (issues.length > 0) throw new InternVLError(issues as unknown as Issues)
+  const right = <A>(x: E.Either<Issues, A>): A => (x as E.Right<A>).right
   return { parts: right(parts), data: right(data)!, heldOut: right(heldOut), digest: digest! }
 }

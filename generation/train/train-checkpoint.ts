@@ -2,7 +2,7 @@ import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/p
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault, InternVLError, orThrow } from '../../lib/error.js'
+import { InternVLError, type Issues, issue, orThrow } from '../../lib/error.js'
 import type { AdamWState } from '../../lib/optim/adamw.js'
 import { compareShapes, mapParams, namedParameters, type StateDict } from '../../lib/params.js'
 import { openSafetensors } from '../../lib/safetensors/read.js'
@@ -114,18 +114,18 @@ const prune = async (folder: string, keep: number): Promise<void> => {
     if (/^\.step-.+\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true, force: true })
 }
 
-const failure = (folder: string, error: unknown): Faults => {
-  if (error instanceof InternVLError) return error.faults
+const failure = (folder: string, error: unknown): Issues => {
+  if (error instanceof InternVLError) return error.issues
   if (!(error instanceof Error && 'syscall' in error)) throw error
-  return [fault('WriteFailed', `${folder}: the checkpoint cannot be written (${error.message})`, { file: folder })]
+  return [issue('WriteFailed', `${folder}: the checkpoint cannot be written (${error.message})`, { file: folder })]
 }
 
 /**
  * Saves a state as `folder/step-…`, and removes old ones; its path. It is written under another name and renamed when it is
- * whole and on the disk: a kill or a full disk leaves those that were there. Fault: `WriteFailed`.
+ * whole and on the disk: a kill or a full disk leaves those that were there. Error: `WriteFailed`.
  */
 export const saveCheckpoint =
-  (folder: string, state: TrainState<unknown>, options: SaveCheckpointOptions = {}): TaskEither<Faults, string> =>
+  (folder: string, state: TrainState<unknown>, options: SaveCheckpointOptions = {}): TaskEither<Issues, string> =>
   async () => {
     const name = folderName(state.step)
     const [stage, final] = [join(folder, staged(name)), join(folder, name)]
@@ -161,16 +161,16 @@ const readAll = async (file: string, declared: StateDict): Promise<StateDict> =>
   }
 }
 
-const unreadable = (dir: string, error: unknown): Faults => {
-  if (error instanceof InternVLError) return error.faults
+const unreadable = (dir: string, error: unknown): Issues => {
+  if (error instanceof InternVLError) return error.issues
   return [
-    fault('CheckpointUnreadable', `${dir}: it is no checkpoint of a training run (${(error as Error).message})`, { file: dir })
+    issue('CheckpointUnreadable', `${dir}: it is no checkpoint of a training run (${(error as Error).message})`, { file: dir })
   ]
 }
 
-/** What a checkpoint says of itself. Fault: `CheckpointUnreadable`. */
+/** What a checkpoint says of itself. Error: `CheckpointUnreadable`. */
 export const checkpointNote =
-  (dir: string): TaskEither<Faults, CheckpointNote> =>
+  (dir: string): TaskEither<Issues, CheckpointNote> =>
   async () => {
     try {
       return E.right(await readNote(dir))
@@ -187,10 +187,10 @@ export interface LoadedCheckpoint<P> {
 
 /**
  * The state that was saved in a checkpoint's folder, for a tree of the structure of `params`, whose tensors stay the caller's.
- * Faults: files that are missing or damaged, every tensor missing, unexpected or of another shape.
+ * Errors: files that are missing or damaged, every tensor missing, unexpected or of another shape.
  */
 export const loadCheckpoint =
-  <P>(dir: string, params: P): TaskEither<Faults, LoadedCheckpoint<P>> =>
+  <P>(dir: string, params: P): TaskEither<Issues, LoadedCheckpoint<P>> =>
   async () => {
     const made: StateDict[] = []
     const read = async (file: string, declared: StateDict) => {

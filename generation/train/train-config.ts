@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import {
   count,
   either,
@@ -141,25 +141,25 @@ const known = (key: string): string => {
   return `the nearest is ${nearest(key, own)}, and there are ${own.filter((name) => name !== nearest(key, own)).join(', ')}`
 }
 
-const faultsIn = (given: Readonly<Record<string, unknown>>, file: string): readonly Fault[] => [
+const issuesIn = (given: Readonly<Record<string, unknown>>, file: string): readonly Issue[] => [
   ...Object.keys(given)
     .filter((key) => !Object.hasOwn(fields, key))
-    .map((key) => fault('ConfigKey', `${file}: ${key}: no such setting; ${known(key)}`, { key })),
+    .map((key) => issue('ConfigKey', `${file}: ${key}: no such setting; ${known(key)}`, { key })),
   ...entries().flatMap(([key, { kind, required }]) => {
     const value = given[key] ?? null
     if (value === null)
-      return required ? [fault('ConfigField', `${file}: ${key} is missing; it is ${kind.expected}`, { key })] : []
+      return required ? [issue('ConfigField', `${file}: ${key} is missing; it is ${kind.expected}`, { key })] : []
     if (kind.is(value)) return []
     const message = `${file}: ${key} should be ${kind.expected}; it is ${shown(value)}`
-    return [fault('ConfigField', message, { key, expected: kind.expected, actual: value })]
+    return [issue('ConfigField', message, { key, expected: kind.expected, actual: value })]
   })
 ]
 
 /** Settings of JSON, with defaults where it says nothing; every unknown key and every wrong value at once. */
-export const trainConfig = (json: Json, file = 'config'): E.Either<Faults, TrainConfig> => {
+export const trainConfig = (json: Json, file = 'config'): E.Either<Issues, TrainConfig> => {
   const given = flat(json)
   const complete = () => Object.fromEntries(entries().map(([key, { value }]) => [key, given[key] ?? value]))
-  return unless(faultsIn(given, file), () => complete() as unknown as TrainConfig)
+  return whenValid(issuesIn(given, file), () => complete() as unknown as TrainConfig)
 }
 
 /** JSON without its comments (both kinds) and trailing commas; lines stay where they are. */
@@ -185,33 +185,33 @@ const assigned = (json: Json, assignment: string): Json => {
   return { ...flat(json), [key]: parse() }
 }
 
-const parsed = (source: string, file: string): E.Either<Faults, Json> => {
+const parsed = (source: string, file: string): E.Either<Issues, Json> => {
   try {
     const json: unknown = JSON.parse(withoutComments(source))
     if (isJson(json)) return E.right(json)
-    return E.left([fault('ConfigFile', `${file}: it should hold one object of settings`, { file })])
+    return E.left([issue('ConfigFile', `${file}: it should hold one object of settings`, { file })])
   } catch (error) {
-    return E.left([fault('ConfigFile', `${file}: it is not JSON (${(error as Error).message})`, { file })])
+    return E.left([issue('ConfigFile', `${file}: it is not JSON (${(error as Error).message})`, { file })])
   }
 }
 
 /** Reads a run's settings; `set` are assignments that have the last word. Comments and trailing commas are allowed. */
 export const readTrainConfig =
-  (file: string, set: readonly string[] = []): TaskEither<Faults, TrainConfig> =>
+  (file: string, set: readonly string[] = []): TaskEither<Issues, TrainConfig> =>
   async () => {
     const wrong = set.filter((assignment) => !/^[^=]+=/.test(assignment))
-    const faults = wrong.map((assignment) => fault('ConfigSet', `--set ${assignment}: it should read key=value`, { assignment }))
+    const issues = wrong.map((assignment) => issue('ConfigSet', `--set ${assignment}: it should read key=value`, { assignment }))
     let source: string
     try {
       source = await readFile(file, 'utf8')
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code
       const message = `${file}: it cannot be read (${code}); \`internvl train --init\` writes an example`
-      return unless([...faults, fault('ConfigFile', message, { file })], () => undefined as never)
+      return whenValid([...issues, issue('ConfigFile', message, { file })], () => undefined as never)
     }
     const json = parsed(source, file)
-    if (E.isLeft(json) || faults.length > 0)
-      return unless([...faults, ...(E.isLeft(json) ? json.left : [])], () => undefined as never)
+    if (E.isLeft(json) || issues.length > 0)
+      return whenValid([...issues, ...(E.isLeft(json) ? json.left : [])], () => undefined as never)
     return trainConfig(set.reduce(assigned, json.right), file)
   }
 

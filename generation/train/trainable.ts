@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { type Partial, partition } from '../../lib/params.js'
 import { matchesPath } from '../../lib/path-pattern.js'
 import type { InternVLParams } from '../../models/checkpoint/load-model.js'
@@ -24,7 +24,7 @@ const covers = (pattern: string): ((path: string) => boolean) => {
 }
 
 /** Patterns that name nothing, with what there is to name. */
-const unmatched = (setting: string, patterns: readonly string[], paths: readonly string[]): readonly Fault[] => {
+const unmatched = (setting: string, patterns: readonly string[], paths: readonly string[]): readonly Issue[] => {
   const parts = [
     ...new Set(
       paths.map((path) =>
@@ -38,7 +38,7 @@ const unmatched = (setting: string, patterns: readonly string[], paths: readonly
   return patterns
     .filter((pattern) => !paths.some(covers(pattern)))
     .map((pattern) =>
-      fault('Pattern', `${setting}: no parameter matches ${pattern}; the parts are ${parts.join(', ')}`, { pattern })
+      issue('Pattern', `${setting}: no parameter matches ${pattern}; the parts are ${parts.join(', ')}`, { pattern })
     )
 }
 
@@ -67,32 +67,32 @@ const besideLora = (shapes: Shapes, modules: readonly string[], rank: number): S
 }
 
 /**
- * What a run's patterns train of a model with these parameters, LoRA among them. Faults: patterns that match nothing, all of them;
+ * What a run's patterns train of a model with these parameters, LoRA among them. Errors: patterns that match nothing, all of them;
  * LoRA's; a choice that leaves nothing to train.
  */
-export const trainedShapes = (shapes: Shapes, c: Patterns): E.Either<Faults, Shapes> => {
+export const trainedShapes = (shapes: Shapes, c: Patterns): E.Either<Issues, Shapes> => {
   const [lora, paths] = [loraOptions(c), [...shapes.keys()]]
-  const modules = lora ? loraModules(shapes, lora) : E.right<Faults, readonly string[]>([])
+  const modules = lora ? loraModules(shapes, lora) : E.right<Issues, readonly string[]>([])
   const [only, freeze] = [c['train.only'], c['train.freeze']]
   const wanted = (path: string): boolean =>
     isLoraPath(path) || (only ? only.some((pattern) => covers(pattern)(path)) : c['lora.rank'] === null)
   const chosen = (path: string): boolean => wanted(plainPath(path)) && !freeze.some((pattern) => covers(pattern)(plainPath(path)))
   const all = lora && E.isRight(modules) ? besideLora(shapes, modules.right, lora.rank) : shapes
   const trained = new Map([...all].filter(([path]) => chosen(path)))
-  const faults = [
+  const issues = [
     ...(E.isLeft(modules) ? modules.left : []),
     ...unmatched('train.only', only ?? [], paths),
     ...unmatched('train.freeze', freeze, paths)
   ]
-  const none = fault('NothingTrained', 'train: these patterns leave nothing to train')
-  return unless(faults.length === 0 && trained.size === 0 ? [none] : faults, () => trained)
+  const none = issue('NothingTrained', 'train: these patterns leave nothing to train')
+  return whenValid(issues.length === 0 && trained.size === 0 ? [none] : issues, () => trained)
 }
 
-/** Splits a model by a run's patterns, LoRA added where it is wanted. Faults: as `trainedShapes`. */
-export const trainable = (params: InternVLParams, c: Patterns): E.Either<Faults, Trainable> =>
+/** Splits a model by a run's patterns, LoRA added where it is wanted. Errors: as `trainedShapes`. */
+export const trainable = (params: InternVLParams, c: Patterns): E.Either<Issues, Trainable> =>
   E.chain((shapes: Shapes) => {
     const lora = loraOptions(c)
-    const tree = lora ? addLora(params, lora) : E.right<Faults, InternVLParams>(params)
+    const tree = lora ? addLora(params, lora) : E.right<Issues, InternVLParams>(params)
     return E.map((whole: InternVLParams) => {
       const [trained, frozen] = partition((path) => shapes.has(path))(whole)
       return { trained, frozen }

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, fault, InternVLError, orThrow } from '../../lib/error.js'
+import { InternVLError, type Issue, issue, orThrow } from '../../lib/error.js'
 import { disposeParams } from '../../lib/params.js'
 import { lastCheckpoint, loadCheckpoint, type SaveCheckpointOptions, saveCheckpoint } from './train-checkpoint.js'
 import { type Batches, initialState, type StepReport, type TrainOptions, type TrainState, train } from './training-loop.js'
@@ -37,7 +37,7 @@ const begin = async <P, B>(params: P, { checkpoints, resume, optimizer }: RunOpt
   if (last === undefined) return initialState(params, optimizer)
   if (!resume) {
     const message = `${checkpoints}: a run has left checkpoints here; resume it, or give another folder`
-    throw new InternVLError([fault('CheckpointsThere', message, { file: checkpoints })])
+    throw new InternVLError([issue('CheckpointsThere', message, { file: checkpoints })])
   }
   const { state } = await orThrow(loadCheckpoint(last, params))
   disposeParams(params)
@@ -48,16 +48,16 @@ const begin = async <P, B>(params: P, { checkpoints, resume, optimizer }: RunOpt
 const stopped = async (error: InternVLError, checkpoints: string): Promise<InternVLError> => {
   const last = await lastCheckpoint(checkpoints)
   const advice = last ? `the last good checkpoint is ${last}; resume goes on from there` : 'there is no checkpoint yet'
-  const [first, ...others] = error.faults
-  const named = (f: Fault): Fault => ({ ...f, message: `training stopped: ${f.message}` })
-  return new InternVLError([named(first), ...others.map(named), fault('TrainingStopped', `training stopped: ${advice}`)])
+  const [first, ...others] = error.issues
+  const named = (f: Issue): Issue => ({ ...f, message: `training stopped: ${f.message}` })
+  return new InternVLError([named(first), ...others.map(named), issue('TrainingStopped', `training stopped: ${advice}`)])
 }
 
 /** What is wrong outside of the program, a log that can't be written too. */
 const outside = (error: unknown): InternVLError | undefined => {
   if (error instanceof InternVLError) return error
   if (!(error instanceof Error && 'syscall' in error)) return undefined
-  return new InternVLError([fault('WriteFailed', `a log cannot be written (${error.message})`)])
+  return new InternVLError([issue('WriteFailed', `a log cannot be written (${error.message})`)])
 }
 
 const ended = async (listeners: readonly Listener[]): Promise<void> => {

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { accumulate, valueAndGrad } from '../../lib/autograd/grad.js'
 import { type Training, training } from '../../lib/autograd/train-mode.js'
-import { fault, InternVLError } from '../../lib/error.js'
+import { InternVLError, issue } from '../../lib/error.js'
 import { type AdamWState, clipFactor, type Optimizer } from '../../lib/optim/adamw.js'
 import type { Schedule } from '../../lib/optim/schedule.js'
 import { disposeParams } from '../../lib/params.js'
@@ -110,7 +110,7 @@ export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[]
   if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
     disposeParams(grads)
     const message = `step ${step}: the loss is ${loss}, the gradient's norm ${norm}; nothing was changed by this step. Try a lower rate or a longer warm-up, and look at the data.`
-    throw new InternVLError([fault('LossNotFinite', message, { step, loss, norm })])
+    throw new InternVLError([issue('LossNotFinite', message, { step, loss, norm })])
   }
   const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true, gradScale: factor })
   return { state: { params: next.params, optimizer: next.state, step, position, memory }, loss, norm }

@@ -73,7 +73,7 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
 
   /**
    * Ids of prompt and answer, padding included, one row an answer: `ids[0].slice(inputIds.shape[1])` is the answer alone.
-   * Throws a `RangeError` that names the option or input at fault.
+   * Throws a `RangeError` that names the option or input wrong.
    */
   async generate({ streamer, tokenizer, ...given }: GenerateArguments): Promise<readonly (readonly number[])[]> {
     const own = tokenizer ? { decode: (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecialTokens: true }) } : {}

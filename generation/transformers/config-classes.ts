@@ -1,5 +1,5 @@
 import { type Either, map } from 'fp-ts/lib/Either.js'
-import { type Faults, getOrThrow, orThrow } from '../../lib/error.js'
+import { getOrThrow, type Issues, orThrow } from '../../lib/error.js'
 import {
   parseConfig,
   readConfig,
@@ -27,7 +27,7 @@ const asJson = (value: unknown): unknown =>
   isRecord(value) ? Object.fromEntries(Object.entries(value).map(([key, inner]) => [snake(key), asJson(inner)])) : value
 
 /** The value as an instance of the class, so that `instanceof` knows it. */
-const configClass = <C extends object>(parse: (json: unknown) => Either<Faults, C>, part: (whole: WholeConfig) => C) => {
+const configClass = <C extends object>(parse: (json: unknown) => Either<Issues, C>, part: (whole: WholeConfig) => C) => {
   class Config {
     constructor(fields: ConfigFields = {}) {
       Object.assign(this, getOrThrow(parse(asJson(fields))))

@@ -2,7 +2,7 @@ import { access, constants } from 'node:fs/promises'
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, fault } from '../error.js'
+import { type Issue, issue } from '../error.js'
 import type { Engine, Loaders } from './engine.js'
 import { cacheFolder, enginesFolder, folderBytes, verifyEngine } from './install/engine-folder.js'
 import { planSetup } from './install/setup-plan.js'
@@ -33,7 +33,7 @@ export interface Diagnosis {
   readonly memory: { readonly total: number; readonly free: number }
   readonly cache: { readonly folder: string; readonly bytes: number; readonly writable: boolean }
   /** What is wrong, each with `mend`, the one command that mends it. */
-  readonly faults: readonly Fault[]
+  readonly issues: readonly Issue[]
 }
 
 const features = [
@@ -59,8 +59,8 @@ export const isSupportedNode = (version: string): boolean => {
 
 type Native = Diagnosis['native']
 
-/** The engine folder that fits this machine best, and what is wrong with it. No command changes the platform: that is no fault. */
-const examineNative = async (env: NodeJS.ProcessEnv, hash: boolean): Promise<readonly [Native, readonly Fault[]]> => {
+/** The engine folder that fits this machine best, and what is wrong with it. No command changes the platform: that is no error. */
+const examineNative = async (env: NodeJS.ProcessEnv, hash: boolean): Promise<readonly [Native, readonly Issue[]]> => {
   const plan = planSetup(thisMachine(env))
   if (E.isLeft(plan)) return [{ state: 'unsupported', variant: null, folder: null }, plan.left]
   const { variant } = plan.right
@@ -78,10 +78,10 @@ const isWritable = async (folder: string): Promise<boolean> => {
   return reached === undefined || (reached === 'ENOENT' && folder !== dirname(folder) && isWritable(dirname(folder)))
 }
 
-/** What is wrong beside the engines' own faults. */
-export const otherFaults = ({ node, cache, engine, native }: Omit<Diagnosis, 'faults'>): readonly Fault[] => {
-  const faults: Fault[] = []
-  const add = (tag: string, what: string, mend: string): void => void faults.push(fault(tag, `${what} \`${mend}\``, { mend }))
+/** What is wrong beside the engines' own errors. */
+export const otherIssues = ({ node, cache, engine, native }: Omit<Diagnosis, 'issues'>): readonly Issue[] => {
+  const issues: Issue[] = []
+  const add = (tag: string, what: string, mend: string): void => void issues.push(issue(tag, `${what} \`${mend}\``, { mend }))
   if (!node.supported)
     add('OldNode', `Node ${node.version} is older than ${oldestNode.join('.')}; install a newer one with`, 'nvm install 22')
   if (!cache.writable)
@@ -92,12 +92,12 @@ export const otherFaults = ({ node, cache, engine, native }: Omit<Diagnosis, 'fa
     )
   if (engine?.name === 'native' && native.variant === 'cuda' && !engine.devices.includes('GPU'))
     add('IdleGpu', 'the CUDA build is set up, but TensorFlow found no GPU; look at the driver with', 'nvidia-smi')
-  return faults
+  return issues
 }
 
-const mendable = (faults: readonly Fault[], asked: string | undefined): readonly Fault[] => {
-  const unique = [...new Map(faults.map((each) => [each.message, each])).values()]
-  const named = asked === 'native' ? unique.map((each) => ({ mend: 'unset INTERNVL_ENGINE', ...each }) as Fault) : unique
+const mendable = (issues: readonly Issue[], asked: string | undefined): readonly Issue[] => {
+  const unique = [...new Map(issues.map((each) => [each.message, each])).values()]
+  const named = asked === 'native' ? unique.map((each) => ({ mend: 'unset INTERNVL_ENGINE', ...each }) as Issue) : unique
   return named.filter(({ mend }) => mend !== undefined)
 }
 
@@ -116,7 +116,7 @@ export const diagnose = async ({
   loaders = engineLoaders
 }: DoctorOptions = {}): Promise<Diagnosis> => {
   const asked = env.INTERNVL_ENGINE || undefined
-  const [native, nativeFaults] = await examineNative(env, verify)
+  const [native, nativeIssues] = await examineNative(env, verify)
   const chosen = await chooseEngine(loaders)(asked)
   const [cpu] = cpus()
   const flags = cpuFlags()
@@ -132,7 +132,7 @@ export const diagnose = async ({
     memory: { total: totalmem(), free: freemem() },
     cache: { folder, bytes: await folderBytes(folder), writable: await isWritable(folder) }
   }
-  const engineFaults = E.isLeft(chosen) ? chosen.left : [...chosen.right.refused, ...(chosen.right.faults ?? [])]
-  const cared = asked === 'wasm' || asked === 'cpu' ? engineFaults : [...nativeFaults, ...engineFaults]
-  return { ...facts, faults: [...mendable(cared, asked), ...otherFaults(facts)] }
+  const engineIssues = E.isLeft(chosen) ? chosen.left : [...chosen.right.refused, ...(chosen.right.issues ?? [])]
+  const cared = asked === 'wasm' || asked === 'cpu' ? engineIssues : [...nativeIssues, ...engineIssues]
+  return { ...facts, issues: [...mendable(cared, asked), ...otherIssues(facts)] }
 }

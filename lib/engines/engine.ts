@@ -1,5 +1,5 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import type { Fault, Faults } from '../error.js'
+import type { Issue, Issues } from '../error.js'
 
 /** From fastest to slowest. */
 export const engineNames = ['native', 'wasm', 'cpu'] as const
@@ -11,7 +11,7 @@ export interface Loaded {
   readonly version: string
   readonly devices: readonly string[]
   /** What runs slower than it could, and why. */
-  readonly faults?: readonly Fault[]
+  readonly issues?: readonly Issue[]
 }
 
 /** What runs the tensors. */
@@ -20,8 +20,8 @@ export interface Engine extends Loaded {
   /** Why this one, in a few words. */
   readonly why: string
   /** Why no faster one. */
-  readonly refused: readonly Fault[]
+  readonly refused: readonly Issue[]
 }
 
 /** Loads an engine and makes it the one that runs, or says why it can't. */
-export type Loaders = Readonly<Record<EngineName, () => Promise<E.Either<Faults, Loaded>>>>
+export type Loaders = Readonly<Record<EngineName, () => Promise<E.Either<Issues, Loaded>>>>

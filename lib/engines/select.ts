@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, getOrThrow } from '../error.js'
+import { getOrThrow, type Issue, type Issues, issue } from '../error.js'
 import { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 import { loaders } from './loaders.js'
 
@@ -10,22 +10,22 @@ export interface EngineOptions {
   readonly threads?: number | undefined
 }
 
-/** The engines to try, in order: the one that is asked for, else all. An unknown name is a fault that names the known ones. */
-export const candidates = (asked: string | undefined): E.Either<Faults, readonly EngineName[]> => {
+/** The engines to try, in order: the one that is asked for, else all. An unknown name is an error that names the known ones. */
+export const candidates = (asked: string | undefined): E.Either<Issues, readonly EngineName[]> => {
   if (!asked) return E.right(engineNames)
   const known = engineNames.find((name) => name === asked)
   if (known) return E.right([known])
   const message = `no engine is called ${JSON.stringify(asked)}: INTERNVL_ENGINE (or the option) is one of ${engineNames.join(', ')}`
-  return E.left([fault('UnknownEngine', message, { expected: engineNames, actual: asked, mend: 'unset INTERNVL_ENGINE' })])
+  return E.left([issue('UnknownEngine', message, { expected: engineNames, actual: asked, mend: 'unset INTERNVL_ENGINE' })])
 }
 
-const explain = (asked: string | undefined, refused: readonly Fault[]): string =>
+const explain = (asked: string | undefined, refused: readonly Issue[]): string =>
   asked ? 'it was asked for' : refused.map(({ message }) => message).join('; ') || 'it is the fastest, and set up'
 
 /** What the machine can do instead of an engine that was forced: the others but for `native` need no set-up. */
-const instead = (asked: string): Fault => {
+const instead = (asked: string): Issue => {
   const others = engineNames.filter((name) => name !== asked && name !== 'native').join(' or ')
-  return fault(
+  return issue(
     'EngineForced',
     `${asked} was asked for by name; without that the best engine at hand runs, and ${others} needs no set-up`
   )
@@ -34,16 +34,16 @@ const instead = (asked: string): Fault => {
 /** Loads the first candidate that can be; all reasons when none can, and what can where one was forced. */
 export const chooseEngine =
   (from: Loaders) =>
-  async (asked: string | undefined): Promise<E.Either<Faults, Engine>> => {
+  async (asked: string | undefined): Promise<E.Either<Issues, Engine>> => {
     const names = candidates(asked)
     if (E.isLeft(names)) return names
-    const refused: Fault[] = []
+    const refused: Issue[] = []
     for (const name of names.right) {
       const loaded = await from[name]()
       if (E.isRight(loaded)) return E.right({ name, why: explain(asked, refused), refused, ...loaded.right })
       refused.push(...loaded.left)
     }
-    return E.left([...refused, ...(asked ? [instead(asked)] : [])] as unknown as Faults) // every candidate gave its reasons
+    return E.left([...refused, ...(asked ? [instead(asked)] : [])] as unknown as Issues) // every candidate gave its reasons
   }
 
 const setThreads = (threads: number | undefined): void => {

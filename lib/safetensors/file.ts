@@ -2,7 +2,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { toFloat32 } from '../dtype.js'
-import { type Faults, fault, InternVLError } from '../error.js'
+import { InternVLError, type Issues, issue } from '../error.js'
 import { type Header, headerLength, parseHeader, type TensorEntry } from './header.js'
 
 /** Stored tensors, opened: headers are in memory, data is read by range. Close it when done. */
@@ -23,7 +23,7 @@ export interface TensorFiles extends Header {
 const maxReadBytes = 2 ** 30
 
 const failed = (tag: string, message: string, fields: Readonly<Record<string, unknown>>) =>
-  E.left<Faults>([fault(tag, message, fields)])
+  E.left<Issues>([issue(tag, message, fields)])
 
 const unreadable = (file: string, error: unknown) => {
   const { code, message } = error as NodeJS.ErrnoException
@@ -42,7 +42,7 @@ const fill = async (handle: FileHandle, target: Uint8Array, position: number): P
   return true
 }
 
-const readHeader = async (file: string, handle: FileHandle, fileBytes: number): Promise<E.Either<Faults, Header>> => {
+const readHeader = async (file: string, handle: FileHandle, fileBytes: number): Promise<E.Either<Issues, Header>> => {
   const prefix = new Uint8Array(Math.min(8, fileBytes))
   const cut = () => failed('FileCutShort', `${file}: it ended within its header`, { file })
   if (!(await fill(handle, prefix, 0))) return cut()
@@ -65,7 +65,7 @@ export const filesOf = (header: Header, handles: ReadonlyMap<string, FileHandle>
     if (await fill(handle, bytes, entry.offset + begin)) return bytes
     const { file, key } = entry
     throw new InternVLError([
-      fault('FileCutShort', `${file}: the file ends within tensor ${key}; it changed while open`, { file, key })
+      issue('FileCutShort', `${file}: the file ends within tensor ${key}; it changed while open`, { file, key })
     ])
   }
   return {
@@ -79,10 +79,10 @@ export const filesOf = (header: Header, handles: ReadonlyMap<string, FileHandle>
 
 /**
  * Opens one safetensors file, reading its header alone.
- * Faults: `FileMissing`, `FileUnreadable`, and those of `headerLength` and `parseHeader`.
+ * Errors: `FileMissing`, `FileUnreadable`, and those of `headerLength` and `parseHeader`.
  */
 export const openSafetensors =
-  (file: string): TaskEither<Faults, TensorFiles> =>
+  (file: string): TaskEither<Issues, TensorFiles> =>
   async () => {
     let handle: FileHandle | undefined
     try {

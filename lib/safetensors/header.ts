@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { dtypeBytes, isStoredDtype, type StoredDtype } from '../dtype.js'
-import { type Fault, type Faults, fault, unless } from '../error.js'
+import { type Issue, type Issues, issue, whenValid } from '../error.js'
 import { sizeOf } from '../shape.js'
 
 /** Where a tensor lies: `bytes` bytes of `file` from `offset`, counted from the file's start. */
@@ -24,18 +24,18 @@ const maxHeaderBytes = 100_000_000
 
 /**
  * The header's length, which stands in a file's first 8 bytes, little-endian; it must leave the header within the file.
- * Faults: `FileCutShort`, `HeaderLength`.
+ * Errors: `FileCutShort`, `HeaderLength`.
  */
-export const headerLength = (file: string, prefix: Uint8Array, fileBytes: number): E.Either<Faults, number> => {
+export const headerLength = (file: string, prefix: Uint8Array, fileBytes: number): E.Either<Issues, number> => {
   if (prefix.byteLength < 8) {
     const message = `${file}: ${fileBytes} bytes cannot hold a header; the file is cut short, or no safetensors file`
-    return E.left([fault('FileCutShort', message, { file, actual: fileBytes })])
+    return E.left([issue('FileCutShort', message, { file, actual: fileBytes })])
   }
   const length = Number(new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true))
   const most = Math.min(maxHeaderBytes, fileBytes - 8)
   if (length >= 2 && length <= most) return E.right(length)
   const message = `${file}: it claims a header of ${length} bytes, where at least 2 and at most ${most} are possible; the file is cut short, or no safetensors file`
-  return E.left([fault('HeaderLength', message, { file, expected: most, actual: length })])
+  return E.left([issue('HeaderLength', message, { file, expected: most, actual: length })])
 }
 
 type Json = Readonly<Record<string, unknown>>
@@ -61,9 +61,9 @@ const repeated = (keys: readonly string[]): readonly string[] => {
 }
 
 /** One tensor's description, or what is wrong with it. `dataStart` is where the header ends. */
-const tensorEntry = (file: string, key: string, value: unknown, dataStart: number): TensorEntry | Fault => {
+const tensorEntry = (file: string, key: string, value: unknown, dataStart: number): TensorEntry | Issue => {
   const wrong = (tag: string, what: string, fields: Json = {}) =>
-    fault(tag, `${file}: tensor ${key}: ${what}`, { file, key, ...fields })
+    issue(tag, `${file}: tensor ${key}: ${what}`, { file, key, ...fields })
   if (!isRecord(value)) return wrong('TensorMalformed', 'its description is not an object')
   const { dtype, shape, data_offsets: offsets } = value
   if (!isStoredDtype(dtype))
@@ -85,44 +85,44 @@ const tensorEntry = (file: string, key: string, value: unknown, dataStart: numbe
 }
 
 /** The tensors must fill the file from the header to its end, without overlap, hole or rest. */
-const layoutFaults = (file: string, entries: readonly TensorEntry[], dataStart: number, fileBytes: number): readonly Fault[] => {
-  const faults: Fault[] = []
+const layoutIssues = (file: string, entries: readonly TensorEntry[], dataStart: number, fileBytes: number): readonly Issue[] => {
+  const issues: Issue[] = []
   let [end, last] = [dataStart, 'the header']
   for (const { key, offset, bytes } of [...entries].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes)) {
     const fields = { file, key, after: last }
     if (offset < end)
-      faults.push(fault('TensorsOverlap', `${file}: tensor ${key} overlaps ${last} by ${end - offset} bytes`, fields))
+      issues.push(issue('TensorsOverlap', `${file}: tensor ${key} overlaps ${last} by ${end - offset} bytes`, fields))
     if (offset > end)
-      faults.push(
-        fault('TensorsApart', `${file}: ${offset - end} bytes between ${last} and tensor ${key} belong to no tensor`, fields)
+      issues.push(
+        issue('TensorsApart', `${file}: ${offset - end} bytes between ${last} and tensor ${key} belong to no tensor`, fields)
       )
     if (offset + bytes >= end) [end, last] = [offset + bytes, `tensor ${key}`]
   }
   if (end > fileBytes) {
     const lost = entries.filter((entry) => entry.offset + entry.bytes > fileBytes).map(({ key }) => key)
     const message = `${file}: the file is cut short: ${fileBytes} bytes of ${end}, without all of ${lost.length} tensors (${lost[0]} first); download or copy it again`
-    faults.push(fault('FileCutShort', message, { file, key: lost[0], expected: end, actual: fileBytes }))
+    issues.push(issue('FileCutShort', message, { file, key: lost[0], expected: end, actual: fileBytes }))
   }
   if (end < fileBytes)
-    faults.push(
-      fault('FileTooLong', `${file}: ${fileBytes - end} bytes after ${last} belong to no tensor`, {
+    issues.push(
+      issue('FileTooLong', `${file}: ${fileBytes - end} bytes after ${last} belong to no tensor`, {
         file,
         expected: end,
         actual: fileBytes
       })
     )
-  return faults
+  return issues
 }
 
 const isTexts = (x: unknown): x is Readonly<Record<string, string>> =>
   isRecord(x) && Object.values(x).every((value) => typeof value === 'string')
 
 /**
- * The header's bytes (after its length), to entries; `fileBytes` is the size of the whole file. Faults, all of them:
+ * The header's bytes (after its length), to entries; `fileBytes` is the size of the whole file. Errors, all of them:
  * `HeaderNotJson`, `DuplicateKey`, `TensorMalformed`, `UnknownDtype`, `TensorOffsets`, `TensorSize`, `TensorsOverlap`,
  * `TensorsApart`, `FileCutShort`, `FileTooLong`. Source: the format's specification, huggingface/safetensors.
  */
-export const parseHeader = (file: string, header: Uint8Array, fileBytes: number): E.Either<Faults, Header> => {
+export const parseHeader = (file: string, header: Uint8Array, fileBytes: number): E.Either<Issues, Header> => {
   const parsed = E.tryCatch(
     () => {
       const text = new TextDecoder('utf-8', { fatal: true }).decode(header)
@@ -132,8 +132,8 @@ export const parseHeader = (file: string, header: Uint8Array, fileBytes: number)
     (error) => (error as Error).message
   )
   const notJson = (why: string) =>
-    E.left<Faults>([
-      fault('HeaderNotJson', `${file}: its header is not a JSON object (${why}); it is no safetensors file, or damaged`, { file })
+    E.left<Issues>([
+      issue('HeaderNotJson', `${file}: its header is not a JSON object (${why}); it is no safetensors file, or damaged`, { file })
     ])
   if (E.isLeft(parsed)) return notJson(parsed.left)
   const { json, duplicates } = parsed.right
@@ -141,19 +141,19 @@ export const parseHeader = (file: string, header: Uint8Array, fileBytes: number)
   const dataStart = 8 + header.byteLength
   const { __metadata__: metadata = {}, ...tensors } = json
   const all = Object.entries(tensors).map(([key, value]) => tensorEntry(file, key, value, dataStart))
-  const isEntry = (x: TensorEntry | Fault): x is TensorEntry => !('_tag' in x)
+  const isEntry = (x: TensorEntry | Issue): x is TensorEntry => !('_tag' in x)
   const entries = all.filter(isEntry)
-  const broken = all.filter((x): x is Fault => !isEntry(x))
-  const faults = [
-    ...duplicates.map((key) => fault('DuplicateKey', `${file}: the header lists ${key} more than once`, { file, key })),
+  const broken = all.filter((x): x is Issue => !isEntry(x))
+  const issues = [
+    ...duplicates.map((key) => issue('DuplicateKey', `${file}: the header lists ${key} more than once`, { file, key })),
     ...(isTexts(metadata)
       ? []
-      : [fault('MetadataMalformed', `${file}: __metadata__ is not an object of texts`, { file, key: '__metadata__' })]),
+      : [issue('MetadataMalformed', `${file}: __metadata__ is not an object of texts`, { file, key: '__metadata__' })]),
     ...broken,
     // where an entry could not be read its bytes would show as a hole
-    ...(broken.length ? [] : layoutFaults(file, entries, dataStart, fileBytes))
+    ...(broken.length ? [] : layoutIssues(file, entries, dataStart, fileBytes))
   ]
-  return unless(faults, () => ({
+  return whenValid(issues, () => ({
     entries: new Map(entries.map((entry) => [entry.key, entry])),
     metadata: metadata as Header['metadata']
   }))

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { dtypeBytes } from '../dtype.js'
-import { type Faults, fault, InternVLError } from '../error.js'
+import { InternVLError, type Issues, issue } from '../error.js'
 import { indexFile } from './read.js'
 import { bytesOf, indexJson, intoShards, removeStale, shardNames, type TensorSource } from './shards.js'
 
@@ -94,18 +94,18 @@ const atomically = async (files: readonly string[], write: (temporaries: readonl
 }
 
 /** That a path cannot be written, and what the system says of it. */
-export const writeFailed = (path: string, error: Error): Faults => [
-  fault('WriteFailed', `${path}: it cannot be written (${error.message})`, { file: path })
+export const writeFailed = (path: string, error: Error): Issues => [
+  issue('WriteFailed', `${path}: it cannot be written (${error.message})`, { file: path })
 ]
 
-/** Failures of the system (no space, no permission) and of the sources are faults; others are the caller's, and thrown. */
+/** Failures of the system (no space, no permission) and of the sources are errors; others are the caller's, and thrown. */
 const task =
-  (path: string, run: () => Promise<void>): TaskEither<Faults, void> =>
+  (path: string, run: () => Promise<void>): TaskEither<Issues, void> =>
   async () => {
     try {
       return E.right(await run())
     } catch (error) {
-      if (error instanceof InternVLError) return E.left(error.faults)
+      if (error instanceof InternVLError) return E.left(error.issues)
       if (!(error instanceof Error && 'syscall' in error)) throw error
       return E.left(writeFailed(path, error))
     }
@@ -113,24 +113,24 @@ const task =
 
 /**
  * Writes one safetensors file, tensor by tensor, under a temporary name that is renamed when all is there.
- * Fault: `WriteFailed`. Throws a `RangeError` for a key given twice, or data that is not as long as its shape says.
+ * Error: `WriteFailed`. Throws a `RangeError` for a key given twice, or data that is not as long as its shape says.
  */
 export const writeSafetensors = (
   file: string,
   tensors: readonly TensorSource[],
   metadata: Metadata = torchFormat
-): TaskEither<Faults, void> => task(file, () => atomically([file], ([name]) => writeTo(name!, tensors, metadata)))
+): TaskEither<Issues, void> => task(file, () => atomically([file], ([name]) => writeTo(name!, tensors, metadata)))
 
 /**
  * The same in a folder, with small files beside it: all are there in the end, or what was there before. The folder is made where it is
- * not there. Faults and errors: as `writeSafetensors`.
+ * not there. Errors and errors: as `writeSafetensors`.
  */
 export const writeSafetensorsFolder = (
   folder: string,
   name: string,
   tensors: readonly TensorSource[],
   files: SmallFiles
-): TaskEither<Faults, void> =>
+): TaskEither<Issues, void> =>
   task(folder, async () => {
     await mkdir(folder, { recursive: true })
     await atomically(
@@ -155,13 +155,13 @@ export interface WriteOptions {
  * Writes a checkpoint folder as Transformers does: `model.safetensors`, or shards of at most `shardBytes` with their index, and
  * `files`. The folder is made where it is not there. Everything is first written beside what is there, under temporary names;
  * then one rename, of the index or of the whole file, puts the new weights in the place of the old, which are removed last.
- * A kill at any time leaves the old weights or the new ones, whole. Faults and errors: as `writeSafetensors`.
+ * A kill at any time leaves the old weights or the new ones, whole. Errors and errors: as `writeSafetensors`.
  */
 export const writeCheckpointTensors = (
   folder: string,
   tensors: readonly TensorSource[],
   { shardBytes = 5e9, metadata = torchFormat, files = new Map() }: WriteOptions = {}
-): TaskEither<Faults, void> =>
+): TaskEither<Issues, void> =>
   task(folder, async () => {
     await mkdir(folder, { recursive: true })
     const shards = intoShards(tensors, shardBytes)

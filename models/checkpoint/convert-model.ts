@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { FloatDtype, StoredDtype } from '../../lib/dtype.js'
-import type { Fault, Faults } from '../../lib/error.js'
+import type { Issue, Issues } from '../../lib/error.js'
 import { declarations } from '../../lib/params.js'
 import { rowWords } from '../../lib/quantization/formats.js'
 import { type SmallFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../../lib/safetensors/write.js'
@@ -13,9 +13,9 @@ import { internVL } from '../internvl/internvl.js'
 import { type Dtype, formsOfKeys, type PrecisionOptions, precisionOf } from '../quantization/precision.js'
 import { isPacked, isStoredForm, type StoredForm, splitForm, withPackedNote } from '../quantization/quantized-keys.js'
 import { packed, retyped, unpacked } from '../quantization/requantize.js'
-import { packableSizes, precisionFaults } from '../quantization/weight-formats.js'
+import { packableSizes, precisionIssues } from '../quantization/weight-formats.js'
 import { composePlans, type Layout, type Planned, planFile } from './layout.js'
-import { inFolder, keyFaults, type OpenCheckpoint, rangesOf } from './open-checkpoint.js'
+import { inFolder, keyIssues, type OpenCheckpoint, rangesOf } from './open-checkpoint.js'
 import { pieceReader, plannedBytes } from './read-planned.js'
 import { type WeightType, weightTypes } from './save-model.js'
 import { type Changes, changedPieces } from './weight-changes.js'
@@ -123,15 +123,15 @@ const jsonOf = (json: Json, stored: readonly Planned[], written: readonly Writte
  * Writes an open checkpoint in another layout, or type, or both, or in fewer bits: config.json in the dialect of the layout, and the
  * weights piece by piece, so that memory does not depend on their size. Packed weights stay so, unless `dtype` wants numbers of
  * them. `files` are written beside them. The layout that was written, which for `original` may be InternLM2's.
- * Faults: keys that are not the model's, `ConfigUntranslatable`, `KeyUnmapped`, `PackedAlready`, `WriteFailed`. Throws a
+ * Errors: keys that are not the model's, `ConfigUntranslatable`, `KeyUnmapped`, `PackedAlready`, `WriteFailed`. Throws a
  * `RangeError` for a precision that there is not.
  */
-export const convertModel = (from: OpenCheckpoint, dir: string, options: ConvertModelOptions): TaskEither<Faults, Layout> => {
+export const convertModel = (from: OpenCheckpoint, dir: string, options: ConvertModelOptions): TaskEither<Issues, Layout> => {
   const { config, plan } = from
   const stored = options.quantize === undefined ? from.stored : plan // a copy of the table would no longer be equal to it
   const layout = settleLayout(options.layout, from.json)
   return async () => {
-    const wrong = [...keyFaults(internVL(config), plan), ...precisionFaults(plan, options)]
+    const wrong = [...keyIssues(internVL(config), plan), ...precisionIssues(plan, options)]
     const made = E.map((renamed: readonly Planned[]) => writtenOf(from, renamed, composePlans(stored, renamed), options))(
       planFile(layout, stored, config.textConfig)
     )
@@ -140,8 +140,8 @@ export const convertModel = (from: OpenCheckpoint, dir: string, options: Convert
     const isHalf = options.quantize !== undefined && sources.some(({ dtype }) => dtype === 'BF16')
     const dtype = options.dtype ?? (isHalf ? 'bfloat16' : config.dtype)
     const json = configJson({ ...config, dtype }, layout, jsonOf(from.json, stored, written), true)
-    const faults = [...wrong, ...[json, made].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : []))]
-    if (E.isLeft(json) || faults.length > 0) return E.left(inFolder(from.dir, faults))
+    const issues = [...wrong, ...[json, made].flatMap((x): readonly Issue[] => (E.isLeft(x) ? x.left : []))]
+    if (E.isLeft(json) || issues.length > 0) return E.left(inFolder(from.dir, issues))
     const files = new Map([...(options.files ?? []), ['config.json', configText(json.right)] as const])
     const { shardBytes } = options
     const done = await writeCheckpointTensors(dir, sources, { files, ...(shardBytes ? { shardBytes } : {}) })()

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { dtypeBytes, type StoredDtype } from '../../lib/dtype.js'
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 import { sizeOf } from '../../lib/shape.js'
 import type { TextConfig } from '../config/config-types.js'
 import { fillIn, type KeyRule, sideOf } from './keys.js'
@@ -62,13 +62,13 @@ export const unfuse = (
   rule: KeyRule,
   found: readonly string[],
   heads: Heads
-): E.Either<Fault, readonly Planned[]> => {
+): E.Either<Issue, readonly Planned[]> => {
   const rows = source.shape[0] ?? 0
   const split = splits[rule.fused!](rows, heads)
   if (!split) {
     const { key, shape } = source
     return E.left(
-      fault('FusedShape', `${key}: [${shape.join(', ')}] is no fusion of q, k and v as the configuration has them`, {
+      issue('FusedShape', `${key}: [${shape.join(', ')}] is no fusion of q, k and v as the configuration has them`, {
         key,
         actual: shape
       })
@@ -86,7 +86,7 @@ export const unfuse = (
 }
 
 /** Tensors of the tree into the one that a file fuses them to: the same rows, in the order of the fused tensor. */
-export const fuse = (sources: readonly Described[], rule: KeyRule, key: string, heads: Heads): E.Either<Fault, Planned> => {
+export const fuse = (sources: readonly Described[], rule: KeyRule, key: string, heads: Heads): E.Either<Issue, Planned> => {
   const [first] = sources as [Described]
   const rows = sources.reduce((n, { shape }) => n + (shape[0] ?? 0), 0)
   const split = splits[rule.fused!](rows, heads)
@@ -94,7 +94,7 @@ export const fuse = (sources: readonly Described[], rule: KeyRule, key: string, 
   const alike = sources.every((s) => s.dtype === first.dtype && `${s.shape.slice(1)}` === `${first.shape.slice(1)}`)
   if (!split || !fits || !alike) {
     const shapes = sources.map((s) => `${s.key} [${s.shape.join(', ')}] ${s.dtype}`).join(', ')
-    return E.left(fault('FusedShape', `${key}: cannot be fused of ${shapes}`, { key }))
+    return E.left(issue('FusedShape', `${key}: cannot be fused of ${shapes}`, { key }))
   }
   const bytes = rowBytes(first)
   const parts = split.flatMap((blocks, i) => {

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { StoredDtype } from '../../lib/dtype.js'
-import type { Fault, Faults } from '../../lib/error.js'
+import type { Issue, Issues } from '../../lib/error.js'
 import { declarations } from '../../lib/params.js'
 import { sizeOf } from '../../lib/shape.js'
 import type { Json } from '../config/config-fields.js'
@@ -11,7 +11,7 @@ import { type StoredForm, splitForm } from '../quantization/quantized-keys.js'
 import { isBuffer } from './keys.js'
 import type { Layout, Planned } from './layout.js'
 import { type Need, needs } from './memory-check.js'
-import { keyFaults, type OpenCheckpoint, type OpenOptions, openCheckpoint } from './open-checkpoint.js'
+import { keyIssues, type OpenCheckpoint, type OpenOptions, openCheckpoint } from './open-checkpoint.js'
 
 /** A module or parameter of the model, with what it and all below it has. */
 export interface InspectedNode {
@@ -36,7 +36,7 @@ export interface Unread {
   readonly head: 'copy' | 'own' | 'alone' | undefined
 }
 
-/** A checkpoint folder's model without its weights. With faults it would not load. */
+/** A checkpoint folder's model without its weights. With errors it would not load. */
 export interface InspectedModel {
   readonly dir: string
   readonly config: InternVLConfig
@@ -51,7 +51,7 @@ export interface InspectedModel {
   readonly stackedBytes: number
   readonly unread: Unread
   /** Keys that are missing, unexpected or of another shape. */
-  readonly faults: readonly Fault[]
+  readonly issues: readonly Issue[]
 }
 
 interface Leaf {
@@ -105,15 +105,15 @@ const describe = (checkpoint: OpenCheckpoint): InspectedModel => {
     needs: needs(module, plan, true),
     stackedBytes: stacked.reduce((n, [, { shape }]) => n + 4 * sizeOf(shape), 0)
   }
-  return { dir, config, json, layout, tree, ...bytes, unread, faults: keyFaults(module, plan) }
+  return { dir, config, json, layout, tree, ...bytes, unread, issues: keyIssues(module, plan) }
 }
 
 /**
- * What a checkpoint folder holds, from its config.json and the heads of its files. Faults: what keeps it from being opened at
+ * What a checkpoint folder holds, from its config.json and the heads of its files. Errors: what keeps it from being opened at
  * all; keys that are not the model's are in the report.
  */
 export const inspectModel =
-  (dir: string, options: OpenOptions = {}): TaskEither<Faults, InspectedModel> =>
+  (dir: string, options: OpenOptions = {}): TaskEither<Issues, InspectedModel> =>
   async () => {
     const checkpoint = await openCheckpoint(dir, options)()
     if (E.isLeft(checkpoint)) return checkpoint

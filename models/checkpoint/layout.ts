@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { type Described, fuse, type Heads, type Part, type Planned, unfuse, whole } from './fuse.js'
 import { fillIn, isBuffer, type KeyRule, keyMaps, type Layout, marks, match, type Side, sideOf } from './keys.js'
 import { unpackExperts } from './split-experts.js'
@@ -41,10 +41,10 @@ const isHalf = (layout: Layout, keys: readonly string[], unknown: readonly strin
 }
 
 /**
- * Which layout the keys of a checkpoint are in. Faults: `AmbiguousLayout` (keys of several), `UnknownLayout` (of none, or
+ * Which layout the keys of a checkpoint are in. Errors: `AmbiguousLayout` (keys of several), `UnknownLayout` (of none, or
  * half of one beside keys that are unknown); both list the first keys of each kind.
  */
-export const recogniseLayout = (keys: Iterable<string>): E.Either<Faults, Layout> => {
+export const recogniseLayout = (keys: Iterable<string>): E.Either<Issues, Layout> => {
   const all = [...keys].filter((key) => !isBuffer(key))
   const kinds = kindsOf(all)
   const layout = layoutOf(kinds)
@@ -55,19 +55,19 @@ export const recogniseLayout = (keys: Iterable<string>): E.Either<Faults, Layout
   const firstKeys = new Map([...kinds, ['unknown', unknown] as const].map(([kind, found]) => [kind, found.slice(0, 3)]))
   const listed = [...firstKeys].flatMap(([kind, found]) => (found.length ? [`${kind}: ${found.join(', ')}`] : [])).join('; ')
   const fields = { firstKeys: Object.fromEntries(firstKeys) }
-  if (!layout && kinds.size > 1) return E.left([fault('AmbiguousLayout', `the keys are of several layouts (${listed})`, fields)])
+  if (!layout && kinds.size > 1) return E.left([issue('AmbiguousLayout', `the keys are of several layouts (${listed})`, fields)])
   return E.left([
-    fault('UnknownLayout', `the keys are of no known layout, or of half of one (${listed || 'there are none'})`, fields)
+    issue('UnknownLayout', `the keys are of no known layout, or of half of one (${listed || 'there are none'})`, fields)
   ])
 }
 
-const gather = (results: ReadonlyArray<E.Either<Fault, readonly Planned[]>>): E.Either<Faults, readonly Planned[]> =>
-  unless(
+const gather = (results: ReadonlyArray<E.Either<Issue, readonly Planned[]>>): E.Either<Issues, readonly Planned[]> =>
+  whenValid(
     results.flatMap((result) => (E.isLeft(result) ? [result.left] : [])),
     () => results.flatMap((result) => (E.isRight(result) ? result.right : []))
   )
 
-const toTree = (layout: Layout, source: Described, heads: Heads): E.Either<Fault, readonly Planned[]> => {
+const toTree = (layout: Layout, source: Described, heads: Heads): E.Either<Issue, readonly Planned[]> => {
   const [hit] = rulesFor(layout, 'file', source.key)
   if (!hit) return E.right([whole(source, source.key)])
   if (hit.rule.fused) return unfuse(source, hit.rule, hit.found, heads)
@@ -77,9 +77,9 @@ const toTree = (layout: Layout, source: Described, heads: Heads): E.Either<Fault
 /**
  * The tensors of a file as those of the module tree: renamed, fused ones and stacked experts taken apart, packed experts made
  * numbers. Known buffers are left out; a key that no rule knows keeps its name, for the comparison with the declared tree to
- * report. Faults: `FusedShape`, all of them.
+ * report. Errors: `FusedShape`, all of them.
  */
-export const planTree = (layout: Layout, stored: Iterable<Described>, heads: Heads): E.Either<Faults, readonly Planned[]> => {
+export const planTree = (layout: Layout, stored: Iterable<Described>, heads: Heads): E.Either<Issues, readonly Planned[]> => {
   const parameters = [...stored].filter(({ key }) => !isBuffer(key))
   const planned = gather(parameters.map((source) => toTree(layout, source, heads)))
   return E.map((tensors: readonly Planned[]) => unpackExperts(tensors, heads.modelType))(planned)
@@ -87,15 +87,15 @@ export const planTree = (layout: Layout, stored: Iterable<Described>, heads: Hea
 
 /**
  * The tensors of a module tree as a layout stores them; undoes `planTree`.
- * Faults, all of them: `KeyUnmapped` (the layout has no name for it), `FusedShape`, `FusedIncomplete`.
+ * Errors, all of them: `KeyUnmapped` (the layout has no name for it), `FusedShape`, `FusedIncomplete`.
  */
-export const planFile = (layout: Layout, tree: Iterable<Described>, heads: Heads): E.Either<Faults, readonly Planned[]> => {
+export const planFile = (layout: Layout, tree: Iterable<Described>, heads: Heads): E.Either<Issues, readonly Planned[]> => {
   const byKey = new Map([...tree].map((source) => [source.key, source]))
   return gather(
-    [...byKey.values()].flatMap((source): ReadonlyArray<E.Either<Fault, readonly Planned[]>> => {
+    [...byKey.values()].flatMap((source): ReadonlyArray<E.Either<Issue, readonly Planned[]>> => {
       const [hit] = rulesFor(layout, 'tree', source.key)
       if (!hit)
-        return [E.left(fault('KeyUnmapped', `${source.key}: the ${layout} layout has no place for it`, { key: source.key }))]
+        return [E.left(issue('KeyUnmapped', `${source.key}: the ${layout} layout has no place for it`, { key: source.key }))]
       const key = fillIn(hit.rule.file, hit.found)
       if (!hit.rule.fused) return [E.right([whole(source, key)])]
       const keys = sideOf(hit.rule, 'tree').map((template) => fillIn(template, hit.found))
@@ -103,7 +103,7 @@ export const planFile = (layout: Layout, tree: Iterable<Described>, heads: Heads
       if (sources[0]?.key !== source.key) return [] // made where the first of its tensors stands
       if (sources.length < keys.length) {
         const missing = keys.filter((part) => !byKey.has(part))
-        return [E.left(fault('FusedIncomplete', `${key}: ${missing.join(', ')} missing of what it fuses`, { key, missing }))]
+        return [E.left(issue('FusedIncomplete', `${key}: ${missing.join(', ')} missing of what it fuses`, { key, missing }))]
       }
       return [E.map((planned: Planned) => [planned])(fuse(sources, hit.rule, key, heads))]
     })

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault, InternVLError } from '../../lib/error.js'
+import { InternVLError, type Issues, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { buildParams, declarations, disposeParams } from '../../lib/params.js'
 import { type Form, formOf, keepsPacked, type PackedWeight, unpack } from '../../lib/quantization/formats.js'
@@ -20,17 +20,17 @@ import { type InternVL, internVL } from '../internvl/internvl.js'
 import { precisionOf } from '../quantization/precision.js'
 import { type CacheOptions, cachedWeights } from '../quantization/quantized-cache.js'
 import { splitForm } from '../quantization/quantized-keys.js'
-import { type FormOptions, formsOf, precisionFaults } from '../quantization/weight-formats.js'
+import { type FormOptions, formsOf, precisionIssues } from '../quantization/weight-formats.js'
 import type { Layout, Planned } from './layout.js'
 import { checkMemory, type MemoryOptions } from './memory-check.js'
 import {
   inFolder,
-  keyFaults,
+  keyIssues,
   type OpenCheckpoint,
   type OpenOptions,
   openCheckpoint,
   rangesOf,
-  readingFaults
+  readingIssues
 } from './open-checkpoint.js'
 import { pieceReader, plannedBytes } from './read-planned.js'
 
@@ -68,7 +68,7 @@ const uploadWhole = (files: TensorFiles, { key, parts, dtype, shape, mxfp4 }: Pl
     return stored ? uploadWordRange(fd, at, shape as Matrix, stored) : uploadRange(fd, at, dtype, shape, form)
   } catch (error) {
     const message = `${file}: tensor ${key} can't be read (${(error as Error).message}); did the file change meanwhile?`
-    throw new InternVLError([fault('FileUnreadable', message, { file, key })])
+    throw new InternVLError([issue('FileUnreadable', message, { file, key })])
   }
 }
 
@@ -122,8 +122,8 @@ export const openAndBuild =
   <A>(
     dir: string,
     options: LoadModelOptions,
-    build: (checkpoint: OpenCheckpoint, options: LoadModelOptions) => Promise<E.Either<Faults, A>>
-  ): TaskEither<Faults, A> =>
+    build: (checkpoint: OpenCheckpoint, options: LoadModelOptions) => Promise<E.Either<Issues, A>>
+  ): TaskEither<Issues, A> =>
   async () => {
     precisionOf(options) // throws for what there is not before any file is opened
     const from = await cachedWeights(dir, options)()
@@ -133,16 +133,16 @@ export const openAndBuild =
     try {
       return await build(checkpoint.right, from.right.options)
     } catch (error) {
-      return E.left(readingFaults(from.right.dir, error))
+      return E.left(readingIssues(from.right.dir, error))
     } finally {
       await checkpoint.right.files.close()
     }
   }
 
-const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Faults, LoadedModel>> => {
+const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Issues, LoadedModel>> => {
   const { dir, config, layout, files, plan } = checkpoint
   const module = internVL(config)
-  const problems = [...keyFaults(module, plan), ...precisionFaults(plan, options)]
+  const problems = [...keyIssues(module, plan), ...precisionIssues(plan, options)]
   if (problems.length > 0) return E.left(inFolder(dir, problems))
   const short = await checkMemory(module, plan, options)
   if (short) return E.left(inFolder(dir, [short]))
@@ -157,5 +157,5 @@ const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions)
  * is asked for. All that is missing, unexpected or of another shape is reported together. Call `selectEngine` first. Throws a
  * `RangeError` for a precision that there is not.
  */
-export const loadModel = (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedModel> =>
+export const loadModel = (dir: string, options: LoadModelOptions = {}): TaskEither<Issues, LoadedModel> =>
   openAndBuild(dir, options, buildModel)

@@ -1,4 +1,4 @@
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 import { type AvailableMemory, availableMemory } from '../../lib/memory.js'
 import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
@@ -72,29 +72,29 @@ const shortage = (weights: number, offers: readonly Need[], room: number): strin
  * What keeps a model from being loaded for want of memory, and what would be a warning: where the system may have more than it
  * tells, or would swap. `undefined` where there is room.
  */
-export const memoryFault = (
+export const memoryIssue = (
   weights: number,
   offers: readonly Need[],
   { bytes, most, sure }: AvailableMemory
-): { readonly fault: Fault; readonly isSure: boolean } | undefined => {
+): { readonly issue: Issue; readonly isSure: boolean } | undefined => {
   if (weights + workBytes <= bytes) return undefined
   const isSure = sure && weights + workBytes > most
   const way = isSure ? '; --force (checkMemory: false) tries it all the same' : ''
   const message = `${shortage(weights, offers, bytes)}${way}`
-  return { fault: fault('MemoryShort', message, { expected: weights + workBytes, actual: bytes }), isSure }
+  return { issue: issue('MemoryShort', message, { expected: weights + workBytes, actual: bytes }), isSure }
 }
 
-/** Looks whether there is room before weights are read: a fault where there is none, a line on standard error where it is unsure. */
+/** Looks whether there is room before weights are read: an error where there is none, a line on standard error where it is unsure. */
 export const checkMemory = async (
   module: Module,
   plan: readonly Planned[],
   { checkMemory: checked = true, ...options }: MemoryOptions & FormOptions,
   prefix = ''
-): Promise<Fault | undefined> => {
+): Promise<Issue | undefined> => {
   if (!checked) return undefined
   const packed = keepsPacked()
   const weights = weightBytes(module, plan, formsOf(module, plan, options, prefix), packed, prefix)
-  const found = memoryFault(weights, needs(module, plan, packed, prefix), await availableMemory())
-  if (found && !found.isSure) process.stderr.write(`internvl: ${found.fault.message}\n`)
-  return found?.isSure ? found.fault : undefined
+  const found = memoryIssue(weights, needs(module, plan, packed, prefix), await availableMemory())
+  if (found && !found.isSure) process.stderr.write(`internvl: ${found.issue.message}\n`)
+  return found?.isSure ? found.issue : undefined
 }

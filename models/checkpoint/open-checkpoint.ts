@@ -1,14 +1,14 @@
 import { basename, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, InternVLError } from '../../lib/error.js'
+import { InternVLError, type Issue, type Issues, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { compareShapes } from '../../lib/params.js'
 import { openCheckpointTensors, type TensorFiles } from '../../lib/safetensors/read.js'
 import type { Json } from '../config/config-fields.js'
 import { type InternVLConfig, parseConfig, readConfigJson } from '../config/parse-config.js'
-import { quantizationFaults } from '../quantization/foreign-quantization.js'
-import { declaredShapes, splitForm, wordFaults } from '../quantization/quantized-keys.js'
+import { quantizationIssues } from '../quantization/foreign-quantization.js'
+import { declaredShapes, splitForm, wordIssues } from '../quantization/quantized-keys.js'
 import { type Layout, type Planned, planTree, recogniseLayout } from './layout.js'
 import { pieceReader, type ReadRange } from './read-planned.js'
 
@@ -58,16 +58,16 @@ const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: read
     : { config: { ...config, tieWordEmbeddings: false }, plan }
 }
 
-/** Faults of keys, with the folder that they are of. */
-export const inFolder = (dir: string, faults: readonly Fault[]): Faults =>
-  faults.map((f) => ({ ...f, message: `${dir}: ${f.message}`, path: dir })) as unknown as Faults
+/** Errors of keys, with the folder that they are of. */
+export const inFolder = (dir: string, issues: readonly Issue[]): Issues =>
+  issues.map((f) => ({ ...f, message: `${dir}: ${f.message}`, path: dir })) as unknown as Issues
 
 /** What a module declares under a prefix, against what a plan has there: missing, unexpected and mismatched keys. */
-export const keyFaults = (module: Module, plan: readonly Planned[], prefix = ''): readonly Fault[] => {
+export const keyIssues = (module: Module, plan: readonly Planned[], prefix = ''): readonly Issue[] => {
   const own = new Map(plan.filter(({ key }) => key.startsWith(prefix)).map((tensor) => [tensor.key, tensor]))
   const declared = declaredShapes(module, new Set(own.keys()), prefix)
   const stored = new Map([...own].map(([key, { shape }]) => [key, shape]))
-  return [...compareShapes(declared, stored), ...wordFaults([...own.values()])]
+  return [...compareShapes(declared, stored), ...wordIssues([...own.values()])]
 }
 
 /** A checkpoint folder of which only the heads of the files are read. Close `files` when done. */
@@ -84,7 +84,7 @@ export interface OpenCheckpoint {
   readonly stored: readonly Planned[]
 }
 
-const faultsOf = (result: E.Either<Faults, unknown>): readonly Fault[] => (E.isLeft(result) ? result.left : [])
+const issuesOf = (result: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(result) ? result.left : [])
 
 /** The module's tensors as a configuration and the keys say; the head as `settleHead` finds it. */
 const planOf = async (dir: string, config: InternVLConfig, files: TensorFiles) => {
@@ -95,27 +95,27 @@ const planOf = async (dir: string, config: InternVLConfig, files: TensorFiles) =
   return E.right({ ...(await settleHead(config, files, planned.right)), stored: planned.right, layout: layout.right })
 }
 
-/** What failed while files were read, as faults. */
-export const readingFaults = (dir: string, error: unknown): Faults => {
-  if (error instanceof InternVLError) return error.faults
-  return [fault('LoadFailed', `${basename(dir)}: ${error instanceof Error ? error.message : error}`, { path: dir })]
+/** What failed while files were read, as errors. */
+export const readingIssues = (dir: string, error: unknown): Issues => {
+  if (error instanceof InternVLError) return error.issues
+  return [issue('LoadFailed', `${basename(dir)}: ${error instanceof Error ? error.message : error}`, { path: dir })]
 }
 
 /**
- * Opens a checkpoint folder without its weights, in any layout. Faults of config.json and of the files of weights are reported
+ * Opens a checkpoint folder without its weights, in any layout. Errors of config.json and of the files of weights are reported
  * together; whether the tensors are those of the model `keyFaults` tells.
  */
 export const openCheckpoint =
-  (dir: string, options: OpenOptions = {}): TaskEither<Faults, OpenCheckpoint> =>
+  (dir: string, options: OpenOptions = {}): TaskEither<Issues, OpenCheckpoint> =>
   async () => {
     const json = await readConfigJson(dir)()
-    const foreign = E.isRight(json) ? quantizationFaults(json.right, dir) : []
-    if (foreign.length > 0) return E.left(foreign as unknown as Faults)
+    const foreign = E.isRight(json) ? quantizationIssues(json.right, dir) : []
+    if (foreign.length > 0) return E.left(foreign as unknown as Issues)
     const opened = await openCheckpointTensors(dir)()
     const read = E.chain((found: Json) => parseConfig(found, join(dir, 'config.json')))(json)
     if (E.isLeft(json) || E.isLeft(read) || E.isLeft(opened)) {
       if (E.isRight(opened)) await opened.right.close()
-      return E.left([...faultsOf(read), ...faultsOf(opened)] as unknown as Faults)
+      return E.left([...issuesOf(read), ...issuesOf(opened)] as unknown as Issues)
     }
     const files = opened.right
     try {
@@ -126,6 +126,6 @@ export const openCheckpoint =
       return planned
     } catch (error) {
       await files.close()
-      return E.left(readingFaults(dir, error))
+      return E.left(readingIssues(dir, error))
     }
   }

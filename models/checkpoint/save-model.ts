@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type FloatDtype, fromFloat32 } from '../../lib/dtype.js'
-import type { Fault, Faults } from '../../lib/error.js'
+import type { Issue, Issues } from '../../lib/error.js'
 import { declarations, namedParameters, type StateDict } from '../../lib/params.js'
 import { unpackRows } from '../../lib/quantization/formats.js'
 import { type SmallFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../../lib/safetensors/write.js'
@@ -97,13 +97,13 @@ const sourcesOf = (leaves: readonly Leaf[], layout: Layout, config: InternVLConf
 /**
  * Writes a model as a checkpoint folder: config.json in the dialect of the layout, safetensors with an index where there are
  * several, and `files`. It takes the place of what is there at once (see `writeCheckpointTensors`).
- * Faults: `WriteFailed`, `KeyUnmapped`, `FusedIncomplete`, `FusedShape`, `ConfigUntranslatable`.
+ * Errors: `WriteFailed`, `KeyUnmapped`, `FusedIncomplete`, `FusedShape`, `ConfigUntranslatable`.
  */
 export const saveModel =
   (
     dir: string,
     { config, params, files = new Map(), json: given = {}, ...options }: SaveModelOptions
-  ): TaskEither<Faults, void> =>
+  ): TaskEither<Issues, void> =>
   async () => {
     const layout = settleLayout(options.layout ?? 'hf', given)
     const tensors = options.tensors ?? Object.fromEntries(namedParameters(params))
@@ -113,7 +113,7 @@ export const saveModel =
     const written = configJson({ ...config, dtype }, layout, json)
     const sources = sourcesOf(leavesOf(tensors, config, options.dtype && weightTypes[options.dtype]), layout, config)
     if (E.isLeft(written) || E.isLeft(sources))
-      return E.left([written, sources].flatMap((x): readonly Fault[] => (E.isLeft(x) ? x.left : [])) as unknown as Faults)
+      return E.left([written, sources].flatMap((x): readonly Issue[] => (E.isLeft(x) ? x.left : [])) as unknown as Issues)
     const all = new Map([...files, ['config.json', configText(written.right)] as const])
     const { shardBytes } = options
     return writeCheckpointTensors(dir, sources.right, { files: all, ...(shardBytes ? { shardBytes } : {}) })()

@@ -1,4 +1,4 @@
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 import type { Activation } from '../../lib/nn/activation.js'
 import type { Pair } from './config-types.js'
 
@@ -46,7 +46,7 @@ export const toPair = (v: number | Pair): Pair => (typeof v === 'number' ? [v, v
 
 /**
  * A record of a configuration under inspection. `f('a|b', kind, fallback)` is the value of the first key that is there,
- * `fallback` when none is; a value of another kind is noted as a fault, and reading goes on, so that one pass finds all.
+ * `fallback` when none is; a value of another kind is noted as an error, and reading goes on, so that one pass finds all.
  */
 export interface Fields {
   <A>(keys: string, kind: Kind<A>, fallback: A): A
@@ -57,7 +57,7 @@ export interface Fields {
   /** The fields of a record inside this one; null and absent are `fallback`, by default empty. */
   readonly inside: (keys: string, fallback?: Json) => Fields
   readonly isEmpty: boolean
-  /** Notes that a field is at fault though its kind is right. */
+  /** Notes that a field is wrong though its kind is right. */
   readonly note: (key: string, expected: string) => void
 }
 
@@ -66,14 +66,14 @@ const shown = (value: unknown): string => {
   return json.length > 60 ? `${json.slice(0, 57)}...` : json
 }
 
-/** Typed access to `source`; what is wrong goes to `faults`, by `file` and dotted path. */
-export const fieldsOf = (source: Json, file: string, faults: Fault[], path = ''): Fields => {
+/** Typed access to `source`; what is wrong goes to `errors`, by `file` and dotted path. */
+export const fieldsOf = (source: Json, file: string, issues: Issue[], path = ''): Fields => {
   const has = (keys: string) => keys.split('|').find((key) => Object.hasOwn(source, key))
   const note = (key: string, expected: string) => {
     const [where, actual] = [path + key, source[key]]
-    if (faults.some((known) => known.path === where)) return // a field may be read twice
+    if (issues.some((known) => known.path === where)) return // a field may be read twice
     const message = `${file}: ${where} should be ${expected}; it is ${shown(actual)}`
-    faults.push(fault('ConfigField', message, { file, path: where, expected, actual }))
+    issues.push(issue('ConfigField', message, { file, path: where, expected, actual }))
   }
   const get = <A>(keys: string, { expected, is }: Kind<A>, fallback: A): A => {
     const key = has(keys)
@@ -86,7 +86,7 @@ export const fieldsOf = (source: Json, file: string, faults: Fault[], path = '')
   const maybe = <A>(keys: string, of: Kind<A>) => get(keys, orNull(of), null) ?? undefined
   const inside = (keys: string, fallback: Json = {}) => {
     const key = has(keys) ?? keys.split('|')[0]!
-    return fieldsOf(maybe(key, record) ?? fallback, file, faults, `${path}${key}.`)
+    return fieldsOf(maybe(key, record) ?? fallback, file, issues, `${path}${key}.`)
   }
   return Object.assign(get, { maybe, has, inside, note, isEmpty: Object.keys(source).length === 0 })
 }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import {
   activation,
   count,
@@ -138,33 +138,33 @@ const originalConfig = (f: Fields): InternVLConfig => {
 
 const dialects = { internvl: hfConfig, internvl_chat: originalConfig }
 
-const notAnObject = (file: string): E.Either<Faults, never> =>
-  E.left([fault('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
+const notAnObject = (file: string): E.Either<Issues, never> =>
+  E.left([issue('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
 
 /**
  * `config.json` as parsed, to a typed configuration; what is absent has Transformers' default.
- * Faults, all of them: `ConfigField` with `path`, `expected`, `actual` (an unknown `model_type` is one); `ConfigNotAnObject`.
+ * Errors, all of them: `ConfigField` with `path`, `expected`, `actual` (an unknown `model_type` is one); `ConfigNotAnObject`.
  */
-export const parseConfig = (json: unknown, file = 'config.json'): E.Either<Faults, InternVLConfig> => {
+export const parseConfig = (json: unknown, file = 'config.json'): E.Either<Issues, InternVLConfig> => {
   if (!isJson(json)) return notAnObject(file)
-  const faults: Fault[] = []
-  const f = fieldsOf(json, file, faults)
+  const issues: Issue[] = []
+  const f = fieldsOf(json, file, issues)
   const likely = f.has('llm_config') ? 'internvl_chat' : 'internvl'
   const config = dialects[f('model_type', oneOf(['internvl', 'internvl_chat'] as const), likely)](f)
-  return unless(faults, () => config)
+  return whenValid(issues, () => config)
 }
 
 const readText =
-  (file: string): TaskEither<Faults, string> =>
+  (file: string): TaskEither<Issues, string> =>
   () =>
-    readFile(file, 'utf8').then(E.right, (error: NodeJS.ErrnoException): E.Either<Faults, string> => {
+    readFile(file, 'utf8').then(E.right, (error: NodeJS.ErrnoException): E.Either<Issues, string> => {
       const why = error.code === 'ENOENT' ? 'no such file; a checkpoint folder has one' : error.message
-      return E.left([fault('ConfigMissing', `${file}: ${why}`, { file })])
+      return E.left([issue('ConfigMissing', `${file}: ${why}`, { file })])
     })
 
-/** `config.json` of a checkpoint folder, parsed as JSON only. Faults: `ConfigMissing`, `ConfigNotJson`, `ConfigNotAnObject`. */
+/** `config.json` of a checkpoint folder, parsed as JSON only. Errors: `ConfigMissing`, `ConfigNotJson`, `ConfigNotAnObject`. */
 export const readConfigJson =
-  (folder: string): TaskEither<Faults, Json> =>
+  (folder: string): TaskEither<Issues, Json> =>
   async () => {
     const file = join(folder, 'config.json')
     const source = await readText(file)()
@@ -173,12 +173,12 @@ export const readConfigJson =
       const json: unknown = JSON.parse(source.right)
       return isJson(json) ? E.right(json) : notAnObject(file)
     } catch (error) {
-      return E.left([fault('ConfigNotJson', `${file}: it is not JSON (${(error as Error).message})`, { file })])
+      return E.left([issue('ConfigNotJson', `${file}: it is not JSON (${(error as Error).message})`, { file })])
     }
   }
 
-/** The configuration of a checkpoint folder. Faults: those of `readConfigJson` and of `parseConfig`. */
+/** The configuration of a checkpoint folder. Errors: those of `readConfigJson` and of `parseConfig`. */
 export const readConfig =
-  (folder: string): TaskEither<Faults, InternVLConfig> =>
+  (folder: string): TaskEither<Issues, InternVLConfig> =>
   async () =>
     E.chain((json: Json) => parseConfig(json, join(folder, 'config.json')))(await readConfigJson(folder)())

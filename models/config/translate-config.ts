@@ -1,5 +1,5 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { Layout } from '../checkpoint/keys.js'
 import { isJson, type Json } from './config-fields.js'
 import type { InternVLConfig } from './config-types.js'
@@ -35,20 +35,20 @@ export const wasInternLm2 = (json: Json): boolean => {
   return type === undefined ? `${architectures}` === 'InternLM2ForCausalLM' : type === 'internlm2'
 }
 
-const cannotSay = (layout: Layout, path: string, value: unknown, only: string): Fault =>
-  fault('ConfigUntranslatable', `config.json: ${path} is ${JSON.stringify(value)}; the ${layout} layout has only ${only}`, {
+const cannotSay = (layout: Layout, path: string, value: unknown, only: string): Issue =>
+  issue('ConfigUntranslatable', `config.json: ${path} is ${JSON.stringify(value)}; the ${layout} layout has only ${only}`, {
     path,
     actual: value
   })
 
 /** What a layout has no words for. */
-const untranslatable = (c: InternVLConfig, layout: Layout): readonly Fault[] => {
+const untranslatable = (c: InternVLConfig, layout: Layout): readonly Issue[] => {
   const { textConfig: t } = c
   const check = (fits: boolean, path: string, value: unknown, only: string) =>
     fits ? [] : [cannotSay(layout, path, value, only)]
   if (dialectOf(layout) === 'hf')
     return c.imageTokenId === undefined
-      ? [fault('NoImageToken', 'config.json: no image_token_id, and no tokenizer that knows the id of <IMG_CONTEXT>', {})]
+      ? [issue('NoImageToken', 'config.json: no image_token_id, and no tokenizer that knows the id of <IMG_CONTEXT>', {})]
       : []
   const isLlama = t.modelType === 'llama' && t.outputBias === t.attentionBias && !t.mlpBias
   return [
@@ -102,17 +102,17 @@ const retyped = (json: Json, dtype: InternVLConfig['dtype']): Json => {
 /**
  * config.json for weights in a layout, in the dialect that belongs to it; fields of `json`, the file that a folder has, that no
  * dialect renames are kept. With `isUnchanged` the configuration is that of `json`, which is then kept whole where its dialect
- * fits. Faults, all of them: `ConfigUntranslatable`, `NoImageToken`.
+ * fits. Errors, all of them: `ConfigUntranslatable`, `NoImageToken`.
  */
 export const configJson = (
   config: InternVLConfig,
   layout: Layout,
   json: Json = {},
   isUnchanged = false
-): E.Either<Faults, Json> => {
+): E.Either<Issues, Json> => {
   const isHf = dialectOf(layout) === 'hf'
   const fits = dialectOf(layout) === config.dialect && (isHf || wasInternLm2(json) === (layout === 'original-internlm2'))
-  return unless(untranslatable(config, layout), () =>
+  return whenValid(untranslatable(config, layout), () =>
     isUnchanged && fits ? retyped(json, config.dtype) : merged(config, layout, json)
   )
 }

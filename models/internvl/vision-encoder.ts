@@ -1,14 +1,14 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Faults } from '../../lib/error.js'
+import type { Issues } from '../../lib/error.js'
 import { module } from '../../lib/module.js'
 import { buildParams, disposeParams } from '../../lib/params.js'
 import type { tf } from '../../lib/tf.js'
 import { type LoadModelOptions, openAndBuild, readTensors } from '../checkpoint/load-model.js'
 import { checkMemory } from '../checkpoint/memory-check.js'
-import { inFolder, keyFaults, type OpenCheckpoint } from '../checkpoint/open-checkpoint.js'
+import { inFolder, keyIssues, type OpenCheckpoint } from '../checkpoint/open-checkpoint.js'
 import type { InternVLConfig } from '../config/parse-config.js'
-import { keepsStored, precisionFaults } from '../quantization/weight-formats.js'
+import { keepsStored, precisionIssues } from '../quantization/weight-formats.js'
 import { featuresOf, inChunks } from './internvl.js'
 import { projector } from './projector.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
@@ -46,12 +46,12 @@ export interface LoadedVision {
 
 const prefixes = ['model.vision_tower.', 'model.multi_modal_projector.'] as const
 
-const build = async (checkpoint: OpenCheckpoint, given: LoadModelOptions): Promise<E.Either<Faults, LoadedVision>> => {
+const build = async (checkpoint: OpenCheckpoint, given: LoadModelOptions): Promise<E.Either<Issues, LoadedVision>> => {
   const { dir, config, files, plan } = checkpoint
   const options = { ...given, asStored: keepsStored(plan, given) } // also where none of the eye is packed
   const seeing = plan.filter(({ key }) => prefixes.some((prefix) => key.startsWith(prefix)))
   const encoder = visionEncoder(config)
-  const problems = [...keyFaults(encoder, seeing, 'model.'), ...precisionFaults(seeing, options)]
+  const problems = [...keyIssues(encoder, seeing, 'model.'), ...precisionIssues(seeing, options)]
   if (problems.length > 0) return E.left(inFolder(dir, problems))
   const short = await checkMemory(encoder, seeing, options, 'model.')
   if (short) return E.left(inFolder(dir, [short]))
@@ -62,5 +62,5 @@ const build = async (checkpoint: OpenCheckpoint, given: LoadModelOptions): Promi
 }
 
 /** Opens the vision tower and projector of a checkpoint folder, in any layout; the decoder's weights are not read. */
-export const loadVision = (dir: string, options: LoadModelOptions = {}): TaskEither<Faults, LoadedVision> =>
+export const loadVision = (dir: string, options: LoadModelOptions = {}): TaskEither<Issues, LoadedVision> =>
   openAndBuild(dir, options, build)

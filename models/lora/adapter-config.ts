@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { LoraWeight } from '../../lib/nn/linear.js'
 
 /** PEFT's `LoraConfig`, as far as it says what is computed. */
@@ -136,21 +136,21 @@ const malformed = (json: Json): readonly string[] => {
   ]
 }
 
-/** Reads `adapter_config.json`. Faults: `AdapterConfig`, each with the file and the field. */
-export const parseAdapterConfig = (file: string, text: string): E.Either<Faults, AdapterConfig> => {
+/** Reads `adapter_config.json`. Errors: `AdapterConfig`, each with the file and the field. */
+export const parseAdapterConfig = (file: string, text: string): E.Either<Issues, AdapterConfig> => {
   let json: unknown
   try {
     json = JSON.parse(text)
   } catch (error) {
-    return E.left([fault('AdapterConfig', `${file}: it is not JSON (${(error as Error).message})`, { file })])
+    return E.left([issue('AdapterConfig', `${file}: it is not JSON (${(error as Error).message})`, { file })])
   }
-  if (!isRecord(json)) return E.left([fault('AdapterConfig', `${file}: it is no JSON object`, { file })])
+  if (!isRecord(json)) return E.left([issue('AdapterConfig', `${file}: it is no JSON object`, { file })])
   const config = json
-  const faults: readonly Fault[] = [...unsupported(config), ...malformed(config)].map((what) =>
-    fault('AdapterConfig', `${file}: ${what}`, { file })
+  const issues: readonly Issue[] = [...unsupported(config), ...malformed(config)].map((what) =>
+    issue('AdapterConfig', `${file}: ${what}`, { file })
   )
   const { base_model_name_or_path: base } = config
-  return unless(faults, () => ({
+  return whenValid(issues, () => ({
     base: typeof base === 'string' && base !== '' ? base : undefined,
     rank: config.r as number,
     alpha: (config.lora_alpha ?? 8) as number,

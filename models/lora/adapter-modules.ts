@@ -1,5 +1,5 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
 import type { Shapes } from './lora.js'
 
@@ -21,24 +21,24 @@ const around = (paths: readonly string[], trained: ReadonlySet<string>, path: st
 
 /**
  * The modules to save for parameters that were trained beside LoRA: `paths` are all of a model, `lora` the modules that have LoRA.
- * Faults: `NotSavable`, a parameter of a module that has LoRA in it, or of an embedding table that is the head too.
+ * Errors: `NotSavable`, a parameter of a module that has LoRA in it, or of an embedding table that is the head too.
  */
 export const savedModules = (
   paths: readonly string[],
   lora: readonly string[],
   beside: readonly string[]
-): E.Either<Faults, readonly string[]> => {
+): E.Either<Issues, readonly string[]> => {
   const trained = new Set(beside)
   const tied = paths.some((path) => path.endsWith(table)) && !paths.some((path) => path.startsWith('lm_head.'))
   const chosen = [...new Set(beside.map((path) => around(paths, trained, path)))]
-  const faults = chosen.flatMap((module) => {
+  const issues = chosen.flatMap((module) => {
     const inside = lora.find((each) => within(module, each))
-    if (inside !== undefined) return [fault('NotSavable', `${module}: PEFT saves whole modules, and this one has LoRA in it (${inside})`, { module })] // biome-ignore format: one line
+    if (inside !== undefined) return [issue('NotSavable', `${module}: PEFT saves whole modules, and this one has LoRA in it (${inside})`, { module })] // biome-ignore format: one line
     return tied && paths.some((path) => within(module, path) && path.endsWith(table))
-      ? [fault('NotSavable', `${module}: its embeddings are the head too, which PEFT keeps apart`, { module })]
+      ? [issue('NotSavable', `${module}: its embeddings are the head too, which PEFT keeps apart`, { module })]
       : []
   })
-  return unless(faults, () => chosen.filter((module) => !chosen.some((other) => other !== module && within(other, module))))
+  return whenValid(issues, () => chosen.filter((module) => !chosen.some((other) => other !== module && within(other, module))))
 }
 
 /** Whether a path is in a module that the names mean. Source: PEFT's `_set_trainable`, which compares ends. */
@@ -51,25 +51,25 @@ export const savedMisfits = (
   names: readonly string[],
   shapes: Shapes,
   saved: ReadonlyMap<string, { readonly shape: readonly number[] }>
-): readonly Fault[] => {
+): readonly Issue[] => {
   if (names.length === 0) return []
   const meant = [...shapes.keys()].filter((path) => isNamed(names, path))
   const tied = meant.filter((path) => path.endsWith(table) && !shapes.has('lm_head.weight'))
   return [
     ...names
       .filter((name) => !meant.some((path) => isNamed([name], path)))
-      .map((name) => fault('UnexpectedKey', `${file}: modules_to_save: ${name} is no module of this model`, { file, key: name })),
-    ...tied.map((key) => fault('UnexpectedKey', `${file}: ${key} is the head of this model too, and cannot be replaced alone`, { file, key })), // biome-ignore format: one line
+      .map((name) => issue('UnexpectedKey', `${file}: modules_to_save: ${name} is no module of this model`, { file, key: name })),
+    ...tied.map((key) => issue('UnexpectedKey', `${file}: ${key} is the head of this model too, and cannot be replaced alone`, { file, key })), // biome-ignore format: one line
     ...[...saved].flatMap(([key, { shape }]) => {
       const expected = isNamed(names, key) ? shapes.get(key) : undefined
-      if (!expected) return [fault('UnexpectedKey', `${file}: ${key} is no parameter of a saved module of this model`, { file, key })] // biome-ignore format: one line
+      if (!expected) return [issue('UnexpectedKey', `${file}: ${key} is no parameter of a saved module of this model`, { file, key })] // biome-ignore format: one line
       return tf.util.arraysEqual([...shape], [...expected])
         ? []
-        : [fault('ShapeMismatch', `${file}: ${key}: expected shape [${expected}], got [${shape}]`, { file, key })]
+        : [issue('ShapeMismatch', `${file}: ${key}: expected shape [${expected}], got [${shape}]`, { file, key })]
     }),
     ...meant
       .filter((key) => !saved.has(key))
-      .map((key) => fault('MissingKey', `${file}: ${key} is missing, of a module that is saved`, { file, key }))
+      .map((key) => issue('MissingKey', `${file}: ${key} is missing, of a module that is saved`, { file, key }))
   ]
 }
 

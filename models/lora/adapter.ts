@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { fromFloat32 } from '../../lib/dtype.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { declarations, namedParameters } from '../../lib/params.js'
 import { openSafetensors, type TensorEntry, type TensorFiles } from '../../lib/safetensors/read.js'
@@ -42,17 +42,17 @@ export interface SaveAdapterOptions {
 
 /**
  * Writes the LoRA weights of a tree as PEFT does, and the modules that were trained beside them (`modules_to_save`):
- * `adapter_config.json` and `adapter_model.safetensors`, whole or not at all. Faults: `NoAdapter` where the tree has none,
+ * `adapter_config.json` and `adapter_model.safetensors`, whole or not at all. Errors: `NoAdapter` where the tree has none,
  * `NotSavable` for a parameter whose module PEFT can't save, `WriteFailed`.
  */
 export const saveAdapter = (
   dir: string,
   params: unknown,
   { base, beside = [], files = new Map() }: SaveAdapterOptions = {}
-): TaskEither<Faults, void> => {
+): TaskEither<Issues, void> => {
   const [weights, shapes] = [loraWeights(params), plainShapes(params)]
   if (weights.size === 0)
-    return async () => E.left([fault('NoAdapter', `${dir}: these parameters have no LoRA weights to save; addLora adds them`)])
+    return async () => E.left([issue('NoAdapter', `${dir}: these parameters have no LoRA weights to save; addLora adds them`)])
   const saved = savedModules([...shapes.keys()], [...weights.keys()], beside)
   if (E.isLeft(saved)) return async () => saved
   const sources = [...weights].flatMap(([module, { lora_A, lora_B }]) => [
@@ -92,26 +92,26 @@ const pairMisfits = (
   config: AdapterConfig,
   modules: ReadonlyMap<string, readonly [number, number]>,
   { pairs, strange }: Found
-): readonly Fault[] => [
-  ...strange.map((key) => fault('UnexpectedKey', `${file}: ${key} is no LoRA weight of a linear layer`, { file, key })),
+): readonly Issue[] => [
+  ...strange.map((key) => issue('UnexpectedKey', `${file}: ${key} is no LoRA weight of a linear layer`, { file, key })),
   ...[...pairs].flatMap(([module, { lora_A, lora_B }]) => {
     const shape = modules.get(module)
-    if (!shape) return [fault('UnexpectedKey', `${file}: ${module} is no linear layer of this model`, { file, key: module })]
+    if (!shape) return [issue('UnexpectedKey', `${file}: ${module} is no linear layer of this model`, { file, key: module })]
     const rank = rankOf(config, module)
     const expected = { lora_A: [rank, shape[1]], lora_B: [shape[0], rank] }
     return (['lora_A', 'lora_B'] as const).flatMap((part) => {
       const [key, actual] = [loraKeyOf(module, part), { lora_A, lora_B }[part]?.shape]
-      if (!actual) return [fault('MissingKey', `${file}: ${key} is missing`, { file, key })]
+      if (!actual) return [issue('MissingKey', `${file}: ${key} is missing`, { file, key })]
       return tf.util.arraysEqual([...actual], expected[part])
         ? []
-        : [fault('ShapeMismatch', `${file}: ${key}: expected shape [${expected[part]}], got [${actual}]`, { file, key })]
+        : [issue('ShapeMismatch', `${file}: ${key}: expected shape [${expected[part]}], got [${actual}]`, { file, key })]
     })
   }),
   ...targetsOf(config, [...modules.keys()]).flatMap((module) =>
     pairs.has(module)
       ? []
       : [
-          fault('MissingKey', `${file}: ${loraKeyOf(module, 'lora_A')} is missing, a target of its configuration`, {
+          issue('MissingKey', `${file}: ${loraKeyOf(module, 'lora_A')} is missing, a target of its configuration`, {
             file,
             key: module
           })
@@ -119,30 +119,30 @@ const pairMisfits = (
   )
 ]
 
-const readConfig = async (dir: string): Promise<E.Either<Faults, AdapterConfig>> => {
+const readConfig = async (dir: string): Promise<E.Either<Issues, AdapterConfig>> => {
   const path = join(dir, adapterConfigFile)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => error)
   if (typeof text === 'string') return parseAdapterConfig(path, text)
   const why = text.code === 'ENOENT' ? 'no such file; give the folder of a PEFT adapter' : `it cannot be read (${text.message})`
-  return E.left([fault('FileMissing', `${path}: ${why}`, { file: path })])
+  return E.left([issue('FileMissing', `${path}: ${why}`, { file: path })])
 }
 
-/** The folder or name of the model that an adapter was made for, where its configuration says so. Faults: as `loadAdapter`. */
+/** The folder or name of the model that an adapter was made for, where its configuration says so. Errors: as `loadAdapter`. */
 export const adapterBase =
-  (dir: string): TaskEither<Faults, string | undefined> =>
+  (dir: string): TaskEither<Issues, string | undefined> =>
   async () =>
     E.map(({ base }: AdapterConfig) => base)(await readConfig(dir))
 
 /** What is wrong, with a first line that says what it comes to. */
-const headed = (dir: string, { base }: AdapterConfig, faults: readonly Fault[]): readonly Fault[] =>
-  faults.length === 0
+const headed = (dir: string, { base }: AdapterConfig, issues: readonly Issue[]): readonly Issue[] =>
+  issues.length === 0
     ? []
     : [
-        fault('AdapterMisfit', `${dir}: this adapter is not for this model${base ? `; it was made for ${base}` : ''}`, {
+        issue('AdapterMisfit', `${dir}: this adapter is not for this model${base ? `; it was made for ${base}` : ''}`, {
           dir,
           base
         }),
-        ...faults
+        ...issues
       ]
 
 /** An adapter whose weights fit a model, before they are read. Close `files` when done. */
@@ -152,11 +152,11 @@ export interface OpenAdapter extends Pick<Found, 'pairs' | 'saved'> {
 }
 
 /**
- * Opens PEFT's folder for a model whose parameters have these shapes. Faults, all together: a file that is missing or malformed, a
+ * Opens PEFT's folder for a model whose parameters have these shapes. Errors, all together: a file that is missing or malformed, a
  * kind of adapter that is not supported, weights that the model has no place for, of another shape, or lacking.
  */
 export const openAdapter =
-  (dir: string, shapes: Shapes): TaskEither<Faults, OpenAdapter> =>
+  (dir: string, shapes: Shapes): TaskEither<Issues, OpenAdapter> =>
   async () => {
     const config = await readConfig(dir)
     if (E.isLeft(config)) return config
@@ -164,12 +164,12 @@ export const openAdapter =
     if (E.isLeft(opened)) return opened
     const [file, files] = [join(dir, adapterFile), opened.right]
     const all = found(files.entries.values(), config.right)
-    const faults = [
+    const issues = [
       ...pairMisfits(file, config.right, linearModules(shapes), all),
       ...savedMisfits(file, config.right.modulesToSave, shapes, all.saved)
     ]
-    if (faults.length > 0) await files.close()
-    return unless(headed(dir, config.right, faults), () => ({ ...all, config: config.right, files }))
+    if (issues.length > 0) await files.close()
+    return whenValid(headed(dir, config.right, issues), () => ({ ...all, config: config.right, files }))
   }
 
 /** By what an adapter's update of a module is multiplied. */
@@ -197,10 +197,10 @@ const savedOf = async ({ files, saved }: OpenAdapter) => {
 /**
  * The tree with the LoRA weights of PEFT's folder beside its own: `weight` becomes `{ base, lora_A, lora_B, scaling }`; modules that
  * were trained as a whole are in the place of its own. The rest is shared, what is new is its owner's to dispose (`loraParts`).
- * Faults: as `openAdapter`. Beside packed weights it takes the module that declares their shapes.
+ * Errors: as `openAdapter`. Beside packed weights it takes the module that declares their shapes.
  */
 export const loadAdapter =
-  <P>(dir: string, params: P, module?: Module<P>): TaskEither<Faults, P> =>
+  <P>(dir: string, params: P, module?: Module<P>): TaskEither<Issues, P> =>
   async () => {
     const declared = new Map(module ? declarations(module).map(([path, { shape }]) => [path, shape]) : [])
     const opened = await openAdapter(dir, plainShapes(params, declared))()

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { LoraWeight } from '../../lib/nn/linear.js'
 import { disposeParams, mapParams, namedParameters } from '../../lib/params.js'
 import { matchesPath, type PathPattern } from '../../lib/path-pattern.js'
@@ -57,28 +57,28 @@ export const linearModules = (shapes: Shapes): ReadonlyMap<string, readonly [out
     })
   )
 
-const optionFaults = ({ rank, alpha, dropout = 0, targets }: LoraOptions, modules: readonly string[]): readonly Fault[] => [
+const optionIssues = ({ rank, alpha, dropout = 0, targets }: LoraOptions, modules: readonly string[]): readonly Issue[] => [
   ...(Number.isInteger(rank) && rank >= 1
     ? []
-    : [fault('LoraRank', `LoRA: the rank must be a whole number of 1 or more, got ${rank}`)]),
-  ...(alpha > 0 ? [] : [fault('LoraAlpha', `LoRA: alpha must be above 0, got ${alpha}`)]),
+    : [issue('LoraRank', `LoRA: the rank must be a whole number of 1 or more, got ${rank}`)]),
+  ...(alpha > 0 ? [] : [issue('LoraAlpha', `LoRA: alpha must be above 0, got ${alpha}`)]),
   ...(dropout >= 0 && dropout < 1
     ? []
-    : [fault('LoraDropout', `LoRA: the dropout must be at least 0 and below 1, got ${dropout}`)]),
-  ...(targets.length > 0 ? [] : [fault('LoraTarget', 'LoRA: no targets are named')]),
+    : [issue('LoraDropout', `LoRA: the dropout must be at least 0 and below 1, got ${dropout}`)]),
+  ...(targets.length > 0 ? [] : [issue('LoraTarget', 'LoRA: no targets are named')]),
   ...targets.flatMap((target) =>
     modules.some(matchesPath(target))
       ? []
-      : [fault('LoraTarget', `LoRA: no linear layer matches ${target}; there are ${lastNames(modules).join(', ')}`, { target })]
+      : [issue('LoraTarget', `LoRA: no linear layer matches ${target}; there are ${lastNames(modules).join(', ')}`, { target })]
   )
 ]
 
 const lastNames = (modules: readonly string[]): readonly string[] => [...new Set(modules.map((path) => path.split('.').at(-1)!))]
 
-/** The modules that options name. Faults: all that is wrong with them. */
-export const loraModules = (shapes: Shapes, options: LoraOptions): E.Either<Faults, readonly string[]> => {
+/** The modules that options name. Errors: all that is wrong with them. */
+export const loraModules = (shapes: Shapes, options: LoraOptions): E.Either<Issues, readonly string[]> => {
   const modules = [...linearModules(shapes).keys()]
-  return unless(optionFaults(options, modules), () =>
+  return whenValid(optionIssues(options, modules), () =>
     modules.filter((path) => options.targets.some((target) => matchesPath(target)(path)))
   )
 }
@@ -122,10 +122,10 @@ export const attachLora = <P>(params: P, parts: ReadonlyMap<string, LoraParts>):
 /**
  * The tree with a low-rank update beside the weight of every target: `weight` becomes `{ base, lora_A, lora_B, scaling }`. It
  * computes what the tree computed, for B is zero. The base is shared, the rest is new and its owner's to dispose.
- * Faults: rank, alpha or dropout out of range, a target that names no linear layer; all together.
+ * Errors: rank, alpha or dropout out of range, a target that names no linear layer; all together.
  * Source: Hu et al. 2021; PEFT's `LoraConfig`.
  */
-export const addLora = <P>(params: P, options: LoraOptions): E.Either<Faults, P> =>
+export const addLora = <P>(params: P, options: LoraOptions): E.Either<Issues, P> =>
   E.map((modules: readonly string[]) => {
     const { rank, alpha, dropout = 0, init = 'kaiming', seed = 0 } = options
     const shapes = linearModules(plainShapes(params))

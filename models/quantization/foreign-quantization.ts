@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 import { isJson, type Json } from '../config/config-fields.js'
 import { packedVersion } from './quantized-keys.js'
 
@@ -23,11 +23,11 @@ const instead = (note: Json): string => {
   return bits >= 8 ? 'int8' : '4bit'
 }
 
-const faultOf = (note: Json, file: string): readonly Fault[] => {
+const issueOf = (note: Json, file: string): readonly Issue[] => {
   if (note.library === 'internvl-tfjs') {
     if (note.version === packedVersion) return []
     const message = `${file}: its weights are packed in version ${note.version}, this release reads ${packedVersion}: use the release that packed it, or pack the source again`
-    return [fault('PackedVersion', message, { file, expected: packedVersion, actual: note.version })]
+    return [issue('PackedVersion', message, { file, expected: packedVersion, actual: note.version })]
   }
   const isOfBits = note.load_in_8bit === true || note.load_in_4bit === true
   const method = typeof note.quant_method === 'string' ? note.quant_method : isOfBits ? 'bitsandbytes' : undefined
@@ -36,14 +36,14 @@ const faultOf = (note: Json, file: string): readonly Fault[] => {
   const message =
     `${file}: its weights are quantized by ${names[method] ?? method}, which is not read here: ` +
     `take the model's folder as it was published unquantized, with --quantize ${bits} (quantize: '${bits}')`
-  return [fault('QuantizedElsewhere', message, { file, actual: method })]
+  return [issue('QuantizedElsewhere', message, { file, actual: method })]
 }
 
 /**
  * What keeps weights from being read that other software quantized: bitsandbytes, AWQ, GPTQ and the like pack them in ways of their
- * own. MXFP4, as GPT-OSS is published, is read. Faults: `QuantizedElsewhere`, `PackedVersion`.
+ * own. MXFP4, as GPT-OSS is published, is read. Errors: `QuantizedElsewhere`, `PackedVersion`.
  */
-export const quantizationFaults = (json: Json, dir: string): readonly Fault[] => {
-  const faults = notesOf(json).flatMap((note) => faultOf(note, join(dir, 'config.json')))
-  return faults.filter((f, i) => faults.findIndex(({ message }) => message === f.message) === i)
+export const quantizationIssues = (json: Json, dir: string): readonly Issue[] => {
+  const issues = notesOf(json).flatMap((note) => issueOf(note, join(dir, 'config.json')))
+  return issues.filter((f, i) => issues.findIndex(({ message }) => message === f.message) === i)
 }

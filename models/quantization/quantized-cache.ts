@@ -5,11 +5,11 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { cacheFolder } from '../../lib/engines/install/engine-folder.js'
 import { awaitTurn, openStaging, publish, sweep } from '../../lib/engines/install/staging.js'
-import { type Faults, fault } from '../../lib/error.js'
+import { type Issues, issue } from '../../lib/error.js'
 import { isThere } from '../../lib/is-there.js'
 import { writeFailed } from '../../lib/safetensors/write.js'
 import { convertModel } from '../checkpoint/convert-model.js'
-import { type OpenOptions, openCheckpoint, readingFaults } from '../checkpoint/open-checkpoint.js'
+import { type OpenOptions, openCheckpoint, readingIssues } from '../checkpoint/open-checkpoint.js'
 import { precisionOf } from './precision.js'
 import { packedVersion } from './quantized-keys.js'
 import type { FormOptions } from './weight-formats.js'
@@ -41,7 +41,7 @@ const stampOf = async (dir: string): Promise<string> => {
 }
 
 /** Packs a checkpoint into a folder that is there when all of it is; who comes while another process does that waits for it. */
-const pack = async (dir: string, stamp: string, folder: string, options: Options): Promise<E.Either<Faults, unknown>> => {
+const pack = async (dir: string, stamp: string, folder: string, options: Options): Promise<E.Either<Issues, unknown>> => {
   const { imageTokenId, dtype, quantize, onProgress } = options
   const staging = await openStaging(folder).catch((error) => error as Error)
   if (staging instanceof Error) return E.left(writeFailed(folder, staging))
@@ -56,11 +56,11 @@ const pack = async (dir: string, stamp: string, folder: string, options: Options
     const done = await convert().finally(() => files.close())
     if (E.isLeft(done)) return done
     if ((await stampOf(dir)) !== stamp)
-      return E.left([fault('FileUnreadable', `${dir}: its files changed while they were packed`)])
+      return E.left([issue('FileUnreadable', `${dir}: its files changed while they were packed`)])
     await publish(made, folder, staging, () => isThere(folder))
     return done
   } catch (error) {
-    return E.left(readingFaults(dir, error))
+    return E.left(readingIssues(dir, error))
   } finally {
     await staging.close()
   }
@@ -78,7 +78,7 @@ const removeOlder = async (folder: string): Promise<void> => {
 }
 
 /** The folder of a checkpoint in the bits that are asked for, in the user's cache: made where it is not there yet. */
-const packedFolder = async (dir: string, options: Options): Promise<E.Either<Faults, string>> => {
+const packedFolder = async (dir: string, options: Options): Promise<E.Either<Issues, string>> => {
   const [path, stamp] = await Promise.all([realpath(dir), stampOf(dir)]).catch(() => [])
   if (path === undefined || stamp === undefined) return E.right(dir) // whoever opens it says what is wrong
   const source = hash([format, packedVersion, path, precisionOf(options)])
@@ -97,7 +97,7 @@ const packedFolder = async (dir: string, options: Options): Promise<E.Either<Fau
 export const cachedWeights = <O extends Options>(
   dir: string,
   options: O
-): TaskEither<Faults, { readonly dir: string; readonly options: O }> => {
+): TaskEither<Issues, { readonly dir: string; readonly options: O }> => {
   if (options.cache && !Object.values(precisionOf(options)).some((form) => form.startsWith('int')))
     throw new RangeError('cache: only weights in fewer bits are kept; say with quantize how many')
   return async () => {

@@ -1,4 +1,4 @@
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
 import { type Form, rowWords } from '../../lib/quantization/formats.js'
@@ -37,10 +37,10 @@ export const declaredShapes = (module: Module, keys: ReadonlySet<string>, prefix
   )
 
 /** Packed weights that are no whole numbers of 32 bits. */
-export const wordFaults = (stored: readonly Described[]): readonly Fault[] =>
+export const wordIssues = (stored: readonly Described[]): readonly Issue[] =>
   stored.flatMap(({ key, dtype }) =>
     splitForm(key).form && dtype !== 'I32'
-      ? [fault('PackedType', `${key}: packed weights are stored as I32, these as ${dtype}`, { key, actual: dtype })]
+      ? [issue('PackedType', `${key}: packed weights are stored as I32, these as ${dtype}`, { key, actual: dtype })]
       : []
   )
 

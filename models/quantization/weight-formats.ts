@@ -1,4 +1,4 @@
-import { type Fault, fault } from '../../lib/error.js'
+import { type Issue, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
 import type { Form } from '../../lib/quantization/formats.js'
@@ -35,9 +35,9 @@ export const formsOf = (module: Module, plan: readonly Planned[], options: FormO
 }
 
 /** What keeps a precision from being had of a folder. */
-export const precisionFaults = (plan: readonly Planned[], { quantize }: Pick<PrecisionOptions, 'quantize'>): readonly Fault[] => {
+export const precisionIssues = (plan: readonly Planned[], { quantize }: Pick<PrecisionOptions, 'quantize'>): readonly Issue[] => {
   if (quantize === undefined || !isPacked(plan)) return []
   const parts = Object.entries(packedParts(plan.map(({ key }) => key))).map((each) => each.join(' in '))
   const message = `its weights are packed already (${parts.join(', ')}): leave quantize out, or quantize the folder that it was made of`
-  return [fault('PackedAlready', message)]
+  return [issue('PackedAlready', message)]
 }

@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import type { Faults } from '../../lib/error.js'
-import { leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { invalid } from '../collect.js'
 import { fromVocabulary } from '../text/vocabulary.js'
 import type { ProcessorFiles } from './processor-config.js'
 
@@ -15,27 +15,27 @@ export interface Folder extends ProcessorFiles {
   /** The chat template that the folder ships, and which file it is from. */
   readonly template: { readonly source: string; readonly name: string } | undefined
   /** What is wrong with files as such, by their names; no tokenizer at all is one of `tokenizer.json`. */
-  readonly faults: ReadonlyMap<string, Faults>
+  readonly issues: ReadonlyMap<string, Issues>
 }
 
 const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : String(error))
 
-const readText = async (path: string): Promise<E.Either<Faults, string | undefined>> => {
+const readText = async (path: string): Promise<E.Either<Issues, string | undefined>> => {
   try {
     return E.right(await readFile(path, 'utf8'))
   } catch (error) {
     const code = codeOf(error)
-    return code === 'ENOENT' ? E.right(undefined) : leftFault('Unreadable', `${path}: cannot be read (${code}).`, { path })
+    return code === 'ENOENT' ? E.right(undefined) : invalid('Unreadable', `${path}: cannot be read (${code}).`, { path })
   }
 }
 
-const readJson = async (path: string): Promise<E.Either<Faults, unknown>> => {
+const readJson = async (path: string): Promise<E.Either<Issues, unknown>> => {
   const text = await readText(path)
   if (E.isLeft(text) || text.right === undefined) return text
   try {
     return E.right(JSON.parse(text.right))
   } catch (error) {
-    return leftFault('Json', `${path}: it is not JSON (${(error as Error).message})`, { path })
+    return invalid('Json', `${path}: it is not JSON (${(error as Error).message})`, { path })
   }
 }
 
@@ -49,15 +49,15 @@ const templateIn = (value: unknown): string | undefined => {
   return (template.find(({ name }) => name === 'default') ?? template[0])?.template
 }
 
-const withoutTokenizer = (dir: string, vocab: unknown, merges: unknown, config: unknown): E.Either<Faults, unknown> => {
+const withoutTokenizer = (dir: string, vocab: unknown, merges: unknown, config: unknown): E.Either<Issues, unknown> => {
   if ((vocab === undefined || typeof merges !== 'string') && existsSync(join(dir, 'tokenizer.model')))
-    return leftFault(
+    return invalid(
       'NoTokenizer',
       `${dir}: it has tokenizer.model (SentencePiece), which is not read here; put tokenizer.json beside it, which a fast tokenizer of Transformers saves`,
       { dir }
     )
   if (vocab === undefined || typeof merges !== 'string')
-    return leftFault('NoTokenizer', `${dir}: no tokenizer.json; is this a checkpoint folder?`, { dir })
+    return invalid('NoTokenizer', `${dir}: no tokenizer.json; is this a checkpoint folder?`, { dir })
   return fromVocabulary(vocab, merges, t.UnknownRecord.is(config) ? config.tokenizer_class : undefined, dir)
 }
 
@@ -85,9 +85,9 @@ const templateOf = (dir: string, at: (name: Name) => unknown): Folder['template'
   return found
 }
 
-/** Reads what configures the processor of a checkpoint folder; what is wrong with its files stands in `faults`. */
+/** Reads what configures the processor of a checkpoint folder; what is wrong with its files stands in `errors`. */
 export const readFolder = async (dir: string): Promise<Folder> => {
-  const read = new Map<Name, E.Either<Faults, unknown>>(
+  const read = new Map<Name, E.Either<Issues, unknown>>(
     await Promise.all([
       ...jsonNames.map(async (name) => [name, await readJson(join(dir, name))] as const),
       ...textNames.map(async (name) => [name, await readText(join(dir, name))] as const)
@@ -107,6 +107,6 @@ export const readFolder = async (dir: string): Promise<Folder> => {
     tokenizer: at('tokenizer.json'),
     tokenizerConfig: at('tokenizer_config.json') ?? {},
     template: templateOf(dir, at),
-    faults: new Map([...read].flatMap(([name, result]) => (E.isLeft(result) ? [[name, result.left] as const] : [])))
+    issues: new Map([...read].flatMap(([name, result]) => (E.isLeft(result) ? [[name, result.left] as const] : [])))
   }
 }

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import type { Faults } from '../../lib/error.js'
-import { collect, decode, leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { collect, decode, invalid } from '../collect.js'
 import type { NormalizeOptions } from '../image/normalize.js'
 import { RESAMPLE, type Size } from '../image/resize.js'
 import type { TilingOptions } from '../image/tiling.js'
@@ -159,13 +159,13 @@ export const isOriginal = (config: unknown): boolean =>
  * beside preprocessor_config.json and video_preprocessor_config.json; or config.json alone (OpenGVLab's first layout).
  * What the files leave out is Transformers' class default. A film without a section of its own is prepared as pictures are.
  */
-export const decodeProcessorConfig = (files: ProcessorFiles): E.Either<Faults, ProcessorConfig> => {
+export const decodeProcessorConfig = (files: ProcessorFiles): E.Either<Issues, ProcessorConfig> => {
   const { dir, config, preprocessor, videoPreprocessor } = files
   const processor = decode(Processor, files.processor ?? {}, `${dir}/processor_config.json`)
   if (E.isLeft(processor)) return processor
   const { image_processor, video_processor, image_seq_length } = processor.right
   const imageFile = image_processor ?? preprocessor
-  const section = (value: unknown, nested: unknown, name: string): E.Either<Faults, Section> =>
+  const section = (value: unknown, nested: unknown, name: string): E.Either<Issues, Section> =>
     decode(Section, value ?? {}, nested ? `${dir}/processor_config.json: ${name}` : `${dir}/${name}.json`)
   const image = section(imageFile, image_processor, image_processor ? 'image_processor' : 'preprocessor_config')
   if (!image_processor && isOriginal(config)) {
@@ -173,7 +173,7 @@ export const decodeProcessorConfig = (files: ProcessorFiles): E.Either<Faults, P
     return E.isLeft(original) ? original : E.isLeft(image) ? image : E.right(fromOriginal(original.right, image.right))
   }
   if (imageFile === undefined)
-    return leftFault('NoProcessor', `${dir}: no processor_config.json with an image_processor and no preprocessor_config.json.`, {
+    return invalid('NoProcessor', `${dir}: no processor_config.json with an image_processor and no preprocessor_config.json.`, {
       dir
     })
   const videoFile = video_processor ?? videoPreprocessor

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
-import { type Faults, fault } from '../../lib/error.js'
+import { type Issues, issue } from '../../lib/error.js'
 import { collect } from '../collect.js'
 import type { Processor } from '../processor.js'
 import { type ImageConfig, isOriginal, type ProcessorConfig, type VideoConfig } from './processor-config.js'
@@ -27,19 +27,19 @@ const names = [
 
 type Files = ReadonlyMap<string, string | Uint8Array>
 
-const readIfThere = async (dir: string, name: string): Promise<E.Either<Faults, readonly (readonly [string, Uint8Array])[]>> => {
+const readIfThere = async (dir: string, name: string): Promise<E.Either<Issues, readonly (readonly [string, Uint8Array])[]>> => {
   try {
     return E.right([[name, await readFile(join(dir, name))]])
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const path = join(dir, name)
-    return code === 'ENOENT' ? E.right([]) : E.left([fault('Unreadable', `${path}: it cannot be read (${message})`, { path })])
+    return code === 'ENOENT' ? E.right([]) : E.left([issue('Unreadable', `${path}: it cannot be read (${message})`, { path })])
   }
 }
 
 /** Tokenizer, processor and generation files of a folder, byte for byte, those that it has. */
 export const readProcessorFiles =
-  (dir: string): TaskEither<Faults, Files> =>
+  (dir: string): TaskEither<Issues, Files> =>
   async () =>
     E.map((read: ReadonlyArray<readonly (readonly [string, Uint8Array])[]>) => new Map(read.flat()))(
       collect(await Promise.all(names.map((name) => readIfThere(dir, name))))

@@ -3,8 +3,8 @@ import { extname } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import sharp, { type Sharp } from 'sharp'
-import type { Faults } from '../../lib/error.js'
-import { leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { invalid } from '../collect.js'
 import { type ImageSource, type OpenOptions, readImage } from './image.js'
 import type { Rgb, Size } from './resize.js'
 
@@ -66,15 +66,15 @@ export const drawBoxes = async (image: Rgb, boxes: readonly LabelledBox[]): Prom
 
 const formats = ['png', 'jpg', 'jpeg', 'webp'] as const
 
-/** The format that a file's name asks for. Faults: `Draw`, one that cannot be written. */
-export const formatOf = (file: string): E.Either<Faults, (typeof formats)[number]> => {
+/** The format that a file's name asks for. Errors: `Draw`, one that cannot be written. */
+export const formatOf = (file: string): E.Either<Issues, (typeof formats)[number]> => {
   const format = formats.find((known) => extname(file).toLowerCase() === `.${known}`)
-  return format ? E.right(format) : leftFault('Draw', `${file}: pictures are written as .png, .jpg, .jpeg or .webp.`, { file })
+  return format ? E.right(format) : invalid('Draw', `${file}: pictures are written as .png, .jpg, .jpeg or .webp.`, { file })
 }
 
-/** Writes a picture in the format of the file's name. Faults: `Draw`, that format, or a folder that is not there. */
+/** Writes a picture in the format of the file's name. Errors: `Draw`, that format, or a folder that is not there. */
 export const writePicture =
-  (image: Rgb, file: string): TaskEither<Faults, void> =>
+  (image: Rgb, file: string): TaskEither<Issues, void> =>
   async () => {
     const format = formatOf(file)
     if (E.isLeft(format)) return format
@@ -87,18 +87,18 @@ export const writePicture =
       )
       return E.right(undefined)
     } catch (error) {
-      return leftFault('Draw', `${file}: it cannot be written (${(error as Error).message}).`, { file })
+      return invalid('Draw', `${file}: it cannot be written (${(error as Error).message}).`, { file })
     }
   }
 
-/** Draws on a picture, in its own pixels, and writes it to a file. Faults: those of the picture, and of `writePicture`. */
+/** Draws on a picture, in its own pixels, and writes it to a file. Errors: those of the picture, and of `writePicture`. */
 export const drawOn =
   (
     source: ImageSource,
     boxesIn: (size: Size) => readonly LabelledBox[],
     file: string,
     options: OpenOptions = {}
-  ): TaskEither<Faults, void> =>
+  ): TaskEither<Issues, void> =>
   async () => {
     const image = await readImage(source, options)()
     return E.isLeft(image) ? image : writePicture(await drawBoxes(image.right, boxesIn(image.right)), file)()

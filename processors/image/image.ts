@@ -2,8 +2,8 @@ import { readFile, stat } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import sharp, { type Metadata, type Sharp } from 'sharp'
-import type { Faults } from '../../lib/error.js'
-import { leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { invalid } from '../collect.js'
 import { type DownloadOptions, download } from '../media/fetch-media.js'
 import { bytesIn, isAddress, pathIn } from '../media/media-source.js'
 import type { Rgb } from './resize.js'
@@ -31,7 +31,7 @@ export interface Picture {
   readonly name: string
   readonly width: number
   readonly height: number
-  readonly decode: TaskEither<Faults, Rgb>
+  readonly decode: TaskEither<Issues, Rgb>
 }
 
 // Source: `Image.MAX_IMAGE_PIXELS`, twice which is Pillow's DecompressionBombError
@@ -110,12 +110,12 @@ const opaqueGif = (gif: Buffer): Buffer => {
 type Load = () => Promise<Buffer>
 
 /** A picture whose bytes `load` brings, once for the header and once for the pixels: a file is never kept in memory. */
-const fromBytes = async (load: Load, name: string, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
-  const notAPicture = (why: string) => leftFault('NotAPicture', `${name}: not a picture that can be read (${why}).`, { name })
+const fromBytes = async (load: Load, name: string, maxPixels: number): Promise<E.Either<Issues, Picture>> => {
+  const notAPicture = (why: string) => invalid('NotAPicture', `${name}: not a picture that can be read (${why}).`, { name })
   let header: Metadata
   try {
     const bytes = await load()
-    if (bytes.length === 0) return leftFault('Empty', `${name}: the picture is empty (0 bytes).`, { name })
+    if (bytes.length === 0) return invalid('Empty', `${name}: the picture is empty (0 bytes).`, { name })
     header = await open(bytes).metadata()
   } catch (error) {
     return notAPicture(messageOf(error))
@@ -124,31 +124,31 @@ const fromBytes = async (load: Load, name: string, maxPixels: number): Promise<E
   const { width, height } = header.autoOrient
   if (width * height > maxPixels) {
     const message = `${name}: ${width} x ${height} pixels, more than the limit of ${maxPixels}.`
-    return leftFault('TooLarge', message, { name, width, height, maxPixels })
+    return invalid('TooLarge', message, { name, width, height, maxPixels })
   }
-  const decode: TaskEither<Faults, Rgb> = async () => {
+  const decode: TaskEither<Issues, Rgb> = async () => {
     try {
       const bytes = await load()
       return E.right(await toRgb(open(header.format === 'gif' ? opaqueGif(bytes) : bytes), header))
     } catch (error) {
-      return leftFault('CorruptPicture', `${name}: the picture is damaged or cut short (${messageOf(error)}).`, { name })
+      return invalid('CorruptPicture', `${name}: the picture is damaged or cut short (${messageOf(error)}).`, { name })
     }
   }
   return E.right({ name, width, height, decode })
 }
 
-const fromBuffer = (bytes: Buffer, name: string, maxPixels: number): Promise<E.Either<Faults, Picture>> =>
+const fromBuffer = (bytes: Buffer, name: string, maxPixels: number): Promise<E.Either<Issues, Picture>> =>
   fromBytes(async () => bytes, name, maxPixels)
 
-const fromFile = async (path: string, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
+const fromFile = async (path: string, maxPixels: number): Promise<E.Either<Issues, Picture>> => {
   const info = await stat(path).catch(() => undefined)
-  if (info === undefined) return leftFault('NotFound', `${path}: no such picture.`, { path })
-  if (!info.isFile()) return leftFault('NotAFile', `${path}: a folder, not a picture.`, { path })
+  if (info === undefined) return invalid('NotFound', `${path}: no such picture.`, { path })
+  if (!info.isFile()) return invalid('NotAFile', `${path}: a folder, not a picture.`, { path })
   // bytes rather than the path: libvips keeps what it once read of a path, though the file has changed
   return fromBytes(() => readFile(path), path, maxPixels)
 }
 
-const fromText = async (text: string, options: OpenOptions, maxPixels: number): Promise<E.Either<Faults, Picture>> => {
+const fromText = async (text: string, options: OpenOptions, maxPixels: number): Promise<E.Either<Issues, Picture>> => {
   if (isAddress(text)) {
     const bytes = await download(text, options)()
     return E.isLeft(bytes) ? bytes : fromBuffer(bytes.right, text, maxPixels)
@@ -161,12 +161,12 @@ const fromText = async (text: string, options: OpenOptions, maxPixels: number): 
 
 const isSharp = (source: object): source is Sharp => 'removeAlpha' in source && 'toColourspace' in source
 
-const fromRaw = ({ data, width, height, channels }: RawImage): E.Either<Faults, Picture> => {
+const fromRaw = ({ data, width, height, channels }: RawImage): E.Either<Issues, Picture> => {
   const name = 'raw pixels'
   const whole = [width, height].every((n) => Number.isInteger(n) && n > 0) && [1, 2, 3, 4].includes(channels)
   const length = (data as RawImage['data'] | undefined)?.length ?? 0
   if (!whole || length !== width * height * channels)
-    return leftFault('RawImage', `${name}: ${length} bytes are not ${width} x ${height} x ${channels}.`, {
+    return invalid('RawImage', `${name}: ${length} bytes are not ${width} x ${height} x ${channels}.`, {
       width,
       height,
       channels
@@ -179,18 +179,18 @@ const fromRaw = ({ data, width, height, channels }: RawImage): E.Either<Faults, 
   })
 }
 
-const fromSharp = async (image: Sharp): Promise<E.Either<Faults, Picture>> => {
+const fromSharp = async (image: Sharp): Promise<E.Either<Issues, Picture>> => {
   try {
     const rgb = await toRgb(image.clone(), await image.metadata())
     return E.right({ name: 'sharp', width: rgb.width, height: rgb.height, decode: async () => E.right(rgb) })
   } catch (error) {
-    return leftFault('CorruptPicture', `sharp: ${messageOf(error)}.`)
+    return invalid('CorruptPicture', `sharp: ${messageOf(error)}.`)
   }
 }
 
 /** Reads a picture's header: its size is known, its pixels are not decoded (but for a sharp instance, whose steps must run). */
 export const openPicture =
-  (source: ImageSource, options: OpenOptions = {}): TaskEither<Faults, Picture> =>
+  (source: ImageSource, options: OpenOptions = {}): TaskEither<Issues, Picture> =>
   async () => {
     const maxPixels = options.maxPixels ?? MAX_PIXELS
     if (typeof source === 'string') return fromText(source, options, maxPixels)
@@ -201,7 +201,7 @@ export const openPicture =
       return fromBuffer(Buffer.from(source.buffer, source.byteOffset, source.byteLength), 'Buffer', maxPixels)
     if (typeof source === 'object' && source !== null && isSharp(source)) return fromSharp(source)
     if (typeof source === 'object' && source !== null && 'data' in source) return fromRaw(source)
-    return leftFault(
+    return invalid(
       'NotAPicture',
       'A picture is a path, a URL, bytes, a Blob, a sharp instance or {data, width, height, channels}.'
     )
@@ -209,7 +209,7 @@ export const openPicture =
 
 /** A picture's pixels, upright, 8-bit RGB, equal to Pillow's. */
 export const readImage =
-  (source: ImageSource, options: OpenOptions = {}): TaskEither<Faults, Rgb> =>
+  (source: ImageSource, options: OpenOptions = {}): TaskEither<Issues, Rgb> =>
   async () => {
     const picture = await openPicture(source, options)()
     return E.isLeft(picture) ? picture : picture.right.decode()

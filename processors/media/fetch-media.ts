@@ -2,7 +2,7 @@ import { lookup } from 'node:dns/promises'
 import { BlockList, isIP } from 'node:net'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../lib/error.js'
+import { type Issues, issue } from '../../lib/error.js'
 
 export interface DownloadOptions {
   /** Seconds for the whole download; 30 unless given. */
@@ -73,18 +73,18 @@ const reasonOf = (error: unknown, timeout: number): string => {
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message
 }
 
-/** The bytes behind an http or https address, within the limits of time and size; one fault that names it otherwise. */
+/** The bytes behind an http or https address, within the limits of time and size; one error that names it otherwise. */
 export const download =
   (
     address: string | URL,
     { timeout = 30, maxBytes = 100 * 2 ** 20, allowPrivateAddresses = true }: DownloadOptions = {}
-  ): TaskEither<Faults, Buffer> =>
+  ): TaskEither<Issues, Buffer> =>
   async () => {
     try {
       const response = await follow(new URL(address), AbortSignal.timeout(timeout * 1000), allowPrivateAddresses)
       return E.right(await bodyOf(response, maxBytes))
     } catch (error) {
       const url = String(address)
-      return E.left([fault('Download', `${url}: could not be fetched: ${reasonOf(error, timeout)}.`, { url })])
+      return E.left([issue('Download', `${url}: could not be fetched: ${reasonOf(error, timeout)}.`, { url })])
     }
   }

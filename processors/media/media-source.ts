@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Faults, fault } from '../../lib/error.js'
+import { type Issues, issue } from '../../lib/error.js'
 
 /** Whether a text is an http or https address. */
 export const isAddress = (text: string): boolean => /^https?:\/\//i.test(text)
@@ -18,11 +18,11 @@ export const bytesIn = (text: string): Buffer | undefined => {
   )
 }
 
-/** The path that a text names: itself, or that of a file URL. Faults: `NotFound`, a file URL of no path here. */
-export const pathIn = (text: string): E.Either<Faults, string> => {
+/** The path that a text names: itself, or that of a file URL. Errors: `NotFound`, a file URL of no path here. */
+export const pathIn = (text: string): E.Either<Issues, string> => {
   if (!/^file:/i.test(text)) return E.right(text)
   return E.tryCatch(
     () => fileURLToPath(text),
-    (error): Faults => [fault('NotFound', `${text}: no path on this machine (${(error as Error).message}).`, { path: text })]
+    (error): Issues => [issue('NotFound', `${text}: no path on this machine (${(error as Error).message}).`, { path: text })]
   )
 }

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Faults } from '../../lib/error.js'
-import { leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { invalid } from '../collect.js'
 import type { ImageConfig, VideoConfig } from '../config/processor-config.js'
 import { type ImageSource, type OpenOptions, openPicture } from '../image/image.js'
 import { normalizeTable, writeTile } from '../image/normalize.js'
@@ -16,28 +16,25 @@ export interface Visual {
   readonly tiles: number
   readonly tileSize: Size
   /** Writes `[tiles, 3, height, width]` into `out` from `offset` on. */
-  readonly write: (out: Float32Array, offset: number) => TaskEither<Faults, void>
+  readonly write: (out: Float32Array, offset: number) => TaskEither<Issues, void>
 }
 
-/** Writes pictures as they are decoded, one after another, so that only one is in memory; a picture of another size than `tileSize` is a fault. */
+/** Writes pictures as they are decoded, one after another, so that only one is in memory; a picture of another size than `tileSize` is an error. */
 const writePictures = async (
-  pictures: AsyncIterable<E.Either<Faults, Rgb>>,
+  pictures: AsyncIterable<E.Either<Issues, Rgb>>,
   tilesIn: (image: Rgb) => readonly Rgb[],
   { width, height }: Size,
   table: readonly Float32Array[],
   out: Float32Array,
   offset: number,
   { retouch }: OpenOptions
-): Promise<E.Either<Faults, void>> => {
+): Promise<E.Either<Issues, void>> => {
   let at = offset
   for await (const image of pictures) {
     if (E.isLeft(image)) return image
     for (const tile of tilesIn(retouch ? await retouch(image.right) : image.right)) {
       if (tile.width !== width || tile.height !== height)
-        return leftFault(
-          'Option',
-          `A tile of ${tile.width} x ${tile.height} pixels among ${width} x ${height}; leave doResize on.`
-        )
+        return invalid('Option', `A tile of ${tile.width} x ${tile.height} pixels among ${width} x ${height}; leave doResize on.`)
       writeTile(out, at, tile, table)
       at += 3 * width * height
     }
@@ -45,13 +42,13 @@ const writePictures = async (
   return E.right(undefined)
 }
 
-async function* once(decode: TaskEither<Faults, Rgb>) {
+async function* once(decode: TaskEither<Issues, Rgb>) {
   yield await decode()
 }
 
 /** A picture as tiles. */
 export const openImage =
-  (source: ImageSource, config: ImageConfig, options: OpenOptions): TaskEither<Faults, Visual> =>
+  (source: ImageSource, config: ImageConfig, options: OpenOptions): TaskEither<Issues, Visual> =>
   async () => {
     const opened = await openPicture(source, options)()
     if (E.isLeft(opened)) return opened
@@ -70,7 +67,7 @@ export const openImage =
 
 /** A film as one tile a frame; frames are opened when they are written, and those not taken never. */
 export const openVideo =
-  (source: VideoSource, fps: number | undefined, config: VideoConfig, options: OpenOptions): TaskEither<Faults, Visual> =>
+  (source: VideoSource, fps: number | undefined, config: VideoConfig, options: OpenOptions): TaskEither<Issues, Visual> =>
   async () => {
     const opened = await openFilm(source, fps, options)()
     if (E.isLeft(opened)) return opened

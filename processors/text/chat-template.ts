@@ -1,6 +1,6 @@
 import { Template } from '@huggingface/jinja'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Faults, fault } from '../../lib/error.js'
+import { type Issues, issue } from '../../lib/error.js'
 import type { Messages } from './messages.js'
 
 export interface RenderOptions {
@@ -25,7 +25,7 @@ export interface ChatTemplate {
    * A conversation as a prompt. `control` are the texts that mean something to the model, which people may only
    * quote: `spans` tells where.
    */
-  readonly render: (messages: Messages, control: readonly string[], options?: RenderOptions) => E.Either<Faults, Prompt>
+  readonly render: (messages: Messages, control: readonly string[], options?: RenderOptions) => E.Either<Issues, Prompt>
 }
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json }
@@ -147,10 +147,10 @@ const promptOf = (render: Render, messages: Messages, control: readonly string[]
 }
 
 /** Compiles a Jinja chat template; `variables` are the checkpoint's named tokens (`bos_token`, …), as Transformers passes them. */
-export const compileTemplate = (source: string, variables: Variables, name: string): E.Either<Faults, ChatTemplate> => {
+export const compileTemplate = (source: string, variables: Variables, name: string): E.Either<Issues, ChatTemplate> => {
   const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error))
-  const attempt = <A>(what: string, run: () => A): E.Either<Faults, A> =>
-    E.tryCatch(run, (error): Faults => [fault('ChatTemplate', `${name}: ${what}: ${reason(error)}.`, { name })])
+  const attempt = <A>(what: string, run: () => A): E.Either<Issues, A> =>
+    E.tryCatch(run, (error): Issues => [issue('ChatTemplate', `${name}: ${what}: ${reason(error)}.`, { name })])
   return E.map(
     (template: Template): ChatTemplate => ({
       source,

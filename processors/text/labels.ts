@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Faults, fault, unless } from '../../lib/error.js'
-import { leftFault } from '../collect.js'
+import { type Issues, issue, whenValid } from '../../lib/error.js'
+import { invalid } from '../collect.js'
 import type { ChatTemplate, Prompt, RenderOptions } from './chat-template.js'
 import { itemsOf, type Message, type Messages } from './messages.js'
 import type { Piece, Tokenizer } from './tokenizer.js'
@@ -35,7 +35,7 @@ const afterSpecial = ({ split, isSpecial }: Tokenizer, text: string): number => 
 
 /**
  * What of a rendered conversation the model is to write itself: each answer, from the end of its turn's head to the special token
- * that ends the turn, included. Faults: a template that writes a turn otherwise once another follows.
+ * that ends the turn, included. Errors: a template that writes a turn otherwise once another follows.
  */
 export const answersIn = (
   template: ChatTemplate,
@@ -44,7 +44,7 @@ export const answersIn = (
   { text }: Prompt,
   options: RenderOptions,
   where: string
-): E.Either<Faults, readonly Stretch[]> => {
+): E.Either<Issues, readonly Stretch[]> => {
   const stretches: Stretch[] = []
   for (const [i, message] of messages.entries()) {
     if (message.role !== 'assistant') continue
@@ -53,7 +53,7 @@ export const answersIn = (
     const start = head.right.text.length
     const said = text.indexOf(textOf(message), start)
     if (!text.startsWith(head.right.text) || said < 0)
-      return leftFault('ChatTemplate', `${where}[${i}]: the chat template changes earlier turns, so its answer can't be found.`)
+      return invalid('ChatTemplate', `${where}[${i}]: the chat template changes earlier turns, so its answer can't be found.`)
     const end = said + textOf(message).length
     stretches.push([start, end + afterSpecial(tokenizer, text.slice(end))])
   }
@@ -115,12 +115,12 @@ export const labelled = (tokenizer: Tokenizer, turns: readonly Turn[], addSpecia
 }
 
 /** A conversation that ends with an answer, and whose answers all say something; or what is wrong with it. */
-export const checkAnswers = (messages: Messages, where: string): E.Either<Faults, Messages> => {
+export const checkAnswers = (messages: Messages, where: string): E.Either<Issues, Messages> => {
   const empty = messages.flatMap((message, i) => {
     if (message.role !== 'assistant' || textOf(message) !== '') return []
-    return [fault('EmptyAnswer', `${where}[${i}]: the answer is empty; there is nothing to learn.`)]
+    return [issue('EmptyAnswer', `${where}[${i}]: the answer is empty; there is nothing to learn.`)]
   })
   const last = messages.at(-1)?.role
-  const open = last === 'assistant' ? [] : [fault('NoAnswer', `${where}: the conversation ends without an answer (${last}).`)]
-  return unless([...empty, ...open], () => messages)
+  const open = last === 'assistant' ? [] : [issue('NoAnswer', `${where}: the conversation ends without an answer (${last}).`)]
+  return whenValid([...empty, ...open], () => messages)
 }

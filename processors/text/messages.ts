@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Fault, type Faults, fault, unless } from '../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { ImageSource } from '../image/image.js'
 
 export interface TextItem {
@@ -62,27 +62,27 @@ export const videoOf = (item: VideoItem): VideoSource | undefined => item.video 
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
-const checkItem = (item: unknown, where: string): readonly Fault[] => {
+const checkItem = (item: unknown, where: string): readonly Issue[] => {
   const type = isRecord(item) ? item.type : undefined
   if (type === 'image' || type === 'video') return []
   if (type !== 'text')
     return [
-      fault('Message', `${where}: expected an item of type "text", "image" or "video", got ${JSON.stringify(type) ?? 'none'}.`)
+      issue('Message', `${where}: expected an item of type "text", "image" or "video", got ${JSON.stringify(type) ?? 'none'}.`)
     ]
   return isRecord(item) && typeof item.text === 'string'
     ? []
-    : [fault('Message', `${where}: a text item needs its text as a string.`)]
+    : [issue('Message', `${where}: a text item needs its text as a string.`)]
 }
 
-const checkMessage = (message: unknown, where: string): readonly Fault[] => {
-  if (!isRecord(message)) return [fault('Message', `${where}: expected {role, content}.`)]
+const checkMessage = (message: unknown, where: string): readonly Issue[] => {
+  if (!isRecord(message)) return [issue('Message', `${where}: expected {role, content}.`)]
   const { role, content } = message
   const known = ROLES.some((r) => r === role)
   const unknown = known
     ? []
-    : [fault('Message', `${where}: unknown role ${JSON.stringify(role)}; use one of ${ROLES.join(', ')}.`, { role })]
+    : [issue('Message', `${where}: unknown role ${JSON.stringify(role)}; use one of ${ROLES.join(', ')}.`, { role })]
   if (typeof content === 'string') return unknown
-  if (!Array.isArray(content)) return [...unknown, fault('Message', `${where}: content must be text or a list of items.`)]
+  if (!Array.isArray(content)) return [...unknown, issue('Message', `${where}: content must be text or a list of items.`)]
   return [...unknown, ...content.flatMap((item, i) => checkItem(item, `${where}.content[${i}]`))]
 }
 
@@ -97,19 +97,19 @@ const normalizeMessage = (message: unknown): unknown =>
   isRecord(message) && Array.isArray(message.content) ? { ...message, content: message.content.map(fromOpenAI) } : message
 
 /** A conversation as it should be, or everything that is wrong with it: its roles, its items, a user's turn with nothing in it. */
-export const checkMessages = (messages: readonly unknown[], where = 'messages'): E.Either<Faults, Messages> => {
+export const checkMessages = (messages: readonly unknown[], where = 'messages'): E.Either<Issues, Messages> => {
   if (!Array.isArray(messages))
-    return E.left([fault('Message', `${where}: expected a list of messages, got ${typeof messages}.`)])
+    return E.left([issue('Message', `${where}: expected a list of messages, got ${typeof messages}.`)])
   const normal = messages.map(normalizeMessage)
   const wrong = normal.flatMap((message, i) => checkMessage(message, `${where}[${i}]`))
-  if (normal.length === 0) wrong.push(fault('Message', `${where}: the conversation is empty.`))
-  return unless(wrong, () => normal as Messages) // checked above, item by item
+  if (normal.length === 0) wrong.push(issue('Message', `${where}: the conversation is empty.`))
+  return whenValid(wrong, () => normal as Messages) // checked above, item by item
 }
 
-/** Faults for every turn of the user that says nothing: no text but spaces, no picture, no film. */
-export const checkNotEmpty = (messages: Messages, where = 'messages'): readonly Fault[] =>
+/** Errors for every turn of the user that says nothing: no text but spaces, no picture, no film. */
+export const checkNotEmpty = (messages: Messages, where = 'messages'): readonly Issue[] =>
   messages.flatMap((message, i) =>
     message.role === 'user' && itemsOf(message).every((item) => item.type === 'text' && item.text.trim() === '')
-      ? [fault('EmptyMessage', `${where}[${i}]: the user's message is empty; ask something or show a picture.`)]
+      ? [issue('EmptyMessage', `${where}[${i}]: the user's message is empty; ask something or show a picture.`)]
       : []
   )

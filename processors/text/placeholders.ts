@@ -1,6 +1,6 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import type { Faults } from '../../lib/error.js'
-import { fault, unless } from '../../lib/error.js'
+import type { Issues } from '../../lib/error.js'
+import { issue, whenValid } from '../../lib/error.js'
 import { type AddedToken, splitter } from './added-tokens.js'
 import type { ChatTemplate, Prompt } from './chat-template.js'
 import type { Piece, Tokenizer } from './tokenizer.js'
@@ -23,8 +23,8 @@ export interface Extent {
 
 const NOT_IN_VOCABULARY = -1
 
-/** The tokens around pictures: named by tokenizer_config.json, else by their usual text. Faults: those that the vocabulary lacks. */
-export const visualTokens = ({ names, addedTokens, idOf }: Tokenizer, dir: string): E.Either<Faults, VisualTokens> => {
+/** The tokens around pictures: named by tokenizer_config.json, else by their usual text. Errors: those that the vocabulary lacks. */
+export const visualTokens = ({ names, addedTokens, idOf }: Tokenizer, dir: string): E.Either<Issues, VisualTokens> => {
   const token = (name: string, otherwise: string): AddedToken => {
     const content = names[name] ?? otherwise
     const plain = {
@@ -41,9 +41,9 @@ export const visualTokens = ({ names, addedTokens, idOf }: Tokenizer, dir: strin
   const end = token('end_image_token', '</img>')
   const context = token('context_image_token', '<IMG_CONTEXT>')
   const missing = [start, end, context].filter(({ id }) => id === NOT_IN_VOCABULARY)
-  return unless(
+  return whenValid(
     missing.map(({ content }) =>
-      fault('Tokenizer', `${dir}/tokenizer.json: no token ${content}; is this an InternVL tokenizer?`, { content })
+      issue('Tokenizer', `${dir}/tokenizer.json: no token ${content}; is this an InternVL tokenizer?`, { content })
     ),
     () => ({ start, end, context, video: token('video_token', '<video>') })
   )

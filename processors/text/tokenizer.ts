@@ -1,8 +1,8 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import type { Faults } from '../../lib/error.js'
-import { collect, decode, leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { collect, decode, invalid } from '../collect.js'
 import {
   type Accepts,
   type AddedToken,
@@ -132,7 +132,7 @@ const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenize
  *
  * Source: @huggingface/tokenizers, and `PreTrainedTokenizerFast` (transformers 5.23) around it.
  */
-export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.Either<Faults, Tokenizer> => {
+export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.Either<Issues, Tokenizer> => {
   const decoded = collect<unknown>([
     decode(TokenizerJson, json, `${dir}/tokenizer.json`),
     decode(t.UnknownRecord, config, `${dir}/tokenizer_config.json`)
@@ -150,6 +150,6 @@ export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.E
   try {
     return E.right(build(whole, settings))
   } catch (error) {
-    return leftFault('Tokenizer', `${dir}/tokenizer.json: not a tokenizer that can be built: ${(error as Error).message}.`)
+    return invalid('Tokenizer', `${dir}/tokenizer.json: not a tokenizer that can be built: ${(error as Error).message}.`)
   }
 }

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import type { Faults } from '../../lib/error.js'
-import { decode, leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { decode, invalid } from '../collect.js'
 
 // Source: `Qwen2Tokenizer` (transformers 5.23)
 const SPLIT =
@@ -10,16 +10,16 @@ const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: fa
 
 /**
  * The tokenizer.json that vocab.json and merges.txt stand for: folders in OpenGVLab's first layout may ship only these. Their
- * added tokens are in tokenizer_config.json. Faults: a tokenizer of another class than Qwen2's, whose rules these files lack.
+ * added tokens are in tokenizer_config.json. Errors: a tokenizer of another class than Qwen2's, whose rules these files lack.
  */
 export const fromVocabulary = (
   vocabulary: unknown,
   mergesText: string,
   tokenizerClass: unknown,
   dir: string
-): E.Either<Faults, unknown> => {
+): E.Either<Issues, unknown> => {
   if (tokenizerClass !== 'Qwen2Tokenizer' && tokenizerClass !== 'Qwen2TokenizerFast')
-    return leftFault('NoTokenizer', `${dir}: no tokenizer.json, and vocab.json is not enough for a ${String(tokenizerClass)}.`, {
+    return invalid('NoTokenizer', `${dir}: no tokenizer.json, and vocab.json is not enough for a ${String(tokenizerClass)}.`, {
       dir
     })
   const merges = mergesText.split(/\r?\n/).filter((line, i) => line !== '' && !(i === 0 && line.startsWith('#version')))

@@ -1,6 +1,6 @@
 import type * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Faults } from '../../lib/error.js'
+import type { Issues } from '../../lib/error.js'
 import type { Rgb, Size } from '../image/resize.js'
 
 /** What is known of a film before a frame is decoded. */
@@ -13,7 +13,7 @@ export interface VideoMetadata {
 /** A film before a frame of it is decoded. */
 export interface Film extends VideoMetadata {
   /** Width and height of the frame at an index, in pixels. */
-  readonly sizeOf: (index: number) => TaskEither<Faults, Size>
+  readonly sizeOf: (index: number) => TaskEither<Issues, Size>
   /** The frames at these indices, which rise, one decoded at a time as it is asked for. */
-  readonly frames: (indices: readonly number[]) => AsyncIterable<E.Either<Faults, Rgb>>
+  readonly frames: (indices: readonly number[]) => AsyncIterable<E.Either<Issues, Rgb>>
 }

@@ -2,8 +2,8 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Faults } from '../../lib/error.js'
-import { leftFault } from '../collect.js'
+import type { Issues } from '../../lib/error.js'
+import { invalid } from '../collect.js'
 import { type ImageSource, type OpenOptions, openPicture, readImage } from '../image/image.js'
 import { pathIn } from '../media/media-source.js'
 import { isFrames, type VideoSource } from '../text/messages.js'
@@ -44,22 +44,22 @@ const askedWrongly = (rate: number | undefined, { numFrames, fps, initialShift }
 export const frameIndices = (
   { totalNumFrames: total, fps: rate }: VideoMetadata,
   options: Omit<SamplingOptions, 'doSampleFrames'>
-): E.Either<Faults, readonly number[]> => {
+): E.Either<Issues, readonly number[]> => {
   const { numFrames, fps, initialShift } = options
   const wrong = askedWrongly(rate, options)
-  if (wrong !== undefined) return leftFault('VideoSampling', wrong)
+  if (wrong !== undefined) return invalid('VideoSampling', wrong)
   if (numFrames === undefined && fps === undefined) return E.right(Array.from({ length: total }, (_, i) => i))
   const wanted = numFrames ?? Math.trunc((total / rate!) * fps!)
   if (wanted > total)
-    return leftFault(
+    return invalid(
       'VideoSampling',
       `Video can't be sampled. The \`num_frames=${wanted}\` exceeds \`total_num_frames=${total}\`. `
     )
-  if (wanted < 1) return leftFault('VideoSampling', `fps=${fps}: no frame would be taken of a film of ${total} frames: raise it.`)
+  if (wanted < 1) return invalid('VideoSampling', `fps=${fps}: no frame would be taken of a film of ${total} frames: raise it.`)
   const step = total / wanted
   const start = initialShift === true ? step / 2 : Number(initialShift)
   if (start < 0 || start >= total)
-    return leftFault('VideoSampling', `initialShift=${start} lies outside the film of ${total} frames.`)
+    return invalid('VideoSampling', `initialShift=${start} lies outside the film of ${total} frames.`)
   const length = Math.ceil((total - start) / step)
   return E.right(Array.from({ length }, (_, i) => Math.trunc(Math.fround(start + i * step))))
 }
@@ -89,17 +89,17 @@ const picturesIn = async (source: string | URL): Promise<readonly string[] | und
 
 /**
  * A film in a file, of the frames given, or of the pictures in a folder; `fps` is the film's own where it does not say.
- * Faults: no such film, a film without a frame, and those of `openFilmFile`.
+ * Errors: no such film, a film without a frame, and those of `openFilmFile`.
  */
 export const openFilm =
-  (source: VideoSource, fps?: number, options: OpenOptions = {}): TaskEither<Faults, Film> =>
+  (source: VideoSource, fps?: number, options: OpenOptions = {}): TaskEither<Issues, Film> =>
   async () => {
     if (isFrames(source))
       return source.length > 0
         ? E.right(ofFrames(source, fps, options))
-        : leftFault('Video', 'A film of zero frames: give at least one.')
+        : invalid('Video', 'A film of zero frames: give at least one.')
     const pictures = typeof source === 'string' || source instanceof URL ? await picturesIn(source) : undefined
-    if (pictures?.length === 0) return leftFault('Video', `${source}: no pictures in this folder.`, { path: String(source) })
+    if (pictures?.length === 0) return invalid('Video', `${source}: no pictures in this folder.`, { path: String(source) })
     if (pictures) return E.right(ofFrames(pictures, fps, options))
     const film = await openFilmFile(source, options)()
     return E.isRight(film) && fps !== undefined ? E.right({ ...film.right, fps }) : film

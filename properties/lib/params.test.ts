@@ -70,8 +70,8 @@ describe('params', () => {
     check(nets, ({ layers, width }) => {
       const module = net(layers, width)
       const { 'in.bias': _, ...dict } = stateDict(initParams(module))
-      const faulty = { ...dict, 'in.weight': tf.zeros([width, 5]), extra: tf.zeros([1]) }
-      const result = fromStateDict(module)(faulty)
+      const issuey = { ...dict, 'in.weight': tf.zeros([width, 5]), extra: tf.zeros([1]) }
+      const result = fromStateDict(module)(issuey)
       assert.ok(E.isLeft(result))
       assert.deepEqual(
         result.left.map(({ _tag, key }) => `${_tag} ${key}`),

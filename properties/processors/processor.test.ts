@@ -5,16 +5,16 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, getOrThrow, orThrow } from '../../lib/error.js'
+import { getOrThrow, type Issues, orThrow } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
 import { loadProcessor, type ModelInputs, type PrepareOptions, type Processor } from '../../processors/processor.js'
 import { itemsOf, type Messages } from '../../processors/text/messages.js'
 import { conversations, hostileText } from '../arbitraries/message.js'
 import { cases, demo, picture } from './cases.js'
 
-const wrong = async <A>(task: TaskEither<Faults, A>): Promise<string> => {
+const wrong = async <A>(task: TaskEither<Issues, A>): Promise<string> => {
   const result = await task()
-  return E.isLeft(result) ? result.left.map(({ message }) => message).join('\n') : 'no fault'
+  return E.isLeft(result) ? result.left.map(({ message }) => message).join('\n') : 'no error'
 }
 const user = (...content: Exclude<Messages[number]['content'], string>): Messages => [{ role: 'user', content }]
 const text = (said: string) => ({ type: 'text', text: said }) as const
@@ -236,8 +236,8 @@ describe('loadProcessor', () => {
     const { tokenizer } = await orThrow(loadProcessor(folder('vocabulary', ['tokenizer.json'], files)))
     for (const [said, ids] of cases.tokens) assert.deepEqual(tokenizer.encode(said), ids, said)
     const other = { ...files, 'tokenizer_config.json': { tokenizer_class: 'InternLM2Tokenizer' } }
-    const fault = await wrong(loadProcessor(folder('other', ['tokenizer.json'], other)))
-    assert.match(fault, /vocab\.json is not enough for a InternLM2Tokenizer/)
+    const issue = await wrong(loadProcessor(folder('other', ['tokenizer.json'], other)))
+    assert.match(issue, /vocab\.json is not enough for a InternLM2Tokenizer/)
   })
 
   it('names all that is wrong with a folder', async () => {

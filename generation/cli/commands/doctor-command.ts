@@ -14,7 +14,7 @@ export const renderDiagnosis = ({
   gpus,
   memory,
   cache,
-  faults
+  issues
 }: Diagnosis): string => {
   const rows: ReadonlyArray<readonly [string, string]> = [
     ['engine', engine ? `${engine.name} (${engine.why})` : 'none'],
@@ -31,8 +31,8 @@ export const renderDiagnosis = ({
     ['cache', `${cache.folder}, ${gigabytes(cache.bytes)}`]
   ]
   const facts = rows.map(([name, value]) => `${name.padEnd(10)}${value}`)
-  const wrong = faults.map(({ message, mend }) => `fault     ${message}${message.includes(String(mend)) ? '' : ` (\`${mend}\`)`}`)
-  return [...facts, ...(wrong.length > 0 ? wrong : ['faults    none'])].join('\n')
+  const wrong = issues.map(({ message, mend }) => `error     ${message}${message.includes(String(mend)) ? '' : ` (\`${mend}\`)`}`)
+  return [...facts, ...(wrong.length > 0 ? wrong : ['errors    none'])].join('\n')
 }
 
 interface DoctorFlags {
@@ -50,5 +50,5 @@ export const doctorCommand = (): Command =>
       const { diagnose } = await import('../../../lib/engines/doctor.js') // TensorFlow.js takes a while to load
       const diagnosis = await diagnose({ verify: verify === true })
       console.log(json ? JSON.stringify(diagnosis, null, 2) : renderDiagnosis(diagnosis))
-      if (diagnosis.faults.length > 0) process.exitCode = 1
+      if (diagnosis.issues.length > 0) process.exitCode = 1
     })

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { engineNames } from '../../../lib/engines/engine.js'
 import type { EngineName } from '../../../lib/engines/index.js'
-import { fault, InternVLError } from '../../../lib/error.js'
+import { InternVLError, issue } from '../../../lib/error.js'
 import type { VisionConfig } from '../../../models/config/parse-config.js'
 import { folderOf, type HubFlags, repeated, say, wholeNumber, withHubOptions } from '../common.js'
 import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from '../flags/precision-flags.js'
@@ -29,7 +29,7 @@ const nested = (values: Float32Array, [n = 1, ...rest]: readonly number[]): unkn
 
 const write = async (file: string, bytes: Uint8Array, shape: readonly number[]): Promise<void> => {
   await writeFile(file, bytes).catch((error: Error) => {
-    throw new InternVLError([fault('WriteFailed', `${file}: it cannot be written (${error.message})`, { file })])
+    throw new InternVLError([issue('WriteFailed', `${file}: it cannot be written (${error.message})`, { file })])
   })
   say(`${file}: float32 [${shape.join(', ')}]`)
 }

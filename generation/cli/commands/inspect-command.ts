@@ -83,7 +83,7 @@ const pruned = ({ children, ...node }: InspectedNode, depth: number): InspectedN
 })
 
 /** The same as plain data. */
-const toJson = ({ dir, loads, model, oddities, faults }: Inspection, depth: number) => ({
+const toJson = ({ dir, loads, model, oddities, issues }: Inspection, depth: number) => ({
   dir,
   loads,
   ...(model
@@ -101,7 +101,7 @@ const toJson = ({ dir, loads, model, oddities, faults }: Inspection, depth: numb
       }
     : {}),
   oddities,
-  faults
+  issues
 })
 
 /** `internvl inspect`: exit code 1 when the folder would not load. */
@@ -118,6 +118,6 @@ export const inspectCommand = (): Command =>
       const found = await inspect(folder)
       const text = json ? JSON.stringify(toJson(found, depth), null, 2) : renderInspection(found, depth)
       if (text) console.log(text)
-      for (const { message } of found.faults) say(`internvl: ${message}`)
+      for (const { message } of found.issues) say(`internvl: ${message}`)
       if (!found.loads) process.exitCode = 1
     })

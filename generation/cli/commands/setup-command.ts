@@ -4,7 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { SetupProgress } from '../../../lib/engines/install/build-engine.js'
 import { makeKernels } from '../../../lib/engines/install/compile-kernels.js'
 import { type SetupReport, setup } from '../../../lib/engines/install/setup.js'
-import type { Faults } from '../../../lib/error.js'
+import type { Issues } from '../../../lib/error.js'
 
 interface SetupFlags {
   readonly force?: true
@@ -62,11 +62,11 @@ const shownKernels = async (
 ): Promise<void> => {
   const onStart = (): void => show({ step: 'compile', what: 'the kernels', done: 0, total: 0 })
   const made = await makeKernels(folder, plan, { env: process.env, force, signal, onStart })()
-  if (E.isLeft(made)) sayFaults(made.left)
+  if (E.isLeft(made)) sayIssues(made.left)
 }
 
 /** A set-up with its progress on standard error, ended by Ctrl-C. */
-const shownSetup = async (force: boolean): Promise<E.Either<Faults, SetupReport>> => {
+const shownSetup = async (force: boolean): Promise<E.Either<Issues, SetupReport>> => {
   const { show, end } = progressView(process.stderr.isTTY === true)
   const abort = new AbortController()
   const cancel = (): void => abort.abort()
@@ -78,7 +78,7 @@ const shownSetup = async (force: boolean): Promise<E.Either<Faults, SetupReport>
   return result
 }
 
-const sayFaults = (faults: Faults): void => faults.forEach(({ message }) => void say(`internvl setup: ${message}`))
+const sayIssues = (issues: Issues): void => issues.forEach(({ message }) => void say(`internvl setup: ${message}`))
 
 /**
  * What runs before the demo and the tests: the native engine is set up if it can be. It never fails, for wasm runs everywhere, and
@@ -87,7 +87,7 @@ const sayFaults = (faults: Faults): void => faults.forEach(({ message }) => void
 export const autoSetup = async (env: NodeJS.ProcessEnv = process.env): Promise<void> => {
   if (env.INTERNVL_ENGINE === 'wasm' || env.INTERNVL_ENGINE === 'cpu') return
   const result = await shownSetup(false)
-  if (E.isLeft(result)) sayFaults(result.left)
+  if (E.isLeft(result)) sayIssues(result.left)
   else if (result.right.state === 'made') say(`internvl setup: the native engine is ready (${result.right.seconds.toFixed(0)} s)`)
 }
 
@@ -100,8 +100,8 @@ const runSetup = async ({
 }): Promise<void> => {
   const result = await shownSetup(force)
   if (E.isLeft(result)) {
-    sayFaults(result.left)
-    if (json) console.log(JSON.stringify({ ok: false, faults: result.left }, null, 2))
+    sayIssues(result.left)
+    if (json) console.log(JSON.stringify({ ok: false, issues: result.left }, null, 2))
     process.exitCode = 1
     return
   }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import type { EngineName } from '../../../lib/engines/index.js'
-import { type Fault, fault, InternVLError, orThrow } from '../../../lib/error.js'
+import { InternVLError, type Issue, issue, orThrow } from '../../../lib/error.js'
 import { type HubFlags, interruption, loadWithProgress, repeated, say, withEngineOption, withHubOptions } from '../common.js'
 
 interface TrainFlags extends HubFlags {
@@ -22,7 +22,7 @@ const writeExample = async (file: string): Promise<void> => {
     await writeFile(file, exampleConfig(), { flag: 'wx' })
   } catch (error) {
     const why = (error as NodeJS.ErrnoException).code === 'EEXIST' ? 'it is there already' : (error as Error).message
-    throw new InternVLError([fault('WriteFailed', `${file}: it is not written (${why})`, { file })])
+    throw new InternVLError([issue('WriteFailed', `${file}: it is not written (${why})`, { file })])
   }
   say(`wrote ${file}; set data and output in it, then: internvl train ${file}`)
 }
@@ -31,8 +31,8 @@ const writeExample = async (file: string): Promise<void> => {
 const skipping = () => {
   const told = new Set<string>()
   const rows = new Set<unknown>()
-  const onSkipped = (faults: readonly Fault[]): void => {
-    for (const { message, where } of faults) {
+  const onSkipped = (issues: readonly Issue[]): void => {
+    for (const { message, where } of issues) {
       if (!told.has(message)) say(`left out: ${message}`)
       told.add(message)
       rows.add(where ?? message)
@@ -103,5 +103,5 @@ export const trainCommand = (): Command =>
     .option('--init', 'write an example with every setting, its default and what it is for')
     .option('--set <key=value>', 'a setting that has the last word, such as optimizer.rate=2e-5; may be repeated', repeated)
     .option('--resume', 'go on from the last checkpoint')
-    .option('--skip-bad', 'leave out rows that are at fault, and count them')
+    .option('--skip-bad', 'leave out rows that are wrong, and count them')
     .action(train)

@@ -1,4 +1,4 @@
-import { type Fault, fault } from '../../../lib/error.js'
+import { type Issue, issue } from '../../../lib/error.js'
 import { isThere } from '../../../lib/is-there.js'
 import { imageOf, itemsOf, type Message, videoOf } from '../../../processors/text/messages.js'
 import type { DatasetRow, ReadRows } from '../../evaluate/eval-dataset.js'
@@ -11,13 +11,13 @@ const textOf = (message: Message): string =>
     .join('')
 
 /** What is wrong with what a row says. */
-const faultsInText = ({ messages, rejected }: DatasetRow, where: string): readonly Fault[] => {
+const issuesInText = ({ messages, rejected }: DatasetRow, where: string): readonly Issue[] => {
   const empty = messages.filter((message) => message.role === 'assistant' && textOf(message).trim() === '')
   const last = messages.at(-1)?.role
   return [
-    ...empty.map(() => fault('EmptyAnswer', `${where}: an answer is empty; there is nothing to learn.`, { where })),
-    ...(rejected?.trim() === '' ? [fault('EmptyAnswer', `${where}: the rejected answer is empty.`, { where })] : []),
-    ...(last === 'assistant' ? [] : [fault('NoAnswer', `${where}: the conversation ends without an answer.`, { where })])
+    ...empty.map(() => issue('EmptyAnswer', `${where}: an answer is empty; there is nothing to learn.`, { where })),
+    ...(rejected?.trim() === '' ? [issue('EmptyAnswer', `${where}: the rejected answer is empty.`, { where })] : []),
+    ...(last === 'assistant' ? [] : [issue('NoAnswer', `${where}: the conversation ends without an answer.`, { where })])
   ]
 }
 
@@ -34,7 +34,7 @@ const filesOf = ({ messages }: DatasetRow): ReadonlyArray<{ readonly path: strin
 
 /**
  * All that can be found wrong with rows before the first step, without reading a picture: an empty answer, none at the end, a
- * picture or film that is not there. Sound rows, and the faults of the others, by file and line.
+ * picture or film that is not there. Sound rows, and the errors of the others, by file and line.
  */
 export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> => {
   const known = new Map<string, Promise<boolean>>()
@@ -43,7 +43,7 @@ export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> 
     known.set(path, asked)
     return asked
   }
-  const results: (readonly Fault[])[] = []
+  const results: (readonly Issue[])[] = []
   const queue = rows.entries()
   const worker = async (): Promise<void> => {
     for (const [i, row] of queue) {
@@ -51,11 +51,11 @@ export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> 
       const there = await Promise.all(filesOf(row).map(async (file) => ({ ...file, found: await found(file.path) })))
       const missing = there.filter(({ found }) => !found)
       results[i] = [
-        ...faultsInText(row, where),
-        ...missing.map(({ path, kind }) => fault('NotFound', `${where}: no such ${kind}: ${path}.`, { path, where }))
+        ...issuesInText(row, where),
+        ...missing.map(({ path, kind }) => issue('NotFound', `${where}: no such ${kind}: ${path}.`, { path, where }))
       ]
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, worker))
-  return { rows: rows.filter((_, i) => results[i]!.length === 0), faults: results.flat() }
+  return { rows: rows.filter((_, i) => results[i]!.length === 0), issues: results.flat() }
 }

@@ -1,4 +1,4 @@
-import { type Fault, fault, InternVLError } from '../../../lib/error.js'
+import { InternVLError, type Issue, issue } from '../../../lib/error.js'
 import { random } from '../../../lib/random.js'
 import type { TrainConfig } from '../train-config.js'
 import type { Batches } from '../training-loop.js'
@@ -20,7 +20,7 @@ export interface FeedOptions {
   /** Threads; 1 unless given. */
   readonly workers?: number
   /** Told of samples that could not be made and are left out. */
-  readonly onSkipped?: (faults: readonly Fault[]) => void
+  readonly onSkipped?: (issues: readonly Issue[]) => void
 }
 
 /** How batches are made of rows. */
@@ -110,7 +110,7 @@ export const feed = (data: TrainingData, options: FeedOptions): Batches<readonly
       if (prefetched.skipped().length > told) onSkipped?.(prefetched.skipped().slice(told))
       told = prefetched.skipped().length
       empty = prepared.length === 0 ? empty + 1 : 0
-      if (empty >= most) throw new InternVLError([fault('NoRows', 'no sample of the last epoch could be made; mend the data')])
+      if (empty >= most) throw new InternVLError([issue('NoRows', 'no sample of the last epoch could be made; mend the data')])
       yield prepared.length === 0 ? undefined : prepared
     }
   }

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault, unless } from '../../../lib/error.js'
+import { type Issues, issue, whenValid } from '../../../lib/error.js'
 import type { Processor } from '../../../processors/processor.js'
 import type { DatasetRow } from '../../evaluate/eval-dataset.js'
 import { type FeedOptions, recipeOf } from './dataloader.js'
@@ -15,13 +15,13 @@ export interface MeasureOptions extends Pick<FeedOptions, 'config' | 'skipBad'> 
 }
 
 /**
- * The data with the sizes of its samples, of which the texts and the headers of the pictures are read. Faults: all rows that give no
+ * The data with the sizes of its samples, of which the texts and the headers of the pictures are read. Errors: all rows that give no
  * sample (a picture that is none, one that would be cut off); with `skipBad` they are left out, unless nothing is left.
  */
 export const measureRows =
-  (processor: Processor, data: TrainingData, options: MeasureOptions): TaskEither<Faults, TrainingData> =>
+  (processor: Processor, data: TrainingData, options: MeasureOptions): TaskEither<Issues, TrainingData> =>
   async () => {
-    const found: E.Either<Faults, SampleSize>[] = []
+    const found: E.Either<Issues, SampleSize>[] = []
     const queue = data.rows.keys()
     let done = 0
     const worker = async (): Promise<void> => {
@@ -34,8 +34,8 @@ export const measureRows =
     await Promise.all(Array.from({ length: AT_ONCE }, worker))
     const bad = found.flatMap((size) => (E.isLeft(size) ? size.left : []))
     const kept = found.flatMap((size, i) => (E.isRight(size) ? [{ i, size: size.right }] : []))
-    const none = kept.length === 0 ? [fault('NoRows', 'no row is left to learn from.')] : []
-    return unless(options.skipBad && kept.length > 0 ? [] : [...bad, ...none], () => ({
+    const none = kept.length === 0 ? [issue('NoRows', 'no row is left to learn from.')] : []
+    return whenValid(options.skipBad && kept.length > 0 ? [] : [...bad, ...none], () => ({
       rows: kept.map(({ i }) => data.rows[i]!),
       repeats: kept.map(({ i }) => data.repeats[i]!),
       sizes: kept.map(({ size }) => size),

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../../lib/error.js'
 import { random } from '../../../lib/random.js'
 import { type DatasetRow, readRows } from '../../evaluate/eval-dataset.js'
 import { checkRows } from './check-rows.js'
@@ -36,7 +36,7 @@ export interface TrainingData {
   readonly repeats: readonly number[]
   /** Of each row's sample, where they were measured. */
   readonly sizes?: readonly SampleSize[]
-  readonly skipped: readonly Fault[]
+  readonly skipped: readonly Issue[]
 }
 
 const fields = ['root', 'annotation', 'repeat_time', 'data_augment', 'max_dynamic_patch', 'length'] as const
@@ -59,14 +59,14 @@ const wanted: Readonly<Record<(typeof fields)[number], string>> = {
   length: 'a whole number'
 }
 
-const entryOf = (name: string, given: unknown, file: string): E.Either<Faults, DatasetEntry> => {
+const entryOf = (name: string, given: unknown, file: string): E.Either<Issues, DatasetEntry> => {
   const entry = given as Record<string, unknown>
-  if (typeof given !== 'object' || given === null) return E.left([fault('Meta', `${file}: ${name}: expected an object.`)])
+  if (typeof given !== 'object' || given === null) return E.left([issue('Meta', `${file}: ${name}: expected an object.`)])
   const wrong = fields.filter((key) => (key in entry ? !kinds[key](entry[key]) : key === 'annotation'))
   const at = (path: string): string => (isAbsolute(path) ? path : join(dirname(file), path))
-  return unless(
+  return whenValid(
     wrong.map((key) =>
-      fault('Meta', `${file}: ${name}.${key}: expected ${wanted[key]}, got ${JSON.stringify(entry[key]) ?? 'nothing'}.`)
+      issue('Meta', `${file}: ${name}.${key}: expected ${wanted[key]}, got ${JSON.stringify(entry[key]) ?? 'nothing'}.`)
     ),
     () => ({
       name,
@@ -85,21 +85,21 @@ const entryOf = (name: string, given: unknown, file: string): E.Either<Faults, D
  * alone must be there; other keys are OpenGVLab's and say nothing here. Paths are relative to the file.
  */
 export const readMeta =
-  (file: string): TaskEither<Faults, readonly DatasetEntry[]> =>
+  (file: string): TaskEither<Issues, readonly DatasetEntry[]> =>
   async () => {
     const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => error)
-    if (typeof text !== 'string') return E.left([fault('Meta', `${file}: it can't be read (${text.code}).`, { path: file })])
+    if (typeof text !== 'string') return E.left([issue('Meta', `${file}: it can't be read (${text.code}).`, { path: file })])
     let json: unknown
     try {
       json = JSON.parse(text)
     } catch (error) {
-      return E.left([fault('Meta', `${file}: not JSON (${(error as Error).message}).`, { path: file })])
+      return E.left([issue('Meta', `${file}: not JSON (${(error as Error).message}).`, { path: file })])
     }
     const entries = Object.entries(typeof json === 'object' && json !== null ? json : {})
     if (entries.length === 0)
-      return E.left([fault('Meta', `${file}: no set in it; expected {name: {annotation, …}}.`, { path: file })])
+      return E.left([issue('Meta', `${file}: no set in it; expected {name: {annotation, …}}.`, { path: file })])
     const read = entries.map(([name, entry]) => entryOf(name, entry, file))
-    return unless(
+    return whenValid(
       read.flatMap((entry) => (E.isLeft(entry) ? entry.left : [])),
       () => read.flatMap((entry) => (E.isRight(entry) ? [entry.right] : []))
     )
@@ -111,32 +111,32 @@ const readEntry = async ({ name, root, annotation, augment, maxDynamicPatch, len
   const read = files.flatMap((file) => (E.isRight(file) ? [file.right] : []))
   const checked = await checkRows(read.flatMap(({ rows }) => rows))
   const own = { dataset: name, augment, ...(maxDynamicPatch === undefined ? {} : { maxPatches: maxDynamicPatch }) }
-  const faults = [
+  const issues = [
     ...files.flatMap((file) => (E.isLeft(file) ? file.left : [])),
-    ...read.flatMap((file) => file.faults),
-    ...checked.faults
+    ...read.flatMap((file) => file.issues),
+    ...checked.issues
   ]
   const rows = checked.rows.map((row): TrainingRow => ({ ...row, ...own }))
-  const short = length !== undefined && length !== rows.length + faults.length && faults.length === 0
-  const other = fault('Meta', `${name}: length is ${length} in the meta file, ${rows.length} in ${annotation.join(', ')}.`)
-  return { rows, faults: short ? [...faults, other] : faults }
+  const short = length !== undefined && length !== rows.length + issues.length && issues.length === 0
+  const other = issue('Meta', `${name}: length is ${length} in the meta file, ${rows.length} in ${annotation.join(', ')}.`)
+  return { rows, issues: short ? [...issues, other] : issues }
 }
 
 /**
- * The rows of all sets. Faults: everything that is wrong with them, together; with `skipBad` the sound rows go on, and `skipped` says
+ * The rows of all sets. Errors: everything that is wrong with them, together; with `skipBad` the sound rows go on, and `skipped` says
  * what was left out, unless nothing is left.
  */
 export const readTraining =
-  (entries: readonly DatasetEntry[], { skipBad = false } = {}): TaskEither<Faults, TrainingData> =>
+  (entries: readonly DatasetEntry[], { skipBad = false } = {}): TaskEither<Issues, TrainingData> =>
   async () => {
     const read = await Promise.all(entries.map(readEntry))
-    const [skipped, rows] = [read.flatMap(({ faults }) => faults), read.flatMap((set) => set.rows)]
+    const [skipped, rows] = [read.flatMap(({ issues }) => issues), read.flatMap((set) => set.rows)]
     const repeats = read.flatMap((set, i) => set.rows.map(() => entries[i]!.repeatTime))
     const none =
       rows.length === 0 && (skipBad || skipped.length === 0)
-        ? [fault('NoRows', `${entries.map(({ name }) => name).join(', ')}: no row to learn from.`)]
+        ? [issue('NoRows', `${entries.map(({ name }) => name).join(', ')}: no row to learn from.`)]
         : []
-    return unless(skipBad && rows.length > 0 ? [] : [...skipped, ...none], () => ({ rows, repeats, skipped }))
+    return whenValid(skipBad && rows.length > 0 ? [] : [...skipped, ...none], () => ({ rows, repeats, skipped }))
   }
 
 /**

@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads'
-import { type Fault, type Faults, fault, InternVLError, orThrow } from '../../../lib/error.js'
+import { InternVLError, type Issue, type Issues, issue, orThrow } from '../../../lib/error.js'
 import { loadProcessor } from '../../../processors/processor.js'
 import { type Prepared, type PreparedBatch, prepareBatch, type Recipe } from './prepare.js'
 
@@ -19,7 +19,7 @@ export interface Prefetched extends AsyncIterable<readonly Prepared[]> {
   /** Milliseconds that the caller stood waiting so far; the first batch's are `firstMs`, for nothing can be ready then. */
   readonly waited: () => { readonly firstMs: number; readonly laterMs: number }
   /** What was wrong with samples that were left out. */
-  readonly skipped: () => readonly Fault[]
+  readonly skipped: () => readonly Issue[]
 }
 
 type Make = (recipes: readonly Recipe[]) => Promise<PreparedBatch>
@@ -41,7 +41,7 @@ const threadMaker = (model: string): Maker => {
   const waiting = new Map<number, { readonly done: (batch: PreparedBatch) => void; readonly failed: (error: Error) => void }>()
   let [asked, dead] = [0, undefined as Error | undefined]
   const fail = (why: string): void => {
-    dead ??= new InternVLError([fault('Worker', `A thread that prepares samples ended: ${why}.`)])
+    dead ??= new InternVLError([issue('Worker', `A thread that prepares samples ended: ${why}.`)])
     for (const { failed } of waiting.values()) failed(dead)
     waiting.clear()
   }
@@ -69,7 +69,7 @@ const ownMaker = (model: string): Maker => {
 
 /**
  * Makes the samples of each batch of recipes, in threads, `ahead` of the caller; batches come in the order of `order`, whichever
- * was ready first. A batch that cannot be made throws an `InternVLError` with all its faults; with `skipBad` it comes without the
+ * was ready first. A batch that cannot be made throws an `InternVLError` with all its errors; with `skipBad` it comes without the
  * bad samples, and may be empty. The threads end with the loop, however it ends.
  *
  * `for await (const prepared of prefetch(recipes, { model: internvl.dir })) step(batchOf(prepared.map(({ sample }) => sample), …))`
@@ -79,11 +79,11 @@ export const prefetch = (order: Iterable<readonly Recipe[]>, options: PrefetchOp
   if (!Number.isInteger(workers) || workers < 0)
     throw new RangeError(`prefetch: workers is a whole number from 0 on, got ${workers}`)
   if (!Number.isInteger(ahead) || ahead < 1) throw new RangeError(`prefetch: ahead is a whole number from 1 on, got ${ahead}`)
-  const skipped: Fault[] = []
+  const skipped: Issue[] = []
   const waited = { firstMs: 0, laterMs: 0 }
-  const sound = ({ prepared, faults }: PreparedBatch): readonly Prepared[] => {
-    if (faults.length > 0 && !skipBad) throw new InternVLError(faults as unknown as Faults)
-    skipped.push(...faults)
+  const sound = ({ prepared, issues }: PreparedBatch): readonly Prepared[] => {
+    if (issues.length > 0 && !skipBad) throw new InternVLError(issues as unknown as Issues)
+    skipped.push(...issues)
     return prepared
   }
   async function* run(): AsyncGenerator<readonly Prepared[]> {

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Fault, Faults } from '../../../lib/error.js'
+import type { Issue, Issues } from '../../../lib/error.js'
 import type { Processor } from '../../../processors/processor.js'
 import { sample, type Task } from '../../demo/scenes.js'
 import type { DatasetRow } from '../../evaluate/eval-dataset.js'
@@ -31,12 +31,12 @@ export interface Prepared {
 /** Samples of one batch, and what was wrong with recipes that gave none. */
 export interface PreparedBatch {
   readonly prepared: readonly Prepared[]
-  readonly faults: readonly Fault[]
+  readonly issues: readonly Issue[]
 }
 
 /** Makes the sample of a recipe. */
 export const prepare =
-  (processor: Processor, { row: given, options, group }: Recipe): TaskEither<Faults, Prepared> =>
+  (processor: Processor, { row: given, options, group }: Recipe): TaskEither<Issues, Prepared> =>
   async () => {
     const own = group === undefined ? {} : { group }
     const row = 'seed' in given ? sample(given.seed, given.index, given.weights) : given
@@ -54,6 +54,6 @@ export const prepareBatch = async (processor: Processor, recipes: readonly Recip
   for (const recipe of recipes) made.push(await prepare(processor, recipe)())
   return {
     prepared: made.flatMap((each) => (E.isRight(each) ? [each.right] : [])),
-    faults: made.flatMap((each) => (E.isLeft(each) ? each.left : []))
+    issues: made.flatMap((each) => (E.isLeft(each) ? each.left : []))
   }
 }

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../../../lib/error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../../lib/error.js'
 import { ignored } from '../../../lib/nn/losses/cross-entropy.js'
 import { random } from '../../../lib/random.js'
 import { throughJpeg } from '../../../processors/image/draw.js'
@@ -48,41 +48,41 @@ const jpegOfRandomQuality = (seed: number) => {
   return (image: Parameters<typeof throughJpeg>[0]) => throughJpeg(image, rng.integer(75, 100))
 }
 
-/** Ids and labels of `maxLength` tokens at most. Faults: a picture or all answers would be cut off. */
+/** Ids and labels of `maxLength` tokens at most. Errors: a picture or all answers would be cut off. */
 const shortened = (
   { ids, labels }: EncodedConversation,
   maxLength: number,
   contextId: number | undefined
-): E.Either<Faults, Pick<Sample, 'ids' | 'labels'>> => {
-  const wrong: Fault[] = []
+): E.Either<Issues, Pick<Sample, 'ids' | 'labels'>> => {
+  const wrong: Issue[] = []
   if (ids.indexOf(contextId ?? -1, maxLength) >= 0)
     wrong.push(
-      fault('TooLong', `${ids.length} tokens: cut to ${maxLength}, a picture would be lost; fewer tiles help (maxPatches).`)
+      issue('TooLong', `${ids.length} tokens: cut to ${maxLength}, a picture would be lost; fewer tiles help (maxPatches).`)
     )
   const kept = labels.slice(0, maxLength)
   if (kept.every((label) => label === ignored))
-    wrong.push(fault('TooLong', `${ids.length} tokens: cut to ${maxLength}, nothing of the answer is left to learn.`))
-  return unless(wrong, () => ({ ids: Int32Array.from(ids.slice(0, maxLength)), labels: Int32Array.from(kept) }))
+    wrong.push(issue('TooLong', `${ids.length} tokens: cut to ${maxLength}, nothing of the answer is left to learn.`))
+  return whenValid(wrong, () => ({ ids: Int32Array.from(ids.slice(0, maxLength)), labels: Int32Array.from(kept) }))
 }
 
 /** The tiles of all pictures behind one another. */
-const readPixels = async ({ visuals }: EncodedConversation): Promise<E.Either<Faults, Float32Array>> => {
+const readPixels = async ({ visuals }: EncodedConversation): Promise<E.Either<Issues, Float32Array>> => {
   const sizes = visuals.map(({ tiles, tileSize }) => tiles * 3 * tileSize.width * tileSize.height)
   const pixels = new Float32Array(sizes.reduce((a, b) => a + b, 0))
-  const faults: Fault[] = []
+  const issues: Issue[] = []
   let offset = 0
   for (const [i, visual] of visuals.entries()) {
     const written = await visual.write(pixels, offset)()
-    if (E.isLeft(written)) faults.push(...written.left)
+    if (E.isLeft(written)) issues.push(...written.left)
     offset += sizes[i]!
   }
-  return unless(faults, () => pixels)
+  return whenValid(issues, () => pixels)
 }
 
-/** The same faults, each beginning with the row's file and line, or its number. */
+/** The same errors, each beginning with the row's file and line, or its number. */
 const at = ({ where, id }: DatasetRow) =>
-  E.mapLeft((faults: Faults): Faults => {
-    const [first, ...rest] = faults.map((f) => ({ ...f, where: where ?? id, message: `${where ?? id}: ${f.message}` }))
+  E.mapLeft((issues: Issues): Issues => {
+    const [first, ...rest] = issues.map((f) => ({ ...f, where: where ?? id, message: `${where ?? id}: ${f.message}` }))
     return [first!, ...rest]
   })
 
@@ -92,7 +92,7 @@ interface Encoded {
   readonly encoded: EncodedConversation
 }
 
-const encodeRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Faults, Encoded>> => {
+const encodeRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Issues, Encoded>> => {
   const { maxLength = Number.POSITIVE_INFINITY, jpegSeed, ...given } = options
   const { image } = processor.config
   const maxPatches = patchesEach(row.messages, given.maxPatches ?? image.maxPatches)
@@ -105,7 +105,7 @@ const encodeRow = async (processor: Processor, row: DatasetRow, options: SampleO
   return E.map((kept: Encoded['text']) => ({ text: kept, encoded: encoded.right }))(text)
 }
 
-const readRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Faults, Sample>> => {
+const readRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Issues, Sample>> => {
   const made = await encodeRow(processor, row, options)
   if (E.isLeft(made)) return made
   const { text, encoded } = made.right
@@ -115,11 +115,11 @@ const readRow = async (processor: Processor, row: DatasetRow, options: SampleOpt
 }
 
 /**
- * A row as numbers, prepared as for inference, several pictures sharing the tiles of one. Faults name the row's file and line.
+ * A row as numbers, prepared as for inference, several pictures sharing the tiles of one. Errors name the row's file and line.
  * Source: `LazySupervisedDataset.__getitem__`, `preprocess_internvl2_5` (OpenGVLab).
  */
 export const sampleOf =
-  (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Faults, Sample> =>
+  (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Issues, Sample> =>
   async () =>
     at(row)(await readRow(processor, row, options))
 
@@ -135,7 +135,7 @@ const withRejected = (row: DatasetRow): DatasetRow => {
   return { ...row, messages: [...row.messages.slice(0, -1), { role: 'assistant', content: row.rejected }] }
 }
 
-const sizeOfRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Faults, SampleSize>> =>
+const sizeOfRow = async (processor: Processor, row: DatasetRow, options: SampleOptions): Promise<E.Either<Issues, SampleSize>> =>
   E.map(({ text, encoded }: Encoded) => ({
     tokens: text.ids.length,
     tiles: encoded.visuals.reduce((sum, { tiles }) => sum + tiles, 0)
@@ -143,10 +143,10 @@ const sizeOfRow = async (processor: Processor, row: DatasetRow, options: SampleO
 
 /**
  * The size of the sample that `sampleOf` would make, of a preference that of its longer answer; of pictures only the headers are
- * read, so that damaged pixels are not found here. Faults: as `sampleOf`.
+ * read, so that damaged pixels are not found here. Errors: as `sampleOf`.
  */
 export const measure =
-  (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Faults, SampleSize> =>
+  (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Issues, SampleSize> =>
   async () => {
     const size = await sizeOfRow(processor, row, options)
     if (E.isLeft(size) || row.rejected === undefined) return size
@@ -156,7 +156,7 @@ export const measure =
 
 /** A preference row as two samples, which share their pixels. */
 export const preferenceOf =
-  (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Faults, Preference> =>
+  (processor: Processor, row: DatasetRow, options: SampleOptions = {}): TaskEither<Issues, Preference> =>
   async () => {
     const chosen = await sampleOf(processor, row, options)()
     if (E.isLeft(chosen)) return chosen

@@ -18,6 +18,6 @@ const port = parentPort!
 
 port.on('message', async ({ id, recipes }: { readonly id: number; readonly recipes: readonly Recipe[] }) => {
   const processor = await loaded
-  const batch = E.isLeft(processor) ? { prepared: [], faults: processor.left } : await prepareBatch(processor.right, recipes)
+  const batch = E.isLeft(processor) ? { prepared: [], issues: processor.left } : await prepareBatch(processor.right, recipes)
   port.postMessage({ id, batch }, buffers(batch))
 })

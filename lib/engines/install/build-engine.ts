@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../error.js'
+import { type Issues, issue } from '../../error.js'
 import { compileAddon, tryAddon } from './compile-addon.js'
 import { type EngineManifest, hashFile, listFiles, manifestFormat, verifyEngine } from './engine-folder.js'
 import type { Plan } from './setup-plan.js'
@@ -44,13 +44,13 @@ const step = ({ onProgress }: Job, name: SetupProgress['step'], what: string): O
 
 /** Disk that it takes while it is made: the wheels, what is unpacked of them (TensorFlow's grows threefold, NVIDIA's by half), and some air. */
 const enoughSpace =
-  ({ plan, staging }: Job): TE.TaskEither<Faults, void> =>
+  ({ plan, staging }: Job): TE.TaskEither<Issues, void> =>
   async () => {
     const needed = 4.5 * plan.wheel.bytes + 3 * plan.companionBytes
     const { bavail, bsize } = await statfs(staging.path)
     const [need, free] = [needed, bavail * bsize].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`)
     const message = `${dirname(staging.path)}: the set-up needs ${need} of disk, ${free} is free; free some, or name a roomier folder in INTERNVL_CACHE`
-    return bavail * bsize >= needed ? E.right(undefined) : E.left([fault('DiskFull', message, { needed, free: bavail * bsize })])
+    return bavail * bsize >= needed ? E.right(undefined) : E.left([issue('DiskFull', message, { needed, free: bavail * bsize })])
   }
 
 /** Downloads wheels into a folder of their own; their paths. */
@@ -74,7 +74,7 @@ const open =
     unpack(python, path, madeIn(job), members, job, step(job, 'unpack', basename(path)))
 
 /** TensorFlow's own wheel, checked and unpacked. */
-const fetchTensorflow = (job: Job, tools: Toolchain): TE.TaskEither<Faults, string> => {
+const fetchTensorflow = (job: Job, tools: Toolchain): TE.TaskEither<Issues, string> => {
   const { wheel } = job.plan
   const spec = `${wheel.name}==${wheel.version}`
   return pipe(
@@ -85,7 +85,7 @@ const fetchTensorflow = (job: Job, tools: Toolchain): TE.TaskEither<Faults, stri
 }
 
 /** For CUDA, the NVIDIA wheels that the metadata of TensorFlow's wheel names, unpacked; else none. */
-const fetchCompanions = (job: Job, tools: Toolchain, tensorflow: string): TE.TaskEither<Faults, readonly string[]> => {
+const fetchCompanions = (job: Job, tools: Toolchain, tensorflow: string): TE.TaskEither<Issues, readonly string[]> => {
   const { variant, companionTags, companionBytes } = job.plan
   if (variant === 'cpu') return TE.right([])
   return pipe(
@@ -96,7 +96,7 @@ const fetchCompanions = (job: Job, tools: Toolchain, tensorflow: string): TE.Tas
 }
 
 /** All libraries of the plan, in the engine's folder; the wheels that they came from. */
-const fetchLibraries = (job: Job, tools: Toolchain): TE.TaskEither<Faults, EngineManifest['wheels']> =>
+const fetchLibraries = (job: Job, tools: Toolchain): TE.TaskEither<Issues, EngineManifest['wheels']> =>
   pipe(
     fetchTensorflow(job, tools),
     TE.bindTo('own'),
@@ -128,7 +128,7 @@ const finish = (job: Job, wheels: EngineManifest['wheels'], compiler: string) =>
 }
 
 /** Makes the engine of a plan, from download to name. All missing tools are reported, before anything is downloaded. */
-export const makeEngine = (job: Job): TE.TaskEither<Faults, void> => {
+export const makeEngine = (job: Job): TE.TaskEither<Issues, void> => {
   const { plan, staging, env, signal } = job
   const made = madeIn(job)
   return pipe(

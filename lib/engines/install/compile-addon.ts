@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../error.js'
+import { type Issues, issue } from '../../error.js'
 import { type Command, complaint, type Failed, type RunOptions, run } from './process.js'
 import { installHint } from './toolchain.js'
 
@@ -73,12 +73,12 @@ const copySources = async (folder: string): Promise<void> => {
   await writeFile(backend, withListAttributes(await readFile(backend, 'utf8')))
 }
 
-const compileFault =
+const compileIssue =
   (compiler: Command, env: NodeJS.ProcessEnv) =>
-  (failed: Failed): Faults => {
+  (failed: Failed): Issues => {
     const mend = installHint('compiler', env)
     const message = `${compiler.join(' ')} could not compile the addon (${complaint(failed)}); a compiler with C++17 comes with \`${mend}\``
-    return [fault('CompileFailed', message, { mend })]
+    return [issue('CompileFailed', message, { mend })]
   }
 
 /**
@@ -91,7 +91,7 @@ export const compileAddon = (
   scratch: string,
   libraries: readonly string[],
   options: RunOptions
-): TE.TaskEither<Faults, string> => {
+): TE.TaskEither<Issues, string> => {
   const [sources, addon] = [join(scratch, 'binding'), join(engine, 'tfjs_binding.node')]
   const includes = [require('node-api-headers').include_dir as string, join(engine, 'tensorflow', 'include'), sources]
   const flags = ['-O2', '-std=c++17', '-fPIC', '-shared', '-DNAPI_VERSION=8', ...includes.map((path) => `-I${path}`)]
@@ -100,19 +100,19 @@ export const compileAddon = (
   return pipe(
     TE.fromTask(() => copySources(sources)),
     TE.chain(() => run(compiler, [...flags, ...inputs, ...linked, '-o', addon, ...rpath], options)),
-    TE.bimap(compileFault(compiler, options.env), () => addon)
+    TE.bimap(compileIssue(compiler, options.env), () => addon)
   )
 }
 
 /** Loads the addon in a process of its own, so that what is published is known to run. */
-export const tryAddon = (addon: string, options: RunOptions): TE.TaskEither<Faults, string> =>
+export const tryAddon = (addon: string, options: RunOptions): TE.TaskEither<Issues, string> =>
   pipe(
     run([process.execPath], ['-p', `require(${JSON.stringify(addon)}).TF_Version`], {
       ...options,
       env: { ...options.env, TF_CPP_MIN_LOG_LEVEL: '3', NODE_OPTIONS: '' }
     }),
     TE.bimap(
-      (failed): Faults => [fault('BrokenEngine', `the compiled addon does not load (${complaint(failed)})`, { path: addon })],
+      (failed): Issues => [issue('BrokenEngine', `the compiled addon does not load (${complaint(failed)})`, { path: addon })],
       (version) => version.trim()
     )
   )

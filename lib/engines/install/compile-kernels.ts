@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../error.js'
+import { type Issues, issue } from '../../error.js'
 import { cpuFlags } from '../machine.js'
 import { cacheFolder } from './engine-folder.js'
 import { setupHint } from './hints.js'
@@ -39,11 +39,11 @@ export const kernelsLibrary = (env: NodeJS.ProcessEnv = process.env): string => 
 }
 
 /** Why kernels are not there: what the compiler said the last time, or that nobody asked it. */
-export const kernelsFault = (library: string): Faults => {
+export const kernelsIssue = (library: string): Issues => {
   const said = existsSync(`${library}.failed`) ? readFileSync(`${library}.failed`, 'utf8') : ''
   const why = said ? `did not compile (${said})` : 'are not compiled'
   const mend = said ? `${setupHint} -- --force`.replace(/^(npx .*) --( --force)$/, '$1$2') : setupHint
-  return [fault('NoKernels', `the kernels for this processor ${why}; models run slower without; \`${mend}\``, { mend })]
+  return [issue('NoKernels', `the kernels for this processor ${why}; models run slower without; \`${mend}\``, { mend })]
 }
 
 export interface MakeOptions extends RunOptions {
@@ -89,27 +89,27 @@ export const makeKernels = (
   engine: string,
   plan: Plan,
   { force = false, onStart, ...options }: MakeOptions
-): TE.TaskEither<Faults, 'ready' | 'made' | 'unused'> =>
+): TE.TaskEither<Issues, 'ready' | 'made' | 'unused'> =>
   pipe(
-    TE.of<Faults, string>(kernelsLibrary(options.env)),
+    TE.of<Issues, string>(kernelsLibrary(options.env)),
     TE.chain((library) => {
       if (plan.variant === 'cuda') return TE.right('unused' as const)
       if (existsSync(library) && !force) return TE.right('ready' as const)
-      if (existsSync(`${library}.failed`) && !force) return TE.left(kernelsFault(library))
+      if (existsSync(`${library}.failed`) && !force) return TE.left(kernelsIssue(library))
       onStart?.()
       const staging = `${library.replace(/\.node$/, '')}.${process.pid}.node`
-      const publish = async (result: E.Either<Failed, string>): Promise<E.Either<Faults, 'made'>> => {
+      const publish = async (result: E.Either<Failed, string>): Promise<E.Either<Issues, 'made'>> => {
         if (E.isRight(result)) await rename(staging, library)
         else if (!options.signal?.aborted) await writeFile(`${library}.failed`, complaint(result.left))
         await rm(staging, { force: true })
         return E.bimap(
-          () => kernelsFault(library),
+          () => kernelsIssue(library),
           () => 'made' as const
         )(result)
       }
       return pipe(
         findTool('compiler', options.env),
-        TE.mapLeft((missing): Faults => [missing]),
+        TE.mapLeft((missing): Issues => [missing]),
         TE.chainFirstTaskK(() => () => mkdir(dirname(library), { recursive: true })),
         TE.chain((compiler) => TE.fromTask(compile(compiler, engine, plan, staging, options))),
         TE.chain((result) => () => publish(result))

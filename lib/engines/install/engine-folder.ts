@@ -6,7 +6,7 @@ import { join, relative } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import { type Fault, type Faults, fault, unless } from '../../error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../error.js'
 import { mendHint, setupHint } from './hints.js'
 
 /** Counts up when an engine is made in another way, so that older ones are made anew. */
@@ -56,17 +56,17 @@ export const listFiles = (folder: string): Promise<EngineManifest['files']> =>
     )
   )
 
-const damaged = (path: string, why: string): Faults => [
-  fault('DamagedEngine', `${path}: ${why}; make the native engine anew with \`${mendHint}\``, { path, mend: mendHint })
+const damaged = (path: string, why: string): Issues => [
+  issue('DamagedEngine', `${path}: ${why}; make the native engine anew with \`${mendHint}\``, { path, mend: mendHint })
 ]
 
 /** The manifest of a finished engine folder; `NotSetUp` where there is none, `DamagedEngine` where it cannot be read. */
-export const readManifest = async (folder: string): Promise<E.Either<Faults, EngineManifest>> => {
+export const readManifest = async (folder: string): Promise<E.Either<Issues, EngineManifest>> => {
   const path = join(folder, 'manifest.json')
   const text = await readFile(path, 'utf8').catch(() => undefined)
   if (text === undefined) {
     const message = `the native engine is not set up; set it up with \`${setupHint}\``
-    return E.left([fault('NotSetUp', message, { path: folder, mend: setupHint })])
+    return E.left([issue('NotSetUp', message, { path: folder, mend: setupHint })])
   }
   const json = E.tryCatch(() => JSON.parse(text) as unknown, String)
   return E.mapLeft(() => damaged(path, 'not a manifest of this version'))(E.chainW(manifestCodec.decode)(json))
@@ -74,12 +74,12 @@ export const readManifest = async (folder: string): Promise<E.Either<Faults, Eng
 
 /**
  * Whether a finished engine folder still is what was set up: by size, which takes a millisecond, or with `hash` by SHA-256, a few
- * seconds. Every damaged file is a fault of its own.
+ * seconds. Every damaged file is an error of its own.
  */
-export const verifyEngine = async (folder: string, { hash = false } = {}): Promise<E.Either<Faults, EngineManifest>> => {
+export const verifyEngine = async (folder: string, { hash = false } = {}): Promise<E.Either<Issues, EngineManifest>> => {
   const manifest = await readManifest(folder)
   if (E.isLeft(manifest)) return manifest
-  const checkFile = async (file: EngineManifest['files'][number]): Promise<readonly Fault[]> => {
+  const checkFile = async (file: EngineManifest['files'][number]): Promise<readonly Issue[]> => {
     const path = join(folder, file.path)
     const bytes = await stat(path).then(
       ({ size }) => size,
@@ -89,8 +89,8 @@ export const verifyEngine = async (folder: string, { hash = false } = {}): Promi
     if (bytes !== file.bytes) return damaged(path, `${bytes} bytes, ${file.bytes} were set up`)
     return hash && (await hashFile(path)) !== file.sha256 ? damaged(path, 'its bytes are not those that were set up') : []
   }
-  const faults = await Promise.all(manifest.right.files.map(checkFile))
-  return unless(faults.flat(), () => manifest.right)
+  const issues = await Promise.all(manifest.right.files.map(checkFile))
+  return whenValid(issues.flat(), () => manifest.right)
 }
 
 /** Bytes that a folder takes, all below it; 0 where there is none. */

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import type { NonEmptyArray } from 'fp-ts/lib/NonEmptyArray.js'
-import { type Faults, fault } from '../../error.js'
+import { type Issues, issue } from '../../error.js'
 
 /** The release whose library the native engine runs on. Its wheels are pinned below, so that what is compiled is what was tested. */
 export const tensorflowVersion = '2.18.0'
@@ -77,8 +77,8 @@ const wheels: Readonly<Record<string, Readonly<Partial<Record<Plan['variant'], W
 /** Platforms with a native engine. */
 export const nativePlatforms: readonly string[] = Object.keys(wheels)
 
-const refused = (platform: string, why: string): Faults => [
-  fault('UnsupportedPlatform', `no native engine for this machine: ${why}; the wasm engine runs everywhere`, { platform })
+const refused = (platform: string, why: string): Issues => [
+  issue('UnsupportedPlatform', `no native engine for this machine: ${why}; the wasm engine runs everywhere`, { platform })
 ]
 
 const libraries = (platform: string): Plan['libraries'] =>
@@ -87,7 +87,7 @@ const libraries = (platform: string): Plan['libraries'] =>
     : ['libtensorflow_framework.so.2', 'libtensorflow_cc.so.2']
 
 /** Which build of TensorFlow this machine gets: CUDA where a GPU is at hand, else the CPU's; or why there is none. */
-export const planSetup = ({ platform, hasGpu, hasAvx, cuda }: Machine): E.Either<Faults, Plan> => {
+export const planSetup = ({ platform, hasGpu, hasAvx, cuda }: Machine): E.Either<Issues, Plan> => {
   const builds = wheels[platform]
   if (!builds)
     return E.left(
@@ -96,7 +96,7 @@ export const planSetup = ({ platform, hasGpu, hasAvx, cuda }: Machine): E.Either
   if (platform === 'linux-x64' && !hasAvx) return E.left(refused(platform, 'its processor has no AVX'))
   if (cuda !== undefined && !/^[01]?$/.test(cuda))
     return E.left([
-      fault('UnknownSetting', `INTERNVL_CUDA=${cuda}: expected 0 or 1`, {
+      issue('UnknownSetting', `INTERNVL_CUDA=${cuda}: expected 0 or 1`, {
         expected: ['0', '1'],
         actual: cuda,
         mend: 'unset INTERNVL_CUDA'
@@ -114,7 +114,7 @@ export const planSetup = ({ platform, hasGpu, hasAvx, cuda }: Machine): E.Either
 }
 
 /** The builds that this machine can run, the best first: behind a CUDA build stands the CPU's. */
-export const usablePlans = (machine: Machine): E.Either<Faults, NonEmptyArray<Plan>> =>
+export const usablePlans = (machine: Machine): E.Either<Issues, NonEmptyArray<Plan>> =>
   pipe(
     planSetup(machine),
     E.map((best): NonEmptyArray<Plan> => {

@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../error.js'
+import { type Issues, issue } from '../../error.js'
 import { thisMachine } from '../machine.js'
 import { makeEngine, type SetupProgress } from './build-engine.js'
 import type { tryAddon } from './compile-addon.js'
@@ -33,11 +33,11 @@ export interface SetupReport {
 
 const isWhole = async (folder: string): Promise<boolean> => E.isRight(await verifyEngine(folder))
 
-/** What the file system says, as a fault. */
-const ioFault =
+/** What the file system says, as an error. */
+const ioIssue =
   (folder: string) =>
-  (error: unknown): Faults => [
-    fault(
+  (error: unknown): Issues => [
+    issue(
       'SetupFailed',
       `${folder}: the set-up stopped (${error instanceof Error ? error.message : error}); INTERNVL_CACHE can name another folder`,
       { path: folder }
@@ -45,7 +45,7 @@ const ioFault =
   ]
 
 /** Makes the engine in a staging folder, unless another set-up, which came first, has made it meanwhile. */
-const makeInTurn = async (plan: Plan, engine: string, options: SetupOptions): Promise<E.Either<Faults, SetupReport['state']>> => {
+const makeInTurn = async (plan: Plan, engine: string, options: SetupOptions): Promise<E.Either<Issues, SetupReport['state']>> => {
   const { env = process.env, signal, onProgress } = options
   await sweep(dirname(engine))
   const staging = await openStaging(engine)
@@ -54,7 +54,7 @@ const makeInTurn = async (plan: Plan, engine: string, options: SetupOptions): Pr
     const waited = await awaitTurn(staging, engine, signal, onWait)
     if (waited && (await isWhole(engine))) return E.right('ready')
     const made = await makeEngine({ plan, engine, staging, env, ...options })()
-    if (E.isLeft(made) && signal?.aborted) return E.left([fault('Cancelled', 'the set-up was cancelled; nothing was kept')])
+    if (E.isLeft(made) && signal?.aborted) return E.left([issue('Cancelled', 'the set-up was cancelled; nothing was kept')])
     return E.map(() => 'made' as const)(made)
   } finally {
     await staging.close()
@@ -66,7 +66,7 @@ const makeInTurn = async (plan: Plan, engine: string, options: SetupOptions): Pr
  * hash, and the addon compiled against it. It takes milliseconds when the engine is there and whole. Whatever stops it, only a finished
  * engine ever gets the name that others look for.
  */
-export const setup = (options: SetupOptions = {}): TE.TaskEither<Faults, SetupReport> => {
+export const setup = (options: SetupOptions = {}): TE.TaskEither<Issues, SetupReport> => {
   const { env = process.env, force = false } = options
   const start = performance.now()
   return pipe(
@@ -75,7 +75,7 @@ export const setup = (options: SetupOptions = {}): TE.TaskEither<Faults, SetupRe
       const folder = join(enginesFolder(env), plan.folder)
       const work = async () => (!force && (await isWhole(folder)) ? E.right('ready' as const) : makeInTurn(plan, folder, options))
       return pipe(
-        TE.tryCatch(work, ioFault(folder)),
+        TE.tryCatch(work, ioIssue(folder)),
         TE.chainEitherK((state) => state),
         TE.map((state) => ({ state, folder, plan, seconds: (performance.now() - start) / 1000 }))
       )

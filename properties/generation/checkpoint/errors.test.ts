@@ -76,10 +76,10 @@ const isOpen = (chosen: typeof wrongs): boolean => {
   return says.includes('not JSON') && says.includes('no processor_config')
 }
 
-describe('a folder with several faults', () => {
+describe('a folder with several errors', () => {
   let whole: string
   before(async () => {
-    whole = join(await mkdtemp(join(tmpdir(), 'faults-')), 'whole')
+    whole = join(await mkdtemp(join(tmpdir(), 'errors-')), 'whole')
     await convert(demoModel, whole, { layout: 'hf', dtype: 'bfloat16', shardBytes: 2_000_000 })
   })
   after(() => rm(join(whole, '..'), { recursive: true }))
@@ -93,10 +93,10 @@ describe('a folder with several faults', () => {
         const folder = join(whole, '..', 'spoilt')
         await cp(whole, folder, { recursive: true })
         for (const [, spoil] of chosen) await spoil(folder)
-        const { loads, faults } = await inspect(folder)
+        const { loads, issues } = await inspect(folder)
         await rm(folder, { recursive: true })
         assert.ok(!loads)
-        const told = faults.map(({ message }) => message)
+        const told = issues.map(({ message }) => message)
         for (const [, , says] of chosen)
           assert.equal(told.filter((message) => says.test(message)).length, 1, `${says} once in\n${told.join('\n')}`)
       },

@@ -13,12 +13,12 @@ import { inFolder, readJson, stored } from '../../models/folders.js'
 
 const messages = [{ role: 'user', content: [{ type: 'text', text: 'What is here?' }] }] as const
 
-const faultsOf = (promise: Promise<unknown>): Promise<readonly string[]> =>
+const issuesOf = (promise: Promise<unknown>): Promise<readonly string[]> =>
   promise.then(
     () => assert.fail('it should have failed'),
     (error) => {
       assert.ok(error instanceof InternVLError, String(error))
-      return error.faults.map(({ _tag, message }) => `${_tag}: ${message}`)
+      return error.issues.map(({ _tag, message }) => `${_tag}: ${message}`)
     }
   )
 
@@ -66,13 +66,13 @@ describe('saving and converting whole folders', () => {
       const source = join(folder, 'source')
       await cp(demoModel, source, { recursive: true })
       assert.match(
-        (await faultsOf(convert(source, join(folder, '.', 'source'), { layout, force: true })))[0]!,
+        (await issuesOf(convert(source, join(folder, '.', 'source'), { layout, force: true })))[0]!,
         /TargetRefused.*is read/
       )
       const target = join(folder, 'target')
       await mkdir(target)
       await writeFile(join(target, 'mine.txt'), 'keep')
-      assert.match((await faultsOf(convert(source, target, { layout })))[0]!, /TargetRefused.*not empty/)
+      assert.match((await issuesOf(convert(source, target, { layout })))[0]!, /TargetRefused.*not empty/)
       assert.deepEqual(await readdir(target), ['mine.txt'])
       await convert(source, target, { layout, force: true })
       assert.equal(await readFile(join(target, 'mine.txt'), 'utf8'), 'keep')
@@ -81,8 +81,8 @@ describe('saving and converting whole folders', () => {
 
 describe('inspecting whole folders', () => {
   it('the demo model is in order', async () => {
-    const { loads, oddities, faults, model } = await inspect(demoModel)
-    assert.deepEqual([loads, oddities, faults], [true, [], []])
+    const { loads, oddities, issues, model } = await inspect(demoModel)
+    assert.deepEqual([loads, oddities, issues], [true, [], []])
     assert.equal(model?.tree.parameters, 2_672_416)
   })
 
@@ -155,8 +155,8 @@ describe('inspecting whole folders', () => {
         assert.match(told, pattern)
     }))
 
-  /** What is done to a folder, and the faults that it must lead to, whoever opens it. */
-  const broken: Readonly<Record<string, readonly [spoil: (folder: string) => Promise<unknown>, faults: readonly RegExp[]]>> = {
+  /** What is done to a folder, and the errors that it must lead to, whoever opens it. */
+  const broken: Readonly<Record<string, readonly [spoil: (folder: string) => Promise<unknown>, issues: readonly RegExp[]]>> = {
     'an unknown decoder and a tokenizer that is not JSON': [
       async (folder) => {
         await changed(folder, { 'config.json': (json) => ({ ...json, text_config: { model_type: 'mamba' } }) })
@@ -201,11 +201,11 @@ describe('inspecting whole folders', () => {
       inFolder(async (parent) => {
         const folder = join(parent, 'broken')
         await spoil(folder)
-        const { loads, faults } = await inspect(folder)
+        const { loads, issues } = await inspect(folder)
         const told = [
-          faults.map(({ message }) => message),
-          await faultsOf(load(folder)),
-          await faultsOf(convert(folder, join(parent, 'to'), { layout: 'hf' }))
+          issues.map(({ message }) => message),
+          await issuesOf(load(folder)),
+          await issuesOf(convert(folder, join(parent, 'to'), { layout: 'hf' }))
         ]
         assert.equal(loads, false)
         for (const messages of told)

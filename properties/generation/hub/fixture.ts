@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { HubOptions } from '../../../generation/hub/index.js'
 import { type Snapshot, snapshotDownload } from '../../../generation/hub/snapshot.js'
-import type { Faults } from '../../../lib/error.js'
+import type { Issues } from '../../../lib/error.js'
 import { type FakeHub, type FakeRepo, startHub } from './server.js'
 
 // a machine under load is slow, not dead
@@ -38,7 +38,7 @@ export interface Fixture {
   readonly hub: FakeHub
   readonly cacheDir: string
   readonly remarks: string[]
-  readonly download: (options?: HubOptions, name?: string) => Promise<E.Either<Faults, Snapshot>>
+  readonly download: (options?: HubOptions, name?: string) => Promise<E.Either<Issues, Snapshot>>
 }
 
 /** Runs `use` with a fixture of its own. */
@@ -66,14 +66,14 @@ export const withHub = async (
 }
 
 /** The snapshot, or a failed test that says why there is none. */
-export const right = (result: E.Either<Faults, Snapshot>): Snapshot => {
+export const right = (result: E.Either<Issues, Snapshot>): Snapshot => {
   if (E.isLeft(result)) throw new Error(result.left.map(({ message }) => message).join('\n'))
   return result.right
 }
 
-/** The faults, or a failed test. */
-export const left = (result: E.Either<Faults, Snapshot>): Faults => {
-  if (E.isRight(result)) throw new Error(`no fault, but ${result.right.folder}`)
+/** The errors, or a failed test. */
+export const left = (result: E.Either<Issues, Snapshot>): Issues => {
+  if (E.isRight(result)) throw new Error(`no error, but ${result.right.folder}`)
   return result.left
 }
 

@@ -83,13 +83,13 @@ describe('a snapshot', () => {
   it('says all that keeps a repository from being a checkpoint', async () => {
     await withHub(
       async ({ download, hub }) => {
-        const faults = left(await download())
+        const issues = left(await download())
         deepEqual(
-          faults.map(({ _tag }) => _tag),
+          issues.map(({ _tag }) => _tag),
           ['HubNoCheckpoint', 'HubNoCheckpoint']
         )
-        match(faults[0].message, /no config\.json/)
-        match(faults[1]!.message, /but pytorch_model\.bin/)
+        match(issues[0].message, /no config\.json/)
+        match(issues[1]!.message, /but pytorch_model\.bin/)
         equal(hub.sent, 0)
       },
       { files: { 'pytorch_model.bin': bytesOf(100) } }
@@ -97,8 +97,8 @@ describe('a snapshot', () => {
     const bad = ['../../../secret.safetensors', 'gone.safetensors']
     await withHub(
       async ({ download, cacheDir }) => {
-        const faults = left(await download())
-        ok(bad.every((name) => faults.some(({ message }) => message.includes(JSON.stringify(name)))))
+        const issues = left(await download())
+        ok(bad.every((name) => issues.some(({ message }) => message.includes(JSON.stringify(name)))))
         deepEqual(await readdir(cacheDir), ['models--Org--Some-model.v1_0'])
       },
       { files: { 'config.json': Buffer.from('{}'), 'model.safetensors.index.json': index(...bad) } }

@@ -20,11 +20,11 @@ const first = ({ hub }: Fixture, ...troubles: readonly Trouble[]): void => {
   hub.trouble = (asked) => (hub.stored.at(-1) === asked ? troubles[hub.stored.length - 1] : undefined)
 }
 
-/** Tags of the faults when every request of the hub is answered so. */
+/** Tags of the errors when every request of the hub is answered so. */
 const answered = async (fixture: Fixture, trouble: Trouble, token: string | false = false) => {
   fixture.hub.trouble = () => trouble
-  const [fault] = left(await fixture.download({ token }))
-  return fault
+  const [issue] = left(await fixture.download({ token }))
+  return issue
 }
 
 describe('a broken connection', () => {
@@ -57,9 +57,9 @@ describe('a broken connection', () => {
       const { hub, download } = fixture
       hub.trouble = ({ path, range }) =>
         path.endsWith('.safetensors') ? { cutAfter: range === undefined ? 5000 : 0 } : undefined
-      const [fault] = left(await download())
-      equal(fault._tag, 'NotCached')
-      match(fault.message, /model\.safetensors: the hub at .* cannot be reached/)
+      const [issue] = left(await download())
+      equal(issue._tag, 'NotCached')
+      match(issue.message, /model\.safetensors: the hub at .* cannot be reached/)
       // a connection that breaks before its answer has begun is tried again within an attempt
       ok(hub.stored.length > attempts && hub.stored.length <= 1 + attempts ** 2, `${hub.stored.length} requests`)
       hub.trouble = () => undefined
@@ -103,9 +103,9 @@ describe('bytes that are not those that the hub lists', () => {
         [{ tooMuch: true }, 'HubWrongSize']
       ] as const) {
         fixture.hub.trouble = ({ path }) => (path.endsWith('.safetensors') ? trouble : undefined)
-        const [fault] = left(await fixture.download())
-        equal(fault._tag, tag)
-        match(fault.message, /model\.safetensors: .*nothing was kept/)
+        const [issue] = left(await fixture.download())
+        equal(issue._tag, tag)
+        match(issue.message, /model\.safetensors: .*nothing was kept/)
         ok((await readdir(blobs(fixture))).every((name) => !name.startsWith(sha256(weights))))
       }
     }, small))
@@ -130,9 +130,9 @@ describe('a full disk', () => {
       const sha = 'a'.repeat(64)
       const tree = ['config.json', 'model.safetensors'].map((path) => ({ type: 'file', path, size, oid: sha }))
       fixture.hub.trouble = ({ path }) => (path.includes('/tree/') ? { status: 200, body: JSON.stringify(tree) } : undefined)
-      const [fault] = left(await fixture.download())
-      equal(fault._tag, 'DiskFull')
-      match(fault.message, /MB are to be downloaded, \d+ MB are free/)
+      const [issue] = left(await fixture.download())
+      equal(issue._tag, 'DiskFull')
+      match(issue.message, /MB are to be downloaded, \d+ MB are free/)
       equal(fixture.hub.sent, 0)
     }, small))
 
@@ -141,9 +141,9 @@ describe('a full disk', () => {
     return withHub(async (fixture) => {
       await mkdir(blobs(fixture), { recursive: true })
       await symlink('/dev/full', leftBehind(fixture))
-      const [fault] = left(await fixture.download())
-      equal(fault._tag, 'DiskFull')
-      match(fault.message, /ENOSPC.*HF_HUB_CACHE/)
+      const [issue] = left(await fixture.download())
+      equal(issue._tag, 'DiskFull')
+      match(issue.message, /ENOSPC.*HF_HUB_CACHE/)
     }, small)
   })
 
@@ -151,9 +151,9 @@ describe('a full disk', () => {
     withHub(async (fixture) => {
       const file = join(fixture.cacheDir, 'file')
       await writeFile(file, '')
-      const [fault] = left(await fixture.download({ cacheDir: join(file, 'hub') }))
-      equal(fault._tag, 'CacheUnwritable')
-      ok(fault.message.includes(file))
+      const [issue] = left(await fixture.download({ cacheDir: join(file, 'hub') }))
+      equal(issue._tag, 'CacheUnwritable')
+      ok(issue.message.includes(file))
     }, small))
 })
 
@@ -174,10 +174,10 @@ describe('what the hub refuses', () => {
       ]
       for (const [trouble, token, tag, sentence] of cases) {
         const asked = fixture.hub.asked.length
-        const fault = await answered(fixture, trouble, token)
-        equal(fault._tag, tag)
-        match(fault.message, sentence)
-        ok(!fault.message.includes('hf_'), 'a token is never shown')
+        const issue = await answered(fixture, trouble, token)
+        equal(issue._tag, tag)
+        match(issue.message, sentence)
+        ok(!issue.message.includes('hf_'), 'a token is never shown')
         equal(fixture.hub.asked.length, asked + 1, 'asking again would not help')
       }
     }))
@@ -210,9 +210,9 @@ describe('what the hub refuses', () => {
       ] as const) {
         await rm(join(fixture.cacheDir, 'models--Org--Some-model.v1_0'), { recursive: true, force: true })
         const asked = hub.asked.length
-        const fault = await answered(fixture, trouble)
-        equal(fault._tag, tag)
-        match(fault.message, times === 1 ? /try again in 3(600|599) s/ : /try again in a few minutes/)
+        const issue = await answered(fixture, trouble)
+        equal(issue._tag, tag)
+        match(issue.message, times === 1 ? /try again in 3(600|599) s/ : /try again in a few minutes/)
         equal(hub.asked.length - asked, times)
       }
     }))

@@ -4,13 +4,13 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import { renderDiagnosis } from '../../../generation/cli/commands/doctor-command.js'
-import { type Diagnosis, diagnose, isSupportedNode, oldestNode, otherFaults } from '../../../lib/engines/doctor.js'
+import { type Diagnosis, diagnose, isSupportedNode, oldestNode, otherIssues } from '../../../lib/engines/doctor.js'
 import { type EngineName, engineNames, type Loaders } from '../../../lib/engines/index.js'
-import { fault } from '../../../lib/error.js'
+import { issue } from '../../../lib/error.js'
 import { type Fakes, Workbench } from './fakes.js'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
-const absent = [fault('NotSetUp', 'the native engine is not set up', { mend: 'set it up' })] as const
+const absent = [issue('NotSetUp', 'the native engine is not set up', { mend: 'set it up' })] as const
 const load = (name: EngineName) => async () => (name === 'native' ? E.left(absent) : E.right({ version: '1', devices: ['CPU'] }))
 const loaders = Object.fromEntries(engineNames.map((name) => [name, load(name)])) as unknown as Loaders
 
@@ -19,9 +19,9 @@ describe('doctor', () => {
   after(() => bench.remove())
   const examine = (fakes: Fakes, env: NodeJS.ProcessEnv = {}): Promise<Diagnosis> =>
     diagnose({ env: { ...bench.env(fakes), ...env }, loaders })
-  const tags = ({ faults }: Diagnosis): readonly string[] => faults.map(({ _tag }) => _tag)
+  const tags = ({ issues }: Diagnosis): readonly string[] => issues.map(({ _tag }) => _tag)
 
-  it('every fault has the one command that mends it, in JSON and in words', async () => {
+  it('every error has the one command that mends it, in JSON and in words', async () => {
     const situations: ReadonlyArray<readonly [Fakes, NodeJS.ProcessEnv]> = [
       [{}, {}],
       [{ pip: 'none', compiler: 'none' }, {}],
@@ -31,9 +31,9 @@ describe('doctor', () => {
     ]
     for (const [fakes, env] of situations) {
       const diagnosis = await examine(fakes, env)
-      const { faults } = JSON.parse(JSON.stringify(diagnosis)) as Diagnosis
-      assert.ok(faults.length > 0)
-      for (const { mend } of faults) assert.ok(typeof mend === 'string' && renderDiagnosis(diagnosis).includes(mend))
+      const { issues } = JSON.parse(JSON.stringify(diagnosis)) as Diagnosis
+      assert.ok(issues.length > 0)
+      for (const { mend } of issues) assert.ok(typeof mend === 'string' && renderDiagnosis(diagnosis).includes(mend))
     }
   })
 
@@ -45,10 +45,10 @@ describe('doctor', () => {
     assert.deepEqual([asked.engine?.why, ...tags(asked)], ['it was asked for'])
   })
 
-  it('old Node, a cache that cannot be written and a GPU that idles are faults', async () => {
-    const { faults: _, ...facts } = await examine({}, { INTERNVL_ENGINE: 'cpu' })
+  it('old Node, a cache that cannot be written and a GPU that idles are errors', async () => {
+    const { issues: _, ...facts } = await examine({}, { INTERNVL_ENGINE: 'cpu' })
     const engine = { name: 'native', version: '2', devices: ['CPU'], why: '', refused: [] } as const
-    const wrong = otherFaults({
+    const wrong = otherIssues({
       ...facts,
       engine,
       native: { state: 'whole', variant: 'cuda', folder: '' },
@@ -84,6 +84,6 @@ describe('doctor', () => {
       encoding: 'utf8'
     })
     const diagnosis = JSON.parse(stdout) as Diagnosis
-    assert.deepEqual([status, diagnosis.engine?.name, diagnosis.node.version, diagnosis.faults], [0, 'cpu', process.version, []])
+    assert.deepEqual([status, diagnosis.engine?.name, diagnosis.node.version, diagnosis.issues], [0, 'cpu', process.version, []])
   })
 })

@@ -2,7 +2,7 @@ import * as assert from 'node:assert/strict'
 import * as fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { chooseEngine, type EngineName, engineNames, type Loaders, selectEngine } from '../../../lib/engines/index.js'
-import { fault } from '../../../lib/error.js'
+import { issue } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 
 /** Loaders of which only `present` load; `tried` fills with the names that were tried. */
@@ -11,7 +11,7 @@ const fakeLoaders = (present: readonly EngineName[], tried: EngineName[]): Loade
     tried.push(name)
     return present.includes(name)
       ? E.right({ version: '1', devices: ['CPU'] })
-      : E.left([fault('Absent', `${name} is absent`)] as const)
+      : E.left([issue('Absent', `${name} is absent`)] as const)
   }
   return { native: loader('native'), wasm: loader('wasm'), cpu: loader('cpu') } as Loaders
 }
@@ -43,7 +43,7 @@ describe('chooseEngine', () => {
     )
   })
 
-  it('an unknown engine is a fault that names it and the known ones, and nothing is tried', async () => {
+  it('an unknown engine is an error that names it and the known ones, and nothing is tried', async () => {
     const unknown = fc.string({ minLength: 1 }).filter((name) => !engineNames.some((known) => known === name))
     await fc.assert(
       fc.asyncProperty(unknown, async (name) => {

@@ -3,7 +3,7 @@ import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { type Faults, orThrow } from '../../../lib/error.js'
+import { type Issues, orThrow } from '../../../lib/error.js'
 import { openCheckpointTensors } from '../../../lib/safetensors/read.js'
 import { intoShards, parseSize, type TensorSource, writeCheckpointTensors } from '../../../lib/safetensors/write.js'
 import { tensors } from '../../arbitraries/safetensors.js'
@@ -31,11 +31,11 @@ describe('safetensors of a folder', () => {
     edit(json.weight_map)
     await writeFile(join(folder, index), JSON.stringify(json))
   }
-  /** `tag: key or file` of each fault. */
-  const faults = async (at = folder): Promise<readonly string[]> => {
+  /** `tag: key or file` of each error. */
+  const issues = async (at = folder): Promise<readonly string[]> => {
     const result = await openCheckpointTensors(at)()
-    assert.equal(result._tag, 'Left', 'expected faults')
-    return (result as { left: Faults }).left.map(({ _tag, message, key, file }) => {
+    assert.equal(result._tag, 'Left', 'expected errors')
+    return (result as { left: Issues }).left.map(({ _tag, message, key, file }) => {
       assert.ok(message.includes(String(key ?? file)), message)
       return `${_tag}: ${key ?? String(file).replace(folder, '.')}`
     })
@@ -89,10 +89,10 @@ describe('safetensors of a folder', () => {
   })
 
   it('what is not there is named', async () => {
-    assert.deepEqual(await faults(), ['WeightsMissing: .'])
-    assert.deepEqual(await faults(join(folder, 'none')), ['FolderMissing: ./none'])
+    assert.deepEqual(await issues(), ['WeightsMissing: .'])
+    assert.deepEqual(await issues(join(folder, 'none')), ['FolderMissing: ./none'])
     await writeFile(join(folder, 'file'), '')
-    assert.deepEqual(await faults(join(folder, 'file')), ['FolderMissing: ./file'])
+    assert.deepEqual(await issues(join(folder, 'file')), ['FolderMissing: ./file'])
   })
 
   it('two broken shards are both reported, with what else is wrong', async () => {
@@ -102,14 +102,14 @@ describe('safetensors of a folder', () => {
     await editIndex((map) => {
       map.d = shard(3)
     })
-    assert.deepEqual(await faults(), [`HeaderLength: ./${shard(1)}`, `FileMissing: ./${shard(2)}`, 'KeyNotInShard: d'])
+    assert.deepEqual(await issues(), [`HeaderLength: ./${shard(1)}`, `FileMissing: ./${shard(2)}`, 'KeyNotInShard: d'])
   })
 
   it('a shard that is present but shorter names the tensors that it lost', async () => {
     await sharded()
     const { size } = await readFile(join(folder, shard(2))).then(({ length }) => ({ size: length }))
     await truncate(join(folder, shard(2)), size - 4)
-    assert.deepEqual(await faults(), ['FileCutShort: b'])
+    assert.deepEqual(await issues(), ['FileCutShort: b'])
   })
 
   it('index and shards must agree on every key', async () => {
@@ -119,13 +119,13 @@ describe('safetensors of a folder', () => {
       delete map.c
       map.e = shard(3)
     })
-    assert.deepEqual(await faults(), ['KeyNotInShard: a', 'KeyNotInShard: e', 'KeyNotInIndex: c'])
+    assert.deepEqual(await issues(), ['KeyNotInShard: a', 'KeyNotInShard: e', 'KeyNotInIndex: c'])
   })
 
-  it('a key in two shards is a fault', async () => {
+  it('a key in two shards is an error', async () => {
     await sharded()
     await copyFile(join(folder, shard(1)), join(folder, shard(3)))
-    assert.deepEqual(await faults(), ['KeyNotInShard: c', 'DuplicateKey: a'])
+    assert.deepEqual(await issues(), ['KeyNotInShard: c', 'DuplicateKey: a'])
   })
 
   it('an index names files beside it and no others', async () => {
@@ -134,24 +134,24 @@ describe('safetensors of a folder', () => {
       await editIndex((map) => {
         map.a = name
         map.b = 7
-      }).then(async () => assert.deepEqual(await faults(), ['UnsafePath: a', 'IndexMalformed: b'], name))
+      }).then(async () => assert.deepEqual(await issues(), ['UnsafePath: a', 'IndexMalformed: b'], name))
   })
 
-  it('a name that is refused hides no other fault', async () => {
+  it('a name that is refused hides no other error', async () => {
     await sharded()
     await editIndex((map) => {
       map.a = '../x.safetensors'
       delete map.b
     })
     await rm(join(folder, shard(3)))
-    assert.deepEqual(await faults(), [`FileMissing: ./${shard(3)}`, 'UnsafePath: a'])
+    assert.deepEqual(await issues(), [`FileMissing: ./${shard(3)}`, 'UnsafePath: a'])
   })
 
-  it('an index of another form is a fault', async () => {
+  it('an index of another form is an error', async () => {
     await sharded()
     for (const text of ['', '[]', '{}', 'null', '{"weight_map": []}', '{"weight_map": "a"}', '{"weight_map'])
       await writeFile(join(folder, index), text).then(async () =>
-        assert.deepEqual(await faults(), [`IndexMalformed: ./${index}`], text)
+        assert.deepEqual(await issues(), [`IndexMalformed: ./${index}`], text)
       )
   })
 

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { dtypeBytes } from '../../../lib/dtype.js'
-import { type Faults, InternVLError, orThrow } from '../../../lib/error.js'
+import { InternVLError, type Issues, orThrow } from '../../../lib/error.js'
 import { headerLength, parseHeader } from '../../../lib/safetensors/header.js'
 import { openSafetensors, type TensorFiles } from '../../../lib/safetensors/read.js'
 import { type TensorSource, writeSafetensors } from '../../../lib/safetensors/write.js'
@@ -37,11 +37,11 @@ describe('safetensors', () => {
   })
   afterEach(() => rm(folder, { recursive: true }))
 
-  const faultsOf = async (bytes: Uint8Array): Promise<Faults> => {
+  const issuesOf = async (bytes: Uint8Array): Promise<Issues> => {
     await writeFile(file, bytes)
     const result = await openSafetensors(file)()
-    assert.equal(result._tag, 'Left', 'expected faults')
-    return (result as { left: Faults }).left
+    assert.equal(result._tag, 'Left', 'expected errors')
+    return (result as { left: Issues }).left
   }
 
   const checkSame = async (read: TensorFiles, written: readonly Sample[]) => {
@@ -129,19 +129,19 @@ describe('safetensors', () => {
       ['DuplicateKey'],
       'lists a '
     ],
-    ['two faults', headed({ a: { ...a, dtype: 'X' }, b: { ...a, shape: [9] } }, 8), ['UnknownDtype', 'TensorSize'], '']
+    ['two errors', headed({ a: { ...a, dtype: 'X' }, b: { ...a, shape: [9] } }, 8), ['UnknownDtype', 'TensorSize'], '']
   ]
   for (const [what, bytes, tags, names] of broken)
     it(`${what}: ${tags.join(' and ')}, with the file's name`, async () => {
-      const faults = await faultsOf(bytes)
+      const issues = await issuesOf(bytes)
       assert.deepEqual(
-        faults.map(({ _tag }) => _tag),
+        issues.map(({ _tag }) => _tag),
         tags
       )
-      for (const { message } of faults) assert.ok(message.startsWith(`${file}: `) && message.includes(names), message)
+      for (const { message } of issues) assert.ok(message.startsWith(`${file}: `) && message.includes(names), message)
     })
 
-  it('no such file and a folder are faults', async () => {
+  it('no such file and a folder are errors', async () => {
     for (const [path, tag] of [
       [join(folder, 'none'), 'FileMissing'],
       [folder, 'FileUnreadable']
@@ -161,7 +161,7 @@ describe('safetensors', () => {
     32
   )
 
-  it('10,000 mutations of a header: always a fault with a sentence, or tensors that lie within the file', () => {
+  it('10,000 mutations of a header: always an error with a sentence, or tensors that lie within the file', () => {
     const parse = (bytes: Uint8Array) =>
       E.Chain.chain(headerLength(file, bytes.subarray(0, 8), bytes.length), (length) =>
         parseHeader(file, bytes.subarray(8, 8 + length), bytes.length)
@@ -181,7 +181,7 @@ describe('safetensors', () => {
     assert.ok(outcomes.Left > 5000 && outcomes.Right > 100, JSON.stringify(outcomes))
   })
 
-  it('mutated files: a fault, or every tensor read whole', async () => {
+  it('mutated files: an error, or every tensor read whole', async () => {
     await fc.assert(
       fc.asyncProperty(mutation, async (mutate) => {
         writeFileSync(file, mutate(sound))

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import type { StoredDtype } from '../../../lib/dtype.js'
-import { type Faults, orThrow } from '../../../lib/error.js'
+import { type Issues, orThrow } from '../../../lib/error.js'
 import { disposeParams, namedParameters } from '../../../lib/params.js'
 import { dequantizeMxfp4 } from '../../../lib/quantization/mxfp4.js'
 import type { TensorSource } from '../../../lib/safetensors/write.js'
@@ -199,8 +199,8 @@ describe('converting a checkpoint', () => {
       const checkpoint = await orThrow(openCheckpoint(folder))
       const result = await convertModel(checkpoint, join(folder, 'b'), { layout: 'original' })()
       await checkpoint.files.close()
-      const faults = (result as { readonly left: Faults }).left.map(({ _tag }) => _tag)
-      assert.deepEqual(faults, ['MissingKey', 'UnexpectedKey', 'ConfigUntranslatable'])
+      const issues = (result as { readonly left: Issues }).left.map(({ _tag }) => _tag)
+      assert.deepEqual(issues, ['MissingKey', 'UnexpectedKey', 'ConfigUntranslatable'])
       assert.ok(!(await readJson(folder, 'b/config.json').catch(() => undefined)))
     })
     disposeParams(params)

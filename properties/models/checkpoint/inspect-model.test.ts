@@ -29,9 +29,9 @@ describe('inspecting a model', () => {
         const { config, params } = smallModel(json)
         await inFolder(async (folder) => {
           await orThrow(saveModel(folder, { config, params, dtype, layout }))
-          const { tree, float32Bytes, faults, config: found } = await orThrow(inspectModel(folder))
+          const { tree, float32Bytes, issues, config: found } = await orThrow(inspectModel(folder))
           const module = internVL(found)
-          assert.deepEqual(faults, [])
+          assert.deepEqual(issues, [])
           assert.deepEqual(
             leavesOf(tree).map(({ path, shape }) => [path, shape]),
             declarations(module).map(([path, { shape }]) => [path, shape])
@@ -80,8 +80,8 @@ describe('inspecting a model', () => {
         ...c,
         visionConfig: { ...c.visionConfig, useQkNorm: true, intermediateSize: 7 }
       })
-      const { faults, tree } = await orThrow(inspectModel(folder, { configure }))
-      assert.deepEqual(new Set(faults.map(({ _tag }) => _tag)), new Set(['MissingKey', 'ShapeMismatch']))
+      const { issues, tree } = await orThrow(inspectModel(folder, { configure }))
+      assert.deepEqual(new Set(issues.map(({ _tag }) => _tag)), new Set(['MissingKey', 'ShapeMismatch']))
       const missing = nodesOf(tree).find(({ path }) => path.endsWith('attention.q_norm'))
       assert.deepEqual([missing?.dtypes, missing?.bytes, missing?.parameters], [[], 0, 8])
     })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { dtypeBytes } from '../../../lib/dtype.js'
-import { type Faults, getOrThrow } from '../../../lib/error.js'
+import { getOrThrow, type Issues } from '../../../lib/error.js'
 import { sizeOf } from '../../../lib/shape.js'
 import {
   type Described,
@@ -28,9 +28,9 @@ const carryOut = async (plan: readonly Planned[], sources: readonly Stored[]): P
 const described = ({ key, dtype, shape }: Described): Described => ({ key, dtype, shape })
 const byKey = (tensors: readonly Stored[]) => new Map(tensors.map((tensor) => [tensor.key, tensor]))
 const tags = (result: unknown) => {
-  const { _tag, left } = result as { _tag: string; left: Faults }
-  assert.equal(_tag, 'Left', 'expected faults')
-  return left.map((fault) => [fault._tag, fault.key ?? fault.firstKeys])
+  const { _tag, left } = result as { _tag: string; left: Issues }
+  assert.equal(_tag, 'Left', 'expected errors')
+  return left.map((issue) => [issue._tag, issue.key ?? issue.firstKeys])
 }
 
 describe('checkpoint keys', () => {

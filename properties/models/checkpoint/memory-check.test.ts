@@ -7,7 +7,7 @@ import { disposeParams, namedParameters } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import { inspectModel } from '../../../models/checkpoint/inspect-model.js'
 import { loadModel } from '../../../models/checkpoint/load-model.js'
-import { memoryFault, type Need, precisions, workBytes } from '../../../models/checkpoint/memory-check.js'
+import { memoryIssue, type Need, precisions, workBytes } from '../../../models/checkpoint/memory-check.js'
 import { saveModel } from '../../../models/checkpoint/save-model.js'
 import type { Json } from '../../../models/config/config-fields.js'
 import { loadVision } from '../../../models/internvl/vision-encoder.js'
@@ -63,11 +63,11 @@ describe('memory told before loading', () => {
       ({ room, swap, sure, i }) => {
         const available = { bytes: room * 1e9, most: (room + swap) * 1e9, sure }
         const wanted = needs[i]!.bytes
-        const found = memoryFault(wanted, needs, available)
+        const found = memoryIssue(wanted, needs, available)
         assert.equal(found === undefined, wanted + workBytes <= available.bytes)
         if (!found) return
         assert.equal(found.isSure, sure && wanted + workBytes > available.most)
-        const { message } = found.fault
+        const { message } = found.issue
         for (const { name, bytes } of needs.slice(i + 1)) {
           const fits = bytes + workBytes <= available.bytes
           const last = name === '4bit' && message.includes('nothing fits')

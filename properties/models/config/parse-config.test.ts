@@ -3,18 +3,18 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { type Faults, getOrThrow } from '../../../lib/error.js'
+import { getOrThrow, type Issues } from '../../../lib/error.js'
 import { type InternVLConfig, parseConfig, readConfig } from '../../../models/config/parse-config.js'
 import { hfJson, originalJson, originalOf } from '../../arbitraries/config.js'
 
 type Json = Record<string, unknown>
 const parsed = (json: unknown): InternVLConfig => getOrThrow(parseConfig(json))
-const faultsOf = (json: unknown): Faults => {
+const issuesOf = (json: unknown): Issues => {
   const result = parseConfig(json, 'x/config.json')
-  assert.equal(result._tag, 'Left', 'expected faults')
-  return (result as { left: Faults }).left
+  assert.equal(result._tag, 'Left', 'expected errors')
+  return (result as { left: Issues }).left
 }
-const paths = (json: unknown): readonly string[] => faultsOf(json).map(({ path }) => String(path))
+const paths = (json: unknown): readonly string[] => issuesOf(json).map(({ path }) => String(path))
 
 /** A copy with `value` at a dotted path. */
 const withField = (json: Json, path: string, value: unknown): Json => {
@@ -160,12 +160,12 @@ describe('config.json', () => {
     const json = { model_type: 'internvl', vision_config: {}, text_config: { rope_parameters: {} } }
     for (const [path, values] of Object.entries(wrong))
       for (const value of values) {
-        const faults = faultsOf(withField(json, path, value))
+        const issues = issuesOf(withField(json, path, value))
         assert.deepEqual(
-          faults.map((f) => [f._tag, f.path, f.actual, f.file]),
+          issues.map((f) => [f._tag, f.path, f.actual, f.file]),
           [['ConfigField', path, value, 'x/config.json']]
         )
-        assert.ok(faults[0].message.includes(`x/config.json: ${path} should be ${faults[0].expected}; it is `), faults[0].message)
+        assert.ok(issues[0].message.includes(`x/config.json: ${path} should be ${issues[0].expected}; it is `), issues[0].message)
       }
     const twice = { model_type: 'internvl', text_config: { model_type: 'qwen3', attention_bias: 1 } }
     assert.deepEqual(paths(twice), ['text_config.attention_bias'], 'a field is told once')
@@ -181,14 +181,14 @@ describe('config.json', () => {
   })
 
   it('an unknown model_type is named with the known ones', () => {
-    const [top] = faultsOf({ model_type: 'llava' })
+    const [top] = issuesOf({ model_type: 'llava' })
     assert.match(top.message, /model_type should be one of internvl, internvl_chat; it is "llava"/)
-    const [decoder] = faultsOf({ model_type: 'internvl', text_config: { model_type: 'gemma2' } })
+    const [decoder] = issuesOf({ model_type: 'internvl', text_config: { model_type: 'gemma2' } })
     assert.match(
       decoder.message,
       /text_config\.model_type should be one of qwen2, qwen3, qwen3_moe, llama, phi3, gpt_oss.*"gemma2"/
     )
-    const [architecture] = faultsOf({ model_type: 'internvl_chat', llm_config: { architectures: ['Gemma2ForCausalLM'] } })
+    const [architecture] = issuesOf({ model_type: 'internvl_chat', llm_config: { architectures: ['Gemma2ForCausalLM'] } })
     assert.match(architecture.message, /llm_config\.architectures should be .*Qwen2ForCausalLM.*Gemma2ForCausalLM/)
   })
 

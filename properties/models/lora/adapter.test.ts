@@ -38,7 +38,7 @@ describe('LoRA and its adapters', () => {
     demo.module.apply(params)({ inputIds: tf.tensor2d([[5, 9, 60, 7]], undefined, 'int32') }).logits
   const folder = (name: string) => join(dir, name)
   const messages = (found: E.Either<readonly { readonly message: string }[], unknown>): readonly string[] =>
-    E.isLeft(found) ? found.left.map(({ message }) => message) : assert.fail('no fault')
+    E.isLeft(found) ? found.left.map(({ message }) => message) : assert.fail('no error')
 
   it('with B of zeros changes nothing; without it the tree is what it was', () =>
     tf.tidy(() => {

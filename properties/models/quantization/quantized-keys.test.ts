@@ -34,12 +34,12 @@ const loaded = async (folder: string, options: LoadModelOptions = {}): Promise<r
   return all
 }
 
-/** Faults of what should not be right, by their tags; and all sentences. */
-const faultsOf = async (result: Promise<{ readonly _tag: string; readonly left?: unknown }>) => {
+/** Errors of what should not be right, by their tags; and all sentences. */
+const issuesOf = async (result: Promise<{ readonly _tag: string; readonly left?: unknown }>) => {
   const { _tag, left } = await result
   assert.equal(_tag, 'Left')
-  const faults = left as readonly { readonly _tag: string; readonly message: string }[]
-  return { tags: faults.map((f) => f._tag), text: faults.map((f) => f.message).join('\n') }
+  const issues = left as readonly { readonly _tag: string; readonly message: string }[]
+  return { tags: issues.map((f) => f._tag), text: issues.map((f) => f.message).join('\n') }
 }
 
 /** A small model in a folder, and others beside it for what is made of it. */
@@ -122,8 +122,8 @@ describe('packed checkpoints', () => {
     withModel('qwen2', 'float32', async (source, a, b) => {
       await convert(source, a!, { quantize: { vision: 'int8', decoder: '4bit' } })
       const [whole, eyes] = [
-        await faultsOf(loadModel(a!, { quantize: 'int8' })()),
-        await faultsOf(loadVision(a!, { quantize: 'int8' })())
+        await issuesOf(loadModel(a!, { quantize: 'int8' })()),
+        await issuesOf(loadVision(a!, { quantize: 'int8' })())
       ]
       assert.match(whole.text, /packed already \(vision in int8, decoder in 4bit\).*leave quantize out/)
       assert.match(eyes.text, /packed already \(vision in int8\)/)
@@ -149,7 +149,7 @@ describe('packed checkpoints', () => {
           )
       ]
       await writeFolder(a!, await readJson(a!), spoilt)
-      const { tags, text } = await faultsOf(loadModel(a!)())
+      const { tags, text } = await issuesOf(loadModel(a!)())
       assert.deepEqual(tags.sort(), ['MissingKey', 'PackedType', 'PackedType', 'ShapeMismatch', 'UnexpectedKey'])
       for (const key of [first!.key, second!.key, 'model.language_model.norm.weight.int8']) assert.ok(text.includes(key), key)
     }))
@@ -161,6 +161,6 @@ describe('packed checkpoints', () => {
       assert.deepEqual(packed.tree.dtypes, ['BF16', 'int4', 'int6', 'int8'])
       assert.equal(packed.tree.parameters, plain.tree.parameters)
       assert.ok(packed.tree.bytes < plain.tree.bytes)
-      assert.deepEqual(packed.faults, [])
+      assert.deepEqual(packed.issues, [])
     }))
 })

@@ -4,7 +4,7 @@ import { getOrThrow } from '../../../lib/error.js'
 import { decodeProcessorConfig, type ProcessorConfig, type ProcessorFiles } from '../../../processors/config/processor-config.js'
 
 const read = (files: Omit<ProcessorFiles, 'dir'>): ProcessorConfig => getOrThrow(decodeProcessorConfig({ dir: 'dir', ...files }))
-const faults = (files: Omit<ProcessorFiles, 'dir'>): readonly string[] => {
+const issues = (files: Omit<ProcessorFiles, 'dir'>): readonly string[] => {
   const result = decodeProcessorConfig({ dir: 'dir', ...files })
   return E.isLeft(result) ? result.left.map(({ message }) => message) : []
 }
@@ -71,13 +71,13 @@ describe('processor config', () => {
     assert.equal(read({ config: { ...config, force_image_size: null } }).imageSeqLength, 64)
     assert.deepEqual(read({ config, preprocessor: { size: 448, crop_size: 448, image_mean: 0.5 } }).image.mean, [0.5, 0.5, 0.5])
     assert.match(
-      faults({ config: { model_type: 'internvl_chat' } })[0]!,
+      issues({ config: { model_type: 'internvl_chat' } })[0]!,
       /dir\/config\.json: vision_config: expected .*, got nothing/
     )
   })
 
   it('names every field that is wrong, with its file', () => {
-    const wrong = faults({
+    const wrong = issues({
       preprocessor: { size: { shortest_edge: 9 }, image_mean: [1, 2] },
       processor: {},
       videoPreprocessor: { fps: 'x' }
@@ -86,9 +86,9 @@ describe('processor config', () => {
     assert.match(wrong[0]!, /dir\/preprocessor_config\.json: size: expected .*"height", "width".*, got {"shortest_edge":9}/)
     assert.match(wrong[1]!, /image_mean: expected .*three, one a channel.*, got \[1,2\]/)
     assert.match(wrong[2]!, /dir\/video_preprocessor_config\.json: fps: expected number or null, got "x"/)
-    assert.match(faults({})[0]!, /dir: no processor_config\.json with an image_processor/)
+    assert.match(issues({})[0]!, /dir: no processor_config\.json with an image_processor/)
     assert.match(
-      faults({ processor: { image_seq_length: -1 } })[0]!,
+      issues({ processor: { image_seq_length: -1 } })[0]!,
       /dir\/processor_config\.json: image_seq_length: expected a whole number/
     )
   })

@@ -12,7 +12,7 @@ import { picture, pictures } from '../cases.js'
 
 const wrong = async (source: ImageSource, options?: OpenOptions): Promise<string> => {
   const result = await readImage(source, options)()
-  return E.isLeft(result) ? result.left[0].message : 'no fault'
+  return E.isLeft(result) ? result.left[0].message : 'no error'
 }
 
 /** A PNG whose header says so many pixels; it holds none of them. */

@@ -36,7 +36,7 @@ describe('download', () => {
   )
   const wrong = async (path: string, options?: DownloadOptions): Promise<string> => {
     const result = await download(new URL(path, origin), options)()
-    return E.isLeft(result) ? result.left[0].message : 'no fault'
+    return E.isLeft(result) ? result.left[0].message : 'no error'
   }
 
   it('brings the bytes, through a redirect too', async () => {

@@ -81,7 +81,7 @@ describe('tokenizer', () => {
   it('says what a broken file lacks', () => {
     const wrong = (value: unknown): string => {
       const result = buildTokenizer(value, {}, 'dir')
-      return E.isLeft(result) ? result.left[0].message : 'no fault'
+      return E.isLeft(result) ? result.left[0].message : 'no error'
     }
     assert.match(wrong({}), /dir\/tokenizer\.json: model: expected .*, got nothing/)
     assert.match(wrong({ model: {} }), /dir\/tokenizer\.json: not a tokenizer that can be built/)
@@ -92,9 +92,9 @@ describe('tokenizer', () => {
     const dir = await mkdtemp(join(tmpdir(), 'sentencepiece-'))
     try {
       await writeFile(join(dir, 'tokenizer.model'), 'x')
-      const { faults } = await readFolder(dir)
+      const { issues } = await readFolder(dir)
       assert.match(
-        faults.get('tokenizer.json')![0].message,
+        issues.get('tokenizer.json')![0].message,
         /it has tokenizer\.model \(SentencePiece\).* put tokenizer\.json beside it/
       )
     } finally {

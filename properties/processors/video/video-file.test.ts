@@ -62,7 +62,7 @@ const wrong = async (source: VideoSource): Promise<string> =>
   orThrow(openFilm(source)).then(
     async (film) =>
       framesAt(film, allOf(film)).then(
-        () => 'no fault',
+        () => 'no error',
         (error: Error) => error.message
       ),
     (error: Error) => error.message

@@ -33,7 +33,7 @@ describe('video', () => {
   it('says what is wrong with a request, in the words of Transformers where it has some', () => {
     const wrong = (total: number, options: Partial<Parameters<typeof frameIndices>[1]>, fps?: number): string => {
       const result = frameIndices({ totalNumFrames: total, fps }, { ...sampling, ...options })
-      return E.isLeft(result) ? result.left[0].message : 'no fault'
+      return E.isLeft(result) ? result.left[0].message : 'no error'
     }
     assert.match(wrong(3, { numFrames: 4 }), /The `num_frames=4` exceeds `total_num_frames=3`/)
     assert.match(wrong(9, { numFrames: 4, fps: 1 }, 30), /numFrames=4 and fps=1 exclude each other/)

@@ -90,7 +90,7 @@ describe('feed', () => {
     const told: unknown[] = []
     const options = optionsOf(
       { size: 1 },
-      { skipBad: true, onSkipped: (faults) => told.push(...faults.map(({ where }) => where)) }
+      { skipBad: true, onSkipped: (issues) => told.push(...issues.map(({ where }) => where)) }
     )
     const taken = await take(dataOf(rows), options, 6)
     assert.equal(taken.filter((batch) => batch === undefined).length, 4)

@@ -47,7 +47,7 @@ describe('prefetch', () => {
         async () => {
           for await (const _ of prefetch(bad, { model: demoModel, workers })) turns++
         },
-        (error) => error instanceof InternVLError && error.faults.length === 2 && /set\.jsonl:1: .*none\.png/.test(error.message)
+        (error) => error instanceof InternVLError && error.issues.length === 2 && /set\.jsonl:1: .*none\.png/.test(error.message)
       )
       assert.equal(turns, 1)
       const feed = prefetch(bad, { model: demoModel, workers: 0, skipBad: true })

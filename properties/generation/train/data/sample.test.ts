@@ -160,7 +160,7 @@ describe('samples', () => {
     writeFileSync(file, lines.join('\n'))
     const read = await orThrow(readRows(file))
     const checked = await checkRows(read.rows)
-    const says = [...read.faults, ...checked.faults].map(({ message }) => message.slice(file.length + 1))
+    const says = [...read.issues, ...checked.issues].map(({ message }) => message.slice(file.length + 1))
     assert.equal(checked.rows.length, 1)
     for (const [
       at,
