@@ -1,8 +1,4 @@
-/** The whole package: everything of `lib`, `models` and `processors`, and generation on top. */
-export * from '../lib/index.js'
-export * from '../models/index.js'
-export { drawBoxes, drawOn, encodePng, type LabelledBox, writePicture } from '../processors/image/draw.js'
-export * from '../processors/index.js'
+/** Text from a model: loading, answering, chat, decoding, evaluation, saving (`internvl-tfjs/generation`). */
 export { type AnswerOptions, type Answers, answer, streamAnswers, type Timings } from './answer.js'
 export { type ChatOptions, type ChatSession, chat, restoreChat, type SendOptions, type Turn } from './chat/chat.js'
 export { restoreHistory, type SaveOptions, saveHistory } from './chat/history.js'
@@ -48,65 +44,3 @@ export {
 export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
 export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
 export { linePlot, linePlots, type Panel, type PlotLabels, type Series } from './plot.js'
-export { type Batch, type BatchOptions, batchOf, disposeBatch, padIdOf } from './train/data/collate.js'
-export {
-  type DatasetEntry,
-  epochRows,
-  readMeta,
-  readTraining,
-  type TrainingData,
-  type TrainingRow
-} from './train/data/mixture.js'
-export { type PackedBatch, type PackedBatchOptions, type PackOptions, packedBatchOf, packRows } from './train/data/packing.js'
-export { type Prefetched, type PrefetchOptions, prefetch } from './train/data/prefetch.js'
-export type { Prepared, Recipe } from './train/data/prepare.js'
-export {
-  measure,
-  type Preference,
-  preferenceOf,
-  type Sample,
-  type SampleOptions,
-  type SampleSize,
-  sampleOf
-} from './train/data/sample.js'
-export { endless, lengthGroupedOrder, type Place, shuffledOrder } from './train/data/sampler.js'
-export { type FineTuneOptions, fineTune } from './train/fine-tune.js'
-export { type MergeOptions, merge } from './train/merge.js'
-export { bestCheckpoint, lastCheckpoint, loadCheckpoint, saveCheckpoint } from './train/train-checkpoint.js'
-export { readTrainConfig, type TrainConfig, trainConfig } from './train/train-config.js'
-export { type Listener, type RunOptions, run } from './train/trainer.js'
-export {
-  type Batches,
-  initialState,
-  type Loss,
-  type StepReport,
-  type TrainOptions,
-  type TrainState,
-  train
-} from './train/training-loop.js'
-export {
-  type ApplyChatTemplateOptions,
-  AutoModelForImageTextToText,
-  AutoProcessor,
-  type BaseStreamer,
-  type BatchFeature,
-  type CausalInputs,
-  type CausalOutput,
-  type ConfigFields,
-  type ForwardInputs,
-  type GenerateArguments,
-  InternVLConfig,
-  InternVLForConditionalGeneration,
-  InternVLModel,
-  InternVLProcessor,
-  InternVLVideoProcessor,
-  InternVLVisionConfig,
-  InternVLVisionModel,
-  type ModelOutput,
-  TextStreamer,
-  type TextStreamerOptions,
-  type VideoFeature,
-  type VisionInputs,
-  type VisionModelOutput
-} from './transformers/index.js'
-export type { BitsAndBytesConfig, PretrainedOptions } from './transformers/pretrained.js'

@@ -1,4 +1,5 @@
 /** Pictures, films and messages to tensors, and ids to text. */
+export { drawBoxes, drawOn, encodePng, type LabelledBox, writePicture } from './image/draw.js'
 export { type ImageSource, type RawImage, readImage } from './image/image.js'
 export { RESAMPLE, type Rgb, resize, type Size } from './image/resize.js'
 export { bestGrid, countTiles, supportedGrids } from './image/tiling.js'

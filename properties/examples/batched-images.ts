@@ -1,4 +1,4 @@
-import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/index.js'
+import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/root.js'
 import { checkpoint, circle, shapes } from './pictures.js'
 
 /** "Batched image and text inputs". */

@@ -1,4 +1,4 @@
-import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/index.js'
+import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/root.js'
 import { checkpoint, circle, shapes, squares } from './pictures.js'
 
 /** "Batched multi-image input": rows with one picture and with two. */

@@ -1,4 +1,4 @@
-import { chat, load, restoreChat } from '../../generation/index.js'
+import { chat, load, restoreChat } from '../../generation/root.js'
 import { checkpoint, shapes } from './pictures.js'
 
 /** A conversation with memory, streamed, saved and gone on with. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { tf } from '../../generation/index.js'
+import { tf } from '../../generation/root.js'
 import { describeImagesInOneBatch } from './batched-images.js'
 import { comparePicturesInOneBatch } from './batched-multi-image.js'
 import { talkAboutPicture } from './chat.js'

@@ -1,4 +1,15 @@
-import { adamW, type Batch, batchOf, causalLoss, combine, disposeBatch, disposeParams, initialState, type Loss, load, mapParams, orThrow, padIdOf, partition, sampleOf, schedules, train } from '../../generation/index.js' // biome-ignore format: one line
+import { causalLoss, load, orThrow } from '../../generation/root.js' // biome-ignore format: one line
+import {
+  type Batch,
+  batchOf,
+  disposeBatch,
+  initialState,
+  type Loss,
+  padIdOf,
+  sampleOf,
+  train
+} from '../../generation/train/index.js'
+import { adamW, combine, disposeParams, mapParams, partition, schedules } from '../../lib/index.js'
 import { checkpoint, circle, squares } from './pictures.js'
 
 const conversation = (path: string, answer: string) => ({

@@ -1,4 +1,4 @@
-import { causalLoss, load, tf } from '../../generation/index.js'
+import { causalLoss, load, tf } from '../../generation/root.js'
 import { checkpoint } from './pictures.js'
 
 /** The model on tensors of one's own: logits, and the loss of predicting each token from those before it. */

@@ -1,4 +1,4 @@
-import { load, orThrow, tf } from '../../generation/index.js'
+import { load, orThrow, tf } from '../../generation/root.js'
 import { checkpoint } from './pictures.js'
 
 /** How far each decoder layer moves the last token: the norm of the difference between its output and its input. */

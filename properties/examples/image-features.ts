@@ -1,4 +1,4 @@
-import { load, orThrow, tf } from '../../generation/index.js'
+import { load, orThrow, tf } from '../../generation/root.js'
 import { checkpoint, circle, shapes } from './pictures.js'
 
 /** What the decoder sees of pictures, `[tiles, tokens, hidden]`; how alike two of them are, as the cosine of their means. */

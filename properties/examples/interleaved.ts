@@ -1,4 +1,4 @@
-import { AutoModelForImageTextToText, AutoProcessor, type ContentItem, type Messages } from '../../generation/index.js'
+import { AutoModelForImageTextToText, AutoProcessor, type ContentItem, type Messages } from '../../generation/root.js'
 import { checkpoint, circle, film, shapes, squares } from './pictures.js'
 
 /** "Interleaved image and video inputs": rows of pictures, of a film, and of one picture. */

@@ -1,4 +1,4 @@
-import { answer, type LogitsProcessor, load } from '../../generation/index.js'
+import { answer, type LogitsProcessor, load } from '../../generation/root.js'
 import { checkpoint, shapes } from './pictures.js'
 
 /** A logits processor of one's own: the ids so far and the logits of what comes next, to new logits. */

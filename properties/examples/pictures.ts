@@ -9,4 +9,4 @@ export const [shapes, squares, circle] = [shown('shapes.png'), shown('squares.pn
 export const film = shown('film')
 
 /** The small model that ships with the package; any checkpoint folder, or `org/name` of the hub, does. */
-export { demoModel as checkpoint } from '../../generation/index.js'
+export { demoModel as checkpoint } from '../../generation/root.js'

@@ -1,4 +1,4 @@
-import { type Messages, pipeline } from '../../generation/index.js'
+import { type Messages, pipeline } from '../../generation/root.js'
 import { checkpoint, shapes } from './pictures.js'
 
 /** "Inference with Pipeline". */

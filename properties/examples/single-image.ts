@@ -1,4 +1,4 @@
-import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/index.js'
+import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/root.js'
 import { checkpoint, shapes } from './pictures.js'
 
 /** "Inference on a single image". */

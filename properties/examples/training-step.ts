@@ -1,4 +1,5 @@
-import { adamW, causalLoss, disposeParams, load, orThrow, tf, valueAndGrad } from '../../generation/index.js'
+import { causalLoss, load, orThrow, tf, valueAndGrad } from '../../generation/root.js'
+import { adamW, disposeParams } from '../../lib/index.js'
 import { checkpoint, circle } from './pictures.js'
 
 /** Trains every parameter on one conversation; the losses before each step. */

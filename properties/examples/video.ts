@@ -1,4 +1,4 @@
-import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/index.js'
+import { AutoModelForImageTextToText, AutoProcessor, type Messages } from '../../generation/root.js'
 import { checkpoint, film } from './pictures.js'
 
 /** "Video input": so many frames of a film, evenly spread. */

@@ -4,17 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
-import {
-  type Grounding,
-  getOrThrow,
-  groundedText,
-  loadProcessor,
-  orThrow,
-  parseGrounding,
-  readImage,
-  renderGrounding,
-  toPixels
-} from '../../generation/index.js'
+import { type Grounding, groundedText, parseGrounding, renderGrounding, toPixels } from '../../generation/index.js'
+import { loadProcessor, orThrow, readImage } from '../../generation/root.js'
+import { getOrThrow } from '../../lib/index.js'
 import { drawOn } from '../../processors/image/draw.js'
 import { buildTokenizer } from '../../processors/text/tokenizer.js'
 

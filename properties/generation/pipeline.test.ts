@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { type ImageTextToTextPipeline, load, type Messages, type PipelineOptions, pipeline, tf } from '../../generation/index.js'
+import type { ImageTextToTextPipeline } from '../../generation/index.js'
+import { load, type Messages, type PipelineOptions, pipeline, tf } from '../../generation/root.js'
 
 const folder = fileURLToPath(new URL('../../generation/demo/', import.meta.url))
 const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())

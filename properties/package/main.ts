@@ -29,7 +29,7 @@ console.log(texts[0])
 const typed = example
   .replace(
     'import { answer, load }',
-    "import { declarations, internVL, type Module, readConfig } from 'internvl-tfjs'\nimport { linear } from 'internvl-tfjs/lib'\nimport { answer, type ContentItem, load }"
+    "import { declarations, linear, type Module } from 'internvl-tfjs/lib'\nimport { internVL, readConfig } from 'internvl-tfjs/models'\nimport { answer, type ContentItem, load }"
   )
   .replace('const content =', 'const content: readonly ContentItem[] =')
   .concat(`const layer: Module = linear(2, 3)\nconsole.log(declarations(layer).length, typeof internVL, typeof readConfig)\n`)

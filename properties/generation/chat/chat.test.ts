@@ -3,16 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import {
-  chat,
-  demoModel,
-  featureCache,
-  type InternVLCheckpoint,
-  load,
-  restoreChat,
-  streamAnswers,
-  tf
-} from '../../../generation/index.js'
+import { featureCache } from '../../../generation/index.js'
+import { chat, demoModel, type InternVLCheckpoint, load, restoreChat, streamAnswers, tf } from '../../../generation/root.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 
 const shown = (name: string): string => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))

@@ -13,7 +13,7 @@ import { runChat } from '../../../generation/cli/chat-loop.js'
 import { askCommand } from '../../../generation/cli/commands/ask-command.js'
 import { chatCommand } from '../../../generation/cli/commands/chat-command.js'
 import { generationOptions } from '../../../generation/cli/flags/generation-flags.js'
-import { type ChatOptions, type InternVLCheckpoint, load, tf } from '../../../generation/index.js'
+import { type ChatOptions, type InternVLCheckpoint, load, tf } from '../../../generation/root.js'
 
 const shown = (name: string): string => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
 const described =

@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { AutoModelForImageTextToText, AutoProcessor, demoModel, type Messages, tf } from '../../../generation/root.js'
 import {
-  AutoModelForImageTextToText,
-  AutoProcessor,
   type BatchFeature,
-  demoModel,
   InternVLConfig,
   InternVLForConditionalGeneration,
   InternVLModel,
@@ -13,10 +11,8 @@ import {
   InternVLVideoProcessor,
   InternVLVisionConfig,
   InternVLVisionModel,
-  type Messages,
-  TextStreamer,
-  tf
-} from '../../../generation/index.js'
+  TextStreamer
+} from '../../../generation/transformers/index.js'
 import { distance } from '../../laws/close.js'
 
 interface Reference {

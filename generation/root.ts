@@ -1,0 +1,27 @@
+/**
+ * The package's root, `internvl-tfjs`: what most programs need. Everything else has a subpath: `internvl-tfjs/lib`, `/models`,
+ * `/processors`, `/generation`, `/train` and `/transformers`.
+ */
+export { valueAndGrad } from '../lib/autograd/grad.js'
+export { type Engine, selectEngine } from '../lib/engines/index.js'
+export { InternVLError, type Issue, type Issues, orThrow } from '../lib/error.js'
+export { causalLoss } from '../lib/nn/losses/cross-entropy.js'
+export { tf } from '../lib/tf.js'
+export { loadAdapter, saveAdapter } from '../models/lora/adapter.js'
+export type { Dtype, Quantization } from '../models/quantization/precision.js'
+export { type ImageSource, readImage } from '../processors/image/image.js'
+export type { ModelInputs } from '../processors/model-inputs.js'
+export { loadProcessor, type Processor } from '../processors/processor.js'
+export type { ContentItem, Message, Messages } from '../processors/text/messages.js'
+export { type AnswerOptions, type Answers, answer, streamAnswers } from './answer.js'
+export { type ChatOptions, type ChatSession, chat, restoreChat } from './chat/chat.js'
+export { inspect } from './checkpoint/inspect.js'
+export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './checkpoint/load.js'
+export { convert, save } from './checkpoint/save.js'
+export { generate } from './decoding/generate.js'
+export type { GenerateOptions } from './decoding/generation-options.js'
+export type { LogitsProcessor } from './decoding/step.js'
+export { embed } from './embed.js'
+export { type PipelineOptions, pipeline } from './pipeline.js'
+export { type FineTuneOptions, fineTune } from './train/fine-tune.js'
+export { AutoModelForImageTextToText, AutoProcessor } from './transformers/index.js'
