@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
@@ -9,80 +10,137 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issues, issue } from '../../error.js'
 import { cpuFlags } from '../machine.js'
 import { cacheFolder } from './engine-folder.js'
-import { setupHint } from './hints.js'
-import { type Command, complaint, type Failed, type RunOptions, run } from './process.js'
+import { recordHash } from './file-trust.js'
+import { forceSetupHint, setupHint } from './hints.js'
+import { type Command, errorLine, type FailedProcess, type ProcessOptions, runProcess } from './run-process.js'
 import type { Plan } from './setup-plan.js'
 import { tensorflowVersion } from './setup-plan.js'
 import { findTool } from './toolchain.js'
 
-const folder = fileURLToPath(new URL('../kernels', import.meta.url))
+const folder = fileURLToPath(new URL('../kernels/cpu', import.meta.url))
 
-/** For the processor at hand first; a compiler that can't name it compiles for any. */
+/** Flags of the processor at hand first, then of any processor, for a compiler that does not know this one. */
 const targets: readonly (readonly string[])[] = [[process.arch === 'arm64' ? '-mcpu=native' : '-march=native'], []]
-const flags = ['-O3', '-std=c++17', '-fPIC', '-shared', '-fvisibility=hidden', '-pthread']
-
-const sources = (): readonly string[] =>
-  readdirSync(folder)
-    .filter((name) => /\.(cc|h)$/.test(name))
-    .sort()
-    .map((name) => join(folder, name))
+const baseFlags = ['-O3', '-std=c++17', '-fPIC', '-fvisibility=hidden', '-pthread', `-I${folder}`]
 
 /**
- * Where the compiled kernels lie: one file for these sources and this processor, so that neither a changed kernel nor a home folder
- * shared with another machine ever loads the wrong one.
+ * Flags of a sanitizer build: `INTERNVL_SANITIZE=address,undefined` or `thread`. Node.js itself is not instrumented, so the sanitizer's
+ * runtime must be loaded first. To run the kernel tests under it:
+ *
+ * `export INTERNVL_SANITIZE=address,undefined LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)"`
+ * `export ASAN_OPTIONS=detect_leaks=0`, then set up, then run the tests of `properties/lib/engines/kernels`. For `thread` preload
+ * `libtsan.so`. The compiler itself must run without LD_PRELOAD: set up before it is exported.
+ */
+const sanitizerFlags = ({ INTERNVL_SANITIZE: names = '' }: NodeJS.ProcessEnv): readonly string[] =>
+  names === '' ? [] : [`-fsanitize=${names}`, '-fno-omit-frame-pointer', '-fno-sanitize-recover=undefined', '-g1']
+
+const sourceFiles = (): readonly string[] =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(cc|h)$/.test(name))
+    .sort()
+
+/**
+ * Path of the compiled kernels: one file per version of the sources, processor and sanitizer, so that neither changed sources nor a home
+ * folder shared between machines ever load the wrong library.
  */
 export const kernelsLibrary = (env: NodeJS.ProcessEnv = process.env): string => {
   const hash = createHash('sha256')
-  for (const path of sources()) hash.update(readFileSync(path))
+  for (const name of sourceFiles()) hash.update(`${name}\n`).update(readFileSync(join(folder, name)))
+  const flags = [baseFlags.slice(0, -1), sanitizerFlags(env)]
   hash.update(JSON.stringify([tensorflowVersion, flags, targets, process.platform, process.arch, [...cpuFlags()].sort()]))
   return join(cacheFolder(env), 'kernels', `${hash.digest('hex').slice(0, 16)}.node`)
 }
 
-/** Why kernels are not there: what the compiler said the last time, or that nobody asked it. */
+/** Why the kernels are missing: the compiler's error of the last attempt, or that none was made. */
 export const kernelsIssue = (library: string): Issues => {
   const said = existsSync(`${library}.failed`) ? readFileSync(`${library}.failed`, 'utf8') : ''
   const why = said ? `did not compile (${said})` : 'are not compiled'
-  const mend = said ? `${setupHint} -- --force`.replace(/^(npx .*) --( --force)$/, '$1$2') : setupHint
-  return [issue('NoKernels', `the kernels for this processor ${why}; models run slower without; \`${mend}\``, { mend })]
+  const fix = said ? forceSetupHint : setupHint
+  return [issue('NoKernels', `the kernels for this processor ${why}; models run slower without; \`${fix}\``, { fix })]
 }
 
-export interface MakeOptions extends RunOptions {
-  /** Compiles them anew, and tries again what failed before. */
+export interface MakeOptions extends ProcessOptions {
+  /** Compiles again what exists, or failed before. */
   readonly force?: boolean
   readonly onStart?: () => void
+  /** Called after each compiled file, and after linking: `done` of `total` steps. */
+  readonly onProgress?: (done: number, total: number) => void
 }
 
-/** Compiles for the first target that works, and loads the result beside the addon in a process of its own. */
+/** Runs tasks, at most `limit` at a time; stops at the first error. */
+const inParallel = <E>(tasks: readonly TE.TaskEither<E, unknown>[], limit: number): TE.TaskEither<E, void> => {
+  let next = 0
+  let failed: E.Left<E> | undefined
+  const worker = async (): Promise<void> => {
+    while (!failed && next < tasks.length) {
+      const result = await tasks[next++]!()
+      if (E.isLeft(result)) failed = result
+    }
+  }
+  return async () => {
+    await Promise.all(Array.from({ length: Math.min(limit, tasks.length) }, worker))
+    return failed ?? E.right(undefined)
+  }
+}
+
+/**
+ * Compiles each source to an object on all processors, links the objects, and loads the library beside the addon in a process of its own.
+ * Tries the targets in order.
+ */
 const compile = (
   compiler: Command,
   engine: string,
   plan: Plan,
   out: string,
-  options: RunOptions
-): TE.TaskEither<Failed, string> => {
-  const inputs = [
-    ...sources().filter((path) => path.endsWith('.cc')),
-    ...plan.libraries.map((name) => join(engine, 'tensorflow', name))
-  ]
+  { onProgress, ...options }: MakeOptions
+): TE.TaskEither<FailedProcess, string> => {
+  const sources = sourceFiles().filter((name) => name.endsWith('.cc'))
+  const objects = sources.map((name) => join(`${out}.objects`, `${name.replace(/[\\/]/g, '-')}.o`))
+  const sanitize = sanitizerFlags(options.env)
+  const libraries = plan.libraries.map((name) => join(engine, 'tensorflow', name))
   const load = `require(${JSON.stringify(join(engine, 'tfjs_binding.node'))}); require(${JSON.stringify(out)})`
-  return targets
-    .map((target) =>
+  const total = sources.length + 1
+  const forTarget = (target: readonly string[]) => {
+    let done = 0
+    const progress = () => onProgress?.(++done, total)
+    const compileObject = (name: string, i: number) =>
       pipe(
-        run(compiler, [...flags, ...target, ...inputs, `-Wl,-rpath,${join(engine, 'tensorflow')}`, '-o', out], options),
-        TE.chain(() =>
-          run([process.execPath], ['-e', load], {
-            ...options,
-            env: { ...options.env, TF_CPP_MIN_LOG_LEVEL: '3', NODE_OPTIONS: '' }
-          })
-        )
+        runProcess(compiler, [...baseFlags, ...sanitize, ...target, '-c', join(folder, name), '-o', objects[i]!], options),
+        TE.map(progress)
       )
+    const link = [
+      '-shared',
+      '-pthread',
+      ...sanitize,
+      ...objects,
+      ...libraries,
+      `-Wl,-rpath,${join(engine, 'tensorflow')}`,
+      '-o',
+      out
+    ]
+    return pipe(
+      inParallel(sources.map(compileObject), availableParallelism()),
+      TE.chain(() => runProcess(compiler, link, options)),
+      TE.chain(() =>
+        runProcess([process.execPath], ['-e', load], {
+          ...options,
+          env: { ...options.env, TF_CPP_MIN_LOG_LEVEL: '3', NODE_OPTIONS: '' }
+        })
+      ),
+      TE.chainFirstIOK(() => progress)
     )
-    .reduce((first, second) => TE.orElse(() => second)(first))
+  }
+  return async () => {
+    await mkdir(`${out}.objects`, { recursive: true })
+    const result = await targets.map(forTarget).reduce((first, second) => TE.orElse(() => second)(first))()
+    await rm(`${out}.objects`, { recursive: true, force: true })
+    return result
+  }
 }
 
 /**
- * Compiles the kernels (C++, beside this file) against a finished engine, into the cache: some ten seconds once, nothing when they
- * are there. A build for a GPU has none: they are for the CPU. What fails is written down and not tried again unless forced; models
+ * Compiles the C++ kernels against an installed engine into the cache, and publishes the library by a rename: half a minute on two cores, nothing
+ * if the library exists. A build for a GPU has no kernels: they run on the CPU. A failure is recorded and not tried again unless forced; models
  * then run on compositions of TensorFlow's ops.
  */
 export const makeKernels = (
@@ -98,9 +156,11 @@ export const makeKernels = (
       if (existsSync(`${library}.failed`) && !force) return TE.left(kernelsIssue(library))
       onStart?.()
       const staging = `${library.replace(/\.node$/, '')}.${process.pid}.node`
-      const publish = async (result: E.Either<Failed, string>): Promise<E.Either<Issues, 'made'>> => {
-        if (E.isRight(result)) await rename(staging, library)
-        else if (!options.signal?.aborted) await writeFile(`${library}.failed`, complaint(result.left))
+      const publish = async (result: E.Either<FailedProcess, string>): Promise<E.Either<Issues, 'made'>> => {
+        if (E.isRight(result)) {
+          await rename(staging, library)
+          await recordHash(library)
+        } else if (!options.signal?.aborted) await writeFile(`${library}.failed`, errorLine(result.left))
         await rm(staging, { force: true })
         return E.bimap(
           () => kernelsIssue(library),
@@ -109,8 +169,7 @@ export const makeKernels = (
       }
       return pipe(
         findTool('compiler', options.env),
-        TE.mapLeft((missing): Issues => [missing]),
-        TE.chainFirstTaskK(() => () => mkdir(dirname(library), { recursive: true })),
+        TE.chainFirstTaskK(() => () => mkdir(dirname(library), { recursive: true, mode: 0o700 })),
         TE.chain((compiler) => TE.fromTask(compile(compiler, engine, plan, staging, options))),
         TE.chain((result) => () => publish(result))
       )

@@ -1,6 +1,6 @@
 import * as assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { pullback } from '../../../../lib/autograd/tape.js'
+import { vjp } from '../../../../lib/autograd/tape.js'
 import { training } from '../../../../lib/autograd/train-mode.js'
 import { selectEngine } from '../../../../lib/engines/index.js'
 import { activationNames, activations, gated } from '../../../../lib/nn/activation.js'
@@ -8,7 +8,7 @@ import { attend, attendMerged } from '../../../../lib/nn/attention.js'
 import { affine } from '../../../../lib/nn/linear.js'
 import { tokenLosses } from '../../../../lib/nn/losses/cross-entropy.js'
 import { layerNorm, rmsNorm } from '../../../../lib/nn/norm.js'
-import { addScaled } from '../../../../lib/nn/residual.js'
+import { residual } from '../../../../lib/nn/residual.js'
 import { applyRope } from '../../../../lib/nn/rope.js'
 import { withoutKernels } from '../../../../lib/ops/kernel.js'
 import { adamW, globalNorm } from '../../../../lib/optim/adamw.js'
@@ -24,7 +24,7 @@ type Op = (...xs: never[]) => tf.Tensor
 
 /** `dy`, drawn, pulled back through f to those of its inputs that `wanted` names; all by default. */
 const back = (f: Op, xs: Tensors, wanted: Tensors): Tensors =>
-  pullback(() => [(f as (...xs: Tensors) => tf.Tensor)(...xs)], wanted, ([y]) => [randomTensor([...y!.shape], 77)]).grads.map((g) => g!) // biome-ignore format: one line
+  vjp(() => [(f as (...xs: Tensors) => tf.Tensor)(...xs)], wanted, ([y]) => [randomTensor([...y!.shape], 77)]).grads.map((g) => g!) // biome-ignore format: one line
 
 /** An engine's kernels give the gradients of their compositions: of all inputs together, and of each alone. */
 const sameWayBack = (f: Op, xs: Tensors, tolerance = 2e-5): void => {
@@ -95,7 +95,7 @@ describe('gradients of kernels are those of their compositions', () => {
         sameWayBack((x) => activations[name](x), [x])
         sameWayBack((x, y) => gated(name, x, y), [x, y])
       }
-      sameWayBack((x, branch, scale) => addScaled(x, branch, scale), [x, y, randomTensor([D], seed + 2)])
+      sameWayBack((x, branch, scale) => residual(x, branch, scale), [x, y, randomTensor([D], seed + 2)])
     }))
 
   it('rotary positions', () =>

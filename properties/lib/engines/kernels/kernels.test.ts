@@ -4,16 +4,23 @@ import { type EngineName, selectEngine } from '../../../../lib/engines/index.js'
 import { kernelsInUse } from '../../../../lib/engines/kernels/register.js'
 import { cpuFlags } from '../../../../lib/engines/machine.js'
 import { type Activation, activationNames, activations, gated } from '../../../../lib/nn/activation.js'
-import { attend, attendMerged, type Visibility } from '../../../../lib/nn/attention.js'
-import { attentionBranch } from '../../../../lib/nn/fused-attention.js'
-import { type LayerParts, layersTogether } from '../../../../lib/nn/fused-decoder.js'
+import { type AttentionMaskOptions, attend, attendMerged } from '../../../../lib/nn/attention.js'
+import { type DecoderLayerParts, fusedDecoder } from '../../../../lib/nn/fusion/fused-decoder.js'
+import { gatedMlpBlock } from '../../../../lib/nn/gated-linear-unit.js'
 import { attendCached, type LayerCache, layerCache } from '../../../../lib/nn/kv-cache.js'
-import { affine, gatedUnit, type Linear, linear } from '../../../../lib/nn/linear.js'
+import { affine, type Linear, linear } from '../../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../../lib/nn/norm.js'
-import { addScaled } from '../../../../lib/nn/residual.js'
+import { residual } from '../../../../lib/nn/residual.js'
 import { applyRope, type RopeTables } from '../../../../lib/nn/rope.js'
+import { attentionBlock } from '../../../../lib/nn/self-attention.js'
 import { hasKernel, withoutKernels } from '../../../../lib/ops/kernel.js'
-import { type Form, formOf, forms, pack, unpack } from '../../../../lib/quantization/formats.js'
+import {
+  dequantize,
+  formatOf,
+  type QuantizationFormat,
+  quantizationFormats,
+  quantize
+} from '../../../../lib/quantization/formats.js'
 import { tf } from '../../../../lib/tf.js'
 
 /** Each kernel gives what the composition of plain ops gives, at any size: vectors' tails, tiles' edges, one row, one head. */
@@ -75,12 +82,12 @@ const laws = (engine: EngineName) => () => {
     M: fc.integer({ min: 1, max: 30 }),
     K: fc.integer({ min: 1, max: 700 }),
     N: fc.integer({ min: 1, max: 90 }),
-    form: fc.constantFrom(...forms),
+    form: fc.constantFrom(...quantizationFormats),
     s: seed
   })
   /** With packed weights; fewer are multiplied in another way. */
   const manyRows = 25
-  const inIntegers = (form: Form | null | undefined): boolean => Boolean(form?.startsWith('int'))
+  const inIntegers = (form: QuantizationFormat | null | undefined): boolean => Boolean(form?.startsWith('int'))
   /** Few rows meet int8, int6 and int4 as whole numbers up to 127: each entry off by half a step at most. */
   const closeTo = (f: () => tf.Tensor, x: tf.Tensor2D, weight: tf.Tensor2D): void => {
     const step = x.abs().max(1, true).div(127)
@@ -91,29 +98,29 @@ const laws = (engine: EngineName) => () => {
   it('packed weights: packed the same bit for bit, and multiplied as what they unpack to', () =>
     holds([packed], ({ M, K, N, form, s }) => {
       const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
-      const weight = pack(form, w)
-      const [ours, theirs] = [weight, withoutKernels(() => pack(form, w))].map((each) => formOf(each).tensor)
+      const weight = quantize(form, w)
+      const [ours, theirs] = [weight, withoutKernels(() => quantize(form, w))].map((each) => formatOf(each).tensor)
       assert.deepEqual(ours!.shape, theirs!.shape)
       assert.deepEqual(ours!.dataSync(), theirs!.dataSync())
       assert.equal(
-        difference(() => unpack(weight, K)),
+        difference(() => dequantize(weight, K)),
         0
       )
       const b = random<tf.Rank.R1>([N], s + 2)
       const rows = (n: number) => tf.tile(x, [Math.ceil(n / M), 1]).slice([0, 0], [n, K]) as tf.Tensor2D
       for (const n of [1, 2, 3, 7, 8, manyRows - 1])
-        if (inIntegers(form)) closeTo(() => affine(rows(n), weight), rows(n), unpack(weight, K))
+        if (inIntegers(form)) closeTo(() => affine(rows(n), weight), rows(n), dequantize(weight, K))
         else equal(() => affine(rows(n), weight, b, 'silu'))
       equal(() => affine(rows(manyRows + M), weight, b, 'silu'))
     }))
 
   // to the nearest of 8 bits, a number is off by 2⁻⁹ of it at most; weights in bf16 are so already
-  const roundings = !cpuFlags().has('avx512_bf16') ? () => 0 : (form: Form) => (form === 'bf16' ? 1 : 2)
+  const roundings = !cpuFlags().has('avx512_bf16') ? () => 0 : (form: QuantizationFormat) => (form === 'bf16' ? 1 : 2)
   const large = fc.record({
     M: fc.integer({ min: manyRows, max: 80 }),
     K: fc.integer({ min: 400, max: 1100 }),
     N: fc.integer({ min: 330, max: 400 }),
-    form: fc.constantFrom(...forms),
+    form: fc.constantFrom(...quantizationFormats),
     s: seed
   })
   it('many rows and large packed weights: in float32, or in bfloat16 where the processor has arithmetic for it', () =>
@@ -121,8 +128,8 @@ const laws = (engine: EngineName) => () => {
       [large],
       ({ M, K, N, form, s }) => {
         const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
-        const weight = pack(form, w)
-        const sizes = tf.matMul(x.abs(), unpack(weight, K).abs(), false, true)
+        const weight = quantize(form, w)
+        const sizes = tf.matMul(x.abs(), dequantize(weight, K).abs(), false, true)
         const bound = sizes.mul(1e-6 + roundings(form) * 2 ** -9 * 1.001).add(1e-6)
         const apart = affine(x, weight).sub(withoutKernels(() => affine(x, weight)))
         assert.ok(apart.abs().lessEqual(bound).all().dataSync()[0])
@@ -130,10 +137,10 @@ const laws = (engine: EngineName) => () => {
       15
     ))
 
-  const someForm = fc.option(fc.constantFrom(...forms))
-  const mapOf = (K: number, N: number, chosen: Form | null, i: number): Linear => {
+  const someForm = fc.option(fc.constantFrom(...quantizationFormats))
+  const mapOf = (K: number, N: number, chosen: QuantizationFormat | null, i: number): Linear => {
     const [weight, bias] = [random<tf.Rank.R2>([N, K], i).div<tf.Tensor2D>(Math.sqrt(K)), random<tf.Rank.R1>([N], i + 5)]
-    const stored = chosen ? pack(chosen, weight) : weight
+    const stored = chosen ? quantize(chosen, weight) : weight
     return linear(K, N, { bias: i % 2 === 0 }).apply(i % 2 === 0 ? { weight: stored, bias } : { weight: stored })
   }
   it('what joins a product changes nothing: norms before, sums after, gates', () =>
@@ -144,7 +151,7 @@ const laws = (engine: EngineName) => () => {
       for (const rows of [1, M, manyRows + M]) {
         const [x, y] = [random<tf.Rank.R3>([1, rows, K], s), random<tf.Rank.R3>([1, rows, N], s + 9)]
         if (rows < manyRows && [form, second, third].some(inIntegers)) continue
-        equal(() => gatedUnit(act, x, maps, normed ? norm : undefined))
+        equal(() => gatedMlpBlock({ activation: act, projections: maps }, x, normed ? norm : undefined))
         equal(() => gate_proj(x, y))
       }
     }))
@@ -166,7 +173,7 @@ const laws = (engine: EngineName) => () => {
       const step = (past: LayerCache | undefined, L: number, i: number) => {
         const of = (heads: number, j: number) => random<tf.Rank.R3>([B, L, heads * K], s + 10 * i + j)
         const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
-        return attendCached([of(H, 1), of(G, 2), of(G, 3)], past, { heads: H, keyHeads: G, rope, ...extra })
+        return attendCached([of(H, 1), of(G, 2), of(G, 3)], past, { numHeads: H, numKeyValueHeads: G, rope, ...extra })
       }
       const run = (): tf.Tensor => {
         let past: LayerCache | undefined
@@ -188,7 +195,10 @@ const laws = (engine: EngineName) => () => {
       [cached, fc.tuple(someForm, someForm), fc.boolean()],
       ({ B, G, group, half, lengths, window, sinks, s }, chosen, normed) => {
         const [H, K, D] = [G * group, 2 * half, 24]
-        const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [Form | null, Form | null]
+        const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [
+          QuantizationFormat | null,
+          QuantizationFormat | null
+        ]
         const headNorm = (i: number) => rmsNorm(K, 1e-5).apply({ weight: random<tf.Rank.R1>([K], s + i) })
         const maps = {
           ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
@@ -196,14 +206,14 @@ const laws = (engine: EngineName) => () => {
           ...(normed ? { q_norm: headNorm(4), k_norm: headNorm(5) } : {})
         }
         const norm = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 6) })
-        const extra = { heads: H, keyHeads: G, window, sinks: sinks ? random<tf.Rank.R1>([H], s + 7) : undefined }
+        const sink = sinks ? random<tf.Rank.R1>([H], s + 7) : undefined
+        const parts = { projections: maps, numHeads: H, numKeyValueHeads: G, window, sinks: sink }
         equal(() => {
           let past: LayerCache | undefined
           const outputs = lengths.map((L, i) => {
             const rope = { cos: random<tf.Rank.R4>([1, 1, L, K], s + i), sin: random<tf.Rank.R4>([1, 1, L, K], s + i + 1) }
-            const { hidden, cache } = attentionBranch(random<tf.Rank.R3>([B, L, D], s + 10 * i), norm, maps, past, {
-              ...extra,
-              rope
+            const { hidden, cache } = attentionBlock(random<tf.Rank.R3>([B, L, D], s + 10 * i), norm, parts, {
+              ...{ cache: past, rope, padding: undefined, segments: undefined }
             })
             past = cache
             return hidden
@@ -216,8 +226,11 @@ const laws = (engine: EngineName) => () => {
   it('all layers of a decoder and their norm in one step are what they are one by one, for every form, with a cache and without', () =>
     holds([cached, fc.tuple(someForm, someForm), fc.boolean()], ({ B, G, group, half, lengths, window, s }, chosen, normed) => {
       const [H, K, D, I] = [G * group, 2 * half, 24, 40]
-      const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [Form | null, Form | null]
-      const layerOf = (s: number): LayerParts => {
+      const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [
+        QuantizationFormat | null,
+        QuantizationFormat | null
+      ]
+      const layerOf = (s: number): DecoderLayerParts => {
         const norm = (size: number, i: number) => rmsNorm(size, 1e-6).apply({ weight: random<tf.Rank.R1>([size], s + i) })
         const maps = {
           ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
@@ -229,18 +242,19 @@ const laws = (engine: EngineName) => () => {
           up_proj: mapOf(D, I, second, s + 7),
           down_proj: mapOf(I, D, first, s + 8)
         }
-        const attention = { maps, heads: H, keyHeads: G, window }
-        return { attentionNorm: norm(D, 9), attention, unitNorm: norm(D, 10), unit: { maps: unit, activation: 'silu' } }
+        const attention = { projections: maps, numHeads: H, numKeyValueHeads: G, window }
+        return { attentionNorm: norm(D, 9), attention, mlpNorm: norm(D, 10), mlp: { projections: unit, activation: 'silu' } }
       }
       const layers = [layerOf(s), layerOf(s + 20), layerOf(s + 40)]
       const last = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 60) })
-      const allLayers = layersTogether(layers, last)
+      const allLayers = fusedDecoder(layers, last)
       const oneByOne = (x: tf.Tensor3D, past: readonly LayerCache[] | undefined, rope: RopeTables) => {
         let hidden = x
-        const cache = layers.map(({ attentionNorm, attention: { maps, ...options }, unitNorm, unit }, i) => {
-          const branch = attentionBranch(hidden, attentionNorm, maps, past?.[i], { ...options, rope })
-          hidden = gatedUnit(unit.activation, branch.hidden, unit.maps, unitNorm)
-          return branch.cache
+        const cache = layers.map(({ attentionNorm, attention, mlpNorm, mlp }, i) => {
+          const context = { cache: past?.[i], rope, padding: undefined, segments: undefined }
+          const block = attentionBlock(hidden, attentionNorm, attention, context)
+          hidden = gatedMlpBlock(mlp, block.hidden, mlpNorm)
+          return block.cache
         })
         return { hidden: last(hidden), cache }
       }
@@ -264,7 +278,7 @@ const laws = (engine: EngineName) => () => {
     holds([fc.integer({ min: 1, max: 50 }), seed], (L, s) => {
       const of = (n: number, i: number) => random<tf.Rank.R3>([1, n, 8], s + i)
       const rope = { cos: tf.ones<tf.Rank.R4>([1, 1, 1, 8]), sin: tf.zeros<tf.Rank.R4>([1, 1, 1, 8]) }
-      const options = { heads: 1, keyHeads: 1, rope }
+      const options = { numHeads: 1, numKeyValueHeads: 1, rope }
       const first = layerCache(random<tf.Rank.R4>([1, 1, L, 8], s), random<tf.Rank.R4>([1, 1, L, 8], s + 1))
       const before = first.key.dataSync()
       let now = first
@@ -274,7 +288,7 @@ const laws = (engine: EngineName) => () => {
         rooms.add(now.key.shape[2])
         assert.ok(now.length === L + i + 1 && now.key.shape[2] >= now.length)
       }
-      if (kernelsInUse().includes('AttendCached')) assert.ok(rooms.size < 8, 'memory grows by half')
+      if (kernelsInUse().includes('CachedAttention')) assert.ok(rooms.size < 8, 'memory grows by half')
       assert.deepEqual(first.key.dataSync(), before)
       assert.deepEqual(now.key.slice([0, 0, 0, 0], [1, 1, L, 8]).dataSync(), before)
     }))
@@ -298,7 +312,7 @@ const laws = (engine: EngineName) => () => {
       const columns = Array.from({ length: B * Lk }, (_, j) => (j % Lk < Math.min(hidden, past) ? -1e9 : 0))
       // a window of padding alone shows nothing: what such a row holds is no one's concern
       const padding = hidden > 0 && !window ? tf.tensor4d(columns, [B, 1, 1, Lk]) : undefined
-      const see: Visibility = {
+      const see: AttentionMaskOptions = {
         ...(causal ? { causalFrom: past, window } : {}),
         padding,
         ...(sinks ? { sinks: random<tf.Rank.R1>([H], s + 3) } : {})
@@ -339,7 +353,7 @@ const laws = (engine: EngineName) => () => {
         equal(() => layerNorm(D, 1e-6).apply({ weight, bias })(x))
         equal(() => rmsNorm(D, 1e-6).apply({ weight })(x))
         equal(() => rmsNorm(D, 1e-6).apply({ weight })(tf.concat([x, y, y], 1)))
-        equal(() => addScaled(x, y, weight))
+        equal(() => residual(x, y, weight))
         equal(() => activations[act](x))
         equal(() => gated(act, x, y))
       }
@@ -371,9 +385,9 @@ const laws = (engine: EngineName) => () => {
       for (const name of activationNames) assert.ok(holdsNaN(activations[name](nan)), name)
       assert.ok(holdsNaN(attend(nan, nan, nan, 1)))
       assert.ok(holdsNaN(attend(nan.slice([0, 0, 0, 0], [1, 1, 1, 8]), nan, nan, 1)))
-      for (const form of forms)
+      for (const form of quantizationFormats)
         for (const rows of [1, 20])
-          assert.ok(holdsNaN(affine(tf.fill([rows, 70], Number.NaN), pack(form, tf.ones([4, 70])))), form)
+          assert.ok(holdsNaN(affine(tf.fill([rows, 70], Number.NaN), quantize(form, tf.ones([4, 70])))), form)
     })
     nan.dispose()
   })

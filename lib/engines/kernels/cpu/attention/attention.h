@@ -1,0 +1,48 @@
+// `softmax(q kᵀ · scale + mask) v`.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include "operator/tensor.h"
+
+/** Heads of `[B, H, capacity, K]`, of which the first L positions are used, or of `[B, L, H·K]` if `merged`. */
+struct Heads {
+  float *data;
+  int64_t B, H, L, K;
+  bool merged;
+  int64_t capacity;
+  float *row(int64_t b, int64_t h, int64_t l) const { return data + (merged ? ((b * L + l) * H + h) * K : ((b * H + h) * capacity + l) * K); }
+  int64_t stride() const { return merged ? H * K : K; }
+  int64_t size() const { return B * H * L * K; }
+};
+
+/** Heads of a tensor `[B, H, L, K]`, or `[B, L, H·K]` with H given. */
+inline Heads headsOf(const Tensor &x, int64_t H) {
+  if (x.rank() == 4) return {x.data, x.dim(0), x.dim(1), x.dim(2), x.dim(3), false, x.dim(2)};
+  return {x.data, x.dim(0), H, x.dim(1), x.dim(2) / H, true, x.dim(1)};
+}
+
+struct Attention {
+  Heads q, k, v, out;
+  const float *mask, *sinks; // additive mask [B or 1, 1, 1, Lk] and sinks [H], or null
+  bool sharedMask; // one row of the mask serves all of B
+  float scale;
+  bool causal;
+  int64_t window; // keys per query; 0: unlimited
+
+  /** Position of the first query: the last query is at the position of the last key. */
+  int64_t start() const { return k.L - q.L; }
+  const float *maskOf(int64_t b) const { return mask ? mask + (sharedMask ? 0 : b * k.L) : nullptr; }
+  /** First key that is visible to a query at a position from `first` on. */
+  int64_t firstKey(int64_t first) const { return causal && window ? std::max<int64_t>(0, first - window + 1) : 0; }
+  int64_t endKey(int64_t last) const { return causal ? std::min(k.L, last + 1) : k.L; }
+};
+
+constexpr float minusInfinity = -1e30f; // finite, so that the difference of two such scores is not NaN
+
+/** Computes `out`; zeros if there are no keys. */
+void attend(const Attention &);
+
+/** `attend` for few queries per head. */
+void decodeAttention(const Attention &);
+/** `attend` for many queries per head. */
+void blockedAttention(const Attention &);

@@ -1,0 +1,120 @@
+#include "gemm/gemm.h"
+#include "gemm/epilogue.h"
+#include "gemm/tile-kinds.h"
+#include "runtime/scratch-buffer.h"
+#include "runtime/thread-pool.h"
+
+namespace {
+// --- Large weights: x is packed once; each thread packs the weight panels of its own columns.
+
+constexpr int64_t stripeColumns = 4 * tileWidth; // columns of y per task
+constexpr int64_t rowsPerBlock = 12 * 12;    // rows of x whose panels stay in the L2 cache
+
+/** Calls `make(y, stride, first)` for a tile of R rows of y. At an edge of y the tile goes through a buffer of full size. */
+template <int64_t R, class F> void writeTile(float *y, int64_t stride, bool first, int64_t rows, int64_t columns, F make) {
+  if (rows == R && columns == tileWidth) return make(y, stride, first);
+  alignas(64) float tile[R * tileWidth];
+  make(tile, tileWidth, true);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t j = 0; j < columns; j++) y[r * stride + j] = first ? tile[r * tileWidth + j] : y[r * stride + j] + tile[r * tileWidth + j];
+}
+
+/** Packs x into panels, `[K / panelK][panels][R · panelDepth]`. */
+template <class Tiles> const float *packInput(const Rows &x) {
+  constexpr int64_t R = Tiles::R, size = R * Tiles::panelDepth;
+  static thread_local ScratchBuffer scratch;
+  const int64_t panels = ceilDiv(x.M, R);
+  float *packed = scratch.reserve(ceilDiv(x.K, panelK) * panels * size);
+  parallel(panels, std::max<int64_t>(1, 24 / R), [&](int64_t from, int64_t to) {
+    for (int64_t k = 0; k < x.K; k += panelK)
+      for (int64_t i = from; i < to; i++)
+        Tiles::packRows(packed + (k / panelK * panels + i) * size, x.x + i * R * x.K + k, x.K, std::min(R, x.M - i * R), std::min(panelK, x.K - k));
+  });
+  return packed;
+}
+
+template <class Tiles> void gemmTiled(const Projection &p, const Rows &x, const float *&packed) {
+  constexpr int64_t R = Tiles::R, size = R * Tiles::panelDepth, panelsPerBlock = rowsPerBlock / R;
+  if (!packed) packed = packInput<Tiles>(x);
+  const int64_t panels = ceilDiv(x.M, R);
+  parallel(ceilDiv(p.N, stripeColumns), 1, [&](int64_t from, int64_t to) {
+    static thread_local ScratchBuffer scratch;
+    float *weightPanels = scratch.reserve(stripeColumns * Tiles::panelDepth);
+    [[maybe_unused]] const typename Tiles::TileConfig config;
+    for (int64_t n = from * stripeColumns; n < std::min(to * stripeColumns, p.N); n += stripeColumns) {
+      const int64_t end = std::min(n + stripeColumns, p.N);
+      for (int64_t k = 0; k < x.K; k += panelK) {
+        const int64_t d = std::min(panelK, x.K - k);
+        for (int64_t j = n; j < end; j += tileWidth) Tiles::packWeight(weightPanels + (j - n) * Tiles::panelDepth, p, j, std::min(tileWidth, end - j), k, d);
+        for (int64_t top = 0; top < panels; top += panelsPerBlock) {
+          const int64_t bottom = std::min(top + panelsPerBlock, panels);
+          for (int64_t j = n; j < end; j += tileWidth)
+            for (int64_t i = top; i < bottom; i++)
+              writeTile<R>(p.y + i * R * p.N + j, p.N, k == 0, std::min(R, x.M - i * R), std::min(tileWidth, end - j), [&](float *y, int64_t stride, bool first) {
+                Tiles::tile(d, packed + (k / panelK * panels + i) * size, weightPanels + (j - n) * Tiles::panelDepth, y, stride, first);
+              });
+          if (k + d == x.K)
+            for (int64_t m = top * R; m < std::min(bottom * R, x.M); m++) epilogue(p, m, n, end);
+        }
+      }
+    }
+  });
+}
+
+// --- Small weights: the weight is packed once and stays in the L2 cache; rows of x are read without packing.
+
+constexpr int64_t R = Float32Tiles::R;
+
+bool hasSmallWeight(const Projection &p, const Rows &x) { return p.N * x.K <= 1 << 17; }
+
+/** Packs the weight into panels, `[K / panelK][N / tileWidth][panelK][tileWidth]`. */
+const float *packWeight(const Projection &p, int64_t K) {
+  static thread_local ScratchBuffer scratch;
+  const int64_t stripes = ceilDiv(p.N, tileWidth);
+  float *packed = scratch.reserve(stripes * tileWidth * K);
+  for (int64_t k = 0; k < K; k += panelK)
+    for (int64_t j = 0; j < stripes; j++) {
+      const int64_t d = std::min(panelK, K - k), n = j * tileWidth;
+      Float32Tiles::packWeight(packed + k * stripes * tileWidth + j * d * tileWidth, p, n, std::min(tileWidth, p.N - n), k, d);
+    }
+  return packed;
+}
+
+/** Computes rows `[m, end)` of y. */
+void multiplyRowGroup(const Projection &p, const Rows &x, const float *weights, int64_t m, int64_t end) {
+  const int64_t stripes = ceilDiv(p.N, tileWidth);
+  for (int64_t k = 0; k < x.K; k += panelK) {
+    const int64_t d = std::min(panelK, x.K - k);
+    for (int64_t j = 0; j < stripes; j++)
+      for (int64_t i = m; i < end; i += R) {
+        const float *rows[tileRows]; // out-of-range rows are clamped to the last row
+        for (int64_t r = 0; r < R; r++) rows[r] = x.x + std::min(i + r, end - 1) * x.K + k;
+        writeTile<R>(p.y + i * p.N + j * tileWidth, p.N, k == 0, std::min(R, end - i), std::min(tileWidth, p.N - j * tileWidth),
+              [&](float *y, int64_t stride, bool first) {
+                Vec c[tileRows][tileVecs] = {};
+                multiplyRows<tileRows, tileVecs>(d, rows, 1, weights + k * stripes * tileWidth + j * d * tileWidth, tileWidth, c);
+                storeTile(c, y, stride, first);
+              });
+      }
+  }
+  for (int64_t i = m; i < end; i++) epilogue(p, i, 0, p.N);
+}
+
+void gemmSmallWeight(const Projection &p, const Rows &x) {
+  const float *weights = packWeight(p, x.K);
+  const int64_t maxGrain = 10 * R, numPieces = std::max<int64_t>(1, std::min(ceilDiv(x.M, R), 8 * int64_t{threads()}));
+  const int64_t grain = std::min(maxGrain, ceilDiv(ceilDiv(x.M, numPieces), R) * R);
+  parallel(x.M, grain, [&](int64_t from, int64_t to) {
+    for (int64_t m = from; m < to; m += grain) multiplyRowGroup(p, x, weights, m, std::min(m + grain, to));
+  });
+}
+} // namespace
+
+void gemm(const Projection &p, const Rows &x, PackedInput &packed) {
+  if (hasSmallWeight(p, x)) return gemmSmallWeight(p, x);
+  if (p.format == Format::float32 || !hasBfloat16) return gemmTiled<Float32Tiles>(p, x, packed.float32);
+#if defined(HAS_AMX)
+  if (AmxBfloat16Tiles::isPermitted()) return gemmTiled<AmxBfloat16Tiles>(p, x, packed.bfloat16);
+#endif
+  gemmTiled<Bfloat16Tiles>(p, x, packed.bfloat16);
+}

@@ -1,0 +1,60 @@
+#include "gemm/linear.h"
+#include "gemm/epilogue.h"
+#include "gemm/gemm.h"
+#include "gemm/gemv.h"
+#include "nn/norm.h"
+#include "runtime/scratch-buffer.h"
+#include "runtime/thread-pool.h"
+
+namespace {
+constexpr int64_t maxRows = 1032; // rows of x per pass: bounds the scratch buffers
+
+/** Largest number of rows for which reading the weight row by row is faster than dequantizing and packing it into panels. */
+constexpr int64_t maxGemvRows(Format format) { return format == Format::float32 ? 8 : 24; }
+
+void gemv(const Projection &p, const Rows &x) {
+  const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, p.stride)); // 64 KiB of the weight
+  const Gemv product(p.format, x, p.weight);
+  parallel(p.N, grain, [&](int64_t from, int64_t to) {
+    product.multiply(from, to, p.y, p.N);
+    for (int64_t m = 0; m < x.M; m++) epilogue(p, m, from, to);
+  });
+}
+
+/** RMS norm of M rows, in a scratch buffer. */
+const float *normalized(int64_t M, int64_t K, const float *x, const PreNorm &norm) {
+  static thread_local ScratchBuffer scratch;
+  float *y = scratch.reserve(M * K);
+  parallel(M, std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, K)), [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) rmsRow(K, x + i * K, norm.weight, norm.eps, y + i * K);
+  });
+  return y;
+}
+} // namespace
+
+void linear(std::vector<Projection> projections, int64_t M, int64_t K, const float *x, const PreNorm &norm) {
+  for (int64_t m = 0; m < M; m += maxRows, x += maxRows * K) {
+    const int64_t rows = std::min(maxRows, M - m);
+    const Rows input{rows, K, norm.weight ? normalized(rows, K, x, norm) : x};
+    PackedInput packed;
+    for (Projection &p : projections) {
+      if (rows <= maxGemvRows(p.format) || K == 0) gemv(p, input);
+      else gemm(p, input, packed);
+      p.y += rows * p.N;
+      if (p.gate) p.gate += rows * p.N;
+      if (p.residual) p.residual += rows * p.N;
+    }
+  }
+}
+
+void gatedMlp(int64_t M, int64_t K, const float *x, const PreNorm &norm, Projection gate, Projection up, Projection down) {
+  static thread_local ScratchBuffer upScratch, innerScratch;
+  for (int64_t m = 0; m < M; m += maxRows) {
+    const int64_t rows = std::min(maxRows, M - m);
+    gate.gate = up.y = upScratch.reserve(rows * up.N), gate.y = innerScratch.reserve(rows * up.N);
+    linear({up, gate}, rows, K, x + m * K, norm);
+    linear({down}, rows, up.N, gate.y);
+    down.y += rows * down.N;
+    if (down.residual) down.residual += rows * down.N;
+  }
+}

@@ -1,0 +1,110 @@
+// Microkernels: an R x V tile of vector accumulators in registers, and the packing of panels that feed it.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include "runtime/simd.h"
+
+// The tile takes 24 of 32 vector registers with AVX-512 and NEON, 12 of 16 otherwise.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int tileRows = 12, tileVecs = 2, wideRows = 8, wideVecs = 3;
+#else
+constexpr int tileRows = 6, tileVecs = 2, wideRows = 4, wideVecs = 3;
+#endif
+
+/** `⌈n / size⌉`. */
+inline int64_t ceilDiv(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+/** Keeps a loaded vector in a register. Without this GCC reloads it from memory at each use, and loads become the bottleneck. */
+inline Vec keepInRegister(Vec x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#endif
+  return x;
+}
+
+/** `c[r][j] += Σₚ a[p·R + r] · b[p·stride + j]`: R rows of a packed panel times V vectors of columns. */
+template <int R, int V>
+inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, const float *b, int64_t stride, Vec (&c)[R][V]) {
+  for (int64_t p = 0; p < k; p++, a += R, b += stride) {
+    __builtin_prefetch(a + 64 * R);
+    Vec columns[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) columns[v] = keepInRegister(load(b + v * W));
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Vec row = splat(a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) c[r][v] += row * columns[v];
+    }
+  }
+}
+
+/** `multiply` with unpacked rows: entry p of row r is `rows[r][p·right]`. */
+template <int R, int V>
+inline __attribute__((always_inline)) void multiplyRows(int64_t k, const float *const (&rows)[R], int64_t right, const float *b, int64_t stride,
+                                                        Vec (&c)[R][V]) {
+  for (int64_t p = 0, at = 0; p < k; p++, at += right, b += stride) {
+    Vec columns[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) columns[v] = load(b + v * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Vec row = splat(rows[r][at]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) c[r][v] += row * columns[v];
+    }
+  }
+}
+
+typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
+
+template <int... from> inline Four shuffle(Four a, Four b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, from...);
+#else
+  typedef int Order __attribute__((vector_size(16)));
+  return __builtin_shuffle(a, b, Order{from...});
+#endif
+}
+
+/** Identity; bits that are not a float32 number stay unchanged. */
+struct Identity {
+  template <class T> T operator()(T x) const { return x; }
+};
+
+/** Transposes a 4 x 4 block: four rows, `rowStride` apart, to four columns, `stride` apart. */
+template <class F = Identity> inline void transpose(const float *rows, int64_t rowStride, float *columns, int64_t stride, F change = {}) {
+  Four x[4];
+  for (int r = 0; r < 4; r++) x[r] = change(Four(*reinterpret_cast<const LooseFour *>(rows + r * rowStride)));
+  const Four a = shuffle<0, 4, 1, 5>(x[0], x[1]), b = shuffle<2, 6, 3, 7>(x[0], x[1]);
+  const Four c = shuffle<0, 4, 1, 5>(x[2], x[3]), d = shuffle<2, 6, 3, 7>(x[2], x[3]);
+  const Four y[4] = {shuffle<0, 1, 4, 5>(a, c), shuffle<2, 3, 6, 7>(a, c), shuffle<0, 1, 4, 5>(b, d), shuffle<2, 3, 6, 7>(b, d)};
+  for (int i = 0; i < 4; i++) *reinterpret_cast<LooseFour *>(columns + i * stride) = y[i];
+}
+
+/** Packs R rows into a panel: `panel[p·R + r] = change(rows[r·stride + p])`, zeros for rows from `present` on. */
+template <int R, class F = Identity>
+inline void pack(float *panel, const float *rows, int64_t stride, int64_t present, int64_t k, F change = {}) {
+  if (present < R) std::fill_n(panel, k * R, 0.0f);
+  const int64_t fours = std::min<int64_t>(R, present) / 4 * 4;
+  for (int64_t p = 0; p < k; p += 16) { // one cache line of each row
+    const int64_t end = std::min(p + 16, k);
+    for (int64_t r = 0; r < std::min<int64_t>(R, present); r++) __builtin_prefetch(rows + r * stride + p + 64);
+    for (int64_t r = 0; r < std::min<int64_t>(R, present); r += r < fours ? 4 : 1) {
+      int64_t i = p;
+      if (r < fours)
+        for (; i + 4 <= end; i += 4) transpose(rows + r * stride + i, stride, panel + i * R + r, R, change);
+      for (; i < end; i++)
+        for (int64_t j = r; j < (r < fours ? r + 4 : r + 1); j++) panel[i * R + j] = change(rows[j * stride + i]);
+    }
+  }
+}
+
+/** Transposes columns back to rows: `rows[i·rowStride + d] = columns[d·stride + i]` for i below `count`, d below `dims`. */
+inline void unpack(const float *columns, int64_t stride, int64_t dims, int64_t count, float *rows, int64_t rowStride) {
+  const int64_t fours = dims / 4 * 4, most = count / 4 * 4;
+  for (int64_t i = 0; i < most; i += 4)
+    for (int64_t d = 0; d < fours; d += 4) transpose(columns + d * stride + i, stride, rows + i * rowStride + d, rowStride);
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t d = i < most ? fours : 0; d < dims; d++) rows[i * rowStride + d] = columns[d * stride + i];
+}

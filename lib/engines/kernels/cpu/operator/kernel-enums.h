@@ -1,0 +1,8 @@
+// Generated from lib/engines/kernels/schema.ts by `npm run build:kernels`. Do not edit.
+#pragma once
+
+constexpr char schemaVersion[] = "e546c91bc5060de1";
+
+enum class Activation { none, gelu, geluTanh, quickGelu, silu, relu };
+enum class Format { float32, bfloat16, int8, int6, int4 };
+enum class StoredType { float32, bfloat16, float16, packed };

@@ -1,0 +1,129 @@
+// Vectors of the machine's width in the compiler's vector types: one source for AVX-512, AVX2, SSE and NEON.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+constexpr int W = 16;
+#elif defined(__AVX__)
+constexpr int W = 8;
+#else
+constexpr int W = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(W * 4)));
+typedef int32_t IVec __attribute__((vector_size(W * 4)));
+typedef float LooseVec __attribute__((vector_size(W * 4), aligned(4), may_alias)); // unaligned
+
+inline Vec load(const float *p) { return *reinterpret_cast<const LooseVec *>(p); }
+inline void store(float *p, Vec x) { *reinterpret_cast<LooseVec *>(p) = x; }
+inline Vec splat(float x) { return x - Vec{}; }
+
+// If one operand is NaN, the result is the second. Intrinsics, because GCC 12 compiles a comparison and a blend instead.
+inline Vec max(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vec>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+inline Vec min(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vec>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
+/** Loads the first `n < W` entries; the others are zero. */
+inline Vec loadSome(const float *p, int64_t n) {
+  Vec x{};
+  std::memcpy(&x, p, n * sizeof(float));
+  return x;
+}
+inline void storeSome(float *p, Vec x, int64_t n) { std::memcpy(p, &x, n * sizeof(float)); }
+
+typedef float Four __attribute__((vector_size(16)));
+
+/** Sums of every fourth entry. */
+inline Four folded(Vec x) {
+#if defined(__AVX512F__)
+  const __m512 all = reinterpret_cast<__m512>(x);
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
+#elif defined(__AVX__)
+  const __m256 half = reinterpret_cast<__m256>(x);
+#else
+  return reinterpret_cast<Four>(x);
+#endif
+#if defined(__AVX__)
+  return reinterpret_cast<Four>(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#endif
+}
+
+inline float sum(Vec x) {
+  const Four total = folded(x);
+  return (total[0] + total[1]) + (total[2] + total[3]);
+}
+
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (int32_t __attribute__((vector_size(16)))){__VA_ARGS__})
+#endif
+
+/** Stores the sums of W vectors as W consecutive floats. */
+inline void storeSums(float *y, const Vec (&c)[W]) {
+  for (int j = 0; j < W; j += 4) {
+    const Four x[] = {folded(c[j]), folded(c[j + 1]), folded(c[j + 2]), folded(c[j + 3])};
+    const Four low = SHUFFLE(x[0], x[1], 0, 4, 1, 5) + SHUFFLE(x[0], x[1], 2, 6, 3, 7), high = SHUFFLE(x[2], x[3], 0, 4, 1, 5) + SHUFFLE(x[2], x[3], 2, 6, 3, 7);
+    const Four sums = SHUFFLE(low, high, 0, 1, 4, 5) + SHUFFLE(low, high, 2, 3, 6, 7);
+    std::memcpy(y + j, &sums, sizeof sums);
+  }
+}
+#undef SHUFFLE
+
+/** `y[i] = f(x[i])` for n entries, with a partial vector at the end. `f` receives a loader: `[&](auto at) { return at(x); }`. */
+template <class F> inline void map(int64_t n, float *y, F f) {
+  int64_t i = 0;
+  for (; i + W <= n; i += W) store(y + i, f([&](const float *x) { return load(x + i); }));
+  if (i < n) storeSome(y + i, f([&](const float *x) { return loadSome(x + i, n - i); }), n - i);
+}
+
+/** `eˣ` within 2 ulp; 0 below −88, constant above 88, NaN for NaN. Source: Cephes `expf`. */
+inline Vec exp(Vec x) {
+  const Vec bounded = max(splat(-88), min(splat(88), x));
+  const Vec magic = splat(12582912), t = bounded * 1.44269504088896341f + magic; // 1.5 · 2²³: its low bits hold the rounded integer
+  const Vec n = t - magic, r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+  Vec p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const IVec biased = reinterpret_cast<IVec>(t) - reinterpret_cast<IVec>(magic) + 127;
+  return p * reinterpret_cast<Vec>(biased << 23); // 2ⁿ, 0 for n = -127
+}
+
+/** The error function within a few ulp, a rational function on [−4, 4]. Source: Eigen. */
+inline Vec erf(Vec x) {
+  const Vec low = x > splat(4) ? splat(4) : x, z = low < splat(-4) ? splat(-4) : low, s = z * z;
+  Vec p = s * -2.72614225801306e-10f + 2.77068142495902e-08f;
+  p = p * s + -2.10102402082508e-06f;
+  p = p * s + -5.69250639462346e-05f;
+  p = p * s + -7.34990630326855e-04f;
+  p = p * s + -2.95459980854025e-03f;
+  p = p * s + -1.60960333262415e-02f;
+  Vec q = s * -1.45660718464996e-05f + -2.13374055278905e-04f;
+  q = q * s + -1.68282697438203e-03f;
+  q = q * s + -7.37332916720468e-03f;
+  q = q * s + -1.42647390514189e-02f;
+  return z * p / q;
+}
