@@ -1,5 +1,5 @@
-// Run by `npm run build`: puts the two parts of @tensorflow/tfjs-node-gpu (Apache-2.0) that the native engine needs beside the built
-// engines, so that the published package does not depend on it: its install script downloads, and fails where it can't.
+// `npm run build` copies the two parts of @tensorflow/tfjs-node-gpu (Apache-2.0) that the native engine needs to the built engines. The
+// published package does not depend on @tensorflow/tfjs-node-gpu, whose install script downloads files and fails without a network.
 import { cpSync, mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const out = join(process.argv[2] ?? join(root, 'dist'), 'lib', 'engines')
 const source = dirname(createRequire(import.meta.url).resolve('@tensorflow/tfjs-node-gpu/package.json'))
 
-/** Only TensorBoard's histograms read protocol buffers; and one kernel imports the core past the union package. */
+/** Leaves out protocol buffers, which only TensorBoard's histograms use, and imports the core through the union package. */
 const trimmed = {
   name: 'trimmed',
   setup({ onResolve, onLoad }) {

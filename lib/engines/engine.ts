@@ -5,23 +5,26 @@ import type { Issue, Issues } from '../error.js'
 export const engineNames = ['native', 'wasm', 'cpu'] as const
 export type EngineName = (typeof engineNames)[number]
 
-/** What an engine says once it is loaded. */
-export interface Loaded {
+/** Facts about an engine after it is loaded. */
+export interface LoadedEngine {
   /** Version of TensorFlow (native) or of TensorFlow.js (wasm, cpu). */
   readonly version: string
   readonly devices: readonly string[]
-  /** What runs slower than it could, and why. */
+  /** Parts of the engine that are missing, such as the compiled kernels: models run, but slower. */
   readonly issues?: readonly Issue[]
 }
 
-/** What runs the tensors. */
-export interface Engine extends Loaded {
+/** The engine that executes tensor operations. */
+export interface Engine extends LoadedEngine {
   readonly name: EngineName
-  /** Why this one, in a few words. */
-  readonly why: string
-  /** Why no faster one. */
-  readonly refused: readonly Issue[]
+  /** The reason for this choice, in a few words. */
+  readonly reason: string
+  /** Issues of the faster engines that could not be loaded. */
+  readonly unavailable: readonly Issue[]
 }
 
-/** Loads an engine and makes it the one that runs, or says why it can't. */
-export type Loaders = Readonly<Record<EngineName, () => Promise<E.Either<Issues, Loaded>>>>
+/** Loads an engine and makes it the current TensorFlow.js backend, or returns the issues that prevent it. */
+export type EngineLoader = () => Promise<E.Either<Issues, LoadedEngine>>
+
+/** One loader for each engine. */
+export type Loaders = Readonly<Record<EngineName, EngineLoader>>

@@ -1,68 +1,101 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, issue } from '../error.js'
 import { tf } from '../tf.js'
-import type { Loaded, Loaders } from './engine.js'
+import type { LoadedEngine, Loaders } from './engine.js'
 import { kernelsIssue, kernelsLibrary } from './install/compile-kernels.js'
 import { enginesFolder, verifyEngine } from './install/engine-folder.js'
-import { mendHint } from './install/hints.js'
+import { verifyRecordedHash } from './install/file-trust.js'
+import { forceSetupHint } from './install/hints.js'
 import { usablePlans } from './install/setup-plan.js'
 import { loadKernels } from './kernels/register.js'
 import { thisMachine } from './machine.js'
-import { loadNative, nativeBackend } from './native.js'
+import { loadNative, type NativeBackend, nativeBackend } from './native.js'
 import { loadCpu, loadWasm } from './wasm.js'
-import { loadWasmKernels } from './wasm-kernels/register.js'
+import { loadWasmKernels } from './wasm-kernels/register-wasm-kernels.js'
 
-/** The engine folder that this machine would run from: the first whole one of its plans, else what is wrong with the best. */
+/** The first intact engine folder of the builds that this machine can run, else the issues of the best build. */
 export const installedFolder = async (env: NodeJS.ProcessEnv = process.env): Promise<E.Either<Issues, string>> => {
   const plans = usablePlans(thisMachine(env))
   if (E.isLeft(plans)) return plans
-  const folders = plans.right.map((plan) => join(enginesFolder(env), plan.folder))
-  const verified = await Promise.all(folders.map((folder) => verifyEngine(folder)))
-  const whole = verified.findIndex(E.isRight)
-  return whole < 0 ? (verified[0] as E.Left<Issues>) : E.right(folders[whole] as string)
+  const [best, ...others] = plans.right.map(({ folder }) => {
+    const path = join(enginesFolder(env), folder)
+    return pipe(
+      () => verifyEngine(path),
+      TE.map(() => path)
+    )
+  })
+  const first = await (best as TE.TaskEither<Issues, string>)()
+  if (E.isRight(first)) return first
+  for (const other of others) {
+    const found = await other()
+    if (E.isRight(found)) return found
+  }
+  return first
 }
 
-const broken =
-  (engine: string, mend: string) =>
+const loadIssue =
+  (engine: string, fix: string) =>
   (error: unknown): Issues => {
     const [reason] = String(error instanceof Error ? error.message : error).split('\n')
-    return [issue('BrokenEngine', `the ${engine} engine does not load (${reason}); mend it with \`${mend}\``, { engine, mend })]
+    return [issue('BrokenEngine', `the ${engine} engine does not load (${reason}); repair with \`${fix}\``, { engine, fix })]
   }
 
-/** Our own kernels beside TensorFlow's, on the CPU; `INTERNVL_KERNELS=0` does without. What keeps them out, if anything. */
-const addKernels = (devices: readonly string[], env: NodeJS.ProcessEnv = process.env): readonly Issue[] => {
+/** Loads the verified kernels library. Left where a kernel is missing or the library does not load. */
+const loadVerified = (library: string, ops: NativeBackend): E.Either<Issues, void> =>
+  pipe(
+    E.tryCatch(() => loadKernels(library, ops), loadIssue('kernels', forceSetupHint)),
+    E.filterOrElse(
+      (loaded) => loaded,
+      () => kernelsIssue(library)
+    ),
+    E.map(() => undefined)
+  )
+
+/** Registers the compiled kernels of this library on the CPU, unless `INTERNVL_KERNELS=0`. Returns the issues that prevent it. */
+const addKernels = async (devices: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<readonly Issue[]> => {
   const ops = nativeBackend()
   if (!ops || devices.includes('GPU') || env.INTERNVL_KERNELS === '0') return []
   const library = kernelsLibrary(env)
-  const loaded = E.tryCatch(() => loadKernels(library, ops), broken('kernels', mendHint))
-  if (E.isLeft(loaded)) return loaded.left
-  return loaded.right ? [] : kernelsIssue(library)
-}
-
-const native = async (): Promise<E.Either<Issues, Loaded>> => {
-  const folder = await installedFolder()
-  if (E.isLeft(folder)) return folder
-  const load = E.tryCatch(() => loadNative(folder.right), broken('native', mendHint))
-  if (E.isLeft(load)) return load
-  await tf.setBackend('tensorflow')
-  return E.right({ ...load.right, issues: addKernels(load.right.devices) })
-}
-
-const wasm = async (): Promise<E.Either<Issues, Loaded>> =>
-  loadWasm().then(
-    (version) => {
-      if (process.env.INTERNVL_KERNELS !== '0') loadWasmKernels()
-      return E.right({ version, devices: ['CPU'] })
-    },
-    (error) => E.left(broken('wasm', 'npm install')(error))
+  if (!existsSync(library)) return kernelsIssue(library)
+  return pipe(
+    await verifyRecordedHash(library),
+    E.chain((verified) => loadVerified(verified, ops)),
+    E.match(
+      (issues): readonly Issue[] => issues,
+      () => []
+    )
   )
+}
 
-const cpu = async (): Promise<E.Either<Issues, Loaded>> => {
+const native = async (): Promise<E.Either<Issues, LoadedEngine>> => {
+  const folder = await installedFolder()
+  const loaded = pipe(
+    folder,
+    E.chain((path) => E.tryCatch(() => loadNative(path), loadIssue('native', forceSetupHint)))
+  )
+  if (E.isLeft(loaded)) return loaded
+  await tf.setBackend('tensorflow')
+  return E.right({ ...loaded.right, issues: await addKernels(loaded.right.devices) })
+}
+
+const wasm = (): Promise<E.Either<Issues, LoadedEngine>> =>
+  pipe(
+    TE.tryCatch(loadWasm, loadIssue('wasm', 'npm install')),
+    TE.map((version) => {
+      if (process.env.INTERNVL_KERNELS !== '0') loadWasmKernels()
+      return { version, devices: ['CPU'] }
+    })
+  )()
+
+const cpu = async (): Promise<E.Either<Issues, LoadedEngine>> => {
   const version = loadCpu()
   await tf.setBackend('cpu')
   return E.right({ version, devices: ['CPU'] })
 }
 
-/** The three engines. */
+/** The loaders of the three engines. */
 export const loaders: Loaders = { native, wasm, cpu }

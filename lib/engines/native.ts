@@ -11,8 +11,8 @@ export interface OpAttr {
   readonly value: unknown
 }
 
-/** A tensor inside TensorFlow, of any of its types: `dtype` is a `TF_DataType`. Whoever holds one releases it. */
-export interface Handle {
+/** A tensor inside TensorFlow, of any TensorFlow type: `dtype` is a `TF_DataType`. The caller that receives a handle releases it. */
+export interface TensorHandle {
   readonly id: number
   readonly shape: number[]
   readonly dtype: number
@@ -22,18 +22,19 @@ export interface Handle {
 interface Binding {
   readonly TF_Version: string
   isUsingGpuDevice(): boolean
-  executeOp(name: string, attrs: readonly OpAttr[], inputs: readonly number[], numOutputs: number): Handle[]
+  executeOp(name: string, attrs: readonly OpAttr[], inputs: readonly number[], numOutputs: number): TensorHandle[]
   deleteTensor(id: number): void
 }
 
 /** The part of `NodeJSKernelBackend` of @tensorflow/tfjs-node-gpu that is used here. */
 interface KernelBackend extends tf.KernelBackend {
+  readonly binding: Binding
   getInputTensorIds(tensors: readonly tf.TensorInfo[]): number[]
-  createOutputTensor(handle: Handle): tf.Tensor
+  createOutputTensor(handle: TensorHandle): tf.Tensor
 }
 type KernelBackendClass = new (binding: Binding, packageName: string) => KernelBackend
 
-/** Numbers of `TF_DataType`. Source: tensorflow/c/tf_datatype.h. */
+/** Values of `TF_DataType`. Source: tensorflow/c/tf_datatype.h. */
 export const tfType = {
   float32: 1,
   int32: 3,
@@ -47,7 +48,7 @@ export const tfType = {
   float16: 19
 } as const
 
-/** Makers of op attributes; a list is a list attribute. Numbers: `TF_AttrType` of tensorflow/c/tf_attrtype.h. */
+/** Builds op attributes; an array gives a list attribute. Types: `TF_AttrType` of tensorflow/c/tf_attrtype.h. */
 export const attr = {
   string: (name: string, value: string | readonly string[]): OpAttr => ({ name, type: 0, value }),
   int: (name: string, value: number | readonly number[]): OpAttr => ({ name, type: 1, value }),
@@ -60,46 +61,47 @@ export const attr = {
   })
 } as const
 
-/** TensorFlow's ops themselves, past the five types and the 150 kernels of TensorFlow.js. */
+/** Direct access to TensorFlow's ops, beyond the five types and the 150 kernels of TensorFlow.js. */
 export interface NativeBackend {
-  /** Runs an op on tensors. It records no gradient: call it inside a kernel. */
+  /** Runs an op on tensors. No gradient is recorded: call `executeOp` inside a kernel. */
   executeOp(name: string, attrs: readonly OpAttr[], inputs: readonly tf.TensorInfo[], numOutputs?: number): tf.Tensor[]
-  /** Runs an op on handles, which may be of types that TensorFlow.js has not (bfloat16). Release what comes back, or make it a tensor. */
-  run(name: string, attrs: readonly OpAttr[], inputs: readonly Handle['id'][], numOutputs?: number): Handle[]
-  /** The handles behind tensors; they stay the tensors'. */
+  /** Runs an op on handles, also of types that TensorFlow.js lacks (bfloat16). Release the outputs, or turn them into tensors. */
+  run(name: string, attrs: readonly OpAttr[], inputs: readonly TensorHandle['id'][], numOutputs?: number): TensorHandle[]
+  /** The handle ids of tensors. The tensors keep ownership. */
   handles(tensors: readonly tf.TensorInfo[]): number[]
-  /** A tensor that owns the handle from now on. */
-  tensor(handle: Handle): tf.Tensor
-  release(...handles: readonly Handle[]): void
+  /** A tensor that takes ownership of the handle. */
+  tensor(handle: TensorHandle): tf.Tensor
+  release(...handles: readonly TensorHandle[]): void
 }
 
 const here = dirname(fileURLToPath(import.meta.url))
 const require = createRequire(import.meta.url)
 
-/** The kernels' JavaScript: bundled beside this file in the published package, the devDependency's in a checkout. */
-const loadKernels = (): KernelBackendClass => {
-  const twin = join(here, 'tfjs-node.cjs')
-  if (existsSync(twin)) return require(twin).NodeJSKernelBackend
+/** The backend class of tfjs-node with its kernels: bundled beside this file in the published package, the devDependency in a checkout. */
+const loadKernelBackend = (): KernelBackendClass => {
+  const bundled = join(here, 'tfjs-node.cjs')
+  if (existsSync(bundled)) return require(bundled).NodeJSKernelBackend
   require('@tensorflow/tfjs-node-gpu/dist/register_all_kernels')
   return require('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend').NodeJSKernelBackend
 }
 
-// tfjs-node calls two functions that warn in Node 22 and are gone from Node 23.
-const mendUtil = (): void => {
+// tfjs-node calls two functions that print warnings in Node 22 and do not exist from Node 23 on
+const restoreNodeUtil = (): void => {
   const util = require('node:util') as Record<string, unknown>
   util.isNullOrUndefined = (x: unknown) => x === null || x === undefined
   util.isArray = Array.isArray
 }
 
-// TensorFlow's settings, unless the user has set them.
-const presetTensorflow = (): void => {
+// Defaults for TensorFlow's settings that the user has not set. In a worker thread, the addon passes them on to TensorFlow.
+const setTensorflowDefaults = (): void => {
   const { env } = process
-  env.TF_CPP_MIN_LOG_LEVEL ??= '2' // its log is C++ on stderr; 2 leaves errors
-  env.TF_FORCE_GPU_ALLOW_GROWTH ??= 'true' // else it takes the whole GPU
+  env.TF_CPP_MIN_LOG_LEVEL ??= '2' // TensorFlow logs to stderr; level 2 prints errors only
+  env.TF_FORCE_GPU_ALLOW_GROWTH ??= 'true' // otherwise TensorFlow reserves all GPU memory
   env.NVIDIA_TF32_OVERRIDE ??= '0' // float32 means float32, as in PyTorch
 }
 
-const opsOf = (binding: Binding, backend: KernelBackend): NativeBackend => {
+const nativeOps = (backend: KernelBackend): NativeBackend => {
+  const { binding } = backend
   const run: NativeBackend['run'] = (name, attrs, inputs, numOutputs = 1) => binding.executeOp(name, attrs, inputs, numOutputs)
   const handles: NativeBackend['handles'] = (tensors) => backend.getInputTensorIds(tensors)
   const tensor: NativeBackend['tensor'] = (handle) => backend.createOutputTensor(handle)
@@ -108,31 +110,36 @@ const opsOf = (binding: Binding, backend: KernelBackend): NativeBackend => {
     handles,
     tensor,
     executeOp: (name, attrs, inputs, numOutputs) => run(name, attrs, handles(inputs), numOutputs).map(tensor),
-    release: (...gone) => {
-      for (const { id } of gone) binding.deleteTensor(id)
+    release: (...released) => {
+      for (const { id } of released) binding.deleteTensor(id)
     }
   }
 }
 
-let loaded: { readonly binding: Binding; readonly ops: NativeBackend } | undefined
+/** The backend in TensorFlow.js's registry, which owns the loaded addon. */
+const registeredBackend = (): KernelBackend | undefined =>
+  (tf.engine().findBackend('tensorflow') as KernelBackend | null) ?? undefined
 
 /** TensorFlow's ops once the native engine is loaded, else `undefined`. */
-export const nativeBackend = (): NativeBackend | undefined => loaded?.ops
+export const nativeBackend = (): NativeBackend | undefined => {
+  const backend = registeredBackend()
+  return backend && nativeOps(backend)
+}
+
+const registerBackend = (folder: string): KernelBackend => {
+  setTensorflowDefaults()
+  restoreNodeUtil()
+  const binding: Binding = require(join(folder, 'tfjs_binding.node'))
+  const backend = new (loadKernelBackend())(binding, 'internvl-tfjs')
+  tf.registerBackend('tensorflow', () => backend, 3)
+  return backend
+}
 
 /**
- * Loads the addon of a finished engine folder and registers the backend `tensorflow`, once a process.
- * Throws what the dynamic linker says when a library does not load. TensorFlow reads its settings from the environment here.
+ * Loads the addon of an engine folder and registers the backend `tensorflow`, once for the process. TensorFlow reads its environment
+ * variables at this time. Throws the message of the dynamic linker where a library does not load.
  */
 export const loadNative = (folder: string): { readonly version: string; readonly devices: readonly string[] } => {
-  if (!loaded) {
-    presetTensorflow()
-    mendUtil()
-    const binding: Binding = require(join(folder, 'tfjs_binding.node'))
-    const registered = tf.engine().findBackend('tensorflow') as KernelBackend | null // by another copy of this module
-    const backend = registered ?? new (loadKernels())(binding, 'internvl-tfjs')
-    if (!registered) tf.registerBackend('tensorflow', () => backend, 3)
-    loaded = { binding, ops: opsOf(binding, backend) }
-  }
-  const { binding } = loaded
+  const { binding } = registeredBackend() ?? registerBackend(folder)
   return { version: binding.TF_Version, devices: [binding.isUsingGpuDevice() ? 'GPU' : 'CPU'] }
 }

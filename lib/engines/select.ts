@@ -1,50 +1,63 @@
+import { isNonEmpty } from 'fp-ts/lib/Array.js'
 import * as E from 'fp-ts/lib/Either.js'
-import { getOrThrow, type Issue, type Issues, issue } from '../error.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as NEA from 'fp-ts/lib/NonEmptyArray.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { getOrThrow, type Issue, type Issues, invalid, issue } from '../error.js'
 import { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 import { loaders } from './loaders.js'
 
 export interface EngineOptions {
   /** Forces an engine, as `INTERNVL_ENGINE` does. */
   readonly engine?: EngineName | undefined
-  /** Threads of one operation; the native engine reads it once, when it is first loaded. */
+  /** Number of threads for one operation. The native engine reads it only when first loaded. */
   readonly threads?: number | undefined
 }
 
-/** The engines to try, in order: the one that is asked for, else all. An unknown name is an error that names the known ones. */
-export const candidates = (asked: string | undefined): E.Either<Issues, readonly EngineName[]> => {
-  if (!asked) return E.right(engineNames)
-  const known = engineNames.find((name) => name === asked)
+/** The engines to try, in order: the requested one, else all. Unknown names are an error that lists the known names. */
+export const candidates = (requested: string | undefined): E.Either<Issues, NEA.NonEmptyArray<EngineName>> => {
+  if (!requested) return E.right([...engineNames])
+  const known = engineNames.find((name) => name === requested)
   if (known) return E.right([known])
-  const message = `no engine is called ${JSON.stringify(asked)}: INTERNVL_ENGINE (or the option) is one of ${engineNames.join(', ')}`
-  return E.left([issue('UnknownEngine', message, { expected: engineNames, actual: asked, mend: 'unset INTERNVL_ENGINE' })])
+  const message = `no engine is called ${JSON.stringify(requested)}: INTERNVL_ENGINE (or the option) is one of ${engineNames.join(', ')}`
+  return invalid('UnknownEngine', message, { expected: engineNames, actual: requested, fix: 'unset INTERNVL_ENGINE' })
 }
 
-const explain = (asked: string | undefined, refused: readonly Issue[]): string =>
-  asked ? 'it was asked for' : refused.map(({ message }) => message).join('; ') || 'it is the fastest, and set up'
+const reasonFor = (requested: string | undefined, unavailable: readonly Issue[]): string =>
+  requested
+    ? 'it was requested'
+    : unavailable.map(({ message }) => message).join('; ') || 'it is the fastest engine, and installed'
 
-/** What the machine can do instead of an engine that was forced: the others but for `native` need no set-up. */
-const instead = (asked: string): Issue => {
-  const others = engineNames.filter((name) => name !== asked && name !== 'native').join(' or ')
-  return issue(
-    'EngineForced',
-    `${asked} was asked for by name; without that the best engine at hand runs, and ${others} needs no set-up`
-  )
+/** The alternatives to a forced engine. Only `native` needs a set-up. */
+const alternatives = (requested: string): Issue => {
+  const others = engineNames.filter((name) => name !== requested && name !== 'native').join(' or ')
+  const message = `${requested} was requested by name; without a name the fastest available engine runs, and ${others} needs no set-up`
+  return issue('EngineForced', message)
 }
 
-/** Loads the first candidate that can be; all reasons when none can, and what can where one was forced. */
+/** Loads the first engine of `names` that can be loaded; `unavailable` holds the issues of the engines tried before. */
+const loadFirst = async (
+  [name, ...slower]: NEA.NonEmptyArray<EngineName>,
+  from: Loaders,
+  requested: string | undefined,
+  unavailable: readonly Issue[] = []
+): Promise<E.Either<Issues, Engine>> => {
+  const loaded = await from[name]()
+  if (E.isRight(loaded)) return E.right({ name, reason: reasonFor(requested, unavailable), unavailable, ...loaded.right })
+  const issues = NEA.concat(loaded.left)([...unavailable])
+  return isNonEmpty(slower) ? loadFirst(slower, from, requested, issues) : E.left(issues)
+}
+
+/** Loads the first candidate that can be loaded. Otherwise the issues of all candidates and, for a forced engine, the alternatives. */
 export const chooseEngine =
   (from: Loaders) =>
-  async (asked: string | undefined): Promise<E.Either<Issues, Engine>> => {
-    const names = candidates(asked)
-    if (E.isLeft(names)) return names
-    const refused: Issue[] = []
-    for (const name of names.right) {
-      const loaded = await from[name]()
-      if (E.isRight(loaded)) return E.right({ name, why: explain(asked, refused), refused, ...loaded.right })
-      refused.push(...loaded.left)
-    }
-    return E.left([...refused, ...(asked ? [instead(asked)] : [])] as unknown as Issues) // every candidate gave its reasons
-  }
+  (requested: string | undefined): Promise<E.Either<Issues, Engine>> =>
+    pipe(
+      TE.fromEither(candidates(requested)),
+      TE.chain((names) =>
+        pipe(() => loadFirst(names, from, requested), TE.mapLeft(NEA.concat(requested ? [alternatives(requested)] : [])))
+      )
+    )()
 
 const setThreads = (threads: number | undefined): void => {
   if (threads === undefined) return
@@ -52,30 +65,33 @@ const setThreads = (threads: number | undefined): void => {
   process.env.TF_NUM_INTRAOP_THREADS = process.env.OMP_NUM_THREADS = String(threads)
 }
 
-const saySlower = ({ name, refused }: Engine): void => {
-  if (refused.length > 0) process.stderr.write(`internvl: running on the slower ${name} engine, for ${refused[0]?.message}\n`)
+const warnSlower = ({ name, unavailable: [first] }: Engine): void => {
+  if (first) process.stderr.write(`internvl: running on the slower ${name} engine: ${first.message}\n`)
 }
 
-let queue: Promise<unknown> = Promise.resolve()
-let current: { readonly asked: string | undefined; readonly engine: Engine } | undefined
-
-const select = async ({ engine: option, threads }: EngineOptions): Promise<Engine> => {
-  const asked = option ?? (process.env.INTERNVL_ENGINE || undefined)
-  if (current && (asked ?? current.asked) === current.asked) return current.engine
-  setThreads(threads)
-  const engine = getOrThrow(await chooseEngine(loaders)(asked))
-  if (!current) saySlower(engine)
-  current = { asked, engine }
-  return engine
+/** A function that selects an engine. The function remembers the current engine and runs concurrent calls one after the other. */
+export const createSelector = (from: Loaders): ((options?: EngineOptions) => Promise<Engine>) => {
+  let queue: Promise<unknown> = Promise.resolve()
+  let current: { readonly requested: string | undefined; readonly engine: Engine } | undefined
+  const select = async ({ engine: option, threads }: EngineOptions): Promise<Engine> => {
+    const requested = option ?? (process.env.INTERNVL_ENGINE || undefined)
+    if (current && (requested ?? current.requested) === current.requested) return current.engine
+    setThreads(threads)
+    const engine = getOrThrow(await chooseEngine(from)(requested))
+    if (!current) warnSlower(engine)
+    current = { requested, engine }
+    return engine
+  }
+  return (options = {}) => {
+    const selected = queue.then(() => select(options))
+    queue = selected.catch(() => undefined)
+    return selected
+  }
 }
 
 /**
- * Chooses what runs the tensors: the native engine, else wasm, else cpu, unless the option or `INTERNVL_ENGINE` forces one.
- * Calls are taken one after the other; to call it again costs nothing. It rejects with an `InternVLError` when the engine is
- * unknown, or forced and not at hand. When the choice falls on a slower engine, one line on standard error says why.
+ * Selects the engine that executes tensor operations: the native engine, else wasm, else cpu, unless the option or `INTERNVL_ENGINE`
+ * forces one. Calling it again is cheap. Rejects with an `InternVLError` where the engine is unknown, or forced and not available.
+ * Where a slower engine is selected, one line on standard error gives the reason.
  */
-export const selectEngine = (options: EngineOptions = {}): Promise<Engine> => {
-  const selected = queue.then(() => select(options))
-  queue = selected.catch(() => undefined)
-  return selected
-}
+export const selectEngine = createSelector(loaders) // one for the process, because TensorFlow.js has one current backend

@@ -1,9 +1,13 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import type { Diagnosis } from '../../../lib/engines/doctor.js'
+import type { Issue } from '../../../lib/error.js'
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`
 
-/** A diagnosis as lines for a person: what is used, on what, and what is wrong. */
+const renderIssue = ({ message, fix }: Issue): string =>
+  `error     ${message}${message.includes(String(fix)) ? '' : ` (\`${fix}\`)`}`
+
+/** A diagnosis as lines of text: engine, machine and errors. */
 export const renderDiagnosis = ({
   engine,
   native,
@@ -17,11 +21,11 @@ export const renderDiagnosis = ({
   issues
 }: Diagnosis): string => {
   const rows: ReadonlyArray<readonly [string, string]> = [
-    ['engine', engine ? `${engine.name} (${engine.why})` : 'none'],
+    ['engine', engine ? `${engine.name} (${engine.reason})` : 'none'],
     ['version', engine ? `${engine.name === 'native' ? 'TensorFlow' : 'TensorFlow.js'} ${engine.version}` : '-'],
     ['devices', engine?.devices.join(', ') ?? '-'],
     ['native', `${native.state}${native.variant ? `, ${native.variant} build` : ''}${native.folder ? `, ${native.folder}` : ''}`],
-    ['kernels', kernels.join(' ') || 'none: compositions of TensorFlow’s ops'],
+    ['kernels', kernels.join(' ') || 'none: operations are composed of TensorFlow’s ops'],
     ['node', `${node.version}${node.supported ? '' : ' (too old)'}`],
     ['processor', `${cpu.model}, ${cpu.cores} cores`],
     ['features', cpu.features.join(' ') || '-'],
@@ -31,24 +35,24 @@ export const renderDiagnosis = ({
     ['cache', `${cache.folder}, ${gigabytes(cache.bytes)}`]
   ]
   const facts = rows.map(([name, value]) => `${name.padEnd(10)}${value}`)
-  const wrong = issues.map(({ message, mend }) => `error     ${message}${message.includes(String(mend)) ? '' : ` (\`${mend}\`)`}`)
-  return [...facts, ...(wrong.length > 0 ? wrong : ['errors    none'])].join('\n')
+  return [...facts, ...(issues.length > 0 ? issues.map(renderIssue) : ['errors    none'])].join('\n')
 }
 
 interface DoctorFlags {
   readonly json?: true
-  readonly verify?: true
+  readonly verify: boolean
 }
 
-/** `internvl doctor`: exit code 1 when something is wrong. */
+/** `internvl doctor`: exit code 1 where something is wrong. */
 export const doctorCommand = (): Command =>
   new Command('doctor')
-    .description('say which engine runs, on what, and how to mend what is wrong')
-    .option('--verify', "check the engine's files by their hashes")
-    .option('--json', 'the diagnosis as JSON')
+    .description('print which engine runs, on which machine, and how to fix what is wrong')
+    .option('--no-verify', "compare only sizes and stamps of the engine's files, not their hashes")
+    .addOption(new Option('--verify', 'the default').hideHelp())
+    .option('--json', 'print the diagnosis as JSON')
     .action(async ({ json, verify }: DoctorFlags) => {
       const { diagnose } = await import('../../../lib/engines/doctor.js') // TensorFlow.js takes a while to load
-      const diagnosis = await diagnose({ verify: verify === true })
+      const diagnosis = await diagnose({ verify })
       console.log(json ? JSON.stringify(diagnosis, null, 2) : renderDiagnosis(diagnosis))
       if (diagnosis.issues.length > 0) process.exitCode = 1
     })

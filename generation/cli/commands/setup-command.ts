@@ -2,8 +2,8 @@ import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import * as E from 'fp-ts/lib/Either.js'
 import type { SetupProgress } from '../../../lib/engines/install/build-engine.js'
-import { makeKernels } from '../../../lib/engines/install/compile-kernels.js'
-import { type SetupReport, setup } from '../../../lib/engines/install/setup.js'
+import { type SetupReport, setup } from '../../../lib/engines/install/setup-engine.js'
+import { setupKernels } from '../../../lib/engines/install/setup-kernels.js'
 import type { Issues } from '../../../lib/error.js'
 
 interface SetupFlags {
@@ -12,7 +12,9 @@ interface SetupFlags {
   readonly auto?: true
 }
 
-const say = (line: string): void => void process.stderr.write(`${line}\n`)
+/** The part of a stream that a progress view writes to. */
+type Output = Pick<NodeJS.WriteStream, 'isTTY' | 'write'>
+
 const verbs = {
   wait: 'waiting for',
   download: 'downloading',
@@ -20,11 +22,21 @@ const verbs = {
   compile: 'compiling',
   check: 'checking'
 } as const
+const columns = 80
+const smallestBar = 5
 const megabytes = (bytes: number): number => Math.round(bytes / 1e6)
 
-/** Shows a set-up on standard error: a bar for what has a size when a person looks on, else a line for each step. */
+/** Title and bar of a step, at most 79 columns wide; a long title is cut. */
+const layout = (title: string, unit: string): { readonly format: string; readonly barsize: number } => {
+  const room = columns - 1 - ` [] 9999/9999 ${unit}`.length
+  const cut = title.length > room - smallestBar ? `${title.slice(0, room - smallestBar - 1)}…` : title
+  return { format: `${cut} [{bar}] {value}/{total} ${unit}`, barsize: Math.min(40, room - cut.length) }
+}
+
+/** Shows progress on standard error: on a terminal a bar for every step with a known total, else one line for every step. */
 export const progressView = (
-  isTerminal: boolean
+  isTerminal: boolean,
+  output: Output = process.stderr
 ): { readonly show: (progress: SetupProgress) => void; readonly end: () => void } => {
   let current = ''
   let bar: SingleBar | undefined
@@ -32,90 +44,100 @@ export const progressView = (
     bar?.stop()
     bar = undefined
   }
-  const show = ({ step, what, done, total }: SetupProgress): void => {
-    const title = `${verbs[step]} ${what}`
+  const show = ({ step, item, done, total }: SetupProgress): void => {
+    const title = `internvl setup: ${verbs[step]} ${item}`
+    const hasBar = isTerminal && step !== 'wait' && step !== 'check'
     if (title !== current) {
       end()
       current = title
-      if (!isTerminal || (step !== 'download' && step !== 'unpack')) say(`internvl setup: ${title}`)
+      if (!hasBar || (step === 'compile' && total === 0)) output.write(`${title}\n`)
     }
-    if (!isTerminal || total === 0) return
+    if (!hasBar || total === 0) return
+    const [unit, scaled] = step === 'compile' ? (['files', (n: number) => n] as const) : (['MB', megabytes] as const)
     if (!bar) {
-      bar = new SingleBar({
-        format: `internvl setup: ${title} [{bar}] {value}/{total} MB`,
-        stream: process.stderr,
-        hideCursor: true
-      })
-      bar.start(megabytes(total), 0)
+      bar = new SingleBar({ ...layout(title, unit), stream: output as NodeJS.WriteStream, hideCursor: true })
+      bar.start(scaled(total), 0)
     }
-    bar.update(megabytes(done))
+    bar.update(scaled(done))
   }
   return { show, end }
 }
 
-/** The kernels beside the engine. Without them it runs too, slower: a failure is one line. */
-const shownKernels = async (
-  { folder, plan }: SetupReport,
-  show: (progress: SetupProgress) => void,
-  force: boolean,
-  signal: AbortSignal
-): Promise<void> => {
-  const onStart = (): void => show({ step: 'compile', what: 'the kernels', done: 0, total: 0 })
-  const made = await makeKernels(folder, plan, { env: process.env, force, signal, onStart })()
-  if (E.isLeft(made)) sayIssues(made.left)
+const printError = (line: string): void => void process.stderr.write(`internvl setup: ${line}\n`)
+const printIssues = (issues: Issues): void => issues.forEach(({ message }) => void printError(message))
+
+/** Result of a set-up with the kernels; `seconds` counts both. */
+interface SetupResult extends SetupReport {
+  readonly kernels: 'ready' | 'made' | 'unused' | 'failed'
 }
 
-/** A set-up with its progress on standard error, ended by Ctrl-C. */
-const shownSetup = async (force: boolean): Promise<E.Either<Issues, SetupReport>> => {
+/** Compiles the kernels of an engine. The engine runs without kernels, slower: a failure prints one line. */
+const addKernels = async (
+  report: SetupReport,
+  onProgress: (progress: SetupProgress) => void,
+  force: boolean,
+  signal: AbortSignal
+): Promise<SetupResult['kernels']> => {
+  const made = await setupKernels(report.folder, report.plan, { env: process.env, force, signal, onProgress })()
+  if (E.isRight(made)) return made.right
+  printIssues(made.left)
+  return 'failed'
+}
+
+/** Sets up engine and kernels, with progress on standard error. Ctrl-C cancels. */
+const setupWithProgress = async (force: boolean, verify: boolean): Promise<E.Either<Issues, SetupResult>> => {
+  const start = performance.now()
   const { show, end } = progressView(process.stderr.isTTY === true)
   const abort = new AbortController()
   const cancel = (): void => abort.abort()
   process.once('SIGINT', cancel).once('SIGTERM', cancel)
-  const result = await setup({ onProgress: show, signal: abort.signal, force })()
-  if (E.isRight(result)) await shownKernels(result.right, show, force, abort.signal)
-  process.off('SIGINT', cancel).off('SIGTERM', cancel)
-  end()
-  return result
+  try {
+    const engine = await setup({ onProgress: show, signal: abort.signal, force, verify })()
+    if (E.isLeft(engine)) return engine
+    const kernels = await addKernels(engine.right, show, force, abort.signal)
+    return E.right({ ...engine.right, kernels, seconds: (performance.now() - start) / 1000 })
+  } finally {
+    process.off('SIGINT', cancel).off('SIGTERM', cancel)
+    end()
+  }
 }
 
-const sayIssues = (issues: Issues): void => issues.forEach(({ message }) => void say(`internvl setup: ${message}`))
+const isMade = ({ state, kernels }: SetupResult): boolean => state === 'made' || kernels === 'made'
 
 /**
- * What runs before the demo and the tests: the native engine is set up if it can be. It never fails, for wasm runs everywhere, and
- * does nothing where `INTERNVL_ENGINE` names another engine.
+ * Sets up the native engine where possible, before the demo and the tests. Never fails, because wasm runs everywhere. Does nothing
+ * where `INTERNVL_ENGINE` names another engine.
  */
 export const autoSetup = async (env: NodeJS.ProcessEnv = process.env): Promise<void> => {
   if (env.INTERNVL_ENGINE === 'wasm' || env.INTERNVL_ENGINE === 'cpu') return
-  const result = await shownSetup(false)
-  if (E.isLeft(result)) sayIssues(result.left)
-  else if (result.right.state === 'made') say(`internvl setup: the native engine is ready (${result.right.seconds.toFixed(0)} s)`)
+  const result = await setupWithProgress(false, false)
+  if (E.isLeft(result)) printIssues(result.left)
+  else if (isMade(result.right)) printError(`the native engine is ready (${result.right.seconds.toFixed(0)} s)`)
 }
 
-const runSetup = async ({
-  force = false,
-  json = false
-}: {
-  readonly force?: boolean
-  readonly json?: boolean
-}): Promise<void> => {
-  const result = await shownSetup(force)
+const runSetup = async ({ force, json }: SetupFlags): Promise<void> => {
+  const result = await setupWithProgress(force === true, true)
   if (E.isLeft(result)) {
-    sayIssues(result.left)
+    printIssues(result.left)
     if (json) console.log(JSON.stringify({ ok: false, issues: result.left }, null, 2))
     process.exitCode = 1
     return
   }
-  const { state, folder, seconds } = result.right
-  const { variant, wheel } = result.right.plan
-  if (json) console.log(JSON.stringify({ ok: true, state, folder, variant, tensorflow: wheel.version, seconds }, null, 2))
-  else console.log(`${state === 'ready' ? 'nothing to do' : 'made'}: TensorFlow ${wheel.version} (${variant}) in ${folder}`)
+  const { state, kernels, folder, seconds, plan } = result.right
+  const { variant, wheel } = plan
+  if (json) {
+    console.log(JSON.stringify({ ok: true, state, kernels, folder, variant, tensorflow: wheel.version, seconds }, null, 2))
+    return
+  }
+  const done = isMade(result.right) ? `made in ${seconds.toFixed(0)} s` : 'nothing to do'
+  console.log(`${done}: TensorFlow ${wheel.version} (${variant}) in ${folder}`)
 }
 
-/** `internvl setup`: makes the native engine; exit code 1 when it can't be. */
+/** `internvl setup`: installs the native engine; exit code 1 on failure. */
 export const setupCommand = (): Command =>
   new Command('setup')
     .description('set up the native engine (TensorFlow) in the user cache')
-    .option('--force', 'make it anew though a whole one is there')
-    .option('--auto', 'as before the demo and the tests: never fail, wasm is there')
-    .option('--json', 'the result as JSON on standard output')
+    .option('--force', 'build the engine again even if an intact one is installed')
+    .option('--auto', 'never fail, because wasm runs everywhere; used before the demo and the tests')
+    .option('--json', 'print the result as JSON on standard output')
     .action((flags: SetupFlags) => (flags.auto ? autoSetup() : runSetup(flags)))

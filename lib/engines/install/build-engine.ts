@@ -1,147 +1,165 @@
-import { mkdir, rm, statfs, writeFile } from 'node:fs/promises'
+import { mkdir, rm, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issues, issue } from '../../error.js'
-import { compileAddon, tryAddon } from './compile-addon.js'
-import { type EngineManifest, hashFile, listFiles, manifestFormat, verifyEngine } from './engine-folder.js'
+import { type Issues, invalid, issue, whenValid } from '../../error.js'
+import { checkAddon, compileAddon } from './compile-addon.js'
+import { type EngineManifest, listFiles, manifestFormat, verifyEngine, writeManifest } from './engine-folder.js'
+import { hashFile, removeForeignWrite } from './file-trust.js'
 import type { Plan } from './setup-plan.js'
 import { publish, type Staging } from './staging.js'
 import { findToolchain, type Toolchain } from './toolchain.js'
 import { nvidiaMembers, readCudaRequirements, tensorflowMembers, unpack } from './unpack.js'
-import { checkWheel, type OnBytes, pipDownload } from './wheel.js'
+import { checkWheels, type OnBytes, pipDownload } from './wheel.js'
 
-/** How far a set-up is: bytes done and in all, both 0 where they are not known. */
+/** Progress of a set-up. */
 export interface SetupProgress {
   readonly step: 'wait' | 'download' | 'unpack' | 'compile' | 'check'
-  readonly what: string
+  /** The file, package or build that the step works on. */
+  readonly item: string
+  /** Bytes, or for `compile` source files; both numbers are 0 where the total is not known. */
   readonly done: number
   readonly total: number
 }
 
-/** One engine to make. */
-export interface Job {
+/** One engine to build. */
+export interface BuildJob {
   readonly plan: Plan
-  /** The finished folder to be. */
+  /** Path of the finished engine folder. */
   readonly engine: string
   readonly staging: Staging
   readonly env: NodeJS.ProcessEnv
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: SetupProgress) => void) | undefined
   readonly force?: boolean | undefined
-  readonly tryAddon?: typeof tryAddon
+  readonly checkAddon?: typeof checkAddon
 }
 
-/** The engine's folder while it is made. */
-const madeIn = ({ staging }: Job): string => join(staging.path, 'engine')
+/** The folder that becomes the engine folder. */
+const outputFolder = ({ staging }: BuildJob): string => join(staging.path, 'engine')
 
-/** Announces a step; what it returns tells how far the step is. */
-const step = ({ onProgress }: Job, name: SetupProgress['step'], what: string): OnBytes => {
-  onProgress?.({ step: name, what, done: 0, total: 0 })
-  return (done, total) => onProgress?.({ step: name, what, done, total })
+/** Announces a step. Returns a function that reports its progress. */
+const startStep = ({ onProgress }: BuildJob, name: SetupProgress['step'], item: string): OnBytes => {
+  onProgress?.({ step: name, item, done: 0, total: 0 })
+  return (done, total) => onProgress?.({ step: name, item, done, total })
 }
 
-/** Disk that it takes while it is made: the wheels, what is unpacked of them (TensorFlow's grows threefold, NVIDIA's by half), and some air. */
-const enoughSpace =
-  ({ plan, staging }: Job): TE.TaskEither<Issues, void> =>
+/** Disk space for the wheels and their contents: TensorFlow's wheel grows threefold when unpacked, NVIDIA's by half; the rest is reserve. */
+const checkDiskSpace =
+  ({ plan, staging }: BuildJob): TE.TaskEither<Issues, void> =>
   async () => {
-    const needed = 4.5 * plan.wheel.bytes + 3 * plan.companionBytes
+    const needed = 4.5 * plan.wheel.bytes + 3 * plan.nvidiaBytes
     const { bavail, bsize } = await statfs(staging.path)
-    const [need, free] = [needed, bavail * bsize].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`)
-    const message = `${dirname(staging.path)}: the set-up needs ${need} of disk, ${free} is free; free some, or name a roomier folder in INTERNVL_CACHE`
-    return bavail * bsize >= needed ? E.right(undefined) : E.left([issue('DiskFull', message, { needed, free: bavail * bsize })])
+    const free = bavail * bsize
+    const [need, have] = [needed, free].map((bytes) => `${(bytes / 1e9).toFixed(1)} GB`)
+    const message = `${dirname(staging.path)}: the set-up needs ${need} of disk, ${have} is free; free some, or name a roomier folder in INTERNVL_CACHE`
+    return free >= needed ? E.right(undefined) : invalid('DiskFull', message, { needed, free })
   }
 
-/** Downloads wheels into a folder of their own; their paths. */
+/** Downloads wheels into a subfolder of the staging folder. Returns their paths. */
 const download = (
-  job: Job,
+  job: BuildJob,
   { pip }: Toolchain,
   names: readonly string[],
-  what: string,
+  title: string,
   tags: readonly string[],
   bytes: number
 ) => {
   const { staging, env, signal } = job
-  const folder = join(staging.path, what.replace(/\W/g, '_'))
-  return pipDownload(names, tags, bytes, { pip, folder, env, signal, onBytes: step(job, 'download', what) })
+  const folder = join(staging.path, title.replace(/\W/g, '_'))
+  return pipDownload(names, tags, bytes, { pip, folder, env, signal, onBytes: startStep(job, 'download', title) })
 }
 
-/** Unpacks what is needed of a wheel. */
-const open =
-  (job: Job, { python }: Toolchain, members: readonly string[]) =>
-  (path: string) =>
-    unpack(python, path, madeIn(job), members, job, step(job, 'unpack', basename(path)))
+/** Name and version in a wheel's file name: `tensorflow_cpu 2.18.0`. */
+const wheelTitle = (path: string): string => basename(path, '.whl').split('-').slice(0, 2).join(' ')
 
-/** TensorFlow's own wheel, checked and unpacked. */
-const fetchTensorflow = (job: Job, tools: Toolchain): TE.TaskEither<Issues, string> => {
-  const { wheel } = job.plan
-  const spec = `${wheel.name}==${wheel.version}`
+/** Unpacks the members of a wheel that match `members`. */
+const unpackInto =
+  (job: BuildJob, { python }: Toolchain, members: readonly string[]) =>
+  (path: string) =>
+    unpack(python, path, outputFolder(job), members, job, startStep(job, 'unpack', wheelTitle(path)))
+
+/** Downloads TensorFlow's wheel, checks its hash and unpacks it. */
+const fetchTensorflow = (job: BuildJob, tools: Toolchain): TE.TaskEither<Issues, string> => {
+  const { name, version, tag, bytes, sha256 } = job.plan.wheel
+  const requirement = `${name}==${version}`
   return pipe(
-    download(job, tools, [spec], spec, [wheel.tag], wheel.bytes),
-    TE.chain(([path = spec]) => checkWheel(wheel)(path)),
-    TE.chainFirst(open(job, tools, tensorflowMembers))
+    download(job, tools, [requirement], requirement, [tag], bytes),
+    TE.chain(checkWheels(`${name} ${version}`, [sha256])),
+    TE.map(([path = requirement]) => path),
+    TE.chainFirst(unpackInto(job, tools, tensorflowMembers))
   )
 }
 
-/** For CUDA, the NVIDIA wheels that the metadata of TensorFlow's wheel names, unpacked; else none. */
-const fetchCompanions = (job: Job, tools: Toolchain, tensorflow: string): TE.TaskEither<Issues, readonly string[]> => {
-  const { variant, companionTags, companionBytes } = job.plan
+/** The requirements themselves where the plan pins a hash for each. */
+const requirePins =
+  ({ nvidiaWheels }: Plan) =>
+  (names: readonly string[]): E.Either<Issues, readonly string[]> => {
+    const unpinned = names.filter((name) => nvidiaWheels[name] === undefined)
+    const report = (name: string) => issue('UnpinnedWheel', `${name}: no SHA-256 is pinned for this wheel`, { name })
+    return whenValid(unpinned.map(report), () => names)
+  }
+
+/** For CUDA: downloads, checks and unpacks the NVIDIA wheels that TensorFlow's metadata names. For the CPU: none. */
+const fetchNvidiaWheels = (job: BuildJob, tools: Toolchain, tensorflow: string): TE.TaskEither<Issues, readonly string[]> => {
+  const { variant, nvidiaWheels, nvidiaTags, nvidiaBytes } = job.plan
   if (variant === 'cpu') return TE.right([])
   return pipe(
     readCudaRequirements(tools.python, tensorflow, job),
-    TE.chain((names) => download(job, tools, names, `${names.length} NVIDIA wheels`, companionTags, companionBytes)),
-    TE.chainFirst(TE.traverseSeqArray(open(job, tools, nvidiaMembers)))
+    TE.chainEitherK(requirePins(job.plan)),
+    TE.chain((names) => download(job, tools, names, `${names.length} NVIDIA wheels`, nvidiaTags, nvidiaBytes)),
+    TE.chain(checkWheels('NVIDIA', Object.values(nvidiaWheels))),
+    TE.chainFirst(TE.traverseSeqArray(unpackInto(job, tools, nvidiaMembers)))
   )
 }
 
-/** All libraries of the plan, in the engine's folder; the wheels that they came from. */
-const fetchLibraries = (job: Job, tools: Toolchain): TE.TaskEither<Issues, EngineManifest['wheels']> =>
+const describeWheel = async (path: string): Promise<EngineManifest['wheels'][number]> => ({
+  file: basename(path),
+  sha256: await hashFile(path)
+})
+
+/** Fetches all libraries of the plan. Returns the wheels that contained the libraries. */
+const fetchLibraries = (job: BuildJob, tools: Toolchain): TE.TaskEither<Issues, EngineManifest['wheels']> =>
   pipe(
     fetchTensorflow(job, tools),
-    TE.bindTo('own'),
-    TE.bind('others', ({ own }) => fetchCompanions(job, tools, own)),
+    TE.bindTo('tensorflow'),
+    TE.bind('nvidia', ({ tensorflow }) => fetchNvidiaWheels(job, tools, tensorflow)),
     TE.chainTaskK(
-      ({ own, others }) =>
+      ({ tensorflow, nvidia }) =>
         () =>
-          Promise.all([own, ...others].map(async (path) => ({ file: basename(path), sha256: await hashFile(path) })))
+          Promise.all([tensorflow, ...nvidia].map(describeWheel))
     )
   )
 
-/** Leaves only what runs, writes down its sizes and hashes, and gives the folder its name. */
-const finish = (job: Job, wheels: EngineManifest['wheels'], compiler: string) => async (): Promise<void> => {
+/** Removes the headers, records sizes and hashes in the manifest, and renames the folder to the engine folder. */
+const publishEngine = (job: BuildJob, wheels: EngineManifest['wheels'], compiler: string) => async (): Promise<void> => {
   const { plan, engine, staging, force } = job
-  const made = madeIn(job)
-  step(job, 'check', plan.folder)
-  await rm(join(made, 'tensorflow', 'include'), { recursive: true, force: true })
-  const files = await listFiles(made)
-  const manifest: EngineManifest = {
-    format: manifestFormat,
-    tensorflow: plan.wheel.version,
-    variant: plan.variant,
-    wheels,
-    compiler,
-    files
-  }
-  await writeFile(join(made, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
-  await publish(made, engine, staging, async () => !force && E.isRight(await verifyEngine(engine)))
+  const output = outputFolder(job)
+  startStep(job, 'check', plan.folder)
+  await rm(join(output, 'tensorflow', 'include'), { recursive: true, force: true })
+  await removeForeignWrite(output)
+  const files = await listFiles(output)
+  const { variant, wheel } = plan
+  await writeManifest(output, { format: manifestFormat, tensorflow: wheel.version, variant, wheels, compiler, files })
+  await publish(output, engine, staging, async () => !force && E.isRight(await verifyEngine(engine)))
 }
 
-/** Makes the engine of a plan, from download to name. All missing tools are reported, before anything is downloaded. */
-export const makeEngine = (job: Job): TE.TaskEither<Issues, void> => {
+/** Builds the engine of a plan: download, unpack, compile, check, publish. All missing tools are reported before the first download. */
+export const buildEngine = (job: BuildJob): TE.TaskEither<Issues, void> => {
   const { plan, staging, env, signal } = job
-  const made = madeIn(job)
+  const output = outputFolder(job)
   return pipe(
     findToolchain(env),
-    TE.chainFirst(() => enoughSpace(job)),
-    TE.chainFirstTaskK(() => () => mkdir(made, { recursive: true })),
+    TE.chainFirst(() => checkDiskSpace(job)),
+    TE.chainFirstTaskK(() => () => mkdir(output, { recursive: true, mode: 0o700 })),
     TE.bindTo('tools'),
     TE.bind('wheels', ({ tools }) => fetchLibraries(job, tools)),
     TE.chainFirst(({ tools }) => {
-      step(job, 'compile', 'the addon of tfjs-node')
-      return compileAddon(tools.compiler, made, staging.path, plan.libraries, { env, signal })
+      startStep(job, 'compile', 'the addon of tfjs-node')
+      return compileAddon(tools.compiler, output, staging.path, plan.libraries, { env, signal })
     }),
-    TE.chainFirst(() => (job.tryAddon ?? tryAddon)(join(made, 'tfjs_binding.node'), { env, signal })),
-    TE.chainTaskK(({ tools, wheels }) => finish(job, wheels, tools.compiler.join(' ')))
+    TE.chainFirst(() => (job.checkAddon ?? checkAddon)(join(output, 'tfjs_binding.node'), { env, signal })),
+    TE.chainTaskK(({ tools, wheels }) => publishEngine(job, wheels, tools.compiler.join(' ')))
   )
 }

@@ -6,17 +6,18 @@ import { fileURLToPath } from 'node:url'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issues, issue } from '../../error.js'
-import { type Command, complaint, type Failed, type RunOptions, run } from './process.js'
+import { type Command, errorLine, type FailedProcess, type ProcessOptions, runProcess } from './run-process.js'
 import { installHint } from './toolchain.js'
 
 const require = createRequire(import.meta.url)
 
-/** The C++ sources of @tensorflow/tfjs-node-gpu: copied beside this file in the published package, the devDependency's in a checkout. */
+/** Folder of the C++ sources of @tensorflow/tfjs-node-gpu: a copy in the published package, the devDependency in a checkout. */
 const sourceFolder = (): string => {
   const copied = fileURLToPath(new URL('../binding', import.meta.url))
   return existsSync(copied) ? copied : join(dirname(require.resolve('@tensorflow/tfjs-node-gpu/package.json')), 'binding')
 }
 
+/** C++ that reads a JavaScript array into `values` and sets the op's list attribute. */
 const listAttribute = (values: string, set: string): string => `
       if (IsArray(env, nstatus, &js_value)) {
         uint32_t length;
@@ -31,7 +32,7 @@ const listAttribute = (values: string, set: string): string => `
         break;
       }`
 
-/** The binding takes no lists of strings or of types, which fused ops need: `_FusedMatMul` has `fused_ops: list(string)`. */
+/** Adds attributes that are lists of strings or types to the binding; fused ops need both: `_FusedMatMul` has `fused_ops: list(string)`. */
 export const withListAttributes = (source: string): string =>
   source
     .replace(
@@ -67,30 +68,68 @@ const rpath: readonly string[] =
     ? ['-undefined', 'dynamic_lookup', '-Wl,-rpath,@loader_path/tensorflow']
     : ['-Wl,-rpath,$ORIGIN/tensorflow']
 
+/** Settings that TensorFlow, CUDA and OpenMP read with `getenv`. */
+const nativeSettings = [
+  'TF_CPP_MIN_LOG_LEVEL',
+  'TF_FORCE_GPU_ALLOW_GROWTH',
+  'NVIDIA_TF32_OVERRIDE',
+  'TF_NUM_INTRAOP_THREADS',
+  'OMP_NUM_THREADS'
+]
+
+/**
+ * Copies TensorFlow's settings from `process.env` to the environment of the process before TensorFlow starts. In a worker thread,
+ * `process.env` is a copy that `getenv` does not see.
+ */
+export const withThreadSettings = (source: string): string =>
+  source.replace(
+    'TFJSBackend *const backend = TFJSBackend::Create(env);',
+    (create) => `
+  for (const char *name : {${nativeSettings.map((name) => `"${name}"`).join(', ')}}) {
+    napi_value object, value;
+    char text[64];
+    size_t length;
+    if (napi_get_global(env, &object) == napi_ok && napi_get_named_property(env, object, "process", &object) == napi_ok &&
+        napi_get_named_property(env, object, "env", &object) == napi_ok &&
+        napi_get_named_property(env, object, name, &value) == napi_ok &&
+        napi_get_value_string_utf8(env, value, text, sizeof(text), &length) == napi_ok) {
+      const char *current = getenv(name);
+      if (!current || strcmp(current, text) != 0) setenv(name, text, 1);
+    }
+  }
+  ${create}`
+  )
+
+const rewrite = async (path: string, change: (source: string) => string): Promise<void> =>
+  writeFile(path, change(await readFile(path, 'utf8')))
+
 const copySources = async (folder: string): Promise<void> => {
   await cp(sourceFolder(), folder, { recursive: true })
-  const backend = join(folder, 'tfjs_backend.cc')
-  await writeFile(backend, withListAttributes(await readFile(backend, 'utf8')))
+  await rewrite(join(folder, 'tfjs_backend.cc'), withListAttributes)
+  await rewrite(
+    join(folder, 'tfjs_binding.cc'),
+    (source) => `#include <stdlib.h>\n#include <string.h>\n${withThreadSettings(source)}`
+  )
 }
 
 const compileIssue =
   (compiler: Command, env: NodeJS.ProcessEnv) =>
-  (failed: Failed): Issues => {
-    const mend = installHint('compiler', env)
-    const message = `${compiler.join(' ')} could not compile the addon (${complaint(failed)}); a compiler with C++17 comes with \`${mend}\``
-    return [issue('CompileFailed', message, { mend })]
+  (failed: FailedProcess): Issues => {
+    const fix = installHint('compiler', env)
+    const message = `${compiler.join(' ')} could not compile the addon (${errorLine(failed)}); a compiler with C++17 comes with \`${fix}\``
+    return [issue('CompileFailed', message, { fix })]
   }
 
 /**
- * Compiles the addon of tfjs-node against the unpacked `<engine>/tensorflow`, to `<engine>/tfjs_binding.node`; `scratch` takes the
- * sources. The libraries are given by path, so no links with other names are needed.
+ * Compiles the addon of tfjs-node against the unpacked `<engine>/tensorflow`, to `<engine>/tfjs_binding.node`; the sources are copied
+ * to `scratch`. The libraries are linked by path, because the wheel has no `libtensorflow_cc.so` without a version.
  */
 export const compileAddon = (
   compiler: Command,
   engine: string,
   scratch: string,
   libraries: readonly string[],
-  options: RunOptions
+  options: ProcessOptions
 ): TE.TaskEither<Issues, string> => {
   const [sources, addon] = [join(scratch, 'binding'), join(engine, 'tfjs_binding.node')]
   const includes = [require('node-api-headers').include_dir as string, join(engine, 'tensorflow', 'include'), sources]
@@ -99,20 +138,20 @@ export const compileAddon = (
   const linked = libraries.map((name) => join(engine, 'tensorflow', name))
   return pipe(
     TE.fromTask(() => copySources(sources)),
-    TE.chain(() => run(compiler, [...flags, ...inputs, ...linked, '-o', addon, ...rpath], options)),
+    TE.chain(() => runProcess(compiler, [...flags, ...inputs, ...linked, '-o', addon, ...rpath], options)),
     TE.bimap(compileIssue(compiler, options.env), () => addon)
   )
 }
 
-/** Loads the addon in a process of its own, so that what is published is known to run. */
-export const tryAddon = (addon: string, options: RunOptions): TE.TaskEither<Issues, string> =>
+/** Loads the addon in a child process and returns TensorFlow's version, so that only an addon that loads is published. */
+export const checkAddon = (addon: string, options: ProcessOptions): TE.TaskEither<Issues, string> =>
   pipe(
-    run([process.execPath], ['-p', `require(${JSON.stringify(addon)}).TF_Version`], {
+    runProcess([process.execPath], ['-p', `require(${JSON.stringify(addon)}).TF_Version`], {
       ...options,
       env: { ...options.env, TF_CPP_MIN_LOG_LEVEL: '3', NODE_OPTIONS: '' }
     }),
     TE.bimap(
-      (failed): Issues => [issue('BrokenEngine', `the compiled addon does not load (${complaint(failed)})`, { path: addon })],
+      (failed): Issues => [issue('BrokenEngine', `the compiled addon does not load (${errorLine(failed)})`, { path: addon })],
       (version) => version.trim()
     )
   )

@@ -1,111 +1,155 @@
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { join, relative } from 'node:path'
-import { pipeline } from 'node:stream/promises'
+import { dirname, join, relative } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
 import { type Issue, type Issues, issue, whenValid } from '../../error.js'
-import { mendHint, setupHint } from './hints.js'
+import { hashFile, permissionIssues, writeAtomically } from './file-trust.js'
+import { forceSetupHint, setupHint } from './hints.js'
 
-/** Counts up when an engine is made in another way, so that older ones are made anew. */
-export const manifestFormat = 2
+export { hashFile } from './file-trust.js'
 
-/** What a finished engine folder says of itself, in `manifest.json`. */
+/** Format of the engine folders that `setup` builds. Format 2, whose addon ignores the settings of worker threads, still loads. */
+export const manifestFormat = 3
+
+const engineFile = t.intersection([
+  t.type({ path: t.string, bytes: t.number, sha256: t.string }),
+  t.partial({ mtimeMs: t.number, inode: t.number })
+])
+
+/** Contents of `manifest.json` in a finished engine folder. */
 const manifestCodec = t.type({
-  format: t.literal(manifestFormat),
+  format: t.union([t.literal(2), t.literal(manifestFormat)]),
   tensorflow: t.string,
   variant: t.union([t.literal('cpu'), t.literal('cuda')]),
   wheels: t.array(t.type({ file: t.string, sha256: t.string })),
   compiler: t.string,
-  files: t.array(t.type({ path: t.string, bytes: t.number, sha256: t.string }))
+  files: t.array(engineFile)
 })
 export type EngineManifest = t.TypeOf<typeof manifestCodec>
+type EngineFile = EngineManifest['files'][number]
 
-/** Where everything that is made once a user lies: `INTERNVL_CACHE`, else `internvl-tfjs` in `XDG_CACHE_HOME` or `~/.cache`. */
+/** The user's cache folder: `INTERNVL_CACHE`, else `internvl-tfjs` in `XDG_CACHE_HOME` or `~/.cache`. */
 export const cacheFolder = (env: NodeJS.ProcessEnv = process.env): string =>
   env.INTERNVL_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'internvl-tfjs')
 
-/** The engines' part of the cache. */
+/** The folder of all engines in the cache. */
 export const enginesFolder = (env: NodeJS.ProcessEnv = process.env): string => join(cacheFolder(env), 'engines')
 
-/** SHA-256 of a file's bytes, in hexadecimal. */
-export const hashFile = async (path: string): Promise<string> => {
-  const hash = createHash('sha256')
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash)
-  return hash.digest('hex')
-}
+const manifestPath = (folder: string): string => join(folder, 'manifest.json')
 
-/** Every file below `folder`, as paths relative to it. */
+/** Every file below `folder`, as sorted paths relative to it. */
 const filesBelow = async (folder: string): Promise<readonly string[]> =>
   (await readdir(folder, { recursive: true, withFileTypes: true }))
     .filter((entry) => entry.isFile())
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
     .sort()
 
-/** Sizes and hashes of all files below `folder`. */
-export const listFiles = (folder: string): Promise<EngineManifest['files']> =>
-  filesBelow(folder).then((paths) =>
-    Promise.all(
-      paths.map(async (path) => ({
-        path,
-        bytes: (await stat(join(folder, path))).size,
-        sha256: await hashFile(join(folder, path))
-      }))
-    )
+/** Size, modification time and inode of a file. A file whose stamp has not changed is not hashed again at start. */
+const stampOf = async (path: string): Promise<Pick<EngineFile, 'bytes' | 'mtimeMs' | 'inode'>> => {
+  const { size, mtimeMs, ino } = await stat(path)
+  return { bytes: size, mtimeMs, inode: ino }
+}
+
+/** Stamp and hash of all files below `folder`. */
+export const listFiles = async (folder: string): Promise<EngineManifest['files']> =>
+  Promise.all(
+    (await filesBelow(folder)).map(async (path) => {
+      const absolute = join(folder, path)
+      return { path, ...(await stampOf(absolute)), sha256: await hashFile(absolute) }
+    })
   )
 
-const damaged = (path: string, why: string): Issues => [
-  issue('DamagedEngine', `${path}: ${why}; make the native engine anew with \`${mendHint}\``, { path, mend: mendHint })
+/** Writes the manifest of an engine folder. */
+export const writeManifest = (folder: string, manifest: EngineManifest): Promise<void> =>
+  writeAtomically(manifestPath(folder), `${JSON.stringify(manifest, null, 2)}\n`)
+
+const damaged = (path: string, reason: string): Issues => [
+  issue('DamagedEngine', `${path}: ${reason}; build the native engine again with \`${forceSetupHint}\``, {
+    path,
+    fix: forceSetupHint
+  })
 ]
 
-/** The manifest of a finished engine folder; `NotSetUp` where there is none, `DamagedEngine` where it cannot be read. */
+/** The manifest of an engine folder; `NotSetUp` where the folder has none, `DamagedEngine` where the manifest cannot be read. */
 export const readManifest = async (folder: string): Promise<E.Either<Issues, EngineManifest>> => {
-  const path = join(folder, 'manifest.json')
-  const text = await readFile(path, 'utf8').catch(() => undefined)
+  const text = await readFile(manifestPath(folder), 'utf8').catch(() => undefined)
   if (text === undefined) {
     const message = `the native engine is not set up; set it up with \`${setupHint}\``
-    return E.left([issue('NotSetUp', message, { path: folder, mend: setupHint })])
+    return E.left([issue('NotSetUp', message, { path: folder, fix: setupHint })])
   }
-  const json = E.tryCatch(() => JSON.parse(text) as unknown, String)
-  return E.mapLeft(() => damaged(path, 'not a manifest of this version'))(E.chainW(manifestCodec.decode)(json))
+  return pipe(
+    E.tryCatch(() => JSON.parse(text) as unknown, String),
+    E.chainW(manifestCodec.decode),
+    E.mapLeft(() => damaged(manifestPath(folder), 'not a manifest of this version'))
+  )
+}
+
+/** Smaller files, such as the addon, are hashed at every start. */
+const smallFile = 1 << 20 // bytes
+
+interface FileState {
+  /** The entry of the manifest, with the stamp that the file has now. */
+  readonly file: EngineFile
+  readonly issues: readonly Issue[]
+}
+
+/** Checks one file: by its hash, or where `quick` and the stamp is unchanged, by its stamp. */
+const verifyFile =
+  (folder: string, quick: boolean) =>
+  async (file: EngineFile): Promise<FileState> => {
+    const path = join(folder, file.path)
+    const stamp = await stampOf(path).catch(() => undefined)
+    if (!stamp) return { file, issues: damaged(path, 'the file is missing') }
+    if (stamp.bytes !== file.bytes) return { file, issues: damaged(path, `${stamp.bytes} bytes, ${file.bytes} were set up`) }
+    const unchanged = stamp.mtimeMs === file.mtimeMs && stamp.inode === file.inode
+    if (quick && unchanged && file.bytes > smallFile) return { file, issues: [] }
+    const intact = (await hashFile(path)) === file.sha256
+    return intact
+      ? { file: { ...file, ...stamp }, issues: [] }
+      : { file, issues: damaged(path, 'its SHA-256 is not the recorded one') }
+  }
+
+const isRestamped = (before: EngineFile, after: EngineFile): boolean =>
+  before.mtimeMs !== after.mtimeMs || before.inode !== after.inode
+
+/** The engine folder, its manifest, its files and the folders between. */
+const pathsOf = (folder: string, { files }: EngineManifest): readonly string[] => {
+  const paths = new Set([folder, manifestPath(folder)])
+  for (const { path } of files) for (let below = path; below !== '.'; below = dirname(below)) paths.add(join(folder, below))
+  return [...paths]
 }
 
 /**
- * Whether a finished engine folder still is what was set up: by size, which takes a millisecond, or with `hash` by SHA-256, a few
- * seconds. Every damaged file is an error of its own.
+ * Checks that an engine folder is as `setup` built it: owner and permissions, sizes, and SHA-256 of every file. With `hash` false,
+ * a large file is hashed only if its modification time or inode has changed since the last hash (a copied cache); the manifest then
+ * records the new stamp. Quick: a few milliseconds; full: a few seconds. Every damaged file is an issue.
  */
 export const verifyEngine = async (folder: string, { hash = false } = {}): Promise<E.Either<Issues, EngineManifest>> => {
-  const manifest = await readManifest(folder)
-  if (E.isLeft(manifest)) return manifest
-  const checkFile = async (file: EngineManifest['files'][number]): Promise<readonly Issue[]> => {
-    const path = join(folder, file.path)
-    const bytes = await stat(path).then(
-      ({ size }) => size,
-      () => undefined
-    )
-    if (bytes === undefined) return damaged(path, 'the file is gone')
-    if (bytes !== file.bytes) return damaged(path, `${bytes} bytes, ${file.bytes} were set up`)
-    return hash && (await hashFile(path)) !== file.sha256 ? damaged(path, 'its bytes are not those that were set up') : []
-  }
-  const issues = await Promise.all(manifest.right.files.map(checkFile))
-  return whenValid(issues.flat(), () => manifest.right)
+  const read = await readManifest(folder)
+  if (E.isLeft(read)) return read
+  const manifest = read.right
+  const unsafe = await permissionIssues(pathsOf(folder, manifest))
+  const states = await Promise.all(manifest.files.map(verifyFile(folder, !hash)))
+  const issues = [...unsafe, ...states.flatMap((state) => state.issues)]
+  const files = states.map(({ file }) => file)
+  const verified = { ...manifest, files }
+  if (issues.length === 0 && files.some((file, i) => isRestamped(manifest.files[i] as EngineFile, file)))
+    await writeManifest(folder, verified).catch(() => undefined) // a read-only cache is hashed at every start
+  return whenValid(issues, () => verified)
 }
 
-/** Bytes that a folder takes, all below it; 0 where there is none. */
-export const folderBytes = (folder: string): Promise<number> =>
-  filesBelow(folder).then(
-    async (paths) => {
-      const sizes = await Promise.all(
-        paths.map((path) =>
-          stat(join(folder, path)).then(
-            ({ size }) => size,
-            () => 0
-          )
-        )
+/** Total size in bytes of all files below a folder; 0 where the folder does not exist. */
+export const folderBytes = async (folder: string): Promise<number> => {
+  const paths = await filesBelow(folder).catch(() => [])
+  const sizes = await Promise.all(
+    paths.map((path) =>
+      stat(join(folder, path)).then(
+        ({ size }) => size,
+        () => 0
       )
-      return sizes.reduce((a, b) => a + b, 0)
-    },
-    () => 0
+    )
   )
+  return sizes.reduce((sum, size) => sum + size, 0)
+}

@@ -1,7 +1,7 @@
-const run = import.meta.url.endsWith('.ts') ? 'npm run setup' : 'npx internvl setup' // a checkout has no built command line
+const setupCommand = import.meta.url.endsWith('.ts') ? 'npm run setup' : 'npx internvl setup' // a checkout has no built command line
 
-/** The command that sets up the native engine. */
-export const setupHint = run
+/** Shell command that sets up the native engine. */
+export const setupHint = setupCommand
 
-/** The command that makes the native engine anew. */
-export const mendHint = run.startsWith('npm run') ? `${run} -- --force` : `${run} --force`
+/** Shell command that builds the native engine again. */
+export const forceSetupHint = setupCommand.startsWith('npm run') ? `${setupCommand} -- --force` : `${setupCommand} --force`

@@ -1,11 +1,12 @@
-import { mkdir, mkdtemp, readdir, readlink, rename, rm, stat, symlink, unlink, utimes } from 'node:fs/promises'
+import { mkdtemp, readdir, readlink, rename, rm, stat, symlink, unlink, utimes } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { makePrivateFolder } from './file-trust.js'
 
 /**
- * A folder in which one process makes an engine, `<engine>.staging-<process>-<machine>-<six letters>`. While it is open it is touched
- * every second, so that what a killed process left behind is known even when another process has its number by now.
+ * A folder in which one process builds an engine, `<engine>.staging-<process id>-<host>-<six letters>`. While the folder is open, its
+ * modification time is updated every second: a folder with an older time was left by a killed process, even if the id is in use again.
  */
 export interface Staging {
   readonly path: string
@@ -13,10 +14,10 @@ export interface Staging {
 }
 
 const host = hostname().replace(/\W/g, '_') || 'localhost'
-const beat = 1000 // ms
-const silence = 15 * beat
+const heartbeatInterval = 1000 // ms
+const heartbeatTimeout = 15 * heartbeatInterval
 
-const runs = (pid: number): boolean => {
+const isRunning = (pid: number): boolean => {
   try {
     return process.kill(pid, 0)
   } catch (error) {
@@ -24,46 +25,47 @@ const runs = (pid: number): boolean => {
   }
 }
 
-/** Whether the process of a staging folder is still at work on it; of another machine's process only the touches are seen. */
+/** Whether the process of a staging folder still runs. For a process of another machine, only the modification time counts. */
 export const isAlive = async (path: string): Promise<boolean> => {
   const [, pid, machine] = /\.staging-(\d+)-(\w+)-\w{6}$/.exec(path) ?? []
-  if (machine === host && !runs(Number(pid))) return false
+  if (machine === host && !isRunning(Number(pid))) return false
   return stat(path).then(
-    ({ mtimeMs }) => Date.now() - mtimeMs < silence,
+    ({ mtimeMs }) => Date.now() - mtimeMs < heartbeatTimeout,
     () => false
   )
 }
 
 const remove = (path: string): Promise<void> => rm(path, { recursive: true, force: true, maxRetries: 5 }).catch(() => undefined)
 
-/** Removes what killed set-ups left behind. */
-export const sweep = async (engines: string): Promise<void> => {
+/** Removes the staging folders of killed set-ups. */
+export const removeStaleStaging = async (engines: string): Promise<void> => {
   const names = await readdir(engines).catch((): string[] => [])
   const stagings = names.filter((name) => name.includes('.staging-')).map((name) => join(engines, name))
   await Promise.all(stagings.map(async (path) => (await isAlive(path)) || remove(path)))
 }
 
-/** Whose turn it is to make an engine: a link to the staging folder of the one at work. */
-const turnOf = (engine: string): string => `${engine}.turn`
+/** The lock of an engine: a symbolic link to the staging folder of the process that builds the engine. */
+const lockPath = (engine: string): string => `${engine}.lock`
 
-/** A new, empty staging folder for `engine`, the finished folder to be. */
+/** Creates an empty staging folder for the engine folder `engine`. */
 export const openStaging = async (engine: string): Promise<Staging> => {
-  await mkdir(dirname(engine), { recursive: true })
+  await makePrivateFolder(dirname(engine))
   const path = await mkdtemp(`${engine}.staging-${process.pid}-${host}-`)
-  const timer = setInterval(() => utimes(path, new Date(), new Date()).catch(() => undefined), beat)
+  const timer = setInterval(() => utimes(path, new Date(), new Date()).catch(() => undefined), heartbeatInterval)
   const close = async (): Promise<void> => {
     clearInterval(timer)
-    if ((await readlink(turnOf(engine)).catch(() => '')) === basename(path)) await unlink(turnOf(engine)).catch(() => undefined)
+    if ((await readlink(lockPath(engine)).catch(() => '')) === basename(path))
+      await unlink(lockPath(engine)).catch(() => undefined)
     await remove(path)
   }
   return { path, close }
 }
 
 /**
- * Waits while a living process makes the same engine; whether there was one. Should two ever work at the same time, as when both
- * find the link of a dead one, that costs time only: `publish` lets the first win.
+ * Waits while another running process builds the same engine. Returns whether it waited. Two processes can hold the lock at once if
+ * both remove the link of a dead process; the second then builds in vain, because `publish` keeps the first finished engine.
  */
-export const awaitTurn = async (
+export const acquireLock = async (
   { path }: Staging,
   engine: string,
   signal?: AbortSignal,
@@ -71,13 +73,13 @@ export const awaitTurn = async (
 ): Promise<boolean> => {
   let waited = false
   for (;;) {
-    const taken = await symlink(basename(path), turnOf(engine)).then(
+    const taken = await symlink(basename(path), lockPath(engine)).then(
       () => false,
-      ({ code }: NodeJS.ErrnoException) => code === 'EEXIST' // a file system without links has no turns
+      ({ code }: NodeJS.ErrnoException) => code === 'EEXIST' // a file system without symbolic links has no lock
     )
     if (!taken || signal?.aborted) return waited
-    const holder = await readlink(turnOf(engine)).catch(() => '')
-    if (!(await isAlive(join(dirname(engine), holder)))) await unlink(turnOf(engine)).catch(() => undefined)
+    const holder = await readlink(lockPath(engine)).catch(() => '')
+    if (!(await isAlive(join(dirname(engine), holder)))) await unlink(lockPath(engine)).catch(() => undefined)
     else {
       if (!waited) onWait?.()
       waited = true
@@ -87,15 +89,20 @@ export const awaitTurn = async (
 }
 
 /**
- * Makes `made` the finished folder. Another one that is there already stays if `isWhole` says so: then the first to rename has won.
- * Else it is moved into the staging folder, which goes next.
+ * Renames `built` to the engine folder. An existing engine folder stays where `isIntact` holds: another process was first. Otherwise
+ * the existing folder is moved into the staging folder, which is removed afterwards.
  */
-export const publish = async (made: string, engine: string, staging: Staging, isWhole: () => Promise<boolean>): Promise<void> => {
-  const renamed = await rename(made, engine).then(
+export const publish = async (
+  built: string,
+  engine: string,
+  staging: Staging,
+  isIntact: () => Promise<boolean>
+): Promise<void> => {
+  const renamed = await rename(built, engine).then(
     () => true,
     () => false
   )
-  if (renamed || (await isWhole())) return
+  if (renamed || (await isIntact())) return
   await rename(engine, join(staging.path, 'damaged'))
-  await rename(made, engine)
+  await rename(built, engine)
 }

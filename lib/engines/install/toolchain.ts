@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
-import * as T from 'fp-ts/lib/Task.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, issue, whenValid } from '../../error.js'
-import { type Command, run } from './process.js'
+import type * as TE from 'fp-ts/lib/TaskEither.js'
+import { type Issues, invalid, taskValidation } from '../../error.js'
+import { type Command, runProcess } from './run-process.js'
 
-/** The three programs that a set-up needs. */
+/** The three programs that `setup` needs. */
 export interface Toolchain {
   readonly pip: Command
   readonly python: Command
@@ -14,13 +14,17 @@ export interface Toolchain {
 }
 export type Tool = keyof Toolchain
 
+// `-I` isolates Python: no module of the working folder (a `pip.py`, a `zipfile.py`) is imported in place of the real one
 const commands = (env: NodeJS.ProcessEnv): Readonly<Record<Tool, readonly Command[]>> => ({
-  pip: [['python3', '-m', 'pip'], ['pip3'], ['pip'], ['python', '-m', 'pip']],
-  python: [['python3'], ['python']],
+  pip: [['python3', '-I', '-m', 'pip'], ['pip3'], ['pip'], ['python', '-I', '-m', 'pip']],
+  python: [
+    ['python3', '-I'],
+    ['python', '-I']
+  ],
   compiler: [...(env.CXX ? [[env.CXX] as const] : []), ['g++'], ['c++'], ['clang++']]
 })
 
-/** What each package manager calls them. */
+/** Install command and package names of each package manager. */
 const packages: Readonly<Record<string, readonly [install: string, Readonly<Record<Tool, string>>]>> = {
   'apt-get': ['apt-get install -y', { pip: 'python3-pip', python: 'python3', compiler: 'g++' }],
   dnf: ['dnf install -y', { pip: 'python3-pip', python: 'python3', compiler: 'gcc-c++' }],
@@ -33,7 +37,7 @@ const packages: Readonly<Record<string, readonly [install: string, Readonly<Reco
 const onPath = (program: string, env: NodeJS.ProcessEnv): boolean =>
   (env.PATH ?? '').split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, program)))
 
-/** The command that installs a tool on this machine, by the package manager that is here. */
+/** Shell command that installs a tool with the package manager of this machine. */
 export const installHint = (tool: Tool, env: NodeJS.ProcessEnv = process.env): string => {
   if (process.platform === 'darwin' && tool === 'compiler') return 'xcode-select --install'
   const manager = Object.keys(packages).find((name) => onPath(name, env))
@@ -44,20 +48,20 @@ export const installHint = (tool: Tool, env: NodeJS.ProcessEnv = process.env): s
 
 const titles: Readonly<Record<Tool, string>> = { pip: 'pip', python: 'Python', compiler: 'a C++ compiler' }
 
-/** The first of a tool's commands that runs; the error names the command that installs it. */
+/** The first command of a tool that runs. The error names the command that installs the tool. */
 export const findTool =
-  (tool: Tool, env: NodeJS.ProcessEnv): TaskEither<Issue, Command> =>
+  (tool: Tool, env: NodeJS.ProcessEnv): TE.TaskEither<Issues, Command> =>
   async () => {
     for (const command of commands(env)[tool])
-      if (E.isRight(await run(command, ['--version'], { env })())) return E.right(command)
-    const mend = installHint(tool, env)
-    return E.left(issue('MissingTool', `${titles[tool]} is missing; install it with \`${mend}\``, { tool, mend }))
+      if (E.isRight(await runProcess(command, ['--version'], { env })())) return E.right(command)
+    const fix = installHint(tool, env)
+    return invalid('MissingTool', `${titles[tool]} is missing; install it with \`${fix}\``, { tool, fix })
   }
 
-/** All three, looked for at the same time; every one that is missing is an error of its own. */
-export const findToolchain = (env: NodeJS.ProcessEnv): TaskEither<Issues, Toolchain> =>
-  T.map(([pip, python, compiler]: readonly [E.Either<Issue, Command>, E.Either<Issue, Command>, E.Either<Issue, Command>]) => {
-    const found = (tool: E.Either<Issue, Command>): Command => (E.isRight(tool) ? tool.right : ['false'])
-    const missing = [pip, python, compiler].flatMap((tool) => (E.isLeft(tool) ? [tool.left] : []))
-    return whenValid(missing, () => ({ pip: found(pip), python: found(python), compiler: found(compiler) }))
-  })(() => Promise.all([findTool('pip', env)(), findTool('python', env)(), findTool('compiler', env)()]))
+/** All three tools, searched in parallel; one issue for every missing tool. */
+export const findToolchain = (env: NodeJS.ProcessEnv): TE.TaskEither<Issues, Toolchain> =>
+  sequenceS(taskValidation)({
+    pip: findTool('pip', env),
+    python: findTool('python', env),
+    compiler: findTool('compiler', env)
+  })

@@ -1,10 +1,10 @@
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issues, issue } from '../../error.js'
-import { type Command, complaint, type RunOptions, run } from './process.js'
+import { type Command, errorLine, type ProcessOptions, runProcess } from './run-process.js'
 import type { OnBytes } from './wheel.js'
 
-/** Members of TensorFlow's wheel: its two libraries, and the headers of its C interface that the addon includes. */
+/** Members of TensorFlow's wheel: its two libraries, and the headers of its C API that the addon includes. */
 export const tensorflowMembers: readonly string[] = [
   'tensorflow/libtensorflow_cc.*',
   'tensorflow/libtensorflow_framework.*',
@@ -14,7 +14,7 @@ export const tensorflowMembers: readonly string[] = [
   'tensorflow/include/*tsl/c/*.h'
 ]
 
-/** Members of NVIDIA's wheels: shared libraries, and what compiles kernels for a GPU newer than the build. */
+/** Members of NVIDIA's wheels: shared libraries, and the tools that compile kernels for a GPU newer than the build. */
 export const nvidiaMembers: readonly string[] = [
   'nvidia/*.so',
   'nvidia/*.so.*',
@@ -22,7 +22,7 @@ export const nvidiaMembers: readonly string[] = [
   'nvidia/cuda_nvcc/nvvm/libdevice/*'
 ]
 
-// pip implies Python, and Python reads zip files of any size. It prints "<bytes done> <bytes in all>".
+// Python is there because pip is, and reads zip files of any size. The script prints "<bytes done> <total bytes>".
 const unzip = `
 import fnmatch, os, sys, zipfile
 wheel, target, *patterns = sys.argv[1:]
@@ -46,23 +46,28 @@ with zipfile.ZipFile(sys.argv[1]) as z:
     print(z.read(next(n for n in z.namelist() if n.endswith('.dist-info/METADATA'))).decode())
 `
 
-const python = (program: Command, script: string, args: readonly string[], options: RunOptions): TE.TaskEither<Issues, string> =>
+const python = (
+  program: Command,
+  script: string,
+  args: readonly string[],
+  options: ProcessOptions
+): TE.TaskEither<Issues, string> =>
   pipe(
-    run(program, ['-c', script, ...args], options),
+    runProcess(program, ['-c', script, ...args], options),
     TE.mapLeft(
       (failed): Issues => [
-        issue('UnpackFailed', `${args[0]}: Python could not unpack it (${complaint(failed)})`, { path: args[0] })
+        issue('UnpackFailed', `${args[0]}: Python could not unpack the wheel (${errorLine(failed)})`, { path: args[0] })
       ]
     )
   )
 
-/** Unpacks the members of a wheel that match one of the patterns (\`*\` matches \`/\` too) below `target`. */
+/** Unpacks the members of a wheel that match one of the patterns (`*` matches `/` too) below `target`. */
 export const unpack = (
   program: Command,
   wheel: string,
   target: string,
   patterns: readonly string[],
-  options: RunOptions,
+  options: ProcessOptions,
   onBytes: OnBytes
 ) => {
   const onLine = (line: string): void => {
@@ -72,15 +77,15 @@ export const unpack = (
   return python(program, unzip, [wheel, target, ...patterns], { ...options, onLine })
 }
 
-/** NVIDIA's packages that a wheel's metadata names under its extra `and-cuda`: `['nvidia-cublas-cu12==12.5.3.2', …]`. */
+/** NVIDIA's packages of the extra `and-cuda` in a wheel's metadata: `['nvidia-cublas-cu12==12.5.3.2', …]`. */
 export const cudaRequirements = (text: string): readonly string[] =>
   [...text.matchAll(/^Requires-Dist: *(nvidia-[\w-]+) *\(?==([\w.]+)\)? *;.*extra *== *['"]and-cuda['"]/gm)].map(
     ([, name, version]) => `${name}==${version}`
   )
 
-/** The same, read from the wheel itself. */
+/** Reads the metadata of a wheel file and returns NVIDIA's packages, as `cudaRequirements` does. */
 export const readCudaRequirements = (
   program: Command,
   wheel: string,
-  options: RunOptions
+  options: ProcessOptions
 ): TE.TaskEither<Issues, readonly string[]> => pipe(python(program, metadata, [wheel], options), TE.map(cudaRequirements))

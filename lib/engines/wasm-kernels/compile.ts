@@ -1,5 +1,5 @@
-// Run by `npm run build:wasm`: compiles assembly/ (AssemblyScript) to kernels.wasm, which is committed, so that neither a clone nor
-// the package needs the compiler. A property holds that it is what the source compiles to.
+// `npm run build:wasm` compiles assembly/ (AssemblyScript) to kernels.wasm. The binary is committed, so neither a clone nor the package
+// needs the compiler. A test compares the binary with the compiled source.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import asc from 'assemblyscript/asc'
@@ -11,11 +11,11 @@ const read = (name: string): string | null => {
   try {
     return readFileSync(new URL(name, folder), 'utf8')
   } catch {
-    return null // the compiler asks for names that may not be there
+    return null // the compiler probes for files that may not exist
   }
 }
 
-/** The module that the source compiles to. Throws with what the compiler said. */
+/** The bytes of the compiled module. Throws with the compiler's messages. */
 export const compile = async (): Promise<Uint8Array> => {
   const outputs = new Map<string, string | Uint8Array>()
   const { error, stderr } = await asc.main(['index.ts', '-o', 'kernels.wasm', ...options.split(' ')], {

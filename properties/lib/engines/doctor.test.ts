@@ -4,14 +4,14 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import { renderDiagnosis } from '../../../generation/cli/commands/doctor-command.js'
-import { type Diagnosis, diagnose, isSupportedNode, oldestNode, otherIssues } from '../../../lib/engines/doctor.js'
+import { type Diagnosis, diagnose, environmentIssues, isSupportedNode, oldestNode } from '../../../lib/engines/doctor.js'
 import { type EngineName, engineNames, type Loaders } from '../../../lib/engines/index.js'
 import { issue } from '../../../lib/error.js'
 import { type Fakes, Workbench } from './fakes.js'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
-const absent = [issue('NotSetUp', 'the native engine is not set up', { mend: 'set it up' })] as const
-const load = (name: EngineName) => async () => (name === 'native' ? E.left(absent) : E.right({ version: '1', devices: ['CPU'] }))
+const missing = [issue('NotSetUp', 'the native engine is not set up', { fix: 'set it up' })] as const
+const load = (name: EngineName) => async () => (name === 'native' ? E.left(missing) : E.right({ version: '1', devices: ['CPU'] }))
 const loaders = Object.fromEntries(engineNames.map((name) => [name, load(name)])) as unknown as Loaders
 
 describe('doctor', () => {
@@ -21,7 +21,7 @@ describe('doctor', () => {
     diagnose({ env: { ...bench.env(fakes), ...env }, loaders })
   const tags = ({ issues }: Diagnosis): readonly string[] => issues.map(({ _tag }) => _tag)
 
-  it('every error has the one command that mends it, in JSON and in words', async () => {
+  it('every error has one command that fixes it, in JSON and in text', async () => {
     const situations: ReadonlyArray<readonly [Fakes, NodeJS.ProcessEnv]> = [
       [{}, {}],
       [{ pip: 'none', compiler: 'none' }, {}],
@@ -33,30 +33,30 @@ describe('doctor', () => {
       const diagnosis = await examine(fakes, env)
       const { issues } = JSON.parse(JSON.stringify(diagnosis)) as Diagnosis
       assert.ok(issues.length > 0)
-      for (const { mend } of issues) assert.ok(typeof mend === 'string' && renderDiagnosis(diagnosis).includes(mend))
+      for (const { fix } of issues) assert.ok(typeof fix === 'string' && renderDiagnosis(diagnosis).includes(fix))
     }
   })
 
-  it('says which engine runs and why, and finds nothing wrong with one that was asked for', async () => {
+  it('reports the engine and the reason, and no error for a requested engine', async () => {
     const automatic = await examine({})
     assert.equal(automatic.engine?.name, 'wasm')
-    assert.match(automatic.engine?.why ?? '', /not set up/)
-    const asked = await examine({ pip: 'none' }, { INTERNVL_ENGINE: 'wasm' })
-    assert.deepEqual([asked.engine?.why, ...tags(asked)], ['it was asked for'])
+    assert.match(automatic.engine?.reason ?? '', /not set up/)
+    const requested = await examine({ pip: 'none' }, { INTERNVL_ENGINE: 'wasm' })
+    assert.deepEqual([requested.engine?.reason, ...tags(requested)], ['it was requested'])
   })
 
-  it('old Node, a cache that cannot be written and a GPU that idles are errors', async () => {
+  it('an old Node, an unwritable cache and an idle GPU are errors', async () => {
     const { issues: _, ...facts } = await examine({}, { INTERNVL_ENGINE: 'cpu' })
-    const engine = { name: 'native', version: '2', devices: ['CPU'], why: '', refused: [] } as const
-    const wrong = otherIssues({
+    const engine = { name: 'native', version: '2', devices: ['CPU'], reason: '', unavailable: [] } as const
+    const found = environmentIssues({
       ...facts,
       engine,
-      native: { state: 'whole', variant: 'cuda', folder: '' },
+      native: { state: 'intact', variant: 'cuda', folder: '' },
       node: { version: 'v18.0.0', supported: false },
       cache: { folder: '/', bytes: 0, writable: false }
     })
     assert.deepEqual(
-      wrong.map(({ _tag }) => _tag),
+      found.map(({ _tag }) => _tag),
       ['OldNode', 'CacheNotWritable', 'IdleGpu']
     )
   })
@@ -75,7 +75,7 @@ describe('doctor', () => {
     ])
   })
 
-  it('internvl doctor --json prints JSON alone on standard output', () => {
+  it('internvl doctor --json prints only JSON on standard output', () => {
     const script = `import('./generation/cli/commands/doctor-command.ts').then(({ doctorCommand }) => doctorCommand().parseAsync(['--json'], { from: 'user' }))`
     const env = { ...process.env, INTERNVL_ENGINE: 'cpu' }
     const { stdout, status } = spawnSync(process.execPath, ['--import', 'tsx', '-e', script], {

@@ -3,10 +3,10 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import type { SetupOptions } from '../../../lib/engines/install/setup.js'
+import type { SetupOptions } from '../../../lib/engines/install/setup-engine.js'
 import type { Plan } from '../../../lib/engines/install/setup-plan.js'
 
-/** A wheel of the fakes: JSON instead of a zip file, `{ path: text }`. */
+/** Contents of the fake wheels: JSON instead of a zip file, `{ path: text }`. */
 const wheels = {
   tensorflow: {
     'tensorflow/libtensorflow_cc.so.2': 'the library',
@@ -21,7 +21,7 @@ const wheels = {
 
 const python = `
 const fs = require('node:fs'), path = require('node:path')
-const args = process.argv.slice(2), option = (name) => args[args.indexOf(name) + 1]
+const args = process.argv.slice(2).filter((arg) => arg !== '-I'), option = (name) => args[args.indexOf(name) + 1]
 const wheels = ${JSON.stringify(wheels)}
 if (args.includes('--version')) process.exit(process.env.FAKE_PIP === 'none' && args.includes('pip') ? 1 : 0)
 if (args[0] === '-m') {
@@ -29,7 +29,7 @@ if (args[0] === '-m') {
   fs.appendFileSync(process.env.FAKE_LOG, process.pid + ' ' + names.join(' ') + '\\n')
   if (process.env.FAKE_PIP === 'offline') { console.error('ERROR: no route to the index'); process.exit(1) }
   const kind = names[0].startsWith('nvidia') ? 'nvidia' : 'tensorflow'
-  const write = () => fs.writeFileSync(path.join(option('--dest'), kind + '.whl'), JSON.stringify(wheels[kind]) + (process.env.FAKE_PIP === 'wrong' ? ' ' : ''))
+  const write = () => fs.writeFileSync(path.join(option('--dest'), kind + '.whl'), JSON.stringify(wheels[kind]) + (process.env.FAKE_PIP === (kind === 'nvidia' ? 'wrong-nvidia' : 'wrong') ? ' ' : ''))
   process.env.FAKE_PIP === 'slow' ? setTimeout(write, 60000) : setTimeout(write, 50)
 } else {
   const [, , wheel, target, ...patterns] = args, files = JSON.parse(fs.readFileSync(wheel, 'utf8'))
@@ -47,13 +47,13 @@ const fs = require('node:fs'), args = process.argv.slice(2)
 if (process.env.FAKE_COMPILER === 'broken' && !args.includes('--version')) { console.error('x.cc:1:1: error: no C++17'); process.exit(1) }
 if (!args.includes('--version')) fs.writeFileSync(args[args.indexOf('-o') + 1], 'the addon')`
 
-/** What the fake pip is to do, and which programs there are. */
+/** Behaviour of the fake programs; `none` leaves the program out. */
 export interface Fakes {
-  readonly pip?: 'ok' | 'offline' | 'wrong' | 'slow' | 'none'
+  readonly pip?: 'ok' | 'offline' | 'wrong' | 'wrong-nvidia' | 'slow' | 'none'
   readonly compiler?: 'ok' | 'broken' | 'none'
 }
 
-/** A folder with fake `python3` and `g++` alone on the PATH, and an empty cache. */
+/** A temporary folder with an empty cache, and a PATH with only a fake `python3` and a fake `g++`. */
 export class Workbench {
   readonly engines: string
   private readonly log: string
@@ -75,26 +75,27 @@ export class Workbench {
     return { PATH: bin, INTERNVL_CACHE: join(this.root, 'cache'), FAKE_LOG: this.log, FAKE_PIP: pip, FAKE_COMPILER: cxx }
   }
 
-  /** A plan for the fake wheel, with its true hash. */
+  /** A plan with the hashes of the fake wheels. */
   plan(variant: Plan['variant'] = 'cpu'): Plan {
-    const sha256 = createHash('sha256').update(JSON.stringify(wheels.tensorflow)).digest('hex')
+    const hashOf = (wheel: object): string => createHash('sha256').update(JSON.stringify(wheel)).digest('hex')
     return {
       folder: `tensorflow-9-${variant}-test`,
       variant,
       platform: 'linux-x64',
-      wheel: { name: 'tensorflow', version: '9', tag: 'test', sha256, bytes: 1000 },
+      wheel: { name: 'tensorflow', version: '9', tag: 'test', sha256: hashOf(wheels.tensorflow), bytes: 1000 },
       libraries: ['libtensorflow_framework.so.2', 'libtensorflow_cc.so.2'],
-      companionBytes: 0,
-      companionTags: ['test']
+      nvidiaWheels: { 'nvidia-cublas-cu12==12.5.3.2': hashOf(wheels.nvidia) },
+      nvidiaBytes: 0,
+      nvidiaTags: ['test']
     }
   }
 
-  /** Options of a set-up on this bench; the fake addon is said to load. */
+  /** Options of a set-up in this folder; the check of the fake addon succeeds. */
   options(fakes: Fakes = {}, variant: Plan['variant'] = 'cpu'): SetupOptions {
-    return { env: this.env(fakes), plan: this.plan(variant), tryAddon: () => TE.right('9') }
+    return { env: this.env(fakes), plan: this.plan(variant), checkAddon: () => TE.right('9') }
   }
 
-  /** Every download so far: the process of pip and what it was asked for. */
+  /** All downloads so far: process id of pip and requirements. */
   downloads(): ReadonlyArray<{ readonly pid: number; readonly names: string }> {
     if (!existsSync(this.log)) return []
     const lines = readFileSync(this.log, 'utf8').trim().split('\n')

@@ -2,20 +2,20 @@ import * as assert from 'node:assert/strict'
 import { attr, nativeBackend, selectEngine, tfType } from '../../../lib/engines/index.js'
 import { tf } from '../../../lib/tf.js'
 
-describe('the engine that runs', () => {
+describe('the selected engine', () => {
   it('multiplies matrices as the CPU backend does', async () => {
     const { name } = await selectEngine()
     const product = () => tf.tidy(() => tf.matMul(tf.range(0, 12).reshape([3, 4]), tf.range(0, 20).reshape([4, 5])).arraySync())
-    const own = product()
+    const values = product()
     await selectEngine({ engine: 'cpu' })
-    assert.deepEqual(own, product())
+    assert.deepEqual(values, product())
     await selectEngine({ engine: name })
   })
 })
 
 describe('nativeBackend', () => {
   beforeEach(async function () {
-    if ((await selectEngine()).name !== 'native') this.skip() // there is none on the other engines
+    if ((await selectEngine()).name !== 'native') this.skip() // the other engines have no native backend
   })
   const ops = () => nativeBackend() ?? assert.fail('no native backend')
 
@@ -27,9 +27,9 @@ describe('nativeBackend', () => {
     tf.dispose([x, w, b, y as tf.Tensor])
   })
 
-  it('takes lists of types, for ops of many inputs', () => {
-    const given = [tf.tensor1d([1.5, 2]), tf.tensor1d([3], 'int32')]
-    const copies = ops().executeOp('IdentityN', [attr.type('T', ['float32', 'int32'])], given, 2)
+  it('takes lists of types, for ops with many inputs', () => {
+    const inputs = [tf.tensor1d([1.5, 2]), tf.tensor1d([3], 'int32')]
+    const copies = ops().executeOp('IdentityN', [attr.type('T', ['float32', 'int32'])], inputs, 2)
     assert.deepEqual(
       copies.map((copy) => [copy.dtype, ...copy.dataSync()]),
       [
@@ -37,10 +37,10 @@ describe('nativeBackend', () => {
         ['int32', 3]
       ]
     )
-    tf.dispose([...given, ...copies])
+    tf.dispose([...inputs, ...copies])
   })
 
-  it('holds types that TensorFlow.js has not, and leaves no tensor', () => {
+  it('holds types that TensorFlow.js lacks, and leaks no tensor', () => {
     const before = tf.memory().numTensors
     const x = tf.tensor1d([1, 1 + 2 ** -7, 1 + 2 ** -12])
     const types = (from: 'float32' | 'bfloat16', to: 'float32' | 'bfloat16') => [

@@ -5,13 +5,13 @@ import { chooseEngine, type EngineName, engineNames, type Loaders, selectEngine 
 import { issue } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 
-/** Loaders of which only `present` load; `tried` fills with the names that were tried. */
+/** Loaders that succeed for `present` and fail for the others; the names are appended to `tried`. */
 const fakeLoaders = (present: readonly EngineName[], tried: EngineName[]): Loaders => {
   const loader = (name: EngineName) => async () => {
     tried.push(name)
     return present.includes(name)
       ? E.right({ version: '1', devices: ['CPU'] })
-      : E.left([issue('Absent', `${name} is absent`)] as const)
+      : E.left([issue('Missing', `${name} is missing`)] as const)
   }
   return { native: loader('native'), wasm: loader('wasm'), cpu: loader('cpu') } as Loaders
 }
@@ -20,7 +20,7 @@ describe('chooseEngine', () => {
   const present = fc.subarray([...engineNames])
   const asked = fc.option(fc.constantFrom(...engineNames), { nil: undefined })
 
-  it('takes the first that loads, tries no slower one, and says why no faster one', async () => {
+  it('selects the first engine that loads, tries no slower one, and reports why no faster one', async () => {
     await fc.assert(
       fc.asyncProperty(present, asked, async (names, forced) => {
         const tried: EngineName[] = []
@@ -29,12 +29,12 @@ describe('chooseEngine', () => {
         const expected = candidates.find((name) => names.includes(name))
         const before = expected ? candidates.slice(0, candidates.indexOf(expected)) : candidates
         assert.deepEqual(tried, expected ? [...before, expected] : before)
-        const refused = E.isRight(result) ? result.right.refused : result.left
+        const refused = E.isRight(result) ? result.right.unavailable : result.left
         assert.equal(E.isRight(result) ? result.right.name : undefined, expected)
         const isForced = forced !== undefined && expected === undefined
         assert.deepEqual(
           refused.slice(0, before.length).map(({ message }) => message),
-          before.map((name) => `${name} is absent`)
+          before.map((name) => `${name} is missing`)
         )
         const offer = refused.slice(before.length).map(({ message }) => message)
         assert.equal(offer.length, Number(isForced))
@@ -43,7 +43,7 @@ describe('chooseEngine', () => {
     )
   })
 
-  it('an unknown engine is an error that names it and the known ones, and nothing is tried', async () => {
+  it('an unknown engine is an error that lists the known names, and no engine is loaded', async () => {
     const unknown = fc.string({ minLength: 1 }).filter((name) => !engineNames.some((known) => known === name))
     await fc.assert(
       fc.asyncProperty(unknown, async (name) => {
@@ -58,20 +58,20 @@ describe('chooseEngine', () => {
 })
 
 describe('selectEngine', () => {
-  it('asked again, and at the same time, gives the engine that runs', async () => {
+  it('repeated and concurrent calls return the current engine', async () => {
     const [first, ...others] = await Promise.all([selectEngine(), selectEngine(), selectEngine()])
     for (const other of others) assert.equal(other, first)
     assert.equal(tf.getBackend(), { native: 'tensorflow', wasm: 'wasm', cpu: 'cpu' }[first.name])
   })
 
-  it('forced to another engine, it changes to it, and back', async () => {
+  it('a forced engine becomes the current one, and the first can be selected again', async () => {
     const { name } = await selectEngine()
     assert.equal((await selectEngine({ engine: 'cpu' })).name, 'cpu')
     assert.equal(tf.getBackend(), 'cpu')
     assert.equal((await selectEngine({ engine: name })).name, name)
   })
 
-  it('threads that are no number of threads are the caller’s mistake', async () => {
+  it('an invalid number of threads is a RangeError', async () => {
     const { name } = await selectEngine()
     const other = name === 'cpu' ? 'wasm' : 'cpu'
     for (const threads of [0, -1, 1.5, Number.NaN]) await assert.rejects(selectEngine({ engine: other, threads }), RangeError)

@@ -13,7 +13,7 @@ const f = (shape: number[]) => (values: Values) =>
     shape
   )
 
-/** Every operation of a forward, a loss or a gradient of this model, on 24 numbers. */
+/** Every operation that a forward pass, a loss or a gradient uses, on 24 numbers. */
 const operations: Readonly<Record<string, (v: Values) => tf.Tensor | tf.Tensor[]>> = {
   matMul: (v) => tf.matMul(f([2, 3, 4])(v) as tf.Tensor3D, f([2, 3, 4])(v) as tf.Tensor3D, false, true),
   einsum: (v) => tf.einsum('ij,kj->ik', f([2, 3])(v), f([4, 3])(v)),
@@ -103,22 +103,22 @@ const operations: Readonly<Record<string, (v: Values) => tf.Tensor | tf.Tensor[]
 const relative = (value: number, expected: number): number => Math.abs(value - expected) / Math.max(1, Math.abs(expected))
 
 describe('wasm', () => {
-  let own: EngineName
+  let initial: EngineName
   before(async () => {
-    own = (await selectEngine()).name
+    initial = (await selectEngine()).name
   })
   afterEach(async () => {
-    await selectEngine({ engine: own })
+    await selectEngine({ engine: initial })
   })
 
   const on = async (engine: EngineName, operation: (v: Values) => tf.Tensor | tf.Tensor[], values: Values) => {
     await selectEngine({ engine })
-    const held = tf.memory().numTensors
+    const before = tf.memory().numTensors
     const outputs = [tf.tidy(() => operation(values))].flat()
-    const seen = outputs.map((t) => ({ shape: t.shape, dtype: t.dtype, values: [...t.dataSync()] }))
+    const results = outputs.map((t) => ({ shape: t.shape, dtype: t.dtype, values: [...t.dataSync()] }))
     tf.dispose(outputs)
-    assert.equal(tf.memory().numTensors, held)
-    return seen
+    assert.equal(tf.memory().numTensors, before)
+    return results
   }
   const numbers = fc.array(
     fc.integer({ min: -40, max: 40 }).map((n) => n / 16),
@@ -139,16 +139,16 @@ describe('wasm', () => {
       await fc.assert(fc.asyncProperty(numbers, check), { numRuns: 10 })
     })
 
-  it('a kernel that is lent leaves nothing in the backend that lends it', async () => {
+  it('a CPU kernel that runs for wasm leaves no data in the CPU backend', async () => {
     await selectEngine({ engine: 'wasm' })
-    const lender = tf.engine().findBackend('cpu') as tf.KernelBackend
-    const held = lender.numDataIds()
+    const cpuBackend = tf.engine().findBackend('cpu') as tf.KernelBackend
+    const before = cpuBackend.numDataIds()
     tf.tidy(() =>
       tf
         .einsum('ij,kj->ik', tf.ones([2, 3]), tf.ones([4, 3]))
         .erf()
         .dataSync()
     )
-    assert.equal(lender.numDataIds(), held)
+    assert.equal(cpuBackend.numDataIds(), before)
   })
 })

@@ -1,4 +1,4 @@
-// Activations on four entries, by the number that register.ts gives them. The same formulas as in ../../kernels/simd.h.
+// Activation functions of four entries, by their number in `activationNumber` of ../../kernels/register.ts. The C++ kernels use the same formulas.
 
 /** `a · b + c`. */
 function fma(a: v128, b: v128, c: f32): v128 {
@@ -7,7 +7,7 @@ function fma(a: v128, b: v128, c: f32): v128 {
 
 /** `eˣ` within 2 ulp; 0 below −87, bounded above 88, NaN for NaN. Source: Cephes `expf`. */
 export function exp(x: v128): v128 {
-  const bounded = f32x4.pmax(f32x4.pmin(x, f32x4.splat(88)), f32x4.splat(-87)) // `pmin` and `pmax` keep a first NaN
+  const bounded = f32x4.pmax(f32x4.pmin(x, f32x4.splat(88)), f32x4.splat(-87)) // `pmin` and `pmax` return a NaN first argument
   const n = f32x4.nearest(f32x4.mul(bounded, f32x4.splat(Mathf.LOG2E)))
   const t = f32x4.add(f32x4.sub(bounded, f32x4.mul(n, f32x4.splat(0.693359375))), f32x4.mul(n, f32x4.splat(2.1219444e-4)))
   let p = f32x4.splat(1.987569145e-4)
@@ -39,7 +39,7 @@ function erf(x: v128): v128 {
 }
 
 /** `x · σ(y)`. */
-function gate(x: v128, y: v128): v128 {
+function sigmoidGate(x: v128, y: v128): v128 {
   return f32x4.div(x, f32x4.add(exp(f32x4.neg(y)), f32x4.splat(1)))
 }
 
@@ -51,10 +51,10 @@ export function activate(kind: i32, x: v128): v128 {
   }
   if (kind === 2) {
     const inner = f32x4.mul(x, fma(f32x4.mul(x, x), f32x4.splat(0.044715), 1)) // (1 + tanh t)/2 = σ(2t)
-    return gate(x, f32x4.mul(inner, f32x4.splat(1.5957691216057308)))
+    return sigmoidGate(x, f32x4.mul(inner, f32x4.splat(1.5957691216057308)))
   }
-  if (kind === 3) return gate(x, f32x4.mul(x, f32x4.splat(1.702)))
-  if (kind === 4) return gate(x, x)
+  if (kind === 3) return sigmoidGate(x, f32x4.mul(x, f32x4.splat(1.702)))
+  if (kind === 4) return sigmoidGate(x, x)
   if (kind === 5) return f32x4.pmax(x, f32x4.splat(0))
   return x
 }

@@ -1,3 +1,3 @@
-// What the module exports. Addresses are bytes of TensorFlow.js's own memory, sizes are counted in entries, all entries float32.
+// Exports of kernels.wasm. Addresses are byte offsets in TensorFlow.js's WebAssembly memory; sizes count float32 entries.
 export { attention, attentionScratch } from './attention'
-export { activation, affine, gated, layerNorm, residual, rmsNorm, rope } from './rows'
+export { activation, affine, gated, layerNorm, residual, rmsNorm, rope } from './rowwise'

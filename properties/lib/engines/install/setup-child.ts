@@ -1,4 +1,4 @@
-import { setup } from '../../../../lib/engines/install/setup.js'
+import { setup } from '../../../../lib/engines/install/setup-engine.js'
 import { orThrow } from '../../../../lib/error.js'
 import { Workbench } from '../fakes.js'
 

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { run } from '../../../../lib/engines/install/process.js'
+import { runProcess } from '../../../../lib/engines/install/run-process.js'
 import { findTool } from '../../../../lib/engines/install/toolchain.js'
 import { nvidiaMembers, readCudaRequirements, tensorflowMembers, unpack } from '../../../../lib/engines/install/unpack.js'
 import { getOrThrow } from '../../../../lib/error.js'
@@ -32,7 +32,7 @@ describe('unpack', () => {
     if (E.isLeft(python)) return this.skip() // the wheels come by pip, which implies Python
     const folder = mkdtempSync(join(tmpdir(), 'internvl-unpack-'))
     const [wheel, target, options] = [join(folder, 'a.whl'), join(folder, 'out'), { env: process.env }]
-    assert.ok(E.isRight(await run(python.right, ['-c', zip, wheel, JSON.stringify(members)], options)()))
+    assert.ok(E.isRight(await runProcess(python.right, ['-c', zip, wheel, JSON.stringify(members)], options)()))
     const counts: (readonly number[])[] = []
     getOrThrow(
       await unpack(python.right, wheel, target, [...tensorflowMembers, ...nvidiaMembers], options, (...count) =>

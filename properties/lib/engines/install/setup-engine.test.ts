@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import type { SetupProgress } from '../../../../lib/engines/install/build-engine.js'
 import { verifyEngine } from '../../../../lib/engines/install/engine-folder.js'
-import { type SetupOptions, setup } from '../../../../lib/engines/install/setup.js'
+import { type SetupOptions, setup } from '../../../../lib/engines/install/setup-engine.js'
 import { type Fakes, Workbench } from '../fakes.js'
 
 const childFile = fileURLToPath(new URL('./setup-child.ts', import.meta.url))
@@ -32,7 +32,7 @@ describe('setup', () => {
   const engine = (): string => join(bench.engines, bench.plan().folder)
   const until = async (condition: () => boolean): Promise<void> => {
     for (let i = 0; i < 200 && !condition(); i++) await sleep(50)
-    assert.ok(condition(), 'it did not happen in 10 s')
+    assert.ok(condition(), 'the condition did not hold within 10 s')
   }
   const child = (pip: 'ok' | 'slow'): ChildProcess & { readonly said: Promise<string> } => {
     const started = spawn(process.execPath, ['--import', 'tsx', childFile, bench.root, pip], {
@@ -45,7 +45,7 @@ describe('setup', () => {
     return Object.assign(started, { said: once(started, 'close').then(() => text.trim()) })
   }
 
-  it('makes the engine, keeps only what runs, and has nothing to do the second time', async () => {
+  it('builds the engine, keeps only the files that run, and does nothing the second time', async () => {
     const steps = new Set<SetupProgress['step']>()
     assert.equal(await state({ ...bench.options(), onProgress: ({ step }) => steps.add(step) }), 'made')
     assert.deepEqual(left(), [bench.plan().folder])
@@ -58,7 +58,7 @@ describe('setup', () => {
     assert.equal(bench.downloads().length, 1)
   })
 
-  it("takes NVIDIA's wheels that the metadata names beside TensorFlow's, for CUDA", async () => {
+  it("installs the NVIDIA wheels that TensorFlow's metadata names, for CUDA", async () => {
     assert.equal(await state(bench.options({}, 'cuda')), 'made')
     assert.deepEqual(
       bench.downloads().map(({ names }) => names),
@@ -69,23 +69,28 @@ describe('setup', () => {
     assert.ok(!existsSync(join(folder, 'nvidia/cublas/include')))
   })
 
-  const failures: ReadonlyArray<readonly [title: string, fakes: Fakes, tag: string, says: RegExp]> = [
+  const failures: ReadonlyArray<readonly [title: string, fakes: Fakes, tag: string, expected: RegExp]> = [
     ['no compiler', { compiler: 'none' }, 'MissingTool', /C\+\+ compiler is missing; install it with `.+`/],
     ['no pip', { pip: 'none' }, 'MissingTool', /pip is missing; install it with `.+`/],
-    ['neither', { pip: 'none', compiler: 'none' }, 'MissingTool MissingTool', /pip is missing.*\n.*compiler is missing/],
+    [
+      'neither pip nor compiler',
+      { pip: 'none', compiler: 'none' },
+      'MissingTool MissingTool',
+      /pip is missing.*\n.*compiler is missing/
+    ],
     ['no network', { pip: 'offline' }, 'DownloadFailed', /no route to the index.*`.*setup`/],
     ['another wheel than the pinned one', { pip: 'wrong' }, 'WrongHash', /tensorflow 9.*SHA-256 [0-9a-f]{64}.*`pip config list`/],
     ['a compiler that is too old', { compiler: 'broken' }, 'CompileFailed', /g\+\+ could not compile.*no C\+\+17.*`.+`/]
   ]
-  for (const [title, fakes, tag, says] of failures)
-    it(`${title}: one line says so with the command that helps, and nothing is left behind`, async () => {
+  for (const [title, fakes, tag, expected] of failures)
+    it(`${title}: the message names the command that helps, and no file is left behind`, async () => {
       assert.equal(await state(bench.options(fakes)), tag)
-      assert.match(await message(bench.options(fakes)), says)
+      assert.match(await message(bench.options(fakes)), expected)
       assert.deepEqual(left(), [])
       assert.equal(await state(bench.options()), 'made')
     })
 
-  it('a disk too small is told before anything is downloaded', async () => {
+  it('a disk too small is an error before the first download', async () => {
     const options = bench.options()
     const plan = { ...bench.plan(), wheel: { ...bench.plan().wheel, bytes: 1e18 } }
     assert.match(await message({ ...options, plan }), /needs 4500000000\.0 GB of disk, .* is free.*INTERNVL_CACHE/)
@@ -93,12 +98,12 @@ describe('setup', () => {
   })
 
   it('an addon that does not load is never published', async () => {
-    const { tryAddon: _, ...options } = bench.options()
-    assert.equal(await state(options), 'BrokenEngine') // the fake compiler's addon is a text
+    const { checkAddon: _, ...options } = bench.options()
+    assert.equal(await state(options), 'BrokenEngine') // the fake compiler writes a text file
     assert.deepEqual(left(), [])
   })
 
-  it('a damaged engine is seen by its sizes and made anew', async () => {
+  it('a damaged engine is detected by its sizes and built again', async () => {
     await setup(bench.options())()
     truncateSync(join(engine(), 'tensorflow/libtensorflow_cc.so.2'), 3)
     const verified = await verifyEngine(engine())
@@ -108,7 +113,7 @@ describe('setup', () => {
     assert.deepEqual(left(), [bench.plan().folder])
   })
 
-  it('cancelled: it says so and leaves nothing', async () => {
+  it('a cancelled set-up is an error and leaves no file', async () => {
     const abort = new AbortController()
     const running = state({ ...bench.options({ pip: 'slow' }), signal: abort.signal })
     await until(() => bench.downloads().length === 1)
@@ -117,7 +122,7 @@ describe('setup', () => {
     assert.deepEqual(left(), [])
   })
 
-  it('killed in the middle: no engine, and the next one clears up and finishes', async () => {
+  it('a killed set-up leaves no engine, and the next one removes its files and finishes', async () => {
     const killed = child('slow')
     await until(() => bench.downloads().length === 1)
     killed.kill('SIGKILL')
@@ -129,14 +134,14 @@ describe('setup', () => {
     assert.deepEqual(left(), [bench.plan().folder])
   })
 
-  it('two processes at once: one makes it, the other waits for it', async () => {
+  it('of two processes at once, one builds the engine and the other waits', async () => {
     const [here, there] = [child('ok'), child('ok')]
     assert.deepEqual([await here.said, await there.said].sort(), ['made', 'ready'])
     assert.equal(bench.downloads().length, 1)
     assert.deepEqual(left(), [bench.plan().folder])
   })
 
-  it('any number at once in one process: one download', async () => {
+  it('three set-ups at once in one process download once', async () => {
     const states = await Promise.all([1, 2, 3].map(() => state(bench.options())))
     assert.deepEqual(states.sort(), ['made', 'ready', 'ready'])
     assert.equal(bench.downloads().length, 1)

@@ -2,26 +2,30 @@ import { spawn } from 'node:child_process'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 
-/** A command and the arguments that always stand first: `['python3', '-m', 'pip']`. */
+/** A program and its first arguments: `['python3', '-I', '-m', 'pip']`. */
 export type Command = readonly [program: string, ...first: string[]]
 
-/** A child process that could not start, or did not end with 0. */
-export interface Failed {
-  /** `undefined`: there is no such program. */
+/** A child process that could not start, or ended with another exit code than 0. */
+export interface FailedProcess {
+  /** Exit code; `null` where a signal ended the process, `undefined` where the program does not exist. */
   readonly status: number | null | undefined
   readonly stderr: string
 }
 
-export interface RunOptions {
+export interface ProcessOptions {
   readonly env: NodeJS.ProcessEnv
   readonly signal?: AbortSignal | undefined
-  /** Called with each line of its standard output. */
+  /** Receives every line of standard output. */
   readonly onLine?: (line: string) => void
 }
 
-/** Runs a program to its end; what it wrote to standard output. Aborting `signal` ends it. */
-export const run =
-  ([program, ...first]: Command, args: readonly string[], { env, signal, onLine }: RunOptions): TaskEither<Failed, string> =>
+/** Runs a program and returns its standard output. `signal` ends the program. */
+export const runProcess =
+  (
+    [program, ...first]: Command,
+    args: readonly string[],
+    { env, signal, onLine }: ProcessOptions
+  ): TaskEither<FailedProcess, string> =>
   () =>
     new Promise((resolve) => {
       const child = spawn(program, [...first, ...args], { env, signal, stdio: ['ignore', 'pipe', 'pipe'] })
@@ -41,8 +45,8 @@ export const run =
       child.on('close', (status) => resolve(status === 0 ? E.right(stdout) : E.left({ status, stderr })))
     })
 
-/** The line of a program's complaint that says most: the last that speaks of an error, else the last. */
-export const complaint = ({ stderr }: Failed): string => {
+/** The most informative line of a program's standard error: the last line that contains "error", else the last line. */
+export const errorLine = ({ stderr }: FailedProcess): string => {
   const lines = stderr.split('\n').filter((line) => line.trim() !== '')
-  return (lines.findLast((line) => /error/i.test(line)) ?? lines.at(-1) ?? 'it gave no reason').trim().slice(0, 300)
+  return (lines.findLast((line) => /error/i.test(line)) ?? lines.at(-1) ?? 'no reason given').trim().slice(0, 300)
 }
