@@ -1,4 +1,4 @@
-/** Bytes of one element, by the name that safetensors gives the type. */
+/** Bytes per element of each safetensors type. */
 export const dtypeBytes = {
   F64: 8,
   F32: 4,
@@ -20,7 +20,7 @@ export const dtypeBytes = {
 /** An element type of a stored tensor. */
 export type StoredDtype = keyof typeof dtypeBytes
 
-/** The types that weights are written in. */
+/** Floating-point types that weights can be written in. */
 export type FloatDtype = 'F64' | 'F32' | 'F16' | 'BF16'
 
 export const isStoredDtype = (name: unknown): name is StoredDtype => typeof name === 'string' && Object.hasOwn(dtypeBytes, name)
@@ -36,7 +36,7 @@ const decode = (bits: number, exponent: number, mantissa: number, hasInfinity: b
   return sign * (e ? (1 + m / 2 ** mantissa) * 2 ** (e - bias) : (m / 2 ** mantissa) * 2 ** (1 - bias))
 }
 
-/** All values of a type of at most 16 bits, by their bits; made when first needed. */
+/** Lookup table of all values of a type of at most 16 bits; built at the first use. */
 const table = (bits: number, exponent: number, mantissa: number, hasInfinity: boolean): (() => Float32Array) => {
   let values: Float32Array | undefined
   return () => (values ??= Float32Array.from({ length: 2 ** bits }, (_, i) => decode(i, exponent, mantissa, hasInfinity)))
@@ -59,7 +59,7 @@ const widen = (bits: Uint16Array): Float32Array => {
 
 type View<T> = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => T
 
-/** Bytes as elements, without copying where they are aligned. The bytes are little-endian, as every machine that runs Node is. */
+/** Bytes as elements, copied only if unaligned. Little-endian, as every platform of Node. */
 const view = <T>(bytes: Uint8Array, of: View<T> & { readonly BYTES_PER_ELEMENT: number }): T => {
   const { buffer, byteOffset } = bytes.byteOffset % of.BYTES_PER_ELEMENT ? bytes.slice() : bytes
   return new of(buffer, byteOffset, bytes.byteLength / of.BYTES_PER_ELEMENT)
@@ -85,7 +85,7 @@ const readers: Readonly<Record<StoredDtype, (bytes: Uint8Array) => Float32Array>
 
 /**
  * Stored bytes as float32: exact for every float type but F64 (rounded to nearest even), and for integers up to 2^24.
- * F32 shares memory with `bytes` where it can. Throws a `RangeError` when `bytes` is no whole number of elements.
+ * F32 shares memory with `bytes` if aligned. Throws a `RangeError` when `bytes` is no whole number of elements.
  */
 export const toFloat32 = (bytes: Uint8Array, dtype: StoredDtype): Float32Array => {
   if (bytes.byteLength % dtypeBytes[dtype]) throw new RangeError(`toFloat32: ${bytes.byteLength} bytes are not whole ${dtype}`)
@@ -126,7 +126,8 @@ const halfMagnitude = (b: number): number => {
   return whole + (rest > half || (rest === half && whole & 1) ? 1 : 0)
 }
 
-const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
+/** The bytes of a typed array, without a copy. */
+export const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength)
 
 /** float32 as stored bytes, rounded to nearest even. F32 shares memory with `values`. */

@@ -26,7 +26,7 @@ export const issue = (tag: string, message: string, fields: Readonly<Record<stri
 
 /** The error that promise-based functions of the library throw: all issues, one sentence a line. */
 export class InternVLError extends Error {
-  override readonly name = 'InternVLError'
+  override readonly name: string = 'InternVLError'
   constructor(readonly issues: Issues) {
     super(issues.map(({ message }) => message).join('\n'))
   }
@@ -37,12 +37,26 @@ export class InternVLError extends Error {
   }
 }
 
+/**
+ * The error for refused input: the messages, images, videos or options of one request are invalid or exceed a limit. A server answers
+ * it with a client error; every other error is one of the checkpoint, the machine or the program.
+ */
+export class InputError extends InternVLError {
+  override readonly name = 'InputError'
+}
+
+/** Marks issues as errors of a request's input: `orThrow` and `getOrThrow` then throw an `InputError`. */
+export const inputIssues = (issues: Issues): Issues => NEA.map((problem: Issue) => ({ ...problem, isInput: true }))(issues)
+
 /** Runs a task and returns its value. Throws an `InternVLError` with all its issues. */
 export const orThrow = async <A>(task: TE.TaskEither<Issues, A>): Promise<A> => getOrThrow(await task())
 
 /** The right value. Throws an `InternVLError` with all issues of the left. */
 export const getOrThrow = <A>(result: E.Either<Issues, A>): A => {
-  if (E.isLeft(result)) throw new InternVLError(result.left)
+  if (E.isLeft(result)) {
+    const isRefusal = result.left.every(({ isInput }) => isInput === true)
+    throw isRefusal ? new InputError(result.left) : new InternVLError(result.left)
+  }
   return result.right
 }
 

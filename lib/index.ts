@@ -1,17 +1,24 @@
-/** Tensors, modules, parameter trees, layers, gradients, checkpoint files and engines; nothing of InternVL. */
+/** Tensors, modules, parameter trees, layers, gradients, safetensors files and engines; independent of InternVL. */
 
+export { checkpointed } from './autograd/checkpointing.js'
 export { accumulate, type ValueAndGrad, valueAndGrad, valueGradAndAux } from './autograd/grad.js'
+export { type TrainingOptions, training } from './autograd/train-mode.js'
 export { type FloatDtype, fromFloat32, type StoredDtype, toFloat32 } from './dtype.js'
 export { type Engine, type EngineName, type EngineOptions, engineNames, selectEngine } from './engines/index.js'
-export { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow } from './error.js'
+export { getOrThrow, InputError, InternVLError, type Issue, type Issues, issue, orThrow } from './error.js'
 export { type Bound, type Children, identity, type Module, module, type Param, type Params, repeat } from './module.js'
-export { type Activation, activations, gelu, geluTanh, quickGelu, silu } from './nn/activation.js'
-export { attend, mergeHeads, paddingMask, splitHeads, type Visibility } from './nn/attention.js'
+export { type Activation, activations, gated, gelu, geluTanh, quickGelu, silu } from './nn/activation.js'
+export { type AttentionMaskOptions, attend, attendMerged, mergeHeads, paddingMask, splitHeads } from './nn/attention.js'
 export { conv2dPatches } from './nn/conv.js'
+export { dropout, dropPath } from './nn/dropout.js'
 export { type Embedding, embedding } from './nn/embedding.js'
+export { type ExpertRouting, loadBalancingLoss, mixtureOfExperts, topK } from './nn/experts.js'
+export { type DecoderLayer, type FeedForward, fuseLayer, type MoeOutput } from './nn/fusion/fuse-layer.js'
+export { type GatedLinearUnit, type GatedProjections, gatedLinearUnit } from './nn/gated-linear-unit.js'
 export { constant, normal, ones, zeros } from './nn/init.js'
 export { resizeGrid } from './nn/interpolate.js'
-export { affine, linear, type OnLastAxis } from './nn/linear.js'
+export { type AttentionOptions, attendCached, type CachedAttentionOptions, type LayerCache, layerCache } from './nn/kv-cache.js'
+export { affine, type Linear, type LinearOptions, type LoraWeight, linear, type OnLastAxis, type Weight } from './nn/linear.js'
 export {
   causalLoss,
   crossEntropy,
@@ -24,16 +31,24 @@ export {
   bcoLoss,
   dpo,
   dpoLoss,
+  initialRewardMean,
   mpo,
-  noRewards,
-  type PairLogs,
-  type Preference,
+  type PreferenceLoss,
   type PreferenceOptions,
+  type PreferencePair,
   preferenceLoss,
-  type RewardShift
+  type RunningRewardMean
 } from './nn/losses/preference.js'
-export { layerNorm, noNorm, rmsNorm } from './nn/norm.js'
+export { layerNorm, noNorm, type RmsNorm, rmsNorm } from './nn/norm.js'
+export { residual } from './nn/residual.js'
 export { applyRope, type RopeParameters, type RopeTables, ropeFrequencies, ropeTables } from './nn/rope.js'
+export {
+  type AttentionContext,
+  type AttentionOutput,
+  type AttentionProjections,
+  type SelfAttention,
+  selfAttention
+} from './nn/self-attention.js'
 export {
   type AdamWOptions,
   type AdamWState,
@@ -60,6 +75,14 @@ export {
   type StateDict,
   stateDict
 } from './params.js'
+export {
+  dequantize,
+  type QuantizationFormat,
+  type QuantizedWeight,
+  quantizationFormats,
+  quantize,
+  type StoredWeight
+} from './quantization/formats.js'
 export { openCheckpointTensors, openSafetensors, type TensorEntry, type TensorFiles } from './safetensors/read.js'
 export { type TensorSource, writeCheckpointTensors, writeSafetensors } from './safetensors/write.js'
 export { expectShape, ShapeError } from './shape.js'

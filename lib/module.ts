@@ -8,18 +8,20 @@ export interface Param<T = tf.Tensor> {
   readonly _tag: 'Param'
   readonly shape: readonly number[]
   readonly init: (seed: number) => T
-  /** A weight `[out, in]` that may stand in the tree in a packed form (`packed.ts`). */
-  readonly packable?: boolean
+  /** Whether the parameter is a weight `[out, in]` that may be quantized in memory (`quantization/formats.ts`). */
+  readonly quantizable?: boolean
 }
 
-/** A layer: the tree of parameters it declares, and a pure function that reads them (a `Reader<P, F>`). */
+/** A layer: the tree of declared parameters, and a pure function that reads them (a `Reader<P, F>`). */
 export interface Module<P = any, F = any> {
   readonly _tag: 'Module'
   readonly children: Children
+  /** Builds the forward function from the bound children, as `module` received it; `apply` binds and tidies. */
+  readonly forward: (self: never) => F
   readonly apply: (params: P) => F
 }
 
-/** What a module may declare under a name: a parameter, a module, a list or a record of them. */
+/** A declaration under one name: a parameter, a module, a list or a record of them. */
 export type Node = Param<any> | Module | readonly Node[] | Children
 export interface Children {
   readonly [key: string]: Node
@@ -29,7 +31,7 @@ export interface Children {
 export type Params<N> =
   N extends Param<infer T> ? T : N extends Module<infer P, any> ? P : { readonly [K in keyof N]: Params<N[K]> }
 
-/** What a forward function sees of a node: tensors for parameters, callables for sub-modules. */
+/** A node inside a forward function: tensors for parameters, callables for sub-modules. */
 export type Bound<N> =
   N extends Param<infer T> ? T : N extends Module<any, infer F> ? F : { readonly [K in keyof N]: Bound<N[K]> }
 
@@ -43,11 +45,11 @@ const bind = (node: any, params: any): any => {
   return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, bind(child, params[key])]))
 }
 
-/** The function in `tf.tidy`, and the functions that it carries as properties too. */
+/** The function in `tf.tidy`, with its function properties in `tf.tidy` too; symbol-keyed properties are copied unchanged. */
 const tidied = (f: any): any => {
   if (typeof f !== 'function') return f
-  const carried = Object.entries(f).map(([name, property]) => [name, tidied(property)])
-  return Object.assign((...inputs: any[]) => tf.tidy(() => f(...inputs)), Object.fromEntries(carried))
+  const properties = Object.fromEntries(Object.entries(f).map(([name, property]) => [name, tidied(property)]))
+  return Object.assign((...inputs: any[]) => tf.tidy(() => f(...inputs)), f, properties)
 }
 
 /**
@@ -62,6 +64,7 @@ export const module = <C extends Children, F extends Forward>(
 ): Module<Params<C>, F> => ({
   _tag: 'Module',
   children,
+  forward: forward as unknown as (self: never) => F, // comparing the types of `self` does not end
   apply: (params) => tidied(forward(bind(children, params)))
 })
 
@@ -69,9 +72,10 @@ export const module = <C extends Children, F extends Forward>(
 export const repeat = <M extends Module>(n: number, layer: (index: number) => M): readonly M[] =>
   Array.from({ length: n }, (_, i) => layer(i))
 
-/** The layer that changes nothing and declares nothing: keeps a path for an optional layer (`nn.Identity`). */
+/** The identity layer, without parameters: keeps the path of an optional layer (`nn.Identity`). */
 export const identity: Module<Record<never, never>, <T extends tf.Tensor>(x: T) => T> = {
   _tag: 'Module',
   children: {},
+  forward: () => (x) => x,
   apply: () => (x) => x
 }

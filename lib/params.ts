@@ -9,7 +9,7 @@ export type StateDict = Readonly<Record<string, tf.Tensor>>
 
 const join = (path: string, key: string | number): string => (path === '' ? `${key}` : `${path}.${key}`)
 
-/** Declared parameters of a module in definition order, keyed by checkpoint name. No tensor is made. */
+/** Declared parameters of a module in definition order, by checkpoint key. No tensor is created. */
 export const declarations = (module: Module): ReadonlyArray<readonly [key: string, param: Param]> => {
   const walk = (node: any, path: string): ReadonlyArray<readonly [string, Param]> =>
     node._tag === 'Param'
@@ -20,7 +20,7 @@ export const declarations = (module: Module): ReadonlyArray<readonly [key: strin
 
 const isTree = (x: unknown): x is object => typeof x === 'object' && x !== null && !(x instanceof tf.Tensor)
 
-/** Leaves of a parameter tree in definition order: `[['encoder.layer.0.lambda_1', Tensor], …]`; absent ones are left out. */
+/** Leaves of a parameter tree in definition order: `[['encoder.layer.0.lambda_1', Tensor], …]`; absent leaves are omitted. */
 export const namedParameters = (params: unknown, prefix = ''): ReadonlyArray<readonly [string, tf.Tensor]> =>
   isTree(params)
     ? Object.entries(params).flatMap(([k, v]) => namedParameters(v, join(prefix, k)))
@@ -28,7 +28,7 @@ export const namedParameters = (params: unknown, prefix = ''): ReadonlyArray<rea
       ? []
       : [[prefix, params as tf.Tensor]]
 
-/** A new tree of the same structure with `f(leaf, path)` at every leaf; absent ones stay absent. */
+/** A new tree of the same structure with `f(leaf, path)` at every leaf; absent leaves stay absent. */
 export const mapParams =
   (f: (leaf: tf.Tensor, path: string) => tf.Tensor) =>
   <P>(params: P): P => {
@@ -46,7 +46,7 @@ export const mapParams =
 /** The tree as a flat record keyed by dotted path: `nn.Module.state_dict()`. */
 export const stateDict = (params: unknown): StateDict => Object.fromEntries(namedParameters(params))
 
-/** Builds a module's parameter tree, asking `leaf` for the value at every declared path. */
+/** Builds a module's parameter tree with the value `leaf(path, param)` at every declared path. */
 export const buildParams = <P>(module: Module<P, any>, leaf: (path: string, param: Param) => unknown): P => {
   const go = (node: any, path: string): any => {
     if (node._tag === 'Param') return leaf(path, node)
@@ -58,14 +58,14 @@ export const buildParams = <P>(module: Module<P, any>, leaf: (path: string, para
   return go(module, '')
 }
 
-/** Fresh parameters for a module, the same for the same seed. */
+/** Initial parameters of a module, determined by the seed. */
 export const initParams = <P>(module: Module<P, any>, seed = 0): P => {
   let n = 0
   return buildParams(module, (_, param) => param.init(seed * 100_003 + n++))
 }
 
-/** Compares declared shapes with those at hand: every key missing, unexpected or of another shape, in that order. */
-export const compareShapes = (
+/** Compares declared shapes with actual shapes: missing keys, unexpected keys and shape mismatches, in that order. */
+export const shapeIssues = (
   declared: ReadonlyMap<string, readonly number[]>,
   actual: ReadonlyMap<string, readonly number[]>
 ): readonly Issue[] => [
@@ -83,13 +83,13 @@ export const compareShapes = (
   })
 ]
 
-/** Checks a state dict against a module's declaration; its parameter tree, or every problem at once. */
+/** The parameter tree of a state dict, or all differences from the module's declarations. Errors: `MissingKey`, `UnexpectedKey`, `ShapeMismatch`. */
 export const fromStateDict =
   <P>(module: Module<P, any>) =>
   (dict: StateDict): E.Either<Issues, P> => {
     const shapes = (entries: ReadonlyArray<readonly [string, { readonly shape: readonly number[] }]>) =>
       new Map(entries.map(([key, { shape }]) => [key, shape]))
-    const issues = compareShapes(shapes(declarations(module)), shapes(Object.entries(dict)))
+    const issues = shapeIssues(shapes(declarations(module)), shapes(Object.entries(dict)))
     return whenValid(issues, () => buildParams(module, (path) => dict[path]!))
   }
 
@@ -97,7 +97,7 @@ export const fromStateDict =
 export const countParameters = (module: Module): number => declarations(module).reduce((n, [, { shape }]) => n + sizeOf(shape), 0)
 
 /** A tree of the same structure as `P` whose leaves may be absent. */
-export type Partial<P> = P extends tf.Tensor ? P | undefined : { readonly [K in keyof P]: Partial<P[K]> }
+export type PartialParams<P> = P extends tf.Tensor ? P | undefined : { readonly [K in keyof P]: PartialParams<P[K]> }
 
 /**
  * Splits a tree in two of the same structure: leaves whose path satisfies `chosen`, and the others; `undefined` elsewhere.
@@ -105,14 +105,14 @@ export type Partial<P> = P extends tf.Tensor ? P | undefined : { readonly [K in 
  */
 export const partition =
   (chosen: (path: string) => boolean) =>
-  <P>(params: P): readonly [chosen: Partial<P>, rest: Partial<P>] => {
-    const keep = (wanted: boolean): any =>
+  <P>(params: P): readonly [chosen: PartialParams<P>, rest: PartialParams<P>] => {
+    const select = (wanted: boolean): any =>
       mapParams((leaf, path) => (chosen(path) === wanted ? leaf : (undefined as any)))(params)
-    return [keep(true), keep(false)]
+    return [select(true), select(false)]
   }
 
-/** Joins two partial trees of one structure; the first has the say where both have a leaf. */
-export const combine = <P>(a: Partial<P>, b: Partial<P>): P => {
+/** Joins two partial trees of the same structure; where both have a leaf, the first wins. */
+export const combine = <P>(a: PartialParams<P>, b: PartialParams<P>): P => {
   const go = (x: any, y: any): any => {
     if (x === undefined || x instanceof tf.Tensor) return x ?? y
     if (Array.isArray(x)) return x.map((v, i) => go(v, y[i]))
@@ -121,10 +121,10 @@ export const combine = <P>(a: Partial<P>, b: Partial<P>): P => {
   return go(a, b)
 }
 
-/** Disposes what trees have that another has not, which may share tensors with them. */
-export const disposeBeside = (kept: unknown, ...trees: readonly unknown[]): void => {
-  const own = new Set(namedParameters(kept).map(([, leaf]) => leaf))
-  for (const [, leaf] of namedParameters(trees)) if (!own.has(leaf)) leaf.dispose()
+/** Disposes the tensors of `trees` that are not in `kept`. */
+export const disposeExcept = (kept: unknown, ...trees: readonly unknown[]): void => {
+  const keptLeaves = new Set(namedParameters(kept).map(([, leaf]) => leaf))
+  for (const [, leaf] of namedParameters(trees)) if (!keptLeaves.has(leaf)) leaf.dispose()
 }
 
 /** Disposes every tensor of a tree once. */

@@ -1,30 +1,30 @@
-/** Uniform numbers, one a call, that depend on the seeds alone. */
+/** A random generator, determined by its seeds. */
 export interface Random {
-  /** In [low, high), [0, 1) unless given. */
+  /** A number in [low, high), by default [0, 1). */
   readonly uniform: (low?: number, high?: number) => number
-  /** A whole number from `low` to `high`, both included. */
+  /** An integer from `low` to `high`, inclusive. */
   readonly integer: (low: number, high: number) => number
   readonly choice: <A>(list: readonly A[]) => A
-  /** A key, by weights that are not negative. */
+  /** A key, with a probability proportional to its weight (0 or more). */
   readonly weighted: <K extends string>(weights: Readonly<Record<K, number>>) => K
-  /** A new list in another order, each order as likely as any. */
+  /** A shuffled copy of the list. */
   readonly shuffled: <A>(list: readonly A[]) => A[]
 }
 
-/** The finaliser of MurmurHash3: every bit of the number moves half the bits of the result. */
+/** The finalizer of MurmurHash3: every input bit changes half of the output bits. */
 const mix = (value: number): number => {
   let h = Math.imul(value ^ (value >>> 16), 0x85ebca6b)
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
   return (h ^ (h >>> 16)) >>> 0
 }
 
-/** Numbers of its own for every list of seeds (whole numbers): `random(seed, epoch, index)`. */
+/** A random generator for a list of integer seeds: `random(seed, epoch, index)`. */
 export const random = (...seeds: readonly number[]): Random => {
   const wrong = seeds.find((seed) => !Number.isSafeInteger(seed))
   if (wrong !== undefined) throw new RangeError(`random: seeds are whole numbers, got ${wrong}`)
   const key = seeds.reduce((h, seed) => mix((mix(h ^ seed) + Math.floor(seed / 2 ** 32) + 0x9e3779b9) | 0), seeds.length)
-  let drawn = 0
-  const next = (): number => mix(key ^ mix(Math.imul(++drawn, 0x9e3779b1) ^ 0x5bd1e995)) / 2 ** 32
+  let count = 0
+  const next = (): number => mix(key ^ mix(Math.imul(++count, 0x9e3779b1) ^ 0x5bd1e995)) / 2 ** 32
   const uniform = (low = 0, high = 1): number => low + (high - low) * next()
   const integer = (low: number, high: number): number => low + Math.floor(next() * (high - low + 1))
   return {

@@ -1,6 +1,6 @@
 import type { tf } from './tf.js'
 
-/** A caller's mistake: a tensor of the wrong shape reached a door of a model. */
+/** An input tensor of a model has the wrong shape. */
 export class ShapeError extends Error {
   override readonly name = 'ShapeError'
 }

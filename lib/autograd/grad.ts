@@ -1,6 +1,6 @@
 import { disposeParams, mapParams, namedParameters } from '../params.js'
 import { tf } from '../tf.js'
-import { pullback } from './tape.js'
+import { vjp } from './tape.js'
 
 /** A loss and its gradient, a tree of the structure of the parameters. The caller owns both. */
 export interface ValueAndGrad<P> {
@@ -15,7 +15,7 @@ export interface ValueAndGrad<P> {
  *
  * `const { value, grads } = valueAndGrad((p) => loss(model.apply(p)(x)))(params)`
  *
- * Absent leaves of a partial tree stay absent: of a frozen part nothing is computed,
+ * Absent leaves of a partial tree stay absent, and no gradient of a frozen part is computed:
  * `valueAndGrad((p) => loss(model.apply(combine(p, frozen))(x)))(trained)` with `[trained, frozen] = partition(chosen)(params)`.
  */
 export const valueAndGrad =
@@ -25,7 +25,7 @@ export const valueAndGrad =
     const replaced = (by: ReadonlyMap<string, tf.Tensor>): P => mapParams((_, path) => by.get(path) as tf.Tensor)(params)
     const { value, grads } = tf.tidy(() => {
       const xs = leaves.map(([, tensor]) => tensor)
-      const pulled = pullback(
+      const pulled = vjp(
         () => [loss(params)],
         xs,
         ([value]) => {
@@ -38,7 +38,7 @@ export const valueAndGrad =
     return { value: value as tf.Scalar, grads: replaced(new Map(leaves.map(([path], i) => [path, grads[i]!]))) }
   }
 
-/** The same of a loss that comes with further data (parts to be logged, a state for the next step): `[loss, aux]`. Source: JAX's `has_aux`. */
+/** `valueAndGrad` of a loss with auxiliary data, `[loss, aux]` (terms to log, a state for the next step). Source: JAX's `has_aux`. */
 export const valueGradAndAux =
   <P, A>(loss: (params: P) => readonly [loss: tf.Scalar, aux: A]) =>
   (params: P): ValueAndGrad<P> & { readonly aux: A } => {
@@ -51,8 +51,8 @@ export const valueGradAndAux =
     return { ...found, aux: aux as A }
   }
 
-/** Their sum, in their place. */
-const added = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P> => {
+/** The sum of both, which disposes its inputs. */
+const addGradients = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P> => {
   const more = new Map(namedParameters(b.grads))
   const sum = { value: a.value.add<tf.Scalar>(b.value), grads: mapParams((g, path) => g.add(more.get(path)!))(a.grads) }
   tf.dispose([a.value, b.value])
@@ -61,9 +61,9 @@ const added = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P> => {
 }
 
 /**
- * Gradient accumulation: the weighted mean of the losses of several batches and its gradient, while only one batch's is in
- * memory beside the sum. With the number of supervised tokens for a batch's weight this is the loss of the one big batch.
- * Throws a `RangeError` when there is no batch, or none has weight.
+ * Gradient accumulation: the weighted mean of the losses of several batches, and its gradient. Memory holds the sum and the gradient of
+ * one batch. With the number of supervised tokens as the weight of a batch, the result equals that of one large batch.
+ * Throws a `RangeError` unless the weights have a positive sum.
  */
 export const accumulate = <A, P>(
   batches: readonly A[],
@@ -77,5 +77,5 @@ export const accumulate = <A, P>(
     const loss = lossOf(batch)
     return valueAndGrad((params: P) => loss(params).mul<tf.Scalar>(weights[i]! / total))
   })
-  return (params) => shares.slice(1).reduce((sum, share) => added(sum, share(params)), shares[0]!(params))
+  return (params) => shares.slice(1).reduce((sum, share) => addGradients(sum, share(params)), shares[0]!(params))
 }

@@ -2,20 +2,23 @@ import { tf } from '../tf.js'
 
 type TapeNode = ReturnType<typeof tf.engine>['state']['activeTape'][number]
 
-/** Ids of the tensors that depend on what is being differentiated; none known while TensorFlow.js itself records (`tf.grad`). */
-let reached: ReadonlySet<number> | undefined
+/**
+ * Ids of the tensors that depend on the differentiated tensors; `undefined` while TensorFlow.js itself records (`tf.grad`). Module-level
+ * as TensorFlow.js' own tape is (`tf.engine().state`): `record` sets the value for the time of one synchronous call and restores it.
+ */
+let tracedIds: ReadonlySet<number> | undefined
 
-/** Whether operations are being recorded, to be differentiated. */
+/** Whether operations are recorded on a tape. */
 export const isRecording = (): boolean => {
   const { gradientDepth, kernelDepth } = tf.engine().state
   return gradientDepth > 0 && kernelDepth === 0
 }
 
-/** Whether a tensor depends on what is being differentiated. */
-export const isTraced = (x: tf.Tensor): boolean => isRecording() && (reached?.has(x.id) ?? true)
+/** Whether operations are recorded and a tensor depends on the differentiated tensors. */
+export const isTraced = (x: tf.Tensor): boolean => isRecording() && (tracedIds?.has(x.id) ?? true)
 
-/** Frees what nothing will ask for again, but a way back might: long before the `tf.tidy` around it does, as after each layer of many. */
-export const spent = (x: tf.Tensor): void => {
+/** Disposes `x` now, before the surrounding `tf.tidy` ends, unless a recorded gradient still needs `x`. */
+export const disposeUnlessTraced = (x: tf.Tensor): void => {
   if (!isTraced(x)) x.dispose()
 }
 
@@ -24,72 +27,72 @@ const disposeSaved = (nodes: readonly TapeNode[]): void => {
 }
 
 /**
- * Runs `f` and keeps the operations that depend on `xs`. What does not (a frozen vision tower) leaves nothing on the tape, so
- * it costs no more memory than without gradients.
+ * Runs `f` and records the operations that depend on `xs`. Operations that do not depend on `xs` (a frozen vision tower) are not
+ * recorded, and take no more memory than without gradients.
  */
 const record = <A>(f: () => A, xs: readonly tf.Tensor[]) => {
   const { state } = tf.engine()
   const { activeTape, gradientDepth, kernelDepth } = state
-  const before = reached
-  const own = new Set(xs.map(({ id }) => id))
+  const before = tracedIds
+  const traced = new Set(xs.map(({ id }) => id))
   const nodes: TapeNode[] = []
   const push = (node: TapeNode): number => {
-    // a kernel may be given `undefined` for an input that it does without
-    if (!Object.values(node.inputs).some((x: tf.Tensor | undefined) => x && own.has(x.id))) {
+    // optional inputs of a kernel may be `undefined`
+    if (!Object.values(node.inputs).some((x: tf.Tensor | undefined) => x && traced.has(x.id))) {
       disposeSaved([node])
       return nodes.length
     }
-    for (const { id } of node.outputs) own.add(id)
+    for (const { id } of node.outputs) traced.add(id)
     return nodes.push(node)
   }
   try {
     state.activeTape = Object.assign([] as TapeNode[], { push })
     state.gradientDepth = 1
     state.kernelDepth = 0
-    reached = own
-    return { value: f(), nodes, own }
+    tracedIds = traced
+    return { value: f(), nodes, traced }
   } catch (error) {
     disposeSaved(nodes)
     throw error
   } finally {
     Object.assign(state, { activeTape, gradientDepth, kernelDepth })
-    reached = before
+    tracedIds = before
   }
 }
 
-/** Gradients of a node's inputs that depend on what is differentiated, by the inputs' ids; each a tensor of its own. */
-const slopesOf = (node: TapeNode, dys: ReadonlyArray<tf.Tensor | undefined>, own: ReadonlySet<number>) => {
+/** Gradients of the traced inputs of a node, by the inputs' ids; no two share a tensor. */
+const inputGradients = (node: TapeNode, dys: ReadonlyArray<tf.Tensor | undefined>, traced: ReadonlySet<number>) => {
   if (!node.gradient) throw new RangeError(`gradient: ${node.kernelName} has none`)
-  const slopes = node.gradient(dys.map((dy) => dy ?? null) as tf.Tensor[])
-  const taken = new Set<unknown>(dys)
+  const gradients = node.gradient(dys.map((dy) => dy ?? null) as tf.Tensor[])
+  const used = new Set<unknown>(dys)
   return Object.entries(node.inputs).flatMap(([name, { id }]) => {
-    if (!own.has(id)) return []
-    const dx = slopes[name]!()
-    const fresh = taken.has(dx) ? dx.clone() : dx
-    taken.add(dx)
+    if (!traced.has(id)) return []
+    const dx = gradients[name]!()
+    const fresh = used.has(dx) ? dx.clone() : dx
+    used.add(dx)
     return [{ id, dx: fresh }]
   })
 }
 
-/** Walks the tape back, freeing each gradient and what was saved as soon as it has been used. */
-const walkBack = (
+/** Walks the tape backward. Gradients and saved tensors are disposed as soon as they have been used. */
+const backpropagate = (
   nodes: readonly TapeNode[],
-  own: ReadonlySet<number>,
+  traced: ReadonlySet<number>,
   seeds: Map<number, tf.Tensor>,
-  kept: ReadonlySet<number>
+  keepIds: ReadonlySet<number>
 ) => {
   for (const node of [...nodes].reverse()) {
     const dys = node.outputs.map(({ id }) => seeds.get(id))
     if (dys.some((dy) => dy !== undefined))
       for (const { id, dx } of tf.tidy(
-        () => slopesOf(node, dys, own) as unknown as tf.TensorContainerArray
-      ) as unknown as ReturnType<typeof slopesOf>) {
+        () => inputGradients(node, dys, traced) as unknown as tf.TensorContainerArray
+      ) as unknown as ReturnType<typeof inputGradients>) {
         const old = seeds.get(id)
         seeds.set(id, old ? old.add(dx) : dx)
         if (old) tf.dispose([old, dx])
       }
     for (const { id } of node.outputs)
-      if (!kept.has(id)) {
+      if (!keepIds.has(id)) {
         seeds.get(id)?.dispose()
         seeds.delete(id)
       }
@@ -98,51 +101,55 @@ const walkBack = (
 }
 
 /**
- * The values of `f` and, pulled back through it, `dys` (one for each value, `undefined` for none): `Σ dyᵢ · ∂yᵢ/∂x` for every x,
- * `undefined` where x reaches none of them. Inside another gradient the result is a constant.
+ * The values of `f` and the vector-Jacobian products `Σ dyᵢ · ∂yᵢ/∂x` for every x, with one `dy` for each value (`undefined` for zero).
+ * A gradient is `undefined` where no value depends on x. Inside another gradient the result is a constant. Source: JAX's `jax.vjp`.
  */
-export const pullback = (
+export const vjp = (
   f: () => readonly tf.Tensor[],
   xs: readonly tf.Tensor[],
   dysOf: (ys: readonly tf.Tensor[]) => ReadonlyArray<tf.Tensor | undefined>
 ): { readonly values: readonly tf.Tensor[]; readonly grads: ReadonlyArray<tf.Tensor | undefined> } => {
   const result = tf.tidy(() => {
-    const { value: values, nodes, own } = record(() => tf.tidy(() => f() as tf.Tensor[]), xs)
+    const { value: values, nodes, traced } = record(() => tf.tidy(() => f() as tf.Tensor[]), xs)
     const seeds = new Map<number, tf.Tensor>()
     try {
       for (const [i, dy] of dysOf(values).entries()) {
         const { id } = values[i]!
         if (dy) seeds.set(id, seeds.get(id)?.add(dy) ?? dy.clone())
       }
-      walkBack(nodes, own, seeds, new Set(xs.map(({ id }) => id)))
+      backpropagate(nodes, traced, seeds, new Set(xs.map(({ id }) => id)))
     } finally {
       disposeSaved(nodes)
     }
     return { values, grads: xs.map(({ id }) => seeds.get(id)) } as unknown as tf.TensorContainerObject
   })
-  return result as unknown as ReturnType<typeof pullback>
+  return result as unknown as ReturnType<typeof vjp>
 }
 
-/** Keeps tensors for the way back. */
+/** Saves tensors for the backward pass. */
 type Save = (tensors: readonly tf.Tensor[]) => void
 
-/** An operation of one's own, recorded as one: forward's results, and a gradient for each input by name, computed when asked for. */
-interface Operation<A> {
+/** An operation with a custom gradient: the forward's results, and a lazily computed gradient for each input by name. */
+interface CustomGradient<A> {
   readonly inputs: Readonly<Record<string, tf.Tensor>>
   readonly forward: (save: Save) => A
   readonly backward: (dys: readonly tf.Tensor[], saved: readonly tf.Tensor[]) => Readonly<Record<string, () => tf.Tensor>>
 }
 
-/** `tf.customGrad` with inputs by name, of which those that need no gradient cost none. Source: TensorFlow.js' `Engine`, which has it as a private method. */
-export const operation = <A extends tf.Tensor | readonly tf.Tensor[]>({ inputs, forward, backward }: Operation<A>): A => {
+/** `tf.customGrad` with named inputs: gradients of inputs that need none are not computed. Source: `Engine.runKernelFunc` of TensorFlow.js, a private method. */
+export const customGradient = <A extends tf.Tensor | readonly tf.Tensor[]>({
+  inputs,
+  forward,
+  backward
+}: CustomGradient<A>): A => {
   const engine = tf.engine() as unknown as {
     readonly runKernelFunc: (op: {
-      readonly inputs: Operation<A>['inputs']
+      readonly inputs: CustomGradient<A>['inputs']
       readonly forwardFunc: (backend: unknown, save: Save) => A
       readonly backwardsFunc: (
         dy: tf.Tensor | readonly tf.Tensor[],
         saved: readonly tf.Tensor[]
-      ) => ReturnType<Operation<A>['backward']>
+      ) => ReturnType<CustomGradient<A>['backward']>
     }) => A
   }
   return engine.runKernelFunc({

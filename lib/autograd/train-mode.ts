@@ -1,52 +1,56 @@
-/** What a forward does while training, and nothing of it otherwise. */
-export interface Training {
-  /** Same seed, same forward: what is dropped depends on it alone. */
+/** Options that layers read in a training forward only. */
+export interface TrainingOptions {
+  /** The dropout masks depend on the seed alone. */
   readonly seed: number
-  /** Share of the vision layers' outputs that is set to 0 (`hidden_dropout_prob`). */
+  /** Dropout rate of the vision layers' outputs (`hidden_dropout_prob`). */
   readonly dropout?: number
-  /** Share of samples whose branch is left out in the last vision layer; none in the first, a line between. */
+  /** Stochastic depth: the rate of dropped residual branches in the last vision layer; 0 in the first layer, linear in between. */
   readonly dropPath?: number
-  /** Keep what goes into a layer only, and compute the layer again on the way back. */
+  /** Gradient checkpointing: save the inputs of each layer only, and compute the layer again in the backward pass. */
   readonly checkpointing?: boolean
 }
 
-/** A forward under way: its options, and how many masks it has drawn. */
-interface Running {
-  readonly options: Training
-  draws: number
+/** State of the current forward: its options, and the number of dropout masks sampled so far. */
+interface TrainingState {
+  readonly options: TrainingOptions
+  masks: number
 }
 
-let running: Running | undefined
+/**
+ * Module-level so that layers need no extra argument, as PyTorch's `torch.is_grad_enabled`. Only `withState` sets the value, for the time
+ * of one synchronous call, and restores the value before.
+ */
+let current: TrainingState | undefined
 
-const within = <A>(state: Running | undefined, f: () => A): A => {
-  const before = running
-  running = state
+const withState = <A>(state: TrainingState | undefined, f: () => A): A => {
+  const before = current
+  current = state
   try {
     return f()
   } finally {
-    running = before
+    current = before
   }
 }
 
 /**
- * Runs `f` as a training forward. The options are a value that layers read, as an argument of every one of them would be, without
- * naming it everywhere; outside `training` there is none, and inference computes as if none existed.
+ * Runs `f`, which must be synchronous, as a training forward: layers inside read the options. Outside `training` there are no options,
+ * and layers compute as in inference.
  *
  * `valueAndGrad((p) => training({ seed: step, dropPath: 0.1, checkpointing: true }, () => loss(p)))(params)`
  */
-export const training = <A>(options: Training, f: () => A): A => within({ options, draws: 0 }, f)
+export const training = <A>(options: TrainingOptions, f: () => A): A => withState({ options, masks: 0 }, f)
 
-/** The options of the forward under way; none in inference. */
-export const trainingOptions = (): Training | undefined => running?.options
+/** The options of the current training forward; `undefined` in inference. */
+export const trainingOptions = (): TrainingOptions | undefined => current?.options
 
-/** A seed for the next mask of the forward under way. */
-export const nextSeed = (): number => {
-  if (!running) throw new RangeError('nextSeed: no training forward is under way')
-  return Math.imul(running.options.seed, 0x9e3779b1) ^ Math.imul(++running.draws, 0x85ebca6b)
+/** A seed for the next dropout mask of the current forward. Throws a `RangeError` outside `training`. */
+export const nextDropoutSeed = (): number => {
+  if (!current) throw new RangeError('nextSeed: called outside of training(…)')
+  return Math.imul(current.options.seed, 0x9e3779b1) ^ Math.imul(++current.masks, 0x85ebca6b)
 }
 
-/** Runs something again later exactly as it would run now: the same options, the same masks. */
-export const rememberTraining = (): (<A>(f: () => A) => A) => {
-  const then = running && { ...running }
-  return (f) => within(then && { ...then }, f)
+/** Captures the present state, and returns a function that runs `f` later with the same options and the same dropout masks. */
+export const captureTraining = (): (<A>(f: () => A) => A) => {
+  const captured = current && { ...current }
+  return (f) => withState(captured && { ...captured }, f)
 }

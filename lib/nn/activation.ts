@@ -1,13 +1,13 @@
 import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
 
-/** A layer that keeps the rank of its input and acts on the last axis. */
+/** A layer on the last axis that keeps the rank of its input. */
 export type OnLastAxis = <R extends tf.Rank>(x: tf.Tensor<R>) => tf.Tensor<R>
 
 const named =
   (activation: string, composition: OnLastAxis): OnLastAxis =>
-  <R extends tf.Rank>(given: tf.Tensor<R>): tf.Tensor<R> =>
-    fused('Activation', { x: given }, { activation }, ({ x }) => composition(x))
+  <R extends tf.Rank>(input: tf.Tensor<R>): tf.Tensor<R> =>
+    fused('Activation', { x: input }, { activation }, ({ x }) => composition(x))
 
 /** Exact GELU, `x · Φ(x)` (`torch.nn.functional.gelu`, `approximate='none'`). */
 export const gelu = named('gelu', (x) => x.mul(x.mul(Math.SQRT1_2).erf().add(1).mul(0.5)))
@@ -29,7 +29,7 @@ export const quickGelu = named('quick_gelu', (x) => x.mul(x.mul(1.702).sigmoid()
 /** `x · σ(x)`: SiLU, also called swish. */
 export const silu = named('silu', (x) => x.mul(x.sigmoid()))
 
-/** Activations by the name that a configuration gives them (`hidden_act`), as Transformers' `ACT2FN`. */
+/** Activations by their names in configurations (`hidden_act`), as Transformers' `ACT2FN`. */
 export const activations = {
   gelu,
   gelu_new: geluTanh,
@@ -47,4 +47,4 @@ export const activationNames = Object.keys(activations) as readonly Activation[]
 
 /** `act(gate) ⊙ up`, of one shape: gated linear units. Source: Shazeer 2020. */
 export const gated = <R extends tf.Rank>(activation: Activation, gate: tf.Tensor<R>, up: tf.Tensor<R>): tf.Tensor<R> =>
-  fused('Gated', { gate, up }, { activation }, (given) => activations[activation](given.gate).mul(given.up))
+  fused('GatedActivation', { gate, up }, { activation }, (t) => activations[activation](t.gate).mul(t.up))

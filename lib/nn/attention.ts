@@ -1,30 +1,30 @@
 import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
 
-/** Scores that stand for "never": far below any real one, yet finite, so that a row with nothing to see gives no NaN. */
-const never = -1e9
+/** Additive mask value: far below any score, but finite, so that a fully masked row gives no NaN. */
+const maskedScore = -1e9
 
-/** 64 Mi, 256 MiB in float32. */
+/** 64 Mi scores, 256 MiB in float32. */
 const defaultMaxScores = 64 * 2 ** 20
 
-/** What a query may see, beyond itself. All optional: without any, everything. */
-export interface Visibility {
-  /** Number of keys that stand before the first query; queries then see only keys up to themselves. */
+/** Attention mask of queries over keys. Without options every query attends to every key. */
+export interface AttentionMaskOptions {
+  /** Causal mask: the number of keys before the first query; a query attends to keys up to its own position. */
   readonly causalFrom?: number
-  /** At most this many keys, the query's own included: sliding-window attention. */
+  /** Sliding-window attention: a query attends to at most this many keys, including the key of its own position. */
   readonly window?: number | undefined
-  /** Additive mask `[B, 1, 1, Lk]`, 0 for keys to see, hugely negative for padding. */
+  /** Additive mask `[B, 1, 1, Lk]`: 0 for tokens, a large negative number for padding. */
   readonly padding?: tf.Tensor4D | undefined
-  /** One more score a head, `[H]`, that takes part in the softmax and has no value: attention sinks. */
+  /** Attention sinks: one more score for each head, `[H]`, that joins the softmax and has no value. */
   readonly sinks?: tf.Tensor1D | undefined
-  /** Number of the sample that each key belongs to, `[B, Lk]` int32: a query sees only keys of its own. The queries are the last Lq. */
+  /** Sample number of each key, `[B, Lk]` int32: a query attends to keys of its own sample only. The queries are the last Lq keys. */
   readonly segments?: tf.Tensor2D | undefined
 }
 
 /** `[B, L, H·K] → [B, H, L, K]`. */
 export const splitHeads = (x: tf.Tensor3D, heads: number): tf.Tensor4D => {
   const [B, L, D] = x.shape
-  if (L === 1) return x.reshape([B, heads, L, D / heads]) // the order is the same
+  if (L === 1) return x.reshape([B, heads, L, D / heads]) // no transpose needed: the memory order is equal
   return x.reshape<tf.Tensor4D>([B, L, heads, D / heads]).transpose([0, 2, 1, 3])
 }
 
@@ -34,27 +34,29 @@ export const mergeHeads = (x: tf.Tensor4D): tf.Tensor3D => {
   return (L === 1 ? x : x.transpose([0, 2, 1, 3])).reshape([B, L, H * K])
 }
 
-/** Additive mask of an attention mask `[B, L]` of ones and zeros: `[B, 1, 1, L]`; none where every entry is one. */
+/** Additive mask `[B, 1, 1, L]` of an attention mask `[B, L]` of ones and zeros; `undefined` if every entry is one. */
 export const paddingMask = (attentionMask: tf.Tensor2D): tf.Tensor4D | undefined =>
-  attentionMask.dataSync().every((seen) => seen !== 0)
+  attentionMask.dataSync().every((value) => value !== 0)
     ? undefined
-    : tf.tidy(() => attentionMask.toFloat().sub(1).mul(-never).reshape([attentionMask.shape[0], 1, 1, attentionMask.shape[1]]))
+    : tf.tidy(() =>
+        attentionMask.toFloat().sub(1).mul(-maskedScore).reshape([attentionMask.shape[0], 1, 1, attentionMask.shape[1]])
+      )
 
-/** Additive `[1, 1, rows, columns]`: row i, at position `from + i`, sees columns up to its own, at most `window` of them. */
+/** Additive mask `[1, 1, rows, columns]`: row i, at position `from + i`, attends to the last `window` columns up to that position. */
 const causalMask = (from: number, rows: number, columns: number, window = Number.POSITIVE_INFINITY): tf.Tensor4D => {
-  const own = tf.range(from, from + rows, 1, 'float32').reshape([rows, 1])
-  const distance = own.sub(tf.range(0, columns, 1, 'float32').reshape([1, columns]))
-  const hidden = distance.less(0)
-  const all = Number.isFinite(window) ? hidden.logicalOr(distance.greaterEqual(window)) : hidden
-  return all.toFloat().mul(never).reshape([1, 1, rows, columns])
+  const position = tf.range(from, from + rows, 1, 'float32').reshape([rows, 1])
+  const distance = position.sub(tf.range(0, columns, 1, 'float32').reshape([1, columns]))
+  const future = distance.less(0)
+  const masked = Number.isFinite(window) ? future.logicalOr(distance.greaterEqual(window)) : future
+  return masked.toFloat().mul(maskedScore).reshape([1, 1, rows, columns])
 }
 
-/** Additive `[B, 1, rows, columns]`: the row at position `from + i` sees columns of its own segment. */
+/** Additive mask `[B, 1, rows, columns]`: the row at position `from + i` attends to columns of the same segment. */
 const segmentMask = (segments: tf.Tensor2D, from: number, rows: number, columns: number): tf.Tensor4D => {
   const B = segments.shape[0]
-  const own = segments.slice([0, from], [B, rows]).reshape([B, 1, rows, 1])
-  const theirs = segments.slice([0, 0], [B, columns]).reshape([B, 1, 1, columns])
-  return own.notEqual(theirs).toFloat().mul(never)
+  const rowSegments = segments.slice([0, from], [B, rows]).reshape([B, 1, rows, 1])
+  const columnSegments = segments.slice([0, 0], [B, columns]).reshape([B, 1, 1, columns])
+  return rowSegments.notEqual(columnSegments).toFloat().mul(maskedScore)
 }
 
 /** Softmax over the last axis of scores `[B, H, Lq, Lk]` with one more column, the head's sink, which is then dropped. */
@@ -64,18 +66,25 @@ const softmaxWithSinks = (scores: tf.Tensor4D, sinks: tf.Tensor1D): tf.Tensor4D 
   return tf.softmax(tf.concat([scores, column], 3)).slice([0, 0, 0, 0], [B, H, Lq, Lk]) as tf.Tensor4D
 }
 
-/** One block of queries `[B, H, Lq, K]`, whose first stands `offset` queries after the first of all. */
-const attendBlock = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, scale: number, see: Visibility, offset: number) => {
+/** Attention of a block of queries `[B, H, Lq, K]` that starts at query number `offset`. */
+const attendBlock = (
+  q: tf.Tensor4D,
+  k: tf.Tensor4D,
+  v: tf.Tensor4D,
+  scale: number,
+  mask: AttentionMaskOptions,
+  offset: number
+) => {
   const [B, H, Lq, K] = q.shape
   const [G, Lk] = [k.shape[1], k.shape[2]]
-  // grouped queries: the H/G heads that share a key stand as further rows, so no key or value is copied
+  // grouped queries: the H/G heads that share a key become further rows, so that no key or value is copied
   const grouped = q.reshape<tf.Tensor4D>([B, G, (H / G) * Lq, K])
   let scores = tf.matMul(grouped.mul(scale), k, false, true).reshape<tf.Tensor4D>([B, H, Lq, Lk])
-  const causal = see.causalFrom !== undefined && (Lq > 1 || see.window !== undefined)
-  if (causal) scores = scores.add(causalMask(see.causalFrom! + offset, Lq, Lk, see.window))
-  if (see.padding) scores = scores.add(see.padding.slice([0, 0, 0, 0], [see.padding.shape[0], 1, 1, Lk]))
-  if (see.segments) scores = scores.add(segmentMask(see.segments, (see.causalFrom ?? 0) + offset, Lq, Lk))
-  const weights = see.sinks ? softmaxWithSinks(scores, see.sinks) : tf.softmax(scores)
+  const causal = mask.causalFrom !== undefined && (Lq > 1 || mask.window !== undefined)
+  if (causal) scores = scores.add(causalMask(mask.causalFrom! + offset, Lq, Lk, mask.window))
+  if (mask.padding) scores = scores.add(mask.padding.slice([0, 0, 0, 0], [mask.padding.shape[0], 1, 1, Lk]))
+  if (mask.segments) scores = scores.add(segmentMask(mask.segments, (mask.causalFrom ?? 0) + offset, Lq, Lk))
+  const weights = mask.sinks ? softmaxWithSinks(scores, mask.sinks) : tf.softmax(scores)
   return tf.matMul(weights.reshape<tf.Tensor4D>([B, G, (H / G) * Lq, Lk]), v).reshape<tf.Tensor4D>([B, H, Lq, K])
 }
 
@@ -84,19 +93,19 @@ const attendInBlocks = (
   k: tf.Tensor4D,
   v: tf.Tensor4D,
   scale: number,
-  see: Visibility = {},
+  mask: AttentionMaskOptions = {},
   maxScores = defaultMaxScores
 ): tf.Tensor4D => {
   const [B, H, Lq, K] = q.shape
   const Lk = k.shape[2]
   const rows = Math.max(1, Math.min(Lq, Math.floor(maxScores / (B * H * Lk))))
-  if (rows >= Lq) return attendBlock(q, k, v, scale, see, 0)
+  if (rows >= Lq) return attendBlock(q, k, v, scale, mask, 0)
   const blocks = Array.from({ length: Math.ceil(Lq / rows) }, (_, i) => i * rows).map((start) =>
     tf.tidy(() => {
       const size = Math.min(rows, Lq - start)
-      const seen = see.causalFrom === undefined ? Lk : see.causalFrom + start + size
-      const upTo = (t: tf.Tensor4D) => t.slice([0, 0, 0, 0], [B, t.shape[1], seen, K])
-      return attendBlock(q.slice([0, 0, start, 0], [B, H, size, K]), upTo(k), upTo(v), scale, see, start)
+      const visible = mask.causalFrom === undefined ? Lk : mask.causalFrom + start + size
+      const upTo = (t: tf.Tensor4D) => t.slice([0, 0, 0, 0], [B, t.shape[1], visible, K])
+      return attendBlock(q.slice([0, 0, start, 0], [B, H, size, K]), upTo(k), upTo(v), scale, mask, start)
     })
   )
   return tf.concat(blocks, 2)
@@ -104,29 +113,29 @@ const attendInBlocks = (
 
 /**
  * `softmax(q kᵀ · scale + mask) v`: queries `[B, H, Lq, K]`, keys and values `[B, G, Lk, K]` with G dividing H
- * (grouped-query attention), result `[B, H, Lq, K]`. Long inputs go in blocks of queries, so that memory for the scores is
- * bounded: at most `maxScores` numbers of `[B, H, Lq, Lk]`, yet a row. A causal block reads only the keys that it can see.
+ * (grouped-query attention), result `[B, H, Lq, K]`. Long inputs are computed in blocks of queries to bound memory: at most `maxScores`
+ * scores of `[B, H, Lq, Lk]` at a time, but at least one row. A causal block reads only the keys that it attends to.
  */
 export const attend = (
   q: tf.Tensor4D,
   k: tf.Tensor4D,
   v: tf.Tensor4D,
   scale: number,
-  see: Visibility = {},
+  mask: AttentionMaskOptions = {},
   maxScores = defaultMaxScores
 ): tf.Tensor4D => {
-  const { causalFrom, window, padding, sinks } = see
-  const inputs = { q, k, v, padding, sinks }
+  const { causalFrom, window, padding, sinks } = mask
+  const inputs = { q, k, v, mask: padding, sinks }
   const composition = (t: typeof inputs) =>
-    attendInBlocks(t.q, t.k, t.v, scale, { ...see, padding: t.padding, sinks: t.sinks }, maxScores)
+    attendInBlocks(t.q, t.k, t.v, scale, { ...mask, padding: t.mask, sinks: t.sinks }, maxScores)
   const causal = causalFrom !== undefined
-  if (see.segments) return composition(inputs) // kernels know none
+  if (mask.segments) return composition(inputs) // no kernel takes segments
   if (causal && causalFrom + q.shape[2] !== k.shape[2]) return composition(inputs) // keys beyond the last query
   return fused('Attention', inputs, { scale, causal, window }, composition)
 }
 
-/** Full attention of merged heads: queries, keys and values `[B, L, H·K]`, result too. */
+/** Full attention of merged heads: queries, keys, values and result are `[B, L, H·K]`. */
 export const attendMerged = (q: tf.Tensor3D, k: tf.Tensor3D, v: tf.Tensor3D, heads: number, scale: number): tf.Tensor3D =>
-  fused('Attention', { q, k, v }, { scale, heads }, (t) =>
+  fused('Attention', { q, k, v }, { scale, numHeads: heads }, (t) =>
     mergeHeads(attendInBlocks(splitHeads(t.q, heads), splitHeads(t.k, heads), splitHeads(t.v, heads), scale))
   )

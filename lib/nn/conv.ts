@@ -4,8 +4,8 @@ import { normal, zeros } from './init.js'
 import { affine } from './linear.js'
 
 /**
- * Non-overlapping patches, each mapped linearly: a convolution whose stride is its kernel.
- * `[B, C, H, W] → [B, H/h · W/w, features]`, patches row by row; rows and columns that fill no patch are dropped.
+ * A linear layer on non-overlapping patches: a convolution whose stride is its kernel.
+ * `[B, C, H, W] → [B, H/h · W/w, features]`, patches row by row; incomplete patches at the border are dropped.
  * Weight is `[features, C, h, w]`, as in `torch.nn.Conv2d`.
  */
 export const conv2dPatches = (channels: number, features: number, [h, w]: readonly [number, number]) =>

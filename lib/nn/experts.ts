@@ -1,64 +1,64 @@
-import { numbersOf } from '../numbers.js'
+import { tidyDataSync } from '../data-sync.js'
 import { tf } from '../tf.js'
 
-/** Which experts each of N tokens goes to: `[N][k]`, and with what weights: `[N, k]`. */
-export interface Routes {
+/** The k experts of each of N tokens, `[N][k]`, and their weights `[N, k]`. */
+export interface ExpertRouting {
   readonly experts: ReadonlyArray<ArrayLike<number>>
   readonly weights: tf.Tensor2D
 }
 
-/** The k highest entries of each row of `scores` `[N, E]`: which they are, highest first, and their values `[N, k]`. */
+/** The k highest entries of each row of `scores` `[N, E]`: their indices, highest first, and values `[N, k]`. */
 export const topK = (
   scores: tf.Tensor2D,
   k: number
 ): { readonly indices: ReadonlyArray<Int32Array>; readonly values: tf.Tensor2D } => {
   const [N, E] = scores.shape
-  const flat = numbersOf(() => tf.topk(scores, k).indices) as Int32Array
+  const flat = tidyDataSync(() => tf.topk(scores, k).indices) as Int32Array
   const indices = Array.from({ length: N }, (_, n) => flat.slice(n * k, (n + 1) * k))
-  // top-k has no gradient in TensorFlow.js; gathering what it found has
-  const places = tf.tensor1d(
+  // `tf.topk` has no gradient; `tf.gather` of its indices has
+  const flatIndices = tf.tensor1d(
     flat.map((e, i) => Math.floor(i / k) * E + e),
     'int32'
   )
-  return { indices, values: tf.gather(scores.reshape([N * E]), places).reshape([N, k]) }
+  return { indices, values: tf.gather(scores.reshape([N * E]), flatIndices).reshape([N, k]) }
 }
 
 /**
  * `Σᵢ weights[n, i] · expert(experts[n][i], x[n])`, `[N, D] → [N, D']`. Each expert computes only the rows of the tokens that
- * chose it, `[n, D] → [n, D']`; one that none chose is not called.
+ * chose it, `[n, D] → [n, D']`; an expert without tokens is not called.
  */
-export const mixture = (
+export const mixtureOfExperts = (
   x: tf.Tensor2D,
-  { experts, weights }: Routes,
+  { experts, weights }: ExpertRouting,
   expert: (index: number, rows: tf.Tensor2D) => tf.Tensor2D
 ): tf.Tensor2D => {
   const [N, k] = weights.shape
-  const chosenBy = new Map<number, number[]>() // expert -> places n·k + i that chose it
+  const chosenBy = new Map<number, number[]>() // expert -> slots n·k + i of the tokens that chose the expert
   experts.forEach((row, n) => {
     for (let i = 0; i < k; i++) chosenBy.set(row[i]!, [...(chosenBy.get(row[i]!) ?? []), n * k + i])
   })
   const chosen = [...chosenBy].sort(([a], [b]) => a - b)
-  const outputs = chosen.map(([index, places]) => {
+  const outputs = chosen.map(([index, slots]) => {
     const tokens = tf.tensor1d(
-      places.map((place) => Math.floor(place / k)),
+      slots.map((slot) => Math.floor(slot / k)),
       'int32'
     )
     return expert(index, tf.gather(x, tokens))
   })
-  const computedAt = new Int32Array(N * k) // row of the outputs, one under another, that holds each place
+  const computedAt = new Int32Array(N * k) // row of each slot in the concatenated outputs
   chosen
-    .flatMap(([, places]) => places)
-    .forEach((place, row) => {
-      computedAt[place] = row
+    .flatMap(([, slots]) => slots)
+    .forEach((slot, row) => {
+      computedAt[slot] = row
     })
   const all = tf.gather(tf.concat(outputs, 0), tf.tensor1d(computedAt, 'int32')) // [N·k, D']
   return all.reshape<tf.Tensor3D>([N, k, -1]).mul<tf.Tensor3D>(weights.expandDims(2)).sum(1)
 }
 
 /**
- * How unevenly routers spread tokens, 1 when evenly: `E · Σₑ (share of places of expert e) · (its mean probability)`, over the
- * router logits `[N, E]` of all layers. `attentionMask` `[B, L]` with B·L = N leaves padding out. Times `router_aux_loss_coef`,
- * it is added to the loss. Source: Fedus et al. 2021, eq. 4–6; `load_balancing_loss_func` (transformers 5.23).
+ * Load-balancing loss of mixtures of experts, 1 for an even spread of tokens: `E · Σₑ (fraction of slots of expert e) · (mean probability
+ * of expert e)`, over the router logits `[N, E]` of all layers. `attentionMask` `[B, L]` with B·L = N excludes padding. The training loss adds
+ * this loss times `router_aux_loss_coef`. Source: Fedus et al. 2021, eq. 4–6; `load_balancing_loss_func` (transformers 5.23).
  */
 export const loadBalancingLoss = (routerLogits: readonly tf.Tensor2D[], k: number, attentionMask?: tf.Tensor2D): tf.Scalar =>
   tf.tidy(() => {

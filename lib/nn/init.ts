@@ -20,10 +20,10 @@ export const zeros = <R extends tf.Rank>(...shape: Shape<R>): Param<tf.Tensor<R>
 export const constant = (features: number, value: number): Param<tf.Tensor1D> =>
   param<tf.Rank.R1>([features], (s) => tf.fill(s, value))
 
-/** A weight `[out, in]` that may be given in any of its forms. Fresh ones are as `normal`. */
+/** A weight `[out, in]` that may be quantized or have a LoRA update. Initialized as by `normal`. */
 export const weight = <W>(out: number, inner: number): Param<W> => ({
   ...(normal<tf.Rank.R2>(out, inner) as unknown as Param<W>),
-  packable: true
+  quantizable: true
 })
 
 /** Normally distributed with standard deviation 0.02, Transformers' `initializer_range`. */

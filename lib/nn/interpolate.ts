@@ -7,7 +7,7 @@ const cubic = (x: number, a = -0.75): number => {
   return t < 2 ? a * t ** 3 - 5 * a * t ** 2 + 8 * a * t - 4 * a : 0
 }
 
-/** Row i holds the weights of the `from` inputs in output i of `to`: four taps, those beyond the border fall on the border. */
+/** Row i holds the weights of the `from` inputs in output i of `to`: four taps, clamped to the border. */
 const bicubicWeights = (from: number, to: number): readonly (readonly number[])[] =>
   Array.from({ length: to }, (_, i) => {
     const centre = ((i + 0.5) * from) / to - 0.5

@@ -1,114 +1,130 @@
 import { isTraced } from '../autograd/tape.js'
 import { hasKernel, runKernel } from '../ops/kernel.js'
 import { tf } from '../tf.js'
-import { attend, mergeHeads, splitHeads, type Visibility } from './attention.js'
+import { type AttentionMaskOptions, attend, mergeHeads, splitHeads } from './attention.js'
 import { applyRope, type RopeTables } from './rope.js'
 
 /**
- * Keys (already rotated) and values of one layer, `[B, G, room, K]`, G key-value heads. The first `length` positions count; what
- * stands behind them is room to grow. A value: what is appended later never changes the positions that it counts.
+ * The shared state of a memory buffer that several caches point to. Mutable on purpose: a cache that appends in place must tell the
+ * other caches of the same buffer that the free positions are taken. `appendToCache` is the only function that writes it.
+ */
+export interface CacheBuffer {
+  /** Number of positions of the buffer that any cache uses. */
+  usedLength: number
+}
+
+/**
+ * Keys (already rotated) and values of one layer, `[B, G, capacity, K]`, with G key-value heads. The first `length` positions belong
+ * to the cache. A cache is a value: later appends never change its positions. A cache may append in place only if its own `length`
+ * equals the buffer's `usedLength`; otherwise the positions are copied.
  */
 export interface LayerCache {
   readonly key: tf.Tensor4D
   readonly value: tf.Tensor4D
   readonly length: number
-  /** Positions of the memory that are written, by this cache or by one that grew from it: only who stands at their end may go on there. */
-  readonly written: { length: number }
+  readonly buffer: CacheBuffer
 }
 
-/** A cache of keys and values `[B, G, L, K]`, all of which count unless `length` says less. */
+/** A cache of keys and values `[B, G, L, K]`; the first `length` positions are used, all by default. */
 export const layerCache = (key: tf.Tensor4D, value: tf.Tensor4D, length: number = key.shape[2]): LayerCache => ({
   key,
   value,
   length,
-  written: { length }
+  buffer: { usedLength: length }
 })
 
-/** Keys or values of the positions that count, `[B, G, length, K]`. */
-const counted = (t: tf.Tensor4D, length: number): tf.Tensor4D =>
+/**
+ * The first `length` positions of a cache, in the same tensors. The caller gives up the longer cache: the positions after `length` are
+ * free for the next append.
+ */
+export const cropCache = ({ key, value }: LayerCache, length: number): LayerCache => layerCache(key, value, length)
+
+/** Keys or values of the used positions, `[B, G, length, K]`. */
+const usedPositions = (t: tf.Tensor4D, length: number): tf.Tensor4D =>
   t.shape[2] === length ? t : t.slice([0, 0, 0, 0], [t.shape[0], t.shape[1], length, t.shape[3]])
 
-/** Room for so many positions and half as many more, so that copying all of them stays rare. */
-export const roomFor = (length: number): number => Math.ceil((length * 3) / 2 / 64) * 64
+/** Capacity for `length` positions and half as many more, a multiple of 64: growing by half keeps copies rare. */
+export const grownCapacity = (length: number): number => Math.ceil((length * 3) / 2 / 64) * 64
 
-/** What new positions see beside the cache, and how many heads they have. */
-export interface CachedAttention extends Pick<Visibility, 'window' | 'sinks' | 'padding' | 'segments'> {
-  /** H, and G that divides it. */
-  readonly heads: number
-  readonly keyHeads: number
-  readonly rope: RopeTables
-  /** K^-½ by default. */
+/** Heads, window, sinks and scale of an attention layer: the same for every step. */
+export interface AttentionOptions extends Pick<AttentionMaskOptions, 'window' | 'sinks'> {
+  /** H. */
+  readonly numHeads: number
+  /** G, a divisor of H: the number of key-value heads. */
+  readonly numKeyValueHeads: number
+  /** Factor on the scores; K^-½ by default. */
   readonly scale?: number | undefined
 }
 
-/** What of it stays the same from step to step. */
-export type FixedAttention = Pick<CachedAttention, 'heads' | 'keyHeads' | 'window' | 'sinks' | 'scale'>
+/** Options of one attention step: those of the layer, rotary tables and masks. */
+export interface CachedAttentionOptions extends AttentionOptions, Pick<AttentionMaskOptions, 'padding' | 'segments'> {
+  readonly rope: RopeTables
+}
 
-/** The plain way: all keys and values are copied behind one another. */
-const attendAppended = (
+/** The composition: keys and values are concatenated with those of the cache. */
+const attendConcatenated = (
   [q, k, v]: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   past: LayerCache | undefined,
-  { heads, keyHeads, rope, scale, ...see }: CachedAttention & { readonly scale: number }
+  { numHeads, numKeyValueHeads, rope, scale, ...mask }: CachedAttentionOptions & { readonly scale: number }
 ) => {
-  const [newKey, newValue] = [applyRope(splitHeads(k, keyHeads), rope), splitHeads(v, keyHeads)]
-  const key = past ? tf.concat([counted(past.key, past.length), newKey], 2) : newKey
-  const value = past ? tf.concat([counted(past.value, past.length), newValue], 2) : newValue
+  const [newKey, newValue] = [applyRope(splitHeads(k, numKeyValueHeads), rope), splitHeads(v, numKeyValueHeads)]
+  const key = past ? tf.concat([usedPositions(past.key, past.length), newKey], 2) : newKey
+  const value = past ? tf.concat([usedPositions(past.value, past.length), newValue], 2) : newValue
   const causalFrom = past?.length ?? 0
-  const out = mergeHeads(attend(applyRope(splitHeads(q, heads), rope), key, value, scale, { ...see, causalFrom }))
+  const out = mergeHeads(attend(applyRope(splitHeads(q, numHeads), rope), key, value, scale, { ...mask, causalFrom }))
   return { out, cache: layerCache(key, value) }
 }
 
-/** Memory for so many positions `[B, G, room, K]`, with those that a cache counts in it. */
-const larger = (past: tf.Tensor4D, length: number, room: number): tf.Tensor4D =>
+/** A copy of the used positions in a buffer `[B, G, capacity, K]`. */
+const copyToCapacity = (t: tf.Tensor4D, length: number, capacity: number): tf.Tensor4D =>
   tf.tidy(() => {
-    const more: [number, number] = [0, room - length]
-    return tf.pad4d(counted(past, length), [[0, 0], [0, 0], more, [0, 0]])
+    const free: [number, number] = [0, capacity - length]
+    return tf.pad4d(usedPositions(t, length), [[0, 0], [0, 0], free, [0, 0]])
   })
 
 /**
- * What a kernel is given beside new keys `[B, L, G·K]` and what is fixed: their angles, and memory where it writes them behind the
- * others; and the cache that it leaves. The memory is the past's where room is left and no one else has gone on there; without a past it
- * is new and has the given room.
+ * Prepares one step of a kernel that writes L new positions into the cache: its inputs and attributes, and the cache after the step.
+ * The buffer of `past` is used again if it has free capacity and no other cache has appended to it. Without `past` the buffer is new,
+ * with the given capacity.
  */
-export const cachedStep = (
+export const appendToCache = (
   past: LayerCache | undefined,
   [B, G, L, K]: readonly [number, number, number, number],
-  { rope, padding }: Pick<CachedAttention, 'rope' | 'padding'>,
-  room = L
+  { rope, padding }: Pick<CachedAttentionOptions, 'rope' | 'padding'>,
+  capacity = L
 ) => {
-  const before = past?.length ?? 0
-  const length = before + L
-  const inPlace = past !== undefined && past.written.length === before && past.key.shape[2] >= length
-  const memory = (t: tf.Tensor4D | undefined): tf.Tensor4D => {
-    if (!t) return tf.fill([B, G, room, K], 0)
-    return inPlace ? t.clone() : larger(t, before, roomFor(length))
+  const pastLength = past?.length ?? 0
+  const length = pastLength + L
+  const inPlace = past !== undefined && past.buffer.usedLength === pastLength && past.key.shape[2] >= length
+  const bufferOf = (t: tf.Tensor4D | undefined): tf.Tensor4D => {
+    if (!t) return tf.fill([B, G, capacity, K], 0)
+    return inPlace ? t.clone() : copyToCapacity(t, pastLength, grownCapacity(length))
   }
-  const written = inPlace ? past.written : { length }
-  written.length = length
-  const cache: LayerCache = { key: memory(past?.key), value: memory(past?.value), length, written }
-  const inputs = { cos: rope.cos, sin: rope.sin, padding, key: cache.key, value: cache.value }
-  return { inputs, attributes: { length: before }, cache }
+  const buffer = inPlace ? past.buffer : { usedLength: length }
+  buffer.usedLength = length
+  const cache: LayerCache = { key: bufferOf(past?.key), value: bufferOf(past?.value), length, buffer }
+  const inputs = { cos: rope.cos, sin: rope.sin, mask: padding, key: cache.key, value: cache.value }
+  return { inputs, attributes: { pastLength }, cache }
 }
 
 /**
  * Rotates queries `[B, L, H·K]` and keys `[B, L, G·K]` by their positions, appends keys and values to the cache, and attends
- * causally: `[B, L, H·K]`, and the cache grown by L positions. The new cache has tensors of its own, which may share their memory
- * with those of `past`; both are disposed by their owners. Throws a `RangeError` for segments with a past: packed rows are not
- * continued.
+ * causally: `[B, L, H·K]`, and the cache grown by L positions. The new cache has its own tensors, which may share memory with those
+ * of `past`; the owner of a cache disposes its tensors. Throws a `RangeError` for segments with a past: packed rows are not continued.
  */
 export const attendCached = (
   qkv: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   past: LayerCache | undefined,
-  options: CachedAttention
+  options: CachedAttentionOptions
 ): { readonly out: tf.Tensor3D; readonly cache: LayerCache } => {
-  if (options.segments && past) throw new RangeError('attendCached: segments are for whole rows, not for steps with a cache')
+  if (options.segments && past) throw new RangeError('attendCached: segments need whole rows; pass no cache with them')
   const [q, k, v] = qkv
-  const { heads, keyHeads, window, sinks, segments } = options
+  const { numHeads, numKeyValueHeads, window, sinks, segments } = options
   const [B, L, width] = q.shape
-  const scale = options.scale ?? (width / heads) ** -0.5
-  if (!hasKernel('AttendCached') || segments || [...qkv, sinks].some((each) => each && isTraced(each)))
-    return attendAppended(qkv, past, { ...options, scale })
-  const { inputs, attributes, cache } = cachedStep(past, [B, keyHeads, L, width / heads], options)
-  const fixed = { heads, keyHeads, window, scale }
-  return { out: runKernel('AttendCached', { q, k, v, ...inputs, sinks }, { ...attributes, ...fixed }), cache }
+  const scale = options.scale ?? (width / numHeads) ** -0.5
+  if (!hasKernel('CachedAttention') || segments || [...qkv, sinks].some((x) => x && isTraced(x)))
+    return attendConcatenated(qkv, past, { ...options, scale })
+  const { inputs, attributes, cache } = appendToCache(past, [B, numKeyValueHeads, L, width / numHeads], options)
+  const fixed = { numHeads, numKeyValueHeads, window, scale }
+  return { out: runKernel('CachedAttention', { q, k, v, ...inputs, sinks }, { ...attributes, ...fixed }), cache }
 }

@@ -9,33 +9,34 @@ export const layerNorm = (features: number, eps: number) =>
   module(
     { weight: ones(features), bias: zeros<tf.Rank.R1>(features) },
     (self): OnLastAxis =>
-      (given) =>
-        fused('LayerNorm', { x: given, weight: self.weight, bias: self.bias }, { eps }, ({ x, weight, bias }) => {
+      (input) =>
+        fused('LayerNorm', { x: input, weight: self.weight, bias: self.bias }, { eps }, ({ x, weight, bias }) => {
           const centred = x.sub(x.mean(-1, true))
           const variance = centred.square().mean(-1, true)
           return centred.mul(variance.add(eps).rsqrt()).mul(weight).add(bias)
         })
   )
 
-/** An RMS norm's forward, and what it multiplies with: for functions that join it with the product after it. */
+/** The forward of an RMS norm, with its weight and epsilon for kernels that fuse the norm with a following product. */
 export interface RmsNorm extends OnLastAxis {
-  readonly rms: { readonly weight: tf.Tensor1D; readonly eps: number }
+  readonly weight: tf.Tensor1D
+  readonly eps: number
 }
 
 /**
- * `x / √(E[x²] + eps) · weight` over the last axis, `[…, features]`; of heads that stand side by side, `[…, H·features]`, each by
- * itself. Source: Zhang & Sennrich 2019.
+ * `x / √(E[x²] + eps) · weight` over the last axis, `[…, features]`; with merged heads, `[…, H·features]`, every head is normalized
+ * separately. Source: Zhang & Sennrich 2019.
  */
 export const rmsNorm = (features: number, eps: number) =>
   module({ weight: ones(features) }, (self): RmsNorm => {
-    const forward: OnLastAxis = (given) =>
-      fused('RmsNorm', { x: given, weight: self.weight }, { eps }, ({ x, weight }) => {
+    const forward: OnLastAxis = (input) =>
+      fused('RmsNorm', { x: input, weight: self.weight }, { eps }, ({ x, weight }) => {
         const rows: tf.Tensor = x.shape.at(-1) === features ? x : x.reshape([...x.shape.slice(0, -1), -1, features])
         const y = rows.mul(rows.square().mean(-1, true).add(eps).rsqrt()).mul(weight)
         return rows === x ? (y as typeof x) : y.reshape<typeof x>(x.shape)
       })
-    return Object.assign(forward, { rms: { weight: self.weight, eps } })
+    return Object.assign(forward, { weight: self.weight, eps })
   })
 
-/** No norm where a configuration wants none: declares nothing, changes nothing, keeps the path (`nn.Identity`). */
+/** The identity in the place of an optional norm: no parameters, and the path stays (`nn.Identity`). */
 export const noNorm = module({}, (): OnLastAxis => (x) => x.clone())

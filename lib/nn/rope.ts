@@ -2,7 +2,7 @@ import { fromFloat32, toFloat32 } from '../dtype.js'
 import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
 
-/** Rotary position embedding as a configuration gives it: a base and a way to stretch it beyond the trained length. */
+/** Parameters of rotary position embeddings: the base, and the scaling beyond the trained length. */
 export interface RopeParameters {
   readonly ropeType: 'default' | 'linear' | 'dynamic' | 'yarn' | 'longrope' | 'llama3'
   readonly ropeTheta: number
@@ -21,12 +21,12 @@ export interface RopeParameters {
   readonly longFactor?: readonly number[] | undefined
   /**
    * Rounds the frequencies as PyTorch does when a whole model is cast with `.to(torch.bfloat16)`: its rotary buffer is cast too.
-   * `from_pretrained(dtype=torch.bfloat16)` does not, and neither does this library unless told.
+   * `from_pretrained(dtype=torch.bfloat16)` does not round; this library rounds only with this option.
    */
   readonly roundedTo?: 'BF16' | 'F16' | undefined
 }
 
-/** Cosines and sines `[B, 1, L, R]` of the rotary angles; R, the rotated part of a head, is its first R entries. */
+/** Cosines and sines `[B, 1, L, R]` of the rotary angles; the first R entries of a head are rotated. */
 export interface RopeTables {
   readonly cos: tf.Tensor4D
   readonly sin: tf.Tensor4D
@@ -38,7 +38,7 @@ export interface Frequencies {
   readonly scaling: number
 }
 
-/** Transformers computes frequencies in float32: each step is rounded as there, for at thousands of positions it shows. */
+/** Rounds every step to float32 as Transformers does; the difference matters at positions in the thousands. */
 const f32 = Math.fround
 
 const exponents = (size: number): readonly number[] => Array.from({ length: Math.ceil(size / 2) }, (_, i) => f32((2 * i) / size))
@@ -71,14 +71,14 @@ const yarn = (rope: RopeParameters, size: number, trained: number, factor: numbe
 /** Source: the `llama3` scaling of Llama 3.1. */
 const llama3 = (rope: RopeParameters, size: number, trained: number, factor: number): Frequencies => {
   const { lowFreqFactor: low = 1, highFreqFactor: high = 4 } = rope
-  const stretched = (f: number): number => {
+  const scaled = (f: number): number => {
     const wavelength = f32((2 * Math.PI) / f)
     if (wavelength > trained / low) return f32(f / f32(factor))
     if (wavelength < trained / high) return f
     const smooth = f32(f32(f32(trained / wavelength) - low) / (high - low))
     return f32(f32(f32(f32(1 - smooth) * f) / f32(factor)) + f32(smooth * f))
   }
-  return { inverse: geometric(rope.ropeTheta, size).map(stretched), scaling: 1 }
+  return { inverse: geometric(rope.ropeTheta, size).map(scaled), scaling: 1 }
 }
 
 /** Source: Ding et al. 2024, LongRoPE, as Phi-3 uses it: the short factors up to the trained length, the long ones beyond. */
@@ -91,7 +91,7 @@ const longrope = (rope: RopeParameters, size: number, trained: number, factor: n
   }
 }
 
-/** Stretches the base with the length, beyond the trained one. Source: dynamic NTK scaling (u/emozilla 2023). */
+/** Scales the base with the sequence length beyond the trained length. Source: dynamic NTK scaling (u/emozilla 2023). */
 const dynamicBase = (base: number, factor: number, size: number, trained: number, length: number): number =>
   base * ((factor * Math.max(length, trained)) / trained - (factor - 1)) ** (size / (size - 2))
 
@@ -123,19 +123,19 @@ const exactFrequencies = (rope: RopeParameters, headDim: number, maxPositions: n
 export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositions: number, length: number): Frequencies => {
   const exact = exactFrequencies(rope, headDim, maxPositions, length)
   const trained = rope.originalMaxPositionEmbeddings ?? maxPositions
-  // these types compute new frequencies beyond the trained length, which no cast has touched
-  const fresh = (rope.ropeType === 'dynamic' || rope.ropeType === 'longrope') && length > trained
-  if (!rope.roundedTo || fresh) return exact
+  // these types compute new frequencies beyond the trained length, in float32
+  const recomputed = (rope.ropeType === 'dynamic' || rope.ropeType === 'longrope') && length > trained
+  if (!rope.roundedTo || recomputed) return exact
   const rounded = toFloat32(fromFloat32(Float32Array.from(exact.inverse), rope.roundedTo), rope.roundedTo)
   return { ...exact, inverse: Array.from(rounded) }
 }
 
 /**
- * The length that Transformers' rotary module of type `dynamic` computes frequencies for at a forward of `length` positions, when
- * it was `before` at the last one: it remembers the longest, until a sequence is shorter than the trained length.
- * This library's forwards remember nothing; who wants the same pass it as `ropeLength`. Source: `dynamic_rope_update`.
+ * The length for which Transformers' rotary module of type `dynamic` computes frequencies in a forward of `length` positions, if the
+ * length of the last forward was `before`: the module keeps the longest length until a sequence is shorter than the trained length.
+ * Forwards of this library have no such state; pass the result as `ropeLength` for the same numbers. Source: `dynamic_rope_update`.
  */
-export const rememberedLength = (before: number, length: number, trained: number): number =>
+export const dynamicRopeLength = (before: number, length: number, trained: number): number =>
   length > before ? length : length < trained && before > trained ? trained : before
 
 /** Positions of each row, `[B][L]`; fractions are allowed. */
@@ -161,11 +161,11 @@ export const ropeTables = ({ inverse, scaling }: Frequencies, positions: Positio
  * Rotates the first R entries of each head of `x` `[B, H, L, K]` by its position's angles; entry i is paired with i + R/2.
  * Source: Su et al. 2021, eq. 34, in the half-split order of Transformers' `rotate_half`.
  */
-export const applyRope = (given: tf.Tensor4D, tables: RopeTables): tf.Tensor4D =>
-  fused('Rope', { x: given, ...tables }, {}, ({ x, cos, sin }) => {
+export const applyRope = (input: tf.Tensor4D, tables: RopeTables): tf.Tensor4D =>
+  fused('Rope', { x: input, ...tables }, {}, ({ x, cos, sin }) => {
     const [R, K] = [cos.shape[3], x.shape[3]]
     const [first, second, ...rest] = tf.split(x, K > R ? [R / 2, R / 2, K - R] : 2, 3) as [tf.Tensor4D, tf.Tensor4D]
-    const turned = K > R ? tf.concat([first, second], 3) : x
-    const rotated = turned.mul(cos).add<tf.Tensor4D>(tf.concat([second.neg(), first], 3).mul(sin))
+    const rotatedPart = K > R ? tf.concat([first, second], 3) : x
+    const rotated = rotatedPart.mul(cos).add<tf.Tensor4D>(tf.concat([second.neg(), first], 3).mul(sin))
     return K > R ? tf.concat([rotated, ...rest], 3) : rotated
   })

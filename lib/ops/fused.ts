@@ -1,33 +1,39 @@
-import { isRecording, isTraced, operation, pullback } from '../autograd/tape.js'
+import { customGradient, isRecording, isTraced, vjp } from '../autograd/tape.js'
 import { tf } from '../tf.js'
-import { slopes } from './gradients.js'
-import { hasKernel, type Inputs, runKernel } from './kernel.js'
+import { backwardRules } from './gradients.js'
+import { hasKernel, type KernelInputs, runKernel } from './kernel.js'
 
-const given = (inputs: Inputs): ReadonlyArray<readonly [string, tf.Tensor]> =>
+const presentInputs = (inputs: KernelInputs): ReadonlyArray<readonly [string, tf.Tensor]> =>
   Object.entries(inputs).flatMap(([name, x]) => (x ? [[name, x] as const] : []))
 
-/** The kernel, recorded as one operation: it keeps its inputs, of which the way back is computed anew. */
+/** Whether an input has no entries: kernels are for tensors with some, the composition defines the result of the others. */
+const hasEmpty = (inputs: KernelInputs): boolean => {
+  for (const name in inputs) if (inputs[name]?.size === 0) return true
+  return false
+}
+
+/** Runs the kernel as one recorded operation. Only its inputs are saved; the backward pass computes the gradients from them. */
 const differentiable = <T extends tf.Tensor>(
   kernel: string,
-  inputs: Inputs,
+  inputs: KernelInputs,
   attributes: Readonly<Record<string, unknown>>,
-  composition: (inputs: Inputs) => T
+  composition: (inputs: KernelInputs) => T
 ): T => {
-  const present = given(inputs)
+  const present = presentInputs(inputs)
   const traced = present.filter(([, x]) => isTraced(x)).map(([name]) => name)
-  return operation({
+  return customGradient({
     inputs: Object.fromEntries(present),
     forward: (save) => {
       save(present.map(([, x]) => x))
       return runKernel<T>(kernel, Object.fromEntries(present), attributes)
     },
     backward: ([dy], saved) => {
-      const kept = Object.fromEntries(present.map(([name], i) => [name, saved[i]!]))
-      const own = slopes[kernel]?.(dy!, kept, attributes, new Set(traced))
-      if (own) return own
-      const xs = traced.map((name) => kept[name]!)
-      const { grads } = pullback(
-        () => [composition(kept)],
+      const savedInputs = Object.fromEntries(present.map(([name], i) => [name, saved[i]!]))
+      const gradients = backwardRules[kernel]?.(dy!, savedInputs, attributes, new Set(traced))
+      if (gradients) return gradients
+      const xs = traced.map((name) => savedInputs[name]!)
+      const { grads } = vjp(
+        () => [composition(savedInputs)],
         xs,
         () => [dy]
       )
@@ -37,18 +43,18 @@ const differentiable = <T extends tf.Tensor>(
 }
 
 /**
- * One pure function, two ways: the engine's own kernel where it registered one, else a composition of plain ops (which every
- * engine has). Both give the same numbers and gradients: while a gradient is recorded the kernel still runs, and the way back is
- * that of `slopes`, or of the composition on the same inputs. An input that is `undefined` is not given.
+ * A pure function with two implementations: the engine's kernel where one is registered, else a composition of plain ops, which every
+ * engine has. Both give the same numbers and gradients. While a gradient is recorded the kernel still runs; the backward pass uses
+ * `backwardRules`, or differentiates the composition on the saved inputs. Inputs that are `undefined` are absent.
  */
-export const fused = <T extends tf.Tensor | readonly tf.Tensor[], I extends Inputs>(
+export const fused = <T extends tf.Tensor | readonly tf.Tensor[], I extends KernelInputs>(
   kernel: string,
   inputs: I,
   attributes: Readonly<Record<string, unknown>>,
   composition: (inputs: I) => T
 ): T => {
-  if (!hasKernel(kernel)) return composition(inputs)
-  if (isRecording() && given(inputs).some(([, x]) => isTraced(x)))
-    return differentiable(kernel, inputs, attributes, composition as (inputs: Inputs) => T & tf.Tensor)
+  if (!hasKernel(kernel) || hasEmpty(inputs)) return composition(inputs)
+  if (isRecording() && presentInputs(inputs).some(([, x]) => isTraced(x)))
+    return differentiable(kernel, inputs, attributes, composition as (inputs: KernelInputs) => T & tf.Tensor)
   return runKernel<T>(kernel, inputs, attributes)
 }

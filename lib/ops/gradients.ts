@@ -1,52 +1,52 @@
 import { tf } from '../tf.js'
-import { hasKernel, type Inputs, runKernel } from './kernel.js'
+import { hasKernel, type KernelInputs, runKernel } from './kernel.js'
 
-/** What `dy` becomes for each input, computed only for those that are asked for. */
-type Slopes = Readonly<Record<string, () => tf.Tensor>>
+/** Gradient of each input by name, computed lazily from `dy`. */
+type InputGradients = Readonly<Record<string, () => tf.Tensor>>
 
-/** A way back: `dy`, the inputs that were given, the attributes, and for which inputs it is wanted. */
-type Slope = (
+/** The backward pass of a kernel, from `dy`, the saved inputs, the attributes and the names of inputs that need a gradient. */
+type BackwardRule = (
   dy: tf.Tensor,
   inputs: Readonly<Record<string, tf.Tensor>>,
   attributes: Readonly<Record<string, unknown>>,
   wanted: ReadonlySet<string>
-) => Slopes | undefined
+) => InputGradients | undefined
 
 /** `[…, D] → [N, D]`. */
 const rows = (x: tf.Tensor): tf.Tensor2D => x.reshape([-1, x.shape.at(-1)!])
 
 /** Sum over all axes but the last: gradients of gains and biases. */
-const overRows = (x: tf.Tensor): tf.Tensor => rows(x).sum(0)
+const sumRows = (x: tf.Tensor): tf.Tensor => rows(x).sum(0)
 
-/** An engine's own kernel for a way back, one result for each name in order; none where it has no such kernel. */
-const own = (
+/** Gradients by the engine's backward kernel, whose results belong to `names` in order; `undefined` without such a kernel. */
+const backwardKernel = (
   kernel: string,
-  inputs: Inputs,
+  inputs: KernelInputs,
   attributes: Readonly<Record<string, unknown>>,
   names: readonly string[]
-): Slopes | undefined => {
+): InputGradients | undefined => {
   if (!hasKernel(kernel)) return undefined
   const results = [runKernel<tf.Tensor | readonly tf.Tensor[]>(kernel, inputs, attributes)].flat()
   return Object.fromEntries(names.map((name, i) => [name, () => results[i]!]))
 }
 
 /** dx = dy W, dW = dyᵀ x, db = Σ dy. */
-const affine: Slope = (dy, { x, weight }, { activation }, wanted) => {
+const affine: BackwardRule = (dy, { x, weight }, { activation }, wanted) => {
   if (activation !== undefined) return undefined
-  const flags = { forX: wanted.has('x'), forWeight: wanted.has('weight'), forBias: wanted.has('bias') }
+  const flags = { needsX: wanted.has('x'), needsWeight: wanted.has('weight'), needsBias: wanted.has('bias') }
   return (
-    own('AffineSlopes', { dy, x, weight }, flags, ['x', 'weight', 'bias']) ?? {
+    backwardKernel('LinearBackward', { dy, x, weight }, flags, ['x', 'weight', 'bias']) ?? {
       x: () => tf.matMul(rows(dy), weight as tf.Tensor2D).reshape(x!.shape),
       weight: () => tf.matMul(rows(dy), rows(x!), true, false),
-      bias: () => overRows(dy)
+      bias: () => sumRows(dy)
     }
   )
 }
 
 /** y = x · r · w with r = 1/√(E[x²] + eps): dx = r · (g − n · E[g · n]) with g = dy · w, n = x · r. */
-const rmsNorm: Slope = (dy, { x, weight }, { eps }) => {
-  const found = own('RmsNormSlopes', { dy, x, weight }, { eps }, ['x', 'weight'])
-  if (found || x!.shape.at(-1) !== weight!.size) return found // heads side by side: as the composition does
+const rmsNorm: BackwardRule = (dy, { x, weight }, { eps }) => {
+  const gradients = backwardKernel('RmsNormBackward', { dy, x, weight }, { eps }, ['x', 'weight'])
+  if (gradients || x!.shape.at(-1) !== weight!.size) return gradients // merged heads: differentiate the composition
   const r = x!
     .square()
     .mean(-1, true)
@@ -58,33 +58,46 @@ const rmsNorm: Slope = (dy, { x, weight }, { eps }) => {
       const g = dy.mul(weight!)
       return g.sub(n.mul(g.mul(n).mean(-1, true))).mul(r)
     },
-    weight: () => overRows(dy.mul(n))
+    weight: () => sumRows(dy.mul(n))
   }
 }
 
-/** Kernels whose way back is not that of their composition, which would compute their result again. */
-export const slopes: Readonly<Record<string, Slope>> = {
-  Affine: affine,
+/** Backward rules of kernels. A kernel without a rule differentiates its composition, which computes the forward again. */
+export const backwardRules: Readonly<Record<string, BackwardRule>> = {
+  Linear: affine,
   // weight and bias are never traced here, see affineLora
-  LoraAffine: (dy, { x, weight, lora_A, lora_B, scaling, into }, _, wanted) =>
-    own('LoraAffineSlopes', { dy, x, weight, lora_A, lora_B, scaling, into }, { wanted }, ['x', 'into', 'lora_A', 'lora_B']),
+  LoraLinear: (dy, { x, weight, lora_A, lora_B, scaling, loraInput }, _, wanted) =>
+    backwardKernel(
+      'LoraLinearBackward',
+      { dy, x, weight, lora_A, lora_B, scaling, loraInput },
+      {
+        needsX: wanted.has('x'),
+        needsLoraInput: wanted.has('loraInput'),
+        needsLoraA: wanted.has('lora_A'),
+        needsLoraB: wanted.has('lora_B')
+      },
+      ['x', 'loraInput', 'lora_A', 'lora_B']
+    ),
   RmsNorm: rmsNorm,
-  LayerNorm: (dy, { x, weight }, { eps }) => own('LayerNormSlopes', { dy, x, weight }, { eps }, ['x', 'weight', 'bias']),
-  Activation: (dy, { x }, { activation }) => own('ActivationSlopes', { dy, x }, { activation }, ['x']),
-  Gated: (dy, { gate, up }, { activation }) => own('GatedSlopes', { dy, gate, up }, { activation }, ['gate', 'up']),
+  LayerNorm: (dy, { x, weight }, { eps }) =>
+    backwardKernel('LayerNormBackward', { dy, x, weight }, { eps }, ['x', 'weight', 'bias']),
+  Activation: (dy, { x }, { activation }) => backwardKernel('ActivationBackward', { dy, x }, { activation }, ['x']),
+  GatedActivation: (dy, { gate, up }, { activation }) =>
+    backwardKernel('GatedActivationBackward', { dy, gate, up }, { activation }, ['gate', 'up']),
 
-  Residual: (dy, { branch, scale }) => ({
+  ScaledResidual: (dy, { branch, scale }) => ({
     branch: () => dy.mul(scale!),
-    scale: () => overRows(dy.mul(branch!)),
-    ...own('ResidualSlopes', { dy, branch, scale }, {}, ['branch', 'scale']),
+    scale: () => sumRows(dy.mul(branch!)),
+    ...backwardKernel('ScaledResidualBackward', { dy, branch, scale }, {}, ['branch', 'scale']),
     x: () => dy.clone()
   }),
 
-  // a turn by the opposite angle
-  Rope: (dy, { cos, sin }, { heads }) => (heads ? undefined : own('Rope', { x: dy, cos, sin: sin!.neg() }, {}, ['x'])),
+  // the inverse rotation: the opposite angle
+  Rope: (dy, { cos, sin }, { numHeads }) =>
+    numHeads ? undefined : backwardKernel('Rope', { x: dy, cos, sin: sin!.neg() }, {}, ['x']),
 
-  Attention: (dy, { q, k, v, padding, sinks }, attributes) =>
-    sinks ? undefined : own('AttentionSlopes', { dy, q, k, v, padding }, attributes, ['q', 'k', 'v']),
+  Attention: (dy, { q, k, v, mask, sinks }, attributes) =>
+    sinks ? undefined : backwardKernel('AttentionBackward', { dy, q, k, v, mask }, attributes, ['q', 'k', 'v']),
 
-  TokenLosses: (dy, { logits, labels }) => own('TokenLossSlopes', { dy, logits, labels }, {}, ['logits'])
+  CrossEntropy: (dy, { logits, labels }) => backwardKernel('CrossEntropyBackward', { dy, logits, labels }, {}, ['logits'])
 }

@@ -1,27 +1,28 @@
 import { tf } from '../tf.js'
 
-/** Inputs of a kernel by name; one that is `undefined` is not given. */
-export type Inputs = Readonly<Record<string, tf.Tensor | undefined>>
+/** Inputs of a kernel by name; an absent input is `undefined`. */
+export type KernelInputs = Readonly<Record<string, tf.Tensor | undefined>>
 
-let allowed = true
+/** Module-level because `fused` is called from every layer; only `withoutKernels` sets the flag, for the time of one synchronous call. */
+let kernelsEnabled = true
 
-/** What `f` gives on compositions alone: to compare kernels with them. */
+/** Runs `f` on compositions of plain ops alone, to compare kernels with compositions. `f` must be synchronous. */
 export const withoutKernels = <A>(f: () => A): A => {
-  const before = allowed
-  allowed = false
+  const before = kernelsEnabled
+  kernelsEnabled = false
   try {
     return f()
   } finally {
-    allowed = before
+    kernelsEnabled = before
   }
 }
 
-/** Whether the present engine has that kernel of our own, and it may run. */
-export const hasKernel = (kernel: string): boolean => allowed && tf.getKernel(kernel, tf.getBackend()) !== undefined
+/** Whether the present engine has this library's kernel of that name, and kernels are enabled. */
+export const hasKernel = (kernel: string): boolean => kernelsEnabled && tf.getKernel(kernel, tf.getBackend()) !== undefined
 
-/** What that kernel gives, which the engine must have. No gradient goes through it, unless what runs it sees to that. */
+/** Runs a kernel that the engine has (`hasKernel`). The kernel records no gradient; `fused` does. */
 export const runKernel = <T extends tf.Tensor | readonly tf.Tensor[]>(
   kernel: string,
-  inputs: Inputs,
+  inputs: KernelInputs,
   attributes: Readonly<Record<string, unknown>>
 ): T => tf.engine().runKernel(kernel, inputs as tf.NamedTensorMap, attributes as tf.NamedAttrMap) as unknown as T

@@ -1,28 +1,32 @@
-/** The learning rate of each step, counted from 0: what `adamW` takes for a rate. */
+/** The learning rate of each step, counted from 0; `adamW` takes a schedule as its `learningRate`. */
 export type Schedule = (step: number) => number
 
-export interface ScheduleOptions {
-  /** The rate after the warm-up, the highest. */
-  readonly rate: number
-  /** So many steps go up to it in a line, from 0; none by default. */
+/** The maximum learning rate, after the warm-up. */
+type MaxLearningRate =
+  | { readonly learningRate: number; readonly rate?: never }
+  /** @deprecated Use `learningRate`. */
+  | { readonly rate: number; readonly learningRate?: never }
+
+export type ScheduleOptions = MaxLearningRate & {
+  /** Number of steps of a linear warm-up from 0; none by default. */
   readonly warmupSteps?: number
-  /** All steps, warm-up included: where the rate has come down to 0. */
+  /** Number of all steps, warm-up included; the learning rate reaches 0 at the end. */
   readonly totalSteps: number
 }
 
-/** After the warm-up, `share` gives the part of the rate: of the steps since then, those left, and at least 1 of both together. */
+/** A schedule with warm-up. `share` is the fraction of the maximum after it, from the steps since the warm-up, the steps left, and their sum (at least 1). */
 const warmedUp =
   (share: (past: number, left: number, span: number) => number) =>
-  ({ rate, warmupSteps = 0, totalSteps }: ScheduleOptions): Schedule => {
-    if (!(rate >= 0)) throw new RangeError(`schedule: the rate must be 0 or more, got ${rate}`)
+  ({ rate = Number.NaN, learningRate = rate, warmupSteps = 0, totalSteps }: ScheduleOptions): Schedule => {
+    if (!(learningRate >= 0)) throw new RangeError(`schedule: the learning rate must be 0 or more, got ${learningRate}`)
     if (!(warmupSteps >= 0)) throw new RangeError(`schedule: warmupSteps must be 0 or more, got ${warmupSteps}`)
     return (step) =>
       step < warmupSteps
-        ? (rate * step) / Math.max(1, warmupSteps)
-        : rate * Math.max(0, share(step - warmupSteps, totalSteps - step, Math.max(1, totalSteps - warmupSteps)))
+        ? (learningRate * step) / Math.max(1, warmupSteps)
+        : learningRate * Math.max(0, share(step - warmupSteps, totalSteps - step, Math.max(1, totalSteps - warmupSteps)))
   }
 
-/** Schedules by their names. Source: `get_{constant,linear,cosine}_schedule_with_warmup` (transformers 5.23). */
+/** Schedules by name. Source: `get_{constant,linear,cosine}_schedule_with_warmup` (transformers 5.23). */
 export const schedules = {
   constant: warmedUp(() => 1),
   linear: warmedUp((_, left, span) => left / span),

@@ -1,17 +1,18 @@
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { toFloat32 } from '../dtype.js'
-import { InternVLError, type Issues, issue } from '../error.js'
+import { InternVLError, type Issues, invalid, issue } from '../error.js'
 import { type Header, headerLength, parseHeader, type TensorEntry } from './header.js'
 
-/** Stored tensors, opened: headers are in memory, data is read by range. Close it when done. */
+/** Open safetensors files: headers are in memory, data is read by range. The caller closes the files. */
 export interface TensorFiles extends Header {
-  /** The files that are open, by path. */
+  /** Open files by path. */
   readonly handles: ReadonlyMap<string, FileHandle>
   /**
-   * Bytes `[begin, end)` of a tensor, by default all, in `into`, by default memory of their own. Throws an `InternVLError`
-   * when the file shrank meanwhile.
+   * Bytes `[begin, end)` of a tensor, all by default, read into `into` or into a new array. Throws an `InternVLError` if the file has
+   * shrunk since it was opened.
    */
   readonly readBytes: (entry: TensorEntry, begin?: number, end?: number, into?: Uint8Array) => Promise<Uint8Array>
   /** A tensor as float32, in its stored order. */
@@ -22,17 +23,16 @@ export interface TensorFiles extends Header {
 /** One read of 2 GiB or more fails. */
 const maxReadBytes = 2 ** 30
 
-const failed = (tag: string, message: string, fields: Readonly<Record<string, unknown>>) =>
-  E.left<Issues>([issue(tag, message, fields)])
+const unreadable =
+  (file: string) =>
+  (error: unknown): Issues => {
+    const { code, message } = error as NodeJS.ErrnoException
+    return code === 'ENOENT'
+      ? [issue('FileMissing', `${file}: no such file`, { file })]
+      : [issue('FileUnreadable', `${file}: it cannot be read (${message})`, { file })]
+  }
 
-const unreadable = (file: string, error: unknown) => {
-  const { code, message } = error as NodeJS.ErrnoException
-  return code === 'ENOENT'
-    ? failed('FileMissing', `${file}: no such file`, { file })
-    : failed('FileUnreadable', `${file}: it cannot be read (${message})`, { file })
-}
-
-/** Fills `target` from `position` in the file; false when the file ends before. */
+/** Fills `target` from `position` in the file; false if the file ends first. */
 const fill = async (handle: FileHandle, target: Uint8Array, position: number): Promise<boolean> => {
   for (let done = 0; done < target.byteLength; ) {
     const { bytesRead } = await handle.read(target, done, Math.min(maxReadBytes, target.byteLength - done), position + done)
@@ -42,17 +42,26 @@ const fill = async (handle: FileHandle, target: Uint8Array, position: number): P
   return true
 }
 
-const readHeader = async (file: string, handle: FileHandle, fileBytes: number): Promise<E.Either<Issues, Header>> => {
-  const prefix = new Uint8Array(Math.min(8, fileBytes))
-  const cut = () => failed('FileCutShort', `${file}: it ended within its header`, { file })
-  if (!(await fill(handle, prefix, 0))) return cut()
-  const length = headerLength(file, prefix, fileBytes)
-  if (E.isLeft(length)) return length
-  const header = new Uint8Array(length.right)
-  return (await fill(handle, header, 8)) ? parseHeader(file, header, fileBytes) : cut()
-}
+/** Reads `length` bytes of the header from `position`. */
+const readExactly =
+  (file: string, handle: FileHandle, position: number) =>
+  (length: number): TE.TaskEither<Issues, Uint8Array> =>
+  async () => {
+    const bytes = new Uint8Array(length)
+    const whole = await fill(handle, bytes, position)
+    return whole ? E.right(bytes) : invalid('FileCutShort', `${file}: it ended within its header`, { file })
+  }
 
-/** The tensors of a header, read through the files that it names. */
+const readHeader = (file: string, handle: FileHandle, fileBytes: number): TE.TaskEither<Issues, Header> =>
+  pipe(
+    Math.min(8, fileBytes),
+    readExactly(file, handle, 0),
+    TE.flatMapEither((prefix) => headerLength(file, prefix, fileBytes)),
+    TE.flatMap(readExactly(file, handle, 8)),
+    TE.flatMapEither((header) => parseHeader(file, header, fileBytes))
+  )
+
+/** The tensors of a header, read through the open files that the header names. */
 export const filesOf = (header: Header, handles: ReadonlyMap<string, FileHandle>): TensorFiles => {
   const readBytes: TensorFiles['readBytes'] = async (entry, begin = 0, end = entry.bytes, into) => {
     const handle = handles.get(entry.file)
@@ -77,23 +86,30 @@ export const filesOf = (header: Header, handles: ReadonlyMap<string, FileHandle>
   }
 }
 
+/** The size of a file in bytes; an error for a folder. */
+const fileSize = (file: string): TE.TaskEither<Issues, number> =>
+  pipe(
+    TE.tryCatch(() => stat(file), unreadable(file)),
+    TE.flatMapEither((found) =>
+      found.isFile() ? E.right(found.size) : invalid('FileUnreadable', `${file}: it is not a file`, { file })
+    )
+  )
+
 /**
- * Opens one safetensors file, reading its header alone.
- * Errors: `FileMissing`, `FileUnreadable`, and those of `headerLength` and `parseHeader`.
+ * Opens one safetensors file and reads its header only.
+ * Errors: `FileMissing`, `FileUnreadable`, and the errors of `headerLength` and `parseHeader`.
  */
-export const openSafetensors =
-  (file: string): TaskEither<Issues, TensorFiles> =>
-  async () => {
-    let handle: FileHandle | undefined
-    try {
-      const { size, ...kind } = await stat(file).then((s) => ({ size: s.size, isFile: s.isFile() }))
-      if (!kind.isFile) return failed('FileUnreadable', `${file}: it is not a file`, { file })
-      handle = await open(file, 'r')
-      const header = await readHeader(file, handle, size)
-      if (E.isLeft(header)) await handle.close()
-      return E.isLeft(header) ? header : E.right(filesOf(header.right, new Map([[file, handle]])))
-    } catch (error) {
-      await handle?.close()
-      return unreadable(file, error)
-    }
-  }
+export const openSafetensors = (file: string): TE.TaskEither<Issues, TensorFiles> =>
+  pipe(
+    fileSize(file),
+    TE.bindTo('size'),
+    TE.bind('handle', () => TE.tryCatch(() => open(file, 'r'), unreadable(file))),
+    TE.flatMap(({ size, handle }) =>
+      pipe(
+        TE.tryCatch(readHeader(file, handle, size), unreadable(file)),
+        TE.flatMapEither((header) => header),
+        TE.map((header) => filesOf(header, new Map([[file, handle]]))),
+        TE.tapError(() => TE.fromTask(() => handle.close()))
+      )
+    )
+  )

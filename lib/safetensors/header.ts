@@ -1,9 +1,12 @@
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import { dtypeBytes, isStoredDtype, type StoredDtype } from '../dtype.js'
 import { type Issue, type Issues, issue, whenValid } from '../error.js'
+import { isRecord } from '../files.js'
 import { sizeOf } from '../shape.js'
 
-/** Where a tensor lies: `bytes` bytes of `file` from `offset`, counted from the file's start. */
+/** Location of a tensor: `bytes` bytes of `file` from `offset`, counted from the start of the file. */
 export interface TensorEntry {
   readonly key: string
   readonly dtype: StoredDtype
@@ -13,7 +16,7 @@ export interface TensorEntry {
   readonly bytes: number
 }
 
-/** What the head of a safetensors file says. */
+/** Contents of a safetensors header. */
 export interface Header {
   readonly entries: ReadonlyMap<string, TensorEntry>
   readonly metadata: Readonly<Record<string, string>>
@@ -23,7 +26,7 @@ export interface Header {
 const maxHeaderBytes = 100_000_000
 
 /**
- * The header's length, which stands in a file's first 8 bytes, little-endian; it must leave the header within the file.
+ * Length of the header, from the first 8 bytes of a file (little-endian). The header must end within the file.
  * Errors: `FileCutShort`, `HeaderLength`.
  */
 export const headerLength = (file: string, prefix: Uint8Array, fileBytes: number): E.Either<Issues, number> => {
@@ -39,11 +42,10 @@ export const headerLength = (file: string, prefix: Uint8Array, fileBytes: number
 }
 
 type Json = Readonly<Record<string, unknown>>
-const isRecord = (x: unknown): x is Json => typeof x === 'object' && x !== null && !Array.isArray(x)
 const isNatural = (x: unknown): x is number => Number.isSafeInteger(x) && (x as number) >= 0
 const isNaturals = (x: unknown): x is readonly number[] => Array.isArray(x) && x.every(isNatural)
 
-/** Keys of the outermost object of valid JSON text, repeated ones as often as they stand there: `JSON.parse` keeps the last alone. */
+/** Keys of the outermost object of valid JSON text, with repetitions: `JSON.parse` keeps the last of repeated keys only. */
 const outermostKeys = (json: string): readonly string[] => {
   const keys: string[] = []
   let depth = 0
@@ -60,10 +62,10 @@ const repeated = (keys: readonly string[]): readonly string[] => {
   return [...new Set(keys.filter((key) => seen.size === seen.add(key).size))]
 }
 
-/** One tensor's description, or what is wrong with it. `dataStart` is where the header ends. */
-const tensorEntry = (file: string, key: string, value: unknown, dataStart: number): TensorEntry | Issue => {
+/** The entry of one tensor, or its error. `dataStart` is the offset of the end of the header. */
+const tensorEntry = (file: string, key: string, value: unknown, dataStart: number): E.Either<Issue, TensorEntry> => {
   const wrong = (tag: string, what: string, fields: Json = {}) =>
-    issue(tag, `${file}: tensor ${key}: ${what}`, { file, key, ...fields })
+    E.left(issue(tag, `${file}: tensor ${key}: ${what}`, { file, key, ...fields }))
   if (!isRecord(value)) return wrong('TensorMalformed', 'its description is not an object')
   const { dtype, shape, data_offsets: offsets } = value
   if (!isStoredDtype(dtype))
@@ -81,10 +83,10 @@ const tensorEntry = (file: string, key: string, value: unknown, dataStart: numbe
       expected,
       actual
     })
-  return { key, dtype, shape, file, offset: dataStart + begin, bytes: actual }
+  return E.right({ key, dtype, shape, file, offset: dataStart + begin, bytes: actual })
 }
 
-/** The tensors must fill the file from the header to its end, without overlap, hole or rest. */
+/** Errors of the layout: the tensors must fill the file from the header to the end, without overlaps or gaps. */
 const layoutIssues = (file: string, entries: readonly TensorEntry[], dataStart: number, fileBytes: number): readonly Issue[] => {
   const issues: Issue[] = []
   let [end, last] = [dataStart, 'the header']
@@ -117,44 +119,53 @@ const layoutIssues = (file: string, entries: readonly TensorEntry[], dataStart: 
 const isTexts = (x: unknown): x is Readonly<Record<string, string>> =>
   isRecord(x) && Object.values(x).every((value) => typeof value === 'string')
 
-/**
- * The header's bytes (after its length), to entries; `fileBytes` is the size of the whole file. Errors, all of them:
- * `HeaderNotJson`, `DuplicateKey`, `TensorMalformed`, `UnknownDtype`, `TensorOffsets`, `TensorSize`, `TensorsOverlap`,
- * `TensorsApart`, `FileCutShort`, `FileTooLong`. Source: the format's specification, huggingface/safetensors.
- */
-export const parseHeader = (file: string, header: Uint8Array, fileBytes: number): E.Either<Issues, Header> => {
-  const parsed = E.tryCatch(
-    () => {
-      const text = new TextDecoder('utf-8', { fatal: true }).decode(header)
-      const json: unknown = JSON.parse(text)
-      return { json, duplicates: repeated(outermostKeys(text)) }
-    },
-    (error) => (error as Error).message
+/** The entries of a parsed header, with all errors of keys, tensors and their layout. */
+const headerOf = (
+  file: string,
+  { __metadata__: metadata = {}, ...tensors }: Json,
+  duplicates: readonly string[],
+  dataStart: number,
+  fileBytes: number
+): E.Either<Issues, Header> => {
+  const { left: invalidTensors, right: entries } = RA.separate(
+    Object.entries(tensors).map(([key, value]) => tensorEntry(file, key, value, dataStart))
   )
-  const notJson = (why: string) =>
-    E.left<Issues>([
-      issue('HeaderNotJson', `${file}: its header is not a JSON object (${why}); it is no safetensors file, or damaged`, { file })
-    ])
-  if (E.isLeft(parsed)) return notJson(parsed.left)
-  const { json, duplicates } = parsed.right
-  if (!isRecord(json)) return notJson(`it is ${JSON.stringify(json).slice(0, 40)}`)
-  const dataStart = 8 + header.byteLength
-  const { __metadata__: metadata = {}, ...tensors } = json
-  const all = Object.entries(tensors).map(([key, value]) => tensorEntry(file, key, value, dataStart))
-  const isEntry = (x: TensorEntry | Issue): x is TensorEntry => !('_tag' in x)
-  const entries = all.filter(isEntry)
-  const broken = all.filter((x): x is Issue => !isEntry(x))
   const issues = [
     ...duplicates.map((key) => issue('DuplicateKey', `${file}: the header lists ${key} more than once`, { file, key })),
     ...(isTexts(metadata)
       ? []
       : [issue('MetadataMalformed', `${file}: __metadata__ is not an object of texts`, { file, key: '__metadata__' })]),
-    ...broken,
-    // where an entry could not be read its bytes would show as a hole
-    ...(broken.length ? [] : layoutIssues(file, entries, dataStart, fileBytes))
+    ...invalidTensors,
+    // the bytes of an invalid entry would be reported as a gap
+    ...(invalidTensors.length > 0 ? [] : layoutIssues(file, entries, dataStart, fileBytes))
   ]
   return whenValid(issues, () => ({
     entries: new Map(entries.map((entry) => [entry.key, entry])),
     metadata: metadata as Header['metadata']
   }))
 }
+
+/**
+ * Parses the bytes of a header (after its length); `fileBytes` is the size of the whole file. All errors are collected:
+ * `HeaderNotJson`, `DuplicateKey`, `TensorMalformed`, `UnknownDtype`, `TensorOffsets`, `TensorSize`, `TensorsOverlap`,
+ * `TensorsApart`, `FileCutShort`, `FileTooLong`. Source: the format's specification, huggingface/safetensors.
+ */
+export const parseHeader = (file: string, header: Uint8Array, fileBytes: number): E.Either<Issues, Header> =>
+  pipe(
+    E.tryCatch(
+      () => {
+        const text = new TextDecoder('utf-8', { fatal: true }).decode(header)
+        const json: unknown = JSON.parse(text)
+        return { json, duplicates: repeated(outermostKeys(text)) }
+      },
+      (error) => (error as Error).message
+    ),
+    E.flatMap(({ json, duplicates }) =>
+      isRecord(json) ? E.right({ json, duplicates }) : E.left(`it is ${JSON.stringify(json).slice(0, 40)}`)
+    ),
+    E.mapLeft((reason): Issues => {
+      const message = `${file}: its header is not a JSON object (${reason}); it is no safetensors file, or damaged`
+      return [issue('HeaderNotJson', message, { file })]
+    }),
+    E.flatMap(({ json, duplicates }) => headerOf(file, json, duplicates, 8 + header.byteLength, fileBytes))
+  )

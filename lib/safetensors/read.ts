@@ -1,57 +1,58 @@
 import { readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, issue, whenValid } from '../error.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as RA from 'fp-ts/lib/ReadonlyArray.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { type Issue, type Issues, invalid, issue, whenValid } from '../error.js'
+import { isFile, isRecord } from '../files.js'
 import { filesOf, openSafetensors, type TensorFiles } from './file.js'
 import type { TensorEntry } from './header.js'
 
 export { openSafetensors, type TensorFiles } from './file.js'
 export type { TensorEntry } from './header.js'
 
-/** Names that Transformers gives the weights of a folder. */
+/** File names of the weights in a checkpoint folder, as Transformers writes them. */
 export const wholeFile = 'model.safetensors'
 export const indexFile = 'model.safetensors.index.json'
 
-/** Key to the name of its shard, as the index has it, where that can be a name; what is wrong with the others. */
+/** The shard's file name of each key in the index, and the errors of invalid entries. */
 interface ShardIndex {
   readonly weightMap: ReadonlyMap<string, string>
   readonly issues: readonly (Issue & { readonly key: string })[]
 }
 
-const isFile = (path: string): Promise<boolean> =>
-  stat(path).then(
-    (s) => s.isFile(),
-    () => false
-  )
-const isRecord = (x: unknown): x is Readonly<Record<string, unknown>> => typeof x === 'object' && x !== null && !Array.isArray(x)
-
-/** A plain name: a shard lies beside its index, nowhere else. */
+/** Whether a name is a plain file name: shards must lie in the folder of the index. */
 const isPlainName = (name: string) => name !== '' && name !== '..' && basename(name) === name && !/[\\\0]/.test(name)
 
-/** Why a value of the index is no name of a shard. */
+/** The error of an index entry that is not a valid shard name, or an empty list. */
 const nameIssue = (file: string, key: string, name: unknown): ShardIndex['issues'] => {
   const wrong = (tag: string, what: string) => [{ ...issue(tag, `${file}: weight_map.${key} ${what}`, { file, name }), key }]
   if (typeof name !== 'string') return wrong('IndexMalformed', `is ${JSON.stringify(name)}, not the name of a file`)
   return isPlainName(name) ? [] : wrong('UnsafePath', `names ${JSON.stringify(name)}; only files beside the index are read`)
 }
 
-const readIndex = async (file: string): Promise<E.Either<Issues, ShardIndex>> => {
-  const malformed = (what: string) => E.left<Issues>([issue('IndexMalformed', `${file}: ${what}`, { file })])
-  let json: unknown
-  try {
-    json = JSON.parse(await readFile(file, 'utf8'))
-  } catch (error) {
-    return malformed(`it is not JSON (${(error as Error).message})`)
-  }
-  const map = isRecord(json) ? json.weight_map : undefined
-  if (!isRecord(map)) return malformed('its weight_map is not an object that names the file of each tensor')
+const shardIndex = (file: string, map: Readonly<Record<string, unknown>>): ShardIndex => {
   const issues = Object.entries(map).flatMap(([key, name]) => nameIssue(file, key, name))
-  const wrong = new Set(issues.map(({ key }) => key))
-  return E.right({ issues, weightMap: new Map(Object.entries(map as Record<string, string>).filter(([key]) => !wrong.has(key))) })
+  const invalidKeys = new Set(issues.map(({ key }) => key))
+  const valid = Object.entries(map as Record<string, string>).filter(([key]) => !invalidKeys.has(key))
+  return { issues, weightMap: new Map(valid) }
 }
 
-/** Each key in the shard that the index names, and only there. */
+const readIndex = (file: string): TE.TaskEither<Issues, ShardIndex> => {
+  const malformed = (what: string): Issues => [issue('IndexMalformed', `${file}: ${what}`, { file })]
+  return pipe(
+    TE.tryCatch(
+      async (): Promise<unknown> => JSON.parse(await readFile(file, 'utf8')),
+      (error) => malformed(`it is not JSON (${(error as Error).message})`)
+    ),
+    TE.map((json) => (isRecord(json) ? json.weight_map : undefined)),
+    TE.filterOrElse(isRecord, () => malformed('its weight_map is not an object that names the file of each tensor')),
+    TE.map((map) => shardIndex(file, map))
+  )
+}
+
+/** Errors of keys that are not in exactly the shard that the index names. */
 const indexIssues = (
   index: string,
   folder: string,
@@ -65,8 +66,8 @@ const indexIssues = (
     holders.set(entry.key, [...(holders.get(entry.key) ?? []), entry])
   const absent = [...weightMap].flatMap(([key, name]) => {
     const file = join(folder, name)
-    const isThere = !opened.has(file) || holders.get(key)?.some((entry) => entry.file === file)
-    return isThere ? [] : [issue('KeyNotInShard', `${file}: it lacks tensor ${key}, which ${index} places there`, { file, key })]
+    const found = !opened.has(file) || holders.get(key)?.some((entry) => entry.file === file)
+    return found ? [] : [issue('KeyNotInShard', `${file}: it lacks tensor ${key}, which ${index} places there`, { file, key })]
   })
   const extra = [...holders].flatMap(([key, entries]) => {
     const files = entries.map(({ file }) => file)
@@ -79,18 +80,15 @@ const indexIssues = (
   return [...issues, ...absent, ...extra]
 }
 
-const openShards = async (folder: string): Promise<E.Either<Issues, TensorFiles>> => {
-  const index = join(folder, indexFile)
-  const read = await readIndex(index)
-  if (E.isLeft(read)) return read
-  const names = [...new Set(read.right.weightMap.values())].sort()
-  const shards = await Promise.all(names.map((name) => openSafetensors(join(folder, name))()))
-  const opened = shards.flatMap((shard) => (E.isRight(shard) ? [shard.right] : []))
-  const issues = [
-    ...shards.flatMap((shard) => (E.isLeft(shard) ? shard.left : [])),
-    ...indexIssues(index, folder, read.right, opened)
-  ]
-  if (issues.length) await Promise.all(opened.map((shard) => shard.close()))
+/** All shards as one; the shards are closed if there is any error. */
+const joinShards = async (
+  folder: string,
+  index: ShardIndex,
+  shards: ReadonlyArray<E.Either<Issues, TensorFiles>>
+): Promise<E.Either<Issues, TensorFiles>> => {
+  const { left: failed, right: opened } = RA.separate(shards)
+  const issues = [...failed.flat(), ...indexIssues(join(folder, indexFile), folder, index, opened)]
+  if (issues.length > 0) await Promise.all(opened.map((shard) => shard.close()))
   return whenValid(issues, () =>
     filesOf(
       {
@@ -102,24 +100,40 @@ const openShards = async (folder: string): Promise<E.Either<Issues, TensorFiles>
   )
 }
 
-/**
- * The weights of a checkpoint folder: `model.safetensors`, or the shards of `model.safetensors.index.json`.
- * Errors, those of every shard together: `FolderMissing`, `WeightsMissing`, `IndexMalformed`, `UnsafePath`, `KeyNotInShard`,
- * `KeyNotInIndex`, `DuplicateKey`, and those of `openSafetensors`.
- */
-export const openCheckpointTensors =
-  (folder: string): TaskEither<Issues, TensorFiles> =>
+const openShards = (folder: string): TE.TaskEither<Issues, TensorFiles> =>
+  pipe(
+    readIndex(join(folder, indexFile)),
+    TE.flatMap((index) => async () => {
+      const names = [...new Set(index.weightMap.values())].sort()
+      return joinShards(folder, index, await Promise.all(names.map((name) => openSafetensors(join(folder, name))())))
+    })
+  )
+
+/** Checks that a path is a folder. */
+const expectFolder =
+  (folder: string): TE.TaskEither<Issues, void> =>
   async () => {
     const isFolder = await stat(folder).then(
-      (s) => s.isDirectory(),
+      (found) => found.isDirectory(),
       () => undefined
     )
-    if (!isFolder) {
-      const what = isFolder === undefined ? 'no such folder' : 'it is a file; give the folder that holds config.json'
-      return E.left([issue('FolderMissing', `${folder}: ${what}`, { file: folder })])
-    }
-    if (await isFile(join(folder, wholeFile))) return openSafetensors(join(folder, wholeFile))()
-    if (await isFile(join(folder, indexFile))) return openShards(folder)
-    const message = `${folder}: no weights; it should hold ${wholeFile}, or ${indexFile} with its shards`
-    return E.left([issue('WeightsMissing', message, { file: folder })])
+    if (isFolder) return E.right(undefined)
+    const what = isFolder === undefined ? 'no such folder' : 'it is a file; give the folder that holds config.json'
+    return invalid('FolderMissing', `${folder}: ${what}`, { file: folder })
   }
+
+/**
+ * The weights of a checkpoint folder: `model.safetensors`, or the shards of `model.safetensors.index.json`.
+ * Errors of all shards together: `FolderMissing`, `WeightsMissing`, `IndexMalformed`, `UnsafePath`, `KeyNotInShard`,
+ * `KeyNotInIndex`, `DuplicateKey`, and the errors of `openSafetensors`.
+ */
+export const openCheckpointTensors = (folder: string): TE.TaskEither<Issues, TensorFiles> =>
+  pipe(
+    expectFolder(folder),
+    TE.flatMap(() => async () => {
+      if (await isFile(join(folder, wholeFile))) return openSafetensors(join(folder, wholeFile))()
+      if (await isFile(join(folder, indexFile))) return openShards(folder)()
+      const message = `${folder}: no weights; it should hold ${wholeFile}, or ${indexFile} with its shards`
+      return invalid('WeightsMissing', message, { file: folder })
+    })
+  )

@@ -1,24 +1,24 @@
 import { dtypeBytes, type StoredDtype, toFloat32 } from '../dtype.js'
-import { attr, type Handle, type NativeBackend, nativeBackend } from '../engines/native.js'
+import { attr, type NativeBackend, nativeBackend, type TensorHandle } from '../engines/native.js'
 import { runKernel } from '../ops/kernel.js'
-import { type Form, formOf, type PackedWeight, pack } from '../quantization/formats.js'
+import { formatOf, type QuantizationFormat, type QuantizedWeight, quantize } from '../quantization/formats.js'
 import { sizeOf } from '../shape.js'
 import { tf } from '../tf.js'
 
-/** Bytes of a stored tensor, in order; a piece is good until the next is asked for. */
-export type Pieces = AsyncIterable<Uint8Array>
+/** Bytes of a stored tensor in order; a chunk is valid until the next one is requested. */
+export type Chunks = AsyncIterable<Uint8Array>
 
-const halves: Readonly<Partial<Record<StoredDtype, 'bfloat16' | 'float16'>>> = { BF16: 'bfloat16', F16: 'float16' }
+const halfTypes: Readonly<Partial<Record<StoredDtype, 'bfloat16' | 'float16'>>> = { BF16: 'bfloat16', F16: 'float16' }
 const float32 = attr.type('T', 'float32')
 
-/** Stored bytes as float32 in memory of TensorFlow's own. Halves widen there, on all cores: two of them travel as one int32. */
-const toHandle = (engine: NativeBackend, bytes: Uint8Array, dtype: StoredDtype): Handle => {
-  const half = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0 ? halves[dtype] : undefined
+/** Stored bytes as a float32 tensor of TensorFlow. 16-bit floats are transferred in pairs as int32, and cast to float32 on all cores. */
+const toHandle = (engine: NativeBackend, bytes: Uint8Array, dtype: StoredDtype): TensorHandle => {
+  const half = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0 ? halfTypes[dtype] : undefined
   const source = half
     ? tf.tensor1d(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), 'int32')
     : tf.tensor1d(toFloat32(bytes, dtype), 'float32')
   const ids = engine.handles([source])
-  const run = (): Handle => {
+  const run = (): TensorHandle => {
     if (!half) return engine.run('DeepCopy', [float32], ids)[0]!
     const [small] = engine.run('Bitcast', [attr.type('T', 'int32'), attr.type('type', half)], ids)
     const cast = [attr.type('SrcT', half), attr.type('DstT', 'float32'), attr.bool('Truncate', false)]
@@ -31,34 +31,34 @@ const toHandle = (engine: NativeBackend, bytes: Uint8Array, dtype: StoredDtype):
   return handle
 }
 
-/** A tensor under construction: rows `[N, width]` are written in their place, so that no second copy of them all ever is. */
-const inPlace = (engine: NativeBackend, rows: number, width: number) => {
+/** A tensor `[N, width]` that is written row by row in place, so that no second copy exists. */
+const tensorBuilder = (engine: NativeBackend, rows: number, width: number) => {
   const shape = tf.tensor1d([rows, width], 'int32')
   const zero = tf.scalar(0)
-  // filled, not empty: on all cores, which is the quickest way to have its pages
+  // `Fill` touches the memory pages on all cores
   let [whole] = engine.run('Fill', [float32, attr.type('index_type', 'int32')], engine.handles([shape, zero]))
   tf.dispose([shape, zero])
-  const write = (from: number, to: number, values: Handle): void => {
-    const places = tf.range(from, to, 1, 'int32')
+  const write = (from: number, to: number, values: TensorHandle): void => {
+    const indices = tf.range(from, to, 1, 'int32')
     const value = engine.tensor(values).reshape([to - from, width])
-    const [next] = engine.run('InplaceUpdate', [float32], [whole!.id, ...engine.handles([places, value])])
+    const [next] = engine.run('InplaceUpdate', [float32], [whole!.id, ...engine.handles([indices, value])])
     engine.release(whole!)
     whole = next
   }
   return { write, done: () => engine.tensor(whole!), drop: () => engine.release(whole!) }
 }
 
-const uploadNative = async (engine: NativeBackend, pieces: Pieces, dtype: StoredDtype, shape: readonly number[]) => {
+const uploadNative = async (engine: NativeBackend, chunks: Chunks, dtype: StoredDtype, shape: readonly number[]) => {
   const [width, size] = [shape.at(-1) ?? 1, sizeOf(shape)]
-  let whole: ReturnType<typeof inPlace> | undefined
+  let whole: ReturnType<typeof tensorBuilder> | undefined
   let at = 0
   try {
-    for await (const piece of pieces) {
-      const numbers = piece.byteLength / dtypeBytes[dtype]
-      const handle = toHandle(engine, piece, dtype)
-      if (numbers === size) return tf.tidy(() => engine.tensor(handle).reshape([...shape]))
-      whole ??= inPlace(engine, size / width, width)
-      const [rows, { write }] = [numbers / width, whole]
+    for await (const chunk of chunks) {
+      const count = chunk.byteLength / dtypeBytes[dtype]
+      const handle = toHandle(engine, chunk, dtype)
+      if (count === size) return tf.tidy(() => engine.tensor(handle).reshape([...shape]))
+      whole ??= tensorBuilder(engine, size / width, width)
+      const [rows, { write }] = [count / width, whole]
       tf.tidy(() => write(at, at + rows, handle))
       at += rows
     }
@@ -69,97 +69,106 @@ const uploadNative = async (engine: NativeBackend, pieces: Pieces, dtype: Stored
   return whole ? tf.tidy(() => whole.done().reshape([...shape])) : tf.zeros([...shape])
 }
 
-/** A piece of whole rows of `columns` weights as words of a packed form, `[rows, words]`. */
-export const packPiece = async (piece: Uint8Array, dtype: StoredDtype, columns: number, form: Form): Promise<tf.Tensor2D> => {
+/** Quantizes a chunk of whole rows of `columns` weights: packed rows `[rows, packed]`. */
+export const quantizeChunk = async (
+  chunk: Uint8Array,
+  dtype: StoredDtype,
+  columns: number,
+  format: QuantizationFormat
+): Promise<tf.Tensor2D> => {
   const once = async function* () {
-    yield piece
+    yield chunk
   }
-  const rows = await uploadPieces(once(), dtype, [piece.byteLength / dtypeBytes[dtype] / columns, columns])
+  const rows = await uploadChunks(once(), dtype, [chunk.byteLength / dtypeBytes[dtype] / columns, columns])
   try {
-    return formOf(pack(form, rows as tf.Tensor2D)).tensor
+    return formatOf(quantize(format, rows as tf.Tensor2D)).tensor
   } finally {
     rows.dispose()
   }
 }
 
-/** A weight of stored bytes in a packed form: each piece is packed as it comes. */
-export const uploadPacked = async (
-  pieces: Pieces,
+/** A quantized weight from stored bytes; every chunk is quantized as it arrives. */
+export const uploadQuantized = async (
+  chunks: Chunks,
   dtype: StoredDtype,
   [rows, columns]: readonly [number, number],
-  form: Form
-): Promise<PackedWeight> => {
-  const words: tf.Tensor2D[] = []
+  format: QuantizationFormat
+): Promise<QuantizedWeight> => {
+  const parts: tf.Tensor2D[] = []
   try {
-    for await (const piece of pieces) words.push(await packPiece(piece, dtype, columns, form))
+    for await (const chunk of chunks) parts.push(await quantizeChunk(chunk, dtype, columns, format))
     const all =
-      words.length === 1 ? words[0]!.clone() : tf.tidy(() => (rows > 0 ? tf.concat2d(words, 0) : tf.zeros([0, 0], 'int32')))
-    return { [form]: all } as unknown as PackedWeight
+      parts.length === 1 ? parts[0]!.clone() : tf.tidy(() => (rows > 0 ? tf.concat2d(parts, 0) : tf.zeros([0, 0], 'int32')))
+    return { [format]: all } as unknown as QuantizedWeight
   } finally {
-    tf.dispose(words)
+    tf.dispose(parts)
   }
 }
 
-/** Words that are packed already, `[rows, words]`, from pieces of whole rows. */
-export const uploadWords = async (pieces: Pieces, shape: readonly [number, number], form: Form): Promise<PackedWeight> => {
-  const words = new Int32Array(sizeOf(shape))
-  const bytes = new Uint8Array(words.buffer)
+/** A quantized weight from stored packed rows `[rows, packed]`, in chunks of whole rows. */
+export const uploadPackedRows = async (
+  chunks: Chunks,
+  shape: readonly [number, number],
+  format: QuantizationFormat
+): Promise<QuantizedWeight> => {
+  const packed = new Int32Array(sizeOf(shape))
+  const bytes = new Uint8Array(packed.buffer)
   let at = 0
-  for await (const piece of pieces) {
-    bytes.set(piece, at)
-    at += piece.byteLength
+  for await (const chunk of chunks) {
+    bytes.set(chunk, at)
+    at += chunk.byteLength
   }
-  return { [form]: tf.tensor2d(words, shape as [number, number], 'int32') } as unknown as PackedWeight
+  return { [format]: tf.tensor2d(packed, shape as [number, number], 'int32') } as unknown as QuantizedWeight
 }
 
 /**
- * A float32 tensor of stored bytes that come in pieces of whole rows (of the last axis). bf16 and f16 widen exactly. On the
- * native engine nothing but the tensor itself and a piece is ever in memory, and no garbage is left that only waits to be
- * collected.
+ * A float32 tensor from stored bytes in chunks of whole rows (of the last axis). bf16 and f16 widen exactly. On the native engine,
+ * memory holds the tensor and one chunk only.
  */
-export const uploadPieces = async (pieces: Pieces, dtype: StoredDtype, shape: readonly number[]): Promise<tf.Tensor> => {
+export const uploadChunks = async (chunks: Chunks, dtype: StoredDtype, shape: readonly number[]): Promise<tf.Tensor> => {
   const engine = tf.getBackend() === 'tensorflow' ? nativeBackend() : undefined
-  if (engine) return uploadNative(engine, pieces, dtype, shape)
+  if (engine) return uploadNative(engine, chunks, dtype, shape)
   const values = new Float32Array(sizeOf(shape))
   let at = 0
-  for await (const piece of pieces) {
-    values.set(toFloat32(piece, dtype), at)
-    at += piece.byteLength / dtypeBytes[dtype]
+  for await (const chunk of chunks) {
+    values.set(toFloat32(chunk, dtype), at)
+    at += chunk.byteLength / dtypeBytes[dtype]
   }
   return tf.tensor(values, [...shape], 'float32')
 }
 
-/** Types that the engine's kernel reads. */
-const readable: ReadonlySet<StoredDtype> = new Set<StoredDtype>(['F32', 'BF16', 'F16'])
+/** Types that the engine's kernel can read. */
+const kernelDtypes: ReadonlySet<StoredDtype> = new Set<StoredDtype>(['F32', 'BF16', 'F16'])
 
 /**
- * A tensor of the bytes of an open file from `offset` on, in float32 or a packed form, read and converted on all cores with a few
- * pages of memory beside the tensor; `undefined` where the engine has no kernel for it. `file` is a descriptor. Throws when the
- * file ends before.
+ * A tensor from the bytes of an open file at `offset`, float32 or quantized, read and converted on all cores with a few pages of memory
+ * beyond the tensor; `undefined` if the engine has no kernel for this. `file` is a file descriptor. Throws if the file ends first.
  */
 export const uploadRange = (
   file: number,
   offset: number,
   dtype: StoredDtype,
   shape: readonly number[],
-  form?: Form
-): tf.Tensor | PackedWeight | undefined => {
-  if (!readable.has(dtype) || !tf.getKernel('ReadTensor', tf.getBackend())) return undefined
+  format?: QuantizationFormat
+): tf.Tensor | QuantizedWeight | undefined => {
+  if (!kernelDtypes.has(dtype) || !tf.getKernel('ReadTensor', tf.getBackend())) return undefined
   const range = { file, offset, dtype }
-  if (!form) return tf.tidy(() => runKernel<tf.Tensor>('ReadTensor', {}, { ...range, size: sizeOf(shape) }).reshape([...shape]))
+  if (!format) return tf.tidy(() => runKernel<tf.Tensor>('ReadTensor', {}, { ...range, size: sizeOf(shape) }).reshape([...shape]))
   const [rows, columns] = shape
-  return { [form]: runKernel<tf.Tensor>('ReadPacked', {}, { ...range, rows, columns, form }) } as unknown as PackedWeight
+  return {
+    [format]: runKernel<tf.Tensor>('ReadQuantized', {}, { ...range, rows, columns, format })
+  } as unknown as QuantizedWeight
 }
 
-/** The same of words that are packed already, `[rows, words]`. */
-export const uploadWordRange = (
+/** The same for stored packed rows, `[rows, packed]`. */
+export const uploadPackedRange = (
   file: number,
   offset: number,
   [rows, columns]: readonly [number, number],
-  form: Form
-): PackedWeight | undefined =>
-  tf.getKernel('ReadPacked', tf.getBackend())
+  format: QuantizationFormat
+): QuantizedWeight | undefined =>
+  tf.getKernel('ReadQuantized', tf.getBackend())
     ? ({
-        [form]: runKernel<tf.Tensor>('ReadPacked', {}, { file, offset, dtype: 'words', rows, columns, form })
-      } as unknown as PackedWeight)
+        [format]: runKernel<tf.Tensor>('ReadQuantized', {}, { file, offset, dtype: 'packed', rows, columns, format })
+      } as unknown as QuantizedWeight)
     : undefined

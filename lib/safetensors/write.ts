@@ -5,34 +5,34 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { dtypeBytes } from '../dtype.js'
 import { InternVLError, type Issues, issue } from '../error.js'
 import { indexFile } from './read.js'
-import { bytesOf, indexJson, intoShards, removeStale, shardNames, type TensorSource } from './shards.js'
+import { indexJson, intoShards, removeStale, shardNames, type TensorSource, tensorBytes } from './shards.js'
 
 export { intoShards, parseSize, type TensorSource } from './shards.js'
 
-/** Small files that belong to a checkpoint, by name. */
-export type SmallFiles = ReadonlyMap<string, string | Uint8Array>
+/** Small files of a checkpoint, such as config.json, by name. */
+export type SidecarFiles = ReadonlyMap<string, string | Uint8Array>
 
 type Metadata = Readonly<Record<string, string>>
 
-/** What Transformers writes, and asks for when it reads. */
+/** Metadata that Transformers writes, and requires when it reads. */
 const torchFormat: Metadata = { format: 'pt' }
 
 const metadataKey = '__metadata__'
 
-/** Wider types first, so that every tensor is aligned to its own. Source: the format's reference implementation. */
+/** Wider types first, so that every tensor is aligned to its element size. Source: the format's reference implementation. */
 const byWidth = (tensors: readonly TensorSource[]): readonly TensorSource[] =>
   [...tensors].sort((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype])
 
-/** Length, JSON, spaces: a multiple of 8 bytes, so that the data is aligned. */
+/** Length, JSON and padding spaces: a multiple of 8 bytes, so that the data is aligned. */
 const headerBytes = (tensors: readonly TensorSource[], metadata: Metadata): Uint8Array => {
   let end = 0
   const described = tensors.map((tensor) => {
     const begin = end
-    end += bytesOf(tensor)
+    end += tensorBytes(tensor)
     return [tensor.key, { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [begin, end] }] as const
   })
   const keys = new Set([metadataKey, ...described.map(([key]) => key)])
-  if (keys.size <= tensors.length) throw new RangeError(`writeSafetensors: a key is given twice, or is ${metadataKey}`)
+  if (keys.size <= tensors.length) throw new RangeError(`writeSafetensors: a key occurs twice, or is ${metadataKey}`)
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries([[metadataKey, metadata], ...described])))
   const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20)
   new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true)
@@ -40,7 +40,7 @@ const headerBytes = (tensors: readonly TensorSource[], metadata: Metadata): Uint
   return header
 }
 
-/** One write takes no more than 2 GiB, and may take less than it was given. */
+/** Writes all bytes: one call writes at most 2 GiB, and may write less than requested. */
 const append = async (handle: FileHandle, bytes: Uint8Array): Promise<void> => {
   for (let done = 0; done < bytes.byteLength; )
     done += (await handle.write(bytes, done, Math.min(2 ** 30, bytes.byteLength - done))).bytesWritten
@@ -53,8 +53,8 @@ const appendTensor = async (handle: FileHandle, tensor: TensorSource): Promise<v
     await append(handle, piece)
     written += piece.byteLength
   }
-  if (written !== bytesOf(tensor))
-    throw new RangeError(`writeSafetensors: ${tensor.key} gave ${written} bytes, its shape takes ${bytesOf(tensor)}`)
+  if (written !== tensorBytes(tensor))
+    throw new RangeError(`writeSafetensors: ${tensor.key} gave ${written} bytes, its shape takes ${tensorBytes(tensor)}`)
 }
 
 const withFile = async (file: string, flags: 'w' | 'r+', use: (handle: FileHandle) => Promise<void>): Promise<void> => {
@@ -75,13 +75,13 @@ const writeTo = (file: string, tensors: readonly TensorSource[], metadata: Metad
   })
 }
 
-/** Brings files to the disk itself, so that a name, once a file has it, never stands for less. */
+/** Flushes files to disk before they are renamed, so that a final name never belongs to an incomplete file. */
 const flush = (files: readonly string[]): Promise<unknown> =>
   Promise.all(files.map((file) => withFile(file, 'r+', (handle) => handle.sync())))
 
 const temporary = (file: string) => join(dirname(file), `.${basename(file)}.${process.pid}.tmp`)
 
-/** Runs `write` on temporary names, then renames them all; when it fails nothing is left behind, and what was there stays. */
+/** Runs `write` on temporary names, then renames the files. If `write` fails, the temporary files are removed and existing files stay. */
 const atomically = async (files: readonly string[], write: (temporaries: readonly string[]) => Promise<void>): Promise<void> => {
   const names = files.map(temporary)
   try {
@@ -93,12 +93,12 @@ const atomically = async (files: readonly string[], write: (temporaries: readonl
   }
 }
 
-/** That a path cannot be written, and what the system says of it. */
+/** The error of a path that cannot be written, with the system's message. */
 export const writeFailed = (path: string, error: Error): Issues => [
   issue('WriteFailed', `${path}: it cannot be written (${error.message})`, { file: path })
 ]
 
-/** Failures of the system (no space, no permission) and of the sources are errors; others are the caller's, and thrown. */
+/** Errors of the system (no space, no permission) and of the sources become issues; other errors, of the caller, are thrown. */
 const task =
   (path: string, run: () => Promise<void>): TaskEither<Issues, void> =>
   async () => {
@@ -112,8 +112,8 @@ const task =
   }
 
 /**
- * Writes one safetensors file, tensor by tensor, under a temporary name that is renamed when all is there.
- * Error: `WriteFailed`. Throws a `RangeError` for a key given twice, or data that is not as long as its shape says.
+ * Writes one safetensors file, tensor by tensor, under a temporary name that is renamed at the end.
+ * Error: `WriteFailed`. Throws a `RangeError` for a repeated key, or data whose length does not fit the shape.
  */
 export const writeSafetensors = (
   file: string,
@@ -122,19 +122,19 @@ export const writeSafetensors = (
 ): TaskEither<Issues, void> => task(file, () => atomically([file], ([name]) => writeTo(name!, tensors, metadata)))
 
 /**
- * The same in a folder, with small files beside it: all are there in the end, or what was there before. The folder is made where it is
- * not there. Errors and errors: as `writeSafetensors`.
+ * Writes a safetensors file and small files to a folder, all or none: after an error the previous files are unchanged. Creates the folder
+ * if needed. Errors as `writeSafetensors`.
  */
 export const writeSafetensorsFolder = (
   folder: string,
   name: string,
   tensors: readonly TensorSource[],
-  files: SmallFiles
+  files: SidecarFiles
 ): TaskEither<Issues, void> =>
   task(folder, async () => {
     await mkdir(folder, { recursive: true })
     await atomically(
-      [...files.keys(), name].map((each) => join(folder, each)),
+      [...files.keys(), name].map((file) => join(folder, file)),
       async (temporaries) => {
         for (const [i, content] of [...files.values()].entries())
           await withFile(temporaries[i]!, 'w', (handle) => append(handle, Buffer.from(content)))
@@ -144,18 +144,18 @@ export const writeSafetensorsFolder = (
   })
 
 export interface WriteOptions {
-  /** Bytes of a shard at most; 5 GB unless given. */
+  /** Maximum size of a shard in bytes; 5 GB by default. */
   readonly shardBytes?: number
   readonly metadata?: Metadata
-  /** What else belongs to the folder: config.json and the like. */
-  readonly files?: SmallFiles
+  /** Further files of the folder, such as config.json. */
+  readonly files?: SidecarFiles
 }
 
 /**
  * Writes a checkpoint folder as Transformers does: `model.safetensors`, or shards of at most `shardBytes` with their index, and
- * `files`. The folder is made where it is not there. Everything is first written beside what is there, under temporary names;
- * then one rename, of the index or of the whole file, puts the new weights in the place of the old, which are removed last.
- * A kill at any time leaves the old weights or the new ones, whole. Errors and errors: as `writeSafetensors`.
+ * `files`. Creates the folder if needed. All files are first written under temporary names; one rename, of the index or of the single
+ * file, replaces the old weights, which are removed last. If the process is killed at any time, the folder holds the old weights or the
+ * new weights, complete. Errors as `writeSafetensors`.
  */
 export const writeCheckpointTensors = (
   folder: string,
@@ -167,7 +167,7 @@ export const writeCheckpointTensors = (
     const shards = intoShards(tensors, shardBytes)
     const names = shardNames(shards.length, await readdir(folder))
     const small = shards.length > 1 ? [...files, [indexFile, indexJson(shards, names)] as const] : [...files]
-    // in the order of renaming: shards that nothing names yet, small files, and last what names the weights
+    // in the order of renaming: new shards, small files, and last the file that readers open first
     const [first, last] = shards.length > 1 ? [names, []] : [[], names]
     const all = [...first, ...small.map(([name]) => name), ...last]
     await atomically(

@@ -8,7 +8,7 @@ export interface Stored extends Described {
   readonly data: Uint8Array
 }
 
-/** Keys and shapes of a small model with a Llama decoder, with all that some layout fuses or renames. */
+/** Keys and shapes of a small model with a Llama decoder, with every key that a layout fuses or renames. */
 const declared = ({ numAttentionHeads: H, numKeyValueHeads: G, headDim: K }: Heads, layers: number, vision: number) => {
   const [D, tower] = [H * K, 'model.vision_tower']
   const vit = (i: number): ReadonlyArray<readonly [string, readonly number[]]> =>
@@ -68,7 +68,7 @@ const bytes = (n: number, seed: number) =>
 const stored = (dtype: FloatDtype, shapes: ReturnType<typeof declared>): readonly Stored[] =>
   shapes.map(([key, shape], i) => ({ key, dtype, shape, data: bytes(sizeOf(shape) * dtypeBytes[dtype], i) }))
 
-/** The tensors of a small model under the tree's own keys, and the decoder's heads. */
+/** The tensors of a small model under the keys of the parameter tree, and the decoder's heads. */
 export const tree: fc.Arbitrary<{ readonly heads: Heads; readonly tensors: readonly Stored[] }> = fc
   .record({
     G: fc.integer({ min: 1, max: 3 }),

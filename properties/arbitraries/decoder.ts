@@ -21,7 +21,7 @@ const ropes = {
 
 const anyRope = fc.oneof(...Object.values(ropes))
 
-/** LongRoPE for heads of so many entries. */
+/** LongRoPE for heads of `2 · half` entries. */
 const longrope = (half: number) => ({
   rope_type: 'longrope',
   short_factor: Array.from({ length: half }, (_, i) => 1 + i / 10),
@@ -37,8 +37,8 @@ const sizes = fc.record({
   bias: fc.boolean()
 })
 
-/** What each kind of decoder has beside the sizes that all have, as `config.json` says it. */
-const own: { readonly [T in ModelType]: (half: number, layers: number) => fc.Arbitrary<object> } = {
+/** Further fields of config.json for each model type, beyond the common sizes. */
+const fieldsOf: { readonly [T in ModelType]: (half: number, layers: number) => fc.Arbitrary<object> } = {
   qwen2: () =>
     fc.record({
       rope_parameters: anyRope,
@@ -75,7 +75,7 @@ const own: { readonly [T in ModelType]: (half: number, layers: number) => fc.Arb
 /** Small configurations of one kind of decoder; head sizes are even, everything else may be odd. */
 export const decoderConfig = (modelType: ModelType): fc.Arbitrary<TextConfig> =>
   sizes.chain(({ groups, share, half, layers, width, bias }) =>
-    own[modelType](half, layers).map((more) => {
+    fieldsOf[modelType](half, layers).map((more) => {
       const text_config = {
         model_type: modelType,
         vocab_size: 11,

@@ -5,14 +5,14 @@ import type { Rgb, Size } from '../../processors/image/resize.js'
 export const sizes = (max: number): fc.Arbitrary<Size> =>
   fc.record({ width: fc.integer({ min: 1, max }), height: fc.integer({ min: 1, max }) })
 
-/** A picture of 1 to `max` pixels a side. */
+/** An image of 1 to `max` pixels a side. */
 export const images = (max: number): fc.Arbitrary<Rgb> =>
   sizes(max).chain(({ width, height }) => {
     const length = width * height * 3
     return fc.uint8Array({ minLength: length, maxLength: length }).map((data) => ({ data, width, height }))
   })
 
-/** A picture of one colour. */
+/** An image of one colour. */
 export const plain = (max: number): fc.Arbitrary<Rgb> =>
   fc.tuple(sizes(max), fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255))).map(([size, colour]) => ({
     ...size,

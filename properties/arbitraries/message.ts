@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import type { ContentItem, Messages, Role } from '../../processors/text/messages.js'
 import { images } from './image.js'
 
-/** Texts that look like what a model's template writes, whole, cut in two, and among ordinary words. */
+/** Texts with special tokens of a template: whole, split in two, and among ordinary words. */
 export const hostileText = (tokens: readonly string[]): fc.Arbitrary<string> => {
   const halves = tokens.flatMap((token) => [token.slice(0, 3), token.slice(3), `${token}\n`, ` ${token}`])
   const pieces = fc.oneof(fc.constantFrom(...tokens), fc.constantFrom(...halves), fc.string({ unit: 'grapheme', maxLength: 6 }))
@@ -18,7 +18,7 @@ const item = (text: fc.Arbitrary<string>): fc.Arbitrary<ContentItem> =>
     })
   )
 
-/** Conversations of up to four turns, pictures and films among the texts. */
+/** Conversations of up to four turns, with images and videos among the texts. */
 export const conversations = (text: fc.Arbitrary<string>): fc.Arbitrary<Messages> =>
   fc.array(
     fc.record({

@@ -8,7 +8,7 @@ export const shape: fc.Arbitrary<readonly number[]> = fc.array(fc.nat(4), { maxL
 
 const dtypes = Object.keys(dtypeBytes) as StoredDtype[]
 
-/** A tensor and the data that it will give. */
+/** A tensor source with its data. */
 export type Sample = TensorSource & { readonly data: Uint8Array }
 
 /** A tensor of any type, its data random bits. */
@@ -23,10 +23,10 @@ export const tensor: fc.Arbitrary<Sample> = fc
     return fc.uint8Array({ minLength: length, maxLength: length }).map((data) => ({ key, dtype, shape, data, bytes: () => data }))
   })
 
-/** Tensors with keys of their own. */
+/** Tensors with distinct keys. */
 export const tensors = fc.uniqueArray(tensor, { selector: ({ key }) => key, maxLength: 6 })
 
-/** A file of `length + json + data`; `claimed` is the length that it claims its header has. */
+/** A file of `length + json + data`; `claimed` is the header length stored in the file. */
 export const fileOf = (json: string, data: Uint8Array = new Uint8Array(0), claimed?: number | bigint): Uint8Array => {
   const header = new TextEncoder().encode(json)
   const file = new Uint8Array(8 + header.length + data.length)
@@ -79,7 +79,7 @@ const bytes: fc.Arbitrary<Mutation> = fc.tuple(fc.nat(), fc.nat(3), fc.uint8Arra
       replaced(file, at % (file.length + 1), Math.min(file.length, (at % (file.length + 1)) + length), by)
 )
 
-/** Puts another number or word where one stands in the header. */
+/** Replaces a number or a token of the header by another. */
 const value: fc.Arbitrary<Mutation> = fc.tuple(fc.nat(), fc.oneof(number, words)).map(([nth, by]) => (file) => {
   const text = Buffer.from(file).toString('latin1')
   const found = [...text.matchAll(/\d+|"[^"]*"|[[\]{},:]/g)].filter(({ index }) => index >= 8)
@@ -96,8 +96,8 @@ const claim: fc.Arbitrary<Mutation> = fc
     return copy
   })
 
-/** Sets the claimed length to what the header's braces now take, so that mutations of the text are looked at. */
-const mend: Mutation = (file) => {
+/** Sets the claimed length to what the header's braces now take, so that mutated headers are parsed. */
+const fixLength: Mutation = (file) => {
   const end = Buffer.from(file).lastIndexOf(0x7d)
   if (end < 8) return file
   const copy = file.slice()
@@ -110,5 +110,5 @@ export const mutation: fc.Arbitrary<Mutation> = fc
   .tuple(fc.array(fc.oneof({ weight: 4, arbitrary: value }, bytes, cut, claim), { minLength: 1, maxLength: 3 }), fc.nat(3))
   .map(([steps, luck]) => (file) => {
     const mutated = steps.reduce((bytes, step) => step(bytes), file)
-    return luck ? mend(mutated) : mutated
+    return luck ? fixLength(mutated) : mutated
   })

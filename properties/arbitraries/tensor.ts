@@ -3,11 +3,11 @@ import type { Module } from '../../lib/module.js'
 import { buildParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 
-/** Normally distributed numbers, the same for the same seed. */
+/** Normally distributed numbers, determined by the seed. */
 export const randomTensor = <T extends tf.Tensor>(shape: readonly number[], seed: number, deviation = 1): T =>
   tf.randomNormal([...shape], 0, deviation, 'float32', seed) as tf.Tensor as T
 
-/** Parameters under which nothing is small: gains about 1, the others as large as keeps signals of about their size. */
+/** Random parameters without tiny values: norm weights near 1, the others scaled to keep the variance of signals. */
 export const randomParams = <P>(module: Module<P>, seed: number): P => {
   let n = 0
   return buildParams(module, (path, { shape }) => {

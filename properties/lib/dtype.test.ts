@@ -10,7 +10,7 @@ const one = (value: number, dtype: FloatDtype) => toFloat32(fromFloat32(Float32A
 
 describe('dtype', () => {
   for (const dtype of ['F16', 'BF16'] as const) {
-    it(`${dtype}: every stored value comes back bit for bit`, () => {
+    it(`${dtype}: every stored value round-trips bit for bit`, () => {
       const values = toFloat32(bytesOf(all16), dtype)
       const back = shorts(fromFloat32(values, dtype))
       all16.forEach((bits, i) => {
@@ -20,10 +20,10 @@ describe('dtype', () => {
     })
 
     it(`${dtype}: rounding gives the nearest stored value, the even one of two`, () => {
-      // finite, in ascending order; beyond the largest, infinity stands where the next would be
+      // finite values in ascending order; infinity follows the largest
       const next = dtype === 'F16' ? 65536 : 2 ** 128
       const ascending = [...toFloat32(bytesOf(all16.subarray(0, 32768)), dtype)].filter(Number.isFinite)
-      const place = (v: number) => {
+      const lowerIndex = (v: number) => {
         let [lo, hi] = [0, ascending.length]
         while (hi - lo > 1) {
           const middle = (lo + hi) >> 1
@@ -44,7 +44,7 @@ describe('dtype', () => {
       fc.assert(
         fc.property(float, (v) => {
           const magnitude = Math.abs(v)
-          const i = place(magnitude)
+          const i = lowerIndex(magnitude)
           const [below, above] = [ascending[i]!, ascending[i + 1] ?? next]
           const isUp = above - magnitude < magnitude - below || (above - magnitude === magnitude - below && i % 2 === 1)
           const expected = isUp ? (above === next ? Number.POSITIVE_INFINITY : above) : below
@@ -55,7 +55,7 @@ describe('dtype', () => {
     })
   }
 
-  it('knows the borders of its float types', () => {
+  it('decodes the extreme values of the float types', () => {
     assert.deepEqual([...toFloat32(Uint8Array.of(0x7e, 0x7f, 0x01, 0x80, 0xfe), 'F8_E4M3')], [448, Number.NaN, 2 ** -9, -0, -448])
     const e5m2 = [...toFloat32(Uint8Array.of(0x7b, 0x7c, 0xfc, 0x7d, 0x01), 'F8_E5M2')]
     assert.deepEqual(e5m2, [57344, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NaN, 2 ** -16])
@@ -69,7 +69,7 @@ describe('dtype', () => {
     )
   })
 
-  it('integers and truth values are read as their numbers', () => {
+  it('integers and booleans are read as numbers', () => {
     const cases: ReadonlyArray<readonly [StoredDtype, ArrayBufferView, readonly number[]]> = [
       ['I64', BigInt64Array.of(-5n, 7n), [-5, 7]],
       ['U64', BigUint64Array.of(5n), [5]],

@@ -20,7 +20,7 @@ describe('module', () => {
     nested: { bias: tf.tensor1d([1, 0]), none: {} }
   })
 
-  it('its forward sees parameters as tensors, modules as functions, lists and records of both', () =>
+  it('the forward receives parameters as tensors, modules as functions, and lists and records of both', () =>
     tf.tidy(() =>
       assert.deepEqual(
         [
@@ -32,7 +32,7 @@ describe('module', () => {
       )
     ))
 
-  it('a forward reads the parameters that it is given, and keeps none', () =>
+  it('a forward reads the applied parameters, and stores none', () =>
     tf.tidy(() => {
       const p = params()
       const doubled = { ...p, first: { weight: tf.tensor1d([4, 4]) } }
@@ -42,7 +42,7 @@ describe('module', () => {
       assert.equal(namedParameters(p).length, 5)
     }))
 
-  it('what a forward makes on the way is disposed of, also in functions that it carries', () =>
+  it('intermediate tensors are disposed, also in the forward’s function properties', () =>
     tf.tidy(() => {
       const twice = (x: tf.Tensor1D) => x.add(1).add(1)
       const f = module({}, () => Object.assign((x: tf.Tensor1D) => x.mul(2).mul(2), { twice })).apply({})

@@ -33,14 +33,14 @@ describe('params', () => {
       ['in.weight 3,2', 'in.bias 3', 'layers.0.proj.weight 3,3', 'layers.1.proj.weight 3,3']
     ))
 
-  it('as many numbers are counted as are made', () =>
+  it('countParameters equals the size of the initial parameters', () =>
     check(nets, ({ layers, width }) => {
       const module = net(layers, width)
       const made = namedParameters(initParams(module)).reduce((n, [, leaf]) => n + leaf.size, 0)
       assert.equal(countParameters(module), made)
     }))
 
-  it('fresh parameters are the same for the same seed, and others for another', () =>
+  it('initial parameters are determined by the seed', () =>
     check(nets, ({ layers, width }) => {
       const numbers = (seed: number) => namedParameters(initParams(net(layers, width), seed)).map(([, t]) => [...t.dataSync()])
       assert.deepEqual(numbers(1), numbers(1))
@@ -66,12 +66,12 @@ describe('params', () => {
       for (const [path, leaf] of namedParameters(rest)) assert.equal(leaf === undefined, chosen(path))
     }))
 
-  it('every key that is missing, unexpected or of another shape is told, together', () =>
+  it('all missing keys, unexpected keys and shape mismatches are reported together', () =>
     check(nets, ({ layers, width }) => {
       const module = net(layers, width)
       const { 'in.bias': _, ...dict } = stateDict(initParams(module))
-      const issuey = { ...dict, 'in.weight': tf.zeros([width, 5]), extra: tf.zeros([1]) }
-      const result = fromStateDict(module)(issuey)
+      const wrongDict = { ...dict, 'in.weight': tf.zeros([width, 5]), extra: tf.zeros([1]) }
+      const result = fromStateDict(module)(wrongDict)
       assert.ok(E.isLeft(result))
       assert.deepEqual(
         result.left.map(({ _tag, key }) => `${_tag} ${key}`),
@@ -79,7 +79,7 @@ describe('params', () => {
       )
     }))
 
-  it('disposing a tree disposes each of its tensors', () => {
+  it('disposeParams disposes every tensor of the tree', () => {
     const before = tf.memory().numTensors
     disposeParams(initParams(net(2, 2)))
     assert.equal(tf.memory().numTensors, before)

@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const folders = ['lib', 'models', 'processors', 'generation', 'properties']
 
 describe('tf', () => {
-  it('is the one door to TensorFlow.js: beside it, only the engines import its packages', () => {
+  it('is the only import of TensorFlow.js, apart from the engines', () => {
     const files = folders.flatMap((folder) =>
       (readdirSync(join(root, folder), { recursive: true }) as string[]).map((path) => join(folder, path))
     )

@@ -1,54 +1,54 @@
 import { tf } from '../../tf.js'
 
-/** Log-probabilities of chosen and rejected answers, each summed over the answer's tokens, pair by pair. */
-export interface PairLogs<A> {
+/** Values of chosen and rejected answers, pair by pair: log-probabilities summed over the tokens of an answer, or rewards. */
+export interface PreferencePair<A> {
   readonly chosen: A
   readonly rejected: A
 }
 
-/** The mean of the rewards of all batches so far, which BCO subtracts: a state, kept with a run's checkpoint. */
-export interface RewardShift {
+/** Running mean of the rewards of all batches, which BCO subtracts. Saved with the training checkpoint. */
+export interface RunningRewardMean {
   readonly mean: number
-  /** Batches that went into it. */
+  /** Number of batches so far. */
   readonly count: number
 }
 
 /** Before the first batch. */
-export const noRewards: RewardShift = { mean: 0, count: 0 }
+export const initialRewardMean: RunningRewardMean = { mean: 0, count: 0 }
 
 export interface PreferenceOptions {
-  /** Weight of each loss; one of weight 0 is not computed. */
+  /** Weight of each loss; losses with weight 0 are not computed. */
   readonly weights: { readonly dpo?: number; readonly bco?: number; readonly nll?: number }
-  /** How far the policy may go from the reference: 0.1 by default, as in TRL. */
+  /** Strength of the pull toward the reference model: 0.1 by default, as in TRL. */
   readonly beta?: number
 }
 
-export interface Preference {
+export interface PreferenceLoss {
   /** The weighted sum. */
   readonly loss: tf.Scalar
-  /** Each loss that was computed, by name: to be logged. */
+  /** Value of each computed loss by name, for logs. */
   readonly parts: { readonly dpo?: number; readonly bco?: number; readonly nll?: number }
   /** `β (log π − log π₀)`, pair by pair. */
-  readonly rewards: PairLogs<readonly number[]>
-  /** For the next batch. */
-  readonly shift: RewardShift
+  readonly rewards: PreferencePair<readonly number[]>
+  /** Running mean for the next batch. */
+  readonly rewardMean: RunningRewardMean
 }
 
-/** `−log σ(x)`. TensorFlow.js' own `logSigmoid` keeps nothing for its gradient, which fails where its input is freed before. */
+/** `−log σ(x)`. `tf.logSigmoid` saves no input for its gradient, which fails if the input is disposed before. */
 const negativeLogSigmoid = (x: tf.Tensor1D): tf.Tensor1D => x.neg().softplus()
 
 /** The running mean with one more batch, whose mean reward counts once. Source: `RunningMoments` (TRL), as `bco_pair` updates it. */
-export const nextShift = ({ mean, count }: RewardShift, batchMean: number): RewardShift => ({
+export const updateRewardMean = ({ mean, count }: RunningRewardMean, batchMean: number): RunningRewardMean => ({
   mean: mean + (batchMean - mean) / (count + 1),
   count: count + 1
 })
 
 /** Mean of `−log σ(chosen − rejected)` over pairs' rewards `[B]`. Source: Rafailov et al. 2023, DPO; TRL's `sigmoid`. */
-export const dpoLoss = ({ chosen, rejected }: PairLogs<tf.Tensor1D>): tf.Scalar =>
+export const dpoLoss = ({ chosen, rejected }: PreferencePair<tf.Tensor1D>): tf.Scalar =>
   tf.tidy(() => negativeLogSigmoid(chosen.sub(rejected)).mean())
 
 /** Mean of `−log σ(chosen − δ) − log σ(δ − rejected)` over pairs' rewards `[B]`. Source: Jung et al. 2024, BCO; TRL's `bco_pair`. */
-export const bcoLoss = ({ chosen, rejected }: PairLogs<tf.Tensor1D>, delta: number): tf.Scalar =>
+export const bcoLoss = ({ chosen, rejected }: PreferencePair<tf.Tensor1D>, delta: number): tf.Scalar =>
   tf.tidy(() =>
     negativeLogSigmoid(chosen.sub(delta))
       .add<tf.Tensor1D>(negativeLogSigmoid(rejected.neg().add(delta)))
@@ -58,19 +58,20 @@ export const bcoLoss = ({ chosen, rejected }: PairLogs<tf.Tensor1D>, delta: numb
 /**
  * A preference loss by weights: `{ dpo: 1 }` is DPO, `{ dpo: 0.8, bco: 0.2, nll: 1 }` MPO. It takes the policy's log-probabilities
  * `[B]` (`logProbabilities`), those of the reference, the number of supervised tokens of all chosen answers (of which `nll` is
- * the mean), and the shift so far; BCO's δ includes the present batch. Throws a `RangeError` where no loss has weight.
+ * the mean), and the rewardMean so far; BCO's δ includes the present batch. Throws a `RangeError` where no loss has weight.
  * Source: Wang et al. 2024, MPO; `MultimodalDPOTrainer` (OpenGVLab), after TRL.
  */
 export const preferenceLoss =
   ({ weights, beta = 0.1 }: PreferenceOptions) =>
   (
-    policy: PairLogs<tf.Tensor1D>,
-    reference: PairLogs<readonly number[]>,
+    policy: PreferencePair<tf.Tensor1D>,
+    reference: PreferencePair<readonly number[]>,
     chosenTokens: number,
-    before: RewardShift = noRewards
-  ): Preference => {
+    before: RunningRewardMean = initialRewardMean
+  ): PreferenceLoss => {
     const { dpo = 0, bco = 0, nll = 0 } = weights
-    if (![dpo, bco, nll].some((weight) => weight !== 0)) throw new RangeError('preferenceLoss: dpo, bco and nll all weigh 0')
+    if (![dpo, bco, nll].some((weight) => weight !== 0))
+      throw new RangeError('preferenceLoss: the weights of dpo, bco and nll are all 0; give at least one a weight')
     const reward = (log: tf.Tensor1D, base: readonly number[]): tf.Tensor1D =>
       log.sub<tf.Tensor1D>(tf.tensor1d([...base])).mul(beta)
     const rewards = {
@@ -78,18 +79,18 @@ export const preferenceLoss =
       rejected: reward(policy.rejected, reference.rejected)
     }
     const [chosen, rejected] = [Array.from(rewards.chosen.dataSync()), Array.from(rewards.rejected.dataSync())]
-    const shift = nextShift(before, [...chosen, ...rejected].reduce((a, b) => a + b, 0) / (2 * chosen.length))
+    const rewardMean = updateRewardMean(before, [...chosen, ...rejected].reduce((a, b) => a + b, 0) / (2 * chosen.length))
     const losses = {
       ...(dpo !== 0 ? { dpo: dpoLoss(rewards) } : {}),
-      ...(bco !== 0 ? { bco: bcoLoss(rewards, shift.mean) } : {}),
+      ...(bco !== 0 ? { bco: bcoLoss(rewards, rewardMean.mean) } : {}),
       ...(nll !== 0 ? { nll: policy.chosen.sum().div<tf.Scalar>(-chosenTokens) } : {})
     }
-    const each = Object.entries(losses) as ReadonlyArray<readonly ['dpo' | 'bco' | 'nll', tf.Scalar]>
+    const entries = Object.entries(losses) as ReadonlyArray<readonly ['dpo' | 'bco' | 'nll', tf.Scalar]>
     return {
-      loss: tf.addN(each.map(([name, loss]) => loss.mul({ dpo, bco, nll }[name]))) as tf.Scalar,
-      parts: Object.fromEntries(each.map(([name, loss]) => [name, loss.dataSync()[0]!])),
+      loss: tf.addN(entries.map(([name, loss]) => loss.mul({ dpo, bco, nll }[name]))) as tf.Scalar,
+      parts: Object.fromEntries(entries.map(([name, loss]) => [name, loss.dataSync()[0]!])),
       rewards: { chosen, rejected },
-      shift
+      rewardMean
     }
   }
 

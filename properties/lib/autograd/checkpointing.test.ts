@@ -17,19 +17,19 @@ const layer = () =>
 const deep = (n: number) =>
   module(
     { layers: repeat(n, () => checkpointed(layer())) },
-    (self) => (x: tf.Tensor2D) => self.layers.reduce((h, each) => each(h), x)
+    (self) => (x: tf.Tensor2D) => self.layers.reduce((h, layer) => layer(h), x)
   )
 const net = deep(16)
 type Params = ReturnType<typeof randomParams<Parameters<typeof net.apply>[0]>>
 const loss = (params: Params, x: tf.Tensor2D) => net.apply(params)(x).square().mean() as tf.Scalar
 
-/** Bytes at most while `f` runs, beyond those before it. */
+/** Peak memory of `f` in bytes, beyond the memory before. */
 const peakOf = (f: () => void): number => {
   const before = tf.memory().numBytes
   let most = 0
   const { runKernel } = tf.engine()
-  const watched = function (this: unknown, ...given: Parameters<typeof runKernel>) {
-    const result = runKernel.apply(tf.engine(), given)
+  const watched = function (this: unknown, ...args: Parameters<typeof runKernel>) {
+    const result = runKernel.apply(tf.engine(), args)
     most = Math.max(most, tf.memory().numBytes - before)
     return result
   }
@@ -63,7 +63,7 @@ describe('checkpointing', () => {
 })
 
 describe('a training step', () => {
-  it('leaves what is frozen bit-equal, and memory as it was, over 500 steps', () => {
+  it('keeps frozen parameters bit-equal and memory constant over 500 steps', () => {
     const small = deep(2)
     const [start, frozen] = partition((path) => path.startsWith('layers.1.'))(randomParams(small, 4))
     const optimizer = adamW({ learningRate: 1e-3 })

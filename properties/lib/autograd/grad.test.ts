@@ -12,7 +12,7 @@ type Params = ReturnType<typeof params>
 const loss = ({ a, list }: Params) => a.square().sum().mul(list[0]!.b) as tf.Scalar
 
 describe('valueAndGrad', () => {
-  it('gives the loss and its slope at every leaf; zeros where a leaf does not reach it', () =>
+  it('gives the loss and its gradient at every leaf; zeros if the loss does not depend on a leaf', () =>
     tf.tidy(() => {
       const { value, grads } = valueAndGrad(loss)(params())
       assert.equal(value.dataSync()[0], 65)
@@ -29,7 +29,7 @@ describe('valueAndGrad', () => {
       assert.equal(grads.list[0]!.b, undefined)
     }))
 
-  it('leaves the loss and a gradient for each leaf behind, nothing else', () =>
+  it('creates the loss and one gradient for each leaf, and leaves no other tensor', () =>
     tf.tidy(() => {
       const p = params()
       const before = tf.memory().numTensors
@@ -37,7 +37,7 @@ describe('valueAndGrad', () => {
       assert.equal(tf.memory().numTensors, before + 4)
     }))
 
-  it('refuses a loss that is no scalar', () => {
+  it('rejects a loss that is no scalar', () => {
     const vector = (p: Params) => p.a as tf.Tensor as tf.Scalar
     tf.tidy(() => assert.throws(() => valueAndGrad(vector)(params()), /the loss must be a scalar, got shape \[2\]/))
   })
@@ -48,7 +48,7 @@ describe('accumulate', () => {
   const loss = (x: tf.Tensor2D) => (p: Weights) => tf.matMul(x, p.w).square().sum(1).mean() as tf.Scalar
   const batches = fc.record({ sizes: fc.array(count(4), { minLength: 1, maxLength: 4 }), seed })
 
-  it('equals the one big batch, whatever the order, and leaves only the sum', () =>
+  it('equals one large batch, in any order, and leaves only the sum', () =>
     check(batches, ({ sizes, seed }) => {
       const params = { w: randomTensor<tf.Tensor2D>([3, 2], seed) }
       const parts = sizes.map((n, i) => randomTensor<tf.Tensor2D>([n, 3], seed + i + 1))
@@ -57,13 +57,13 @@ describe('accumulate', () => {
       const sum = run(parts)
       assert.equal(tf.memory().numTensors - before, 2)
       const big = valueAndGrad(loss(tf.concat(parts)))(params)
-      for (const each of [sum, run([...parts].reverse())]) {
-        assertClose(each.value, big.value)
-        assertClose(each.grads.w, big.grads.w)
+      for (const result of [sum, run([...parts].reverse())]) {
+        assertClose(result.value, big.value)
+        assertClose(result.grads.w, big.grads.w)
       }
     }))
 
-  it('refuses batches without weight', () => {
+  it('rejects batches without weight', () => {
     const none = (): never => assert.fail('not called')
     assert.throws(() => accumulate([1, 2], () => 0, none), /the weights of 2 batches sum to 0/)
     assert.throws(() => accumulate([], () => 1, none), /the weights of 0 batches sum to 0/)

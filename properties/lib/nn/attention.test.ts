@@ -6,7 +6,7 @@ import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
 import { layers, unpack } from '../../reference/layers.js'
 
-const drawn = fc.record({
+const samples = fc.record({
   B: count(2),
   G: count(2),
   share: count(3),
@@ -19,7 +19,7 @@ const drawn = fc.record({
   sinks: fc.boolean(),
   seed
 })
-type Draw = typeof drawn extends fc.Arbitrary<infer D> ? D : never
+type Draw = typeof samples extends fc.Arbitrary<infer D> ? D : never
 
 const inputs = ({ B, G, share, past, L, K, causal, window, padding, sinks, seed }: Draw) => {
   const Lk = past + L
@@ -50,9 +50,9 @@ describe('attention', () => {
         assertClose(out, unpack(expected[name]), 1e-6)
       }))
 
-  it('in blocks equals all at once', () =>
+  it('attention in blocks equals attention at once', () =>
     check(
-      fc.tuple(drawn, count(40)),
+      fc.tuple(samples, count(40)),
       ([draw, maxScores]) => {
         const { q, k, v, see } = inputs(draw)
         assertClose(attend(q, k, v, 0.7, see, maxScores), attend(q, k, v, 0.7, see))
@@ -61,22 +61,22 @@ describe('attention', () => {
     ))
 
   it('is a mean of values: a constant stays constant, less the share that a sink takes', () =>
-    check(drawn, (draw) => {
+    check(samples, (draw) => {
       const { q, k, v, see } = inputs(draw)
       const ones = attend(q, k, tf.onesLike(v), 1, see)
       if (!draw.sinks) assertClose(ones, tf.onesLike(q))
       else assertClose(ones.less(1).logicalAnd(ones.greater(0)).toFloat(), tf.onesLike(q))
     }))
 
-  it('a sink far below every score takes nothing', () =>
-    check(drawn, (draw) => {
+  it('a sink far below every score changes nothing', () =>
+    check(samples, (draw) => {
       const { q, k, v, see } = inputs({ ...draw, sinks: false })
       const sinks = tf.fill([draw.G * draw.share], -1e4) as tf.Tensor1D
       assertClose(attend(q, k, v, 1, { ...see, sinks }), attend(q, k, v, 1, see))
     }))
 
-  it('segments in a row attend as each would in a row of its own, whatever the block', () =>
-    check(fc.tuple(drawn, count(4), count(40)), ([{ window, seed, G, share, K }, first, maxScores]) => {
+  it('segments of a packed row attend as in separate rows, for any block size', () =>
+    check(fc.tuple(samples, count(4), count(40)), ([{ window, seed, G, share, K }, first, maxScores]) => {
       const [B, L] = [2, 6]
       const q = randomTensor<tf.Tensor4D>([B, G * share, L, K], seed)
       const [k, v] = [1, 2].map((n) => randomTensor<tf.Tensor4D>([B, G, L, K], seed + n)) as [tf.Tensor4D, tf.Tensor4D]
@@ -93,8 +93,8 @@ describe('attention', () => {
       assertClose(attend(q, k, v, 0.7, { causalFrom: 0, window, segments }, maxScores), tf.concat(alone, 2))
     }))
 
-  it('heads are split and merged without a change', () =>
-    check(drawn, ({ B, G, L, K, seed }) => {
+  it('mergeHeads inverts splitHeads', () =>
+    check(samples, ({ B, G, L, K, seed }) => {
       const x = randomTensor<tf.Tensor3D>([B, L, G * K], seed)
       assertClose(mergeHeads(splitHeads(x, G)), x, 0)
     }))

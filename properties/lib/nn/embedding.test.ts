@@ -10,7 +10,7 @@ import { assertClose } from '../../laws/close.js'
 const ids = fc.array(fc.nat(6), { minLength: 1, maxLength: 6 })
 
 describe('embedding', () => {
-  it('is the product with one-hot rows, and its gradient is how often each row was read', () =>
+  it('is the product with one-hot rows, and the gradient of a row is its number of lookups', () =>
     check(fc.record({ ids, seed }), ({ ids, seed }) => {
       const module = embedding(7, 3)
       const params = randomParams(module, seed)
@@ -21,7 +21,7 @@ describe('embedding', () => {
       assertClose(grads.weight as tf.Tensor2D, tf.tile(oneHot.sum(0).expandDims(1), [1, 3]))
     }))
 
-  it('a tied head scores a word by its own vector', () =>
+  it('a tied head scores a token by its embedding', () =>
     check(seed, (seed) => {
       const module = embedding(7, 3)
       const params = randomParams(module, seed)

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { loadBalancingLoss, mixture, topK } from '../../../lib/nn/experts.js'
+import { loadBalancingLoss, mixtureOfExperts, topK } from '../../../lib/nn/experts.js'
 import { tf } from '../../../lib/tf.js'
 import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
 import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
 import { layers, unpack } from '../../reference/layers.js'
 
-const drawn = fc.record({ N: count(6), E: count(6, 2), k: count(2), D: count(3), seed })
+const samples = fc.record({ N: count(6), E: count(6, 2), k: count(2), D: count(3), seed })
 
 describe('experts', () => {
   it('topK finds the highest, highest first, and passes gradients to them alone', () =>
-    check(drawn, ({ N, E, k, seed }) => {
+    check(samples, ({ N, E, k, seed }) => {
       const scores = randomTensor<tf.Tensor2D>([N, E], seed)
       const { indices, values } = topK(scores, k)
       const sorted = (scores.arraySync() as number[][]).map((row) => [...row].sort((a, b) => b - a).slice(0, k))
@@ -24,13 +24,13 @@ describe('experts', () => {
     }))
 
   it('a mixture is the weighted sum of all experts, computed for the tokens that chose them alone', () =>
-    check(drawn, ({ N, E, k, D, seed }) => {
+    check(samples, ({ N, E, k, D, seed }) => {
       const [x, matrices] = [randomTensor<tf.Tensor2D>([N, D], seed), randomTensor<tf.Tensor3D>([E, D, D], seed + 1)]
       const { indices, values } = topK(randomTensor<tf.Tensor2D>([N, E], seed + 2), k)
       const expert = (e: number, rows: tf.Tensor2D): tf.Tensor2D =>
         tf.matMul(rows, matrices.slice([e], [1]).squeeze<tf.Tensor2D>([0]))
       let computed = 0
-      const mixed = mixture(x, { experts: indices, weights: values }, (e, rows) => {
+      const mixed = mixtureOfExperts(x, { experts: indices, weights: values }, (e, rows) => {
         computed += rows.shape[0]
         assert.ok(indices.some((row) => row.includes(e)))
         return expert(e, rows)
@@ -40,9 +40,9 @@ describe('experts', () => {
         Array.from({ length: E }, (_, e) => expert(e, x)),
         1
       ) // [N, E, D]
-      const given = values.arraySync() as number[][]
+      const probabilities = values.arraySync() as number[][]
       const weights = tf.tensor2d(
-        indices.map((row, n) => Array.from({ length: E }, (_, e) => (row.includes(e) ? given[n]![row.indexOf(e)]! : 0)))
+        indices.map((row, n) => Array.from({ length: E }, (_, e) => (row.includes(e) ? probabilities[n]![row.indexOf(e)]! : 0)))
       )
       assertClose(mixed, dense.mul(weights.expandDims(2)).sum(1))
     }))

@@ -13,7 +13,7 @@ describe('resizeGrid', () => {
     it(`${source} to ${to} is PyTorch's bicubic`, () =>
       tf.tidy(() => assertClose(resizeGrid(unpack<tf.Tensor2D>(x), source, to), unpack(out), 1e-6)))
 
-  it('to its own size changes nothing, and a constant stays constant', () =>
+  it('resizing to the same size changes nothing, and a constant stays constant', () =>
     check(fc.record({ from: grid, to: grid, seed }), ({ from, to, seed }) => {
       const x = randomTensor<tf.Tensor2D>([from[0] * from[1], 3], seed)
       assertClose(resizeGrid(x, from, from), x)

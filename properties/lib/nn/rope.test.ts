@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
-import { applyRope, rememberedLength, ropeFrequencies, ropeTables } from '../../../lib/nn/rope.js'
+import { applyRope, dynamicRopeLength, ropeFrequencies, ropeTables } from '../../../lib/nn/rope.js'
 import type { tf } from '../../../lib/tf.js'
 import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
 import { check } from '../../laws/check.js'
@@ -24,18 +24,18 @@ describe('rope', () => {
       }
     })
 
-  const drawn = fc.record({ half: count(4), L: count(5), shift: fc.nat(9), seed })
+  const samples = fc.record({ half: count(4), L: count(5), shift: fc.nat(9), seed })
 
-  it('keeps lengths, and what it does not rotate', () =>
-    check(drawn, ({ half, L, seed }) => {
+  it('keeps norms, and the entries that are not rotated', () =>
+    check(samples, ({ half, L, seed }) => {
       const x = randomTensor<tf.Tensor4D>([1, 2, L, 4 * half], seed)
-      const turned = applyRope(x, ropeTables(frequencies(4 * half, 0.5), [Array.from({ length: L }, (_, i) => i * 3)]))
-      assertClose(turned.square().sum(3), x.square().sum(3))
-      assertClose(turned.slice([0, 0, 0, 2 * half], [1, 2, L, 2 * half]), x.slice([0, 0, 0, 2 * half], [1, 2, L, 2 * half]), 0)
+      const rotated = applyRope(x, ropeTables(frequencies(4 * half, 0.5), [Array.from({ length: L }, (_, i) => i * 3)]))
+      assertClose(rotated.square().sum(3), x.square().sum(3))
+      assertClose(rotated.slice([0, 0, 0, 2 * half], [1, 2, L, 2 * half]), x.slice([0, 0, 0, 2 * half], [1, 2, L, 2 * half]), 0)
     }))
 
-  it('scores depend on distances alone: moving all positions changes none', () =>
-    check(drawn, ({ half, L, shift, seed }) => {
+  it('scores depend on distances only: shifting all positions changes nothing', () =>
+    check(samples, ({ half, L, shift, seed }) => {
       const [q, k] = [seed, seed + 1].map((s) => randomTensor<tf.Tensor4D>([1, 1, L, 2 * half], s)) as [tf.Tensor4D, tf.Tensor4D]
       const scores = (from: number) => {
         const tables = ropeTables(frequencies(2 * half), [Array.from({ length: L }, (_, i) => from + i)])
@@ -48,7 +48,7 @@ describe('rope', () => {
     const lengths = [30, 64, 65, 75, 64, 70, 59, 60, 64]
     let before = 64
     const remembered = lengths.map((n) => {
-      before = rememberedLength(before, n, 64)
+      before = dynamicRopeLength(before, n, 64)
       return before
     })
     assert.deepEqual(remembered, [64, 64, 65, 75, 75, 75, 64, 64, 64]) // read from a Transformers module, forward after forward

@@ -39,19 +39,19 @@ describe('adamW', () => {
       const grads = tree([[3]], [4])
       const before = tf.memory().numTensors
       optimizer.update(params, grads, state)
-      assert.equal(tf.memory().numTensors - before, 6) // two parameters, two moments of each
+      assert.equal(tf.memory().numTensors - before, 6) // two parameters, two moments for each
       assert.deepEqual(flat(params), [1, 2])
       assert.deepEqual([state.step, ...state.first.p!.dataSync()], [0, 0])
     }))
 
-  it('takes the rate of each step from a schedule, counted from 0, times the factor of a path', () =>
+  it('multiplies the schedule’s learning rate of a step, counted from 0, by the factor of a path', () =>
     tf.tidy(() => {
       const seen: number[] = []
       const learningRate = (step: number) => {
         seen.push(step)
         return 0.1 * (step + 1)
       }
-      const scheduled = adamW({ learningRate, rateFactor: (path) => (path === 'p' ? 0.5 : 1) })
+      const scheduled = adamW({ learningRate, learningRateFactor: (path) => (path === 'p' ? 0.5 : 1) })
       const grads = tree([[3]], [4])
       const once = scheduled.update(tree([[1]], [2]), grads, scheduled.init(tree([[1]], [2])))
       const twice = scheduled.update(once.params, grads, once.state)

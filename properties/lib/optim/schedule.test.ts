@@ -14,15 +14,18 @@ const cases: readonly Case[] = JSON.parse(readFileSync(new URL('../../reference/
 describe('schedule', () => {
   for (const { name, warmupSteps, totalSteps, rates } of cases)
     it(`${name}, ${warmupSteps} of ${totalSteps} steps warming up: the rates are Transformers'`, () => {
-      const schedule = schedules[name]({ rate: 2e-3, warmupSteps, totalSteps })
+      const schedule = schedules[name]({ learningRate: 2e-3, warmupSteps, totalSteps })
       for (const [step, rate] of rates.entries())
         assert.ok(Math.abs(schedule(step) - rate) < 1e-15, `step ${step}: ${schedule(step)}, expected ${rate}`)
     })
 
-  it('refuses rates and warm-ups below 0', () => {
-    assert.throws(() => schedules.cosine({ rate: -1, totalSteps: 3 }), /the rate must be 0 or more, got -1/)
+  it('takes `rate`, the name of `learningRate` before 0.2', () =>
+    assert.equal(schedules.linear({ rate: 2, totalSteps: 4 })(1), schedules.linear({ learningRate: 2, totalSteps: 4 })(1)))
+
+  it('rejects negative learning rates and warm-ups', () => {
+    assert.throws(() => schedules.cosine({ learningRate: -1, totalSteps: 3 }), /the learning rate must be 0 or more, got -1/)
     assert.throws(
-      () => schedules.linear({ rate: 1, warmupSteps: Number.NaN, totalSteps: 3 }),
+      () => schedules.linear({ learningRate: 1, warmupSteps: Number.NaN, totalSteps: 3 }),
       /warmupSteps must be 0 or more, got NaN/
     )
   })

@@ -13,7 +13,7 @@ describe('mxfp4', () => {
     assert.deepEqual(new Uint8Array(numbers.buffer), bytes(weight))
   })
 
-  it('refuses blocks and scales that do not belong together', () => {
+  it('rejects blocks and scales of different sizes', () => {
     assert.throws(() => dequantizeMxfp4(new Uint8Array(32), new Uint8Array(2), [1, 1, 1]), RangeError)
     assert.throws(() => dequantizeMxfp4(new Uint8Array(31), new Uint8Array(2), [1, 2, 1]), RangeError)
   })

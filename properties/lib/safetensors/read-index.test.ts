@@ -88,7 +88,7 @@ describe('safetensors of a folder', () => {
     ])
   })
 
-  it('what is not there is named', async () => {
+  it('missing files are named in the error', async () => {
     assert.deepEqual(await issues(), ['WeightsMissing: .'])
     assert.deepEqual(await issues(join(folder, 'none')), ['FolderMissing: ./none'])
     await writeFile(join(folder, 'file'), '')

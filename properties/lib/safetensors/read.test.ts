@@ -55,7 +55,7 @@ describe('safetensors', () => {
     }
   }
 
-  it('what is written is read back bit for bit, each tensor aligned to its type', async () => {
+  it('files round-trip bit for bit, and every tensor is aligned to its type', async () => {
     const metadata = fc.dictionary(fc.string(), fc.string(), { maxKeys: 2 })
     await fc.assert(
       fc.asyncProperty(tensors, metadata, async (written, meta) => {
@@ -69,7 +69,7 @@ describe('safetensors', () => {
     assert.deepEqual(await readdir(folder), ['a.safetensors'], 'temporary files are gone')
   })
 
-  it('the npm package reads what is written, as far as it goes: whole files without metadata', async () => {
+  it('the npm package of safetensors reads written files without metadata', async () => {
     interface NpmFile {
       readonly metadata: ReadonlyMap<string, { readonly dtype: string; readonly shape: readonly number[] }>
       readonly getTensor: (key: string) => Uint8Array
@@ -220,7 +220,7 @@ describe('safetensors', () => {
     await read.close()
   })
 
-  it('a file that shrinks while open, and ranges outside a tensor, are told', async () => {
+  it('a file that shrinks while open, and a range outside a tensor, are errors', async () => {
     await orThrow(writeSafetensors(file, [ones('a', 4)]))
     const read = await orThrow(openSafetensors(file))
     const entry = read.entries.get('a')!

@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { dtypeBytes, type StoredDtype, toFloat32 } from '../../../lib/dtype.js'
-import { formOf, forms, type PackedWeight, pack } from '../../../lib/quantization/formats.js'
-import { type Pieces, uploadPieces, uploadRange } from '../../../lib/safetensors/upload.js'
+import { formatOf, type QuantizedWeight, quantizationFormats, quantize } from '../../../lib/quantization/formats.js'
+import { type Chunks, uploadChunks, uploadRange } from '../../../lib/safetensors/upload.js'
 import { tf } from '../../../lib/tf.js'
 import { checkAsync } from '../../laws/check.js'
 
-/** Bytes in pieces of so many rows, all in the same memory, which is spoilt after each. */
-async function* inPieces(bytes: Uint8Array, size: number): Pieces {
+/** Bytes in chunks of `size` bytes; every chunk uses the same buffer, which is overwritten afterwards. */
+async function* inChunks(bytes: Uint8Array, size: number): Chunks {
   const memory = new Uint8Array(size)
   for (let at = 0; at < bytes.length; at += size) {
     const piece = memory.subarray(0, Math.min(size, bytes.length - at))
@@ -20,7 +20,7 @@ async function* inPieces(bytes: Uint8Array, size: number): Pieces {
   }
 }
 
-const drawn = fc.record({
+const samples = fc.record({
   shape: fc.oneof(
     fc.tuple(fc.integer({ min: 1, max: 9 })),
     fc.tuple(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 5 })),
@@ -32,9 +32,9 @@ const drawn = fc.record({
 })
 
 describe('uploading stored tensors', () => {
-  it('pieces of any number of rows make the tensor that the bytes say, and leave nothing else', () =>
+  it('chunks of any number of rows give the tensor of the bytes, and leave no other tensor', () =>
     checkAsync(
-      drawn,
+      samples,
       async ({ shape, dtype, rows, seed }) => {
         const size = shape.reduce((a, b) => a * b, 1)
         const exponents = [0x3c, 0xbc, 0x40] // of no NaN in any type, so that values can be compared
@@ -42,7 +42,7 @@ describe('uploading stored tensors', () => {
           (i + 1) % dtypeBytes[dtype] ? (i * 37 + seed) % 256 : exponents[(i + seed) % 3]!
         )
         const before = tf.memory().numTensors
-        const tensor = await uploadPieces(inPieces(bytes, rows * shape.at(-1)! * dtypeBytes[dtype]), dtype, shape)
+        const tensor = await uploadChunks(inChunks(bytes, rows * shape.at(-1)! * dtypeBytes[dtype]), dtype, shape)
         assert.deepEqual(tensor.shape, shape)
         assert.deepEqual(tensor.dataSync(), toFloat32(bytes, dtype))
         tensor.dispose()
@@ -53,11 +53,11 @@ describe('uploading stored tensors', () => {
 
   it('reading that fails half way leaves nothing', async () => {
     const before = tf.memory().numTensors
-    const failing = async function* (): Pieces {
+    const failing = async function* (): Chunks {
       yield new Uint8Array(8)
       throw new Error('cut short')
     }
-    await assert.rejects(uploadPieces(failing(), 'F32', [4, 2]), /cut short/)
+    await assert.rejects(uploadChunks(failing(), 'F32', [4, 2]), /cut short/)
     assert.equal(tf.memory().numTensors, before)
   })
 })
@@ -85,7 +85,7 @@ describe('reading a range of a file into a tensor', () => {
     }
   }
   const has = (): boolean => tf.getKernel('ReadTensor', tf.getBackend()) !== undefined
-  /** What the range holds, or nothing on an engine that does not read. */
+  /** The tensor of the range, or `undefined` if the engine has no read kernel. */
   const readBack = (file: number, offset: number, dtype: StoredDtype, shape: readonly number[]): Float32Array | undefined =>
     tf.tidy(() => (uploadRange(file, offset, dtype, shape) as tf.Tensor | undefined)?.dataSync<'float32'>())
 
@@ -115,7 +115,7 @@ describe('reading a range of a file into a tensor', () => {
           const before = tf.memory().numTensors
           if (short && size > 0) {
             const late = bytes.length - size + 1
-            assert.throws(() => readBack(file, late, dtype, [rows, width]), /ended early/)
+            assert.throws(() => readBack(file, late, dtype, [rows, width]), /too short/)
           } else sameBits(readBack(file, offset, dtype, [rows, width])!, toFloat32(bytes.slice(offset, offset + size), dtype))
           assert.equal(tf.memory().numTensors, before)
         }),
@@ -125,15 +125,15 @@ describe('reading a range of a file into a tensor', () => {
 
   /** No exponent of them is all ones, in any type and at any offset. */
   const finite = bytes.map((byte) => byte & 0b10111011)
-  it('rows read into a packed form are those packed after they were read', () =>
+  it('rows quantized while they are read equal rows quantized after reading', () =>
     inFile(finite, (file) =>
       fc.assert(
-        fc.property(ranges, fc.constantFrom(...forms), ({ dtype, offset, rows, width }, form) => {
+        fc.property(ranges, fc.constantFrom(...quantizationFormats), ({ dtype, offset, rows, width }, format) => {
           if (!has()) return
           tf.tidy(() => {
             const read = uploadRange(file, offset, dtype, [rows, width]) as tf.Tensor2D
-            const packed = uploadRange(file, offset, dtype, [rows, width], form) as PackedWeight
-            assert.deepEqual(formOf(packed).tensor.dataSync(), formOf(pack(form, read)).tensor.dataSync())
+            const packed = uploadRange(file, offset, dtype, [rows, width], format) as QuantizedWeight
+            assert.deepEqual(formatOf(packed).tensor.dataSync(), formatOf(quantize(format, read)).tensor.dataSync())
           })
         }),
         { numRuns: 60 }

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { valueGradAndAux } from '../../../../lib/autograd/grad.js'
 import { logProbabilities } from '../../../../lib/nn/losses/cross-entropy.js'
-import { dpo, mpo, noRewards, type PairLogs, preferenceLoss, type RewardShift } from '../../../../lib/nn/losses/preference.js'
+import {
+  dpo,
+  initialRewardMean,
+  mpo,
+  type PreferencePair,
+  preferenceLoss,
+  type RunningRewardMean
+} from '../../../../lib/nn/losses/preference.js'
 import { tf } from '../../../../lib/tf.js'
 import { assertClose } from '../../../laws/close.js'
 import { unpack } from '../../../reference/layers.js'
@@ -10,7 +17,7 @@ import { unpack } from '../../../reference/layers.js'
 const { labels, steps, beta } = JSON.parse(readFileSync(new URL('../../../reference/losses.json', import.meta.url), 'utf8'))
 
 /** Rows 0 and 1 are chosen answers, 2 and 3 the rejected ones. */
-const pairsOf = (logits: tf.Tensor3D): PairLogs<tf.Tensor1D> => {
+const pairsOf = (logits: tf.Tensor3D): PreferencePair<tf.Tensor1D> => {
   const all = logProbabilities(logits, tf.tensor2d(labels, undefined, 'int32'))
   return { chosen: all.slice(0, 2), rejected: all.slice(2, 2) }
 }
@@ -22,14 +29,14 @@ describe('preference losses', () => {
     it(`${name}, its gradient and its running shift are PyTorch’s over three batches`, () =>
       tf.tidy(() => {
         const of = name === 'mpo' ? mpo : preferenceLoss({ weights: { [name]: 1 }, beta })
-        let shift: RewardShift = noRewards
+        let shift: RunningRewardMean = initialRewardMean
         for (const step of steps) {
           const loss = ({ z }: { readonly z: tf.Tensor3D }) => {
             const found = of(pairsOf(z), referenceOf(step.reference), chosenTokens, shift)
             return [found.loss, found] as const
           }
           const { value, grads, aux } = valueGradAndAux(loss)({ z: unpack(step.logits) })
-          shift = aux.shift
+          shift = aux.rewardMean
           assertClose(value, tf.scalar(step[name]))
           assertClose(grads.z, unpack(step.gradient[name]))
           for (const [part, found] of Object.entries(aux.parts)) assert.ok(Math.abs(found - step[part]) < 1e-5, part)
@@ -49,7 +56,7 @@ describe('preference losses', () => {
   it('refuses weights that leave nothing', () => {
     const none = preferenceLoss({ weights: { dpo: 0 } })
     const logs = { chosen: tf.tensor1d([0]), rejected: tf.tensor1d([0]) }
-    assert.throws(() => none(logs, { chosen: [0], rejected: [0] }, 1), /dpo, bco and nll all weigh 0/)
+    assert.throws(() => none(logs, { chosen: [0], rejected: [0] }, 1), /the weights of dpo, bco and nll are all 0/)
     tf.dispose([logs.chosen, logs.rejected])
   })
 })

@@ -1,0 +1,119 @@
+import { isTraced } from '../autograd/tape.js'
+import { hasKernel, runKernel } from '../ops/kernel.js'
+import { tf } from '../tf.js'
+import { type AttentionOptions, appendToCache, attendCached, type CachedAttentionOptions, type LayerCache } from './kv-cache.js'
+import { fusedInputs, type Linear } from './linear.js'
+import type { RmsNorm } from './norm.js'
+import { fusible } from './residual.js'
+
+/** The linear layers of self-attention, and optional norms of every query head and key head. */
+export interface AttentionProjections {
+  readonly q_proj: Linear
+  readonly k_proj: Linear
+  readonly v_proj: Linear
+  readonly o_proj: Linear
+  readonly q_norm?: RmsNorm
+  readonly k_norm?: RmsNorm
+}
+
+/** The same with queries, keys and values in one linear layer, in that order: `[D → (H + 2·G)·K]`. */
+export interface StackedAttentionProjections {
+  readonly qkv_proj: Linear
+  readonly o_proj: Linear
+}
+
+/** Description of self-attention for fused kernels. */
+export interface AttentionParts extends AttentionOptions {
+  readonly projections: AttentionProjections | StackedAttentionProjections
+}
+
+/** Inputs of attention that all layers of one forward share, and the layer's own cache. */
+export interface AttentionContext extends Pick<CachedAttentionOptions, 'rope' | 'padding' | 'segments'> {
+  readonly cache: LayerCache | undefined
+}
+
+/** States `[B, L, D]`, and the cache grown by L positions. */
+export interface AttentionOutput {
+  readonly hidden: tf.Tensor3D
+  readonly cache: LayerCache
+}
+
+/** Causal self-attention, `[B, L, D] → [B, L, D]`. */
+export interface SelfAttention {
+  (x: tf.Tensor3D, context: AttentionContext): AttentionOutput
+  readonly [fusible]?: AttentionParts
+}
+
+const queriesKeysValues = (
+  projections: AttentionParts['projections'],
+  x: tf.Tensor3D,
+  [H, G]: readonly [number, number]
+): readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D] => {
+  if ('qkv_proj' in projections) {
+    const qkv = projections.qkv_proj(x)
+    const K = qkv.shape[2] / (H + 2 * G)
+    return tf.split(qkv, [H * K, G * K, G * K], 2) as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D]
+  }
+  const [q, k] = [projections.q_proj(x), projections.k_proj(x)]
+  return [projections.q_norm?.(q) ?? q, projections.k_norm?.(k) ?? k, projections.v_proj(x)]
+}
+
+const unfused = (
+  { projections, ...options }: AttentionParts,
+  x: tf.Tensor3D,
+  { cache: past, ...context }: AttentionContext,
+  residual?: tf.Tensor3D
+): AttentionOutput => {
+  const qkv = queriesKeysValues(projections, x, [options.numHeads, options.numKeyValueHeads])
+  const { out, cache } = attendCached(qkv, past, { ...context, ...options })
+  return { hidden: projections.o_proj(out, residual), cache }
+}
+
+/** Inputs and attributes of an attention kernel that are the same at every step; `undefined` where a part needs a gradient or has LoRA. */
+export const attentionBlockInputs = (
+  norm: RmsNorm,
+  { projections, numHeads, numKeyValueHeads, window, sinks, scale }: AttentionParts
+) => {
+  if ('qkv_proj' in projections) return undefined
+  const { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm } = projections
+  const shared = fusedInputs([q_proj, k_proj, v_proj, o_proj])
+  if (!shared) return undefined
+  const norms = { norm: norm.weight, qNorm: q_norm?.weight, kNorm: k_norm?.weight }
+  if ([sinks, ...Object.values(norms)].some((x) => x && isTraced(x))) return undefined
+  const headDim = shared.inputs.weight!.shape[0]! / numHeads
+  const eps = { eps: norm.eps, headEps: q_norm?.eps }
+  const heads = { numHeads, numKeyValueHeads }
+  const attributes = { formats: shared.formats, ...eps, ...heads, window, scale: scale ?? headDim ** -0.5 }
+  return { inputs: { ...norms, ...shared.inputs, sinks }, attributes, headDim }
+}
+
+/**
+ * The residual block `x + attention(norm(x))`, `[B, L, D] → [B, L, D]`, and the cache grown by L positions. One kernel where no gradient
+ * is wanted: while a model decodes, the overhead of an op exceeds the time of a small product.
+ */
+export const attentionBlock = (
+  x: tf.Tensor3D,
+  norm: RmsNorm,
+  parts: AttentionParts,
+  context: AttentionContext
+): AttentionOutput => {
+  const [B, L] = x.shape
+  const canFuse = hasKernel('AttentionBlock') && !context.segments && !isTraced(x)
+  const fixed = canFuse ? attentionBlockInputs(norm, parts) : undefined
+  if (!fixed) return unfused(parts, norm(x), context, x)
+  const { inputs, attributes, cache } = appendToCache(context.cache, [B, parts.numKeyValueHeads, L, fixed.headDim], context)
+  const hidden = runKernel<tf.Tensor3D>(
+    'AttentionBlock',
+    { x, ...inputs, ...fixed.inputs },
+    { ...attributes, ...fixed.attributes }
+  )
+  return { hidden, cache }
+}
+
+/**
+ * Causal self-attention of bound projections with grouped heads, rotary positions and a KV cache: `[B, L, D] → [B, L, D]`.
+ *
+ * `module({ q_proj, k_proj, v_proj, o_proj }, (self) => selfAttention({ projections: self, numHeads: 8, numKeyValueHeads: 2 }))`
+ */
+export const selfAttention = (parts: AttentionParts): SelfAttention =>
+  Object.assign((x: tf.Tensor3D, context: AttentionContext) => unfused(parts, x, context), { [fusible]: parts })
