@@ -1,47 +1,55 @@
 import { setImmediate } from 'node:timers/promises'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { InternVLError, type Issues, issue } from '../../lib/error.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { InternVLError, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { buildParams, declarations, disposeParams } from '../../lib/params.js'
-import { type Form, formOf, keepsPacked, type PackedWeight, unpack } from '../../lib/quantization/formats.js'
+import {
+  dequantize,
+  keepsQuantized,
+  type QuantizationFormat,
+  type QuantizedWeight,
+  formatOf as quantizationOf
+} from '../../lib/quantization/formats.js'
 import type { TensorFiles } from '../../lib/safetensors/read.js'
 import {
-  type Pieces,
-  uploadPacked,
-  uploadPieces,
-  uploadRange,
-  uploadWordRange,
-  uploadWords
+  type Chunks,
+  uploadChunks,
+  uploadPackedRange,
+  uploadPackedRows,
+  uploadQuantized,
+  uploadRange
 } from '../../lib/safetensors/upload.js'
 import { tf } from '../../lib/tf.js'
-import type { InternVLConfig } from '../config/parse-config.js'
-import { type InternVL, internVL } from '../internvl/internvl.js'
+import type { InternVLConfig } from '../config/model-config.js'
+import { modelFor } from '../families.js'
+import type { InternVL } from '../internvl/internvl.js'
+import type { InternVLModule } from '../model-family.js'
 import { precisionOf } from '../quantization/precision.js'
 import { type CacheOptions, cachedWeights } from '../quantization/quantized-cache.js'
-import { splitForm } from '../quantization/quantized-keys.js'
-import { type FormOptions, formsOf, precisionIssues } from '../quantization/weight-formats.js'
+import { splitFormat } from '../quantization/quantized-keys.js'
+import { precisionIssues, type WeightFormatOptions, weightFormats } from '../quantization/weight-formats.js'
 import type { Layout, Planned } from './layout.js'
 import { checkMemory, type MemoryOptions } from './memory-check.js'
 import {
-  inFolder,
   keyIssues,
   type OpenCheckpoint,
   type OpenOptions,
   openCheckpoint,
   rangesOf,
-  readingIssues
+  readingIssues,
+  withFolder
 } from './open-checkpoint.js'
 import { pieceReader, plannedBytes } from './read-planned.js'
 
-/** The module of a configuration. */
-export type InternVLModule = ReturnType<typeof internVL>
+export type { InternVLModule } from '../model-family.js'
 export type InternVLParams = Parameters<InternVLModule['apply']>[0]
 
-/** A model from a folder. `dispose` frees its parameters. */
+/** A model loaded from a folder. `dispose` frees its parameters. */
 export interface LoadedModel {
   readonly config: InternVLConfig
-  /** Which names and fusions the folder's files use. */
+  /** Layout of the files: names and fusions of the tensors. */
   readonly layout: Layout
   readonly module: InternVLModule
   readonly params: InternVLParams
@@ -49,47 +57,51 @@ export interface LoadedModel {
   readonly dispose: () => void
 }
 
-export interface LoadModelOptions extends OpenOptions, FormOptions, CacheOptions, MemoryOptions {
-  /** Told after each tensor: bytes read so far, and of all. With `cache`, the first time, of what is packed and then of what is loaded. */
+export interface LoadModelOptions extends OpenOptions, WeightFormatOptions, CacheOptions, MemoryOptions {
+  /** Called after each tensor with the bytes read so far and in total. With `cache`, the first time, for quantizing and then for loading. */
   readonly onProgress?: (done: number, total: number) => void
 }
 
-/** The largest first: what is in memory only while a tensor is made then stands beside few others, not all. */
+/** Largest tensors first: temporary memory of a large tensor then adds to few loaded tensors, not to all. */
 const largestFirst = (plan: readonly Planned[]): readonly Planned[] => [...plan].sort((a, b) => plannedBytes(b) - plannedBytes(a))
 
-/** A tensor that lies in its file as one range, where the engine can read that by itself. */
-const uploadWhole = (files: TensorFiles, { key, parts, dtype, shape, mxfp4 }: Planned, form?: Form) => {
+/** Uploads a tensor that is one range of a file, if the engine can read files; undefined otherwise. */
+const uploadFromFile = (files: TensorFiles, { key, parts, dtype, shape, mxfp4 }: Planned, format?: QuantizationFormat) => {
   const [part, ...others] = parts
   if (!part || others.length > 0 || mxfp4) return undefined
   const { file, offset } = files.entries.get(part.source)!
-  const [fd, at] = [files.handles.get(file)!.fd, offset + part.begin]
-  const stored = splitForm(key).form
+  const [fd, begin] = [files.handles.get(file)!.fd, offset + part.begin]
+  const stored = splitFormat(key).format
   try {
-    return stored ? uploadWordRange(fd, at, shape as Matrix, stored) : uploadRange(fd, at, dtype, shape, form)
+    return stored ? uploadPackedRange(fd, begin, shape as Matrix, stored) : uploadRange(fd, begin, dtype, shape, format)
   } catch (error) {
-    const message = `${file}: tensor ${key} can't be read (${(error as Error).message}); did the file change meanwhile?`
+    const message = `${file}: tensor ${key} cannot be read (${(error as Error).message}); did the file change since it was opened?`
     throw new InternVLError([issue('FileUnreadable', message, { file, key })])
   }
 }
 
 type Matrix = readonly [rows: number, columns: number]
 
-const uploadInPieces = (from: Pieces, { key, dtype, shape }: Planned, form?: Form): Promise<tf.Tensor | PackedWeight> => {
-  const stored = splitForm(key).form
-  if (stored) return uploadWords(from, shape as Matrix, stored)
-  return form ? uploadPacked(from, dtype, shape as Matrix, form) : uploadPieces(from, dtype, shape)
+const uploadInPieces = (
+  pieces: Chunks,
+  { key, dtype, shape }: Planned,
+  format?: QuantizationFormat
+): Promise<tf.Tensor | QuantizedWeight> => {
+  const stored = splitFormat(key).format
+  if (stored) return uploadPackedRows(pieces, shape as Matrix, stored)
+  return format ? uploadQuantized(pieces, dtype, shape as Matrix, format) : uploadChunks(pieces, dtype, shape)
 }
 
-/** A weight as the engine computes with it: what it does not keep packed is the float32 that it stands for. */
-const settled = (weight: tf.Tensor | PackedWeight, columns: number): tf.Tensor | PackedWeight => {
-  if (weight instanceof tf.Tensor || keepsPacked()) return weight
-  const numbers = tf.tidy(() => unpack(weight, columns))
-  formOf(weight).tensor.dispose()
-  return numbers
+/** The weight itself on engines that compute with quantized weights, else the weight dequantized to float32. */
+const asEngineNeeds = (weight: tf.Tensor | QuantizedWeight, columns: number): tf.Tensor | QuantizedWeight => {
+  if (weight instanceof tf.Tensor || keepsQuantized()) return weight
+  const values = tf.tidy(() => dequantize(weight, columns))
+  quantizationOf(weight).tensor.dispose()
+  return values
 }
 
-/** A module's planned tensors by path, in the precision of the options. Paths in the plan may have a prefix that the module has not. */
-export const readTensors = async (
+/** Reads a module's planned tensors in the precision of the options; by key, which is the module's path after `prefix`. */
+const readTensors = async (
   files: TensorFiles,
   module: Module,
   plan: readonly Planned[],
@@ -97,18 +109,18 @@ export const readTensors = async (
   prefix = ''
 ) => {
   const total = plan.reduce((n, tensor) => n + plannedBytes(tensor), 0)
-  const tensors = new Map<string, tf.Tensor | PackedWeight>()
+  const tensors = new Map<string, tf.Tensor | QuantizedWeight>()
   const columns = new Map(declarations(module).map(([path, { shape }]) => [prefix + path, shape.at(-1)!]))
-  const [pieces, forms] = [pieceReader(rangesOf(files)), formsOf(module, plan, options, prefix)]
+  const [readPieces, formatOf] = [pieceReader(rangesOf(files)), weightFormats(module, plan, options, prefix)]
   let done = 0
   try {
     for (const planned of largestFirst(plan)) {
-      const [{ path }, form] = [splitForm(planned.key), forms(planned)]
-      const tensor = uploadWhole(files, planned, form) ?? (await uploadInPieces(pieces(planned), planned, form))
-      tensors.set(path, settled(tensor, columns.get(path)!))
+      const [{ path }, format] = [splitFormat(planned.key), formatOf(planned)]
+      const tensor = uploadFromFile(files, planned, format) ?? (await uploadInPieces(readPieces(planned), planned, format))
+      tensors.set(path, asEngineNeeds(tensor, columns.get(path)!))
       done += plannedBytes(planned)
       options.onProgress?.(done, total)
-      await setImmediate() // timers and signals come through between tensors
+      await setImmediate() // lets timers and signals run between tensors
     }
     return tensors
   } catch (error) {
@@ -117,45 +129,66 @@ export const readTensors = async (
   }
 }
 
-/** Opens the weights of a folder, from the cache where that is asked for, builds something of them, and closes them. */
-export const openAndBuild =
-  <A>(
-    dir: string,
-    options: LoadModelOptions,
-    build: (checkpoint: OpenCheckpoint, options: LoadModelOptions) => Promise<E.Either<Issues, A>>
-  ): TaskEither<Issues, A> =>
-  async () => {
-    precisionOf(options) // throws for what there is not before any file is opened
-    const from = await cachedWeights(dir, options)()
-    if (E.isLeft(from)) return from
-    const checkpoint = await openCheckpoint(from.right.dir, options)()
-    if (E.isLeft(checkpoint)) return checkpoint
-    try {
-      return await build(checkpoint.right, from.right.options)
-    } catch (error) {
-      return E.left(readingIssues(from.right.dir, error))
-    } finally {
-      await checkpoint.right.files.close()
-    }
-  }
+/**
+ * The tensors of a module by key, after a check of keys, precision and memory. `prefix` is the path of the module in the model.
+ * Errors, before any weight is read: `MissingKey`, `UnexpectedKey`, `ShapeMismatch`, `QuantizedAlready`, `MemoryShort`.
+ */
+export const loadTensors = (
+  { dir, files }: OpenCheckpoint,
+  module: Module,
+  plan: readonly Planned[],
+  options: LoadModelOptions,
+  prefix = ''
+) => {
+  const checked = pipe(
+    TE.fromEither(whenValid([...keyIssues(module, plan, prefix), ...precisionIssues(plan, options)], () => undefined)),
+    TE.chain(() => checkMemory(module, plan, options, prefix))
+  )
+  return pipe(
+    async () => withFolder(dir, await checked()),
+    TE.chainTaskK(() => () => readTensors(files, module, plan, options, prefix))
+  )
+}
 
-const buildModel = async (checkpoint: OpenCheckpoint, options: LoadModelOptions): Promise<E.Either<Issues, LoadedModel>> => {
-  const { dir, config, layout, files, plan } = checkpoint
-  const module = internVL(config)
-  const problems = [...keyIssues(module, plan), ...precisionIssues(plan, options)]
-  if (problems.length > 0) return E.left(inFolder(dir, problems))
-  const short = await checkMemory(module, plan, options)
-  if (short) return E.left(inFolder(dir, [short]))
-  const tensors = await readTensors(files, module, plan, options)
-  const params = buildParams(module, (path) => tensors.get(path)!)
-  const dispose = () => disposeParams(params)
-  return E.right({ config, layout, module, params, model: module.apply(params), dispose })
+/** Opens a folder, from the cache if the options say so, builds a value from its weights, and closes the folder. */
+export const openAndBuild = <A>(
+  dir: string,
+  options: LoadModelOptions,
+  build: (checkpoint: OpenCheckpoint, options: LoadModelOptions) => TE.TaskEither<Issues, A>
+): TE.TaskEither<Issues, A> => {
+  const opened = async () => {
+    precisionOf(options) // throws for an unknown precision before any file is opened
+    return cachedWeights(dir, options)()
+  }
+  return pipe(
+    opened,
+    TE.chain((from) =>
+      TE.bracket(
+        openCheckpoint(from.dir, options),
+        (checkpoint) => () =>
+          build(checkpoint, from.options)().catch((error): E.Either<Issues, A> => E.left(readingIssues(from.dir, error))),
+        ({ files }) => TE.rightTask(() => files.close())
+      )
+    )
+  )
+}
+
+const buildModel = (checkpoint: OpenCheckpoint, options: LoadModelOptions): TE.TaskEither<Issues, LoadedModel> => {
+  const { config, layout, plan } = checkpoint
+  const module = modelFor(config)
+  return pipe(
+    loadTensors(checkpoint, module, plan, options),
+    TE.map((tensors) => {
+      const params = buildParams(module, (path) => tensors.get(path)!)
+      return { config, layout, module, params, model: module.apply(params), dispose: () => disposeParams(params) }
+    })
+  )
 }
 
 /**
- * Opens a checkpoint folder in any layout: config.json, then its safetensors, one tensor at a time, in float32 or the precision that
- * is asked for. All that is missing, unexpected or of another shape is reported together. Call `selectEngine` first. Throws a
- * `RangeError` for a precision that there is not.
+ * Loads the model of a checkpoint folder in any layout: config.json, then the weights, one tensor at a time, in float32 or the
+ * precision of the options. All missing, unexpected and mismatched tensors are reported together. Call `selectEngine` first.
+ * Throws a `RangeError` for an unknown precision.
  */
-export const loadModel = (dir: string, options: LoadModelOptions = {}): TaskEither<Issues, LoadedModel> =>
+export const loadModel = (dir: string, options: LoadModelOptions = {}): TE.TaskEither<Issues, LoadedModel> =>
   openAndBuild(dir, options, buildModel)

@@ -1,27 +1,26 @@
 import { basename, join } from 'node:path'
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { InternVLError, type Issue, type Issues, issue } from '../../lib/error.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { InternVLError, type Issue, type Issues, issue, validation, whenValid } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
-import { compareShapes } from '../../lib/params.js'
+import { shapeIssues } from '../../lib/params.js'
 import { openCheckpointTensors, type TensorFiles } from '../../lib/safetensors/read.js'
 import type { Json } from '../config/config-fields.js'
 import { type InternVLConfig, parseConfig, readConfigJson } from '../config/parse-config.js'
+import { familyOf } from '../families.js'
 import { quantizationIssues } from '../quantization/foreign-quantization.js'
-import { declaredShapes, splitForm, wordIssues } from '../quantization/quantized-keys.js'
-import { type Layout, type Planned, planTree, recogniseLayout } from './layout.js'
+import { declaredShapes, packedTypeIssues, splitFormat } from '../quantization/quantized-keys.js'
+import { type Layout, type Planned, planTree, recognizeLayout } from './layout.js'
 import { pieceReader, type ReadRange } from './read-planned.js'
 
-/** What is known or wanted of a checkpoint beside its config.json. */
 export interface OpenOptions {
-  /** Id of `<IMG_CONTEXT>`, for folders whose config.json does not say (the original layout): the tokenizer knows it. */
+  /** Id of the image token, for folders whose config.json has none (OpenGVLab's layout): the tokenizer has the id. */
   readonly imageTokenId?: number | undefined
-  /** Changes the configuration before the model is built, to try a variant of it on the same weights. */
+  /** Changes the configuration before the model is built, to try a variant of the model on the same weights. */
   readonly configure?: (config: InternVLConfig) => InternVLConfig
 }
-
-const head = 'lm_head.weight'
-const table = 'model.language_model.embed_tokens.weight'
 
 /** Reads ranges of the stored tensors by key. */
 export const rangesOf =
@@ -29,8 +28,8 @@ export const rangesOf =
   (source, begin, end, into) =>
     files.readBytes(files.entries.get(source)!, begin, end, into)
 
-/** Compares piece by piece, so that two tables as large as a head need no memory. */
-const sameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promise<boolean> => {
+/** Whether two stored tensors are equal. They are compared piece by piece, so that large embeddings need no memory. */
+const haveSameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promise<boolean> => {
   if (a.dtype !== b.dtype || `${a.shape}` !== `${b.shape}`) return false
   const others = pieceReader(rangesOf(files))(b)
   for await (const piece of pieceReader(rangesOf(files))(a)) {
@@ -44,88 +43,113 @@ const sameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promise<bo
 }
 
 /**
- * A configuration may tie the head to the embeddings while the file stores both. Equal, the copy is not needed; different,
- * the file is right and the head stands on its own. A head alone is the embeddings too.
+ * Settles whether the head is tied where the configuration ties it and the file stores a head. A head equal to the embeddings is
+ * left out; a different one makes the configuration untied; a head without embeddings is used as the embeddings.
  * Source: `PreTrainedModel.tie_weights` (transformers 5.23).
  */
 const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: readonly Planned[]) => {
-  const [own, tied] = [head, table].map((path) => plan.find(({ key }) => splitForm(key).path === path))
-  if (!config.tieWordEmbeddings || !own) return { config, plan }
-  const asTable = table + own.key.slice(head.length)
-  if (!tied) return { config, plan: plan.map((tensor) => (tensor === own ? { ...own, key: asTable } : tensor)) }
-  return (await sameBytes(files, own, tied))
-    ? { config, plan: plan.filter((tensor) => tensor !== own) }
+  const { parts } = familyOf(config)
+  const [headPath, embeddingsPath] = [`${parts.head}.weight`, `${parts.embeddings}.weight`]
+  const [head, embeddings] = [headPath, embeddingsPath].map((path) => plan.find(({ key }) => splitFormat(key).path === path))
+  if (!config.tieWordEmbeddings || !head) return { config, plan }
+  const embeddingsKey = embeddingsPath + head.key.slice(headPath.length) // with the quantization format
+  if (!embeddings) return { config, plan: plan.map((tensor) => (tensor === head ? { ...head, key: embeddingsKey } : tensor)) }
+  return (await haveSameBytes(files, head, embeddings))
+    ? { config, plan: plan.filter((tensor) => tensor !== head) }
     : { config: { ...config, tieWordEmbeddings: false }, plan }
 }
 
-/** Errors of keys, with the folder that they are of. */
-export const inFolder = (dir: string, issues: readonly Issue[]): Issues =>
-  issues.map((f) => ({ ...f, message: `${dir}: ${f.message}`, path: dir })) as unknown as Issues
+/** The issue with the folder that it concerns. */
+const inFolder =
+  (dir: string) =>
+  (found: Issue): Issue => ({ ...found, message: `${dir}: ${found.message}`, path: dir })
 
-/** What a module declares under a prefix, against what a plan has there: missing, unexpected and mismatched keys. */
+/** The left value with the folder in every issue. */
+export const withFolder = <A>(dir: string, result: E.Either<Issues, A>): E.Either<Issues, A> =>
+  E.mapLeft((issues: Issues): Issues => [inFolder(dir)(issues[0]), ...issues.slice(1).map(inFolder(dir))])(result)
+
+/** Issues of the keys under a prefix, against the parameters that a module declares: missing, unexpected and mismatched. */
 export const keyIssues = (module: Module, plan: readonly Planned[], prefix = ''): readonly Issue[] => {
-  const own = new Map(plan.filter(({ key }) => key.startsWith(prefix)).map((tensor) => [tensor.key, tensor]))
-  const declared = declaredShapes(module, new Set(own.keys()), prefix)
-  const stored = new Map([...own].map(([key, { shape }]) => [key, shape]))
-  return [...compareShapes(declared, stored), ...wordIssues([...own.values()])]
+  const byKey = new Map(plan.filter(({ key }) => key.startsWith(prefix)).map((tensor) => [tensor.key, tensor]))
+  const declared = declaredShapes(module, new Set(byKey.keys()), prefix)
+  const stored = new Map([...byKey].map(([key, { shape }]) => [key, shape]))
+  return [...shapeIssues(declared, stored), ...packedTypeIssues([...byKey.values()])]
 }
 
-/** A checkpoint folder of which only the heads of the files are read. Close `files` when done. */
+/** A checkpoint folder of which only the headers of the files are read. Close `files` after use. */
 export interface OpenCheckpoint {
   readonly dir: string
-  /** config.json as it stands there. */
+  /** config.json unchanged. */
   readonly json: Json
   readonly config: InternVLConfig
   readonly layout: Layout
   readonly files: TensorFiles
-  /** How the tensors of the module tree are made of the stored ones. */
+  /** The tensors of the module tree as parts of the stored tensors. */
   readonly plan: readonly Planned[]
-  /** The same of all that is stored, with a head that only repeats the embeddings. */
+  /** All stored tensors, with a head that repeats the embeddings, which `plan` leaves out. */
   readonly stored: readonly Planned[]
 }
 
-const issuesOf = (result: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(result) ? result.left : [])
+/** The module's tensors by configuration and keys, with the head settled. */
+const planCheckpoint = (dir: string, config: InternVLConfig, files: TensorFiles) =>
+  pipe(
+    recognizeLayout(files.entries.keys()),
+    E.chain((layout) =>
+      pipe(
+        planTree(layout, files.entries.values(), config.textConfig),
+        E.map((stored) => ({ layout, stored }))
+      )
+    ),
+    (result) => TE.fromEither(withFolder(dir, result)),
+    TE.chainTaskK(({ layout, stored }) => async () => ({ ...(await settleHead(config, files, stored)), stored, layout }))
+  )
 
-/** The module's tensors as a configuration and the keys say; the head as `settleHead` finds it. */
-const planOf = async (dir: string, config: InternVLConfig, files: TensorFiles) => {
-  const layout = recogniseLayout(files.entries.keys())
-  if (E.isLeft(layout)) return E.left(inFolder(dir, layout.left))
-  const planned = planTree(layout.right, files.entries.values(), config.textConfig)
-  if (E.isLeft(planned)) return E.left(inFolder(dir, planned.left))
-  return E.right({ ...(await settleHead(config, files, planned.right)), stored: planned.right, layout: layout.right })
-}
-
-/** What failed while files were read, as errors. */
+/** The issues of an exception while files were read. */
 export const readingIssues = (dir: string, error: unknown): Issues => {
   if (error instanceof InternVLError) return error.issues
   return [issue('LoadFailed', `${basename(dir)}: ${error instanceof Error ? error.message : error}`, { path: dir })]
 }
 
+/** config.json, unchanged and parsed. Weights that other software quantized are refused before any field is checked. */
+const readSource = (dir: string) =>
+  pipe(
+    readConfigJson(dir),
+    TE.chainEitherK((json) => whenValid(quantizationIssues(json, dir), () => json)),
+    TE.chainEitherK((json) =>
+      pipe(
+        parseConfig(json, join(dir, 'config.json')),
+        E.map((config) => ({ json, config }))
+      )
+    )
+  )
+
+/** The result of a task; where the task fails, the files are closed. */
+const closingOnFailure = async <A>(
+  dir: string,
+  files: TensorFiles,
+  task: TE.TaskEither<Issues, A>
+): Promise<E.Either<Issues, A>> => {
+  const result = await task().catch((error): E.Either<Issues, A> => E.left(readingIssues(dir, error)))
+  if (E.isLeft(result)) await files.close()
+  return result
+}
+
 /**
- * Opens a checkpoint folder without its weights, in any layout. Errors of config.json and of the files of weights are reported
- * together; whether the tensors are those of the model `keyFaults` tells.
+ * Opens a checkpoint folder in any layout, without its weights. Errors of config.json and of the weight files are reported
+ * together; `keyIssues` checks whether the tensors are those of the model.
  */
 export const openCheckpoint =
-  (dir: string, options: OpenOptions = {}): TaskEither<Issues, OpenCheckpoint> =>
+  (dir: string, options: OpenOptions = {}): TE.TaskEither<Issues, OpenCheckpoint> =>
   async () => {
-    const json = await readConfigJson(dir)()
-    const foreign = E.isRight(json) ? quantizationIssues(json.right, dir) : []
-    if (foreign.length > 0) return E.left(foreign as unknown as Issues)
-    const opened = await openCheckpointTensors(dir)()
-    const read = E.chain((found: Json) => parseConfig(found, join(dir, 'config.json')))(json)
-    if (E.isLeft(json) || E.isLeft(read) || E.isLeft(opened)) {
-      if (E.isRight(opened)) await opened.right.close()
-      return E.left([...issuesOf(read), ...issuesOf(opened)] as unknown as Issues)
-    }
+    const [source, opened] = [await readSource(dir)(), await openCheckpointTensors(dir)()]
+    if (E.isLeft(opened)) return E.chain((): E.Either<Issues, never> => opened)(sequenceS(validation)({ source, opened })) // the errors of both
     const files = opened.right
-    try {
-      const known = options.imageTokenId === undefined ? read.right : { ...read.right, imageTokenId: options.imageTokenId }
-      const planned = await planOf(dir, options.configure?.(known) ?? known, files)
-      if (E.isRight(planned)) return E.right({ dir, json: json.right, files, ...planned.right })
-      await files.close()
-      return planned
-    } catch (error) {
-      await files.close()
-      return E.left(readingIssues(dir, error))
+    const plan = ({ json, config: read }: { readonly json: Json; readonly config: InternVLConfig }) => {
+      const known = options.imageTokenId === undefined ? read : { ...read, imageTokenId: options.imageTokenId }
+      return pipe(
+        planCheckpoint(dir, options.configure?.(known) ?? known, files),
+        TE.map((planned): OpenCheckpoint => ({ dir, json, files, ...planned }))
+      )
     }
+    return closingOnFailure(dir, files, pipe(TE.fromEither(source), TE.chain(plan)))
   }

@@ -2,28 +2,28 @@ import { dtypeBytes, fromFloat32 } from '../../lib/dtype.js'
 import { dequantizeMxfp4 } from '../../lib/quantization/mxfp4.js'
 import type { Part, Planned } from './fuse.js'
 
-/** Reads bytes `[begin, end)` of a stored tensor into `into`, which they fill; without it, into memory of their own. */
+/** Reads bytes `[begin, end)` of a stored tensor into `into`, which has that length; without `into`, into new memory. */
 export type ReadRange = (source: string, begin: number, end: number, into?: Uint8Array) => Promise<Uint8Array>
 
-/** Most bytes of a piece, unless one row has more: a matrix of the released 1B shapes is one piece, which needs no second copy. */
+/** Most bytes of a piece, unless one row has more. A matrix of the released 1B shapes is one piece, which needs no second copy. */
 const pieceBytes = 9 * 2 ** 20
 
-/** One expert at a time, so that its numbers alone are in memory. */
-async function* unpacked({ parts, mxfp4 }: Planned, read: ReadRange): AsyncGenerator<Uint8Array> {
+/** Dequantizes MXFP4 one expert at a time, so that only one is in memory in full. */
+async function* dequantizedExperts({ parts, mxfp4 }: Planned, read: ReadRange): AsyncGenerator<Uint8Array> {
   const [experts, out, groups] = mxfp4!
-  const one = ({ source, begin, end }: Part, e: number) => {
+  const readExpert = ({ source, begin, end }: Part, e: number) => {
     const bytes = (end - begin) / experts
     return read(source, begin + e * bytes, begin + (e + 1) * bytes)
   }
   const [blocks, scales] = parts as readonly [Part, Part]
   for (let e = 0; e < experts; e++)
-    yield fromFloat32(dequantizeMxfp4(await one(blocks, e), await one(scales, e), [1, out, groups]), 'BF16')
+    yield fromFloat32(dequantizeMxfp4(await readExpert(blocks, e), await readExpert(scales, e), [1, out, groups]), 'BF16')
 }
 
-/** Parts cut to pieces of whole rows of the last axis. */
-const cut = ({ parts, dtype, shape }: Planned): readonly Part[] => {
-  const row = Math.max(1, (shape.at(-1) ?? 1) * dtypeBytes[dtype])
-  const most = Math.max(1, Math.floor(pieceBytes / row)) * row
+/** The parts split into pieces of whole rows of the last axis. */
+const splitParts = ({ parts, dtype, shape }: Planned): readonly Part[] => {
+  const rowBytes = Math.max(1, (shape.at(-1) ?? 1) * dtypeBytes[dtype])
+  const most = Math.max(1, Math.floor(pieceBytes / rowBytes)) * rowBytes
   return parts.flatMap(({ source, begin, end }) =>
     Array.from({ length: Math.ceil((end - begin) / most) }, (_, i) => ({
       source,
@@ -33,8 +33,8 @@ const cut = ({ parts, dtype, shape }: Planned): readonly Part[] => {
   )
 }
 
-/** Memory that is lent for one piece after another: it grows to the largest. */
-const lender = () => {
+/** A reusable buffer, which grows to the largest piece. */
+const reusableBuffer = () => {
   let memory = new Uint8Array(0)
   return (bytes: number): Uint8Array => {
     if (memory.byteLength < bytes) memory = new Uint8Array(bytes)
@@ -43,23 +43,23 @@ const lender = () => {
 }
 
 /**
- * Reads planned tensors piece by piece, whole rows of about 9 MiB (one expert, where they are packed), into the same memory
- * again and again: a piece is good until the next is asked for. While one is worked on the next is read.
+ * Reads planned tensors piece by piece: whole rows of about 9 MiB, or one expert of MXFP4. Pieces share two buffers: a piece is
+ * valid until the next one is requested. The next piece is read while one is used.
  */
 export const pieceReader = (read: ReadRange) => {
-  const lend = [lender(), lender()] as const
+  const buffers = [reusableBuffer(), reusableBuffer()] as const
   return async function* (planned: Planned): AsyncGenerator<Uint8Array> {
-    if (planned.mxfp4) return yield* unpacked(planned, read)
-    const parts = cut(planned)
+    if (planned.mxfp4) return yield* dequantizedExperts(planned, read)
+    const parts = splitParts(planned)
     const start = (i: number) => {
       const { source, begin, end } = parts[i]!
-      return read(source, begin, end, lend[i % 2]!(end - begin))
+      return read(source, begin, end, buffers[i % 2]!(end - begin))
     }
     let next = parts.length > 0 ? start(0) : undefined
     for (let i = 0; next; i++) {
       const piece = await next
       next = i + 1 < parts.length ? start(i + 1) : undefined
-      next?.catch(() => {}) // it is awaited, and thrown, in its turn
+      next?.catch(() => {}) // a failure is thrown when the piece is awaited
       yield piece
     }
   }
@@ -68,15 +68,15 @@ export const pieceReader = (read: ReadRange) => {
 /** Length of a planned tensor, in bytes. */
 export const plannedBytes = ({ dtype, shape }: Planned): number => shape.reduce((n, side) => n * side, dtypeBytes[dtype])
 
-/** The bytes of a planned tensor, in memory of their own. */
+/** The bytes of a planned tensor, in new memory. */
 export const readPlanned = async (planned: Planned, read: ReadRange): Promise<Uint8Array> => {
   const [first, ...more] = planned.parts
   if (first && more.length === 0) return read(first.source, first.begin, first.end)
   const bytes = new Uint8Array(plannedBytes(planned))
-  let at = 0
+  let offset = 0
   for await (const piece of pieceReader((source, begin, end) => read(source, begin, end))(planned)) {
-    bytes.set(piece, at)
-    at += piece.byteLength
+    bytes.set(piece, offset)
+    offset += piece.byteLength
   }
   return bytes
 }

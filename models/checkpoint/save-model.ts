@@ -1,120 +1,134 @@
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type FloatDtype, fromFloat32 } from '../../lib/dtype.js'
-import type { Issue, Issues } from '../../lib/error.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { bytesOf, type FloatDtype, fromFloat32 } from '../../lib/dtype.js'
+import { type Issues, validation } from '../../lib/error.js'
 import { declarations, namedParameters, type StateDict } from '../../lib/params.js'
-import { unpackRows } from '../../lib/quantization/formats.js'
-import { type SmallFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../../lib/safetensors/write.js'
+import { dequantizeRows } from '../../lib/quantization/formats.js'
+import { type SidecarFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../../lib/safetensors/write.js'
 import type { Json } from '../config/config-fields.js'
 import { configText } from '../config/config-json.js'
-import type { InternVLConfig } from '../config/parse-config.js'
+import type { InternVLConfig } from '../config/model-config.js'
 import { configJson, settleLayout } from '../config/translate-config.js'
-import { internVL } from '../internvl/internvl.js'
-import { splitForm, withPackedNote } from '../quantization/quantized-keys.js'
+import { modelFor } from '../families.js'
+import { splitFormat, withQuantizationNote } from '../quantization/quantized-keys.js'
 import { type Described, type Layout, type Planned, planFile } from './layout.js'
 import { type ReadRange, readPlanned } from './read-planned.js'
 
-/** Names of the types that weights are saved in, as config.json has them. */
+/** Types that weights are saved in, by their names in config.json. */
 export const weightTypes = { float32: 'F32', bfloat16: 'BF16', float16: 'F16' } as const satisfies Record<string, FloatDtype>
 export type WeightType = keyof typeof weightTypes
 
 export interface SaveModelOptions extends Pick<WriteOptions, 'shardBytes'> {
   readonly config: InternVLConfig
-  /** The parameters, as a tree or flat under the tree's keys. They stay the caller's. */
+  /** The parameters, as a tree or as a flat record under the tree's keys. The caller keeps and disposes them. */
   readonly params?: unknown
   readonly tensors?: StateDict
   /**
-   * Type of the weights on disk: unless given `float32`, and `bfloat16` for those that lie so in memory. Weights in int8 and 4 bits
-   * are written as they are.
+   * Type of the weights on disk: `float32` by default, and `bfloat16` for weights that are in memory in bfloat16. Quantized weights
+   * are written unchanged.
    */
   readonly dtype?: WeightType
-  /** `hf` unless given. */
+  /** `hf` by default. */
   readonly layout?: Layout
   /** A config.json whose fields that this library does not know are kept. */
   readonly json?: Json
   /** Further files of the folder: tokenizer, processor, generation defaults. */
-  readonly files?: SmallFiles
+  readonly files?: SidecarFiles
 }
 
-/** A leaf of a parameter tree as it is written. */
+/** A leaf of a parameter tree, as written to a file. */
 interface Leaf extends Described {
   readonly bytes: () => Promise<Uint8Array>
 }
 
-const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength)
+/** Length of the last axis of every declared parameter, by path. */
+export const rowLengths = (config: InternVLConfig): ReadonlyMap<string, number> =>
+  new Map(declarations(modelFor(config)).map(([path, { shape }]) => [path, shape.at(-1) ?? 1]))
 
 /**
- * Leaves by their keys in a file: int8 and int4 as the words they are; float32 in the type of the weights, and so is bf16, which is
- * BF16 where no type is given.
+ * The leaves by their keys in a file: int8 and int4 as their packed int32 data; float32 and bfloat16 in `type`, by default F32 and
+ * BF16.
  */
 const leavesOf = (tensors: StateDict, config: InternVLConfig, type: FloatDtype | undefined): readonly Leaf[] => {
-  const shapes = new Map(declarations(internVL(config)).map(([key, { shape }]) => [key, shape]))
+  const lengths = rowLengths(config)
   return Object.entries(tensors).map(([key, tensor]): Leaf => {
-    if (splitForm(key).form)
+    if (splitFormat(key).format)
       return { key, dtype: 'I32', shape: tensor.shape, bytes: async () => bytesOf((await tensor.data()) as Int32Array) }
     const path = key.replace(/\.bf16$/, '')
-    const columns = shapes.get(path)?.at(-1) ?? 0
-    const dtype = type ?? (path === key ? 'F32' : 'BF16')
-    const numbers = async () => {
+    const isFloat32 = path === key
+    const columns = lengths.get(path) ?? 0
+    const dtype = type ?? (isFloat32 ? 'F32' : 'BF16')
+    const values = async () => {
       const data = await tensor.data()
-      return path === key ? (data as Float32Array) : unpackRows('bf16', data as Int32Array, columns)
+      return isFloat32 ? (data as Float32Array) : dequantizeRows('bf16', data as Int32Array, columns)
     }
-    const shape = path === key ? tensor.shape : [tensor.shape[0]!, columns]
-    return { key: path, dtype, shape, bytes: async () => fromFloat32(await numbers(), dtype) }
+    const shape = isFloat32 ? tensor.shape : [tensor.shape[0]!, columns]
+    return { key: path, dtype, shape, bytes: async () => fromFloat32(await values(), dtype) }
   })
 }
 
-/** The leaves' bytes on request; those last asked for are kept, for a fused tensor asks for parts in turns. */
-const rangesOf = (leaves: readonly Leaf[]): { readonly read: ReadRange; readonly forget: () => void } => {
+/** Reads ranges of leaves. The bytes of a leaf are cached until `clear`, because a fused tensor reads ranges of leaves in turn. */
+const leafReader = (leaves: readonly Leaf[]): { readonly read: ReadRange; readonly clear: () => void } => {
   const byKey = new Map(leaves.map((leaf) => [leaf.key, leaf]))
-  const made = new Map<string, Promise<Uint8Array>>()
+  const cached = new Map<string, Promise<Uint8Array>>()
   const read: ReadRange = async (key, begin, end, into) => {
-    const bytes = made.get(key) ?? byKey.get(key)!.bytes()
-    made.set(key, bytes)
-    const part = (await bytes).subarray(begin, end)
-    into?.set(part)
-    return into ?? part
+    const bytes = cached.get(key) ?? byKey.get(key)!.bytes()
+    cached.set(key, bytes)
+    const range = (await bytes).subarray(begin, end)
+    into?.set(range)
+    return into ?? range
   }
-  return { read, forget: () => made.clear() }
+  return { read, clear: () => cached.clear() }
 }
 
-const sourcesOf = (leaves: readonly Leaf[], layout: Layout, config: InternVLConfig) => {
-  const { read, forget } = rangesOf(leaves)
-  return E.map((plan: readonly Planned[]) =>
-    plan.map(
-      (planned): TensorSource => ({
-        ...planned,
-        bytes: async () => {
-          forget()
-          return readPlanned(planned, read)
-        }
-      })
-    )
-  )(planFile(layout, leaves, config.textConfig))
+const sourcesOf = (
+  leaves: readonly Leaf[],
+  layout: Layout,
+  config: InternVLConfig
+): E.Either<Issues, readonly TensorSource[]> => {
+  const { read, clear } = leafReader(leaves)
+  const toSource = (planned: Planned): TensorSource => ({
+    ...planned,
+    bytes: async () => {
+      clear()
+      return readPlanned(planned, read)
+    }
+  })
+  return pipe(
+    planFile(layout, leaves, config.textConfig),
+    E.map((plan) => plan.map(toSource))
+  )
 }
 
 /**
  * Writes a model as a checkpoint folder: config.json in the dialect of the layout, safetensors with an index where there are
- * several, and `files`. It takes the place of what is there at once (see `writeCheckpointTensors`).
+ * several, and `files`. The folder replaces an existing one at once (see `writeCheckpointTensors`).
  * Errors: `WriteFailed`, `KeyUnmapped`, `FusedIncomplete`, `FusedShape`, `ConfigUntranslatable`.
  */
 export const saveModel =
   (
     dir: string,
-    { config, params, files = new Map(), json: given = {}, ...options }: SaveModelOptions
-  ): TaskEither<Issues, void> =>
+    { config, params, files = new Map(), json: present = {}, shardBytes, ...options }: SaveModelOptions
+  ): TE.TaskEither<Issues, void> =>
   async () => {
-    const layout = settleLayout(options.layout ?? 'hf', given)
+    const layout = settleLayout(options.layout ?? 'hf', present)
     const tensors = options.tensors ?? Object.fromEntries(namedParameters(params))
-    const isHalf = Object.keys(tensors).some((key) => key.endsWith('.bf16'))
-    const dtype = options.dtype ?? (isHalf ? 'bfloat16' : 'float32')
-    const json = withPackedNote(given, Object.keys(tensors))
-    const written = configJson({ ...config, dtype }, layout, json)
-    const sources = sourcesOf(leavesOf(tensors, config, options.dtype && weightTypes[options.dtype]), layout, config)
-    if (E.isLeft(written) || E.isLeft(sources))
-      return E.left([written, sources].flatMap((x): readonly Issue[] => (E.isLeft(x) ? x.left : [])) as unknown as Issues)
-    const all = new Map([...files, ['config.json', configText(written.right)] as const])
-    const { shardBytes } = options
-    return writeCheckpointTensors(dir, sources.right, { files: all, ...(shardBytes ? { shardBytes } : {}) })()
+    const hasBfloat16 = Object.keys(tensors).some((key) => key.endsWith('.bf16'))
+    const dtype = options.dtype ?? (hasBfloat16 ? 'bfloat16' : 'float32')
+    const json = withQuantizationNote(present, Object.keys(tensors))
+    return pipe(
+      sequenceS(validation)({
+        json: configJson({ ...config, dtype }, layout, json),
+        sources: sourcesOf(leavesOf(tensors, config, options.dtype && weightTypes[options.dtype]), layout, config)
+      }),
+      TE.fromEither,
+      TE.chain(({ json, sources }) =>
+        writeCheckpointTensors(dir, sources, {
+          files: new Map([...files, ['config.json', configText(json)] as const]),
+          ...(shardBytes ? { shardBytes } : {})
+        })
+      )
+    )()
   }

@@ -1,11 +1,10 @@
 import { dtypeBytes } from '../../lib/dtype.js'
-import type { TextConfig } from '../config/config-types.js'
 import type { Planned } from './fuse.js'
 
-/** Key of a projection of all experts of a layer, up to the projection's name. */
-const stacked = /^(.*\.mlp\.experts)\.(gate_up_proj|down_proj)$/
+/** Key of a projection of all experts of a layer: the prefix and the name of the projection. */
+const stackedKey = /^(.*\.mlp\.experts)\.(gate_up_proj|down_proj)$/
 
-/** One expert's matrix `[from, to)` of the rows `[E, rows, columns]` of all. */
+/** Rows `[from, to)` of the matrix of expert `e`, from the stacked tensor `[E, rows, columns]`. */
 const slice = (all: Planned, key: string, e: number, from: number, to: number): Planned => {
   const [, rows, columns] = all.shape as readonly [number, number, number]
   const row = columns * dtypeBytes[all.dtype]
@@ -14,12 +13,8 @@ const slice = (all: Planned, key: string, e: number, from: number, to: number): 
   return { key, dtype: all.dtype, shape: [to - from, columns], parts: [{ source, begin: at + from * row, end: at + to * row }] }
 }
 
-/**
- * Qwen3-MoE's experts one by one, where a file has all of a layer in one tensor: `gate_up_proj` `[E, 2I, D]`, gate first, and
- * `down_proj` `[E, D, I]`. Source: `Qwen3MoeExperts` (transformers 5.23), whose layout in memory this is.
- */
-const unstack = (planned: Planned): readonly Planned[] => {
-  const [, prefix, name] = stacked.exec(planned.key) ?? []
+const unstackTensor = (planned: Planned): readonly Planned[] => {
+  const [, prefix, name] = stackedKey.exec(planned.key) ?? []
   if (!name || planned.shape.length !== 3 || planned.parts.length !== 1) return [planned]
   const [experts, rows] = planned.shape as readonly [number, number, number]
   const names = name === 'down_proj' ? ['down_proj'] : ['gate_proj', 'up_proj']
@@ -30,8 +25,14 @@ const unstack = (planned: Planned): readonly Planned[] => {
   ).flat()
 }
 
-/** GPT-OSS's experts as numbers, where a file has them as MXFP4: `*_blocks` `[E, out, G, 16]` and `*_scales` `[E, out, G]`. */
-const unpack = (planned: readonly Planned[]): readonly Planned[] => {
+/**
+ * Qwen3-MoE's experts as separate tensors, where a file stacks those of a layer: `gate_up_proj` `[E, 2I, D]`, gate first, and
+ * `down_proj` `[E, D, I]`. Source: `Qwen3MoeExperts` (transformers 5.23), which has this layout in memory.
+ */
+export const unstackExperts = (planned: readonly Planned[]): readonly Planned[] => planned.flatMap(unstackTensor)
+
+/** GPT-OSS's experts dequantized to bfloat16, where a file has MXFP4: `*_blocks` `[E, out, G, 16]` and `*_scales` `[E, out, G]`. */
+export const dequantizeExperts = (planned: readonly Planned[]): readonly Planned[] => {
   const byKey = new Map(planned.map((tensor) => [tensor.key, tensor]))
   const partnerOf = ({ key }: Planned, from: string, to: string) =>
     key.endsWith(from) ? byKey.get(key.slice(0, -from.length) + to) : undefined
@@ -45,7 +46,3 @@ const unpack = (planned: readonly Planned[]): readonly Planned[] => {
     return [{ key: tensor.key.replace(/_blocks$/, ''), dtype: 'BF16', shape: [E, 32 * G, O], parts, mxfp4: [E, O, G] }]
   })
 }
-
-/** Experts as the module tree has them, whichever way a file stores them. */
-export const unpackExperts = (planned: readonly Planned[], decoder: TextConfig['modelType'] | undefined): readonly Planned[] =>
-  decoder === 'qwen3_moe' ? planned.flatMap(unstack) : decoder === 'gpt_oss' ? unpack(planned) : planned

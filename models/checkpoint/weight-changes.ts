@@ -1,72 +1,86 @@
+import { tidyDataSync } from '../../lib/data-sync.js'
 import { dtypeBytes, fromFloat32, toFloat32 } from '../../lib/dtype.js'
 import type { TensorEntry, TensorFiles } from '../../lib/safetensors/read.js'
 import { tf } from '../../lib/tf.js'
 import type { Planned } from './fuse.js'
 
-/** What becomes of a stretch of a tensor's numbers, whole rows, of which the first number has the place `at`. */
-export type Change = (numbers: Float32Array, at: number) => Promise<Float32Array>
+/** New values of whole rows of a weight; `offset` is the index of the first number of `values` in the weight. */
+export type WeightChange = (values: Float32Array, offset: number) => Promise<Float32Array>
 
-/** Changes of a module tree's tensors, by path. */
-export type Changes = ReadonlyMap<string, Change>
+/** Changes of weights by path in the module tree. */
+export type WeightChanges = ReadonlyMap<string, WeightChange>
 
-/** Numbers `[from, to)` of a stored tensor. */
-const read = async (files: TensorFiles, entry: TensorEntry, from: number, to: number): Promise<Float32Array> => {
+/** Numbers `[from, to)` of a stored tensor, in float32. */
+const readRange = async (files: TensorFiles, entry: TensorEntry, from: number, to: number): Promise<Float32Array> => {
   const size = dtypeBytes[entry.dtype]
   return toFloat32(await files.readBytes(entry, from * size, to * size), entry.dtype)
 }
 
-/** Numbers that are worked on at a time: what an engine frees later than we let go of it stays small. */
-const blockSize = 2 ** 18
+/** Most numbers of one step of `addLoraUpdate`: engines free memory later than tensors are disposed, so that steps stay small. */
+const stepSize = 2 ** 18
 
-/** Another tensor in its place. */
-export const replacedBy =
-  (files: TensorFiles, entry: TensorEntry): Change =>
-  (numbers, at) =>
-    read(files, entry, at, at + numbers.length)
+/** Replaces a weight by a stored tensor of the same shape. */
+export const replaceWeight =
+  (files: TensorFiles, entry: TensorEntry): WeightChange =>
+  (values, offset) =>
+    readRange(files, entry, offset, offset + values.length)
 
-/** `scaling · B A` on top, `A` `[r, in]` and `B` `[out, r]`, of which the rows that are needed are read. */
-export const raisedBy =
-  (files: TensorFiles, lora_A: TensorEntry, lora_B: TensorEntry, scaling: number): Change =>
-  async (numbers, at) => {
+/** Adds `scaling · B A` to a weight, `A` `[r, in]` and `B` `[out, r]`; of `B` only the required rows are read. */
+export const addLoraUpdate =
+  (files: TensorFiles, lora_A: TensorEntry, lora_B: TensorEntry, scaling: number): WeightChange =>
+  async (values, offset) => {
     const [rank, columns] = lora_A.shape as readonly [number, number]
-    const [first, rows] = [at / columns, numbers.length / columns]
-    const a = tf.tensor2d(await read(files, lora_A, 0, rank * columns), [rank, columns])
-    const b = await read(files, lora_B, first * rank, (first + rows) * rank)
-    const [sums, most] = [new Float32Array(numbers.length), Math.max(1, Math.floor(blockSize / columns))]
-    for (let row = 0; row < rows; row += most) {
-      const n = Math.min(most, rows - row)
-      const own = (x: Float32Array, width: number) => tf.tensor2d(x.subarray(row * width, (row + n) * width), [n, width])
-      const sum = () =>
-        own(numbers, columns)
-          .add(tf.matMul(own(b, rank), a).mul(scaling))
-          .dataSync()
-      sums.set(tf.tidy(sum), row * columns)
-    }
-    a.dispose()
-    return sums
+    const [firstRow, rows] = [offset / columns, values.length / columns]
+    const a = await readRange(files, lora_A, 0, rank * columns)
+    const b = await readRange(files, lora_B, firstRow * rank, (firstRow + rows) * rank)
+    return addProduct(values, a, b, [rows, rank, columns], scaling)
   }
 
-/** One change after another. */
-export const both =
-  (first: Change, second: Change): Change =>
-  async (numbers, at) =>
-    second(await first(numbers, at), at)
+/** `W + scaling · B A`, W `[rows, columns]`, B `[rows, rank]`, A `[rank, columns]`, a few rows at a time. Leaves no tensors. */
+export const addProduct = (
+  weight: Float32Array,
+  a: Float32Array,
+  b: Float32Array,
+  [rows, rank, columns]: readonly [rows: number, rank: number, columns: number],
+  scaling: number
+): Float32Array => {
+  const [sum, rowsPerStep] = [new Float32Array(weight.length), Math.max(1, Math.floor(stepSize / columns))]
+  const A = tf.tensor2d(a, [rank, columns])
+  try {
+    for (let row = 0; row < rows; row += rowsPerStep) {
+      const n = Math.min(rowsPerStep, rows - row)
+      const rowsOf = (x: Float32Array, width: number) => tf.tensor2d(x.subarray(row * width, (row + n) * width), [n, width])
+      const step = tidyDataSync(() => rowsOf(weight, columns).add(tf.matMul(rowsOf(b, rank), A).mul(scaling)))
+      sum.set(step, row * columns)
+    }
+    return sum
+  } finally {
+    A.dispose()
+  }
+}
+
+/** Applies `first`, then `second`. */
+export const composeChanges =
+  (first: WeightChange, second: WeightChange): WeightChange =>
+  async (values, offset) =>
+    second(await first(values, offset), offset)
 
 /**
- * The pieces of a planned tensor, float32, where some of what it is made of is changed; nothing where none is. Its parts are of the
- * module tree, and no piece is of two.
+ * A function that changes the pieces of a planned tensor and yields them in float32; undefined where no change applies to any part.
+ * The parts name weights of the module tree, and no piece spans two parts.
  */
-export const changedPieces = ({ parts, dtype }: Planned, changes: Changes) => {
+export const changedPieces = ({ parts, dtype }: Planned, changes: WeightChanges) => {
   if (!parts.some(({ source }) => changes.has(source))) return undefined
   return async function* (pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    let [part, done] = [0, 0] // of the part's bytes
+    let [part, bytesDone] = [0, 0] // of the current part
     for await (const piece of pieces) {
-      while (done >= parts[part]!.end - parts[part]!.begin) [part, done] = [part + 1, 0]
+      while (bytesDone >= parts[part]!.end - parts[part]!.begin) [part, bytesDone] = [part + 1, 0]
       const { source, begin } = parts[part]!
-      const numbers = toFloat32(piece, dtype)
+      const values = toFloat32(piece, dtype)
       const change = changes.get(source)
-      yield fromFloat32(change ? await change(numbers, (begin + done) / dtypeBytes[dtype]) : numbers, 'F32')
-      done += piece.byteLength
+      const changed = change ? await change(values, (begin + bytesDone) / dtypeBytes[dtype]) : values
+      yield fromFloat32(changed, 'F32')
+      bytesDone += piece.byteLength
     }
   }
 }

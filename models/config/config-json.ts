@@ -28,14 +28,14 @@ const floats: ReadonlySet<string> = new Set([
   'swiglu_limit'
 ])
 
-const mark = '\u0000float:'
-const marked = (value: unknown): unknown => (Number.isSafeInteger(value) ? `${mark}${value}` : value)
+const floatMark = '\u0000float:'
+const withFloatMark = (value: unknown): unknown => (Number.isSafeInteger(value) ? `${floatMark}${value}` : value)
 
-/** A configuration as the text of a file: whole numbers of float fields as `7.0`, which JSON makes no difference of and Python does. */
+/** A configuration as JSON text. Whole numbers in float fields are written as `7.0`, which Python reads as a float. */
 export const configText = (json: unknown): string => {
   const text = JSON.stringify(
     json,
-    (key, value: unknown) => (floats.has(key) ? (Array.isArray(value) ? value.map(marked) : marked(value)) : value),
+    (key, value: unknown) => (floats.has(key) ? (Array.isArray(value) ? value.map(withFloatMark) : withFloatMark(value)) : value),
     2
   )
   return `${text.replaceAll(/"\\u0000float:(-?\d+)"/g, '$1.0')}\n`

@@ -1,13 +1,13 @@
+import type { DecoderFamily } from '../decoders/decoder-family.js'
 import { count, type Fields, flag, listOf, number, oneOf, positive } from './config-fields.js'
 import type { RopeConfig } from './config-types.js'
-import type { Family } from './decoder-defaults.js'
 
 const ropeTypes = ['default', 'linear', 'dynamic', 'yarn', 'longrope', 'llama3'] as const satisfies ReadonlyArray<
   RopeConfig['ropeType']
 >
 
-/** What a rope type cannot do without. Source: `RotaryEmbeddingConfigMixin._validate_*` (transformers 5.23). */
-const needs: Readonly<Record<RopeConfig['ropeType'], readonly string[]>> = {
+/** Required fields of each rope type. Source: `RotaryEmbeddingConfigMixin._validate_*` (transformers 5.23). */
+const requiredFields: Readonly<Record<RopeConfig['ropeType'], readonly string[]>> = {
   default: [],
   linear: ['factor'],
   dynamic: ['factor'],
@@ -17,20 +17,19 @@ const needs: Readonly<Record<RopeConfig['ropeType'], readonly string[]>> = {
 }
 
 /**
- * `rope_parameters` (5.x), or `rope_theta` beside `rope_scaling` (before), which wins where both are there.
+ * Parses `rope_parameters` (transformers 5), or `rope_theta` beside `rope_scaling` (before), which wins where both are present.
  * Source: `convert_rope_params_to_dict`, `standardize_rope_params` (transformers 5.23).
  */
-export const ropeConfig = (f: Fields, family: Family, maxPositions: number, headDim: number): RopeConfig => {
+export const ropeConfig = (f: Fields, { defaults, rope }: DecoderFamily, maxPositions: number, headDim: number): RopeConfig => {
   const scaling = f.inside('rope_scaling')
-  const r = scaling.isEmpty ? f.inside('rope_parameters', family.rope) : scaling
-  const isPhi3 = family.modelType === 'phi3'
-  const named = r('rope_type|type', oneOf(isPhi3 ? ([...ropeTypes, 'su'] as const) : ropeTypes), 'default')
-  // Phi-3 was published with `su` and `yarn` for what is now `longrope`
-  const ropeType = isPhi3 && named === 'yarn' ? 'longrope' : named === 'su' ? 'longrope' : named
-  for (const key of needs[ropeType]) if (!r.has(key)) r.note(key, `there, as rope type ${named} needs it`)
+  const r = scaling.isEmpty ? f.inside('rope_parameters', defaults.ropeParameters) : scaling
+  const typeNames = { ...Object.fromEntries(ropeTypes.map((type) => [type, type])), ...rope?.typeNames }
+  const named = r('rope_type|type', oneOf(Object.keys(typeNames)), 'default')
+  const ropeType = typeNames[named]!
+  for (const key of requiredFields[ropeType]) if (!r.has(key)) r.note(key, `present, as rope type ${named} requires`)
   const isScaled = ropeType === 'yarn' || ropeType === 'longrope' || ropeType === 'llama3'
   const partial = r.maybe('partial_rotary_factor', positive) ?? f.maybe('partial_rotary_factor', positive)
-  const partialRotaryFactor = isPhi3 ? (partial ?? 1) : 1 // the other decoders rotate whole heads, whatever is written there
+  const partialRotaryFactor = rope?.isPartial ? (partial ?? 1) : 1
   const factors = (key: string) => {
     const values = r.maybe(key, listOf(positive))
     const expected = Math.floor(Math.floor(headDim * partialRotaryFactor) / 2)
@@ -39,12 +38,12 @@ export const ropeConfig = (f: Fields, family: Family, maxPositions: number, head
   }
   return {
     ropeType,
-    ropeTheta: r('rope_theta', positive, f('rope_theta', positive, family.ropeTheta)),
+    ropeTheta: r('rope_theta', positive, f('rope_theta', positive, defaults.ropeTheta)),
     partialRotaryFactor,
     factor: r.maybe('factor', positive),
     originalMaxPositionEmbeddings:
       f.maybe('original_max_position_embeddings', count) ??
-      family.originalMaxPositions ??
+      defaults.originalMaxPositionEmbeddings ??
       r.maybe('original_max_position_embeddings', count) ??
       (isScaled ? maxPositions : undefined),
     attentionFactor: r.maybe('attention_factor', number),

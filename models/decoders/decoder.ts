@@ -1,84 +1,43 @@
 import { checkpointed } from '../../lib/autograd/checkpointing.js'
-import { spent } from '../../lib/autograd/tape.js'
+import { disposeUnlessTraced } from '../../lib/autograd/tape.js'
 import { type Module, module, repeat } from '../../lib/module.js'
 import { paddingMask } from '../../lib/nn/attention.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
-import { attentionBranch } from '../../lib/nn/fused-attention.js'
-import { type AttentionParts, type LayerParts, layersTogether, type UnitParts } from '../../lib/nn/fused-decoder.js'
+import { type DecoderLayer, type FeedForward, feedForwardOutput, fuseLayer } from '../../lib/nn/fusion/fuse-layer.js'
+import { fusedDecoder } from '../../lib/nn/fusion/fused-decoder.js'
 import type { LayerCache } from '../../lib/nn/kv-cache.js'
 import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
+import { fusible } from '../../lib/nn/residual.js'
 import { type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
+import type { AttentionContext, SelfAttention } from '../../lib/nn/self-attention.js'
 import { expectShape } from '../../lib/shape.js'
 import type { tf } from '../../lib/tf.js'
-import type { DecoderConfig } from '../config/parse-config.js'
+import type { DecoderConfig } from '../config/config-types.js'
+
+export type { DecoderLayer, FeedForward, MoeOutput } from '../../lib/nn/fusion/fuse-layer.js'
+export { type AttentionContext, type SelfAttention, selfAttention } from '../../lib/nn/self-attention.js'
 
 /** Token states `[B, L, D]`. */
 export type Hidden = tf.Tensor3D
 
-/** The cache of a whole decoder, a value: a step returns a new one and leaves the old to its owner, who disposes it. */
+/** The caches of all layers. A value: a step returns a new cache, and the owner of the old cache disposes it. */
 export type KVCache = readonly LayerCache[]
 
 /** Number of positions in a cache. */
 export const cacheLength = (cache: KVCache | undefined): number => cache?.[0]?.length ?? 0
 
-/** What every layer of one forward shares, and the layer's own part of the cache. */
-export interface LayerContext {
-  readonly rope: RopeTables
-  readonly padding: tf.Tensor4D | undefined
-  readonly segments: tf.Tensor2D | undefined
-  readonly cache: LayerCache | undefined
-}
-
-/**
- * The branch of self-attention, `x + attention(norm(x))`, `[B, L, D] → [B, L, D]`, and its cache grown by L positions. A branch is
- * given its norm and adds x itself, so that both may be part of its first and its last product.
- */
-export interface SelfAttention {
-  (x: Hidden, norm: RmsNorm, context: LayerContext): { readonly hidden: Hidden; readonly cache: LayerCache }
-  /** What it is made of, where all layers of a decoder may run in one step. */
-  readonly parts?: AttentionParts
-}
-
-/** Self-attention by maps, and norms of heads, of the usual kind. */
-export const selfAttention = (parts: AttentionParts): SelfAttention => {
-  const forward: SelfAttention = (x, norm, { cache, ...context }) =>
-    attentionBranch(x, norm, parts.maps, cache, { ...context, ...parts })
-  return Object.assign(forward, { parts })
-}
-
-/** What a mixture of experts gives: states, and how its router scored every expert for every token, `[B·L, E]`. */
-export interface Routed {
-  readonly hidden: Hidden
-  readonly routerLogits: tf.Tensor2D
-}
-
-/** The branch of a feed-forward, `x + mlp(norm(x))`, `[B, L, D] → [B, L, D]`, dense or a mixture of experts. */
-export interface FeedForward {
-  (x: Hidden, norm: RmsNorm): Hidden | Routed
-  readonly parts?: UnitParts
-}
-
-/** A decoder layer's: the states after it, its cache, and its router's scores where it has one. */
-export interface DecoderLayer {
-  (
-    x: Hidden,
-    context: LayerContext
-  ): { readonly hidden: Hidden; readonly cache: LayerCache; readonly routerLogits?: tf.Tensor2D | undefined }
-  readonly parts?: LayerParts | undefined
-}
-
 export interface DecoderOptions {
-  /** What came before; positions and the attention mask go on from there. */
+  /** Keys and values of earlier tokens; positions and the attention mask continue after them. */
   readonly cache?: KVCache | undefined
-  /** Ones and zeros `[B, past + L]`; 0 is padding. Without it everything is seen. */
+  /** Ones and zeros `[B, past + L]`; 0 is padding. Without a mask every token is attended to. */
   readonly attentionMask?: tf.Tensor2D | undefined
-  /** Number of the sample that each token belongs to, `[B, L]` int32, where rows hold several: a token sees its own sample only. */
+  /** Sample number of each token, `[B, L]` int32, for packed rows: a token attends to its own sample only. */
   readonly segments?: tf.Tensor2D | undefined
-  /** Position of each token, `[B][L]`; by default they are counted from the past, padding included. */
+  /** Position of each token, `[B][L]`; by default positions count from the end of the cache, padding included. */
   readonly positionIds?: Positions | undefined
   /**
-   * Rotary frequencies for at least so many positions, where they depend on that (`dynamic`, `longrope`); by default for those
-   * up to this forward's last. Steps with a cache equal one full forward if all have the same.
+   * Sequence length for rotary frequencies that depend on the length (`dynamic`, `longrope`); by default one more than the last
+   * position of this forward. Steps with a cache equal one full forward if all use the same length.
    */
   readonly ropeLength?: number | undefined
   readonly useCache?: boolean
@@ -96,14 +55,14 @@ export interface DecoderOutput {
   readonly routerLogits?: readonly tf.Tensor2D[]
 }
 
-/** A decoder without its head: embeddings in, hidden states out; `embedTokens` looks ids up. */
+/** A decoder without its head: embeddings to hidden states; `embedTokens` looks up ids. */
 export interface Decoder {
   (embeds: Hidden, options?: DecoderOptions): DecoderOutput
   readonly embedTokens: Embedding
 }
 
-/** The window of a layer, if it slides. */
-export const windowOf = (c: DecoderConfig, index: number): number | undefined =>
+/** Window size of a sliding-window layer, else `undefined`. */
+export const slidingWindowOf = (c: DecoderConfig, index: number): number | undefined =>
   c.layerTypes[index] === 'sliding_attention' ? c.slidingWindow : undefined
 
 const consecutive = (rows: number, from: number, length: number): Positions =>
@@ -115,7 +74,10 @@ const tablesFor = (c: DecoderConfig, positions: Positions, ropeLength = 0): Rope
   return ropeTables(ropeFrequencies(c.rope, c.headDim, c.maxPositionEmbeddings, length), positions)
 }
 
-/** The pre-norm block of them all, `h = x + attention(norm(x))`, `h + mlp(norm(h))`. Source: `Qwen2DecoderLayer`. */
+/**
+ * A pre-norm decoder layer, `[B, L, D] → [B, L, D]`: `h = x + attention(norm(x))`, then `h + mlp(norm(h))`. `attention` and `mlp` are
+ * any modules of these types. Source: `Qwen2DecoderLayer`.
+ */
 export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAttention>, mlp: Module<M, FeedForward>) =>
   module(
     {
@@ -124,36 +86,31 @@ export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAt
       post_attention_layernorm: rmsNorm(c.hiddenSize, c.rmsNormEps),
       mlp
     },
-    (self): DecoderLayer => {
-      const forward: DecoderLayer = (x, context) => {
-        const { hidden, cache } = self.self_attn(x, self.input_layernorm, context)
-        const out = self.mlp(hidden, self.post_attention_layernorm)
-        return 'routerLogits' in out ? { ...out, cache } : { hidden: out, cache }
+    (self): DecoderLayer =>
+      (x, context) => {
+        const attention = self.self_attn(self.input_layernorm(x), context)
+        const h = x.add<Hidden>(attention.hidden)
+        const mlp = feedForwardOutput(self.mlp(self.post_attention_layernorm(h)))
+        return { hidden: h.add(mlp.hidden), cache: attention.cache, routerLogits: mlp.routerLogits }
       }
-      const { parts: attention } = self.self_attn
-      const { parts: unit } = self.mlp
-      const norms = { attentionNorm: self.input_layernorm, unitNorm: self.post_attention_layernorm }
-      return Object.assign(forward, { parts: attention && unit && { ...norms, attention, unit } })
-    }
   )
 
-/** What comes of all layers and the norm after them. */
-interface Run {
+/** Output of all layers and the final norm; `states` are the inputs of the layers. */
+interface LayersOutput {
   readonly hidden: Hidden
   readonly cache: KVCache
-  /** Before each layer. */
   readonly states?: readonly Hidden[]
   readonly routerLogits?: readonly tf.Tensor2D[]
 }
 
-/** Layer after layer, and what of each is asked for. */
-const oneByOne = (
+/** Runs the layers one by one and collects the requested outputs. */
+const runLayers = (
   layers: readonly DecoderLayer[],
   norm: RmsNorm,
   embeds: Hidden,
   { cache: past, ...options }: DecoderOptions,
-  context: Omit<LayerContext, 'cache'>
-): Run => {
+  context: Omit<AttentionContext, 'cache'>
+): LayersOutput => {
   const states: Hidden[] = []
   const cache: LayerCache[] = []
   const routerLogits: tf.Tensor2D[] = []
@@ -163,26 +120,26 @@ const oneByOne = (
     const next = layer(hidden, { ...context, cache: past?.[i] })
     if (options.useCache) cache.push(next.cache)
     if (options.outputRouterLogits && next.routerLogits) routerLogits.push(next.routerLogits)
-    if (!options.outputHiddenStates && hidden !== embeds) spent(hidden)
+    if (!options.outputHiddenStates && hidden !== embeds) disposeUnlessTraced(hidden)
     hidden = next.hidden
   }
   return { hidden: norm(hidden), cache, states, routerLogits }
 }
 
 /**
- * Embeddings, layers, final norm: what all decoders have in common; `layer` is what tells them apart.
+ * A decoder of token embeddings, layers and a final norm; decoders differ in the `layer` of an index only.
  * Source: `Qwen2Model` and its siblings (transformers 5.23).
  */
 export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P, DecoderLayer>) =>
   module(
     {
       embed_tokens: embedding(c.vocabSize, c.hiddenSize),
-      layers: repeat(c.numHiddenLayers, (index) => checkpointed(layer(index))),
+      layers: repeat(c.numHiddenLayers, (index) => checkpointed(fuseLayer(layer(index)))),
       norm: rmsNorm(c.hiddenSize, c.rmsNormEps)
     },
     (self): Decoder => {
-      const allLayers = layersTogether(
-        self.layers.map((layer) => layer.parts),
+      const runFused = fusedDecoder(
+        self.layers.map((layer) => layer[fusible]),
         self.norm
       )
       const forward = (embeds: Hidden, options: DecoderOptions = {}): DecoderOutput => {
@@ -194,13 +151,13 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L), options.ropeLength)
         const padding = options.attentionMask && paddingMask(options.attentionMask)
         const context = { rope, padding, segments: options.segments }
-        const together = options.outputHiddenStates ? undefined : allLayers(embeds, options.cache, context)
+        const fused = options.outputHiddenStates ? undefined : runFused(embeds, options.cache, context)
         const {
           hidden,
           cache,
           states = [],
           routerLogits = []
-        }: Run = together ?? oneByOne(self.layers, self.norm, embeds, options, context)
+        }: LayersOutput = fused ?? runLayers(self.layers, self.norm, embeds, options, context)
         return {
           hidden,
           ...(options.useCache ? { cache } : {}),

@@ -1,17 +1,25 @@
 import { module } from '../../lib/module.js'
-import { mixture, topK } from '../../lib/nn/experts.js'
-import { attentionBranch } from '../../lib/nn/fused-attention.js'
+import { mixtureOfExperts, topK } from '../../lib/nn/experts.js'
 import { normal, zeros } from '../../lib/nn/init.js'
 import { linear } from '../../lib/nn/linear.js'
-import type { RmsNorm } from '../../lib/nn/norm.js'
 import { tf } from '../../lib/tf.js'
-import type { GptOssConfig } from '../config/parse-config.js'
-import { decoder, decoderLayer, type Hidden, type Routed, type SelfAttention, windowOf } from './decoder.js'
+import { dequantizeExperts } from '../checkpoint/split-experts.js'
+import { flag, number } from '../config/config-fields.js'
+import type { DecoderConfig, ExpertsConfig } from '../config/config-types.js'
+import { decoder, decoderLayer, type Hidden, type MoeOutput, selfAttention, slidingWindowOf } from './decoder.js'
+import { biasesOfAttention, type DecoderFamily } from './decoder-family.js'
+import { expertsConfig, expertsJson } from './experts-config.js'
 
-/** Self-attention in which each head may also look at nothing: its learnt sink joins the softmax. Source: `GptOssAttention`. */
+export interface GptOssConfig extends DecoderConfig, ExpertsConfig {
+  readonly modelType: 'gpt_oss'
+  readonly swigluAlpha: number
+  readonly swigluLimit: number
+}
+
+/** Self-attention with attention sinks: a trained score of every head joins its softmax, without a value. Source: `GptOssAttention`. */
 export const gptOssAttention = (c: GptOssConfig, index: number) => {
   const { hiddenSize: D, numAttentionHeads: H, numKeyValueHeads: G, headDim: K, attentionBias: bias } = c
-  const window = windowOf(c, index)
+  const window = slidingWindowOf(c, index)
   return module(
     {
       q_proj: linear(D, H * K, { bias }),
@@ -20,21 +28,20 @@ export const gptOssAttention = (c: GptOssConfig, index: number) => {
       o_proj: linear(H * K, D, { bias: c.outputBias }),
       sinks: normal<tf.Rank.R1>(H)
     },
-    (self): SelfAttention =>
-      (x, norm, context) =>
-        attentionBranch(x, norm, self, context.cache, { ...context, heads: H, keyHeads: G, window, sinks: self.sinks })
+    (self) => selfAttention({ projections: self, numHeads: H, numKeyValueHeads: G, window, sinks: self.sinks })
   )
 }
 
-/** One of the tensors stacked along the first axis: `[E, …] → […]`. */
-const stacked = <T extends tf.Tensor>(all: tf.Tensor, index: number): T => {
-  const [, ...shape] = all.shape
-  return all.slice([index], [1]).reshape(shape)
+/** One slice of a tensor along the first axis: `[E, …] → […]`. */
+const sliceOf = <T extends tf.Tensor>(stacked: tf.Tensor, index: number): T => {
+  const [, ...shape] = stacked.shape
+  return stacked.slice([index], [1]).reshape(shape)
 }
 
 /**
- * `down((up + 1) ⊙ gate · σ(α · gate))` with gate at most, and up within, the limit. All E experts are stacked; columns of
- * gate and up take turns, and weights are `[in, out]`. A call is one expert's: `[n, D] → [n, D]`. Source: `GptOssExperts`.
+ * `down((up + 1) ⊙ gate · σ(α · gate))`, with gate clamped from above and up clamped on both sides by the limit. The weights of all E
+ * experts are stacked, `[E, in, out]`, and columns of gate and up alternate. The forward runs expert `e`: `[n, D] → [n, D]`.
+ * Source: `GptOssExperts`.
  */
 export const gptOssExperts = (c: GptOssConfig) => {
   const { hiddenSize: D, intermediateSize: I, numExperts: E, swigluAlpha: alpha, swigluLimit: limit } = c
@@ -47,31 +54,69 @@ export const gptOssExperts = (c: GptOssConfig) => {
     },
     (self) =>
       (e: number, x: tf.Tensor2D): tf.Tensor2D => {
-        const both = tf.matMul(x, stacked<tf.Tensor2D>(self.gate_up_proj, e)).add(stacked(self.gate_up_proj_bias, e))
+        const both = tf.matMul(x, sliceOf<tf.Tensor2D>(self.gate_up_proj, e)).add(sliceOf(self.gate_up_proj_bias, e))
         const [gate, up] = tf.unstack(both.reshape([-1, I, 2]), 2) as [tf.Tensor2D, tf.Tensor2D]
         const clamped = gate.minimum<tf.Tensor2D>(limit)
         const glu = clamped.mul(clamped.mul(alpha).sigmoid())
         const inner: tf.Tensor2D = up.clipByValue(-limit, limit).add(1).mul(glu)
-        return tf.matMul(inner, stacked<tf.Tensor2D>(self.down_proj, e)).add(stacked(self.down_proj_bias, e))
+        return tf.matMul(inner, sliceOf<tf.Tensor2D>(self.down_proj, e)).add(sliceOf(self.down_proj_bias, e))
       }
   )
 }
 
-/** Each token to the k experts that the router scores highest, weighted by a softmax among those. Source: `GptOssMLP`. */
+/** A mixture of experts: every token goes to its k highest-scored experts, weighted by a softmax over their scores. Source: `GptOssMLP`. */
 export const gptOssMlp = (c: GptOssConfig) => {
   const { hiddenSize: D, numExperts: E, numExpertsPerToken: k } = c
-  return module(
-    { router: linear(D, E, { packable: false }), experts: gptOssExperts(c) },
-    (self) =>
-      (x: Hidden, norm: RmsNorm): Routed => {
-        const tokens = norm(x).reshape<tf.Tensor2D>([-1, D])
-        const routerLogits = self.router(tokens)
-        const { indices, values } = topK(routerLogits, k)
-        const mixed = mixture(tokens, { experts: indices, weights: tf.softmax(values) }, self.experts)
-        return { hidden: x.add(mixed.reshape(x.shape)), routerLogits }
-      }
-  )
+  return module({ router: linear(D, E, { quantizable: false }), experts: gptOssExperts(c) }, (self) => (x: Hidden): MoeOutput => {
+    const tokens = x.reshape<tf.Tensor2D>([-1, D])
+    const routerLogits = self.router(tokens)
+    const { indices, values } = topK(routerLogits, k)
+    const mixed = mixtureOfExperts(tokens, { experts: indices, weights: tf.softmax(values) }, self.experts)
+    return { hidden: mixed.reshape(x.shape), routerLogits }
+  })
 }
 
 /** GPT-OSS. Source: `GptOssModel` (transformers 5.23). */
 export const gptOssDecoder = (c: GptOssConfig) => decoder(c, (index) => decoderLayer(c, gptOssAttention(c, index), gptOssMlp(c)))
+
+/** Defaults: `GptOssConfig` (transformers 5.23). */
+export const gptOss: DecoderFamily<GptOssConfig> = {
+  modelType: 'gpt_oss',
+  configType: 'gpt_oss',
+  architecture: 'GptOssForCausalLM',
+  defaults: {
+    vocabSize: 201088,
+    hiddenSize: 2880,
+    intermediateSize: 2880,
+    numHiddenLayers: 36,
+    numAttentionHeads: 64,
+    numKeyValueHeads: 8,
+    headDim: 64,
+    maxPositionEmbeddings: 131072,
+    rmsNormEps: 1e-5,
+    ropeTheta: 150000,
+    ropeParameters: {
+      rope_type: 'yarn',
+      factor: 32,
+      beta_fast: 32,
+      beta_slow: 1,
+      truncate: false,
+      original_max_position_embeddings: 4096
+    }
+  },
+  slidingWindow: { layers: 'even', window: 128 },
+  biases: (f) => {
+    const bias = f('attention_bias', flag, true)
+    return { attentionBias: bias, outputBias: bias, mlpBias: true }
+  },
+  biasJson: biasesOfAttention.biasJson,
+  ownConfig: (f, { numHiddenLayers }) => ({
+    ...expertsConfig(f, 4, numHiddenLayers),
+    swigluAlpha: f('swiglu_alpha', number, 1.702),
+    swigluLimit: f('swiglu_limit', number, 7)
+  }),
+  ownJson: (c) => ({ ...expertsJson(c), swiglu_alpha: c.swigluAlpha, swiglu_limit: c.swigluLimit }),
+  build: gptOssDecoder,
+  planExperts: dequantizeExperts,
+  conversationTemplate: 'internvl3_5_gpt_oss'
+}

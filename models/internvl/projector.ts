@@ -4,11 +4,11 @@ import { linear } from '../../lib/nn/linear.js'
 import { layerNorm } from '../../lib/nn/norm.js'
 import { ShapeError } from '../../lib/shape.js'
 import type { tf } from '../../lib/tf.js'
-import type { InternVLConfig } from '../config/parse-config.js'
+import type { InternVLConfig } from '../config/model-config.js'
 
 /**
  * Space-to-depth, `[T, h, w, C] → [T, h/s, w/s, C·s²]`: one image token then covers s × s patches, s = 1/downsampleRatio.
- * `v1` (InternVL 1.x) leaves the map transposed, `v2` does not. Throws a `ShapeError` when s divides h or w not.
+ * `v1` (InternVL 1.x) leaves the map transposed, `v2` does not. Throws a `ShapeError` if h or w is not divisible by s.
  * Source: `InternVLModel.pixel_shuffle` (transformers 5.23); `ps_version` of OpenGVLab's `modeling_internvl_chat`.
  */
 export const pixelShuffle = (x: tf.Tensor4D, s: number, version: 'v1' | 'v2' = 'v2'): tf.Tensor4D => {
@@ -27,7 +27,7 @@ export const projector = ({ visionConfig, textConfig, downsampleRatio, projector
   const inputs = visionConfig.hiddenSize * Math.trunc(1 / downsampleRatio) ** 2
   return module(
     {
-      layer_norm: layerNorm(inputs, 1e-5), // PyTorch's default, which the model leaves as it is
+      layer_norm: layerNorm(inputs, 1e-5), // the default of PyTorch
       linear_1: linear(inputs, textConfig.hiddenSize),
       linear_2: linear(textConfig.hiddenSize, textConfig.hiddenSize)
     },

@@ -1,19 +1,19 @@
-/** The steps that V2PE trains with, one drawn for each image: 1, 1/2, …, 1/256. Source: `v2pe_rnd` (OpenGVLab/V2PE). */
+/** The position steps (deltas) of V2PE training, one sampled for each image: 1, 1/2, …, 1/256. Source: `v2pe_rnd` (OpenGVLab/V2PE). */
 export const visualDeltas: readonly number[] = Array.from({ length: 9 }, (_, k) => 2 ** -k)
 
-/** Throws a `RangeError` for a step that is not above 0 and at most 1. */
+/** Throws a `RangeError` for a delta outside (0, 1]. */
 const checked = (delta: number): number => {
   if (delta > 0 && delta <= 1) return delta
-  throw new RangeError(`visualDelta: it should be above 0 and at most 1; it is ${delta}`)
+  throw new RangeError(`visualDelta: expected above 0 and at most 1, got ${delta}`)
 }
 
-/** Whether an image begins at a place: the first of neighbouring image tokens. */
-const begins = (ids: readonly number[], imageTokenId: number, i: number): boolean =>
+/** Whether token i is the first of consecutive image tokens. */
+const startsImage = (ids: readonly number[], imageTokenId: number, i: number): boolean =>
   ids[i] === imageTokenId && ids[i - 1] !== imageTokenId
 
-/** How many images, runs of image tokens, there are. */
-export const imagesIn = (ids: readonly number[], imageTokenId: number): number =>
-  ids.filter((_, i) => begins(ids, imageTokenId, i)).length
+/** Number of images: groups of consecutive image tokens. */
+export const countImages = (ids: readonly number[], imageTokenId: number): number =>
+  ids.filter((_, i) => startsImage(ids, imageTokenId, i)).length
 
 const stepsOf = (deltas: number | readonly number[], images: number): readonly number[] => {
   if (typeof deltas === 'number') return Array<number>(images).fill(checked(deltas))
@@ -22,9 +22,10 @@ const stepsOf = (deltas: number | readonly number[], images: number): readonly n
 }
 
 /**
- * The position of each id by V2PE: one further with a text token, `delta` further with an image token, and on from the next whole
- * number after an image. `deltas` is one for all images (runs of image tokens), or a list with one for each; 1 counts tokens.
- * A later token changes none before it. Throws a `RangeError` for a delta outside (0, 1], or another number of them than of images.
+ * V2PE positions of ids: a text token advances by 1, an image token by `delta`, and the text after an image continues at the next
+ * integer. `deltas` is one delta for all images (groups of consecutive image tokens) or a list with one for each image; with 1, positions
+ * count tokens. Later tokens do not change earlier positions. Throws a `RangeError` for a delta outside (0, 1], or a list of another length
+ * than the number of images.
  * Source: `get_rope_pos_id` (OpenGVLab/V2PE).
  */
 export const visualPositions = (
@@ -32,23 +33,23 @@ export const visualPositions = (
   imageTokenId: number,
   deltas: number | readonly number[]
 ): readonly number[] => {
-  const steps = stepsOf(deltas, imagesIn(ids, imageTokenId))
+  const steps = stepsOf(deltas, countImages(ids, imageTokenId))
   let [last, image, start, count] = [-1, -1, 0, 0]
   return ids.map((id, i) => {
     if (id !== imageTokenId) {
       last = Math.ceil(last) + 1
       return last
     }
-    if (begins(ids, imageTokenId, i)) {
+    if (startsImage(ids, imageTokenId, i)) {
       image++
       count = 0
       start = i === 0 ? -steps[image]! : Math.ceil(last) // the first position of all is 0
     }
-    last = start + steps[image]! * ++count // a product: a sum would gather what each step is rounded by
+    last = start + steps[image]! * ++count // a product: a sum would accumulate rounding errors
     return last
   })
 }
 
-/** The position of the token at place `i` of a sequence that begins with tokens at these positions and goes on with text. */
+/** Position of token `i` of a sequence that starts with these positions and continues with text. */
 export const positionAt = (positions: readonly number[], i: number): number =>
   i < positions.length ? positions[i]! : Math.ceil(positions.at(-1) ?? -1) + 1 + i - positions.length

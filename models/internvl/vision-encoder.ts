@@ -1,36 +1,37 @@
-import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { Issues } from '../../lib/error.js'
 import { module } from '../../lib/module.js'
 import { buildParams, disposeParams } from '../../lib/params.js'
 import type { tf } from '../../lib/tf.js'
-import { type LoadModelOptions, openAndBuild, readTensors } from '../checkpoint/load-model.js'
-import { checkMemory } from '../checkpoint/memory-check.js'
-import { inFolder, keyIssues, type OpenCheckpoint } from '../checkpoint/open-checkpoint.js'
-import type { InternVLConfig } from '../config/parse-config.js'
-import { keepsStored, precisionIssues } from '../quantization/weight-formats.js'
-import { featuresOf, inChunks } from './internvl.js'
+import { type LoadModelOptions, loadTensors, openAndBuild } from '../checkpoint/load-model.js'
+import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js'
+import type { InternVLConfig } from '../config/model-config.js'
+import { keepsStoredType } from '../quantization/weight-formats.js'
+import { imageFeatureExtractor, inTileBatches } from './internvl.js'
+import { internVLParts } from './internvl-keys.js'
 import { projector } from './projector.js'
-import { poolVision, type VisionOptions, type VisionOutput, visionTower } from './vision.js'
+import { poolVision, type VisionOptions, type VisionOutput } from './vision.js'
+import { visionTowerFor } from './vision-towers.js'
 
-/** A model's eye alone: `forward`, and what is made of it. */
+/** The forward of the vision encoder (vision tower and projector), and its pooled output and image features. */
 export interface VisionEncoder {
   /** Tiles `[T, C, H, W]` to states `[T, 1 + patches, D]`. */
   (pixelValues: tf.Tensor4D, options?: VisionOptions): VisionOutput
-  /** One vector a tile, `[T, D]`; see `poolVision`. Many tiles go in turns. */
+  /** One vector for each tile, `[T, D]`; see `poolVision`. Many tiles run in batches. */
   readonly pooled: (pixelValues: tf.Tensor4D) => tf.Tensor2D
-  /** What the decoder would read, `[T, N, D']`. */
+  /** Image features, the input of the decoder, `[T, N, D']`. */
   readonly features: (pixelValues: tf.Tensor4D) => tf.Tensor3D
 }
 
 /** The vision tower and the projector, under their keys in the whole model. */
 export const visionEncoder = (c: InternVLConfig) =>
-  module({ vision_tower: visionTower(c.visionConfig), multi_modal_projector: projector(c) }, (self): VisionEncoder => {
+  module({ vision_tower: visionTowerFor(c.visionConfig), multi_modal_projector: projector(c) }, (self): VisionEncoder => {
     const pool = (tiles: tf.Tensor4D) => poolVision(c.visionConfig, self.vision_tower(tiles).lastHiddenState)
     const forward = (pixelValues: tf.Tensor4D, options?: VisionOptions) => self.vision_tower(pixelValues, options)
     return Object.assign(forward, {
-      pooled: (pixelValues: tf.Tensor4D) => inChunks(c.visionConfig, pixelValues, pool),
-      features: featuresOf(c, self.vision_tower, self.multi_modal_projector)
+      pooled: (pixelValues: tf.Tensor4D) => inTileBatches(c.visionConfig, pixelValues, pool),
+      features: imageFeatureExtractor(c, self.vision_tower, self.multi_modal_projector)
     })
   })
 
@@ -44,23 +45,22 @@ export interface LoadedVision {
   readonly dispose: () => void
 }
 
-const prefixes = ['model.vision_tower.', 'model.multi_modal_projector.'] as const
+const parts = [internVLParts.vision, internVLParts.projector]
 
-const build = async (checkpoint: OpenCheckpoint, given: LoadModelOptions): Promise<E.Either<Issues, LoadedVision>> => {
-  const { dir, config, files, plan } = checkpoint
-  const options = { ...given, asStored: keepsStored(plan, given) } // also where none of the eye is packed
-  const seeing = plan.filter(({ key }) => prefixes.some((prefix) => key.startsWith(prefix)))
+const build = (checkpoint: OpenCheckpoint, given: LoadModelOptions): TE.TaskEither<Issues, LoadedVision> => {
+  const { config, plan } = checkpoint
+  const options = { ...given, asStored: keepsStoredType(plan, given) } // by the whole plan: its decoder may be quantized alone
+  const planned = plan.filter(({ key }) => parts.some((part) => key.startsWith(`${part}.`)))
   const encoder = visionEncoder(config)
-  const problems = [...keyIssues(encoder, seeing, 'model.'), ...precisionIssues(seeing, options)]
-  if (problems.length > 0) return E.left(inFolder(dir, problems))
-  const short = await checkMemory(encoder, seeing, options, 'model.')
-  if (short) return E.left(inFolder(dir, [short]))
-  const tensors = await readTensors(files, encoder, seeing, options, 'model.')
-  const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
-  const dispose = () => disposeParams(params)
-  return E.right({ config, params, encoder: encoder.apply(params), dispose })
+  return pipe(
+    loadTensors(checkpoint, encoder, planned, options, 'model.'),
+    TE.map((tensors) => {
+      const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
+      return { config, params, encoder: encoder.apply(params), dispose: () => disposeParams(params) }
+    })
+  )
 }
 
 /** Opens the vision tower and projector of a checkpoint folder, in any layout; the decoder's weights are not read. */
-export const loadVision = (dir: string, options: LoadModelOptions = {}): TaskEither<Issues, LoadedVision> =>
+export const loadVision = (dir: string, options: LoadModelOptions = {}): TE.TaskEither<Issues, LoadedVision> =>
   openAndBuild(dir, options, build)

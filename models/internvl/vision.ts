@@ -1,5 +1,5 @@
 import { checkpointed } from '../../lib/autograd/checkpointing.js'
-import { spent } from '../../lib/autograd/tape.js'
+import { disposeUnlessTraced } from '../../lib/autograd/tape.js'
 import { module, repeat } from '../../lib/module.js'
 import { attendMerged, splitHeads } from '../../lib/nn/attention.js'
 import { conv2dPatches } from '../../lib/nn/conv.js'
@@ -8,10 +8,10 @@ import { constant, normal, zeros } from '../../lib/nn/init.js'
 import { resizeGrid } from '../../lib/nn/interpolate.js'
 import { linear } from '../../lib/nn/linear.js'
 import { layerNorm, noNorm, rmsNorm } from '../../lib/nn/norm.js'
-import { addScaled } from '../../lib/nn/residual.js'
+import { residual } from '../../lib/nn/residual.js'
 import { expectShape } from '../../lib/shape.js'
 import { tf } from '../../lib/tf.js'
-import type { VisionConfig } from '../config/parse-config.js'
+import type { VisionConfig } from '../config/config-types.js'
 
 /** Tile features `[T, L, D]`: T tiles, L = 1 class token + patches, D = hiddenSize. */
 export type VisionHidden = tf.Tensor3D
@@ -23,8 +23,8 @@ const norm = ({ normType, hiddenSize: D, layerNormEps }: VisionConfig) =>
 const qkNorm = ({ useQkNorm, hiddenSize: D }: VisionConfig) => (useQkNorm ? rmsNorm(D, 1e-6) : noNorm)
 
 /**
- * Patches, class token and positions: `[T, C, H, W] → [T, 1 + patches, D]`; `masked` `[T, patches]` (0 or 1) names patches
- * that the mask token replaces. Positions are resampled when the picture is not of the trained size.
+ * Patches, class token and positions: `[T, C, H, W] → [T, 1 + patches, D]`; `masked` `[T, patches]` (0 or 1) marks patches
+ * that the mask token replaces. Position embeddings are resampled for images of another than the trained size.
  * Source: `InternVLVisionEmbeddings` (transformers 5.23).
  */
 export const visionEmbeddings = (c: VisionConfig) => {
@@ -62,7 +62,7 @@ export const visionEmbeddings = (c: VisionConfig) => {
 }
 
 /**
- * Bidirectional multi-head self-attention, `[T, L, D] → [T, L, D]`; `weights` tells who looks at whom, `[T, H, L, L]`.
+ * Bidirectional multi-head self-attention, `[T, L, D] → [T, L, D]`; `weights` returns the attention weights, `[T, H, L, L]`.
  * Source: `InternVLVisionAttention`.
  */
 export const visionAttention = (c: VisionConfig) => {
@@ -100,7 +100,7 @@ export const visionMlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct }: Vis
         self.fc2(self.fc1(x))
   )
 
-/** Pre-norm block with layer scale (`lambda_1`, `lambda_2`). Source: `InternVLVisionLayer`. */
+/** A pre-norm layer with layer scale: `h = x + λ₁ ⊙ attention(norm(x))`, then `h + λ₂ ⊙ mlp(norm(h))`. Source: `InternVLVisionLayer`. */
 export const visionLayer = (c: VisionConfig, index = 0) => {
   const share = index / Math.max(1, c.numHiddenLayers - 1)
   return module(
@@ -114,8 +114,8 @@ export const visionLayer = (c: VisionConfig, index = 0) => {
     },
     (self) => {
       const forward = (x: VisionHidden): VisionHidden => {
-        const h: VisionHidden = addScaled(x, dropPath(self.attention(self.layernorm_before(x)), share), self.lambda_1)
-        return addScaled(h, dropPath(dropout(self.mlp(self.layernorm_after(h))), share), self.lambda_2)
+        const h: VisionHidden = residual(x, dropPath(self.attention(self.layernorm_before(x)), share), self.lambda_1)
+        return residual(h, dropPath(dropout(self.mlp(self.layernorm_after(h))), share), self.lambda_2)
       }
       const attentions = (x: VisionHidden): tf.Tensor4D => self.attention.weights(self.layernorm_before(x))
       return Object.assign(forward, { attentions })
@@ -123,19 +123,20 @@ export const visionLayer = (c: VisionConfig, index = 0) => {
   )
 }
 
-/** What the vision tower gives: after the last layer and its norm; on request also of every layer. */
+/** Output of the vision tower. */
 export interface VisionOutput {
+  /** After the last layer and its norm. */
   readonly lastHiddenState: VisionHidden
-  /** Every layer's output, 0 = embeddings. */
+  /** The embeddings, then the output of every layer. */
   readonly hiddenStates?: readonly VisionHidden[]
-  /** Attention weights of every layer, or of the one asked for, `[T, H, L, L]`. */
+  /** Attention weights of every layer or of the requested layer, `[T, H, L, L]`. */
   readonly attentions?: readonly tf.Tensor4D[]
 }
 
-/** What the tower shall keep beside its last state; `masked` `[T, patches]` marks patches for the mask token. */
+/** Optional outputs of the vision tower; `masked` `[T, patches]` marks patches for the mask token. */
 export interface VisionOptions {
   readonly outputHiddenStates?: boolean
-  /** Of all layers, or of one by its number, 0 the first: those of all take much memory. */
+  /** Attention weights of all layers (which take much memory), or of the layer with this index. */
   readonly outputAttentions?: boolean | number
   readonly masked?: tf.Tensor2D
 }
@@ -158,7 +159,7 @@ export const visionTower = (c: VisionConfig) =>
           const before = states.at(-1)!
           if (outputAttentions === true || outputAttentions === i) attentions.push(layer.attentions(before))
           states.push(layer(before))
-          if (!outputHiddenStates) spent(states.shift()!)
+          if (!outputHiddenStates) disposeUnlessTraced(states.shift()!)
         }
         return {
           lastHiddenState: self.layernorm(states.at(-1)!),
@@ -169,7 +170,7 @@ export const visionTower = (c: VisionConfig) =>
   )
 
 /**
- * One vector a tile, `[T, L, D] → [T, D]`, of the tower's last state: the mean over its patches, or its class token where
+ * Pools the last state to one vector for each tile, `[T, L, D] → [T, D]`: the mean over patches, or the class token if
  * `use_mean_pooling` is false. Source: the documentation of `InternVLVisionConfig.use_mean_pooling`, which Transformers reads
  * but never computes with.
  */

@@ -1,87 +1,86 @@
 import type * as E from 'fp-ts/lib/Either.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
-import type { Shapes } from './lora.js'
+import { families, isWithin } from '../families.js'
+import { isEmbedding, type Shapes } from './lora.js'
 
-// PEFT's `modules_to_save`: modules that were trained as a whole, beside LoRA, and stand in an adapter's file with all they have.
+// PEFT's `modules_to_save`: modules that were trained in full beside LoRA; the adapter file has all their parameters.
 
-const table = 'embed_tokens.weight'
-const ownerOf = (path: string): string => path.slice(0, path.lastIndexOf('.'))
+const { head } = families[0].parts
+const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('.'))
+const isEmbeddingWeight = (path: string): boolean => isEmbedding(parentOf(path))
 
-/** Whether a path is a module's, or of something in it. */
-export const within = (module: string, path: string): boolean => path === module || path.startsWith(`${module}.`)
-
-/** The largest module around a parameter of which all is trained; at least the one that it is of. */
-const around = (paths: readonly string[], trained: ReadonlySet<string>, path: string): string => {
-  const isWhole = (module: string) => paths.every((each) => !within(module, each) || trained.has(each))
-  let module = ownerOf(path)
-  while (module.includes('.') && ownerOf(module) !== 'model' && isWhole(ownerOf(module))) module = ownerOf(module)
+/** The largest module around a parameter whose parameters were all trained; at least the parameter's own module. */
+const largestTrainedModule = (paths: readonly string[], trained: ReadonlySet<string>, path: string): string => {
+  const isTrained = (module: string) => paths.every((other) => !isWithin(module, other) || trained.has(other))
+  let module = parentOf(path)
+  while (module.includes('.') && parentOf(module) !== 'model' && isTrained(parentOf(module))) module = parentOf(module)
   return module
 }
 
 /**
- * The modules to save for parameters that were trained beside LoRA: `paths` are all of a model, `lora` the modules that have LoRA.
- * Errors: `NotSavable`, a parameter of a module that has LoRA in it, or of an embedding table that is the head too.
+ * The modules to save for parameters that were trained beside LoRA. `paths` are all parameters of a model, `lora` the modules with
+ * LoRA. Errors: `NotSavable` for a module that contains LoRA, or an embedding table that is also the head.
  */
-export const savedModules = (
+export const modulesToSave = (
   paths: readonly string[],
   lora: readonly string[],
   beside: readonly string[]
 ): E.Either<Issues, readonly string[]> => {
   const trained = new Set(beside)
-  const tied = paths.some((path) => path.endsWith(table)) && !paths.some((path) => path.startsWith('lm_head.'))
-  const chosen = [...new Set(beside.map((path) => around(paths, trained, path)))]
+  const tied = paths.some((path) => isEmbeddingWeight(path)) && !paths.some((path) => isWithin(head, path))
+  const chosen = [...new Set(beside.map((path) => largestTrainedModule(paths, trained, path)))]
   const issues = chosen.flatMap((module) => {
-    const inside = lora.find((each) => within(module, each))
-    if (inside !== undefined) return [issue('NotSavable', `${module}: PEFT saves whole modules, and this one has LoRA in it (${inside})`, { module })] // biome-ignore format: one line
-    return tied && paths.some((path) => within(module, path) && path.endsWith(table))
-      ? [issue('NotSavable', `${module}: its embeddings are the head too, which PEFT keeps apart`, { module })]
+    const inside = lora.find((other) => isWithin(module, other))
+    if (inside !== undefined) return [issue('NotSavable', `${module}: PEFT saves whole modules, and this module contains LoRA (${inside})`, { module })] // biome-ignore format: one line
+    return tied && paths.some((path) => isWithin(module, path) && isEmbeddingWeight(path))
+      ? [issue('NotSavable', `${module}: its embeddings are also the head, which PEFT saves separately`, { module })]
       : []
   })
-  return whenValid(issues, () => chosen.filter((module) => !chosen.some((other) => other !== module && within(other, module))))
+  return whenValid(issues, () => chosen.filter((module) => !chosen.some((other) => other !== module && isWithin(other, module))))
 }
 
-/** Whether a path is in a module that the names mean. Source: PEFT's `_set_trainable`, which compares ends. */
+/** Whether a path is in a module that one of the names matches. Source: PEFT's `_set_trainable`, which compares the ends of paths. */
 const isNamed = (names: readonly string[], path: string): boolean =>
   path.split('.').some((_, i, parts) => names.some((name) => parts.slice(0, i).join('.').endsWith(name)))
 
-/** All that keeps saved modules from fitting a model, key by key. */
-export const savedMisfits = (
+/** An error for every saved module or parameter that does not fit a model. */
+export const savedModuleMismatches = (
   file: string,
   names: readonly string[],
   shapes: Shapes,
   saved: ReadonlyMap<string, { readonly shape: readonly number[] }>
 ): readonly Issue[] => {
   if (names.length === 0) return []
-  const meant = [...shapes.keys()].filter((path) => isNamed(names, path))
-  const tied = meant.filter((path) => path.endsWith(table) && !shapes.has('lm_head.weight'))
+  const named = [...shapes.keys()].filter((path) => isNamed(names, path))
+  const tied = named.filter((path) => isEmbeddingWeight(path) && !shapes.has(`${head}.weight`))
   return [
     ...names
-      .filter((name) => !meant.some((path) => isNamed([name], path)))
-      .map((name) => issue('UnexpectedKey', `${file}: modules_to_save: ${name} is no module of this model`, { file, key: name })),
-    ...tied.map((key) => issue('UnexpectedKey', `${file}: ${key} is the head of this model too, and cannot be replaced alone`, { file, key })), // biome-ignore format: one line
+      .filter((name) => !named.some((path) => isNamed([name], path)))
+      .map((name) => issue('UnexpectedKey', `${file}: modules_to_save: this model has no module ${name}`, { file, key: name })),
+    ...tied.map((key) => issue('UnexpectedKey', `${file}: ${key} is also the head of this model, and cannot be replaced alone`, { file, key })), // biome-ignore format: one line
     ...[...saved].flatMap(([key, { shape }]) => {
       const expected = isNamed(names, key) ? shapes.get(key) : undefined
-      if (!expected) return [issue('UnexpectedKey', `${file}: ${key} is no parameter of a saved module of this model`, { file, key })] // biome-ignore format: one line
+      if (!expected) return [issue('UnexpectedKey', `${file}: this model has no parameter ${key} in a saved module`, { file, key })] // biome-ignore format: one line
       return tf.util.arraysEqual([...shape], [...expected])
         ? []
         : [issue('ShapeMismatch', `${file}: ${key}: expected shape [${expected}], got [${shape}]`, { file, key })]
     }),
-    ...meant
+    ...named
       .filter((key) => !saved.has(key))
-      .map((key) => issue('MissingKey', `${file}: ${key} is missing, of a module that is saved`, { file, key }))
+      .map((key) => issue('MissingKey', `${file}: ${key} is missing from a saved module`, { file, key }))
   ]
 }
 
-/** The tree with other leaves at some paths, packed ones too; the rest is shared with the tree given. */
-export const withLeaves = <P>(params: P, leaves: ReadonlyMap<string, tf.Tensor>): P => {
-  const go = (node: unknown, path: string): unknown => {
+/** The tree with the given leaves at their paths, also in the place of quantized weights; the rest is shared with the given tree. */
+export const replaceLeaves = <P>(params: P, leaves: ReadonlyMap<string, tf.Tensor>): P => {
+  const walk = (node: unknown, path: string): unknown => {
     const leaf = leaves.get(path)
     if (leaf) return leaf
     if (typeof node !== 'object' || node === null || node instanceof tf.Tensor) return node
-    const at = (key: string | number) => (path === '' ? `${key}` : `${path}.${key}`)
-    if (Array.isArray(node)) return node.map((child, i) => go(child, at(i)))
-    return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, go(child, at(key))]))
+    const childPath = (key: string | number) => (path === '' ? `${key}` : `${path}.${key}`)
+    if (Array.isArray(node)) return node.map((child, i) => walk(child, childPath(i)))
+    return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, walk(child, childPath(key))]))
   }
-  return leaves.size === 0 ? params : (go(params, '') as P)
+  return leaves.size === 0 ? params : (walk(params, '') as P)
 }

@@ -1,49 +1,54 @@
 import { join } from 'node:path'
 import { type Issue, issue } from '../../lib/error.js'
 import { isJson, type Json } from '../config/config-fields.js'
-import { packedVersion } from './quantized-keys.js'
+import type { Quantization } from './precision.js'
+import { quantizedVersion } from './quantized-keys.js'
 
-/** What quantizes weights, by the names that config.json has for it, as people know it. */
-const names: Readonly<Record<string, string>> = {
+/** Names of quantization methods in config.json, and their common names. */
+const methodNames: Readonly<Record<string, string>> = {
   bitsandbytes: 'bitsandbytes',
   awq: 'AWQ',
   gptq: 'GPTQ',
   'compressed-tensors': 'compressed-tensors'
 }
 
-/** All notes about quantized weights in a config.json, of the whole and of its parts. */
-const notesOf = (json: Json): readonly Json[] => [
+/** Every `quantization_config` of a config.json, of the whole model and of its parts. */
+const quantizationConfigs = (json: Json): readonly Json[] => [
   ...(isJson(json.quantization_config) ? [json.quantization_config] : []),
-  ...Object.entries(json).flatMap(([key, value]) => (key !== 'quantization_config' && isJson(value) ? notesOf(value) : []))
+  ...Object.entries(json).flatMap(([key, value]) =>
+    key !== 'quantization_config' && isJson(value) ? quantizationConfigs(value) : []
+  )
 ]
 
-/** How it would be said here: the number of bits that is nearest. */
-const instead = (note: Json): string => {
-  const bits = note.load_in_8bit === true ? 8 : note.load_in_4bit === true ? 4 : Number(note.bits ?? note.w_bit ?? 4)
-  return bits >= 8 ? 'int8' : '4bit'
+/** The quantization of this library with the nearest number of bits. */
+const alternative = (config: Json): Quantization => {
+  const bits = config.load_in_8bit === true ? 8 : config.load_in_4bit === true ? 4 : Number(config.bits ?? config.w_bit ?? 4)
+  return bits >= 8 ? 'int8' : 'int4'
 }
 
-const issueOf = (note: Json, file: string): readonly Issue[] => {
-  if (note.library === 'internvl-tfjs') {
-    if (note.version === packedVersion) return []
-    const message = `${file}: its weights are packed in version ${note.version}, this release reads ${packedVersion}: use the release that packed it, or pack the source again`
-    return [issue('PackedVersion', message, { file, expected: packedVersion, actual: note.version })]
+const issueOf = (config: Json, file: string): readonly Issue[] => {
+  if (config.library === 'internvl-tfjs') {
+    if (config.version === quantizedVersion) return []
+    const message =
+      `${file}: its weights are quantized in version ${config.version} of the format, and this release reads version ` +
+      `${quantizedVersion}: use the release that quantized them, or quantize the original folder again`
+    return [issue('QuantizedVersion', message, { file, expected: quantizedVersion, actual: config.version })]
   }
-  const isOfBits = note.load_in_8bit === true || note.load_in_4bit === true
-  const method = typeof note.quant_method === 'string' ? note.quant_method : isOfBits ? 'bitsandbytes' : undefined
+  const isBitsAndBytes = config.load_in_8bit === true || config.load_in_4bit === true
+  const method = typeof config.quant_method === 'string' ? config.quant_method : isBitsAndBytes ? 'bitsandbytes' : undefined
   if (method === undefined || method === 'mxfp4') return []
-  const bits = instead(note)
+  const quantize = alternative(config)
   const message =
-    `${file}: its weights are quantized by ${names[method] ?? method}, which is not read here: ` +
-    `take the model's folder as it was published unquantized, with --quantize ${bits} (quantize: '${bits}')`
+    `${file}: its weights are quantized by ${methodNames[method] ?? method}, which this library does not read: ` +
+    `take the model's folder as it was published unquantized, with --quantize ${quantize} (quantize: '${quantize}')`
   return [issue('QuantizedElsewhere', message, { file, actual: method })]
 }
 
 /**
- * What keeps weights from being read that other software quantized: bitsandbytes, AWQ, GPTQ and the like pack them in ways of their
- * own. MXFP4, as GPT-OSS is published, is read. Errors: `QuantizedElsewhere`, `PackedVersion`.
+ * An error for every quantization of other software that config.json states: bitsandbytes, AWQ, GPTQ and others have formats of
+ * their own. MXFP4, in which GPT-OSS is published, is read. Errors: `QuantizedElsewhere`, `QuantizedVersion`.
  */
 export const quantizationIssues = (json: Json, dir: string): readonly Issue[] => {
-  const issues = notesOf(json).flatMap((note) => issueOf(note, join(dir, 'config.json')))
-  return issues.filter((f, i) => issues.findIndex(({ message }) => message === f.message) === i)
+  const issues = quantizationConfigs(json).flatMap((config) => issueOf(config, join(dir, 'config.json')))
+  return issues.filter(({ message }, i) => issues.findIndex((other) => other.message === message) === i)
 }

@@ -1,36 +1,40 @@
 import type { StoredDtype } from '../../lib/dtype.js'
-import type { Form } from '../../lib/quantization/formats.js'
+import type { QuantizationFormat } from '../../lib/quantization/formats.js'
+import { partOfPath } from '../families.js'
 
-/** Types in which weights may lie in memory when nothing is quantized. Sums are always in float32. */
+/** Types of weights in memory where nothing is quantized. Sums are always in float32. */
 export const dtypes = ['float32', 'bfloat16'] as const
 export type Dtype = (typeof dtypes)[number]
 
-/** Numbers of weights in fewer bits, by the names of the command line. */
-export const quantizations = ['int8', '4bit'] as const
+/** Quantizations of weights, by the names of the command line. */
+export const quantizations = ['int8', 'int4'] as const
 export type Quantization = (typeof quantizations)[number]
 
-/** Parts of a model that may be quantized by themselves. */
+/** A quantization as an option names it; `4bit` is the name of `int4` before version 0.2. */
+export type QuantizationName = Quantization | '4bit'
+
+/** Parts of a model that may be quantized separately. */
 export const quantizedParts = ['vision', 'decoder'] as const
-export type QuantizedParts = { readonly [P in (typeof quantizedParts)[number]]?: Quantization | false | undefined }
+export type QuantizedParts = { readonly [P in (typeof quantizedParts)[number]]?: QuantizationName | false | undefined }
 
 export interface PrecisionOptions {
-  /** How weights lie in memory, `float32` by default; `bfloat16` halves the memory and is exact for files in bf16. */
+  /** Type of weights in memory, `float32` by default; `bfloat16` halves the memory and is exact for files in bfloat16. */
   readonly dtype?: Dtype | undefined
   /**
-   * Weights in fewer bits, for the whole model or part by part; a part that is `false` or missing stays as `dtype` says, by default
-   * in bfloat16. `4bit` keeps the head in 6 bits, with the embeddings where they are its table too. Modules of few weights have a
-   * finer form, see `formsOfKeys`; routers and norms are always in float32.
+   * Quantization of the weights, for the whole model or for each part. A part that is `false` or missing has the type `dtype`,
+   * `bfloat16` by default. `int4` keeps the head in 6 bits, and the embeddings too where they are the head. Small modules have a
+   * finer format, see `formatsByKey`; routers and norms are always in float32.
    */
-  readonly quantize?: Quantization | QuantizedParts | undefined
+  readonly quantize?: QuantizationName | QuantizedParts | undefined
 }
 
-/** The form of each part's weights. */
+/** The format of the weights of each part of a model. */
 export interface Precision {
   /** Vision tower and projector. */
-  readonly vision: Form | 'float32'
-  readonly decoder: Form | 'float32'
-  /** The head, and the table of embeddings if it is the head too. */
-  readonly head: Form | 'float32'
+  readonly vision: QuantizationFormat | 'float32'
+  readonly decoder: QuantizationFormat | 'float32'
+  /** The head, and the embeddings where they are the head. */
+  readonly head: QuantizationFormat | 'float32'
 }
 
 const choose = <T extends string>(argument: string, known: readonly T[], value: unknown): T => {
@@ -38,53 +42,59 @@ const choose = <T extends string>(argument: string, known: readonly T[], value: 
   throw new RangeError(`${argument}: there is no ${JSON.stringify(value)}; it can be ${known.join(' or ')}`)
 }
 
-/** Which form each part has. Throws a `RangeError` that names the option and what it can be. */
+/** The present name of a quantization. Throws a `RangeError` that lists the names. */
+const quantizationNamed = (name: unknown): Quantization => choose('quantize', quantizations, name === '4bit' ? 'int4' : name)
+
+/** The format of each part. Throws a `RangeError` that names the option and its possible values. */
 export const precisionOf = ({ dtype, quantize }: PrecisionOptions = {}): Precision => {
-  const plain = { float32: 'float32', bfloat16: 'bf16' } as const
-  const base = plain[choose('dtype', dtypes, dtype ?? (quantize === undefined ? 'float32' : 'bfloat16'))]
+  const unquantized = { float32: 'float32', bfloat16: 'bf16' } as const
+  const base = unquantized[choose('dtype', dtypes, dtype ?? (quantize === undefined ? 'float32' : 'bfloat16'))]
   const parts: QuantizedParts = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
   for (const part of Object.keys(parts)) choose('quantize', quantizedParts, part)
-  const formOf = (part: QuantizedParts['vision'], of4bit: Form): Form | 'float32' =>
-    part === undefined || part === false ? base : choose('quantize', quantizations, part) === 'int8' ? 'int8' : of4bit
+  const formatOf = (name: QuantizedParts['vision'], formatOfInt4: QuantizationFormat): QuantizationFormat | 'float32' => {
+    if (name === undefined || name === false) return base
+    return quantizationNamed(name) === 'int8' ? 'int8' : formatOfInt4
+  }
   return {
-    vision: formOf(parts.vision, 'int4'),
-    decoder: formOf(parts.decoder, 'int4'),
-    head: formOf(parts.decoder, 'int6')
+    vision: formatOf(parts.vision, 'int4'),
+    decoder: formatOf(parts.decoder, 'int4'),
+    head: formatOf(parts.decoder, 'int6')
   }
 }
 
-/** The part that a weight belongs to, by its key in the module tree; embeddings are the head's where there is no other. */
-export const partOf = (key: string, ownHead = false): keyof Precision => {
-  if (/^(model\.)?(vision_tower|multi_modal_projector)\./.test(key)) return 'vision'
-  return (ownHead ? /^lm_head\./ : /(^lm_head|\.embed_tokens)\./).test(key) ? 'head' : 'decoder'
+/** The part whose format a weight has, by its path in the module tree. Without a separate head, the embeddings are the head. */
+export const precisionPartOf = (path: string, hasSeparateHead = false): keyof Precision => {
+  const part = partOfPath(path)
+  if (part === 'vision' || part === 'projector') return 'vision'
+  return part === 'head' || (part === 'embeddings' && !hasSeparateHead) ? 'head' : 'decoder'
 }
 
-/** A module with fewer weights takes a finer form. No attention, feed-forward or table of a released model has so few. */
-export const fewWeights = 2 ** 16
+/** Modules with fewer weights have a finer format. Attention, MLP and embeddings of released models are all larger. */
+export const smallModuleSize = 2 ** 16
 
-/** The form that numbers of a file have in memory without losing anything. */
-export const storedForm = (dtype: StoredDtype): Form | undefined => (dtype === 'BF16' ? 'bf16' : undefined)
+/** The format in which weights of a file are in memory without loss. */
+export const storedFormat = (dtype: StoredDtype): QuantizationFormat | undefined => (dtype === 'BF16' ? 'bf16' : undefined)
 
-/** The module that a weight's layer is part of: an attention for its q, k, v and output, which so have one form. */
-const ownerOf = (key: string): string => key.split('.').slice(0, -2).join('.')
+/** Path of the module around a linear layer: q, k, v and output of an attention share one format. */
+const enclosingModule = (key: string): string => key.split('.').slice(0, -2).join('.')
 
 /**
- * The form of a weight, by its key and the type of its file, of those that may be packed: `sizes` has their keys in a module tree and
- * how many weights each is. It is that of the weight's part. Where a module's weights are few, fewer bits would cost precision and
- * save nothing: int8 where 4 bits are asked for, and where int8 is, as they are stored. `undefined` is float32.
+ * The format of a weight by its key and the type of its file; `undefined` is float32. `sizes` has the keys of the quantizable
+ * weights and their numbers of elements. The format is that of the weight's part. In a small module, where fewer bits would lose
+ * precision and save nothing, int4 becomes int8, and int8 becomes the stored type.
  */
-export const formsOfKeys = (
+export const formatsByKey = (
   precision: Precision,
   sizes: ReadonlyMap<string, number>
-): ((key: string, dtype: StoredDtype) => Form | undefined) => {
-  const ownHead = sizes.has('lm_head.weight')
-  const owned = new Map<string, number>()
-  for (const [key, size] of sizes) owned.set(ownerOf(key), (owned.get(ownerOf(key)) ?? 0) + size)
+): ((key: string, dtype: StoredDtype) => QuantizationFormat | undefined) => {
+  const hasSeparateHead = [...sizes.keys()].some((key) => partOfPath(key) === 'head')
+  const sizeOfModule = new Map<string, number>()
+  for (const [key, size] of sizes) sizeOfModule.set(enclosingModule(key), (sizeOfModule.get(enclosingModule(key)) ?? 0) + size)
   return (key, dtype) => {
-    const form = sizes.has(key) ? precision[partOf(key, ownHead)] : 'float32'
-    const isSmall = owned.get(ownerOf(key))! < fewWeights
-    if (isSmall && (form === 'int4' || form === 'int6')) return 'int8'
-    if (isSmall && form === 'int8') return storedForm(dtype)
-    return form === 'float32' ? undefined : form
+    const format = sizes.has(key) ? precision[precisionPartOf(key, hasSeparateHead)] : 'float32'
+    const isSmall = sizeOfModule.get(enclosingModule(key))! < smallModuleSize
+    if (isSmall && (format === 'int4' || format === 'int6')) return 'int8'
+    if (isSmall && format === 'int8') return storedFormat(dtype)
+    return format === 'float32' ? undefined : format
   }
 }

@@ -2,34 +2,35 @@ import { createHash } from 'node:crypto'
 import { readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { cacheFolder } from '../../lib/engines/install/engine-folder.js'
-import { awaitTurn, openStaging, publish, sweep } from '../../lib/engines/install/staging.js'
-import { type Issues, issue } from '../../lib/error.js'
-import { isThere } from '../../lib/is-there.js'
+import { acquireLock, openStaging, publish, removeStaleStaging } from '../../lib/engines/install/staging.js'
+import { type Issues, invalid } from '../../lib/error.js'
+import { exists } from '../../lib/files.js'
 import { writeFailed } from '../../lib/safetensors/write.js'
 import { convertModel } from '../checkpoint/convert-model.js'
 import { type OpenOptions, openCheckpoint, readingIssues } from '../checkpoint/open-checkpoint.js'
 import { precisionOf } from './precision.js'
-import { packedVersion } from './quantized-keys.js'
-import type { FormOptions } from './weight-formats.js'
+import { quantizedVersion } from './quantized-keys.js'
+import type { WeightFormatOptions } from './weight-formats.js'
 
 export interface CacheOptions {
-  /** Keeps the weights that `quantize` makes in the user's cache, and reads them from there the next time. */
+  /** Keeps the quantized weights in the user's cache folder, and loads them from there the next time. */
   readonly cache?: boolean | undefined
 }
 
-interface Options extends OpenOptions, FormOptions, CacheOptions {
+interface Options extends OpenOptions, WeightFormatOptions, CacheOptions {
   readonly onProgress?: (done: number, total: number) => void
 }
 
-/** Counts up when weights are packed in another way, so that older ones are made anew. */
-const format = 1
+/** Version of the quantization algorithm: counting up makes cached weights of older releases stale. */
+const algorithmVersion = 1
 
-const hash = (of: unknown): string => createHash('sha256').update(JSON.stringify(of)).digest('hex').slice(0, 16)
+const hash = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 16)
 
-/** What the system says of the files that a model is made of: of one that was changed, something else. */
-const stampOf = async (dir: string): Promise<string> => {
+/** A hash of the identity, size and times of the files of a model, which changes with each of the files. */
+const fingerprintOf = async (dir: string): Promise<string> => {
   const names = (await readdir(dir))
     .filter((name) => name === 'config.json' || /\.safetensors(\.index\.json)?$/.test(name))
     .sort()
@@ -40,24 +41,37 @@ const stampOf = async (dir: string): Promise<string> => {
   return hash(await Promise.all(files))
 }
 
-/** Packs a checkpoint into a folder that is there when all of it is; who comes while another process does that waits for it. */
-const pack = async (dir: string, stamp: string, folder: string, options: Options): Promise<E.Either<Issues, unknown>> => {
+/** Quantizes a checkpoint into a new folder. Errors: those of opening and converting, and files that change meanwhile. */
+const convertInto = (dir: string, target: string, options: Options): TE.TaskEither<Issues, unknown> => {
   const { imageTokenId, dtype, quantize, onProgress } = options
+  return pipe(
+    openCheckpoint(dir, { imageTokenId }),
+    TE.chain((checkpoint) => () => {
+      const { layout, files } = checkpoint
+      const convert = convertModel(checkpoint, target, { layout, dtype, quantize, ...(onProgress ? { onProgress } : {}) })
+      return convert().finally(() => files.close())
+    })
+  )
+}
+
+/** Creates `folder` with the quantized checkpoint, complete or not at all. A concurrent process waits for the first to finish. */
+const createCached = async (
+  dir: string,
+  fingerprint: string,
+  folder: string,
+  options: Options
+): Promise<E.Either<Issues, unknown>> => {
   const staging = await openStaging(folder).catch((error) => error as Error)
   if (staging instanceof Error) return E.left(writeFailed(folder, staging))
   try {
-    await awaitTurn(staging, folder)
-    if (await isThere(folder)) return E.right(undefined)
-    const checkpoint = await openCheckpoint(dir, { imageTokenId })()
-    if (E.isLeft(checkpoint)) return checkpoint
-    const { layout, files } = checkpoint.right
-    const made = join(staging.path, 'packed')
-    const convert = convertModel(checkpoint.right, made, { layout, dtype, quantize, ...(onProgress ? { onProgress } : {}) })
-    const done = await convert().finally(() => files.close())
+    await acquireLock(staging, folder)
+    if (await exists(folder)) return E.right(undefined)
+    const target = join(staging.path, 'packed')
+    const done = await convertInto(dir, target, options)()
     if (E.isLeft(done)) return done
-    if ((await stampOf(dir)) !== stamp)
-      return E.left([issue('FileUnreadable', `${dir}: its files changed while they were packed`)])
-    await publish(made, folder, staging, () => isThere(folder))
+    if ((await fingerprintOf(dir)) !== fingerprint)
+      return invalid('FileUnreadable', `${dir}: its files changed while they were quantized`)
+    await publish(target, folder, staging, () => exists(folder))
     return done
   } catch (error) {
     return E.left(readingIssues(dir, error))
@@ -66,45 +80,46 @@ const pack = async (dir: string, stamp: string, folder: string, options: Options
   }
 }
 
-/** Removes what was packed of the same folder in the same way before it changed, and what killed processes left. */
-const removeOlder = async (folder: string): Promise<void> => {
-  const [name, all] = [basename(folder), dirname(folder)]
-  const older = (await readdir(all)).filter((each) => each !== name && each.split('-')[0] === name.split('-')[0])
-  const finished = older.filter((each) => !each.includes('.')).map((each) => join(all, each))
-  // under another name first: what is left of one that was not removed to its end must not count as whole
-  await Promise.all(finished.map((each) => rename(each, `${each}.staging-${process.pid}-gone-000000`).catch(() => undefined)))
-  await Promise.all(finished.map((each) => rm(`${each}.staging-${process.pid}-gone-000000`, { recursive: true, force: true })))
-  await sweep(all)
+/** Removes cached versions of the same folder and options that are stale, and the leftovers of killed processes. */
+const removeStale = async (folder: string): Promise<void> => {
+  const [name, parent] = [basename(folder), dirname(folder)]
+  const stale = (await readdir(parent)).filter((other) => other !== name && other.split('-')[0] === name.split('-')[0])
+  const complete = stale.filter((other) => !other.includes('.')).map((other) => join(parent, other))
+  const renamed = (path: string) => `${path}.staging-${process.pid}-gone-000000`
+  // renamed first: a folder that is removed in part must not count as complete
+  await Promise.all(complete.map((path) => rename(path, renamed(path)).catch(() => undefined)))
+  await Promise.all(complete.map((path) => rm(renamed(path), { recursive: true, force: true })))
+  await removeStaleStaging(parent)
 }
 
-/** The folder of a checkpoint in the bits that are asked for, in the user's cache: made where it is not there yet. */
-const packedFolder = async (dir: string, options: Options): Promise<E.Either<Issues, string>> => {
-  const [path, stamp] = await Promise.all([realpath(dir), stampOf(dir)]).catch(() => [])
-  if (path === undefined || stamp === undefined) return E.right(dir) // whoever opens it says what is wrong
-  const source = hash([format, packedVersion, path, precisionOf(options)])
-  const folder = join(cacheFolder(), 'packed', `${source}-${stamp}`)
-  if (await isThere(folder)) return E.right(folder)
-  const made = await pack(dir, stamp, folder, options)
-  if (E.isRight(made)) await removeOlder(folder).catch(() => undefined) // what is there serves all the same
-  return E.map(() => folder)(made)
+/** The folder of the quantized checkpoint in the user's cache, which is created where it does not exist. */
+const cachedFolder = async (dir: string, options: Options): Promise<E.Either<Issues, string>> => {
+  const [path, fingerprint] = await Promise.all([realpath(dir), fingerprintOf(dir)]).catch(() => [])
+  if (path === undefined || fingerprint === undefined) return E.right(dir) // opening the folder reports the error
+  const source = hash([algorithmVersion, quantizedVersion, path, precisionOf(options)])
+  const folder = join(cacheFolder(), 'packed', `${source}-${fingerprint}`)
+  if (await exists(folder)) return E.right(folder)
+  const created = await createCached(dir, fingerprint, folder, options)
+  if (E.isRight(created)) await removeStale(folder).catch(() => undefined) // stale folders do no harm
+  return E.map(() => folder)(created)
 }
 
 /**
- * Where the weights of a checkpoint folder are read from, and with which options. With `cache` that is a folder in the user's cache,
- * which opens without options as what `dir` is when it is quantized; the first time takes what packing and writing take. Call
- * `selectEngine` first; `configure` changes what is loaded, not what is packed. Throws a `RangeError` where nothing is quantized.
+ * The folder and the options to load a checkpoint with. With `cache` that is a folder in the user's cache, which loads without
+ * options like `dir` quantized; the first time takes as long as quantizing and writing. Call `selectEngine` first; `configure`
+ * changes the loaded model, not the cached one. Throws a `RangeError` where nothing is quantized.
  */
 export const cachedWeights = <O extends Options>(
   dir: string,
   options: O
-): TaskEither<Issues, { readonly dir: string; readonly options: O }> => {
-  if (options.cache && !Object.values(precisionOf(options)).some((form) => form.startsWith('int')))
-    throw new RangeError('cache: only weights in fewer bits are kept; say with quantize how many')
-  return async () => {
-    const folder = options.cache ? await packedFolder(dir, options) : E.right(dir)
-    return E.map((from: string) => ({
+): TE.TaskEither<Issues, { readonly dir: string; readonly options: O }> => {
+  if (options.cache && !Object.values(precisionOf(options)).some((format) => format.startsWith('int')))
+    throw new RangeError('cache: only quantized weights are cached; choose a quantization with quantize')
+  return pipe(
+    options.cache ? () => cachedFolder(dir, options) : TE.right(dir),
+    TE.map((from) => ({
       dir: from,
       options: from === dir ? options : { ...options, quantize: undefined, dtype: undefined, asStored: true }
-    }))(folder)
-  }
+    }))
+  )
 }

@@ -1,71 +1,74 @@
 import { type Issue, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
-import { type Form, rowWords } from '../../lib/quantization/formats.js'
+import { packedRowLength, type QuantizationFormat } from '../../lib/quantization/formats.js'
 import type { Described } from '../checkpoint/fuse.js'
 import { isJson, type Json } from '../config/config-fields.js'
-import { partOf } from './precision.js'
+import { precisionPartOf, type Quantization } from './precision.js'
 
 /**
- * Packed weights in a checkpoint: the words of `model.….weight` `[N, K]` in int8 stand under `model.….weight.int8`, I32
- * `[N, words]`, as `lib/packed.ts` lays a row; so do those of int6 and int4. bf16 is a type of files, and weights in it are plain tensors.
- * config.json says so in `quantization_config`, without a `quant_method`: Transformers then refuses the folder, whereas it passes
- * over a method that it does not know, with a warning, and draws the weights that it misses at random.
+ * Quantized weights in a checkpoint: the packed int32 data of a weight `[N, K]` in int8 stands under `<path>.weight.int8`, type
+ * I32, shape `[N, words]`, with the row layout of `lib/quantization/formats.ts`; int6 and int4 likewise. bfloat16 is a type of
+ * safetensors, and weights in bfloat16 are ordinary tensors.
+ * config.json has a `quantization_config` without a `quant_method`: Transformers then refuses the folder, whereas for an unknown
+ * method it would warn and initialize the missing weights at random.
  */
-export const storedForms = ['int8', 'int6', 'int4'] as const satisfies readonly Form[]
-export type StoredForm = (typeof storedForms)[number]
-export const isStoredForm = (name: string): name is StoredForm => (storedForms as readonly string[]).includes(name)
+export const storedFormats = ['int8', 'int6', 'int4'] as const satisfies readonly QuantizationFormat[]
+export type StoredFormat = (typeof storedFormats)[number]
+export const isStoredFormat = (name: string): name is StoredFormat => (storedFormats as readonly string[]).includes(name)
 
-/** The path of a weight, and the form in which a key says that it is stored. */
-export const splitForm = (key: string): { readonly path: string; readonly form: StoredForm | undefined } => {
-  const form = storedForms.find((each) => key.endsWith(`.${each}`))
-  return { path: form ? key.slice(0, -form.length - 1) : key, form }
+/** The path of a weight, and the quantization format that its key states. */
+export const splitFormat = (key: string): { readonly path: string; readonly format: StoredFormat | undefined } => {
+  const format = storedFormats.find((name) => key.endsWith(`.${name}`))
+  return { path: format ? key.slice(0, -format.length - 1) : key, format }
 }
 
-/** Whether some of the weights are packed. */
-export const isPacked = (stored: readonly { readonly key: string }[]): boolean =>
-  stored.some(({ key }) => splitForm(key).form !== undefined)
+/** Whether any of the weights is quantized. */
+export const isQuantized = (stored: readonly { readonly key: string }[]): boolean =>
+  stored.some(({ key }) => splitFormat(key).format !== undefined)
 
-/** Shapes that a module declares, by key; of a weight that `keys` have in a packed form, those of its words. */
+/** Shapes that a module declares, by key; of a weight that `keys` has quantized, the shape of the packed data. */
 export const declaredShapes = (module: Module, keys: ReadonlySet<string>, prefix = ''): ReadonlyMap<string, readonly number[]> =>
   new Map(
-    declarations(module).map(([path, { shape, packable }]) => {
+    declarations(module).map(([path, { shape, quantizable }]) => {
       const key = prefix + path
-      const form = packable ? storedForms.find((each) => keys.has(`${key}.${each}`)) : undefined
-      return form ? [`${key}.${form}`, [shape[0]!, rowWords(form, shape[1]!)]] : [key, shape]
+      const format = quantizable ? storedFormats.find((name) => keys.has(`${key}.${name}`)) : undefined
+      return format ? [`${key}.${format}`, [shape[0]!, packedRowLength(format, shape[1]!)]] : [key, shape]
     })
   )
 
-/** Packed weights that are no whole numbers of 32 bits. */
-export const wordIssues = (stored: readonly Described[]): readonly Issue[] =>
+/** An error for every quantized weight whose data is not of type I32. */
+export const packedTypeIssues = (stored: readonly Described[]): readonly Issue[] =>
   stored.flatMap(({ key, dtype }) =>
-    splitForm(key).form && dtype !== 'I32'
-      ? [issue('PackedType', `${key}: packed weights are stored as I32, these as ${dtype}`, { key, actual: dtype })]
+    splitFormat(key).format && dtype !== 'I32'
+      ? [issue('QuantizedType', `${key}: quantized weights are stored as I32, these as ${dtype}`, { key, actual: dtype })]
       : []
   )
 
-/** Of the way in which words lie in files, which is that of `lib/packed.ts`: another layout of a row there is another version. */
-export const packedVersion = 1
+/** Version of the row layout of `lib/quantization/formats.ts` in files; another layout is another version. */
+export const quantizedVersion = 1
 
-/** What is packed, part by part, by the names that `quantize` has: `{ vision: 'int8', decoder: '4bit' }`. */
-export const packedParts = (keys: Iterable<string>): Readonly<Record<string, 'int8' | '4bit'>> => {
-  const found: Record<string, 'int8' | '4bit'> = {}
+/** The quantization of each part by the names of the option `quantize`: `{ vision: 'int8', decoder: 'int4' }`. */
+export const quantizationOfParts = (keys: Iterable<string>): Readonly<Record<string, Quantization>> => {
+  const found: Record<string, Quantization> = {}
   for (const key of keys) {
-    const { path, form } = splitForm(key)
-    const part = partOf(path) === 'vision' ? 'vision' : 'decoder'
-    if (form && found[part] !== '4bit') found[part] = form === 'int8' ? 'int8' : '4bit'
+    const { path, format } = splitFormat(key)
+    const part = precisionPartOf(path) === 'vision' ? 'vision' : 'decoder'
+    if (format && found[part] !== 'int4') found[part] = format === 'int8' ? 'int8' : 'int4'
   }
   return found
 }
 
-/** config.json without what it says of packed weights, wherever it stands. */
-export const withoutPackedNote = ({ quantization_config: _, ...json }: Json): Json =>
-  Object.fromEntries(Object.entries(json).map(([key, value]) => [key, isJson(value) ? withoutPackedNote(value) : value]))
+/** config.json without `quantization_config`, at every depth. */
+export const withoutQuantizationNote = ({ quantization_config: _, ...json }: Json): Json =>
+  Object.fromEntries(Object.entries(json).map(([key, value]) => [key, isJson(value) ? withoutQuantizationNote(value) : value]))
 
-/** config.json with what says that the weights of these keys are packed, and nothing else of the kind. */
-export const withPackedNote = (json: Json, keys: readonly string[]): Json => {
-  const parts = packedParts(keys)
+/** config.json with the `quantization_config` that belongs to weights with these keys. */
+export const withQuantizationNote = (json: Json, keys: readonly string[]): Json => {
+  const parts = quantizationOfParts(keys)
   const note =
-    Object.keys(parts).length > 0 ? { quantization_config: { library: 'internvl-tfjs', version: packedVersion, ...parts } } : {}
-  return { ...withoutPackedNote(json), ...note }
+    Object.keys(parts).length > 0
+      ? { quantization_config: { library: 'internvl-tfjs', version: quantizedVersion, ...parts } }
+      : {}
+  return { ...withoutQuantizationNote(json), ...note }
 }

@@ -1,43 +1,48 @@
 import { type Issue, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
-import type { Form } from '../../lib/quantization/formats.js'
+import type { QuantizationFormat } from '../../lib/quantization/formats.js'
 import { sizeOf } from '../../lib/shape.js'
-import type { Described, Planned } from '../checkpoint/layout.js'
-import { formsOfKeys, type PrecisionOptions, precisionOf, storedForm } from './precision.js'
-import { isPacked, packedParts } from './quantized-keys.js'
+import type { Described, Planned } from '../checkpoint/fuse.js'
+import { formatsByKey, type PrecisionOptions, precisionOf, storedFormat } from './precision.js'
+import { isQuantized, quantizationOfParts } from './quantized-keys.js'
 
-/** The form in which each tensor shall lie in memory; `undefined` is float32, and what is packed already stays so. */
-export type Forms = (tensor: Described) => Form | undefined
+/** The format of each tensor in memory. `undefined` is float32; a tensor that is stored quantized keeps its format. */
+export type WeightFormats = (tensor: Described) => QuantizationFormat | undefined
 
-/** How many weights each tensor is that may be packed, by its key. */
-export const packableSizes = (module: Module, prefix = ''): ReadonlyMap<string, number> =>
-  new Map(declarations(module).flatMap(([key, { shape, packable }]) => (packable ? [[prefix + key, sizeOf(shape)]] : [])))
+/** Number of elements of each quantizable weight, by its key. */
+export const quantizableSizes = (module: Module, prefix = ''): ReadonlyMap<string, number> =>
+  new Map(declarations(module).flatMap(([key, { shape, quantizable }]) => (quantizable ? [[prefix + key, sizeOf(shape)]] : [])))
 
-export interface FormOptions extends PrecisionOptions {
-  /** Weights stay in bf16 where they are stored so. By default they do in a folder of packed weights, unless a dtype is given. */
+export interface WeightFormatOptions extends PrecisionOptions {
+  /** Keeps weights in bfloat16 that are stored in bfloat16. The default for a quantized folder, unless a dtype is given. */
   readonly asStored?: boolean | undefined
 }
 
-/** Whether what is not packed of a folder lies in memory as it is stored. */
-export const keepsStored = (plan: readonly Planned[], { asStored, dtype, quantize }: FormOptions): boolean =>
-  quantize === undefined && (asStored ?? (isPacked(plan) && dtype === undefined))
+/** Whether the weights of a folder that are not quantized have their stored type in memory. */
+export const keepsStoredType = (plan: readonly Planned[], { asStored, dtype, quantize }: WeightFormatOptions): boolean =>
+  quantize === undefined && (asStored ?? (isQuantized(plan) && dtype === undefined))
 
-/** Forms of a module's weights: those that may be packed, as the precision of their part says. */
-export const formsOf = (module: Module, plan: readonly Planned[], options: FormOptions, prefix = ''): Forms => {
-  const packable = packableSizes(module, prefix)
-  const formOf = formsOfKeys(precisionOf(options), packable)
-  const asStored = keepsStored(plan, options)
+/** Formats of a module's weights: the quantizable ones in the precision of their part, all others in float32. */
+export const weightFormats = (
+  module: Module,
+  plan: readonly Planned[],
+  options: WeightFormatOptions,
+  prefix = ''
+): WeightFormats => {
+  const sizes = quantizableSizes(module, prefix)
+  const formatOf = formatsByKey(precisionOf(options), sizes)
+  const asStored = keepsStoredType(plan, options)
   return ({ key, dtype }) => {
-    if (!packable.has(key)) return undefined
-    return asStored ? storedForm(dtype) : formOf(key, dtype)
+    if (!sizes.has(key)) return undefined
+    return asStored ? storedFormat(dtype) : formatOf(key, dtype)
   }
 }
 
-/** What keeps a precision from being had of a folder. */
+/** The error of quantizing a folder whose weights are quantized already. */
 export const precisionIssues = (plan: readonly Planned[], { quantize }: Pick<PrecisionOptions, 'quantize'>): readonly Issue[] => {
-  if (quantize === undefined || !isPacked(plan)) return []
-  const parts = Object.entries(packedParts(plan.map(({ key }) => key))).map((each) => each.join(' in '))
-  const message = `its weights are packed already (${parts.join(', ')}): leave quantize out, or quantize the folder that it was made of`
-  return [issue('PackedAlready', message)]
+  if (quantize === undefined || !isQuantized(plan)) return []
+  const parts = Object.entries(quantizationOfParts(plan.map(({ key }) => key))).map(([part, name]) => `${part} in ${name}`)
+  const message = `its weights are quantized already (${parts.join(', ')}): leave quantize out, or quantize the original folder`
+  return [issue('QuantizedAlready', message)]
 }

@@ -11,7 +11,7 @@ import type { Json } from '../../models/config/config-fields.js'
 import { type InternVLConfig, parseConfig } from '../../models/config/parse-config.js'
 import { internVL } from '../../models/internvl/internvl.js'
 
-/** Runs `test` with an empty folder, which is gone after. */
+/** Runs `test` with an empty folder, which is removed afterwards. */
 export const inFolder = async <A>(test: (folder: string) => Promise<A>): Promise<A> => {
   const folder = await mkdtemp(join(tmpdir(), 'internvl-'))
   try {
@@ -21,7 +21,7 @@ export const inFolder = async <A>(test: (folder: string) => Promise<A>): Promise
   }
 }
 
-/** A small model of any decoder, in numbers that halves hold exactly. */
+/** A small model of any decoder, with weights that are exact in float16. */
 export const smallModel = (json: Json): { readonly config: InternVLConfig; readonly params: InternVLParams } => {
   const config = getOrThrow(parseConfig(json))
   const fresh = initParams(internVL(config))
@@ -33,7 +33,7 @@ export const smallModel = (json: Json): { readonly config: InternVLConfig; reado
   return { config, params: params as InternVLParams }
 }
 
-/** Fields of a small decoder, whichever it is; sizes of experts are those that MXFP4 packs. */
+/** Fields of a small decoder of any type; the sizes of experts are possible in MXFP4. */
 export const decoderJson = (model_type: string): Json => ({
   model_type,
   vocab_size: 41,
@@ -69,8 +69,8 @@ export const modelJson = (model_type: string): Json => ({
   text_config: decoderJson(model_type)
 })
 
-/** The same with tables, and a feed-forward in the vision tower, that are large enough to be packed as asked. */
-export const packedJson = (model_type: string): Json => {
+/** The same with embeddings and a vision MLP that are large enough to be quantized in the requested format. */
+export const quantizableJson = (model_type: string): Json => {
   const { vision_config, text_config, ...json } = modelJson(model_type) as Record<string, Json>
   return {
     ...json,
@@ -79,7 +79,7 @@ export const packedJson = (model_type: string): Json => {
   }
 }
 
-/** All that is stored in a folder, by key: type, shape and bytes. */
+/** The tensors stored in a folder, by key: type, shape and bytes. */
 export const stored = async (folder: string) => {
   const files = await orThrow(openCheckpointTensors(folder))
   try {
@@ -95,7 +95,7 @@ export const stored = async (folder: string) => {
   }
 }
 
-/** A folder of tensors and a config.json, written as they are given. */
+/** Writes tensors and config.json to a folder, unchanged. */
 export const writeFolder = async (folder: string, json: Json, tensors: readonly TensorSource[]): Promise<void> => {
   await orThrow(writeCheckpointTensors(folder, tensors))
   await writeFile(join(folder, 'config.json'), JSON.stringify(json))

@@ -26,7 +26,7 @@ const convert = async (from: string, to: string, options: ConvertModelOptions): 
   }
 }
 
-/** A tensor under the tree's key, as a file has it. */
+/** A tensor source under a key of the module tree. */
 const source = (key: string, dtype: StoredDtype, shape: readonly number[], bytes: Uint8Array): TensorSource => ({
   key,
   dtype,
@@ -36,7 +36,7 @@ const source = (key: string, dtype: StoredDtype, shape: readonly number[], bytes
 const float32 = (key: string, shape: readonly number[], values: Float32Array) =>
   source(key, 'F32', shape, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
 
-/** The parameters of a small model as sources, but for those whose keys `left` names. */
+/** The parameters of a small model as sources, except for the keys of `left`. */
 const sourcesOf = (params: unknown, left: RegExp): readonly TensorSource[] =>
   namedParameters(params)
     .filter(([key]) => !left.test(key))
@@ -45,7 +45,7 @@ const sourcesOf = (params: unknown, left: RegExp): readonly TensorSource[] =>
 const decoders = ['qwen2', 'qwen3', 'llama', 'phi3', 'qwen3_moe', 'gpt_oss'] as const
 
 describe('converting a checkpoint', () => {
-  it('there and back is bit-equal for every decoder, layout, type and shard size, and config.json keeps what it does not know', () =>
+  it('converting to a layout and back is bit-equal for every decoder, layout, type and shard size, and config.json keeps unknown fields', () =>
     checkAsync(
       fc.record({
         json: fc.oneof(
@@ -75,7 +75,7 @@ describe('converting a checkpoint', () => {
       25
     ))
 
-  it('InternLM2’s names go to hf and come back as they were, without being asked for', async () => {
+  it('InternLM2’s names are restored when its hf folder is converted back to original', async () => {
     const { config, params } = smallModel(modelJson('llama'))
     await inFolder(async (folder) => {
       const [a, b, c] = ['a', 'b', 'c'].map((name) => join(folder, name)) as [string, string, string]
@@ -89,7 +89,7 @@ describe('converting a checkpoint', () => {
     disposeParams(params)
   })
 
-  it('another type rounds once: a wider one and back changes nothing', () =>
+  it('another type rounds once: a wider type and back changes nothing', () =>
     checkAsync(fc.constantFrom('bfloat16', 'float16' as const), async (dtype) => {
       const { config, params } = smallModel(modelJson('qwen2'))
       await inFolder(async (folder) => {
@@ -104,7 +104,7 @@ describe('converting a checkpoint', () => {
       disposeParams(params)
     }))
 
-  it('Qwen3-MoE’s experts in one tensor are those that stand alone', async () => {
+  it('Qwen3-MoE’s stacked experts equal its separate experts', async () => {
     const { config, params } = smallModel(modelJson('qwen3_moe'))
     const experts = 'model.language_model.layers.0.mlp.experts'
     const of = new Map(namedParameters(params).map(([key, leaf]) => [key, Float32Array.from(leaf.dataSync())]))
@@ -126,7 +126,7 @@ describe('converting a checkpoint', () => {
     disposeParams(params)
   })
 
-  it('MXFP4 experts load and convert as the numbers that they stand for', async () => {
+  it('MXFP4 experts load and convert dequantized', async () => {
     const json = modelJson('gpt_oss')
     const { params } = smallModel(json)
     const experts = 'model.language_model.layers.0.mlp.experts'
@@ -160,7 +160,7 @@ describe('converting a checkpoint', () => {
     disposeParams(params)
   })
 
-  it('a head that stands alone, tied, is the embeddings', async () => {
+  it('a tied head without embeddings is used as the embeddings', async () => {
     const json = { ...modelJson('qwen2'), tie_word_embeddings: true }
     const { params } = smallModel(json)
     const table = 'model.language_model.embed_tokens.weight'
@@ -188,7 +188,7 @@ describe('converting a checkpoint', () => {
     assert.equal(memories.size, 2)
   })
 
-  it('keys that are not the model’s, and what a layout cannot say, are all told; nothing is written', async () => {
+  it('unknown keys and fields that a layout cannot express are all errors, and nothing is written', async () => {
     const json = { ...modelJson('qwen2'), projector_hidden_act: 'relu' }
     const { params } = smallModel(json)
     await inFolder(async (folder) => {

@@ -18,7 +18,7 @@ const leavesOf = (node: InspectedNode): readonly InspectedNode[] => (node.shape 
 const nodesOf = (node: InspectedNode): readonly InspectedNode[] => [node, ...node.children.flatMap(nodesOf)]
 
 describe('inspecting a model', () => {
-  it('every level counts what is below it; the leaves are the declared parameters, in order; the bytes are the file’s', () =>
+  it('every level sums its subtree; the leaves are the declared parameters, in order; the bytes are those of the file', () =>
     checkAsync(
       fc.record({
         json: hfJson,
@@ -59,20 +59,20 @@ describe('inspecting a model', () => {
       10
     ))
 
-  it('what fewer bits need is told by any engine, also one that would unpack them', async () => {
+  it('the memory of each precision does not depend on the engine', async () => {
     const { name: own } = await selectEngine()
     await selectEngine({ engine: 'cpu' })
     try {
       const { needs } = await orThrow(inspectModel(demoModel))
       const bytes = Object.fromEntries(needs.map((need) => [need.name, need.bytes]))
-      for (const [more, less] of [['float32', 'bfloat16'], ['bfloat16', 'int8'], ['int8', '4bit']] as const) // biome-ignore format: pairs
+      for (const [more, less] of [['float32', 'bfloat16'], ['bfloat16', 'int8'], ['int8', 'int4']] as const) // biome-ignore format: pairs
         assert.ok(bytes[more]! > bytes[less]!, `${more} ${bytes[more]}, ${less} ${bytes[less]}`)
     } finally {
       await selectEngine({ engine: own })
     }
   })
 
-  it('missing, unexpected and mismatched keys stand in the report', async () => {
+  it('missing, unexpected and mismatched keys are in the report', async () => {
     const { config, params } = smallModel(modelJson('qwen2'))
     await inFolder(async (folder) => {
       await orThrow(saveModel(folder, { config, params }))

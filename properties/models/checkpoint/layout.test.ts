@@ -11,7 +11,7 @@ import {
   planFile,
   planTree,
   readPlanned,
-  recogniseLayout,
+  recognizeLayout,
   rulesFor
 } from '../../../models/checkpoint/layout.js'
 import { fileKeys, type Stored, tree } from '../../arbitraries/checkpoint.js'
@@ -19,7 +19,7 @@ import { fileKeys, type Stored, tree } from '../../arbitraries/checkpoint.js'
 const layouts: readonly Layout[] = ['hf', 'hf-first', 'original', 'original-internlm2']
 const layout = fc.constantFrom(...layouts)
 
-/** Carries a plan out on data in memory. */
+/** Executes a plan on data in memory. */
 const carryOut = async (plan: readonly Planned[], sources: readonly Stored[]): Promise<readonly Stored[]> => {
   const data = new Map(sources.map((source) => [source.key, source.data]))
   const read = async (source: string, begin: number, end: number) => data.get(source)!.slice(begin, end)
@@ -34,12 +34,12 @@ const tags = (result: unknown) => {
 }
 
 describe('checkpoint keys', () => {
-  it('there and back is the identity, bit for bit, in every layout', async () => {
+  it('planTree after planFile is the identity, bit for bit, in every layout', async () => {
     await fc.assert(
       fc.asyncProperty(tree, layout, async ({ tensors, heads }, layout) => {
         const file = await carryOut(getOrThrow(planFile(layout, tensors, heads)), tensors)
         for (const { data, dtype, shape } of file) assert.equal(data.length, sizeOf(shape) * dtypeBytes[dtype])
-        assert.deepEqual(getOrThrow(recogniseLayout(file.map(({ key }) => key))), layout)
+        assert.deepEqual(getOrThrow(recognizeLayout(file.map(({ key }) => key))), layout)
         const back = await carryOut(getOrThrow(planTree(layout, file, heads)), file)
         assert.deepEqual(byKey(back), byKey(tensors))
         const again = await carryOut(getOrThrow(planFile(layout, back, heads)), back)
@@ -110,7 +110,8 @@ describe('checkpoint keys', () => {
         'language_model.model.layers.0.ffn_norm.weight'
       ]
     }
-    for (const layout of layouts) for (const key of expected[layout]) assert.ok(written(layout).has(key), `${layout}: ${key}`)
+    for (const layout of layouts)
+      for (const key of expected[layout] ?? assert.fail(layout)) assert.ok(written(layout).has(key), `${layout}: ${key}`)
   })
 
   it('fused q, k and v are thirds of the rows; InternLM2’s are grouped by key-value head', async () => {
@@ -140,7 +141,7 @@ describe('checkpoint keys', () => {
     ])
   })
 
-  it('known buffers are left out; keys that no rule knows keep their names', () => {
+  it('known buffers are left out; keys that no rule matches keep their names', () => {
     const heads = { numAttentionHeads: 1, numKeyValueHeads: 1, headDim: 2 }
     const one = (key: string): Described => ({ key, dtype: 'F32', shape: [2] })
     const stored = [
@@ -155,7 +156,7 @@ describe('checkpoint keys', () => {
     )
   })
 
-  it('what cannot be fused, or has no place, is told, all of it', () => {
+  it('every tensor that cannot be fused or has no name in the layout is an error', () => {
     const heads = { numAttentionHeads: 4, numKeyValueHeads: 2, headDim: 2 }
     const one = (key: string, ...shape: readonly number[]): Described => ({ key, dtype: 'F32', shape })
     const [vit, qkv] = ['model.vision_tower.encoder.layer.0.attention', 'vision_model.encoder.layers.0.attn.qkv.weight']
@@ -174,18 +175,18 @@ describe('checkpoint keys', () => {
     ])
   })
 
-  it('an ambiguous or half-known layout lists the first keys of each kind', () => {
+  it('the error of an ambiguous or incomplete layout lists the first keys of each group', () => {
     const vision = ['vision_model.encoder.layers.0.ls1', 'vision_model.encoder.layers.0.ls2', 'mlp1.0.weight', 'mlp1.0.bias']
     const decoder = ['model.language_model.norm.weight', 'lm_head.weight']
-    const mixed = recogniseLayout([...vision, ...decoder])
+    const mixed = recognizeLayout([...vision, ...decoder])
     assert.deepEqual(tags(mixed), [['AmbiguousLayout', { hf: decoder, original: vision.slice(0, 3), unknown: [] }]])
-    assert.deepEqual(tags(recogniseLayout([...vision, 'language_model.transformer.h.0.w'])), [
+    assert.deepEqual(tags(recognizeLayout([...vision, 'language_model.transformer.h.0.w'])), [
       ['UnknownLayout', { original: vision.slice(0, 3), unknown: ['language_model.transformer.h.0.w'] }]
     ])
-    assert.deepEqual(tags(recogniseLayout(['a', 'b', 'c', 'd'])), [['UnknownLayout', { unknown: ['a', 'b', 'c'] }]])
-    assert.deepEqual(tags(recogniseLayout([])), [['UnknownLayout', { unknown: [] }]])
+    assert.deepEqual(tags(recognizeLayout(['a', 'b', 'c', 'd'])), [['UnknownLayout', { unknown: ['a', 'b', 'c'] }]])
+    assert.deepEqual(tags(recognizeLayout([])), [['UnknownLayout', { unknown: [] }]])
     const onlyDecoder = ['language_model.model.embed_tokens.weight']
-    assert.deepEqual(tags(recogniseLayout(onlyDecoder)), [['UnknownLayout', { decoder: onlyDecoder, unknown: [] }]])
+    assert.deepEqual(tags(recognizeLayout(onlyDecoder)), [['UnknownLayout', { decoder: onlyDecoder, unknown: [] }]])
     const whole = [
       'vision_tower.x',
       'language_model.model.norm.weight',
@@ -193,7 +194,7 @@ describe('checkpoint keys', () => {
       'extra.weight'
     ]
     assert.equal(
-      getOrThrow(recogniseLayout(whole)),
+      getOrThrow(recognizeLayout(whole)),
       'hf-first',
       'an unexpected key beside a whole layout is for the loader to report'
     )

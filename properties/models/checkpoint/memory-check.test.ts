@@ -7,15 +7,15 @@ import { disposeParams, namedParameters } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import { inspectModel } from '../../../models/checkpoint/inspect-model.js'
 import { loadModel } from '../../../models/checkpoint/load-model.js'
-import { memoryIssue, type Need, precisions, workBytes } from '../../../models/checkpoint/memory-check.js'
+import { type MemoryNeed, memoryIssue, precisions, workingBytes } from '../../../models/checkpoint/memory-check.js'
 import { saveModel } from '../../../models/checkpoint/save-model.js'
 import type { Json } from '../../../models/config/config-fields.js'
 import { loadVision } from '../../../models/internvl/vision-encoder.js'
 import { check } from '../../laws/check.js'
-import { inFolder, modelJson, packedJson, readJson, smallModel } from '../folders.js'
+import { inFolder, modelJson, quantizableJson, readJson, smallModel } from '../folders.js'
 
 const decoders = ['qwen2', 'qwen3_moe', 'gpt_oss'] as const
-const needs: readonly Need[] = precisions.map(({ name }, i) => ({ name, bytes: 8e9 / 2 ** i }))
+const needs: readonly MemoryNeed[] = precisions.map(({ name }, i) => ({ name, bytes: 8e9 / 2 ** i }))
 
 const withMemory = async <A>(told: string, run: () => Promise<A>): Promise<A> => {
   process.env.INTERNVL_MEMORY = told
@@ -26,7 +26,7 @@ const withMemory = async <A>(told: string, run: () => Promise<A>): Promise<A> =>
   }
 }
 
-/** A small model's folder. */
+/** Runs a test with the folder of a small model. */
 const withModel = (json: Json, test: (folder: string) => Promise<void>) =>
   inFolder(async (folder) => {
     const { config, params } = smallModel(json)
@@ -35,10 +35,10 @@ const withModel = (json: Json, test: (folder: string) => Promise<void>) =>
     await test(folder)
   })
 
-describe('memory told before loading', () => {
-  it('what each precision needs is what its parameters take', async () => {
+describe('the memory check before loading', () => {
+  it('the need of each precision equals the memory of its parameters', async () => {
     for (const [json, decoder] of decoders.flatMap((name) =>
-      [modelJson(name), packedJson(name)].map((json) => [json, name] as const)
+      [modelJson(name), quantizableJson(name)].map((json) => [json, name] as const)
     ))
       await withModel(json, async (folder) => {
         const { needs, stackedBytes } = await orThrow(inspectModel(folder))
@@ -52,7 +52,7 @@ describe('memory told before loading', () => {
       })
   })
 
-  it('is refused where it does not fit, and only there; the sentence names what fits, and all that fits', () =>
+  it('refuses a model exactly where the memory is short; the message lists every precision that fits', () =>
     check(
       fc.record({
         room: fc.integer({ min: 0, max: 12 }),
@@ -61,23 +61,23 @@ describe('memory told before loading', () => {
         i: fc.nat(3)
       }),
       ({ room, swap, sure, i }) => {
-        const available = { bytes: room * 1e9, most: (room + swap) * 1e9, sure }
+        const available = { bytes: room * 1e9, bytesWithSwap: (room + swap) * 1e9, exact: sure }
         const wanted = needs[i]!.bytes
         const found = memoryIssue(wanted, needs, available)
-        assert.equal(found === undefined, wanted + workBytes <= available.bytes)
+        assert.equal(found === undefined, wanted + workingBytes <= available.bytes)
         if (!found) return
-        assert.equal(found.isSure, sure && wanted + workBytes > available.most)
+        assert.equal(found.isSure, sure && wanted + workingBytes > available.bytesWithSwap)
         const { message } = found.issue
         for (const { name, bytes } of needs.slice(i + 1)) {
-          const fits = bytes + workBytes <= available.bytes
-          const last = name === '4bit' && message.includes('nothing fits')
+          const fits = bytes + workingBytes <= available.bytes
+          const last = name === 'int4' && message.includes('nothing fits')
           assert.equal(message.includes(` ${name} needs`), fits || last, message)
         }
       },
       100
     ))
 
-  it('nothing is read then, unless it is forced', () =>
+  it('reads no weight of a refused model, unless forced', () =>
     withModel(modelJson('qwen2'), (folder) =>
       withMemory('1MB', async () => {
         const before = tf.memory().numTensors
@@ -108,22 +108,25 @@ describe('weights that other software quantized', () => {
     return messages[0]!
   }
 
-  it('is refused with what to do instead, wherever the note stands; MXFP4 and what says nothing are not', () =>
+  it('are refused with advice, wherever quantization_config stands; MXFP4 and a config without a method are not', () =>
     withModel(modelJson('qwen2'), async (folder) => {
-      const says = /config\.json: its weights are quantized by (\S+),.*unquantized, with --quantize (int8|4bit)/
+      const says = /config\.json: its weights are quantized by (\S+),.*unquantized, with --quantize (int8|int4)/
       const cases = [
-        [{ quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }, 'bitsandbytes', '4bit'],
+        [{ quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }, 'bitsandbytes', 'int4'],
         [{ quant_method: 'bitsandbytes', load_in_8bit: true }, 'bitsandbytes', 'int8'],
         [{ load_in_8bit: true }, 'bitsandbytes', 'int8'],
-        [{ quant_method: 'awq', bits: 4, group_size: 128 }, 'AWQ', '4bit'],
+        [{ quant_method: 'awq', bits: 4, group_size: 128 }, 'AWQ', 'int4'],
         [{ quant_method: 'gptq', bits: 8 }, 'GPTQ', 'int8'],
-        [{ quant_method: 'fp8' }, 'fp8', '4bit']
+        [{ quant_method: 'fp8' }, 'fp8', 'int4']
       ] as const
       for (const part of [undefined, 'text_config'])
         for (const [note, method, bits] of cases)
           assert.deepEqual(says.exec(await refusal(folder, note, part))?.slice(1), [method, bits])
       assert.equal(await refusal(folder, { quant_method: 'mxfp4' }), 'fine')
       assert.equal(await refusal(folder, {}), 'fine')
-      assert.match(await refusal(folder, { library: 'internvl-tfjs', version: 2 }), /version 2, this release reads 1/)
+      assert.match(
+        await refusal(folder, { library: 'internvl-tfjs', version: 2 }),
+        /version 2 of the format, and this release reads version 1/
+      )
     }))
 })

@@ -22,7 +22,7 @@ const dtype = fc.constantFrom('float32', 'bfloat16', 'float16' as const)
 const layout = fc.constantFrom<Layout>('hf', 'hf-first', 'original')
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 
-/** Parameters as numbers that a type holds. */
+/** Parameters rounded to a type. */
 const numbers = (params: unknown, type: FloatDtype) =>
   namedParameters(params).map(([key, leaf]) => {
     const values = toFloat32(fromFloat32(leaf.dataSync() as Float32Array, type), type)
@@ -30,7 +30,7 @@ const numbers = (params: unknown, type: FloatDtype) =>
   })
 
 describe('saving a model', () => {
-  it('what was saved loads with the same parameters, bit for bit, in every layout, type and shard size', () =>
+  it('saved parameters load bit for bit, in every layout, type and shard size', () =>
     checkAsync(
       fc.record({ json: hfJson, dtype, layout, shardBytes: fc.constantFrom(500, 1e9) }),
       async ({ json, dtype, layout, shardBytes }) => {
@@ -55,7 +55,7 @@ describe('saving a model', () => {
       20
     ))
 
-  it('saving again what was loaded gives the same files', () =>
+  it('saving a loaded model again gives the same files', () =>
     checkAsync(fc.constantFrom('qwen2', 'qwen3', 'llama', 'phi3', 'qwen3_moe', 'gpt_oss'), async (decoder) => {
       const { config, params } = smallModel(modelJson(decoder))
       await inFolder(async (folder) => {
@@ -70,8 +70,8 @@ describe('saving a model', () => {
       disposeParams(params)
     }))
 
-  it('what fails half way leaves the old folder as it was, whichever shards either has', () =>
-    checkAsync(fc.record({ before: fc.constantFrom(60, 1e9), after: fc.constantFrom(60, 1e9), at: fc.nat(3) }), (drawn) =>
+  it('a failed save leaves the old folder unchanged, for any shards', () =>
+    checkAsync(fc.record({ before: fc.constantFrom(60, 1e9), after: fc.constantFrom(60, 1e9), at: fc.nat(3) }), (sample) =>
       inFolder(async (folder) => {
         const tensor = (key: string, byte: number, broken = false) => ({
           key,
@@ -88,13 +88,13 @@ describe('saving a model', () => {
           writeCheckpointTensors(
             folder,
             keys.map((key) => tensor(key, 1)),
-            { shardBytes: drawn.before, files: old }
+            { shardBytes: sample.before, files: old }
           )
         )
         const [names, held] = [(await readdir(folder)).sort(), await stored(folder)]
-        const next = keys.map((key, i) => tensor(key, 2, i === drawn.at))
+        const next = keys.map((key, i) => tensor(key, 2, i === sample.at))
         const failed = await writeCheckpointTensors(folder, next, {
-          shardBytes: drawn.after,
+          shardBytes: sample.after,
           files: new Map([['config.json', 'new']])
         })()
         assert.equal(failed._tag, 'Left')
@@ -103,7 +103,7 @@ describe('saving a model', () => {
       })
     ))
 
-  it('a kill leaves the old folder whole, and the next save clears what it left', async () => {
+  it('a killed save leaves the old folder complete, and the next save removes the leftovers', async () => {
     await inFolder(async (folder) => {
       const json = modelJson('qwen2')
       const { config, params } = smallModel(json)
@@ -127,7 +127,7 @@ describe('saving a model', () => {
     })
   })
 
-  it('a layout that cannot say it, and a parameter that it has no place for, are both told', async () => {
+  it('a field that a layout cannot express, and a parameter without a name in it, are both errors', async () => {
     const json = { ...modelJson('qwen2'), projector_hidden_act: 'relu' }
     const { config } = smallModel(json)
     const tensors = { 'model.vision_tower.layernorm.weight': tf.ones([8]) }
@@ -135,7 +135,7 @@ describe('saving a model', () => {
     assert.deepEqual(result._tag === 'Left' && result.left.map(({ _tag }) => _tag), ['ConfigUntranslatable', 'KeyUnmapped'])
   })
 
-  it('floats stay floats in the text, for Transformers refuses whole numbers there', () => {
+  it('float fields are written as floats, because Transformers refuses integers there', () => {
     const json = { swiglu_limit: 7, nested: [{ long_factor: [1, 1.5], rope_theta: 10000 }], hidden_size: 8, factor: null }
     const text = configText(json)
     for (const part of ['"swiglu_limit": 7.0', '"rope_theta": 10000.0', '"hidden_size": 8\n', '"hidden_size": 8,'].slice(0, 2))

@@ -23,7 +23,7 @@ given = {
   "sizes": {"image_token_id": 7, "vision_config": {"image_size": 224, "patch_size": [16, 14], "norm_type": "rms_norm"}, "text_config": {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}},
   "qwen2 sliding": {"text_config": {"model_type": "qwen2", "num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 2, "num_key_value_heads": None}},
   "qwen3 window unused": {"text_config": {"model_type": "qwen3", "num_hidden_layers": 2, "use_sliding_window": False, "sliding_window": 9}},
-  "qwen3_moe sliding": {"text_config": {"model_type": "qwen3_moe", "num_hidden_layers": 2, "use_sliding_window": True, "mlp_only_layers": [1], "num_experts": 6}},
+  "qwen3_moe sliding": {"text_config": {"model_type": "qwen3_moe", "num_hidden_layers": 2, "use_sliding_window": True, "mlp_only_layers": [1], "num_experts": 16}},
   "gpt_oss layers": {"text_config": {"model_type": "gpt_oss", "num_hidden_layers": 3, "rope_theta": 7.0, "num_experts": 5}},
   "gpt_oss default rope": {"text_config": {"model_type": "gpt_oss", "num_hidden_layers": 2, "rope_parameters": {}}},
   "qwen2 linear": {"text_config": {"model_type": "qwen2", "num_hidden_layers": 2, **rope(type="linear", factor=4.0)}},

@@ -51,7 +51,7 @@ const wrong: Readonly<Record<string, readonly unknown[]>> = {
 }
 
 describe('config.json', () => {
-  it('what is left out has the value that Transformers 5.23 gives it', async () => {
+  it('absent fields have the defaults of Transformers 5.23', async () => {
     const file = new URL('config-defaults.json', import.meta.url)
     const cases: Record<string, { given: Json; full: Json }> = JSON.parse(await readFile(file, 'utf8'))
     for (const [name, { given, full }] of Object.entries(cases))
@@ -61,7 +61,7 @@ describe('config.json', () => {
     assert.deepEqual([textConfig.modelType, textConfig.hiddenSize, textConfig.headDim], ['qwen2', 4096, 128])
   })
 
-  it('every field says its own', () => {
+  it('every field is parsed to its own value', () => {
     fc.assert(
       fc.property(hfJson, (json) => {
         const { visionConfig: v, textConfig: t, ...c } = parsed(json)
@@ -99,7 +99,7 @@ describe('config.json', () => {
     )
   })
 
-  it('OpenGVLab’s dialect of a model says the same as its -hf one', () => {
+  it('OpenGVLab’s dialect of a model parses to the same configuration as its -hf one', () => {
     fc.assert(
       fc.property(hfJson, (json) => {
         const { original, dialect, imageTokenId, ...rest } = parsed(originalOf(json))
@@ -111,7 +111,7 @@ describe('config.json', () => {
     )
   })
 
-  it('a first-layout folder: its own defaults, biases of InternLM, and tiles of force_image_size', () => {
+  it('OpenGVLab’s dialect: defaults, biases of InternLM, and tiles of force_image_size', () => {
     const internlm2 = { architectures: ['InternLM2ForCausalLM'], num_hidden_layers: 1 }
     const c = parsed({ model_type: 'internvl_chat', force_image_size: 448, llm_config: internlm2, vision_config: {} })
     assert.deepEqual([c.visionConfig.hiddenSize, c.visionConfig.imageSize, c.original?.imageSize], [3200, [224, 224], [448, 448]])
@@ -136,7 +136,7 @@ describe('config.json', () => {
       assert.equal(parsed({ model_type: 'internvl_chat', llm_config: { architectures: [name] } }).textConfig.modelType, expected)
   })
 
-  it('rope is the same in either form', () => {
+  it('rope_parameters, and rope_theta beside rope_scaling, parse to the same', () => {
     const forms = fc.record({
       factor: fc.integer({ min: 1, max: 9 }),
       theta: fc.integer({ min: 2, max: 1e7 }),
@@ -156,7 +156,7 @@ describe('config.json', () => {
     ])
   })
 
-  it('every field of a wrong kind is told by path, expected and actual; several together', () => {
+  it('every field of a wrong kind is an error with path, expected and actual; several together', () => {
     const json = { model_type: 'internvl', vision_config: {}, text_config: { rope_parameters: {} } }
     for (const [path, values] of Object.entries(wrong))
       for (const value of values) {
@@ -180,7 +180,7 @@ describe('config.json', () => {
     )
   })
 
-  it('an unknown model_type is named with the known ones', () => {
+  it('the error of an unknown model_type lists the known ones', () => {
     const [top] = issuesOf({ model_type: 'llava' })
     assert.match(top.message, /model_type should be one of internvl, internvl_chat; it is "llava"/)
     const [decoder] = issuesOf({ model_type: 'internvl', text_config: { model_type: 'gemma2' } })
@@ -192,7 +192,7 @@ describe('config.json', () => {
     assert.match(architecture.message, /llm_config\.architectures should be .*Qwen2ForCausalLM.*Gemma2ForCausalLM/)
   })
 
-  it('numbers that do not fit each other are told', () => {
+  it('numbers that contradict each other are errors', () => {
     assert.deepEqual(paths({ model_type: 'internvl', text_config: { num_attention_heads: 6, num_key_value_heads: 4 } }), [
       'text_config.num_attention_heads'
     ])
@@ -211,7 +211,58 @@ describe('config.json', () => {
     assert.deepEqual(paths({ model_type: 'internvl', text_config: long }), ['text_config.rope_scaling.short_factor'])
   })
 
-  it('a wrong kind anywhere never throws, whatever is there', () => {
+  it('every number has a bound: an error names the field, the value and the bound', () => {
+    const nested = (path: string, value: unknown) =>
+      withField({ model_type: 'internvl', vision_config: {}, text_config: { rope_parameters: {} } }, path, value)
+    const cases: ReadonlyArray<readonly [path: string, values: readonly unknown[], bound: RegExp]> = [
+      ['text_config.num_hidden_layers', [3e7, 1e12], /a positive integer, at most 1024; it is (30000000|1000000000000)$/],
+      ['vision_config.num_hidden_layers', [3e7, 1e12], /at most 1024/],
+      ['text_config.vocab_size', [2 ** 40], /at most 16777216/],
+      ['text_config.hidden_size', [2 ** 30], /at most 131072/],
+      ['text_config.head_dim', [2 ** 20], /at most 4096/],
+      ['text_config.max_position_embeddings', [2 ** 40], /at most 1073741824/],
+      ['text_config.eos_token_id', [1e12, [1, 1e12]], /from -2147483647 to 2147483647/],
+      ['text_config.attention_dropout', [2, -1], /from 0 to 1/],
+      ['text_config.rope_parameters.rope_theta', [1e300], /at most 1000000000000000/],
+      ['vision_config.image_size', [1e6, [1e6, 448]], /at most 16384/],
+      ['vision_config.patch_size', [449, [14, 449]], /at most image_size, 448 x 448/],
+      ['vision_feature_layer', [25, -26, [0, 40]], /from -25 to 24, for the tower has 24 layers/],
+      ['downsample_ratio', [2, 1e-9], /from 0\.015625 to 1/],
+      ['image_seq_length', [1e9], /at most 1048576/]
+    ]
+    for (const [path, values, bound] of cases)
+      for (const value of values) {
+        const issues = issuesOf(nested(path, value))
+        assert.deepEqual(
+          issues.map((f) => f.path),
+          [path]
+        )
+        assert.match(issues[0].message, bound)
+        assert.deepEqual(issues[0].actual, value)
+      }
+  })
+
+  it('experts for each token are at most the experts, and all experts of a model have a bound', () => {
+    const experts = (fields: Json) => ({ model_type: 'internvl', text_config: { model_type: 'qwen3_moe', ...fields } })
+    const [perToken] = issuesOf(experts({ num_experts: 4, num_experts_per_tok: 5 }))
+    assert.match(perToken.message, /num_experts_per_tok should be .*at most the number of experts, 4; it is 5/)
+    const [many] = issuesOf(experts({ num_experts: 4096, num_hidden_layers: 1000 }))
+    assert.match(many.message, /num_experts should be .*at most 65 for 1000 layers; it is 4096/)
+    for (const json of [
+      experts({ num_experts: 128, num_hidden_layers: 94 }),
+      { model_type: 'internvl', vision_feature_layer: -25 }
+    ])
+      parsed(json)
+  })
+
+  it('every number of the largest released models is within its bound', () => {
+    const text = { model_type: 'qwen3_moe', hidden_size: 4096, num_hidden_layers: 94, num_experts: 128, vocab_size: 151936, rope_theta: 5e6 } // biome-ignore format: one line
+    const vision = { hidden_size: 3200, intermediate_size: 12800, num_hidden_layers: 45, num_attention_heads: 25 }
+    parsed({ model_type: 'internvl', text_config: text, vision_config: vision })
+    parsed({ model_type: 'internvl', text_config: { model_type: 'llama', hidden_size: 16384, num_hidden_layers: 126, intermediate_size: 53248, num_attention_heads: 128, max_position_embeddings: 10485760 } }) // biome-ignore format: one line
+  })
+
+  it('a wrong kind anywhere never throws', () => {
     fc.assert(
       fc.property(fc.oneof(hfJson, originalJson), fc.string(), fc.jsonValue(), (json, key, value) => {
         for (const inside of ['', 'text_config.', 'vision_config.', 'llm_config.'])
@@ -222,7 +273,7 @@ describe('config.json', () => {
     )
   })
 
-  it('a folder without config.json, or with one that is not JSON, is told', async () => {
+  it('a folder without config.json, or with one that is not JSON, is an error', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'config-'))
     const tag = async () => {
       const result = await readConfig(folder)()

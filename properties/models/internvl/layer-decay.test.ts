@@ -17,7 +17,7 @@ describe('visionLayerDecay', () => {
     assert.deepEqual([tower('layernorm.weight'), factor('model.language_model.layers.0.mlp.up_proj.weight')], [1, 1])
   })
 
-  it('refuses a decay outside (0, 1]', () => {
+  it('rejects a decay outside (0, 1]', () => {
     for (const decay of [0, 1.1, Number.NaN]) assert.throws(() => visionLayerDecay(config, decay), /at most 1, got/)
   })
 })

@@ -43,7 +43,7 @@ describe('pixelShuffle', () => {
           }
     }))
 
-  it('refuses a map that is not divisible, with its size', () => {
+  it('rejects a map that is not divisible, and names its size', () => {
     check(seed, (seed) => {
       assert.throws(() => pixelShuffle(randomTensor([1, 3, 4, 1], seed), 2), /3 x 4 patches are not divisible by 2/)
     })

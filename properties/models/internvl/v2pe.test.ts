@@ -16,7 +16,7 @@ describe('visualPositions', () => {
       })
     ))
 
-  it('text stands at whole numbers, one apart; an image goes on in steps of its own delta', () =>
+  it('text positions are integers one apart; image positions advance by the image’s delta', () =>
     fc.assert(
       fc.property(ids, fc.array(delta, { minLength: 24, maxLength: 24 }), (row, all) => {
         const deltas = all.slice(0, imagesIn(row))
@@ -43,13 +43,10 @@ describe('visualPositions', () => {
     assert.deepEqual(visualPositions(row, image, [1 / 2, 1]), [0, 0.5, 1, 1.5, 3, 4, 5, 6, 7])
   })
 
-  it('refuses a delta that is not above 0 and at most 1, and too few or many of them', () => {
+  it('rejects a delta that is not above 0 and at most 1, and too few or many of them', () => {
     for (const wrong of [0, -0.5, 1.5, Number.NaN])
       for (const deltas of [wrong, [wrong]])
-        assert.throws(
-          () => visualPositions([image], image, deltas),
-          /^RangeError: visualDelta: it should be above 0 and at most 1/
-        )
+        assert.throws(() => visualPositions([image], image, deltas), /^RangeError: visualDelta: expected above 0 and at most 1/)
     assert.throws(() => visualPositions([image, 2, image], image, [1]), /^RangeError: visualDelta: 1 steps for 2 images/)
   })
 })

@@ -10,12 +10,12 @@ import { mapParams, namedParameters } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVLParams } from '../../../models/checkpoint/load-model.js'
 import { loadAdapter, saveAdapter } from '../../../models/lora/adapter.js'
-import { addLora, isLoraPath, type LoraOptions, mergeLora, plainShapes, withoutLora } from '../../../models/lora/lora.js'
+import { addLora, isLoraPath, type LoraOptions, mergeLora, shapesWithoutLora, withoutLora } from '../../../models/lora/lora.js'
 import { randomTensor } from '../../arbitraries/tensor.js'
 import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
 
-describe('LoRA and its adapters', () => {
+describe('LoRA and adapters', () => {
   let demo: Awaited<ReturnType<typeof load>>
   let dir: string
   before(async () => {
@@ -40,22 +40,22 @@ describe('LoRA and its adapters', () => {
   const messages = (found: E.Either<readonly { readonly message: string }[], unknown>): readonly string[] =>
     E.isLeft(found) ? found.left.map(({ message }) => message) : assert.fail('no error')
 
-  it('with B of zeros changes nothing; without it the tree is what it was', () =>
+  it('a zero B changes no output, and withoutLora restores the tree', () =>
     tf.tidy(() => {
       const lora = getOrThrow(addLora(demo.params, options()))
       assert.deepEqual(logits(lora).dataSync(), logits(demo.params).dataSync())
       assert.deepEqual(namedParameters(withoutLora(lora)), namedParameters(demo.params))
     }))
 
-  it('merged, it computes what it computed apart', () =>
-    check(fc.record({ rank: fc.integer({ min: 1, max: 5 }), alpha: fc.constantFrom(1, 4, 16), seed: fc.nat(99) }), (drawn) => {
-      const lora = withLora(drawn)
+  it('merged weights compute the same as separate ones', () =>
+    check(fc.record({ rank: fc.integer({ min: 1, max: 5 }), alpha: fc.constantFrom(1, 4, 16), seed: fc.nat(99) }), (sample) => {
+      const lora = withLora(sample)
       assert.ok(namedParameters(lora).some(([path]) => isLoraPath(path)))
       assertClose(logits(mergeLora(lora)), logits(lora), 1e-4)
       assert.throws(() => assertClose(logits(lora), logits(demo.params), 1e-4))
     }, 3)) // biome-ignore format: one line
 
-  it('saved and loaded, every number is the same, whatever was chosen', async () => {
+  it('a saved adapter loads with the same numbers, for any targets', async () => {
     for (const [name, more] of Object.entries<Partial<LoraOptions>>({
       plain: {},
       dropout: { dropout: 0.25 },
@@ -64,16 +64,16 @@ describe('LoRA and its adapters', () => {
       const lora = withLora(more)
       await orThrow(saveAdapter(folder(name), lora, { base: 'some/base' }))
       const loaded = await orThrow(loadAdapter(folder(name), demo.params))
-      const [before, after] = [lora, loaded].map((each) => namedParameters(each).map(([path, x]) => [path, x.dataSync()]))
+      const [before, after] = [lora, loaded].map((tree) => namedParameters(tree).map(([path, x]) => [path, x.dataSync()]))
       assert.deepEqual(after, before)
       assert.deepEqual((await readdir(folder(name))).sort(), ['adapter_config.json', 'adapter_model.safetensors'])
     }
   })
 
-  it('what was trained beside LoRA is saved by whole modules, and comes back, number by number', async () => {
+  it('modules trained beside LoRA are saved whole and load with the same numbers', async () => {
     const moved = /multi_modal_projector\.|layers\.0\.input_layernorm|linear_1\.bias/
     const lora = mapParams((leaf, path) => (moved.test(path) ? randomTensor([...leaf.shape], path.length) : leaf))(withLora())
-    const paths = [...plainShapes(lora).keys()].filter((path) => moved.test(path))
+    const paths = [...shapesWithoutLora(lora).keys()].filter((path) => moved.test(path))
     for (const [name, beside, modules] of [
       ['whole', paths, ['model.multi_modal_projector', 'model.language_model.layers.0.input_layernorm']],
       ['part', ['model.multi_modal_projector.linear_1.bias'], ['model.multi_modal_projector.linear_1']]
@@ -87,48 +87,48 @@ describe('LoRA and its adapters', () => {
         if (saved(path)) assert.deepEqual(loaded.get(path)!.dataSync(), leaf.dataSync())
       for (const [path, leaf] of namedParameters(demo.params)) if (!saved(path)) assert.ok([loaded.get(path), loaded.get(`${path}.base`)].includes(leaf), path) // biome-ignore format: one line
     }
-    const unsavable = [/layers\.1\.self_attn\.q_proj\.bias/, /embed_tokens/].map((one) => [...plainShapes(lora).keys()].filter((path) => one.test(path))) // biome-ignore format: one line
+    const unsavable = [/layers\.1\.self_attn\.q_proj\.bias/, /embed_tokens/].map((one) => [...shapesWithoutLora(lora).keys()].filter((path) => one.test(path))) // biome-ignore format: one line
     assert.deepEqual(
       unsavable.map((list) => list.length),
       [1, 1]
     )
-    const said = messages(await saveAdapter(folder('not'), lora, { beside: unsavable.flat() })()).join('\n')
+    const found = messages(await saveAdapter(folder('not'), lora, { beside: unsavable.flat() })()).join('\n')
     assert.match(
-      said,
-      /q_proj: PEFT saves whole modules, and this one has LoRA in it.*\n.*embed_tokens: its embeddings are the head too/
+      found,
+      /q_proj: PEFT saves whole modules, and this module contains LoRA.*\n.*embed_tokens: its embeddings are also the head/
     )
   })
 
-  it('saved modules that do not fit are told, key by key', async () => {
+  it('saved modules that do not fit are errors, one for each key', async () => {
     const path = join(folder('part'), 'adapter_config.json')
     const config = JSON.parse(await readFile(path, 'utf8'))
     const refused = async (modules_to_save: unknown) => {
       await writeFile(path, JSON.stringify({ ...config, modules_to_save }))
       return messages(await loadAdapter(folder('part'), demo.params)()).join('\n')
     }
-    assert.match(await refused(['linear_2', 'nothing']), /nothing is no module[\s\S]*linear_1.bias is no parameter of a saved module[\s\S]*linear_2.bias is missing/) // biome-ignore format: one line
-    assert.match(await refused(null), /linear_1.bias is no LoRA weight/)
+    assert.match(await refused(['linear_2', 'nothing']), /no module nothing[\s\S]*no parameter \S*linear_1.bias in a saved module[\s\S]*linear_2.bias is missing/) // biome-ignore format: one line
+    assert.match(await refused(null), /linear_1.bias is not a LoRA weight/)
     assert.match(await refused('linear_1'), /modules_to_save must be a list of names/)
-    assert.match(await refused(['linear_1', 'embed_tokens']), /embed_tokens.weight is the head of this model too/)
+    assert.match(await refused(['linear_1', 'embed_tokens']), /embed_tokens.weight is also the head of this model/)
   })
 
-  it('an adapter for another model: all that does not fit is listed', async () => {
+  it('an adapter for another model: every mismatch is listed', async () => {
     await orThrow(saveAdapter(folder('other'), withLora()))
     const path = join(folder('other'), 'adapter_config.json')
     const config = JSON.parse(await readFile(path, 'utf8'))
     await writeFile(path, JSON.stringify({ ...config, r: 4, target_modules: [...config.target_modules, 'k_proj'] }))
-    const said = messages(await loadAdapter(folder('other'), demo.params)())
-    assert.ok(said.some((each) => /q_proj\.lora_A\.weight: expected shape \[4,160\], got \[3,160\]/.test(each)))
-    assert.ok(said.some((each) => /k_proj\.lora_A\.weight is missing, a target/.test(each)))
+    const found = messages(await loadAdapter(folder('other'), demo.params)())
+    assert.ok(found.some((message) => /q_proj\.lora_A\.weight: expected shape \[4,160\], got \[3,160\]/.test(message)))
+    assert.ok(found.some((message) => /k_proj\.lora_A\.weight is missing, though adapter_config.json targets/.test(message)))
     const vision = {
       model: { vision_tower: (demo.params as unknown as { model: { vision_tower: unknown } }).model.vision_tower }
     }
     assert.ok(
-      messages(await loadAdapter(folder('plain'), vision)()).some((each) => /is no linear layer of this model/.test(each))
+      messages(await loadAdapter(folder('plain'), vision)()).some((message) => /this model has no linear layer/.test(message))
     )
   })
 
-  it('bad configurations are refused, field by field', async () => {
+  it('invalid configurations are errors, one for each field', async () => {
     const path = join(folder('plain'), 'adapter_config.json')
     const config = JSON.parse(await readFile(path, 'utf8'))
     const refused = async (change: object) => {
@@ -137,7 +137,7 @@ describe('LoRA and its adapters', () => {
     }
     const both = await refused({ r: 0, use_dora: true })
     assert.equal(both.length, 2)
-    assert.match(both.join('\n'), /use_dora is not supported\n.*r must be a whole number of 1 or more, got 0/)
+    assert.match(both.join('\n'), /use_dora is not supported\n.*r must be an integer of 1 or more, got 0/)
     assert.match(
       (await refused({ target_modules: '(' })).join(),
       /target_modules must be a list of names or a regular expression/
@@ -149,9 +149,9 @@ describe('LoRA and its adapters', () => {
     assert.match(messages(await saveAdapter(folder('x'), demo.params)()).join(), /no LoRA weights to save/)
   })
 
-  it('options that mean nothing are refused, all together', () => {
-    const said = messages(addLora(demo.params, { rank: 0, alpha: 0, targets: ['nothing', 'q_proj'] }))
-    assert.deepEqual(said.length, 3)
-    assert.match(said.join('\n'), /rank must be.*\n.*alpha must be.*\n.*no linear layer matches nothing/)
+  it('invalid options are errors, all together', () => {
+    const found = messages(addLora(demo.params, { rank: 0, alpha: 0, targets: ['nothing', 'q_proj'] }))
+    assert.deepEqual(found.length, 3)
+    assert.match(found.join('\n'), /rank must be.*\n.*alpha must be.*\n.*no linear layer matches nothing/)
   })
 })

@@ -8,18 +8,18 @@ import { type LoadModelOptions, loadModel } from '../../../models/checkpoint/loa
 import { saveModel } from '../../../models/checkpoint/save-model.js'
 import { loadVision } from '../../../models/internvl/vision-encoder.js'
 import { checkAsync } from '../../laws/check.js'
-import { inFolder, packedJson, smallModel, writeFolder } from '../folders.js'
+import { inFolder, quantizableJson, smallModel, writeFolder } from '../folders.js'
 
 const weights = 'model.safetensors'
 
-/** A small model in a folder, beside a cache of its own. */
+/** A small model in a folder, beside its own cache folder. */
 const withModel = (decoder: string, layout: 'hf' | 'original', test: (dir: string, cache: string) => Promise<void>) =>
   inFolder(async (folder) => {
     const before = process.env.INTERNVL_CACHE
     const [dir, cache] = [join(folder, 'model'), join(folder, 'cache')]
     process.env.INTERNVL_CACHE = cache
     try {
-      const { config, params } = smallModel(packedJson(decoder))
+      const { config, params } = smallModel(quantizableJson(decoder))
       await orThrow(saveModel(dir, { config, params, layout }))
       disposeParams(params)
       await test(dir, join(cache, 'packed'))
@@ -39,7 +39,7 @@ const loaded = async (dir: string, options: LoadModelOptions) => {
   return numbers
 }
 
-/** Turns the last bytes of what is cached: who reads it sees other numbers. */
+/** Changes the last bytes of the cached weights, so that loading from the cache is visible in the numbers. */
 const spoil = async (cache: string): Promise<void> => {
   const file = join(cache, (await readdir(cache))[0]!, weights)
   const bytes = await readFile(file)
@@ -47,18 +47,18 @@ const spoil = async (cache: string): Promise<void> => {
   await writeFile(file, bytes)
 }
 
-describe('a cache of packed weights', () => {
-  const bits = fc.constantFrom('int8', '4bit' as const)
-  const drawn = fc.record({
+describe('the cache of quantized weights', () => {
+  const bits = fc.constantFrom('int8', 'int4' as const)
+  const sample = fc.record({
     decoder: fc.constantFrom('qwen2', 'llama', 'qwen3_moe', 'gpt_oss'),
     quantize: fc.oneof(bits, fc.record({ vision: bits }), fc.record({ decoder: bits })),
     dtype: fc.constantFrom('float32', 'bfloat16', undefined),
     layout: fc.constantFrom('hf', 'original' as const)
   })
 
-  it('gives what quantizing gives, bit for bit; the second time without reading the weights that it was made of', () =>
+  it('equals quantizing bit for bit; the second time without reading the source weights', () =>
     checkAsync(
-      drawn,
+      sample,
       ({ decoder, layout, ...precision }) =>
         withModel(decoder, layout, async (dir, cache) => {
           const plain = await loaded(dir, precision)
@@ -71,12 +71,12 @@ describe('a cache of packed weights', () => {
       8
     ))
 
-  it('leaves a head tied to the table of embeddings, whichever of the two its files have', () =>
+  it('keeps a head tied to the embeddings, whichever of the two the files have', () =>
     checkAsync(
       fc.record({ quantize: bits, both: fc.boolean() }),
       async ({ quantize, both }) =>
         withModel('qwen2', 'hf', async (dir) => {
-          const { params } = smallModel(packedJson('qwen2'))
+          const { params } = smallModel(quantizableJson('qwen2'))
           const sources = namedParameters(params).map(([key, leaf]) => {
             const values = leaf.dataSync().slice()
             const bytes = async function* () {
@@ -87,7 +87,7 @@ describe('a cache of packed weights', () => {
           const [table, head] = ['model.language_model.embed_tokens.weight', 'lm_head.weight']
           const same = sources.find(({ key }) => key === table)!
           const written = sources.filter(({ key }) => key !== head && (both || key !== table))
-          await writeFolder(dir, { ...packedJson('qwen2'), tie_word_embeddings: true }, [...written, { ...same, key: head }])
+          await writeFolder(dir, { ...quantizableJson('qwen2'), tie_word_embeddings: true }, [...written, { ...same, key: head }])
           disposeParams(params)
           const plain = await loaded(dir, { quantize })
           assert.ok(plain.every(([key]) => !key.startsWith('lm_head')))
@@ -96,9 +96,9 @@ describe('a cache of packed weights', () => {
       4
     ))
 
-  it('serves the eye alone, and each precision has a place of its own', () =>
+  it('serves the vision encoder alone, and each precision has its own folder', () =>
     checkAsync(
-      fc.constantFrom<LoadModelOptions['quantize']>('int8', { decoder: '4bit' }, { vision: '4bit' }),
+      fc.constantFrom<LoadModelOptions['quantize']>('int8', { decoder: 'int4' }, { vision: 'int4' }),
       (quantize) =>
         withModel('qwen2', 'hf', async (dir, cache) => {
           const seen = async (options: LoadModelOptions) => {
@@ -109,13 +109,13 @@ describe('a cache of packed weights', () => {
           }
           const plain = await seen({})
           for (const _ of [1, 2]) assert.deepEqual(await seen({ cache: true }), plain)
-          await loaded(dir, { quantize: { vision: 'int8', decoder: '4bit' }, cache: true })
+          await loaded(dir, { quantize: { vision: 'int8', decoder: 'int4' }, cache: true })
           assert.equal((await readdir(cache)).length, 2)
         }),
       3
     ))
 
-  it('is made anew for a folder that changed, and what was packed before is gone', () =>
+  it('is created again for a changed folder, and the stale folder is removed', () =>
     withModel('qwen2', 'hf', async (dir, cache) => {
       const options = { quantize: 'int8', cache: true } as const
       await loaded(dir, options)
@@ -127,12 +127,12 @@ describe('a cache of packed weights', () => {
       assert.notDeepEqual(after, before)
     }))
 
-  it('leaves nothing of what cannot be made, and says why', () =>
+  it('leaves nothing after a failure, and reports the reason', () =>
     withModel('qwen2', 'hf', async (dir, cache) => {
       await loaded(dir, { quantize: 'int8', cache: true })
       const packed = join(cache, (await readdir(cache))[0]!)
-      const again = await loadModel(packed, { imageTokenId: 1, quantize: '4bit', cache: true })()
-      assert.ok(again._tag === 'Left' && again.left.some((f) => f._tag === 'PackedAlready'))
+      const again = await loadModel(packed, { imageTokenId: 1, quantize: 'int4', cache: true })()
+      assert.ok(again._tag === 'Left' && again.left.some((f) => f._tag === 'QuantizedAlready'))
       assert.equal((await readdir(cache)).length, 1)
       await writeFile(join(dir, weights), 'no tensors')
       assert.equal((await loadModel(dir, { imageTokenId: 1, quantize: 'int8', cache: true })())._tag, 'Left')
@@ -143,7 +143,7 @@ describe('a cache of packed weights', () => {
         await assert.rejects(loadModel(dir, { quantize, cache: true }), /quantize/)
     }))
 
-  it('names the place that cannot be written', () =>
+  it('names the folder that cannot be written', () =>
     withModel('qwen2', 'hf', async (dir, cache) => {
       await writeFile(join(cache, '..'), 'a file where the cache should be')
       const result = await loadModel(dir, { imageTokenId: 1, quantize: 'int8', cache: true })()

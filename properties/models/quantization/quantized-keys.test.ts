@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { orThrow } from '../../../lib/error.js'
 import { declarations, disposeParams, namedParameters } from '../../../lib/params.js'
-import { unpackRows } from '../../../lib/quantization/formats.js'
+import { dequantizeRows } from '../../../lib/quantization/formats.js'
 import { type ConvertModelOptions, convertModel } from '../../../models/checkpoint/convert-model.js'
 import { inspectModel } from '../../../models/checkpoint/inspect-model.js'
 import type { Layout } from '../../../models/checkpoint/layout.js'
@@ -12,9 +12,10 @@ import { openCheckpoint } from '../../../models/checkpoint/open-checkpoint.js'
 import { saveModel } from '../../../models/checkpoint/save-model.js'
 import { internVL } from '../../../models/internvl/internvl.js'
 import { loadVision } from '../../../models/internvl/vision-encoder.js'
-import { splitForm } from '../../../models/quantization/quantized-keys.js'
+import { precisionOf } from '../../../models/quantization/precision.js'
+import { splitFormat } from '../../../models/quantization/quantized-keys.js'
 import { checkAsync } from '../../laws/check.js'
-import { inFolder, packedJson, readJson, smallModel, stored, writeFolder } from '../folders.js'
+import { inFolder, quantizableJson, readJson, smallModel, stored, writeFolder } from '../folders.js'
 
 const convert = async (from: string, to: string, options: Partial<ConvertModelOptions>): Promise<void> => {
   const checkpoint = await orThrow(openCheckpoint(from, { imageTokenId: 1 }))
@@ -26,7 +27,7 @@ type Leaf = readonly [key: string, dtype: string, shape: readonly number[], numb
 const leavesOf = (params: unknown): readonly Leaf[] =>
   namedParameters(params).map(([key, leaf]) => [key, leaf.dtype, leaf.shape, leaf.dataSync() as Float32Array])
 
-/** Every parameter of a folder that is loaded. */
+/** Every parameter of a loaded folder. */
 const loaded = async (folder: string, options: LoadModelOptions = {}): Promise<readonly Leaf[]> => {
   const { params, dispose } = await orThrow(loadModel(folder, { imageTokenId: 1, ...options }))
   const all = leavesOf(params)
@@ -34,7 +35,7 @@ const loaded = async (folder: string, options: LoadModelOptions = {}): Promise<r
   return all
 }
 
-/** Errors of what should not be right, by their tags; and all sentences. */
+/** The tags and the messages of the expected errors. */
 const issuesOf = async (result: Promise<{ readonly _tag: string; readonly left?: unknown }>) => {
   const { _tag, left } = await result
   assert.equal(_tag, 'Left')
@@ -42,10 +43,10 @@ const issuesOf = async (result: Promise<{ readonly _tag: string; readonly left?:
   return { tags: issues.map((f) => f._tag), text: issues.map((f) => f.message).join('\n') }
 }
 
-/** A small model in a folder, and others beside it for what is made of it. */
+/** A small model in a folder, and empty folders beside it for conversions. */
 const withModel = (decoder: string, dtype: 'float32' | 'bfloat16', test: (...folders: string[]) => Promise<void>) =>
   inFolder(async (folder) => {
-    const { config, params } = smallModel(packedJson(decoder))
+    const { config, params } = smallModel(quantizableJson(decoder))
     const [source, ...others] = ['source', 'a', 'b', 'c'].map((name) => join(folder, name))
     await orThrow(saveModel(source!, { config, params, dtype }))
     disposeParams(params)
@@ -53,18 +54,18 @@ const withModel = (decoder: string, dtype: 'float32' | 'bfloat16', test: (...fol
   })
 
 const decoders = ['qwen2', 'qwen3', 'llama', 'phi3', 'qwen3_moe', 'gpt_oss'] as const
-const bits = fc.constantFrom('int8', '4bit' as const)
-const drawn = fc.record({
+const bits = fc.constantFrom('int8', 'int4' as const)
+const sample = fc.record({
   decoder: fc.constantFrom(...decoders),
   dtype: fc.constantFrom('float32', 'bfloat16' as const),
   quantize: fc.oneof(bits, fc.record({ vision: bits }), fc.record({ decoder: bits })),
   layout: fc.constantFrom<Layout>('hf', 'hf-first', 'original')
 })
 
-describe('packed checkpoints', () => {
-  it('a packed folder opens with no option as what its source is when quantized, bit for bit, in every layout', () =>
+describe('quantized checkpoints', () => {
+  it('a quantized folder loads without options like its source with quantize, bit for bit, in every layout', () =>
     checkAsync(
-      drawn,
+      sample,
       ({ decoder, dtype, quantize, layout }) =>
         withModel(decoder, dtype, async (source, a, b) => {
           await convert(source, a!, { quantize, layout })
@@ -78,9 +79,9 @@ describe('packed checkpoints', () => {
       12
     ))
 
-  it('a model that was loaded in fewer bits is saved as it is, and opens so', () =>
+  it('a model loaded with quantize is saved quantized and loads so', () =>
     checkAsync(
-      drawn,
+      sample,
       ({ decoder, dtype, quantize, layout }) =>
         withModel(decoder, dtype, async (source, a) => {
           const { config, params, dispose } = await orThrow(loadModel(source, { quantize }))
@@ -91,7 +92,7 @@ describe('packed checkpoints', () => {
       8
     ))
 
-  it('bf16 is saved as the type of files that it is', () =>
+  it('bfloat16 is saved as BF16', () =>
     withModel('qwen2', 'bfloat16', async (source, a, b) => {
       const { config, params, dispose } = await orThrow(loadModel(source, { dtype: 'bfloat16' }))
       await orThrow(saveModel(a!, { config, params }))
@@ -101,16 +102,16 @@ describe('packed checkpoints', () => {
       assert.deepEqual(await stored(b!), await stored(source))
     }))
 
-  it('made numbers again, its weights are those that they stood for', () =>
+  it('a dequantized folder has the values of the quantized weights', () =>
     withModel('qwen2', 'float32', async (source, a, b) => {
-      await convert(source, a!, { quantize: '4bit' })
+      await convert(source, a!, { quantize: 'int4' })
       await convert(a!, b!, { dtype: 'float32' })
       assert.ok(!('quantization_config' in (await readJson(b!))))
-      const { config } = smallModel(packedJson('qwen2'))
+      const { config } = smallModel(quantizableJson('qwen2'))
       const columns = new Map(declarations(internVL(config)).map(([key, { shape }]) => [key, shape.at(-1)!]))
       const expected = (await loaded(a!)).map(([key, , , numbers]) => {
-        const { path, form } = splitForm(key)
-        return [path, form ? unpackRows(form, numbers as Int32Array, columns.get(path)!) : numbers]
+        const { path, format } = splitFormat(key)
+        return [path, format ? dequantizeRows(format, numbers as Int32Array, columns.get(path)!) : numbers]
       })
       assert.deepEqual(
         (await loaded(b!)).map(([key, , , numbers]) => [key, numbers]),
@@ -118,20 +119,25 @@ describe('packed checkpoints', () => {
       )
     }))
 
-  it('quantizing what is packed is refused everywhere, and says how it is packed', () =>
+  it('4bit, the earlier name of int4, selects the same formats', () => {
+    assert.deepEqual(precisionOf({ quantize: '4bit' }), precisionOf({ quantize: 'int4' }))
+    assert.deepEqual(precisionOf({ quantize: { decoder: '4bit' } }), precisionOf({ quantize: { decoder: 'int4' } }))
+  })
+
+  it('quantizing a quantized folder is refused everywhere, with its quantization', () =>
     withModel('qwen2', 'float32', async (source, a, b) => {
-      await convert(source, a!, { quantize: { vision: 'int8', decoder: '4bit' } })
-      const [whole, eyes] = [
+      await convert(source, a!, { quantize: { vision: 'int8', decoder: 'int4' } })
+      const [whole, vision] = [
         await issuesOf(loadModel(a!, { quantize: 'int8' })()),
         await issuesOf(loadVision(a!, { quantize: 'int8' })())
       ]
-      assert.match(whole.text, /packed already \(vision in int8, decoder in 4bit\).*leave quantize out/)
-      assert.match(eyes.text, /packed already \(vision in int8\)/)
-      await assert.rejects(convert(a!, b!, { quantize: '4bit' }), /packed already/)
-      await assert.rejects(convert(source, b!, { quantize: '4bit', dtype: 'float16' }), /float32 or bfloat16/)
+      assert.match(whole.text, /quantized already \(vision in int8, decoder in int4\).*leave quantize out/)
+      assert.match(vision.text, /quantized already \(vision in int8\)/)
+      await assert.rejects(convert(a!, b!, { quantize: 'int4' }), /quantized already/)
+      await assert.rejects(convert(source, b!, { quantize: 'int4', dtype: 'float16' }), /float32 or bfloat16/)
     }))
 
-  it('words of another type or width, and what can be no packed weight, are told by key', () =>
+  it('packed data of another type or width, and weights that cannot be quantized, are errors by key', () =>
     withModel('qwen2', 'float32', async (source, a) => {
       await convert(source, a!, { quantize: 'int8' })
       const tensors = (await stored(a!)).map((tensor) => ({ ...tensor, bytes: () => Buffer.from(tensor.bytes, 'base64') }))
@@ -150,13 +156,13 @@ describe('packed checkpoints', () => {
       ]
       await writeFolder(a!, await readJson(a!), spoilt)
       const { tags, text } = await issuesOf(loadModel(a!)())
-      assert.deepEqual(tags.sort(), ['MissingKey', 'PackedType', 'PackedType', 'ShapeMismatch', 'UnexpectedKey'])
+      assert.deepEqual(tags.sort(), ['MissingKey', 'QuantizedType', 'QuantizedType', 'ShapeMismatch', 'UnexpectedKey'])
       for (const key of [first!.key, second!.key, 'model.language_model.norm.weight.int8']) assert.ok(text.includes(key), key)
     }))
 
-  it('inspecting shows the forms, and counts weights', () =>
+  it('inspect shows the formats and counts weights', () =>
     withModel('qwen2', 'bfloat16', async (source, a) => {
-      await convert(source, a!, { quantize: { decoder: '4bit' } })
+      await convert(source, a!, { quantize: { decoder: 'int4' } })
       const [plain, packed] = [await orThrow(inspectModel(source)), await orThrow(inspectModel(a!))]
       assert.deepEqual(packed.tree.dtypes, ['BF16', 'int4', 'int6', 'int8'])
       assert.equal(packed.tree.parameters, plain.tree.parameters)

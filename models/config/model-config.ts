@@ -1,0 +1,40 @@
+import type { Activation } from '../../lib/nn/activation.js'
+import type { TextConfig } from '../decoders/index.js'
+import type { Pair, VisionConfig } from './config-types.js'
+
+/** Image processing and prompt format in OpenGVLab's config.json, which has no separate processor configuration. */
+export interface OriginalProcessing {
+  readonly template: string | undefined
+  readonly imageSize: Pair
+  readonly dynamicImageSize: boolean
+  readonly useThumbnail: boolean
+  readonly minDynamicPatch: number
+  readonly maxDynamicPatch: number
+  readonly pad2square: boolean
+}
+
+/** `config.json` of a checkpoint, the same for every dialect. */
+export interface InternVLConfig {
+  /** Name of the model family in the registry `families`. */
+  readonly modelType: string
+  /** Dialect of the file: that of Transformers (`hf`) or that of OpenGVLab (`original`). */
+  readonly dialect: 'hf' | 'original'
+  readonly visionConfig: VisionConfig
+  readonly textConfig: TextConfig
+  /** Id of the image token. Undefined in OpenGVLab's dialect, where the tokenizer has the id of `ModelFamily.imageToken`. */
+  readonly imageTokenId: number | undefined
+  /** Number of image tokens per tile. */
+  readonly imageSeqLength: number
+  readonly downsampleRatio: number
+  readonly psVersion: 'v1' | 'v2'
+  readonly projectorHiddenAct: Activation
+  /** Index into the hidden states of the vision tower, where 0 is the embeddings; or a list of indices. */
+  readonly visionFeatureLayer: number | readonly number[]
+  readonly visionFeatureSelectStrategy: 'default' | 'full'
+  /** Whether the head shares the embedding matrix. A checkpoint that stores two different matrices overrides the field. */
+  readonly tieWordEmbeddings: boolean
+  /** Type of the stored weights. */
+  readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'float64' | undefined
+  /** Only in OpenGVLab's dialect. */
+  readonly original: OriginalProcessing | undefined
+}

@@ -1,0 +1,54 @@
+import type { KeyGroup, Layout, Layouts } from './checkpoint/keys.js'
+import type { InternVLConfig } from './config/model-config.js'
+import { internVLFamily } from './internvl/internvl-family.js'
+import type { ConfigDialect, InternVLModule, ModelFamily, ModelParts } from './model-family.js'
+
+/** Every model type that can be loaded. Add a model type with its file and a line here; the first is the default. */
+// biome-ignore format: one line for each model type
+export const families: readonly [ModelFamily, ...ModelFamily[]] = [
+  internVLFamily
+]
+
+/** Model types that are refused by name, with the model that each is. */
+export const unsupportedModelTypes: Readonly<Record<string, string>> = {
+  intern_vit_6b: 'a vision tower alone (InternViT), without projector and decoder',
+  internvl_vision: 'a vision tower alone (InternViT), without projector and decoder'
+}
+
+const dialects: readonly ConfigDialect[] = families.flatMap((family) => Object.values(family.dialects))
+
+/** Values of `model_type` in config.json that can be loaded. */
+export const modelTypes: readonly string[] = dialects.map(({ modelType }) => modelType)
+
+/** The dialect of config.json that `model_type` names. */
+export const dialectOfType = (modelType: string): ConfigDialect =>
+  dialects.find((dialect) => dialect.modelType === modelType) ?? dialects[0]!
+
+/** The model family of a configuration. */
+export const familyOf = (c: Pick<InternVLConfig, 'modelType'>): ModelFamily =>
+  families.find(({ modelType }) => modelType === c.modelType) ?? families[0]
+
+/** The module of a configuration: the tree of parameters and the forward function. */
+export const modelFor = (c: InternVLConfig): InternVLModule => familyOf(c).build(c)
+
+/** The key groups of every layout. */
+export const layouts: Layouts = Object.assign({}, ...dialects.map((dialect) => dialect.layouts))
+
+/** The key groups of a layout. */
+export const keyGroupsOf = (layout: Layout): readonly KeyGroup[] => layouts[layout] ?? []
+
+/** The layouts of a model's checkpoints by the name that the command line has for them. */
+export const layoutNames = Object.keys(layouts) as readonly Layout[]
+
+/** Whether a path is in the subtree of another. */
+export const isWithin = (root: string, path: string): boolean => path === root || path.startsWith(`${root}.`)
+
+const partRoots = families
+  .flatMap(({ parts }) => Object.entries(parts) as [keyof ModelParts, string][])
+  .sort(([, a], [, b]) => b.length - a.length) // the embeddings before the decoder around them
+
+/**
+ * The part of a model that a parameter belongs to, by its path. The embeddings, within the decoder, are a part of their own.
+ * Undefined for a path that is in no model.
+ */
+export const partOfPath = (path: string): keyof ModelParts | undefined => partRoots.find(([, root]) => isWithin(root, path))?.[0]
