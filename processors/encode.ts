@@ -1,211 +1,350 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, issue, whenValid } from '../lib/error.js'
-import { collect, collectTasks, invalid } from './collect.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as RA from 'fp-ts/lib/ReadonlyArray.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { type Issue, type Issues, invalid, issue, validateAll, validation, whenValid } from '../lib/error.js'
 import type { ProcessorConfig } from './config/processor-config.js'
 import type { ImageSource, OpenOptions } from './image/image.js'
-import { openImage, openVideo, type Visual } from './media/open-media.js'
+import { checkConversationSize, countMedia, type InputLimits, limitIssue } from './limits.js'
+import { openImageTiles, openVideoTiles, type VisualInput } from './media/open-media.js'
 import { checkOptions, type ImageOptions, tokensPerTile, type VideoOptions, withOptions } from './processor-options.js'
 import type { ChatTemplate, Prompt, RenderOptions } from './text/chat-template.js'
-import { answersIn, checkAnswers, cutAtAnswers, type Labelled, labelled, type Stretch, type Turn } from './text/labels.js'
-import { checkMessages, checkNotEmpty, imageOf, itemsOf, type Messages, type VideoSource, videoOf } from './text/messages.js'
-import { type Cut, type Extent, expand, placeholders, type VisualTokens } from './text/placeholders.js'
+import { answerSpans, checkAnswers, encodeTurns, type LabelledIds, type Span, splitAtSpans, type Turn } from './text/labels.js'
+import {
+  checkMessages,
+  checkNotEmpty,
+  imageSourceOf,
+  itemsOf,
+  type Messages,
+  type VideoSource,
+  videoSourceOf
+} from './text/messages.js'
+import {
+  expandPlaceholders,
+  placeholderKinds,
+  type SplitPrompt,
+  type VisualKind,
+  type VisualTokens
+} from './text/placeholders.js'
 import type { Piece, Tokenizer } from './text/tokenizer.js'
 
 export interface TextOptions {
-  /** Special tokens that messages may use, all of them or those named; none unless given, and what is typed stays text. */
+  /**
+   * Special tokens that message texts may use: all, or those listed; other special tokens in message texts stay plain text. Default:
+   * the grounding tokens `<ref>`, `<box>` and `<quad>`, which OpenGVLab's grounding prompts contain.
+   */
   readonly allowedSpecial?: 'all' | readonly string[]
-  /** Side on which shorter rows are filled up; left unless given. */
+  /** Side on which shorter rows are padded. Default: left. */
   readonly paddingSide?: 'left' | 'right'
 }
 
-export type PrepareOptions = RenderOptions & TextOptions & ImageOptions & VideoOptions & OpenOptions
+export interface LimitOptions {
+  /** Largest sizes of the input. */
+  readonly limits?: InputLimits
+}
 
-/** Prompts already rendered, with the pictures and films of all their placeholders in order. Special tokens in them are meant. */
+export type PrepareOptions = RenderOptions & TextOptions & ImageOptions & VideoOptions & OpenOptions & LimitOptions
+
+/** Rendered prompts with the images and videos of all their placeholders in order. Special tokens in the text are tokens. */
 export interface RenderedInputs {
   readonly text: readonly string[]
   readonly images?: readonly ImageSource[]
   readonly videos?: readonly VideoSource[]
 }
 
-/** What a processor is made of. */
-export interface Parts {
+/** The parts of a processor that encoding reads. */
+export interface ProcessorParts {
   readonly config: ProcessorConfig
   readonly tokenizer: Tokenizer
   readonly chatTemplate: ChatTemplate
   readonly visual: VisualTokens
-  /** Texts that people may only quote. */
+  /** Texts of tokens that messages may quote but not use. */
   readonly control: readonly string[]
-  readonly cut: Cut
+  readonly splitPrompt: SplitPrompt
 }
 
-/** A batch before its pixels are read: ids of every row, and what is shown, in the order of the placeholders. */
-export interface Assembled {
+/** An encoded batch whose images and videos are not decoded yet. */
+export interface EncodedBatch {
+  /** Token ids of each row, without padding. */
   readonly ids: readonly (readonly number[])[]
-  /** For each id the same where it is to be learned, else −100. */
-  readonly labels: readonly (readonly number[])[]
-  readonly visuals: readonly Visual[]
+  /** Images and videos of all rows, in placeholder order. */
+  readonly visuals: readonly VisualInput[]
   readonly prompts: readonly string[]
 }
 
-type Open = (config: ProcessorConfig, options: OpenOptions) => readonly TaskEither<Issues, Visual>[]
-
-/** Tokens that answers are written with, in training data too. Source: `internvl_chat_finetune.py`, its token list (OpenGVLab). */
-const grounding = ['<quad>', '</quad>', '<ref>', '</ref>', '<box>', '</box>']
-
-/** A row to be: its prompt, how to open what it shows, and how to call it in an error. */
-interface Row {
-  readonly prompt: Prompt
-  readonly open: Open
-  readonly where: string
-  /** What of the prompt is to be learned. */
-  readonly answers?: readonly Stretch[]
+/** A conversation with training labels; its images and videos are not decoded yet. */
+export interface EncodedConversation extends LabelledIds {
+  /** In placeholder order. */
+  readonly visuals: readonly VisualInput[]
 }
 
-/** The control tokens that a call does not allow. */
-const forbidden = (control: readonly string[], { allowedSpecial = [] }: TextOptions): readonly string[] =>
+/** Grounding tokens, which questions and answers may contain. Source: token list of `internvl_chat_finetune.py` (OpenGVLab). */
+const GROUNDING_TOKENS = ['<quad>', '</quad>', '<ref>', '</ref>', '<box>', '</box>']
+
+type OpenMedia = (config: ProcessorConfig, options: OpenOptions) => readonly TE.TaskEither<Issues, VisualInput>[]
+
+/** The prompt of one row, and how to open its images and videos. Error messages call the row `where`. */
+interface PromptRow {
+  readonly prompt: Prompt
+  readonly open: OpenMedia
+  readonly where: string
+}
+
+interface OpenedRow extends PromptRow {
+  readonly visuals: readonly VisualInput[]
+}
+
+/** Control tokens that the options do not allow in message texts. */
+const disallowedTokens = (control: readonly string[], { allowedSpecial = GROUNDING_TOKENS }: TextOptions): readonly string[] =>
   allowedSpecial === 'all' ? [] : control.filter((token) => !allowedSpecial.includes(token))
 
-const count = (kinds: readonly Extent['kind'][], kind: Extent['kind']): number => kinds.filter((k) => k === kind).length
+const count = (kinds: readonly VisualKind[], kind: VisualKind): number => kinds.filter((k) => k === kind).length
 
-const mismatch = (shown: readonly Extent['kind'][], given: readonly Extent['kind'][], where: string): readonly Issue[] =>
+/** Errors where the number of placeholders differs from the number of images or videos. */
+const placeholderIssues = (placeholders: readonly VisualKind[], media: readonly VisualKind[], where: string): readonly Issue[] =>
   (['image', 'video'] as const).flatMap((kind) => {
-    const [expected, actual] = [count(shown, kind), count(given, kind)]
+    const [expected, actual] = [count(placeholders, kind), count(media, kind)]
     const numbers = `${kind} placeholders in the prompt (${expected}) does not match the number of ${kind}s (${actual})`
     return expected === actual ? [] : [issue('Placeholders', `${where}: number of ${numbers}.`, { kind, expected, actual })]
   })
 
-/** Pictures and films in the order of their placeholders: each takes the next of its kind. */
-const inOrder = (kinds: readonly Extent['kind'][], visuals: readonly Visual[]): readonly Visual[] => {
-  const left = { image: visuals.filter((v) => v.kind === 'image'), video: visuals.filter((v) => v.kind === 'video') }
-  return kinds.map((kind) => left[kind].shift()!)
+/** Reorders images and videos to placeholder order: each placeholder takes the next of its kind. */
+const inPlaceholderOrder = (kinds: readonly VisualKind[], visuals: readonly VisualInput[]): readonly VisualInput[] => {
+  const queues = { image: visuals.filter((v) => v.kind === 'image'), video: visuals.filter((v) => v.kind === 'video') }
+  return kinds.map((kind) => queues[kind].shift()!)
 }
 
-interface Encoded extends Labelled {
-  readonly visuals: readonly Visual[]
+const CONCURRENCY = 8
+
+/** Runs eight tasks at a time and gathers their results, or the errors of all. */
+const validateTasks =
+  <A>(tasks: readonly TE.TaskEither<Issues, A>[]): TE.TaskEither<Issues, readonly A[]> =>
+  async () => {
+    const results: E.Either<Issues, A>[] = []
+    const queue = tasks.entries()
+    const worker = async (): Promise<void> => {
+      for (const [i, task] of queue) results[i] = await task()
+    }
+    await Promise.all(Array.from({ length: CONCURRENCY }, worker))
+    return validateAll(results)
+  }
+
+/** Errors where there are too many tiles, or too many frames of a video. */
+const checkTiles = (rows: readonly OpenedRow[], { limits }: LimitOptions): readonly Issue[] => {
+  const tiles = rows.flatMap(({ visuals }) => visuals).reduce((sum, visual) => sum + visual.tiles, 0)
+  const frames = rows.flatMap(({ visuals, where }) =>
+    visuals
+      .filter(({ kind }) => kind === 'video')
+      .flatMap((video) => limitIssue(limits, 'maxFrames', video.tiles, where, 'frames of a video; sample fewer with numFrames'))
+  )
+  return [...frames, ...limitIssue(limits, 'maxTiles', tiles, 'The batch', 'tiles and frames')]
 }
 
-const turnsOf = (pieces: ReadonlyArray<readonly Piece[]>): readonly Turn[] =>
-  pieces.flatMap((before, i) => (i % 2 === 0 ? [{ before, answer: pieces[i + 1] ?? [] }] : []))
+/** Opens the images and videos of all rows. Errors: invalid options, or every image and video that cannot be opened. */
+const openRows = (
+  { config }: ProcessorParts,
+  rows: readonly PromptRow[],
+  options: PrepareOptions
+): TE.TaskEither<Issues, readonly OpenedRow[]> => {
+  const settings = withOptions(config, options)
+  const openRow = (row: PromptRow): TE.TaskEither<Issues, OpenedRow> =>
+    pipe(
+      validateTasks(row.open(settings, options)),
+      TE.map((visuals) => ({ ...row, visuals }))
+    )
+  return pipe(
+    TE.fromEither(whenValid(checkOptions(config, settings), () => rows)),
+    TE.chain((valid) => async () => validateAll(await Promise.all(valid.map((row) => openRow(row)())))),
+    TE.chainEitherK((opened) => whenValid(checkTiles(opened, options), () => opened))
+  )
+}
 
-const encodeRow = (
-  { config, tokenizer, visual, control, cut }: Parts,
-  { prompt, where, answers = [] }: Row,
-  opened: readonly Visual[],
+interface ExpandedRow {
+  /** Pieces of each part of the prompt. */
+  readonly parts: readonly (readonly Piece[])[]
+  readonly visuals: readonly VisualInput[]
+  /** False where the template already wrote the begin token. */
+  readonly addSpecialTokens: boolean
+}
+
+/** Splits a prompt at `spans` and on special tokens, and replaces each placeholder by the tokens of its image or video. */
+const expandRow = (
+  { config, tokenizer, visual, control, splitPrompt }: ProcessorParts,
+  { prompt, where, visuals: opened }: OpenedRow,
+  spans: readonly Span[],
   options: TextOptions
-): E.Either<Issues, Encoded> => {
-  const found = cutAtAnswers(prompt, answers).map((part) => cut(part, forbidden(control, options)))
-  const kinds = placeholders(found.flat(), visual)
-  const given = opened.map(({ kind }) => kind)
-  const wrong = mismatch(kinds, given, where)
-  if (wrong.length > 0) return whenValid(wrong, () => ({ ids: [], labels: [], visuals: [] }))
-  const visuals = inOrder(kinds, opened)
-  const extents = visuals.map(({ kind, tiles, tileSize }) => ({ kind, tiles, tokens: tokensPerTile(config, tileSize) }))
-  if (extents.some(({ tokens }) => tokens === 0 || !Number.isInteger(tokens)))
-    return invalid('Option', `${where}: a tile of its size is no whole number of tokens; leave doResize on.`)
-  const { bos_token: bos } = tokenizer.names
-  const addSpecialTokens = bos === undefined || !prompt.text.startsWith(bos) // else it would stand twice
-  const pieces = found.map((part) => expand(part, extents.splice(0, placeholders(part, visual).length), visual))
-  return E.right({ ...labelled(tokenizer, turnsOf(pieces), addSpecialTokens), visuals })
+): E.Either<Issues, ExpandedRow> => {
+  const parts = splitAtSpans(prompt, spans).map((part) => splitPrompt(part, disallowedTokens(control, options)))
+  const kinds = placeholderKinds(parts.flat(), visual)
+  return pipe(
+    whenValid(
+      placeholderIssues(
+        kinds,
+        opened.map(({ kind }) => kind),
+        where
+      ),
+      () => inPlaceholderOrder(kinds, opened)
+    ),
+    E.chain((visuals) => {
+      const counts = visuals.map(({ kind, tiles, tileSize }) => ({ kind, tiles, tokens: tokensPerTile(config, tileSize) }))
+      if (counts.some(({ tokens }) => tokens === 0 || !Number.isInteger(tokens)))
+        return invalid('Option', `${where}: a tile of its size is not a whole number of tokens; leave doResize on.`)
+      const { bos_token: bos } = tokenizer.names
+      return E.right({
+        parts: parts.map((part) => expandPlaceholders(part, counts.splice(0, placeholderKinds(part, visual).length), visual)),
+        visuals,
+        addSpecialTokens: bos === undefined || !prompt.text.startsWith(bos)
+      })
+    })
+  )
 }
 
-const nothing: Assembled = { ids: [], labels: [], visuals: [], prompts: [] }
-
-/** Everything but the pixels, or all errors of all rows. */
-const assemble = async (parts: Parts, rows: readonly Row[], options: PrepareOptions): Promise<E.Either<Issues, Assembled>> => {
-  const settings = withOptions(parts.config, options)
-  const wrong = checkOptions(parts.config, settings)
-  if (wrong.length > 0) return whenValid(wrong, () => nothing)
-  const opened = collect(await Promise.all(rows.map(({ open }) => collectTasks(open(settings, options))())))
-  if (E.isLeft(opened)) return opened
-  const encoded = collect(rows.map((row, i) => encodeRow(parts, row, opened.right[i]!, options)))
-  return E.map((all: readonly Encoded[]) => ({
-    ids: all.map(({ ids }) => ids),
-    labels: all.map(({ labels }) => labels),
-    visuals: all.flatMap(({ visuals }) => visuals),
-    prompts: rows.map(({ prompt }) => prompt.text)
-  }))(encoded)
+const encodeAll = async (tokenizer: Tokenizer, rows: readonly ExpandedRow[]): Promise<readonly (readonly number[])[]> => {
+  const ids: number[][] = []
+  for (const { parts, addSpecialTokens } of rows) ids.push(await tokenizer.encodePiecesAsync(parts.flat(), { addSpecialTokens }))
+  return ids
 }
 
-const missing = (what: string, where: string): TaskEither<Issues, Visual> => {
-  return async () => invalid('Message', `${where}: ${what} item without a source.`)
-}
+/** Opens and encodes rows for inference. */
+const encodeRows = (
+  parts: ProcessorParts,
+  rows: readonly PromptRow[],
+  options: PrepareOptions
+): TE.TaskEither<Issues, EncodedBatch> =>
+  pipe(
+    openRows(parts, rows, options),
+    TE.chainEitherK(RA.traverse(validation)((row) => expandRow(parts, row, [], options))),
+    TE.bindTo('expanded'),
+    TE.bind('ids', ({ expanded }) => TE.fromTask(() => encodeAll(parts.tokenizer, expanded))),
+    TE.map(({ expanded, ids }) => ({
+      ids,
+      visuals: expanded.flatMap(({ visuals }) => visuals),
+      prompts: rows.map(({ prompt }) => prompt.text)
+    }))
+  )
 
-/** How to open what a conversation shows. */
-const shownIn =
-  (messages: Messages, where: string): Open =>
+const missingSource = (item: string, where: string): TE.TaskEither<Issues, VisualInput> =>
+  TE.fromEither(invalid('Message', `${where}: ${item} item without a source.`))
+
+/** Opens every image and video item of a conversation. */
+const mediaOpener =
+  (messages: Messages, where: string): OpenMedia =>
   ({ image, video }, options) =>
     messages.flatMap((message, i) =>
       itemsOf(message).flatMap((item, j) => {
         if (item.type === 'text') return []
         const at = `${where}[${i}].content[${j}]`
         if (item.type === 'image') {
-          const source = imageOf(item)
-          return [source === undefined ? missing('an image', at) : openImage(source, image, options)]
+          const source = imageSourceOf(item)
+          return [source === undefined ? missingSource('an image', at) : openImageTiles(source, image, options)]
         }
-        const source = videoOf(item)
-        return [source === undefined ? missing('a video', at) : openVideo(source, item.fps, video, options)]
+        const source = videoSourceOf(item)
+        return [source === undefined ? missingSource('a video', at) : openVideoTiles(source, item.fps, video, options)]
       })
     )
 
-const messageRow = (parts: Parts, messages: Messages, where: string, options: PrepareOptions): E.Either<Issues, Row> => {
-  const checked = E.chain((valid: Messages) => whenValid(checkNotEmpty(valid, where), () => valid))(
-    checkMessages(messages, where)
+const messageRow = (
+  parts: ProcessorParts,
+  messages: Messages,
+  where: string,
+  options: PrepareOptions
+): E.Either<Issues, PromptRow> =>
+  pipe(
+    checkMessages(messages, where),
+    E.chain((valid) =>
+      whenValid([...checkConversationSize(valid, options.limits, where), ...checkNotEmpty(valid, where)], () => valid)
+    ),
+    E.chain((valid) =>
+      pipe(
+        parts.chatTemplate.render(valid, disallowedTokens(parts.control, options), options),
+        E.map((prompt) => ({ prompt, open: mediaOpener(valid, where), where }))
+      )
+    )
   )
-  if (E.isLeft(checked)) return checked
-  const prompt = parts.chatTemplate.render(checked.right, forbidden(parts.control, options), options)
-  return E.map((rendered: Prompt) => ({ prompt: rendered, open: shownIn(checked.right, where), where }))(prompt)
-}
 
-/** A batch of conversations. */
-export const assembleMessages = async (
-  parts: Parts,
+/** Encodes a batch of conversations for inference. */
+export const encodeMessages = (
+  parts: ProcessorParts,
   batch: readonly Messages[],
   options: PrepareOptions
-): Promise<E.Either<Issues, Assembled>> => {
-  if (batch.length === 0) return invalid('Message', 'The batch is empty: give at least one conversation.')
+): TE.TaskEither<Issues, EncodedBatch> => {
   const where = (i: number): string => (batch.length === 1 ? 'messages' : `batch[${i}]`)
-  const rows = collect(batch.map((messages, i) => messageRow(parts, messages, where(i), options)))
-  return E.isLeft(rows) ? rows : assemble(parts, rows.right, options)
+  const rows =
+    batch.length === 0
+      ? invalid('Message', 'The batch is empty: give at least one conversation.')
+      : validateAll(batch.map((messages, i) => messageRow(parts, messages, where(i), options)))
+  const checkMedia = (): readonly Issue[] =>
+    limitIssue(
+      options.limits,
+      'maxMedia',
+      batch.reduce((n, messages) => n + countMedia(messages), 0),
+      'The batch',
+      'images and videos'
+    )
+  return pipe(
+    TE.fromEither(rows),
+    TE.chainEitherK((valid) => whenValid(checkMedia(), () => valid)),
+    TE.chain((valid) => encodeRows(parts, valid, options))
+  )
 }
 
-/** A conversation to learn from: the tokens of its answers are its labels. */
-export const assembleLesson = async (
-  parts: Parts,
+/** Alternating parts before and inside answer spans, as turns. */
+const turnsOf = (parts: ReadonlyArray<readonly Piece[]>): readonly Turn[] =>
+  parts.flatMap((before, i) => (i % 2 === 0 ? [{ before, answer: parts[i + 1] ?? [] }] : []))
+
+/** Encodes a conversation for training: the tokens of the assistant's answers are the labels. */
+export const encodeWithLabels = (
+  parts: ProcessorParts,
   messages: Messages,
-  given: PrepareOptions,
+  prepareOptions: PrepareOptions,
   where = 'messages'
-): Promise<E.Either<Issues, Assembled>> => {
-  const options = { allowedSpecial: grounding, ...given, addGenerationPrompt: false }
-  const row = E.chain((valid: Messages) => messageRow(parts, valid, where, options))(checkAnswers(messages, where))
-  if (E.isLeft(row)) return row
-  const answers = answersIn(parts.chatTemplate, parts.tokenizer, messages, row.right.prompt, options, where)
-  return E.isLeft(answers) ? answers : assemble(parts, [{ ...row.right, answers: answers.right }], options)
+): TE.TaskEither<Issues, EncodedConversation> => {
+  const options = { ...prepareOptions, addGenerationPrompt: false }
+  return pipe(
+    TE.Do,
+    TE.bind('row', () =>
+      TE.fromEither(
+        pipe(
+          checkAnswers(messages, where),
+          E.chain((valid) => messageRow(parts, valid, where, options))
+        )
+      )
+    ),
+    TE.bind('spans', ({ row }) =>
+      TE.fromEither(answerSpans(parts.chatTemplate, parts.tokenizer, messages, row.prompt, options, where))
+    ),
+    TE.bind('opened', ({ row }) => openRows(parts, [row], options)),
+    TE.chainEitherK(({ spans, opened }) => expandRow(parts, opened[0]!, spans, options)),
+    TE.map((row) => ({ ...encodeTurns(parts.tokenizer, turnsOf(row.parts), row.addSpecialTokens), visuals: row.visuals }))
+  )
 }
 
-/** A batch of rendered prompts; their placeholders take the pictures and films in order, over all rows. */
-export const assembleText = async (
-  parts: Parts,
+/** Encodes a batch of rendered prompts; their placeholders take the images and videos in order, over all rows. */
+export const encodeRendered = (
+  parts: ProcessorParts,
   { text, images = [], videos = [] }: RenderedInputs,
   options: PrepareOptions
-): Promise<E.Either<Issues, Assembled>> => {
-  if (text.length === 0) return invalid('Message', 'You have to specify text.')
+): TE.TaskEither<Issues, EncodedBatch> => {
+  if (text.length === 0) return TE.fromEither(invalid('Message', 'You have to specify text.'))
+  const oversized = [
+    ...text.flatMap((t, i) => limitIssue(options.limits, 'maxCharacters', t.length, `text[${i}]`, 'characters')),
+    ...limitIssue(options.limits, 'maxMedia', images.length + videos.length, 'The batch', 'images and videos')
+  ]
   const prompts = text.map((t): Prompt => ({ text: t, spans: [] }))
-  const kinds = prompts.map((prompt) => placeholders(parts.cut(prompt, []), parts.visual))
-  const given = [...images.map(() => 'image' as const), ...videos.map(() => 'video' as const)]
-  const wrong = mismatch(kinds.flat(), given, 'text')
-  if (wrong.length > 0) return whenValid(wrong, () => nothing)
-  const left = { image: [...images], video: [...videos] }
-  const rows = prompts.map((prompt, i): Row => {
-    const mine = {
-      image: left.image.splice(0, count(kinds[i]!, 'image')),
-      video: left.video.splice(0, count(kinds[i]!, 'video'))
-    }
-    const open: Open = ({ image, video }, o) => [
-      ...mine.image.map((source) => openImage(source, image, o)),
-      ...mine.video.map((source) => openVideo(source, undefined, video, o))
+  const kinds = prompts.map((prompt) => placeholderKinds(parts.splitPrompt(prompt, []), parts.visual))
+  const media = [...images.map(() => 'image' as const), ...videos.map(() => 'video' as const)]
+  const queues = { image: [...images], video: [...videos] }
+  const rows = prompts.map((prompt, i): PromptRow => {
+    const rowImages = queues.image.splice(0, count(kinds[i]!, 'image'))
+    const rowVideos = queues.video.splice(0, count(kinds[i]!, 'video'))
+    const open: OpenMedia = ({ image, video }, o) => [
+      ...rowImages.map((source) => openImageTiles(source, image, o)),
+      ...rowVideos.map((source) => openVideoTiles(source, undefined, video, o))
     ]
     return { prompt, open, where: `text[${i}]` }
   })
-  return assemble(parts, rows, options)
+  return pipe(
+    TE.fromEither(whenValid([...oversized, ...placeholderIssues(kinds.flat(), media, 'text')], () => rows)),
+    TE.chain((valid) => encodeRows(parts, valid, options))
+  )
 }

@@ -1,11 +1,18 @@
-/** Pictures, films and messages to tensors, and ids to text. */
-export { drawBoxes, drawOn, encodePng, type LabelledBox, writePicture } from './image/draw.js'
+/** Images, videos and messages to tensors, and ids to text. */
+export { drawBoxes, drawOn, encodePng, type LabelledBox, writeImageFile } from './image/draw.js'
 export { type ImageSource, type RawImage, readImage } from './image/image.js'
 export { RESAMPLE, type Rgb, resize, type Size } from './image/resize.js'
 export { bestGrid, countTiles, supportedGrids } from './image/tiling.js'
 export type { ModelInputs } from './model-inputs.js'
-export { loadProcessor, type PrepareOptions, type Processor, type RenderedInputs } from './processor.js'
+export {
+  type EncodedBatch,
+  type EncodedConversation,
+  loadProcessor,
+  type PrepareOptions,
+  type Processor,
+  type RenderedInputs
+} from './processor.js'
 export type { ImageOptions, VideoOptions } from './processor-options.js'
 export type { ContentItem, ImageItem, Message, Messages, TextItem, VideoItem } from './text/messages.js'
 export type { Tokenizer } from './text/tokenizer.js'
-export { frameIndices } from './video/video.js'
+export { frameIndices } from './video/frame-sampling.js'

@@ -1,13 +1,12 @@
-import type { Issue } from '../lib/error.js'
-import { issue } from '../lib/error.js'
+import { type Issue, issue } from '../lib/error.js'
 import type { ImageConfig, ProcessorConfig, VideoConfig } from './config/processor-config.js'
 import type { Size } from './image/resize.js'
 
-/** What a call may set otherwise than the checkpoint's files; the names are Transformers'. */
+/** Per-call overrides of the checkpoint's image settings; the names are those of Transformers. */
 export interface ImageOptions {
-  /** Size of a tile in pixels; one number is both sides. */
+  /** Size of a tile in pixels; one number sets both sides. */
   readonly size?: Size | number
-  /** Pillow's number of a filter, see `RESAMPLE`. */
+  /** Pillow's filter number, see `RESAMPLE`. */
   readonly resample?: number
   readonly mean?: readonly number[] | number
   readonly std?: readonly number[] | number
@@ -22,65 +21,76 @@ export interface ImageOptions {
 }
 
 export interface VideoOptions {
-  /** Frames to take of each film. Not together with `fps`. */
+  /** Number of frames to sample from each video. Excludes `fps`. */
   readonly numFrames?: number
-  /** Frames a second to take. */
+  /** Frames per second to sample. */
   readonly fps?: number
-  /** Index of the first frame; `true` is the middle of the first stretch. */
+  /** Index of the first frame; `true` is the middle of the first interval. */
   readonly initialShift?: boolean | number
-  /** Whether to sample with the checkpoint's own `num_frames` or `fps`. */
+  /** Whether to sample with the checkpoint's `num_frames` or `fps`. */
   readonly doSampleFrames?: boolean
 }
 
-const without = <T extends object>(record: T): Partial<T> =>
+const omitUndefined = <T extends object>(record: T): Partial<T> =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as Partial<T>
 
-const three = (value: readonly number[] | number): readonly number[] =>
+const perChannel = (value: readonly number[] | number): readonly number[] =>
   typeof value === 'number' ? [value, value, value] : value
-const pair = (size: Size | number): Size => (typeof size === 'number' ? { width: size, height: size } : size)
+const toSize = (size: Size | number): Size => (typeof size === 'number' ? { width: size, height: size } : size)
 
-/** The checkpoint's numbers with a call's in their place. A call's `numFrames` or `fps` turns sampling on, as in Transformers. */
+/** The checkpoint's configuration with a call's overrides. `numFrames` or `fps` in a call turns sampling on, as in Transformers. */
 export const withOptions = (config: ProcessorConfig, options: ImageOptions & VideoOptions): ProcessorConfig => {
   const { size, mean, std, resample, rescaleFactor, doResize, doRescale, doNormalize } = options
-  const shared = without({
-    size: size === undefined ? undefined : pair(size),
-    mean: mean === undefined ? undefined : three(mean),
-    std: std === undefined ? undefined : three(std),
+  const shared = omitUndefined({
+    size: size === undefined ? undefined : toSize(size),
+    mean: mean === undefined ? undefined : perChannel(mean),
+    std: std === undefined ? undefined : perChannel(std),
     ...{ resample, rescaleFactor, doResize, doRescale, doNormalize }
   })
   const { cropToPatches, minPatches, maxPatches, useThumbnail, numFrames, fps, initialShift, doSampleFrames } = options
-  const asked = numFrames !== undefined || fps !== undefined
+  const samples = numFrames !== undefined || fps !== undefined
   return {
     ...config,
-    image: { ...config.image, ...shared, ...without({ cropToPatches, minPatches, maxPatches, useThumbnail }) } as ImageConfig,
+    image: {
+      ...config.image,
+      ...shared,
+      ...omitUndefined({ cropToPatches, minPatches, maxPatches, useThumbnail })
+    } as ImageConfig,
     video: {
       ...config.video,
       ...shared,
-      ...(asked ? { numFrames, fps } : {}),
-      ...without({ initialShift, doSampleFrames: doSampleFrames ?? (asked ? true : undefined) })
+      ...(samples ? { numFrames, fps } : {}),
+      ...omitUndefined({ initialShift, doSampleFrames: doSampleFrames ?? (samples ? true : undefined) })
     } as VideoConfig
   }
 }
 
-/** Tokens that stand for one tile of another size than the checkpoint's: as many as its share of the pixels. */
+/** Tokens per tile of `size`, proportional to its number of pixels. */
 export const tokensPerTile = ({ image, imageSeqLength }: ProcessorConfig, size: Size): number =>
   (imageSeqLength * size.width * size.height) / (image.size.width * image.size.height)
 
-const whole = (n: number): boolean => Number.isInteger(n) && n > 0
+/** Bounds of options: beyond them a single image would need gigabytes. */
+const MAX_PATCHES = 1024
+const MAX_TILE_SIDE = 4096
 
-/** Everything that is wrong with a call's options; `base` is the checkpoint's configuration, `config` that with the options. */
+const isPositiveInteger = (n: number): boolean => Number.isInteger(n) && n > 0
+
+/** All errors of a call's options; `base` is the checkpoint's configuration, the second argument includes the overrides. */
 export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig): readonly Issue[] => {
   const { size, minPatches: min, maxPatches: max, resample, mean, std } = image
-  const wrong: string[] = []
-  if (!whole(size.width) || !whole(size.height)) wrong.push(`size: expected whole pixels, got ${size.width} x ${size.height}.`)
-  else if (!whole(tokensPerTile(base, size)))
-    wrong.push(`size: a tile of ${size.width} x ${size.height} pixels is no whole number of tokens for this checkpoint.`)
-  if (!whole(min)) wrong.push(`minPatches: expected a whole number above 0, got ${min}.`)
-  if (!whole(max)) wrong.push(`maxPatches: expected a whole number above 0, got ${max}.`)
-  if (max > 1 && min > max) wrong.push(`minPatches=${min} is more than maxPatches=${max}.`)
+  const errors: string[] = []
+  const isSide = (n: number): boolean => isPositiveInteger(n) && n <= MAX_TILE_SIDE
+  if (!isSide(size.width) || !isSide(size.height))
+    errors.push(`size: expected whole pixels from 1 to ${MAX_TILE_SIDE}, got ${size.width} x ${size.height}.`)
+  else if (!isPositiveInteger(tokensPerTile(base, size)))
+    errors.push(`size: a tile of ${size.width} x ${size.height} pixels is not a whole number of tokens for this checkpoint.`)
+  if (!isPositiveInteger(min)) errors.push(`minPatches: expected a whole number above 0, got ${min}.`)
+  if (!isPositiveInteger(max) || max > MAX_PATCHES)
+    errors.push(`maxPatches: expected a whole number from 1 to ${MAX_PATCHES}, got ${max}.`)
+  if (max > 1 && min > max) errors.push(`minPatches=${min} is more than maxPatches=${max}.`)
   if (!Number.isInteger(resample) || resample < 0 || resample > 5)
-    wrong.push(`resample: expected one of Pillow's filters, 0 to 5, got ${resample}.`)
+    errors.push(`resample: expected one of Pillow's filters, 0 to 5, got ${resample}.`)
   if (mean.length !== 3 || std.length !== 3 || std.includes(0))
-    wrong.push('mean and std: expected three numbers each, std without a 0.')
-  return wrong.map((message) => issue('Option', message))
+    errors.push('mean and std: expected three numbers each, std without a 0.')
+  return errors.map((message) => issue('Option', message))
 }

@@ -3,18 +3,17 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import type { Issues } from '../../lib/error.js'
-import { invalid } from '../collect.js'
-import { fromVocabulary } from '../text/vocabulary.js'
+import { type Issues, invalid } from '../../lib/error.js'
+import { tokenizerFromVocabulary } from '../text/vocabulary.js'
 import type { ProcessorFiles } from './processor-config.js'
 
-/** The processor's files of a checkpoint folder, parsed; absent ones, and those that could not be read, are `undefined`. */
-export interface Folder extends ProcessorFiles {
+/** The parsed processor files of a checkpoint folder; `undefined` for files that are absent or unreadable. */
+export interface ProcessorFolder extends ProcessorFiles {
   readonly tokenizer: unknown
   readonly tokenizerConfig: unknown
-  /** The chat template that the folder ships, and which file it is from. */
+  /** The folder's chat template, and the file that contains it. */
   readonly template: { readonly source: string; readonly name: string } | undefined
-  /** What is wrong with files as such, by their names; no tokenizer at all is one of `tokenizer.json`. */
+  /** Errors of reading and parsing, by file name; a missing tokenizer is an error of `tokenizer.json`. */
   readonly issues: ReadonlyMap<string, Issues>
 }
 
@@ -41,7 +40,7 @@ const readJson = async (path: string): Promise<E.Either<Issues, unknown>> => {
 
 const Named = t.array(t.type({ name: t.string, template: t.string }))
 
-const templateIn = (value: unknown): string | undefined => {
+const chatTemplateIn = (value: unknown): string | undefined => {
   if (!t.UnknownRecord.is(value)) return undefined
   const template = value.chat_template
   if (typeof template === 'string') return template
@@ -49,16 +48,16 @@ const templateIn = (value: unknown): string | undefined => {
   return (template.find(({ name }) => name === 'default') ?? template[0])?.template
 }
 
-const withoutTokenizer = (dir: string, vocab: unknown, merges: unknown, config: unknown): E.Either<Issues, unknown> => {
+const tokenizerWithoutJson = (dir: string, vocab: unknown, merges: unknown, config: unknown): E.Either<Issues, unknown> => {
   if ((vocab === undefined || typeof merges !== 'string') && existsSync(join(dir, 'tokenizer.model')))
     return invalid(
       'NoTokenizer',
-      `${dir}: it has tokenizer.model (SentencePiece), which is not read here; put tokenizer.json beside it, which a fast tokenizer of Transformers saves`,
+      `${dir}: SentencePiece (tokenizer.model) is not supported; put tokenizer.json beside it, which a fast tokenizer of Transformers saves`,
       { dir }
     )
   if (vocab === undefined || typeof merges !== 'string')
     return invalid('NoTokenizer', `${dir}: no tokenizer.json; is this a checkpoint folder?`, { dir })
-  return fromVocabulary(vocab, merges, t.UnknownRecord.is(config) ? config.tokenizer_class : undefined, dir)
+  return tokenizerFromVocabulary(vocab, merges, t.UnknownRecord.is(config) ? config.tokenizer_class : undefined, dir)
 }
 
 const jsonNames = [
@@ -74,19 +73,19 @@ const jsonNames = [
 const textNames = ['merges.txt', 'chat_template.jinja'] as const
 type Name = (typeof jsonNames)[number] | (typeof textNames)[number]
 
-const templateOf = (dir: string, at: (name: Name) => unknown): Folder['template'] => {
+const templateOf = (dir: string, at: (name: Name) => unknown): ProcessorFolder['template'] => {
   const jinja = at('chat_template.jinja')
   const names = ['chat_template.json', 'processor_config.json', 'tokenizer_config.json'] as const
   const templates = [
     { source: typeof jinja === 'string' ? jinja : undefined, name: 'chat_template.jinja' },
-    ...names.map((name) => ({ source: templateIn(at(name)), name }))
+    ...names.map((name) => ({ source: chatTemplateIn(at(name)), name }))
   ]
   const [found] = templates.flatMap(({ source, name }) => (source === undefined ? [] : [{ source, name: join(dir, name) }]))
   return found
 }
 
-/** Reads what configures the processor of a checkpoint folder; what is wrong with its files stands in `errors`. */
-export const readFolder = async (dir: string): Promise<Folder> => {
+/** Reads the processor files of a checkpoint folder. Errors are gathered in `issues`. */
+export const readProcessorFolder = async (dir: string): Promise<ProcessorFolder> => {
   const read = new Map<Name, E.Either<Issues, unknown>>(
     await Promise.all([
       ...jsonNames.map(async (name) => [name, await readJson(join(dir, name))] as const),
@@ -97,7 +96,7 @@ export const readFolder = async (dir: string): Promise<Folder> => {
   const tokenizer = at('tokenizer.json')
   const hasTokenizer = tokenizer !== undefined || E.isLeft(read.get('tokenizer.json')!)
   if (!hasTokenizer)
-    read.set('tokenizer.json', withoutTokenizer(dir, at('vocab.json'), at('merges.txt'), at('tokenizer_config.json')))
+    read.set('tokenizer.json', tokenizerWithoutJson(dir, at('vocab.json'), at('merges.txt'), at('tokenizer_config.json')))
   return {
     dir,
     config: at('config.json'),

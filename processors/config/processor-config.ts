@@ -1,29 +1,31 @@
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
-import type { Issues } from '../../lib/error.js'
-import { collect, decode, invalid } from '../collect.js'
+import { type Issues, invalid, validation } from '../../lib/error.js'
 import type { NormalizeOptions } from '../image/normalize.js'
 import { RESAMPLE, type Size } from '../image/resize.js'
 import type { TilingOptions } from '../image/tiling.js'
-import type { SamplingOptions } from '../video/video.js'
+import type { SamplingOptions } from '../video/frame-sampling.js'
+import { decode } from './decode-json.js'
 
-/** How pictures become tiles and numbers. */
+/** Settings for tiling, resizing and normalizing images. */
 export interface ImageConfig extends TilingOptions, NormalizeOptions {
   readonly doResize: boolean
 }
 
-/** How frames become numbers, one tile a frame, and which frames are taken. */
+/** Settings for sampling, resizing and normalizing video frames; each frame is one tile. */
 export interface VideoConfig extends NormalizeOptions, SamplingOptions {
   readonly doResize: boolean
   readonly size: Size
   readonly resample: number
 }
 
-/** The numbers of a checkpoint's processor files. */
+/** Settings from a checkpoint's processor files. */
 export interface ProcessorConfig {
   readonly image: ImageConfig
   readonly video: VideoConfig
-  /** Tokens that stand for one tile of `image.size`. */
+  /** Tokens per tile of `image.size`. */
   readonly imageSeqLength: number
 }
 
@@ -46,7 +48,10 @@ const IMAGENET = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
 const or = <C extends t.Mixed>(codec: C) => t.union([codec, t.null, t.undefined], `${codec.name} or null`)
 const positive = t.refinement(t.number, (n) => Number.isInteger(n) && n > 0, 'a whole number above 0')
 const filter = t.refinement(t.number, (n) => Number.isInteger(n) && n >= 0 && n <= 5, "one of Pillow's filters, 0 to 5")
-const perChannel = t.union([t.number, t.refinement(t.array(t.number), (a) => a.length === 3)], 'a number or three, one a channel')
+const perChannel = t.union(
+  [t.number, t.refinement(t.array(t.number), (a) => a.length === 3)],
+  'a number or three, one per channel'
+)
 const sizeCodec = t.union([positive, t.type({ height: positive, width: positive })], '{"height", "width"} or one number')
 
 const Section = t.partial(
@@ -88,7 +93,7 @@ const Original = t.intersection([
 ])
 type Original = t.TypeOf<typeof Original>
 
-const three = (value: number | readonly number[] | null | undefined, otherwise: readonly number[]): readonly number[] =>
+const perChannelOr = (value: number | readonly number[] | null | undefined, otherwise: readonly number[]): readonly number[] =>
   typeof value === 'number' ? [value, value, value] : (value ?? otherwise)
 
 const sizeOf = (size: Section['size'], otherwise: Size): Size =>
@@ -101,11 +106,11 @@ const pixelsOf = (s: Section, otherwise: typeof DEFAULTS) => ({
   doRescale: s.do_rescale ?? true,
   rescaleFactor: s.rescale_factor ?? otherwise.rescaleFactor,
   doNormalize: s.do_normalize ?? true,
-  mean: three(s.image_mean, otherwise.mean),
-  std: three(s.image_std, otherwise.std)
+  mean: perChannelOr(s.image_mean, otherwise.mean),
+  std: perChannelOr(s.image_std, otherwise.std)
 })
 
-// InternVLProcessor crops to patches whatever its image processor's file says
+// InternVLProcessor always crops to patches, whatever `crop_to_patches` of the file
 const imageOf = (s: Section, otherwise = DEFAULTS): ImageConfig => ({
   ...pixelsOf(s, otherwise),
   cropToPatches: true,
@@ -116,9 +121,9 @@ const imageOf = (s: Section, otherwise = DEFAULTS): ImageConfig => ({
 
 const videoOf = (s: Section, image: ImageConfig): VideoConfig => {
   const pixels = pixelsOf(s, DEFAULTS)
-  // InternVL3.5-HF ships 384 pixels and CLIP's mean for films, which the model cannot see: a tile has one size
-  const usable = pixels.size.width === image.size.width && pixels.size.height === image.size.height
-  const { size, mean, std } = usable ? pixels : image
+  // InternVL3.5-HF has 384 pixels and CLIP's mean for videos, which the model cannot read: all tiles have one size
+  const isTileSize = pixels.size.width === image.size.width && pixels.size.height === image.size.height
+  const { size, mean, std } = isTileSize ? pixels : image
   return {
     ...pixels,
     ...{ size, mean, std },
@@ -149,39 +154,43 @@ const fromOriginal = (c: Original, preprocessor: Section): ProcessorConfig => {
   return { image, video: videoOf({ size: side, image_mean: [...image.mean], image_std: [...image.std] }, image), imageSeqLength }
 }
 
-/** Whether config.json is of OpenGVLab's first layout, which has no processor files. */
+/** Whether config.json has OpenGVLab's layout, which has no processor files. */
 export const isOriginal = (config: unknown): boolean =>
   t.partial({ model_type: t.string, architectures: t.array(t.string) }).is(config) &&
   (config.model_type === 'internvl_chat' || (config.architectures?.includes('InternVLChatModel') ?? false))
 
-/**
- * The processor's numbers, from whichever files the checkpoint has: processor_config.json with nested sections; that flat,
- * beside preprocessor_config.json and video_preprocessor_config.json; or config.json alone (OpenGVLab's first layout).
- * What the files leave out is Transformers' class default. A film without a section of its own is prepared as pictures are.
- */
-export const decodeProcessorConfig = (files: ProcessorFiles): E.Either<Issues, ProcessorConfig> => {
-  const { dir, config, preprocessor, videoPreprocessor } = files
-  const processor = decode(Processor, files.processor ?? {}, `${dir}/processor_config.json`)
-  if (E.isLeft(processor)) return processor
-  const { image_processor, video_processor, image_seq_length } = processor.right
+const fromFiles = (
+  { dir, config, preprocessor, videoPreprocessor }: ProcessorFiles,
+  { image_processor, video_processor, image_seq_length }: t.TypeOf<typeof Processor>
+): E.Either<Issues, ProcessorConfig> => {
   const imageFile = image_processor ?? preprocessor
-  const section = (value: unknown, nested: unknown, name: string): E.Either<Issues, Section> =>
-    decode(Section, value ?? {}, nested ? `${dir}/processor_config.json: ${name}` : `${dir}/${name}.json`)
-  const image = section(imageFile, image_processor, image_processor ? 'image_processor' : 'preprocessor_config')
-  if (!image_processor && isOriginal(config)) {
-    const original = decode(Original, config, `${dir}/config.json`)
-    return E.isLeft(original) ? original : E.isLeft(image) ? image : E.right(fromOriginal(original.right, image.right))
-  }
+  const section = (nested: unknown, value: unknown, nestedName: string, fileName: string): E.Either<Issues, Section> =>
+    decode(Section, value ?? {}, nested ? `${dir}/processor_config.json: ${nestedName}` : `${dir}/${fileName}.json`)
+  const image = section(image_processor, imageFile, 'image_processor', 'preprocessor_config')
+  if (!image_processor && isOriginal(config))
+    return pipe(
+      sequenceS(validation)({ original: decode(Original, config, `${dir}/config.json`), image }),
+      E.map((sections) => fromOriginal(sections.original, sections.image))
+    )
   if (imageFile === undefined)
     return invalid('NoProcessor', `${dir}: no processor_config.json with an image_processor and no preprocessor_config.json.`, {
       dir
     })
-  const videoFile = video_processor ?? videoPreprocessor
-  const video = section(
-    videoFile ?? imageFile,
-    video_processor,
-    video_processor ? 'video_processor' : 'video_preprocessor_config'
+  const videoFile = video_processor ?? videoPreprocessor ?? imageFile
+  const video = section(video_processor, videoFile, 'video_processor', 'video_preprocessor_config')
+  return pipe(
+    sequenceS(validation)({ image, video }),
+    E.map((sections) => fromSections(sections.image, sections.video, image_seq_length ?? 256))
   )
-  const sections = collect([image, video])
-  return E.map(([i, v]: readonly Section[]) => fromSections(i!, v!, image_seq_length ?? 256))(sections)
 }
+
+/**
+ * Processor settings from the files of a checkpoint: processor_config.json with nested sections; flat processor_config.json,
+ * preprocessor_config.json and video_preprocessor_config.json; or config.json alone (OpenGVLab's layout).
+ * Omitted settings have the defaults of Transformers' classes. Without a video section, videos use the image settings.
+ */
+export const decodeProcessorConfig = (files: ProcessorFiles): E.Either<Issues, ProcessorConfig> =>
+  pipe(
+    decode(Processor, files.processor ?? {}, `${files.dir}/processor_config.json`),
+    E.chain((processor) => fromFiles(files, processor))
+  )

@@ -3,13 +3,13 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
-import { type Issues, issue } from '../../lib/error.js'
-import { collect } from '../collect.js'
+import { type Issues, issue, validateAll } from '../../lib/error.js'
 import type { Processor } from '../processor.js'
+import { VISUAL_TOKENS } from '../text/placeholders.js'
 import { type ImageConfig, isOriginal, type ProcessorConfig, type VideoConfig } from './processor-config.js'
 
-/** Small files of a checkpoint folder that are neither config.json nor weights. */
-const names = [
+/** Files of a checkpoint folder other than config.json and the weights. */
+const fileNames = [
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',
@@ -27,7 +27,10 @@ const names = [
 
 type Files = ReadonlyMap<string, string | Uint8Array>
 
-const readIfThere = async (dir: string, name: string): Promise<E.Either<Issues, readonly (readonly [string, Uint8Array])[]>> => {
+const readIfPresent = async (
+  dir: string,
+  name: string
+): Promise<E.Either<Issues, readonly (readonly [string, Uint8Array])[]>> => {
   try {
     return E.right([[name, await readFile(join(dir, name))]])
   } catch (error) {
@@ -37,17 +40,17 @@ const readIfThere = async (dir: string, name: string): Promise<E.Either<Issues, 
   }
 }
 
-/** Tokenizer, processor and generation files of a folder, byte for byte, those that it has. */
+/** Bytes of the tokenizer, processor and generation files that a folder has. */
 export const readProcessorFiles =
   (dir: string): TaskEither<Issues, Files> =>
   async () =>
     E.map((read: ReadonlyArray<readonly (readonly [string, Uint8Array])[]>) => new Map(read.flat()))(
-      collect(await Promise.all(names.map((name) => readIfThere(dir, name))))
+      validateAll(await Promise.all(fileNames.map((name) => readIfPresent(dir, name))))
     )
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
-/** What pictures and films have in common, as Transformers writes it. */
+/** Settings that images and videos share, in Transformers' format. */
 const visualJson = (c: ImageConfig | VideoConfig) => ({
   do_convert_rgb: true,
   do_resize: c.doResize,
@@ -77,44 +80,36 @@ const videoJson = (c: VideoConfig) => ({
   video_processor_type: 'InternVLVideoProcessor'
 })
 
-/** The processor's numbers as files: in sections, which Transformers 5 reads, and apart, which 4.52 and later do. */
+/** Processor settings as files: nested sections for Transformers 5, and flat files for 4.52 and later. */
 const configFiles = ({ image, video, imageSeqLength }: ProcessorConfig): Files => {
-  const [pictures, films] = [imageJson(image), videoJson(video)]
-  const both = { image_processor: pictures, video_processor: films }
+  const [images, videos] = [imageJson(image), videoJson(video)]
+  const both = { image_processor: images, video_processor: videos }
   const processor_class = 'InternVLProcessor'
   return new Map([
     ['processor_config.json', json({ image_seq_length: imageSeqLength, processor_class, ...both })],
-    ['preprocessor_config.json', json({ ...pictures, processor_class })],
-    ['video_preprocessor_config.json', json({ ...films, processor_class })]
+    ['preprocessor_config.json', json({ ...images, processor_class })],
+    ['video_preprocessor_config.json', json({ ...videos, processor_class })]
   ])
 }
 
-/** Names that `InternVLProcessor` asks its tokenizer for. */
-const pictureTokens = {
-  start_image_token: '<img>',
-  end_image_token: '</img>',
-  context_image_token: '<IMG_CONTEXT>',
-  video_token: '<video>'
-} as const
-
-/** tokenizer_config.json that needs no code of OpenGVLab's, and names the picture tokens. */
+/** A tokenizer_config.json that names the visual tokens and needs none of OpenGVLab's code. */
 const tokenizerConfig = (source: string | Uint8Array | undefined): string => {
   const parsed: unknown = source === undefined ? {} : JSON.parse(Buffer.from(source).toString('utf8'))
   const config = t.UnknownRecord.is(parsed) ? parsed : {}
   const { auto_map, extra_special_tokens: extra, ...rest } = config
-  const named = { ...pictureTokens, ...(t.UnknownRecord.is(extra) ? extra : {}) }
-  const told = Object.entries(named).filter(([name]) => !Object.hasOwn(rest, name))
+  const named = { ...VISUAL_TOKENS, ...(t.UnknownRecord.is(extra) ? extra : {}) }
+  const missing = Object.entries(named).filter(([name]) => !Object.hasOwn(rest, name))
   return json({
     ...rest,
-    ...(auto_map === undefined ? {} : { tokenizer_class: 'PreTrainedTokenizerFast' }), // its class was code beside the weights
-    extra_special_tokens: Object.fromEntries(told),
+    ...(auto_map === undefined ? {} : { tokenizer_class: 'PreTrainedTokenizerFast' }), // auto_map names Python code of the checkpoint
+    extra_special_tokens: Object.fromEntries(missing),
     processor_class: 'InternVLProcessor'
   })
 }
 
 /**
- * The files of a folder as another folder needs them. One in OpenGVLab's layout says in its config.json what Transformers has in
- * processor files: those are written for `hf`, with the chat template that its name stands for. All others are copied.
+ * Processor files for saving a checkpoint in another layout. For `hf`, the settings that OpenGVLab's layout has in config.json are
+ * written as processor files, and the chat template that it names as chat_template.jinja. All other files are copied.
  */
 export const processorFilesFor = (target: 'hf' | 'original', processor: Processor, files: Files, config: unknown): Files => {
   if (target === 'original' || !isOriginal(config)) return files

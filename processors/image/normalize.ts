@@ -1,6 +1,6 @@
 import type { Rgb } from './resize.js'
 
-/** How 8-bit pixels become numbers; `mean` and `std` have one number a channel. */
+/** Rescaling and normalization of 8-bit pixels; `mean` and `std` have one number per channel. */
 export interface NormalizeOptions {
   readonly doRescale: boolean
   readonly rescaleFactor: number
@@ -12,8 +12,8 @@ export interface NormalizeOptions {
 const { fround } = Math
 
 /**
- * `[3, 256]`: what each 8-bit value becomes in each channel, `(x · rescaleFactor - mean) / std`, rounded to float32 after
- * every step as Transformers does.
+ * Lookup table `[3, 256]` of normalized values, `(x · rescaleFactor - mean) / std` for each channel and 8-bit value, rounded to
+ * float32 after every step as Transformers does.
  *
  * Source: `rescale` and `normalize` (transformers 5.23, image_transforms.py).
  */
@@ -25,7 +25,7 @@ export const normalizeTable = ({ doRescale, rescaleFactor, doNormalize, mean, st
     })
   )
 
-/** Writes a tile into `out` from `offset` on as `[3, height, width]`, each pixel looked up in `table`. */
+/** Writes a tile as `[3, height, width]` into `out` from `offset` on; pixels are looked up in `table`. */
 export const writeTile = (out: Float32Array, offset: number, tile: Rgb, table: readonly Float32Array[]): void => {
   const plane = tile.width * tile.height
   table.forEach((values, channel) => {

@@ -1,4 +1,4 @@
-/** An 8-bit picture, three channels interleaved: `data[(y · width + x) · 3 + channel]`. */
+/** An 8-bit image, three channels interleaved: `data[(y · width + x) · 3 + channel]`. */
 export interface Rgb {
   readonly data: Uint8Array
   readonly width: number
@@ -42,8 +42,8 @@ const FILTERS: Readonly<Record<number, Filter>> = {
   [RESAMPLE.hamming]: { support: 1, weight: hamming }
 }
 
-/** For every output position, the first input position and the fixed-point weights from there on, padded to `taps`. */
-interface Taps {
+/** Fixed-point filter weights: for every output position, the first input position and `count` weights, padded to `taps`. */
+interface FilterTaps {
   readonly taps: number
   readonly bits: number
   readonly first: Int32Array
@@ -51,7 +51,7 @@ interface Taps {
   readonly weights: Int32Array
 }
 
-/** How many bits of a weight lie behind the point. */
+/** Number of fractional bits of the fixed-point weights. */
 type Precision = (weights: Float64Array) => number
 
 // 32 bits less 8 of the pixel less 2 of headroom. Source: `PRECISION_BITS` (Pillow 13)
@@ -65,11 +65,11 @@ const torchBits: Precision = (weights) => {
   return bits
 }
 
-/** One axis' coefficients. Source: `precompute_coeffs`, `normalize_coeffs_8bpc` (Pillow 13). */
-const tapsOf = (from: number, to: number, { support: reach, weight }: Filter, precision: Precision): Taps => {
+/** Filter weights for one axis. Source: `precompute_coeffs`, `normalize_coeffs_8bpc` (Pillow 13). */
+const tapsOf = (from: number, to: number, { support: reach, weight }: Filter, precision: Precision): FilterTaps => {
   const scale = from / to
-  const stretch = Math.max(1, scale)
-  const support = reach * stretch
+  const filterScale = Math.max(1, scale)
+  const support = reach * filterScale
   const taps = Math.ceil(support) * 2 + 1
   const [first, count, k] = [new Int32Array(to), new Int32Array(to), new Float64Array(to * taps)]
   for (let out = 0; out < to; out++) {
@@ -77,7 +77,7 @@ const tapsOf = (from: number, to: number, { support: reach, weight }: Filter, pr
     const start = Math.max(0, Math.trunc(center - support + 0.5))
     const n = Math.min(from, Math.trunc(center + support + 0.5)) - start
     let total = 0
-    for (let i = 0; i < n; i++) total += k[out * taps + i] = weight((i + start - center + 0.5) * (1 / stretch))
+    for (let i = 0; i < n; i++) total += k[out * taps + i] = weight((i + start - center + 0.5) * (1 / filterScale))
     for (let i = 0; i < n && total !== 0; i++) k[out * taps + i]! /= total
     first[out] = start
     count[out] = n
@@ -90,7 +90,13 @@ const tapsOf = (from: number, to: number, { support: reach, weight }: Filter, pr
 const clip8 = (value: number): number => (value < 0 ? 0 : Math.min(value, 255))
 
 /** Rows `[top, bottom)` of `image`, resampled along x. */
-const horizontal = (image: Rgb, width: number, { taps, bits, first, count, weights }: Taps, top: number, bottom: number): Rgb => {
+const horizontal = (
+  image: Rgb,
+  width: number,
+  { taps, bits, first, count, weights }: FilterTaps,
+  top: number,
+  bottom: number
+): Rgb => {
   const half = 1 << (bits - 1)
   const source = image.data
   const data = new Uint8Array((bottom - top) * width * 3)
@@ -117,8 +123,8 @@ const horizontal = (image: Rgb, width: number, { taps, bits, first, count, weigh
   return { data, width, height: bottom - top }
 }
 
-/** All columns, resampled along y; input rows count from `top` on. A row at a time, so memory is read in order. */
-const vertical = (image: Rgb, height: number, { taps, bits, first, count, weights }: Taps, top: number): Rgb => {
+/** All columns, resampled along y; input rows count from `top`. Rows are processed one at a time for sequential memory access. */
+const vertical = (image: Rgb, height: number, { taps, bits, first, count, weights }: FilterTaps, top: number): Rgb => {
   const stride = image.width * 3
   const data = new Uint8Array(height * stride)
   const sums = new Int32Array(stride)
@@ -134,7 +140,7 @@ const vertical = (image: Rgb, height: number, { taps, bits, first, count, weight
   return { data, width: image.width, height }
 }
 
-/** Pillow steps through the source by adding, so rounding adds up as it does there. Source: `ImagingScaleAffine`. */
+/** Source positions by repeated addition, so that rounding errors accumulate as in Pillow. Source: `ImagingScaleAffine`. */
 const nearestPositions = (from: number, to: number): Int32Array => {
   const step = from / to
   let at = step * 0.5
@@ -163,7 +169,7 @@ const filterOf = (resample: number): Filter => {
   return filter
 }
 
-/** Two passes with 8-bit values between them; an axis of equal size has none. */
+/** Two passes with 8-bit values in between; an axis of equal size is skipped. */
 const twoPasses = (image: Rgb, to: Size, filter: Filter, precision: Precision, verticalFirst: boolean): Rgb => {
   const columns = (from: Rgb, top: number, bottom: number): Rgb =>
     from.width === to.width ? from : horizontal(from, to.width, tapsOf(from.width, to.width, filter, precision), top, bottom)
@@ -177,21 +183,21 @@ const twoPasses = (image: Rgb, to: Size, filter: Filter, precision: Precision, v
 const isSize = (image: Rgb, { width, height }: Size): boolean => image.width === width && image.height === height
 
 /**
- * `image` at another size in pixels, equal to Pillow's `Image.resize` bit for bit (integer arithmetic, two passes).
- * An equal size gives the same picture. Throws a `RangeError` for a filter that is none of `RESAMPLE`.
+ * Resizes an image; bit-exact to Pillow's `Image.resize` (integer arithmetic, two passes). An equal size returns `image`.
+ * Throws a `RangeError` for a filter that is not in `RESAMPLE`.
  *
  * Source: `ImagingResample` (Pillow 13).
  */
 export const resize = (image: Rgb, size: Size, resample: number = RESAMPLE.bicubic): Rgb => {
   if (isSize(image, size)) return image
   if (resample === RESAMPLE.nearest) return nearest(image, size)
-  // Pillow 13 saves work where the height shrinks by much more than the width; rounding between the passes shows it
+  // Pillow 13 runs the vertical pass first where the height shrinks much more than the width; 8-bit rounding between passes differs
   const [shorter, narrower] = [image.height - size.height, image.width - size.width]
   return twoPasses(image, size, filterOf(resample), pillowBits, shorter > 0 && shorter > 2 * narrower)
 }
 
 /**
- * The same as torchvision does it for 8-bit tensors, which is how Transformers prepares films: coarser weights, columns first.
+ * Resizes a video frame as torchvision does for 8-bit tensors, which Transformers uses for videos: coarser weights, horizontal pass first.
  *
  * Source: `upsample_avx_bilinear_bicubic_uint8` (PyTorch 2.15).
  */

@@ -6,7 +6,7 @@ export interface Grid {
   readonly rows: number
 }
 
-/** How a picture is cut: the size of a tile in pixels, and the bounds on the number of tiles, the thumbnail apart. */
+/** Tiling of an image: the size of a tile in pixels, and the bounds on the number of tiles without the thumbnail. */
 export interface TilingOptions {
   readonly size: Size
   readonly resample: number
@@ -17,24 +17,25 @@ export interface TilingOptions {
 }
 
 /**
- * All grids of `min` to `max` tiles, fewest tiles first; among equals the narrower first.
+ * All grids of `min` to `max` tiles, sorted by number of tiles, then by number of columns.
  *
- * Source: `get_all_supported_aspect_ratios` (transformers 5.23). OpenGVLab's own order differs for `min > 1` at exact ties.
+ * Source: `get_all_supported_aspect_ratios` (transformers 5.23). OpenGVLab's order differs for `min > 1` at exact ties.
  */
 export const supportedGrids = (min: number, max: number): readonly Grid[] =>
-  Array.from({ length: max * max }, (_, i) => ({ columns: Math.floor(i / max) + 1, rows: (i % max) + 1 }))
-    .filter(({ columns, rows }) => min <= columns * rows && columns * rows <= max)
+  Array.from({ length: max }, (_, i) => i + 1)
+    .flatMap((columns) => Array.from({ length: Math.floor(max / columns) }, (_, i) => ({ columns, rows: i + 1 })))
+    .filter(({ columns, rows }) => min <= columns * rows)
     .sort((a, b) => a.columns * a.rows - b.columns * b.rows)
 
 /**
- * The grid whose aspect ratio is nearest to that of a picture; at a tie the one of more tiles, as long as the picture
- * has more than half of the grid's pixels. 1 x 1 when no grid lies in the bounds.
+ * The grid with the aspect ratio closest to that of an image; at a tie the one with more tiles, if the image has more than half
+ * of the grid's pixels. 1 x 1 where no grid is within the bounds.
  *
  * Source: `get_optimal_tiled_canvas` (transformers 5.23).
  */
-export const bestGrid = (picture: Size, tile: Size, min: number, max: number): Grid => {
-  const aspect = picture.width / picture.height
-  const area = picture.width * picture.height
+export const bestGrid = (image: Size, tile: Size, min: number, max: number): Grid => {
+  const aspect = image.width / image.height
+  const area = image.width * image.height
   let best: Grid = { columns: 1, rows: 1 }
   let least = Number.POSITIVE_INFINITY
   for (const grid of supportedGrids(min, max)) {
@@ -46,17 +47,17 @@ export const bestGrid = (picture: Size, tile: Size, min: number, max: number): G
   return best
 }
 
-const gridOf = (picture: Size, { size, cropToPatches, minPatches, maxPatches }: TilingOptions): Grid =>
-  cropToPatches && maxPatches > 1 ? bestGrid(picture, size, minPatches, maxPatches) : { columns: 1, rows: 1 }
+const gridOf = (image: Size, { size, cropToPatches, minPatches, maxPatches }: TilingOptions): Grid =>
+  cropToPatches && maxPatches > 1 ? bestGrid(image, size, minPatches, maxPatches) : { columns: 1, rows: 1 }
 
-/** Number of tiles of a picture, its thumbnail included, from its size alone. */
-export const countTiles = (picture: Size, options: TilingOptions): number => {
-  const { columns, rows } = gridOf(picture, options)
+/** Number of tiles of an image of a given size, including the thumbnail. */
+export const countTiles = (image: Size, options: TilingOptions): number => {
+  const { columns, rows } = gridOf(image, options)
   const tiles = columns * rows
   return tiles > 1 && options.useThumbnail ? tiles + 1 : tiles
 }
 
-/** The part of a picture that begins at pixel (`left`, `top`). */
+/** Crops an image from pixel (`left`, `top`). */
 export const crop = (image: Rgb, left: number, top: number, { width, height }: Size): Rgb => {
   const data = new Uint8Array(width * height * 3)
   for (let y = 0; y < height; y++) {
@@ -67,8 +68,8 @@ export const crop = (image: Rgb, left: number, top: number, { width, height }: S
 }
 
 /**
- * A picture as tiles: resized to the whole grid (its aspect ratio gives way), cut row by row, and, when that is more than
- * one tile, the whole picture in one tile as the last.
+ * Tiles of an image: the image is resized to the grid's size (which changes its aspect ratio) and cropped to tiles row by row. Where
+ * there is more than one tile, a thumbnail of the whole image follows.
  *
  * Source: `GotOcr2ImageProcessorPil.crop_image_to_patches` (transformers 5.23).
  */

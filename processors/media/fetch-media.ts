@@ -5,11 +5,11 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issues, issue } from '../../lib/error.js'
 
 export interface DownloadOptions {
-  /** Seconds for the whole download; 30 unless given. */
+  /** Seconds for the whole download. Default: 30. */
   readonly timeout?: number
-  /** Bytes; 100 MiB unless given. */
+  /** Largest download in bytes. Default: 100 MiB. */
   readonly maxBytes?: number
-  /** Whether this machine and its private network may be asked; true unless given. */
+  /** Whether URLs may point to loopback and private addresses. Default: true. */
   readonly allowPrivateAddresses?: boolean
 }
 
@@ -37,22 +37,22 @@ const isPrivate = async (host: string): Promise<boolean> => {
   return addresses.some((address) => PRIVATE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'))
 }
 
-class Refused extends Error {}
+class RefusedDownload extends Error {}
 
 const MAX_REDIRECTS = 10
 
 const follow = async (url: URL, signal: AbortSignal, allowPrivate: boolean, hops = 0): Promise<Response> => {
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
-    throw new Refused(`it leads to ${url.protocol}, only http and https are fetched`)
-  if (!allowPrivate && (await isPrivate(url.hostname))) throw new Refused(`${url.hostname} is a private address`)
+    throw new RefusedDownload(`it redirects to ${url.protocol}, only http and https are allowed`)
+  if (!allowPrivate && (await isPrivate(url.hostname))) throw new RefusedDownload(`${url.hostname} is a private address`)
   const response = await fetch(url, { redirect: 'manual', signal })
   const next = response.headers.get('location')
   if (response.status >= 300 && response.status < 400 && next !== null) {
-    if (hops === MAX_REDIRECTS) throw new Refused(`more than ${MAX_REDIRECTS} redirects`)
+    if (hops === MAX_REDIRECTS) throw new RefusedDownload(`more than ${MAX_REDIRECTS} redirects`)
     await response.body?.cancel()
     return follow(new URL(next, url), signal, allowPrivate, hops + 1)
   }
-  if (!response.ok) throw new Refused(`the server answered ${response.status} ${response.statusText}`.trimEnd())
+  if (!response.ok) throw new RefusedDownload(`the server answered ${response.status} ${response.statusText}`.trimEnd())
   return response
 }
 
@@ -61,7 +61,7 @@ const bodyOf = async (response: Response, maxBytes: number): Promise<Buffer> => 
   let size = 0
   for await (const chunk of response.body ?? []) {
     size += chunk.length
-    if (size > maxBytes) throw new Refused(`it is larger than ${maxBytes} bytes`)
+    if (size > maxBytes) throw new RefusedDownload(`it is larger than ${maxBytes} bytes`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)
@@ -73,7 +73,7 @@ const reasonOf = (error: unknown, timeout: number): string => {
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message
 }
 
-/** The bytes behind an http or https address, within the limits of time and size; one error that names it otherwise. */
+/** Downloads an http or https URL within the limits of time and size. Errors: one that names the URL and the reason. */
 export const download =
   (
     address: string | URL,

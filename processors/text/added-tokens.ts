@@ -1,6 +1,6 @@
 import * as t from 'io-ts'
 
-/** A token of tokenizer.json's `added_tokens`: matched in text as a whole. */
+/** An entry of tokenizer.json's `added_tokens`: a text that is always one token. */
 export interface AddedToken {
   readonly id: number
   readonly content: string
@@ -10,24 +10,24 @@ export interface AddedToken {
   readonly singleWord: boolean
 }
 
-/** A text with added tokens found in it. */
-export type Found = string | AddedToken
+/** A piece of a split text: plain text, or an added token. */
+export type TextOrToken = string | AddedToken
 
-/** Decides whether the token that stands at `[start, end)` of the text is meant as a token. */
-export type Accepts = (token: AddedToken, start: number, end: number) => boolean
+/** Whether the token text at `[start, end)` is a token; otherwise it stays plain text. */
+export type AcceptToken = (token: AddedToken, start: number, end: number) => boolean
 
-/** Named tokens of the checkpoint: `bos_token`, `eos_token`, `pad_token`, `context_image_token`, … to their text. */
+/** Texts of a checkpoint's named tokens: `bos_token`, `eos_token`, `pad_token`, `context_image_token`, … */
 export type TokenNames = Readonly<Record<string, string>>
 
-/** How a file writes an added token. */
-export const Token = t.intersection([
+/** Codec of an added token in JSON. */
+export const AddedTokenJson = t.intersection([
   t.type({ id: t.number, content: t.string }),
   t.partial({ special: t.boolean, lstrip: t.boolean, rstrip: t.boolean, single_word: t.boolean, normalized: t.boolean })
 ])
-export type Token = t.TypeOf<typeof Token>
+export type AddedTokenJson = t.TypeOf<typeof AddedTokenJson>
 
-/** A file's token with what it leaves out. */
-export const toAddedToken = ({ id, content, special, lstrip, rstrip, single_word }: Token): AddedToken => ({
+/** An added token with defaults for the fields that the file omits. */
+export const toAddedToken = ({ id, content, special, lstrip, rstrip, single_word }: AddedTokenJson): AddedToken => ({
   id,
   content,
   special: special ?? false,
@@ -36,13 +36,16 @@ export const toAddedToken = ({ id, content, special, lstrip, rstrip, single_word
   singleWord: single_word ?? false
 })
 
-/** The tokens of tokenizer.json with those that only tokenizer_config.json lists. */
-export const withListed = (config: Readonly<Record<string, unknown>>, known: readonly Token[]): readonly Token[] => {
+/** The tokens of tokenizer.json, then those that only tokenizer_config.json lists (`added_tokens_decoder`). */
+export const withDecoderTokens = (
+  config: Readonly<Record<string, unknown>>,
+  known: readonly AddedTokenJson[]
+): readonly AddedTokenJson[] => {
   const decoder = config.added_tokens_decoder
   if (!t.UnknownRecord.is(decoder)) return known
   const listed = Object.entries(decoder).flatMap(([id, token]) => {
     const whole = t.UnknownRecord.is(token) ? { ...token, id: Number(id) } : token
-    return Token.is(whole) ? [whole] : []
+    return AddedTokenJson.is(whole) ? [whole] : []
   })
   return [...known, ...listed.filter(({ content }) => !known.some((token) => token.content === content))]
 }
@@ -50,10 +53,10 @@ export const withListed = (config: Readonly<Record<string, unknown>>, known: rea
 const Named = t.union([t.string, t.type({ content: t.string })])
 const contentOf = (token: t.TypeOf<typeof Named>): string => (typeof token === 'string' ? token : token.content)
 
-/** Tokens that a checkpoint names: `*_token` of tokenizer_config.json, and of its `extra_special_tokens`. */
+/** Named tokens of a checkpoint: the `*_token` fields of tokenizer_config.json and of its `extra_special_tokens`. */
 export const tokenNames = (config: Readonly<Record<string, unknown>>): TokenNames => {
-  const inside = [config.model_specific_special_tokens, config.extra_special_tokens, config].filter(t.UnknownRecord.is)
-  const entries = inside.flatMap((record) => Object.entries(record))
+  const records = [config.model_specific_special_tokens, config.extra_special_tokens, config].filter(t.UnknownRecord.is)
+  const entries = records.flatMap((record) => Object.entries(record))
   return Object.fromEntries(
     entries.flatMap(([name, value]) => (name.endsWith('_token') && Named.is(value) ? [[name, contentOf(value)] as const] : []))
   )
@@ -62,15 +65,15 @@ export const tokenNames = (config: Readonly<Record<string, unknown>>): TokenName
 const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 const isWord = (character: string | undefined): boolean => character !== undefined && /[\p{L}\p{N}_]/u.test(character)
 
-/** Finds added tokens in a text: the leftmost, and of those the longest, that `accepts` lets through. */
-export const splitter = (tokens: readonly AddedToken[]) => {
+/** Splits a text on added tokens: the leftmost match first, and of those the longest that `accepts` returns true for. */
+export const addedTokenSplitter = (tokens: readonly AddedToken[]) => {
   const byContent = new Map(tokens.map((token) => [token.content, token]))
   const longestFirst = [...byContent.keys()].filter((c) => c !== '').sort((a, b) => b.length - a.length)
   const pattern = longestFirst.length > 0 ? longestFirst.map(escapeRegExp).join('|') : '(?!)'
-  return (text: string, accepts: Accepts = () => true): readonly Found[] => {
-    const found: Found[] = []
+  return (text: string, accepts: AcceptToken = () => true): readonly TextOrToken[] => {
+    const found: TextOrToken[] = []
     const matcher = new RegExp(pattern, 'g')
-    let done = 0
+    let consumed = 0
     for (let match = matcher.exec(text); match; match = matcher.exec(text)) {
       const token = byContent.get(match[0])!
       const [start, end] = [match.index, match.index + match[0].length]
@@ -79,11 +82,11 @@ export const splitter = (tokens: readonly AddedToken[]) => {
         matcher.lastIndex = start + 1
         continue
       }
-      const before = text.slice(done, start)
+      const before = text.slice(consumed, start)
       const after = token.rstrip ? text.slice(end).length - text.slice(end).trimStart().length : 0
       found.push(token.lstrip ? before.trimEnd() : before, token)
-      matcher.lastIndex = done = end + after
+      matcher.lastIndex = consumed = end + after
     }
-    return [...found, text.slice(done)].filter((piece) => piece !== '')
+    return [...found, text.slice(consumed)].filter((piece) => piece !== '')
   }
 }

@@ -1,29 +1,33 @@
 import { Template } from '@huggingface/jinja'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import { type Issues, issue } from '../../lib/error.js'
 import type { Messages } from './messages.js'
 
 export interface RenderOptions {
-  /** Ends the prompt with the head of the assistant's turn; true unless given, or the final message is continued. */
+  /** Ends the prompt with the header of the assistant's turn. Default: true, unless the final message is continued. */
   readonly addGenerationPrompt?: boolean
-  /** Leaves the last message open, so that the model writes on. */
+  /** Leaves the last message open, so that the model continues it. */
   readonly continueFinalMessage?: boolean
-  /** Further variables of the template, `enable_thinking` for example. */
+  /** Additional variables of the template, for example `enable_thinking`. */
   readonly templateVariables?: Readonly<Record<string, unknown>>
 }
 
-/** A rendered conversation: its text, and the stretches `[start, end)` of it that people wrote. */
+/** The characters `[start, end)` of a prompt that are message text, and whether the message is one of the assistant. */
+export type MessageSpan = readonly [start: number, end: number, isAssistant: boolean]
+
+/** A rendered conversation: its text, and the spans of message texts. */
 export interface Prompt {
   readonly text: string
-  readonly spans: readonly (readonly [start: number, end: number])[]
+  readonly spans: readonly MessageSpan[]
 }
 
 export interface ChatTemplate {
   /** The Jinja source. */
   readonly source: string
   /**
-   * A conversation as a prompt. `control` are the texts that mean something to the model, which people may only
-   * quote: `spans` tells where.
+   * Renders a conversation. `control` are texts of tokens; `spans` of the result covers all their occurrences in message
+   * texts.
    */
   readonly render: (messages: Messages, control: readonly string[], options?: RenderOptions) => E.Either<Issues, Prompt>
 }
@@ -34,7 +38,7 @@ type Variables = Readonly<Record<string, unknown>>
 
 const isPlain = (value: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
-/** What a template may see of a message: text mapped by `f`, nulls left out as Transformers does, bytes and pixels as ''. */
+/** A message for the template: texts mapped by `f`, null fields omitted as in Transformers, bytes and pixels replaced by ''. */
 const toPlain = (value: unknown, f: MapText, key = ''): Json => {
   if (typeof value === 'string') return key === 'role' || key === 'type' ? value : f(value)
   if (typeof value === 'number' || typeof value === 'boolean' || value === null) return value
@@ -46,118 +50,124 @@ const toPlain = (value: unknown, f: MapText, key = ''): Json => {
 
 interface Markers {
   readonly start: string
+  /** Start of a text of the assistant. */
+  readonly assistantStart: string
   readonly end: string
 }
 
-/** Two characters for private use that occur in none of the texts. */
-const freeMarkers = (texts: readonly string[]): Markers => {
-  const free: string[] = []
-  for (let code = 0xe000; free.length < 2; code++) {
-    const character = String.fromCharCode(code)
-    if (!texts.some((text) => text.includes(character))) free.push(character)
-  }
-  return { start: free[0]!, end: free[1]! }
+/** Markers that occur in none of the texts: numbers between private-use characters. Terminates for every text. */
+const unusedMarkers = (texts: readonly string[]): Markers => {
+  const marker = (n: number): string => `\uE000${n}\uE001`
+  const used = new Set(texts.flatMap((text) => text.match(/\uE000\d+\uE001/g) ?? []))
+  let n = 0
+  while ([n, n + 1, n + 2].some((m) => used.has(marker(m)))) n++
+  return { start: marker(n), assistantStart: marker(n + 1), end: marker(n + 2) }
 }
 
-/** Removes the markers and remembers what stood between them; nothing when one of a pair is lost. */
-const unmark = (marked: string, { start, end }: Markers): Prompt | undefined => {
-  const spans: [number, number][] = []
-  let [text, opened] = ['', -1]
-  for (const piece of marked.split(new RegExp(`([${start}${end}])`))) {
-    const open = opened >= 0
-    if (piece === start ? open : piece === end && !open) return undefined
-    if (piece === start) opened = text.length
+/** Removes the markers and returns the spans between them; undefined where a marker is missing. */
+const unmark = (marked: string, { start, assistantStart, end }: Markers): Prompt | undefined => {
+  const spans: MessageSpan[] = []
+  let text = ''
+  let open: { readonly start: number; readonly isAssistant: boolean } | undefined
+  for (const piece of marked.split(new RegExp(`(${start}|${assistantStart}|${end})`))) {
+    const isStart = piece === start || piece === assistantStart
+    if (isStart ? open : piece === end && !open) return undefined
+    if (isStart) open = { start: text.length, isAssistant: piece === assistantStart }
     else if (piece === end) {
-      spans.push([opened, text.length])
-      opened = -1
+      spans.push([open!.start, text.length, open!.isAssistant])
+      open = undefined
     } else text += piece
   }
-  return opened < 0 ? { text, spans } : undefined
+  return open ? undefined : { text, spans }
 }
 
-// a template may trim what people write, so spaces stay outside
-const wrap =
-  ({ start, end }: Markers): MapText =>
+/** Puts markers around a text; outer white space stays outside, since a template may trim it. */
+const markText =
+  (start: string, end: string): MapText =>
   (text) =>
     text.replace(/\S(?:[\s\S]*\S)?/, (core) => start + core + end)
 
-// a token with its first character marked is no longer found by a template that looks for it, but stands where it stood
+/** Puts markers around the first character of each `token`, so that a template no longer recognizes the token in the text. */
 const markToken =
-  ({ start, end }: Markers, token: string): MapText =>
+  (token: string) =>
+  (start: string, end: string): MapText =>
   (text) =>
     text.replaceAll(token, start + token[0] + end + token.slice(1))
 
-const TAG = 'CONTINUE_FINAL_MESSAGE_TAG '
+const CONTINUE_TAG = 'CONTINUE_FINAL_MESSAGE_TAG '
 
-/** Sets `TAG` behind the last text of the last message. */
-const tagged = (messages: readonly Json[]): readonly Json[] | undefined => {
+/** Appends `CONTINUE_TAG` to the last text of the last message; undefined where that message has no text. */
+const tagFinalMessage = (messages: readonly Json[]): readonly Json[] | undefined => {
   const last = messages.at(-1) as { content?: Json } | undefined
   const content = last?.content
-  if (typeof content === 'string') return [...messages.slice(0, -1), { ...last, content: content + TAG }]
-  const at = Array.isArray(content) ? content.findLastIndex((item) => typeof item === 'object' && 'text' in item) : -1
-  if (!Array.isArray(content) || at < 0) return undefined
-  const items = content.map((item, i) => (i === at ? { ...item, text: `${item.text}${TAG}` } : item))
+  if (typeof content === 'string') return [...messages.slice(0, -1), { ...last, content: content + CONTINUE_TAG }]
+  const index = Array.isArray(content) ? content.findLastIndex((item) => typeof item === 'object' && 'text' in item) : -1
+  if (!Array.isArray(content) || index < 0) return undefined
+  const items = content.map((item, i) => (i === index ? { ...item, text: `${item.text}${CONTINUE_TAG}` } : item))
   return [...messages.slice(0, -1), { ...last, content: items }]
 }
 
-const cutAtTag = (rendered: string): string => {
-  const at = rendered.lastIndexOf(TAG.trim())
-  if (at < 0) throw new Error('the template leaves out the final message, which is to be continued')
-  return rendered.startsWith(TAG, at) ? rendered.slice(0, at) : rendered.slice(0, at).trimEnd()
+/** The rendered text before `CONTINUE_TAG`. */
+const beforeTag = (rendered: string): string => {
+  const at = rendered.lastIndexOf(CONTINUE_TAG.trim())
+  if (at < 0) throw new Error('the template omits the final message, which is to be continued')
+  return rendered.startsWith(CONTINUE_TAG, at) ? rendered.slice(0, at) : rendered.slice(0, at).trimEnd()
 }
 
 type Render = (messages: readonly Json[]) => string
 
-/** The template over plain messages; what it or the options refuse is thrown. */
+/** Renders plain messages; throws the errors of the template and of the options. */
 const renderer = (template: Template, variables: Variables, options: RenderOptions): Render => {
   const { continueFinalMessage = false, addGenerationPrompt = !continueFinalMessage, templateVariables = {} } = options
   return (messages) => {
     if (continueFinalMessage && addGenerationPrompt)
       throw new Error('addGenerationPrompt and continueFinalMessage exclude each other')
-    const shown = continueFinalMessage ? tagged(messages) : messages
-    if (!shown) throw new Error('the final message has no text to continue')
-    const scope = { ...variables, ...templateVariables, messages: shown, tools: null, documents: null }
+    const tagged = continueFinalMessage ? tagFinalMessage(messages) : messages
+    if (!tagged) throw new Error('the final message has no text to continue')
+    const scope = { ...variables, ...templateVariables, messages: tagged, tools: null, documents: null }
     const rendered = template.render({ ...scope, add_generation_prompt: addGenerationPrompt })
-    return continueFinalMessage ? cutAtTag(rendered) : rendered
+    return continueFinalMessage ? beforeTag(rendered) : rendered
   }
 }
 
-/** The prompt, and where people wrote it: it is rendered again with their texts marked. */
+/** Renders a conversation, and renders it again with marked message texts to find their spans in the prompt. */
 const promptOf = (render: Render, messages: Messages, control: readonly string[], source: string): Prompt => {
   const texts: string[] = []
-  const remember: MapText = (said) => {
-    texts.push(said)
-    return said
+  const collectText: MapText = (text) => {
+    texts.push(text)
+    return text
   }
-  const plain = (f: MapText): readonly Json[] => messages.map((message) => toPlain(message, f))
-  const text = render(plain(remember))
-  const markers = freeMarkers([source, text, ...texts])
-  const marked = (f: MapText): Prompt | undefined => {
-    const shown = E.tryCatch(
-      () => unmark(render(plain(f)), markers),
-      () => undefined // a template may refuse a text that it does not know
+  const text = render(messages.map((message) => toPlain(message, collectText)))
+  const markers = unusedMarkers([source, text, ...texts])
+  const renderMarked = (mark: (start: string, end: string) => MapText): Prompt | undefined => {
+    const { start, assistantStart, end } = markers
+    const marked = messages.map((message) => toPlain(message, mark(message.role === 'assistant' ? assistantStart : start, end)))
+    const prompt = E.tryCatch(
+      () => unmark(render(marked), markers),
+      () => undefined // a template may reject a marked text
     )
-    return E.isRight(shown) && shown.right?.text === text ? shown.right : undefined
+    return E.isRight(prompt) && prompt.right?.text === text ? prompt.right : undefined
   }
-  const whole = marked(wrap(markers))
-  if (whole) return whole
-  // the template takes the text apart: mark the tokens in it, but not those that it looks for itself, which are its syntax
-  const typed = control.filter((token) => texts.some((said) => said.includes(token)))
-  return { text, spans: typed.flatMap((token) => marked(markToken(markers, token))?.spans ?? []) }
+  const wholeTexts = renderMarked(markText)
+  if (wholeTexts) return wholeTexts
+  // The template splits or edits message texts: mark single tokens instead. A token that the template itself looks for is its
+  // syntax; marking changes the rendered text, so such a token gets no span.
+  const quoted = control.filter((token) => texts.some((text) => text.includes(token)))
+  return { text, spans: quoted.flatMap((token) => renderMarked(markToken(token))?.spans ?? []) }
 }
 
 /** Compiles a Jinja chat template; `variables` are the checkpoint's named tokens (`bos_token`, …), as Transformers passes them. */
 export const compileTemplate = (source: string, variables: Variables, name: string): E.Either<Issues, ChatTemplate> => {
-  const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error))
-  const attempt = <A>(what: string, run: () => A): E.Either<Issues, A> =>
-    E.tryCatch(run, (error): Issues => [issue('ChatTemplate', `${name}: ${what}: ${reason(error)}.`, { name })])
-  return E.map(
-    (template: Template): ChatTemplate => ({
+  const attempt = <A>(failure: string, run: () => A): E.Either<Issues, A> =>
+    E.tryCatch(run, (error): Issues => [issue('ChatTemplate', `${name}: ${failure}: ${E.toError(error).message}.`, { name })])
+  return pipe(
+    attempt('not a Jinja template', () => new Template(source)),
+    E.map((template) => ({
       source,
       render: (messages, control, options = {}) =>
         attempt('the conversation cannot be rendered', () =>
           promptOf(renderer(template, variables, options), messages, control, source)
         )
-    })
-  )(attempt('not a Jinja template', () => new Template(source)))
+    }))
+  )
 }

@@ -7,7 +7,7 @@ export interface TextItem {
   readonly text: string
 }
 
-/** A picture, under whichever of Transformers' names. */
+/** An image item; its source has any of the names that Transformers accepts. */
 export interface ImageItem {
   readonly type: 'image'
   readonly image?: ImageSource
@@ -16,7 +16,7 @@ export interface ImageItem {
   readonly base64?: string
 }
 
-/** A film: its file, or a list of frames in order. `fps` is the film's own, frames a second; a file knows it. */
+/** A video item: a file, or a list of frames in order. `fps` is the frame rate of frames without a file. */
 export interface VideoItem {
   readonly type: 'video'
   readonly video?: VideoSource
@@ -26,13 +26,13 @@ export interface VideoItem {
   readonly fps?: number
 }
 
-/** The bytes of a film's file. */
-export type FilmBytes = Uint8Array | ArrayBuffer | Blob
+/** Bytes of a video file. */
+export type VideoBytes = Uint8Array | ArrayBuffer | Blob
 
-/** A film's file, by path, http, https, file or data URL, or its bytes; the path of a folder of frames; or the frames. */
-export type VideoSource = string | URL | FilmBytes | readonly ImageSource[]
+/** A video file by path, http, https, file or data URL, or bytes; the path of a folder of frames; or a list of frames. */
+export type VideoSource = string | URL | VideoBytes | readonly ImageSource[]
 
-/** Whether a film is given as its frames. */
+/** Whether a video is given as a list of frames. */
 export const isFrames = (source: VideoSource): source is readonly ImageSource[] => Array.isArray(source)
 
 export type ContentItem = TextItem | ImageItem | VideoItem
@@ -40,25 +40,25 @@ export type ContentItem = TextItem | ImageItem | VideoItem
 export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as const
 export type Role = (typeof ROLES)[number]
 
-/** One turn; fields beyond `role` and `content` are handed to the chat template. */
+/** One turn; fields beyond `role` and `content` are passed to the chat template. */
 export interface Message {
   readonly role: Role
   readonly content: string | readonly ContentItem[]
 }
 
-/** A conversation, as Transformers writes it. */
+/** A conversation in Transformers' format. */
 export type Messages = readonly Message[]
 
-/** A message's content as items. */
+/** Content of a message as a list of items. */
 export const itemsOf = ({ content }: Message): readonly ContentItem[] =>
   typeof content === 'string' ? [{ type: 'text', text: content }] : content
 
-/** The picture that an item holds, or nothing: then the template has a placeholder without a picture. */
-export const imageOf = (item: ImageItem): ImageSource | undefined =>
+/** Source of an image item; undefined where the item has none. */
+export const imageSourceOf = (item: ImageItem): ImageSource | undefined =>
   item.image ?? item.url ?? item.path ?? (item.base64 === undefined ? undefined : `data:image/*;base64,${item.base64}`)
 
-/** The film that an item holds, or nothing. */
-export const videoOf = (item: VideoItem): VideoSource | undefined => item.video ?? item.frames ?? item.url ?? item.path
+/** Source of a video item; undefined where the item has none. */
+export const videoSourceOf = (item: VideoItem): VideoSource | undefined => item.video ?? item.frames ?? item.url ?? item.path
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
@@ -86,7 +86,7 @@ const checkMessage = (message: unknown, where: string): readonly Issue[] => {
   return [...unknown, ...content.flatMap((item, i) => checkItem(item, `${where}.content[${i}]`))]
 }
 
-// OpenAI's {type: "image_url", image_url: {url}} is an image; Transformers takes it too
+// OpenAI's {type: "image_url", image_url: {url}} is an image item, in Transformers too
 const fromOpenAI = (item: unknown): unknown => {
   if (!isRecord(item) || item.type !== 'image_url') return item
   const link = item.image_url
@@ -96,20 +96,20 @@ const fromOpenAI = (item: unknown): unknown => {
 const normalizeMessage = (message: unknown): unknown =>
   isRecord(message) && Array.isArray(message.content) ? { ...message, content: message.content.map(fromOpenAI) } : message
 
-/** A conversation as it should be, or everything that is wrong with it: its roles, its items, a user's turn with nothing in it. */
+/** Validates the roles and items of a conversation and normalizes its items; gathers all errors. */
 export const checkMessages = (messages: readonly unknown[], where = 'messages'): E.Either<Issues, Messages> => {
   if (!Array.isArray(messages))
     return E.left([issue('Message', `${where}: expected a list of messages, got ${typeof messages}.`)])
   const normal = messages.map(normalizeMessage)
-  const wrong = normal.flatMap((message, i) => checkMessage(message, `${where}[${i}]`))
-  if (normal.length === 0) wrong.push(issue('Message', `${where}: the conversation is empty.`))
-  return whenValid(wrong, () => normal as Messages) // checked above, item by item
+  const issues = normal.flatMap((message, i) => checkMessage(message, `${where}[${i}]`))
+  if (normal.length === 0) issues.push(issue('Message', `${where}: the conversation is empty.`))
+  return whenValid(issues, () => normal as Messages) // checked above, item by item
 }
 
-/** Errors for every turn of the user that says nothing: no text but spaces, no picture, no film. */
+/** An error for every user message without text other than white space, images or videos. */
 export const checkNotEmpty = (messages: Messages, where = 'messages'): readonly Issue[] =>
   messages.flatMap((message, i) =>
     message.role === 'user' && itemsOf(message).every((item) => item.type === 'text' && item.text.trim() === '')
-      ? [issue('EmptyMessage', `${where}[${i}]: the user's message is empty; ask something or show a picture.`)]
+      ? [issue('EmptyMessage', `${where}[${i}]: the user's message is empty; ask something or show an image.`)]
       : []
   )

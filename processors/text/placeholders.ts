@@ -1,32 +1,49 @@
 import type * as E from 'fp-ts/lib/Either.js'
-import type { Issues } from '../../lib/error.js'
-import { issue, whenValid } from '../../lib/error.js'
-import { type AddedToken, splitter } from './added-tokens.js'
-import type { ChatTemplate, Prompt } from './chat-template.js'
+import { type Issues, issue, whenValid } from '../../lib/error.js'
+import { type AddedToken, addedTokenSplitter, type TextOrToken, type TokenNames } from './added-tokens.js'
+import type { ChatTemplate, MessageSpan, Prompt } from './chat-template.js'
 import type { Piece, Tokenizer } from './tokenizer.js'
 
-/** The tokens that pictures are written with. */
+export type VisualKind = 'image' | 'video'
+
+/** Tokens that mark images and videos in a prompt. */
 export interface VisualTokens {
   readonly start: AddedToken
   readonly end: AddedToken
+  /** Stands for one image feature. */
   readonly context: AddedToken
-  /** Only a placeholder: it may be missing from the vocabulary. */
+  /** A placeholder only: the vocabulary may lack it. */
   readonly video: AddedToken
 }
 
-/** How many tiles a picture or film has, and how many tokens a tile. */
-export interface Extent {
-  readonly kind: 'image' | 'video'
+/** Tiles of an image or video, and tokens per tile. */
+export interface VisualTokenCount {
+  readonly kind: VisualKind
   readonly tiles: number
   readonly tokens: number
 }
 
+/** Texts of the visual tokens by their names in tokenizer_config.json. Source: OpenGVLab/InternVL3-1B-hf. */
+export const VISUAL_TOKENS = {
+  start_image_token: '<img>',
+  end_image_token: '</img>',
+  context_image_token: '<IMG_CONTEXT>',
+  video_token: '<video>'
+} as const
+
+/** Text of a visual token: the one that tokenizer_config.json names, or the usual one. */
+export const visualTokenText = (names: TokenNames, name: keyof typeof VISUAL_TOKENS): string => names[name] ?? VISUAL_TOKENS[name]
+
+/** Id of the token that stands for one image feature (`<IMG_CONTEXT>`); undefined where the vocabulary lacks it. */
+export const imageContextId = ({ names, idOf }: Pick<Tokenizer, 'names' | 'idOf'>): number | undefined =>
+  idOf(visualTokenText(names, 'context_image_token'))
+
 const NOT_IN_VOCABULARY = -1
 
-/** The tokens around pictures: named by tokenizer_config.json, else by their usual text. Errors: those that the vocabulary lacks. */
+/** The visual tokens of a tokenizer. Errors: tokens that the vocabulary lacks. */
 export const visualTokens = ({ names, addedTokens, idOf }: Tokenizer, dir: string): E.Either<Issues, VisualTokens> => {
-  const token = (name: string, otherwise: string): AddedToken => {
-    const content = names[name] ?? otherwise
+  const token = (name: keyof typeof VISUAL_TOKENS): AddedToken => {
+    const content = visualTokenText(names, name)
     const plain = {
       content,
       id: idOf(content) ?? NOT_IN_VOCABULARY,
@@ -37,19 +54,17 @@ export const visualTokens = ({ names, addedTokens, idOf }: Tokenizer, dir: strin
     }
     return addedTokens.find((t) => t.content === content) ?? plain
   }
-  const start = token('start_image_token', '<img>')
-  const end = token('end_image_token', '</img>')
-  const context = token('context_image_token', '<IMG_CONTEXT>')
+  const [start, end, context] = [token('start_image_token'), token('end_image_token'), token('context_image_token')]
   const missing = [start, end, context].filter(({ id }) => id === NOT_IN_VOCABULARY)
   return whenValid(
     missing.map(({ content }) =>
       issue('Tokenizer', `${dir}/tokenizer.json: no token ${content}; is this an InternVL tokenizer?`, { content })
     ),
-    () => ({ start, end, context, video: token('video_token', '<video>') })
+    () => ({ start, end, context, video: token('video_token') })
   )
 }
 
-/** Which texts a person may quote but not use: special tokens, placeholders, and added tokens that the template itself writes. */
+/** Texts that messages may quote but not use as tokens: special tokens, placeholders, and added tokens in the template's source. */
 export const controlTokens = (tokenizer: Tokenizer, visual: VisualTokens, template: ChatTemplate): readonly string[] => {
   const added = tokenizer.addedTokens.filter(
     ({ special, content }) => special || (content.trim() !== '' && template.source.includes(content))
@@ -57,62 +72,73 @@ export const controlTokens = (tokenizer: Tokenizer, visual: VisualTokens, templa
   return [...new Set([...added, ...Object.values(visual)].map(({ content }) => content))]
 }
 
-/** Cuts a prompt at the tokens that the template wrote; those of `control` that people wrote are text. */
-export type Cut = (prompt: Prompt, control: readonly string[]) => readonly (string | AddedToken)[]
+/**
+ * Splits a prompt on the tokens that the template wrote; tokens of `control` inside message texts stay text. The assistant's messages
+ * may have tokens that are not special, such as `<think>` and `<tool_call>`.
+ */
+export type SplitPrompt = (prompt: Prompt, control: readonly string[]) => readonly TextOrToken[]
 
-/** See `Cut`. */
-export const cutter = (tokenizer: Tokenizer, visual: VisualTokens): Cut => {
-  const split = splitter([...tokenizer.addedTokens, ...Object.values(visual)])
+/** The last of disjoint, sorted spans that starts before a position. */
+const lastBefore = (spans: readonly MessageSpan[], position: number): MessageSpan | undefined => {
+  let [low, high] = [0, spans.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (spans[middle]![0] < position) low = middle + 1
+    else high = middle
+  }
+  return spans[low - 1]
+}
+
+/** Splitting on the special tokens of a tokenizer and the visual tokens. */
+export const specialTokenSplitter = (tokenizer: Tokenizer, visual: VisualTokens): SplitPrompt => {
+  const split = addedTokenSplitter([...tokenizer.addedTokens, ...Object.values(visual)])
+  const visualTexts = new Set(Object.values(visual).map(({ content }: AddedToken) => content))
   return ({ text, spans }, control) => {
-    const known = new Set(control)
-    const quoted = (start: number, end: number): boolean => spans.some(([from, to]) => start < to && from < end)
-    return split(text, ({ content }, start, end) => !(known.has(content) && quoted(start, end)))
+    const controlled = new Set(control)
+    const sorted = spans.toSorted(([a], [b]) => a - b)
+    const isText = ({ special, content }: AddedToken, start: number, end: number): boolean => {
+      if (!controlled.has(content)) return false
+      const span = lastBefore(sorted, end)
+      return span !== undefined && start < span[1] && !(span[2] && !special && !visualTexts.has(content))
+    }
+    return split(text, (token, start, end) => !isText(token, start, end))
   }
 }
 
-/** The kinds of placeholders of a cut prompt, in order. */
-export const placeholders = (
-  cut: readonly (string | AddedToken)[],
-  { context, video }: VisualTokens
-): readonly Extent['kind'][] =>
-  cut.flatMap((piece) =>
-    typeof piece === 'string'
-      ? []
-      : piece.content === context.content
-        ? ['image']
-        : piece.content === video.content
-          ? ['video']
-          : []
-  )
+/** Kinds of the placeholders in a split prompt, in order. */
+export const placeholderKinds = (split: readonly TextOrToken[], { context, video }: VisualTokens): readonly VisualKind[] =>
+  split.flatMap((piece) => {
+    if (typeof piece === 'string') return []
+    if (piece.content === context.content) return ['image']
+    return piece.content === video.content ? ['video'] : []
+  })
 
-const ofImage = ({ start, context, end }: VisualTokens, { tiles, tokens }: Extent): readonly Piece[] => [
-  { id: start.id, times: 1 },
-  { id: context.id, times: tiles * tokens },
-  { id: end.id, times: 1 }
+const imagePieces = ({ start, context, end }: VisualTokens, tokens: number): readonly Piece[] => [
+  { id: start.id, count: 1 },
+  { id: context.id, count: tokens },
+  { id: end.id, count: 1 }
 ]
 
-const ofVideo = (visual: VisualTokens, { tiles, tokens, kind }: Extent): readonly Piece[] =>
-  Array.from({ length: tiles }, (_, i) => [
-    `${i === 0 ? '' : '\n'}Frame${i + 1}: `,
-    ...ofImage(visual, { kind, tiles: 1, tokens })
-  ]).flat()
+const videoPieces = (visual: VisualTokens, { tiles, tokens }: VisualTokenCount): readonly Piece[] =>
+  Array.from({ length: tiles }, (_, i) => [`${i === 0 ? '' : '\n'}Frame${i + 1}: `, ...imagePieces(visual, tokens)]).flat()
 
 /**
- * Placeholders written out: a picture as `<img>`, its tiles' tokens, `</img>`; a film as that for every frame, with
- * `Frame1: ` before it and a line's end between.
+ * Placeholder expansion. An image becomes `<img>`, the context tokens of its tiles, `</img>`; a video becomes one such group
+ * per frame, each after `Frame1: `, separated by line breaks.
  *
  * Source: `InternVLProcessor.replace_image_token`, `replace_video_token` (transformers 5.23).
  */
-export const expand = (
-  cut: readonly (string | AddedToken)[],
-  extents: readonly Extent[],
+export const expandPlaceholders = (
+  split: readonly TextOrToken[],
+  counts: readonly VisualTokenCount[],
   visual: VisualTokens
 ): readonly Piece[] => {
-  const left = [...extents]
-  return cut.flatMap((piece): readonly Piece[] => {
+  const remaining = [...counts]
+  return split.flatMap((piece): readonly Piece[] => {
     if (typeof piece === 'string') return [piece]
-    if (piece.content === visual.context.content) return ofImage(visual, left.shift()!)
-    if (piece.content === visual.video.content) return ofVideo(visual, left.shift()!)
-    return [{ id: piece.id, times: 1 }]
+    if (piece.content === visual.video.content) return videoPieces(visual, remaining.shift()!)
+    if (piece.content !== visual.context.content) return [{ id: piece.id, count: 1 }]
+    const { tiles, tokens } = remaining.shift()!
+    return imagePieces(visual, tiles * tokens)
   })
 }

@@ -1,13 +1,13 @@
-/** A system prompt, and what stands around every turn. */
+/** System prompt of a conversation template, and the texts before and after each turn. */
 interface Style {
   readonly head: string
   readonly system: string
   readonly user: string
-  /** The head of the turn that the model is to write, and of one it has written. */
+  /** Header of the turn that the model generates, and of an earlier answer. */
   readonly generation: string
   readonly answer: string
   readonly end: string
-  /** What ends an answer, and the last message when it is an answer. */
+  /** Text after an answer, and after a final message that is an answer. */
   readonly answerEnd: string
   readonly lastEnd: string
 }
@@ -44,13 +44,13 @@ const STYLES: Readonly<Record<string, Style>> = {
 
 const quote = (text: string): string => JSON.stringify(text)
 
-/** A message's texts and placeholders, as Jinja. */
+/** Jinja source for the texts and placeholders of a message. */
 const contentOf = (image: string, video: string): string =>
   "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}" +
   `{% if content['type'] == 'image' %}{{ ${quote(`${image}\n`)} }}{% elif content['type'] == 'video' %}{{ ${quote(`${video}\n`)} }}` +
   "{% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}"
 
-// the first layout's templates were Python; this is the same text as Jinja
+// OpenGVLab's layout has conversation templates in Python code; this is their Jinja equivalent
 const jinja = ({ head, system, user, generation, answer, ...style }: Style, image: string, video: string): string => {
   const content = contentOf(image, video)
   const answerEnd = `(${quote(style.lastEnd)} if loop.last else ${quote(style.answerEnd)})`
@@ -63,15 +63,15 @@ const jinja = ({ head, system, user, generation, answer, ...style }: Style, imag
 }
 
 /**
- * The chat template that config.json's `template` names in OpenGVLab's first layout, as Jinja over Transformers' messages;
- * `image` and `video` are the placeholders' texts. A system message takes the place of the template's own.
+ * Jinja source of the conversation template that config.json's `template` names in OpenGVLab's layout; `image` and `video` are
+ * the placeholder texts. A system message replaces the template's system prompt.
  */
 export const originalTemplate = (name: unknown, image: string, video: string): string | undefined => {
   const style = typeof name === 'string' && Object.hasOwn(STYLES, name) ? STYLES[name] : undefined
   return style && jinja(style, image, video)
 }
 
-/** The chat template of the published `-hf` checkpoints: ChatML, without a system prompt of its own. Source: OpenGVLab/InternVL3-1B-hf. */
+/** The chat template of the published `-hf` checkpoints: ChatML without a system prompt. Source: OpenGVLab/InternVL3-1B-hf. */
 export const publishedTemplate = (image: string, video: string): string =>
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}" +
   `${contentOf(image, video)}{{ '<|im_end|>\\n' }}{% endfor %}` +

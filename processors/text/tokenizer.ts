@@ -1,41 +1,51 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
-import type { Issues } from '../../lib/error.js'
-import { collect, decode, invalid } from '../collect.js'
+import { type Issues, issue, validation } from '../../lib/error.js'
+import { decode } from '../config/decode-json.js'
 import {
-  type Accepts,
+  type AcceptToken,
   type AddedToken,
-  type Found,
-  splitter,
-  Token,
+  AddedTokenJson,
+  addedTokenSplitter,
+  type TextOrToken,
   type TokenNames,
   toAddedToken,
   tokenNames,
-  withListed
+  withDecoderTokens
 } from './added-tokens.js'
+import { runSteps, runStepsAsync, type Steps, tokenSteps } from './tokenize-steps.js'
 
-/** `times` ids that are no text. */
-export interface TokenRun {
+/** The token `id`, `count` times in a row. */
+export interface RepeatedToken {
   readonly id: number
-  readonly times: number
+  readonly count: number
 }
 
-/** A text cut at its added tokens: strings are ordinary text. */
-export type Piece = string | TokenRun
+/** A piece of a prompt: plain text, or repeated tokens. */
+export type Piece = string | RepeatedToken
+
+export interface EncodeOptions {
+  /** Whether to add begin and end tokens where the files say so. Default: true. */
+  readonly addSpecialTokens?: boolean
+}
 
 export interface Tokenizer {
-  /** One more than the largest id. */
+  /** Largest id plus one. */
   readonly vocabSize: number
   readonly names: TokenNames
   readonly addedTokens: readonly AddedToken[]
-  /** Ids as Transformers gives them: added tokens in the text are recognised, and a begin token is set where the files say so. */
-  readonly encode: (text: string, options?: { readonly addSpecialTokens?: boolean }) => number[]
-  /** Cuts a text at those added tokens that `accepts` lets through; the rest stays text, whatever it looks like. */
-  readonly split: (text: string, accepts?: Accepts) => readonly Found[]
-  /** Ids of pieces; strings next to each other are one text. Ordinary text never yields a special id. */
-  readonly encodePieces: (pieces: readonly Piece[], options?: { readonly addSpecialTokens?: boolean }) => number[]
-  /** Text of ids; ids that the vocabulary lacks say nothing. `skipSpecialTokens` is false unless given. */
+  /** Encodes text as Transformers does: added tokens in the text are recognised, and begin and end tokens are added where the files say so. */
+  readonly encode: (text: string, options?: EncodeOptions) => number[]
+  /** Splits a text on the added tokens that `accepts` returns true for; everything else stays plain text. */
+  readonly split: (text: string, accepts?: AcceptToken) => readonly TextOrToken[]
+  /** Encodes pieces; adjacent strings are joined. Plain text never yields a special token's id. */
+  readonly encodePieces: (pieces: readonly Piece[], options?: EncodeOptions) => number[]
+  /** Same as `encodePieces`, but lets other work of the process run every 10 ms. */
+  readonly encodePiecesAsync: (pieces: readonly Piece[], options?: EncodeOptions) => Promise<number[]>
+  /** Decodes ids to text; ids outside the vocabulary are skipped. Default of `skipSpecialTokens`: false. */
   readonly decode: (ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }) => string
   readonly idOf: (token: string) => number | undefined
   readonly tokenOf: (id: number) => string | undefined
@@ -45,7 +55,7 @@ export interface Tokenizer {
 const TokenizerJson = t.intersection([
   t.type({ model: t.UnknownRecord }),
   t.partial({
-    added_tokens: t.array(Token),
+    added_tokens: t.array(AddedTokenJson),
     normalizer: t.unknown,
     pre_tokenizer: t.unknown,
     post_processor: t.unknown,
@@ -56,21 +66,14 @@ const TokenizerJson = t.intersection([
 type Settings = Readonly<Record<string, unknown>>
 type Model = NonNullable<HuggingFaceTokenizer['model']>
 
-/** Ids of vocabulary words. A text that is a special token's in one word is spelt out; bytes and the unknown stand for text. */
-const idsOf = (model: Model, isSpecial: (id: number) => boolean, words: readonly string[]): number[] =>
+/** Ids of vocabulary entries. Where plain text equals a special token, the text is encoded character by character instead. */
+const wordIds = (model: Model, isSpecial: (id: number) => boolean, words: readonly string[]): number[] =>
   words.flatMap((word) => {
     const id = model.tokens_to_ids.get(word) ?? model.unk_token_id
     if (id === undefined) return []
     const special = isSpecial(id) && id !== model.unk_token_id && !/^<0x[\dA-F]{2}>$/.test(word)
-    return special && [...word].length > 1 ? [...word].flatMap((c) => idsOf(model, isSpecial, model._call([c]))) : [id]
+    return special && [...word].length > 1 ? [...word].flatMap((c) => wordIds(model, isSpecial, model._call([c]))) : [id]
   })
-
-/** Words of a text in which no token is recognised; `section` is its place among the pieces, for some tokenizers mark the first. */
-const wordsOf = ({ normalizer, pre_tokenizer, model }: HuggingFaceTokenizer, text: string, section: number): string[] => {
-  const normal = normalizer ? normalizer._call(text) : text
-  if (normal === '') return []
-  return model!._call(pre_tokenizer ? pre_tokenizer._call(normal, { section_index: section }) : [normal])
-}
 
 const mergeText = (pieces: readonly Piece[]): readonly Piece[] =>
   pieces.reduce<Piece[]>((merged, piece) => {
@@ -80,7 +83,7 @@ const mergeText = (pieces: readonly Piece[]): readonly Piece[] =>
     return merged
   }, [])
 
-/** Ids that the tokenizer sets before and after a text. Source: `update_post_processor` (transformers 5.23). */
+/** Ids that the tokenizer adds before and after a text. Source: `update_post_processor` (transformers 5.23). */
 const affixes = (hf: HuggingFaceTokenizer, config: Settings, names: TokenNames): [number[], number[]] => {
   const id = (token: string | undefined): number[] =>
     [token === undefined ? undefined : hf.token_to_id(token)].filter((i) => i !== undefined)
@@ -100,26 +103,30 @@ const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenize
   const specials = new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id))
   const isSpecial = (id: number): boolean => specials.has(id)
   const [prefix, suffix] = affixes(hf, config, names)
-  const split = splitter(addedTokens)
-  // cleaning up spaces would corrupt byte-level text, so Transformers leaves BPE alone
+  const split = addedTokenSplitter(addedTokens)
+  // Transformers does not clean up spaces for BPE, where it would corrupt byte-level text
   const cleanUp = json.model.merges === undefined && config.clean_up_tokenization_spaces === true
-  const encodePieces: Tokenizer['encodePieces'] = (pieces, { addSpecialTokens = true } = {}) => {
-    const ids = mergeText(pieces).flatMap((piece, section) =>
-      typeof piece === 'string' ? idsOf(model, isSpecial, wordsOf(hf, piece, section)) : Array<number>(piece.times).fill(piece.id)
-    )
-    return addSpecialTokens ? [...prefix, ...ids, ...suffix] : ids
+  function* encodeSteps(pieces: readonly Piece[], { addSpecialTokens = true }: EncodeOptions = {}): Steps<number[]> {
+    const ids: number[][] = []
+    for (const [section, piece] of mergeText(pieces).entries()) {
+      if (typeof piece === 'string') ids.push(wordIds(model, isSpecial, yield* tokenSteps(hf, piece, section)))
+      else ids.push(Array<number>(piece.count).fill(piece.id))
+    }
+    return (addSpecialTokens ? [prefix, ...ids, suffix] : ids).flat()
   }
-  const run = (piece: Found): Piece => (typeof piece === 'string' ? piece : { id: piece.id, times: 1 })
+  const encodePieces: Tokenizer['encodePieces'] = (pieces, options) => runSteps(encodeSteps(pieces, options))
+  const toPiece = (piece: TextOrToken): Piece => (typeof piece === 'string' ? piece : { id: piece.id, count: 1 })
   return {
     vocabSize: model.vocab.length,
     names,
     addedTokens,
     split,
     encodePieces,
-    encode: (text, options) => encodePieces(split(text).map(run), options),
+    encodePiecesAsync: (pieces, options) => runStepsAsync(encodeSteps(pieces, options)),
+    encode: (text, options) => encodePieces(split(text).map(toPiece), options),
     decode: (ids, { skipSpecialTokens = false } = {}) => {
-      const kept = ids.filter((id) => model.vocab[id] !== undefined && !(skipSpecialTokens && isSpecial(id)))
-      return kept.length === 0 ? '' : hf.decode(kept, { skip_special_tokens: false, clean_up_tokenization_spaces: cleanUp })
+      const known = ids.filter((id) => model.vocab[id] !== undefined && !(skipSpecialTokens && isSpecial(id)))
+      return known.length === 0 ? '' : hf.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: cleanUp })
     },
     idOf: (token) => model.tokens_to_ids.get(token),
     tokenOf: (id) => model.vocab[id],
@@ -128,28 +135,24 @@ const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenize
 }
 
 /**
- * A tokenizer from the parsed tokenizer.json and tokenizer_config.json.
+ * Builds a tokenizer from the parsed tokenizer.json and tokenizer_config.json.
  *
  * Source: @huggingface/tokenizers, and `PreTrainedTokenizerFast` (transformers 5.23) around it.
  */
-export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.Either<Issues, Tokenizer> => {
-  const decoded = collect<unknown>([
-    decode(TokenizerJson, json, `${dir}/tokenizer.json`),
-    decode(t.UnknownRecord, config, `${dir}/tokenizer_config.json`)
-  ])
-  if (E.isLeft(decoded)) return decoded
-  const [tokenizer, settings] = decoded.right as [t.TypeOf<typeof TokenizerJson>, Settings]
-  const whole = {
-    normalizer: null,
-    pre_tokenizer: null,
-    post_processor: null,
-    decoder: null,
-    ...tokenizer,
-    added_tokens: [...withListed(settings, tokenizer.added_tokens ?? [])]
-  }
-  try {
-    return E.right(build(whole, settings))
-  } catch (error) {
-    return invalid('Tokenizer', `${dir}/tokenizer.json: not a tokenizer that can be built: ${(error as Error).message}.`)
-  }
-}
+export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.Either<Issues, Tokenizer> =>
+  pipe(
+    sequenceS(validation)({
+      tokenizer: decode(TokenizerJson, json, `${dir}/tokenizer.json`),
+      settings: decode(t.UnknownRecord, config, `${dir}/tokenizer_config.json`)
+    }),
+    E.chain(({ tokenizer, settings }) => {
+      const defaults = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null }
+      const added_tokens = [...withDecoderTokens(settings, tokenizer.added_tokens ?? [])]
+      return E.tryCatch(
+        () => build({ ...defaults, ...tokenizer, added_tokens }, settings),
+        (error): Issues => [
+          issue('Tokenizer', `${dir}/tokenizer.json: the tokenizer cannot be built: ${(error as Error).message}.`)
+        ]
+      )
+    })
+  )

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import type { Issues } from '../../lib/error.js'
-import { decode, invalid } from '../collect.js'
+import { type Issues, invalid } from '../../lib/error.js'
+import { decode } from '../config/decode-json.js'
 
 // Source: `Qwen2Tokenizer` (transformers 5.23)
 const SPLIT =
@@ -9,10 +9,10 @@ const SPLIT =
 const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
 
 /**
- * The tokenizer.json that vocab.json and merges.txt stand for: folders in OpenGVLab's first layout may ship only these. Their
- * added tokens are in tokenizer_config.json. Errors: a tokenizer of another class than Qwen2's, whose rules these files lack.
+ * The tokenizer.json equivalent of vocab.json and merges.txt, the only tokenizer files of some checkpoints in OpenGVLab's layout.
+ * Added tokens come from tokenizer_config.json. Errors: a tokenizer class other than Qwen2, whose splitting rules are unknown.
  */
-export const fromVocabulary = (
+export const tokenizerFromVocabulary = (
   vocabulary: unknown,
   mergesText: string,
   tokenizerClass: unknown,

@@ -5,13 +5,13 @@ const bytesAt = async (file: FileHandle, position: number, length: number): Prom
   return buffer.subarray(0, bytesRead)
 }
 
-/** Where the last box of an mp4 or mov ends. Source: ISO/IEC 14496-12, 4.2; a size of 0 reaches to the end. */
+/** End of the last box of an mp4 or mov file, in bytes; a box size of 0 extends to the end of the file. Source: ISO/IEC 14496-12, 4.2. */
 const endOfBoxes = async (file: FileHandle, size: number): Promise<number> => {
   let at = 0
   while (at < size) {
     const head = await bytesAt(file, at, 16)
     if (head.length < 8) return at + 8
-    if (!/^[\w ©]{4}$/.test(head.toString('latin1', 4, 8))) return at // no box: whatever else was appended
+    if (!/^[\w ©]{4}$/.test(head.toString('latin1', 4, 8))) return at // not a box: trailing data after the last box
     const short = head.readUInt32BE(0)
     const length = short === 1 && head.length === 16 ? Number(head.readBigUInt64BE(8)) : short
     if (length === 0) return size
@@ -21,7 +21,7 @@ const endOfBoxes = async (file: FileHandle, size: number): Promise<number> => {
   return at
 }
 
-/** The number at `at` in EBML's form, and the bytes it takes; all ones is a size unknown. Source: RFC 8794, 4. */
+/** Decodes the EBML variable-size integer at `at`; returns 0 for an unknown size (all ones). Source: RFC 8794, 4. */
 const vint = (bytes: Buffer, at: number): readonly [value: number, length: number] => {
   const length = Math.clz32(bytes[at] ?? 0) - 23
   let value = (bytes[at] ?? 0) & (0xff >> length)
@@ -33,7 +33,7 @@ const vint = (bytes: Buffer, at: number): readonly [value: number, length: numbe
   return [isUnknown ? 0 : value, length]
 }
 
-/** Where the segment of a webm or mkv ends; 0 when it does not say. */
+/** End of the segment of a webm or mkv file, in bytes; 0 where the header has no size. */
 const endOfSegment = (head: Buffer): number => {
   const [header, length] = vint(head, 4)
   const segment = 4 + length + header
@@ -42,11 +42,11 @@ const endOfSegment = (head: Buffer): number => {
   return size === 0 ? 0 : segment + 4 + sizeLength + size
 }
 
-/** Whether a GIF's last byte is its trailer, zeros after it passed over. */
+/** Whether a GIF ends with its trailer byte; zero padding after the trailer is ignored. */
 const hasTrailer = async (file: FileHandle, size: number): Promise<boolean> =>
   (await bytesAt(file, Math.max(0, size - 64), 64)).findLast((byte) => byte !== 0) === 0x3b
 
-/** The byte at which a film's container ends by its own headers; more than its `size` when it was cut short, 0 if it does not say. */
+/** File length in bytes that a container's headers declare; greater than `size` for a truncated file, 0 where the headers do not tell. */
 export const endOfContainer = async (path: string, size: number): Promise<number> => {
   const file = await open(path)
   try {

@@ -1,14 +1,14 @@
 import { execFile } from 'node:child_process'
 import type { Rgb } from '../image/resize.js'
 import {
-  type FilmReader,
-  FORMATS,
+  DEMUXERS,
   type FramePacket,
-  NO_PICTURES,
-  notAFilm,
+  type FrameTarget,
+  NO_VIDEO_STREAM,
+  notAVideo,
   quarterTurnsOf,
-  type Reading,
-  type Target
+  type VideoProbe,
+  type VideoReader
 } from './timeline.js'
 
 interface Output {
@@ -17,7 +17,7 @@ interface Output {
   readonly failed: boolean
 }
 
-/** What a program writes; undefined when this machine lacks it. */
+/** Output of a program; undefined where the program is not installed. */
 const run = (program: string, args: readonly string[]): Promise<Output | undefined> =>
   new Promise((resolve) => {
     execFile(program, args, { encoding: 'buffer', maxBuffer: 2 ** 30 }, (error, stdout, stderr) =>
@@ -27,7 +27,7 @@ const run = (program: string, args: readonly string[]): Promise<Output | undefin
 
 const input = (path: string): readonly string[] => [
   '-format_whitelist',
-  FORMATS,
+  DEMUXERS,
   '-protocol_whitelist',
   'file',
   '-i',
@@ -53,14 +53,14 @@ const fraction = (text: string): readonly [number, number] => {
   return [num, den]
 }
 
-const probe = async (path: string): Promise<Reading | string> => {
+const probe = async (path: string): Promise<VideoProbe | string> => {
   const [probed, decoder] = await Promise.all([run('ffprobe', [...PROBE, ...input(path)]), run('ffmpeg', ['-version'])])
   if (!probed || !decoder) return 'unavailable'
-  if (probed.failed) return notAFilm(probed.stderr.split('\n').at(-1)!.replace(`file:${path}: `, '') || 'ffprobe failed')
+  if (probed.failed) return notAVideo(probed.stderr.split('\n').at(-1)!.replace(`file:${path}: `, '') || 'ffprobe failed')
   const { streams: [stream] = [], packets = [] } = JSON.parse(probed.stdout.toString()) as Probed
-  if (!stream) return NO_PICTURES
+  if (!stream) return NO_VIDEO_STREAM
   const corrupt = packets.findIndex(({ flags }) => flags.includes('C'))
-  if (corrupt >= 0) return `cut short or damaged in frame ${corrupt}`
+  if (corrupt >= 0) return `truncated or damaged at frame ${corrupt}`
   const [num, den] = fraction(stream.avg_frame_rate)
   const rotation = stream.side_data_list?.find((data) => data.rotation !== undefined)?.rotation ?? 0
   return {
@@ -75,9 +75,9 @@ const probe = async (path: string): Promise<Reading | string> => {
   }
 }
 
-const frameAt = async (path: string, reading: Reading, { index, pts, seek }: Target): Promise<Rgb | undefined> => {
+const frameAt = async (path: string, reading: VideoProbe, { index, pts, seek }: FrameTarget): Promise<Rgb | undefined> => {
   const { width, height, timeBase } = reading
-  // half a unit of time early may mean one key frame earlier, never one later
+  // half a time unit early may select one key frame earlier, never one later
   const seconds = seek === undefined ? undefined : ((seek - 0.5) * timeBase[0]) / timeBase[1]
   const from = seconds === undefined ? [] : ['-seek_timestamp', '1', '-noaccurate_seek', '-ss', seconds.toFixed(6)]
   const chosen = pts === undefined ? `eq(n\\,${index})` : `eq(pts\\,${pts})`
@@ -88,18 +88,18 @@ const frameAt = async (path: string, reading: Reading, { index, pts, seek }: Tar
   return output?.stdout.length === width * height * 3 ? { data: new Uint8Array(output.stdout), width, height } : undefined
 }
 
-const EARLIER = 10 // seconds: some containers are sought by decoding times, and land behind the key frame asked for
+const SEEK_MARGIN = 10 // seconds: containers that seek by decoding time may land after the requested key frame
 
-async function* frames(path: string, reading: Reading, targets: readonly Target[]): AsyncGenerator<Rgb | undefined> {
+async function* frames(path: string, reading: VideoProbe, targets: readonly FrameTarget[]): AsyncGenerator<Rgb | undefined> {
   const [num, den] = reading.timeBase
   for (const target of targets) {
     const { seek } = target
-    const starts = seek === undefined ? [undefined] : [seek, seek - Math.ceil((EARLIER * den) / num), undefined]
+    const starts = seek === undefined ? [undefined] : [seek, seek - Math.ceil((SEEK_MARGIN * den) / num), undefined]
     let frame: Rgb | undefined
     for (const start of starts) frame ??= await frameAt(path, reading, { ...target, seek: start })
     yield frame
   }
 }
 
-/** The machine's own ffmpeg and ffprobe, a process for each frame. */
-export const ffmpeg: FilmReader = { probe, frames }
+/** Backend of the installed ffmpeg and ffprobe programs; starts one process per frame. */
+export const ffmpeg: VideoReader = { probe, frames }

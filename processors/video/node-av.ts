@@ -2,19 +2,19 @@ import { setImmediate } from 'node:timers/promises'
 import type { CodecContext, FormatContext, Frame, Packet, SoftwareScaleContext, Stream } from 'node-av/lib'
 import type { Rgb } from '../image/resize.js'
 import {
-  type FilmReader,
-  FORMATS,
+  DEMUXERS,
   type FramePacket,
-  NO_PICTURES,
-  notAFilm,
+  type FrameTarget,
+  NO_VIDEO_STREAM,
+  notAVideo,
   quarterTurnsOf,
-  type Reading,
-  type Target
+  type VideoProbe,
+  type VideoReader
 } from './timeline.js'
 
 type Av = typeof import('node-av/lib') & typeof import('node-av/constants')
 
-// The low-level half of the package: its other half yields no frame on Node 20, which lacks Promise.withResolvers.
+// The low-level API: the high-level API needs Promise.withResolvers, which Node 20 lacks.
 const load = async (): Promise<Av | undefined> => {
   try {
     const av = { ...(await import('node-av/lib')), ...(await import('node-av/constants')) }
@@ -35,14 +35,14 @@ interface Input {
   readonly stream: Stream
 }
 
-/** Opens a film at its stream of pictures, other streams passed over. What is wrong with it, otherwise. */
+/** Opens a video's best video stream and discards the packets of all other streams. Otherwise returns the end of an error sentence. */
 const openInput = async (av: Av, path: string): Promise<Input | string> => {
   const format = new av.FormatContext()
   format.allocContext()
-  const options = av.Dictionary.fromObject({ format_whitelist: FORMATS, protocol_whitelist: 'file' })
+  const options = av.Dictionary.fromObject({ format_whitelist: DEMUXERS, protocol_whitelist: 'file' })
   const opened = await format.openInput(`file:${path}`, null, options)
   options.free()
-  if (opened < 0) return notAFilm(av.FFmpegError.strerror(opened))
+  if (opened < 0) return notAVideo(av.FFmpegError.strerror(opened))
   await format.findStreamInfo(null)
   const index = format.findBestStream(av.AVMEDIA_TYPE_VIDEO)
   const stream = format.streams[index]
@@ -51,15 +51,15 @@ const openInput = async (av: Av, path: string): Promise<Input | string> => {
     return { format, stream }
   }
   await format.closeInput()
-  return NO_PICTURES
+  return NO_VIDEO_STREAM
 }
 
 const timeOf = (av: Av, time: bigint): number | undefined => (time === av.AV_NOPTS_VALUE ? undefined : Number(time))
 
-/** A packet of VP8 that only later frames are made from; torchcodec counts it, and has no frame for it. Source: RFC 6386, 9.1. */
+/** Whether a VP8 packet is a hidden reference frame. torchcodec counts such packets but has no frame for them. Source: RFC 6386, 9.1. */
 const isHidden = ({ data }: Packet): boolean => data !== null && ((data[0] ?? 0) & 0x10) === 0
 
-const BATCH = 500 // packets read before other work of the process has its turn, after about 10 milliseconds
+const BATCH = 500 // packets between two yields to the event loop, about 10 milliseconds
 
 const readPackets = async (av: Av, { format, stream }: Input): Promise<FramePacket[] | string> => {
   const packets: FramePacket[] = []
@@ -76,7 +76,7 @@ const readPackets = async (av: Av, { format, stream }: Input): Promise<FramePack
       const isShown = !(flags & av.AV_PKT_FLAG_DISCARD) && !(isVp8 && isHidden(packet))
       packet.unref()
       if (streamIndex !== stream.index) continue
-      if (flags & av.AV_PKT_FLAG_CORRUPT) return `cut short or damaged in frame ${packets.length}`
+      if (flags & av.AV_PKT_FLAG_CORRUPT) return `truncated or damaged at frame ${packets.length}`
       if (isShown) packets.push({ pts: timeOf(av, pts), duration: Number(duration), isKey })
     }
   } finally {
@@ -84,7 +84,7 @@ const readPackets = async (av: Av, { format, stream }: Input): Promise<FramePack
   }
 }
 
-/** Degrees, counterclockwise, of a display matrix: nine 32-bit words. Source: `av_display_rotation_get`. */
+/** Counterclockwise degrees of a display matrix of nine 32-bit words. Source: `av_display_rotation_get`. */
 const degreesOf = (matrix: Buffer | null): number => {
   if (!matrix || matrix.length < 36) return 0
   const at = (word: number) => matrix.readInt32LE(4 * word)
@@ -92,7 +92,7 @@ const degreesOf = (matrix: Buffer | null): number => {
   return x === 0 || y === 0 ? 0 : (-Math.atan2(at(1) / y, at(0) / x) * 180) / Math.PI
 }
 
-const probe = async (path: string): Promise<Reading | string> => {
+const probe = async (path: string): Promise<VideoProbe | string> => {
   const av = await loaded()
   if (!av) return 'unavailable'
   const input = await openInput(av, path)
@@ -121,7 +121,7 @@ interface Decoder extends Input {
   readonly scale: SoftwareScaleContext
 }
 
-/** Threads decode frames side by side, and each holds some: four where frames are small, one from 1280 x 720 on. */
+/** Decoder threads. Each thread buffers frames, so four are used for small frames and one from 1280 x 720 on. */
 const threadsFor = (width: number, height: number): number => Math.max(1, Math.min(4, Math.floor(1_250_000 / (width * height))))
 
 const openDecoder = async (av: Av, input: Input): Promise<Decoder | undefined> => {
@@ -135,14 +135,14 @@ const openDecoder = async (av: Av, input: Input): Promise<Decoder | undefined> =
   if ((await codec.open2(found, null)) < 0) return undefined
   const scale = new av.SoftwareScaleContext()
   scale.allocContext()
-  scale.setOption('sws_flags', 'bilinear') // as torchcodec and PyAV do
+  scale.setOption('sws_flags', 'bilinear') // the scaler of torchcodec and PyAV
   const [packet, frame] = [new av.Packet(), new av.Frame()]
   packet.alloc()
   frame.alloc()
   return { ...input, codec, packet, frame, scale }
 }
 
-/** Every frame from the key frame at `seek` on: its time, and its place among those decoded. It lies in `frame`. */
+/** Decodes every frame from the key frame at `seek` on into `frame`; yields its time and its index since the seek. */
 async function* decode(av: Av, { format, stream, codec, packet, frame }: Decoder, seek: bigint | undefined) {
   if (seek !== undefined) {
     await format.seekFile(stream.index, -(2n ** 62n), seek, seek)
@@ -165,51 +165,52 @@ const toRgb = async (av: Av, { frame, scale }: Decoder): Promise<Rgb | undefined
     const { width, height } = frame
     Object.assign(rgb, { width, height, format: av.AV_PIX_FMT_RGB24 })
     if (rgb.getBuffer() < 0 || (await scale.scaleFrame(rgb, frame)) < 0) return undefined
-    const { buffer, byteOffset, length } = rgb.toBuffer() // a copy of its own
+    const { buffer, byteOffset, length } = rgb.toBuffer() // toBuffer copies
     return { data: new Uint8Array(buffer, byteOffset, length), width, height }
   } finally {
     rgb.free()
   }
 }
 
-type Shown = { readonly time: number | undefined; readonly count: number }
+type Decoded = { readonly time: number | undefined; readonly count: number }
 
-const isBefore = ({ time, count }: Shown, { pts, index }: Target): boolean =>
+const isBefore = ({ time, count }: Decoded, { pts, index }: FrameTarget): boolean =>
   pts === undefined ? count < index : time === undefined || time < pts
-const isAt = ({ time, count }: Shown, { pts, index }: Target): boolean => (pts === undefined ? count === index : time === pts)
+const isAt = ({ time, count }: Decoded, { pts, index }: FrameTarget): boolean =>
+  pts === undefined ? count === index : time === pts
 
-/** Goes on from where it stands when no key frame lies between; when a seek lands too late, from the first frame. */
-async function* walk(av: Av, decoder: Decoder, first: number, targets: readonly Target[]) {
+/** Decodes on without seeking where no key frame lies in between; where a seek lands behind the target, restarts at the first frame. */
+async function* decodeTargets(av: Av, decoder: Decoder, first: number, targets: readonly FrameTarget[]) {
   let frames = decode(av, decoder, undefined)
-  let shown: Shown | undefined
-  const advance = async (target: Target): Promise<boolean> => {
-    while (shown === undefined || isBefore(shown, target)) {
+  let current: Decoded | undefined
+  const advance = async (target: FrameTarget): Promise<boolean> => {
+    while (current === undefined || isBefore(current, target)) {
       const next = await frames.next()
       if (next.done) return false
-      shown = next.value
+      current = next.value
     }
-    return isAt(shown, target)
+    return isAt(current, target)
   }
-  const advanceFrom = async (target: Target, seek: number): Promise<boolean> => {
+  const advanceFrom = async (target: FrameTarget, seek: number): Promise<boolean> => {
     frames = decode(av, decoder, BigInt(seek))
-    shown = (await frames.next()).value ?? undefined
-    const isLate = seek !== first && (shown === undefined || !(isBefore(shown, target) || isAt(shown, target)))
+    current = (await frames.next()).value ?? undefined
+    const isLate = seek !== first && (current === undefined || !(isBefore(current, target) || isAt(current, target)))
     return isLate ? advanceFrom(target, first) : advance(target)
   }
   for (const target of targets) {
     const { seek } = target
-    const isBehind = seek !== undefined && (shown?.time === undefined || shown.time < seek)
+    const isBehind = seek !== undefined && (current?.time === undefined || current.time < seek)
     yield (await (isBehind ? advanceFrom(target, seek) : advance(target))) ? await toRgb(av, decoder) : undefined
   }
 }
 
-async function* frames(path: string, { packets }: Reading, targets: readonly Target[]): AsyncGenerator<Rgb | undefined> {
+async function* frames(path: string, { packets }: VideoProbe, targets: readonly FrameTarget[]): AsyncGenerator<Rgb | undefined> {
   const av = await loaded()
   const input = av && (await openInput(av, path))
   if (!av || !input || typeof input === 'string') return yield undefined
   const decoder = await openDecoder(av, input)
   try {
-    if (decoder) yield* walk(av, decoder, packets[0]?.pts ?? 0, targets)
+    if (decoder) yield* decodeTargets(av, decoder, packets[0]?.pts ?? 0, targets)
     else yield undefined
   } finally {
     decoder?.frame.free()
@@ -220,5 +221,5 @@ async function* frames(path: string, { packets }: Reading, targets: readonly Tar
   }
 }
 
-/** FFmpeg inside the npm package node-av, where it is installed. */
-export const nodeAv: FilmReader = { probe, frames }
+/** Backend of the optional npm package node-av, which contains FFmpeg. */
+export const nodeAv: VideoReader = { probe, frames }

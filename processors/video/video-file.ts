@@ -3,118 +3,132 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import type { Issues } from '../../lib/error.js'
-import { invalid } from '../collect.js'
+import { type Issues, invalid } from '../../lib/error.js'
 import type { OpenOptions } from '../image/image.js'
-import type { Rgb } from '../image/resize.js'
+import type { Rgb, Size } from '../image/resize.js'
 import { download } from '../media/fetch-media.js'
-import { bytesIn, isAddress, pathIn } from '../media/media-source.js'
-import type { FilmBytes } from '../text/messages.js'
+import { dataUrlBytes, isHttpUrl, localPath } from '../media/media-source.js'
+import type { VideoBytes } from '../text/messages.js'
 import { endOfContainer } from './container-end.js'
 import { ffmpeg } from './ffmpeg.js'
-import type { Film } from './film.js'
+import type { VideoMetadata } from './frame-sampling.js'
 import { nodeAv } from './node-av.js'
-import { type FilmReader, type Reading, rotate, timelineOf } from './timeline.js'
+import { rotate, timelineOf, type VideoProbe, type VideoReader } from './timeline.js'
 
-/** A film's file: where it lies, or its bytes; `name` is what errors call it. */
-interface FilmFile {
+/** A video whose packets are read and whose frames are not decoded yet. */
+export interface OpenedVideo extends VideoMetadata {
+  /** Width and height of the frame at an index, in pixels. */
+  readonly sizeOf: (index: number) => TaskEither<Issues, Size>
+  /** Decodes the frames at rising indices, one at a time as the iterator is advanced. */
+  readonly frames: (indices: readonly number[]) => AsyncIterable<E.Either<Issues, Rgb>>
+}
+
+/** The path or the bytes of a video file; error messages use `name`. */
+interface VideoFileSource {
   readonly name: string
   readonly source: string | Uint8Array
 }
 
-/** Runs `use` on a path; bytes lie in a temporary file meanwhile, for FFmpeg seeks in files. */
-async function* withPath<A>({ source }: FilmFile, use: (path: string) => AsyncIterable<A>): AsyncGenerator<A> {
+/** Calls `use` with a path. Bytes are written to a temporary file for the duration of the call, because FFmpeg seeks in files. */
+async function* withPath<A>({ source }: VideoFileSource, use: (path: string) => AsyncIterable<A>): AsyncGenerator<A> {
   if (typeof source === 'string') return yield* use(source)
-  const dir = await mkdtemp(join(tmpdir(), 'internvl-film-'))
+  const dir = await mkdtemp(join(tmpdir(), 'internvl-video-'))
   try {
-    await writeFile(join(dir, 'film'), source)
-    yield* use(join(dir, 'film'))
+    await writeFile(join(dir, 'video'), source)
+    yield* use(join(dir, 'video'))
   } finally {
     await rm(dir, { recursive: true, force: true })
   }
 }
 
-const fileOf = async (source: string | URL | FilmBytes, options: OpenOptions): Promise<E.Either<Issues, FilmFile>> => {
+const videoFileOf = async (
+  source: string | URL | VideoBytes,
+  options: OpenOptions
+): Promise<E.Either<Issues, VideoFileSource>> => {
   if (source instanceof Blob) return E.right({ name: 'Blob', source: Buffer.from(await source.arrayBuffer()) })
   if (source instanceof ArrayBuffer) return E.right({ name: 'ArrayBuffer', source: new Uint8Array(source) })
   if (source instanceof Uint8Array) return E.right({ name: 'Buffer', source })
   const text = String(source)
-  if (isAddress(text)) {
+  if (isHttpUrl(text)) {
     const bytes = await download(text, options)()
     return E.isLeft(bytes) ? bytes : E.right({ name: text, source: bytes.right })
   }
-  const bytes = bytesIn(text)
+  const bytes = dataUrlBytes(text)
   if (bytes) return E.right({ name: 'data URL', source: bytes })
-  return E.map((path: string) => ({ name: path, source: resolve(path) }))(pathIn(text))
+  return E.map((path: string) => ({ name: path, source: resolve(path) }))(localPath(text))
 }
 
-const NO_READER =
-  'to decode films, install the package node-av beside this one (npm install --ignore-scripts node-av@6), or ffmpeg and ffprobe on the PATH'
+const INSTALL_READER =
+  'to decode videos, install the package node-av beside this one (npm install --ignore-scripts node-av@6), or ffmpeg and ffprobe on the PATH'
 
-const checkWhole = async (path: string, name: string): Promise<E.Either<Issues, void>> => {
+const checkFile = async (path: string, name: string): Promise<E.Either<Issues, void>> => {
   const info = await stat(path).catch(() => undefined)
-  if (!info?.isFile()) return invalid('NotFound', `${name}: no such film, and no folder of frames.`, { name })
-  if (info.size === 0) return invalid('Empty', `${name}: the film is empty (0 bytes).`, { name })
+  if (!info?.isFile()) return invalid('NotFound', `${name}: no such file or folder of frames.`, { name })
+  if (info.size === 0) return invalid('Empty', `${name}: the video is empty (0 bytes).`, { name })
   const end = await endOfContainer(path, info.size)
   if (end > info.size)
-    return invalid('CutShort', `${name}: the film is cut short: its header speaks of ${end} bytes, ${info.size} are there.`, {
-      name
-    })
+    return invalid(
+      'TruncatedVideo',
+      `${name}: the video is truncated: its header declares ${end} bytes, the file has ${info.size}.`,
+      {
+        name
+      }
+    )
   return E.right(undefined)
 }
 
-interface Opened {
-  readonly reader: FilmReader
-  readonly reading: Reading
+interface ProbedFile {
+  readonly reader: VideoReader
+  readonly reading: VideoProbe
 }
 
-const probe = async (path: string, name: string, readers: readonly FilmReader[]): Promise<E.Either<Issues, Opened>> => {
-  const whole = await checkWhole(path, name)
+const probe = async (path: string, name: string, readers: readonly VideoReader[]): Promise<E.Either<Issues, ProbedFile>> => {
+  const whole = await checkFile(path, name)
   if (E.isLeft(whole)) return whole
   for (const reader of readers) {
     const reading = await reader.probe(path)
     if (reading === 'unavailable') continue
-    if (typeof reading === 'string') return invalid('NotAFilm', `${name}: ${reading}.`, { name })
-    if (reading.packets.length === 0) return invalid('Video', `${name}: a film of zero frames.`, { name })
+    if (typeof reading === 'string') return invalid('NotAVideo', `${name}: ${reading}.`, { name })
+    if (reading.packets.length === 0) return invalid('Video', `${name}: the video has no frames.`, { name })
     return E.right({ reader, reading })
   }
-  return invalid('NoFilmReader', `${name}: ${NO_READER}.`, { name })
+  return invalid('NoVideoReader', `${name}: ${INSTALL_READER}.`, { name })
 }
 
-/** The film's frames at rising indices, upright, one at a time; the first that cannot be decoded is an error, and the last. */
-async function* framesOf(file: FilmFile, { reader, reading }: Opened, indices: readonly number[]) {
+/** Decodes the frames at rising indices and rotates them upright, one at a time; ends with an error at the first frame that cannot be decoded. */
+async function* decodeFrames(file: VideoFileSource, { reader, reading }: ProbedFile, indices: readonly number[]) {
   const timeline = timelineOf(reading)
   const targets = indices.map(timeline.target)
-  let at = 0
+  let decoded = 0
   for await (const frame of withPath(file, (path) => reader.frames(path, reading, targets))) {
     if (frame === undefined) {
-      const message = `${file.name}: frame ${indices[at]} of ${timeline.totalNumFrames} could not be decoded; the film is damaged.`
-      yield invalid('DamagedFilm', message, { name: file.name, index: indices[at] })
+      const message = `${file.name}: frame ${indices[decoded]} of ${timeline.totalNumFrames} cannot be decoded; the video is damaged.`
+      yield invalid('CorruptVideo', message, { name: file.name, index: indices[decoded] })
       return
     }
-    at++
+    decoded++
     yield E.right<Issues, Rgb>(rotate(frame, reading.quarterTurns))
   }
 }
 
-const probed = async function* (path: string, name: string, readers: readonly FilmReader[]) {
+const probed = async function* (path: string, name: string, readers: readonly VideoReader[]) {
   yield await probe(path, name, readers)
 }
 
 /**
- * A film in a file: mp4, mov, webm, mkv, gif, avi or ts, by path, address or bytes. Its frames are counted by reading
- * packets and not decoding them, in the order of their times; it turns as its rotation says. Frames are decoded from the
- * key frame before each. Indices, frames a second and colours are torchcodec's, which Transformers decodes films with.
- * Errors: no film, cut short, no picture stream, no frame, nothing here to decode it with.
+ * Opens a video file (mp4, mov, webm, mkv, gif, avi or ts) by path, URL or bytes. Packets are read to count the frames and to
+ * order them by presentation time; no frame is decoded. `frames` seeks to the key frame before each index and applies the
+ * container's rotation. Indices, frame rate and colours equal those of torchcodec, which decodes videos in Transformers.
+ * Errors: the file is missing, empty, truncated, not a video, without a video stream or frames, or no decoder is installed.
  */
-export const openFilmFile =
+export const openVideoFile =
   (
-    source: string | URL | FilmBytes,
+    source: string | URL | VideoBytes,
     options: OpenOptions = {},
-    readers: readonly FilmReader[] = [nodeAv, ffmpeg]
-  ): TaskEither<Issues, Film> =>
+    readers: readonly VideoReader[] = [nodeAv, ffmpeg]
+  ): TaskEither<Issues, OpenedVideo> =>
   async () => {
-    const file = await fileOf(source, options)
+    const file = await videoFileOf(source, options)
     if (E.isLeft(file)) return file
     for await (const opened of withPath(file.right, (path) => probed(path, file.right.name, readers))) {
       if (E.isLeft(opened)) return opened
@@ -127,8 +141,8 @@ export const openFilmFile =
         totalNumFrames,
         fps,
         sizeOf: () => async () => E.right(size),
-        frames: (indices) => framesOf(file.right, opened.right, indices)
+        frames: (indices) => decodeFrames(file.right, opened.right, indices)
       })
     }
-    throw new Error('unreachable: a film is probed once')
+    throw new Error('unreachable: the probe yields exactly once')
   }

@@ -47,15 +47,15 @@ interface Cases {
 
 const here = (name: string): URL => new URL(name, import.meta.url)
 
-/** What Pillow, torchvision and Transformers 5.23 gave; written by reference/make_processor_cases.py. */
+/** Reference results of Pillow, torchvision and Transformers 5.23; written by reference/make_processor_cases.py. */
 export const cases = JSON.parse(readFileSync(here('cases.json'), 'utf8')) as Cases
 
-/** Path of a picture written by reference/make_pictures.py. */
-export const picture = (name: string): string => here(`pictures/${name}`).pathname
+/** Path of an image written by reference/make_images.py. */
+export const imagePath = (name: string): string => here(`images/${name}`).pathname
 
-/** Every picture with what Pillow makes of it. */
-export const pictures = Object.entries(
-  JSON.parse(readFileSync(here('pictures/expected.json'), 'utf8')) as Record<
+/** Every image file with its pixels as read by Pillow. */
+export const images = Object.entries(
+  JSON.parse(readFileSync(here('images/expected.json'), 'utf8')) as Record<
     string,
     { readonly width: number; readonly height: number; readonly rgb: string }
   >

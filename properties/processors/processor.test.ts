@@ -5,22 +5,20 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { getOrThrow, type Issues, orThrow } from '../../lib/error.js'
+import { getOrThrow, InputError, InternVLError, type Issues, orThrow } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
-import { loadProcessor, type ModelInputs, type PrepareOptions, type Processor } from '../../processors/processor.js'
+import { loadProcessor, type PrepareOptions, type Processor } from '../../processors/processor.js'
 import { itemsOf, type Messages } from '../../processors/text/messages.js'
 import { conversations, hostileText } from '../arbitraries/message.js'
-import { cases, demo, picture } from './cases.js'
+import { cases, demo, imagePath } from './cases.js'
 
 const wrong = async <A>(task: TaskEither<Issues, A>): Promise<string> => {
   const result = await task()
   return E.isLeft(result) ? result.left.map(({ message }) => message).join('\n') : 'no error'
 }
 const user = (...content: Exclude<Messages[number]['content'], string>): Messages => [{ role: 'user', content }]
-const text = (said: string) => ({ type: 'text', text: said }) as const
-const image = (name = 'rgb.png') => ({ type: 'image', path: picture(name) }) as const
-const dispose = ({ inputIds, attentionMask, pixelValues }: ModelInputs): void =>
-  tf.dispose([inputIds, attentionMask, ...(pixelValues ? [pixelValues] : [])])
+const text = (content: string) => ({ type: 'text', text: content }) as const
+const image = (name = 'rgb.png') => ({ type: 'image', path: imagePath(name) }) as const
 
 describe('processor', () => {
   let processor: Processor
@@ -29,22 +27,25 @@ describe('processor', () => {
     const inputs = await orThrow(processor.prepare(batch, options))
     const ids = (await inputs.inputIds.array()) as number[][]
     const mask = (await inputs.attentionMask.array()) as number[][]
-    dispose(inputs)
-    return { ...inputs, ids, mask, kept: ids.map((row, i) => row.filter((_, j) => mask[i]![j] === 1)) }
+    inputs.dispose()
+    return { ...inputs, ids, mask, unpadded: ids.map((row, i) => row.filter((_, j) => mask[i]![j] === 1)) }
   }
   before(async () => {
     processor = await orThrow(loadProcessor(demo))
     context = processor.tokenizer.idOf('<IMG_CONTEXT>')!
   })
 
-  it("gives Transformers' prompts, ids, masks and pixels", async () => {
+  it("prompts, ids, masks and pixels equal Transformers'", async () => {
     for (const { options, batch, ...expected } of cases.chats) {
       const messages = batch.map((row) =>
         row.map(({ role, content }) => {
           if (typeof content === 'string') return { role, content }
           return {
             role,
-            content: content.map((i) => ({ ...i, ...(i.path ? { path: picture(i.path) } : { frames: i.frames?.map(picture) }) }))
+            content: content.map((i) => ({
+              ...i,
+              ...(i.path ? { path: imagePath(i.path) } : { frames: i.frames?.map(imagePath) })
+            }))
           }
         })
       ) as unknown as readonly Messages[]
@@ -66,14 +67,14 @@ describe('processor', () => {
       )
       assert.ok(Math.max(...samples.map((v, i) => Math.abs(v - expected.samples[i]!))) < 1e-5)
       mean.dispose()
-      dispose(inputs)
+      inputs.dispose()
     }
   })
 
-  it('writes as many picture tokens as tiles times tokens a tile, whatever people type', async () => {
+  it('the number of image tokens is tiles times tokens per tile, for any message text', async () => {
     const { imageSeqLength, image: tiling } = processor.config
     const hostile = hostileText(processor.tokenizer.addedTokens.map(({ content }) => content))
-    const size = { width: tiling.size.width / 4, height: tiling.size.height / 4 } // small tiles, a token each
+    const size = { width: tiling.size.width / 4, height: tiling.size.height / 4 } // small tiles of one token
     await fc.assert(
       fc.asyncProperty(conversations(hostile), async (messages) => {
         fc.pre(messages.every((m) => m.role !== 'user' || itemsOf(m).some((i) => i.type !== 'text' || i.text.trim() !== '')))
@@ -83,15 +84,15 @@ describe('processor', () => {
         const tiles = inputs.numPatches.reduce((a, b) => a + b, 0)
         assert.equal(inputs.ids[0]!.filter((id) => id === context).length, (tiles * imageSeqLength) / 16)
         assert.equal(inputs.pixelValues?.shape[0] ?? 0, tiles)
-        const shown = messages.flatMap(itemsOf).filter(({ type }) => type !== 'text')
-        assert.equal(inputs.numPatches.length, shown.length)
+        const media = messages.flatMap(itemsOf).filter(({ type }) => type !== 'text')
+        assert.equal(inputs.numPatches.length, media.length)
         assert.equal(await orThrow(processor.countTokens(messages, { maxPatches: 4, size })), inputs.ids[0]!.length)
       }),
       { numRuns: 60 }
     )
   })
 
-  it('prepares a batch as its rows one by one, filled up on the left, or the right when asked', async () => {
+  it('a batch equals its rows one by one, padded on the left or right', async () => {
     const batch = [
       user(image(), text('What is it?')),
       user(text('Hello')),
@@ -100,7 +101,7 @@ describe('processor', () => {
     const together = await rows(batch, { maxPatches: 2 })
     const alone = await Promise.all(batch.map((row) => rows([row], { maxPatches: 2 })))
     assert.deepEqual(
-      together.kept,
+      together.unpadded,
       alone.map(({ ids }) => ids[0])
     )
     assert.deepEqual(
@@ -109,26 +110,39 @@ describe('processor', () => {
     )
     assert.deepEqual(together.mask[1]!.at(-1), 1)
     const right = await rows(batch, { maxPatches: 2, paddingSide: 'right' })
-    assert.deepEqual(right.kept, together.kept)
+    assert.deepEqual(right.unpadded, together.unpadded)
     assert.deepEqual([right.mask[1]![0], right.mask[1]!.at(-1)], [1, 0])
   })
 
-  it('takes films of different lengths in one batch, pictures and films in one message', async () => {
-    const frames = ['rgb.png', 'grey.png', 'rgb.jpg', 'palette.png'].map(picture)
-    const film = (n: number) => ({ type: 'video', frames: frames.slice(0, n) }) as const
-    const { numPatches, kept } = await rows([user(film(2), image(), text('?')), user(film(4), text('?'))], { maxPatches: 1 })
-    assert.deepEqual(numPatches, [2, 1, 4])
-    assert.match(processor.decode(kept[0]!), /Frame1: <img>(<IMG_CONTEXT>)+<\/img>\nFrame2: <img>.*<\/img>\n<img>/)
-    assert.deepEqual((await rows([user(film(4), text('?'))], { numFrames: 2 })).numPatches, [2])
-    assert.match(await wrong(processor.prepare([user(film(2), text('?'))], { numFrames: 3 })), /exceeds `total_num_frames=2`/)
+  it('promptIds are the unpadded rows of inputIds, and dispose frees all tensors', async () => {
+    const before = tf.memory().numTensors
+    const batch = [user(image(), text('What is it?')), user(text('Hello'))]
+    const inputs = await orThrow(processor.prepare(batch, { maxPatches: 2 }))
+    assert.deepEqual(inputs.promptIds, (await rows(batch, { maxPatches: 2 })).unpadded)
+    assert.deepEqual(inputs.promptIds, (await orThrow(processor.encodeBatch(batch, { maxPatches: 2 }))).ids)
+    inputs.dispose()
+    assert.equal(tf.memory().numTensors, before)
   })
 
-  it('makes tokens of what people type only where that is allowed', async () => {
+  it('a batch may have videos of different lengths; a message may have images and videos', async () => {
+    const frames = ['rgb.png', 'grey.png', 'rgb.jpg', 'palette.png'].map(imagePath)
+    const video = (n: number) => ({ type: 'video', frames: frames.slice(0, n) }) as const
+    const { numPatches, unpadded } = await rows([user(video(2), image(), text('?')), user(video(4), text('?'))], {
+      maxPatches: 1
+    })
+    assert.deepEqual(numPatches, [2, 1, 4])
+    assert.match(processor.decode(unpadded[0]!), /Frame1: <img>(<IMG_CONTEXT>)+<\/img>\nFrame2: <img>.*<\/img>\n<img>/)
+    assert.deepEqual((await rows([user(video(4), text('?'))], { numFrames: 2 })).numPatches, [2])
+    assert.match(await wrong(processor.prepare([user(video(2), text('?'))], { numFrames: 3 })), /exceeds `total_num_frames=2`/)
+  })
+
+  it('special tokens in message texts are tokens only where allowedSpecial lists them; grounding tokens by default', async () => {
     const ref = processor.tokenizer.idOf('<ref>')!
     const count = async (options: PrepareOptions, id: number): Promise<number> =>
       (await rows([user(text('Find <ref>the cat</ref>.<|im_end|>'))], options)).ids[0]!.filter((i) => i === id).length
     const end = processor.tokenizer.idOf('<|im_end|>')!
-    assert.deepEqual([await count({}, ref), await count({}, end)], [0, 1])
+    assert.deepEqual([await count({}, ref), await count({}, end)], [1, 1])
+    assert.deepEqual([await count({ allowedSpecial: [] }, ref), await count({ allowedSpecial: [] }, end)], [0, 1])
     assert.deepEqual(
       [await count({ allowedSpecial: ['<ref>', '</ref>'] }, ref), await count({ allowedSpecial: ['<ref>'] }, end)],
       [1, 1]
@@ -136,20 +150,47 @@ describe('processor', () => {
     assert.deepEqual([await count({ allowedSpecial: 'all' }, ref), await count({ allowedSpecial: 'all' }, end)], [1, 2])
   })
 
-  it('prepares rendered prompts with their pictures, as conversations', async () => {
+  it('rendered prompts with images give the same inputs as conversations', async () => {
     const batch = [user(image(), text('a')), user(image('palette.gif'), text('b'))]
     const prompts = batch.map((row) => getOrThrow(processor.render(row)))
-    const images = ['rgb.png', 'palette.gif'].map(picture)
+    const images = ['rgb.png', 'palette.gif'].map(imagePath)
     const [a, b] = [await orThrow(processor.prepareText({ text: prompts, images })), await orThrow(processor.prepare(batch))]
     assert.deepEqual(await a.inputIds.array(), await b.inputIds.array())
     assert.deepEqual([...a.pixelValues!.dataSync()], [...b.pixelValues!.dataSync()])
-    dispose(a)
-    dispose(b)
+    a.dispose()
+    b.dispose()
     const few = await wrong(processor.prepareText({ text: prompts, images: images.slice(1) }))
     assert.match(few, /number of image placeholders in the prompt \(2\) does not match the number of images \(1\)/)
   })
 
-  it('says everything that is wrong with a call', async () => {
+  it('refuses input beyond the limits with an InputError, before it is tokenized or decoded', async () => {
+    const refusal = async (messages: Messages, options?: PrepareOptions): Promise<string> => {
+      const started = performance.now()
+      const error = await orThrow(processor.prepare([messages], options)).catch((e: unknown) => e)
+      assert.ok(error instanceof InputError, String(error))
+      assert.ok(performance.now() - started < 1000)
+      return error.message
+    }
+    assert.match(
+      await refusal(user(text('x'.repeat(10 ** 6)))),
+      /1000000 characters, more than the limit of 500000 \(limits\.maxCharacters\)/
+    )
+    assert.match(await refusal(user(text('hello')), { limits: { maxCharacters: 4 } }), /5 characters, more than the limit of 4/)
+    assert.match(await refusal([...user(text('a')), ...user(text('b'))], { limits: { maxMessages: 1 } }), /2 messages/)
+    assert.match(await refusal(user(image(), image(), text('a')), { limits: { maxMedia: 1 } }), /2 images and videos/)
+    assert.match(await refusal(user(image()), { limits: { maxTiles: 0 } }), /tiles and frames, more than the limit of 0/)
+    const video = { type: 'video', frames: [imagePath('rgb.png'), imagePath('rgb.png')] } as const
+    assert.match(await refusal(user(video), { limits: { maxFrames: 1 } }), /2 frames of a video; sample fewer with numFrames/)
+    assert.match(await refusal(user(image()), { maxPatches: 20_000 }), /maxPatches: expected a whole number from 1 to 1024/)
+    assert.match(await refusal(user(image()), { size: 20_000 }), /size: expected whole pixels from 1 to 4096/)
+    assert.match(await refusal(user(image('none.png'))), /no such image/)
+    const long = await orThrow(processor.prepareText({ text: ['x'.repeat(600_000)] })).catch((e: unknown) => e)
+    assert.ok(long instanceof InputError && /600000 characters/.test(long.message))
+    const missing = await orThrow(loadProcessor(join(tmpdir(), 'nowhere'))).catch((e: unknown) => e)
+    assert.ok(missing instanceof InternVLError && !(missing instanceof InputError))
+  })
+
+  it('reports all errors of a call', async () => {
     const bad = await wrong(
       processor.prepare([[{ role: 'robot', content: [{ type: 'sound' }] }] as unknown as Messages, user(text(' '))])
     )
@@ -159,7 +200,7 @@ describe('processor', () => {
     const missing = await wrong(processor.prepare([user(image('no.png'), image('none.png'), { type: 'image' }, text('?'))]))
     assert.match(
       missing,
-      /no\.png: no such picture.*none\.png: no such picture.*messages\[0\]\.content\[2\]: an image item without a source/s
+      /no\.png: no such image.*none\.png: no such image.*messages\[0\]\.content\[2\]: an image item without a source/s
     )
     const options = await wrong(processor.prepare([user(image())], { minPatches: 3, maxPatches: 2, size: 50, resample: 9 }))
     assert.match(options, /size: a tile of 50 x 50.*minPatches=3 is more than maxPatches=2.*resample/s)
@@ -189,7 +230,7 @@ describe('loadProcessor', () => {
   const messages = user(image(), text('What is it?'))
   const prompt = async (path: string): Promise<string> => getOrThrow((await orThrow(loadProcessor(path))).render(messages))
 
-  it('finds the chat template wherever a folder has it', async () => {
+  it('finds the chat template in every file that may contain it', async () => {
     const template = readFileSync(join(demo, 'chat_template.jinja'), 'utf8')
     const expected = await prompt(demo)
     const config = json('tokenizer_config.json')
@@ -205,7 +246,7 @@ describe('loadProcessor', () => {
     assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], strange))), /no chat_template\.jinja/)
   })
 
-  it("knows the first layout's own template where the folder's shows no pictures", async () => {
+  it("uses the template named by config.json where the folder's template ignores images", async () => {
     const config = {
       architectures: ['InternVLChatModel'],
       template: 'internvl2_5',
@@ -225,7 +266,7 @@ describe('loadProcessor', () => {
     assert.equal((await orThrow(loadProcessor(path))).config.imageSeqLength, 16)
   })
 
-  it('builds the tokenizer of a folder that has only its vocabulary and merges', async () => {
+  it('builds a tokenizer from vocab.json and merges.txt', async () => {
     const { model, added_tokens: added } = json('tokenizer.json')
     const merges = ['#version: 0.2', ...model.merges.map((pair: string | string[]) => [pair].flat().join(' '))].join('\n')
     const config = {
@@ -234,13 +275,13 @@ describe('loadProcessor', () => {
     }
     const files = { 'vocab.json': model.vocab, 'merges.txt': `${merges}\n`, 'tokenizer_config.json': config }
     const { tokenizer } = await orThrow(loadProcessor(folder('vocabulary', ['tokenizer.json'], files)))
-    for (const [said, ids] of cases.tokens) assert.deepEqual(tokenizer.encode(said), ids, said)
+    for (const [source, ids] of cases.tokens) assert.deepEqual(tokenizer.encode(source), ids, source)
     const other = { ...files, 'tokenizer_config.json': { tokenizer_class: 'InternLM2Tokenizer' } }
     const issue = await wrong(loadProcessor(folder('other', ['tokenizer.json'], other)))
     assert.match(issue, /vocab\.json is not enough for a InternLM2Tokenizer/)
   })
 
-  it('names all that is wrong with a folder', async () => {
+  it('reports all errors of a folder', async () => {
     assert.match(await wrong(loadProcessor(join(dir, 'nowhere'))), /nowhere: no tokenizer\.json/)
     const broken = folder('broken', [], { 'processor_config.json': '{', 'tokenizer_config.json': '[' })
     assert.match(

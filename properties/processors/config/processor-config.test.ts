@@ -20,7 +20,7 @@ const image = {
 const video = { size: { height: 56, width: 112 }, num_frames: 8, do_sample_frames: true, initial_shift: 0, do_normalize: null }
 
 describe('processor config', () => {
-  it('is the same from nested sections and from flat files', () => {
+  it('nested sections and flat files give the same configuration', () => {
     const nested = read({ processor: { image_seq_length: 8, image_processor: image, video_processor: video } })
     assert.deepEqual(read({ processor: { image_seq_length: 8 }, preprocessor: image, videoPreprocessor: video }), nested)
     assert.deepEqual(nested.image.size, { height: 56, width: 112 })
@@ -31,31 +31,28 @@ describe('processor config', () => {
     assert.deepEqual([nested.video.numFrames, nested.video.doSampleFrames, nested.video.initialShift], [8, true, 0])
   })
 
-  it("has Transformers' defaults where the files say nothing, and always crops pictures to patches", () => {
-    const { image: pictures, video: films, imageSeqLength } = read({ preprocessor: {} })
+  it("omitted settings have Transformers' defaults, and images are always cropped to patches", () => {
+    const { image: images, video: videos, imageSeqLength } = read({ preprocessor: {} })
     const common = { size: { width: 384, height: 384 }, resample: 3, rescaleFactor: 1 / 255, doNormalize: true, doRescale: true }
-    for (const [key, value] of Object.entries(common)) assert.deepEqual(pictures[key as keyof typeof common], value)
-    assert.deepEqual(pictures.mean, [0.48145466, 0.4578275, 0.40821073])
-    assert.deepEqual([pictures.cropToPatches, pictures.minPatches, pictures.maxPatches, imageSeqLength], [true, 1, 12, 256])
-    assert.deepEqual([films.doSampleFrames, films.numFrames, films.initialShift], [false, undefined, true])
+    for (const [key, value] of Object.entries(common)) assert.deepEqual(images[key as keyof typeof common], value)
+    assert.deepEqual(images.mean, [0.48145466, 0.4578275, 0.40821073])
+    assert.deepEqual([images.cropToPatches, images.minPatches, images.maxPatches, imageSeqLength], [true, 1, 12, 256])
+    assert.deepEqual([videos.doSampleFrames, videos.numFrames, videos.initialShift], [false, undefined, true])
     assert.equal(read({ preprocessor: image }).image.cropToPatches, true)
   })
 
-  it('takes one number for a size and for all channels', () => {
-    const { image: pictures } = read({ preprocessor: { size: 28, image_mean: 0.5, image_std: 0.25 } })
-    assert.deepEqual(
-      [pictures.size, pictures.mean, pictures.std],
-      [{ width: 28, height: 28 }, [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]]
-    )
+  it('a size and channel values may be one number', () => {
+    const { image: images } = read({ preprocessor: { size: 28, image_mean: 0.5, image_std: 0.25 } })
+    assert.deepEqual([images.size, images.mean, images.std], [{ width: 28, height: 28 }, [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]])
   })
 
-  it('prepares films as pictures where they have no section, or one whose tiles the model cannot see', () => {
+  it('videos use the image settings where their section is missing or has another tile size', () => {
     assert.deepEqual(read({ preprocessor: image }).video.mean, IMAGENET.image_mean)
-    const { video: films } = read({ preprocessor: image, videoPreprocessor: { size: 384 } })
-    assert.deepEqual([films.size, films.mean], [{ height: 56, width: 112 }, IMAGENET.image_mean])
+    const { video: videos } = read({ preprocessor: image, videoPreprocessor: { size: 384 } })
+    assert.deepEqual([videos.size, videos.mean], [{ height: 56, width: 112 }, IMAGENET.image_mean])
   })
 
-  it("reads OpenGVLab's first layout from config.json alone", () => {
+  it("reads OpenGVLab's layout from config.json alone", () => {
     const config = {
       architectures: ['InternVLChatModel'],
       force_image_size: 448,
@@ -65,9 +62,9 @@ describe('processor config', () => {
       use_thumbnail: false,
       vision_config: { patch_size: 14, image_size: 224 }
     }
-    const { image: pictures, imageSeqLength } = read({ config })
-    assert.deepEqual([pictures.size.width, pictures.maxPatches, pictures.useThumbnail, imageSeqLength], [448, 6, false, 256])
-    assert.deepEqual(pictures.mean, IMAGENET.image_mean)
+    const { image: images, imageSeqLength } = read({ config })
+    assert.deepEqual([images.size.width, images.maxPatches, images.useThumbnail, imageSeqLength], [448, 6, false, 256])
+    assert.deepEqual(images.mean, IMAGENET.image_mean)
     assert.equal(read({ config: { ...config, force_image_size: null } }).imageSeqLength, 64)
     assert.deepEqual(read({ config, preprocessor: { size: 448, crop_size: 448, image_mean: 0.5 } }).image.mean, [0.5, 0.5, 0.5])
     assert.match(
@@ -76,7 +73,7 @@ describe('processor config', () => {
     )
   })
 
-  it('names every field that is wrong, with its file', () => {
+  it('reports every invalid field with its file', () => {
     const wrong = issues({
       preprocessor: { size: { shortest_edge: 9 }, image_mean: [1, 2] },
       processor: {},
@@ -84,7 +81,7 @@ describe('processor config', () => {
     })
     assert.equal(wrong.length, 3)
     assert.match(wrong[0]!, /dir\/preprocessor_config\.json: size: expected .*"height", "width".*, got {"shortest_edge":9}/)
-    assert.match(wrong[1]!, /image_mean: expected .*three, one a channel.*, got \[1,2\]/)
+    assert.match(wrong[1]!, /image_mean: expected .*three, one per channel.*, got \[1,2\]/)
     assert.match(wrong[2]!, /dir\/video_preprocessor_config\.json: fps: expected number or null, got "x"/)
     assert.match(issues({})[0]!, /dir: no processor_config\.json with an image_processor/)
     assert.match(

@@ -7,15 +7,15 @@ import { crc32, deflateSync } from 'node:zlib'
 import * as E from 'fp-ts/lib/Either.js'
 import sharp from 'sharp'
 import { orThrow } from '../../../lib/error.js'
-import { type ImageSource, type OpenOptions, openPicture, readImage } from '../../../processors/image/image.js'
-import { picture, pictures } from '../cases.js'
+import { type ImageSource, type OpenOptions, openImage, readImage } from '../../../processors/image/image.js'
+import { imagePath, images } from '../cases.js'
 
 const wrong = async (source: ImageSource, options?: OpenOptions): Promise<string> => {
   const result = await readImage(source, options)()
   return E.isLeft(result) ? result.left[0].message : 'no error'
 }
 
-/** A PNG whose header says so many pixels; it holds none of them. */
+/** A PNG whose header declares a size and whose data has no pixels. */
 const pngOf = (width: number, height: number): Buffer => {
   const int = (n: number): Buffer => Buffer.from(Uint32Array.of(n).buffer).reverse()
   const chunk = (name: string, data: Buffer): Buffer => {
@@ -30,13 +30,13 @@ const pngOf = (width: number, height: number): Buffer => {
 describe('image', () => {
   let dir: string
   before(() => {
-    dir = mkdtempSync(join(tmpdir(), 'pictures-'))
+    dir = mkdtempSync(join(tmpdir(), 'images-'))
   })
   after(() => rmSync(dir, { recursive: true }))
 
-  it("gives Pillow's RGB for every kind of file, and knows its upright size from the header", async () => {
-    for (const { name, ...expected } of pictures) {
-      const opened = await orThrow(openPicture(picture(name)))
+  it("every file type has Pillow's RGB pixels, and its upright size is known from the header", async () => {
+    for (const { name, ...expected } of images) {
+      const opened = await orThrow(openImage(imagePath(name)))
       assert.deepEqual([opened.width, opened.height], [expected.width, expected.height], name)
       const image = await orThrow(opened.decode)
       assert.deepEqual([image.width, image.height], [expected.width, expected.height], name)
@@ -44,12 +44,12 @@ describe('image', () => {
     }
   })
 
-  it('takes a picture in every form', async () => {
-    const path = picture('rgb.png')
+  it('reads every kind of image source', async () => {
+    const path = imagePath('rgb.png')
     const file = readFileSync(path)
     const expected = await orThrow(readImage(path))
     const raw = { data: expected.data, width: expected.width, height: expected.height, channels: 3 as const }
-    const forms: readonly ImageSource[] = [
+    const sources: readonly ImageSource[] = [
       pathToFileURL(path),
       pathToFileURL(path).href,
       `data:image/png;base64,${file.toString('base64')}`,
@@ -61,10 +61,10 @@ describe('image', () => {
       sharp(path),
       raw
     ]
-    for (const form of forms) assert.deepEqual(await orThrow(readImage(form)), expected)
+    for (const source of sources) assert.deepEqual(await orThrow(readImage(source)), expected)
   })
 
-  it('drops the alpha and repeats the grey of raw pixels', async () => {
+  it('drops alpha and expands grey of raw pixels', async () => {
     const raw = (channels: 1 | 2 | 4, data: number[]): ImageSource => ({
       data: Uint8Array.from(data),
       width: 1,
@@ -77,7 +77,7 @@ describe('image', () => {
     assert.deepEqual(await read(raw(4, [5, 6, 7, 9])), [5, 6, 7])
   })
 
-  it('names what is not a picture, or only a part of one', async () => {
+  it('reports files that are not images, and truncated images', async () => {
     const put = (name: string, bytes: Buffer | string): string => {
       writeFileSync(join(dir, name), bytes)
       return join(dir, name)
@@ -85,29 +85,29 @@ describe('image', () => {
     const noise = { data: Uint8Array.from({ length: 30_000 }, (_, i) => (i * i) >> 3), width: 100, height: 100 }
     const whole = sharp(noise.data, { raw: { ...noise, channels: 3 } })
     const [jpeg, png] = [await whole.clone().jpeg().toBuffer(), await whole.clone().png().toBuffer()]
-    assert.match(await wrong(join(dir, 'none.png')), /none\.png: no such picture/)
-    assert.match(await wrong(dir), /a folder, not a picture/)
-    assert.match(await wrong(put('empty.png', '')), /empty\.png: the picture is empty/)
-    assert.match(await wrong(put('text.png', 'not a picture')), /text\.png: not a picture/)
+    assert.match(await wrong(join(dir, 'none.png')), /none\.png: no such image/)
+    assert.match(await wrong(dir), /a folder, not an image/)
+    assert.match(await wrong(put('empty.png', '')), /empty\.png: the image is empty/)
+    assert.match(await wrong(put('text.png', 'not an image')), /text\.png: not a readable image/)
     assert.match(
       await wrong(put('drawing.svg', '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')),
-      /not a picture.*svg/
+      /not a readable image.*svg/
     )
-    assert.match(await wrong(put('cut.jpg', jpeg.subarray(0, jpeg.length / 2))), /cut\.jpg: the picture is damaged or cut short/)
-    assert.match(await wrong(put('cut.png', png.subarray(0, png.length / 2))), /cut\.png: the picture is damaged or cut short/)
+    assert.match(await wrong(put('cut.jpg', jpeg.subarray(0, jpeg.length / 2))), /cut\.jpg: the image is damaged or truncated/)
+    assert.match(await wrong(put('cut.png', png.subarray(0, png.length / 2))), /cut\.png: the image is damaged or truncated/)
     assert.match(await wrong(Buffer.alloc(0)), /empty/)
     assert.match(await wrong({ data: new Uint8Array(5), width: 1, height: 1, channels: 3 }), /5 bytes are not 1 x 1 x 3/)
     assert.match(await wrong('http://['), /^http:\/\/\[: could not be fetched: Invalid URL/)
-    assert.match(await wrong('file://elsewhere/a.png'), /^file:\/\/elsewhere\/a\.png: no path on this machine/)
-    assert.match(await wrong('data:image/png,%00%f'), /^data URL: not a picture/)
+    assert.match(await wrong('file://elsewhere/a.png'), /^file:\/\/elsewhere\/a\.png: not a path on this machine/)
+    assert.match(await wrong('data:image/png,%00%f'), /^data URL: not a readable image/)
     for (const other of [null, 5, {}, [], { data: undefined }] as unknown as readonly ImageSource[])
-      assert.match(await wrong(other), /A picture is a path, a URL|raw pixels: 0 bytes/)
+      assert.match(await wrong(other), /An image is a path, a URL|raw pixels: 0 bytes/)
   })
 
-  it('tells the limit that a huge picture exceeds, from its header', async () => {
+  it('checks the pixel limit from the header', async () => {
     const path = join(dir, 'huge.png')
     writeFileSync(path, pngOf(30_000, 30_000))
     assert.match(await wrong(path), /30000 x 30000 pixels, more than the limit of 178956970/)
-    assert.match(await wrong(picture('rgb.png'), { maxPixels: 100 }), /23 x 17 pixels, more than the limit of 100/)
+    assert.match(await wrong(imagePath('rgb.png'), { maxPixels: 100 }), /23 x 17 pixels, more than the limit of 100/)
   })
 })

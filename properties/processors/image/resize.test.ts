@@ -24,7 +24,7 @@ describe('resize', () => {
     }
   })
 
-  it('to its own size is the picture itself', () => {
+  it('to its own size is the image itself', () => {
     fc.assert(fc.property(images(12), filters, (image, filter) => assert.equal(resize(image, image, filter), image)))
   })
 

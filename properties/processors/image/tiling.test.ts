@@ -16,7 +16,7 @@ const options = (over: Partial<TilingOptions> = {}): TilingOptions => ({
 })
 
 describe('tiling', () => {
-  it('counts tiles as Transformers does, at exact ties of the aspect ratio too', () => {
+  it('counts tiles as Transformers does, including exact ties of the aspect ratio', () => {
     for (const [height, width, minPatches, maxPatches, expected] of cases.tile_counts) {
       const tiling = options({ size: { width: 448, height: 448 }, minPatches, maxPatches })
       assert.equal(countTiles({ width, height }, tiling), expected, `${height} x ${width}, ${minPatches} to ${maxPatches}`)
@@ -28,32 +28,32 @@ describe('tiling', () => {
     assert.deepEqual(grids, [[1, 1], [1, 2], [2, 1], [1, 3], [3, 1], [1, 4], [2, 2], [4, 1]]) // biome-ignore format: a table
   })
 
-  it('keeps the number of tiles in its bounds, and no other grid is nearer to the aspect ratio', () => {
+  it('the number of tiles is within the bounds, and no other grid is closer to the aspect ratio', () => {
     fc.assert(
-      fc.property(sizes(3000), sizes(100), bounds(20), (picture, tile, [min, max]) => {
-        const best = bestGrid(picture, tile, min, max)
-        const distance = (grid: typeof best): number => Math.abs(picture.width / picture.height - grid.columns / grid.rows)
+      fc.property(sizes(3000), sizes(100), bounds(20), (image, tile, [min, max]) => {
+        const best = bestGrid(image, tile, min, max)
+        const distance = (grid: typeof best): number => Math.abs(image.width / image.height - grid.columns / grid.rows)
         assert.ok(min <= best.columns * best.rows && best.columns * best.rows <= max)
         assert.ok(supportedGrids(min, max).every((grid) => distance(best) <= distance(grid)))
       })
     )
   })
 
-  it('covers the picture once: a picture of the size of its grid is its tiles side by side, the thumbnail last', () => {
+  it('an image of the size of its grid equals its tiles side by side, with the thumbnail last', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 4 }),
         fc.integer({ min: 1, max: 4 }),
         fc.infiniteStream(fc.nat(255)),
         (columns, rows, noise) => {
-          const size = { width: 3, height: 2 }
+          const size = { width: 3, height: 3 } // square, so that the aspect ratio determines the grid
           const [width, height] = [columns * size.width, rows * size.height]
           const data = Uint8Array.from(noise.take(width * height * 3))
           const image = { data, width, height }
           const tiles = tilesOf(image, options({ size, minPatches: columns * rows, maxPatches: columns * rows }))
           const grid = bestGrid(image, size, columns * rows, columns * rows)
           assert.equal(tiles.length, columns * rows === 1 ? 1 : columns * rows + 1)
-          if (grid.columns !== columns) return // another grid of as many tiles has the same aspect ratio
+          assert.deepEqual(grid, { columns, rows })
           for (let i = 0; i < columns * rows; i++) {
             const [left, top] = [(i % columns) * size.width, Math.floor(i / columns) * size.height]
             assert.deepEqual(tiles[i], crop(image, left, top, size))
@@ -63,7 +63,7 @@ describe('tiling', () => {
     )
   })
 
-  it('makes as many tiles as it counts, each of the size asked for', () => {
+  it('the number of tiles equals the count, and every tile has the requested size', () => {
     fc.assert(
       fc.property(
         images(20),

@@ -5,7 +5,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { orThrow } from '../../../lib/error.js'
 import { readImage } from '../../../processors/image/image.js'
 import { type DownloadOptions, download } from '../../../processors/media/fetch-media.js'
-import { picture } from '../cases.js'
+import { imagePath } from '../cases.js'
 
 describe('download', () => {
   let server: Server
@@ -14,10 +14,10 @@ describe('download', () => {
     server = createServer((request, response) => {
       const { url = '/' } = request
       if (url === '/slow') return // never answers
-      if (url === '/moved') response.writeHead(302, { location: '/picture' }).end()
+      if (url === '/moved') response.writeHead(302, { location: '/image' }).end()
       else if (url === '/round') response.writeHead(302, { location: '/round' }).end()
       else if (url === '/file') response.writeHead(302, { location: 'file:///etc/hostname' }).end()
-      else if (url === '/picture') response.end(PICTURE)
+      else if (url === '/image') response.end(PICTURE)
       else response.writeHead(404).end()
     })
     server.listen(0, '127.0.0.1', () => {
@@ -39,24 +39,24 @@ describe('download', () => {
     return E.isLeft(result) ? result.left[0].message : 'no error'
   }
 
-  it('brings the bytes, through a redirect too', async () => {
-    assert.deepEqual(await orThrow(download(new URL('/picture', origin))), PICTURE)
+  it('downloads bytes, also through a redirect', async () => {
+    assert.deepEqual(await orThrow(download(new URL('/image', origin))), PICTURE)
     assert.deepEqual(await orThrow(download(new URL('/moved', origin))), PICTURE)
-    assert.equal((await orThrow(readImage(`${origin}/picture`))).width, 1)
+    assert.equal((await orThrow(readImage(`${origin}/image`))).width, 1)
   })
 
-  it('says why it cannot', async () => {
+  it('reports the reason of a failed download', async () => {
     assert.match(await wrong('/none'), /\/none: could not be fetched: the server answered 404/)
     assert.match(await wrong('/slow', { timeout: 0.1 }), /took longer than 0.1 seconds/)
-    assert.match(await wrong('/picture', { maxBytes: 10 }), /larger than 10 bytes/)
-    assert.match(await wrong('/file'), /leads to file:/)
+    assert.match(await wrong('/image', { maxBytes: 10 }), /larger than 10 bytes/)
+    assert.match(await wrong('/file'), /redirects to file:/)
     assert.match(await wrong('/round'), /more than 10 redirects/)
-    assert.match(await wrong('/picture', { allowPrivateAddresses: false }), /127\.0\.0\.1 is a private address/)
+    assert.match(await wrong('/image', { allowPrivateAddresses: false }), /127\.0\.0\.1 is a private address/)
     assert.match(await wrong('http://127.0.0.1:1/'), /could not be fetched: fetch failed/)
     assert.match(await wrong('http://[::1]/', { allowPrivateAddresses: false }), /private address/)
   })
 
-  it('follows no redirect to a private address where that is forbidden, whatever its form', async () => {
+  it('allowPrivateAddresses: false refuses private addresses in every notation, also after a redirect', async () => {
     const real = globalThis.fetch
     const asked: string[] = []
     let location = ''
@@ -76,13 +76,13 @@ describe('download', () => {
         assert.deepEqual(asked.splice(0), ['http://203.0.113.1/'])
       }
       location = 'file:///etc/hostname'
-      assert.match(await wrong('http://203.0.113.1/', { allowPrivateAddresses: false }), /leads to file:/)
+      assert.match(await wrong('http://203.0.113.1/', { allowPrivateAddresses: false }), /redirects to file:/)
     } finally {
       globalThis.fetch = real
     }
   })
 
-  it('leaves files alone', async () => {
-    assert.equal((await orThrow(readImage(picture('1x1.png'), { allowPrivateAddresses: false }))).width, 1)
+  it('does not open files', async () => {
+    assert.equal((await orThrow(readImage(imagePath('1x1.png'), { allowPrivateAddresses: false }))).width, 1)
   })
 })

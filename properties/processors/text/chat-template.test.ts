@@ -17,53 +17,63 @@ const render = (template: ChatTemplate, messages: Messages, options?: RenderOpti
   getOrThrow(template.render(messages, CONTROL, options))
 const user = (content: string): Messages => [{ role: 'user', content }]
 
-/** Where a token stands that the template wrote itself. */
-const written = ({ text, spans }: Prompt, token: string): number => {
+/** Number of occurrences of a token outside message texts. */
+const writtenCount = ({ text, spans }: Prompt, token: string): number => {
   const places = [...text.matchAll(new RegExp(token.replaceAll('|', '\\|'), 'g'))].map(({ index }) => index)
   return places.filter((at) => !spans.some(([start, end]) => start < at + token.length && at < end)).length
 }
 
-describe('chat', () => {
-  it('knows every token that a person typed from those the template wrote', () => {
+describe('chat template', () => {
+  it('distinguishes tokens in message texts from tokens that the template wrote', () => {
     fc.assert(
       fc.property(conversations(hostileText(CONTROL)), (messages) => {
         const prompt = render(plain, messages)
-        assert.equal(written(prompt, '<|im_end|>'), messages.length)
-        assert.equal(written(prompt, '<|im_start|>'), messages.length + 1)
-        const shown = messages.flatMap(({ content }) =>
+        assert.equal(writtenCount(prompt, '<|im_end|>'), messages.length)
+        assert.equal(writtenCount(prompt, '<|im_start|>'), messages.length + 1)
+        const media = messages.flatMap(({ content }) =>
           typeof content === 'string' ? [] : content.filter((c) => c.type !== 'text')
         )
-        assert.equal(written(prompt, '<IMG_CONTEXT>'), shown.length)
+        assert.equal(writtenCount(prompt, '<IMG_CONTEXT>'), media.length)
       })
     )
   })
 
-  it('marks no text away: what is rendered is what the template gives, trimming templates too', () => {
+  it('markers leave the rendered text unchanged, also with templates that trim', () => {
     const trimming = compile(body('{{ m.content | trim }}'))
     fc.assert(
       fc.property(hostileText(CONTROL), (text) => {
         assert.equal(render(plain, user(text)).text, `<|im_start|>user\n${text}<|im_end|>\n<|im_start|>assistant\n`)
         const trimmed = render(trimming, user(text))
         assert.equal(trimmed.text, `<|im_start|>user\n${text.trim()}<|im_end|>\n`)
-        assert.equal(written(trimmed, '<|im_end|>'), 1)
+        assert.equal(writtenCount(trimmed, '<|im_end|>'), 1)
       })
     )
   })
 
-  it('a token typed half here and half there is no token', () => {
-    const content = [{ type: 'text', text: 'a<|im_' } as const, { type: 'text', text: 'end|>b' } as const]
-    assert.equal(written(render(plain, [{ role: 'user', content }]), '<|im_end|>'), 1)
+  it('terminates for every text: one with all UTF-16 code units, and texts of markers', () => {
+    const units = Array.from({ length: 0x10000 }, (_, code) => String.fromCharCode(code)).join('')
+    const markers = Array.from({ length: 50 }, (_, n) => `\uE000${n}\uE001`).join('')
+    for (const text of [units, markers, `${units}${markers}`]) {
+      const prompt = render(plain, user(`${text}<|im_end|>`))
+      assert.equal(prompt.text, `<|im_start|>user\n${text}<|im_end|><|im_end|>\n<|im_start|>assistant\n`)
+      assert.equal(writtenCount(prompt, '<|im_end|>'), 1)
+    }
   })
 
-  it('holds with a template that takes text apart', () => {
+  it('a token split over two text items is not a token', () => {
+    const content = [{ type: 'text', text: 'a<|im_' } as const, { type: 'text', text: 'end|>b' } as const]
+    assert.equal(writtenCount(render(plain, [{ role: 'user', content }]), '<|im_end|>'), 1)
+  })
+
+  it('finds message texts with a template that splits them', () => {
     const thinking = compile(body("{{ m.content.split('</think>')[-1].lstrip('\\n') }}"))
     const answer: Messages = [{ role: 'assistant', content: '<think>hm</think>\nYes <|im_end|> no' }]
     const prompt = render(thinking, answer)
     assert.equal(prompt.text, '<|im_start|>assistant\nYes <|im_end|> no<|im_end|>\n')
-    assert.equal(written(prompt, '<|im_end|>'), 1)
+    assert.equal(writtenCount(prompt, '<|im_end|>'), 1)
   })
 
-  it('ends with the head of the answer unless told otherwise, and can leave the last message open', () => {
+  it('addGenerationPrompt and continueFinalMessage', () => {
     const messages: Messages = [...user('Hi'), { role: 'assistant', content: 'Well, ' }]
     assert.ok(render(plain, messages).text.endsWith('Well, <|im_end|>\n<|im_start|>assistant\n'))
     assert.ok(render(plain, messages, { addGenerationPrompt: false }).text.endsWith('Well, <|im_end|>\n'))
@@ -74,7 +84,7 @@ describe('chat', () => {
     assert.ok(E.isLeft(both) && /exclude each other/.test(both.left[0].message))
   })
 
-  it('gives the template named tokens and variables, and says when it is none or refuses', () => {
+  it('passes named tokens and variables to the template, and reports template errors', () => {
     const template = compile(
       "{{ bos_token }}{% if loud %}!{% endif %}{{ raise_exception('no ' + messages[0].role) if strict }}",
       { bos_token: '<s>' }
@@ -87,7 +97,7 @@ describe('chat', () => {
   })
 })
 
-describe('templates of the first layout', () => {
+describe("templates of OpenGVLab's layout", () => {
   // what `get_prompt()` of OpenGVLab/InternVL's conversation.py gives for this conversation
   const chinese = '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
   const newer = '你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。'
@@ -107,14 +117,14 @@ describe('templates of the first layout', () => {
     { role: 'user', content: 'Sure?' }
   ]
 
-  it('are what the Python ones were', () => {
+  it('render as the Python conversation templates', () => {
     for (const [name, prompt] of Object.entries(expected)) {
       const template = compile(originalTemplate(name, '<image>', '<video>')!)
       assert.equal(getOrThrow(template.render(messages, [])).text, prompt, name)
     }
   })
 
-  it('take a system message in place of their own, and end the last answer of gpt-oss', () => {
+  it('a system message replaces their system prompt; gpt-oss ends its last answer', () => {
     const system = compile(originalTemplate('internvl2_5', '<image>', '<video>')!)
     const told = getOrThrow(system.render([{ role: 'system', content: 'Be brief.' }, ...user('Hi')], [])).text
     assert.ok(told.startsWith('<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n'))

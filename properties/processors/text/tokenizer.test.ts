@@ -3,11 +3,14 @@ import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { getOrThrow } from '../../../lib/error.js'
-import { readFolder } from '../../../processors/config/checkpoint-folder.js'
-import { splitter } from '../../../processors/text/added-tokens.js'
+import { readProcessorFolder } from '../../../processors/config/checkpoint-folder.js'
+import { addedTokenSplitter } from '../../../processors/text/added-tokens.js'
+import { type BpeModel, mergeSteps } from '../../../processors/text/bpe-merges.js'
+import { runSteps } from '../../../processors/text/tokenize-steps.js'
 import { buildTokenizer, type Tokenizer } from '../../../processors/text/tokenizer.js'
 import { hostileText } from '../../arbitraries/message.js'
 import { cases, demo } from '../cases.js'
@@ -21,11 +24,11 @@ describe('tokenizer', () => {
   const tokenizer = withConfig({})
   const added = tokenizer.addedTokens.map(({ content }) => content)
 
-  it("gives Transformers' ids, special tokens in the text included", () => {
+  it("ids equal Transformers', including special tokens in the text", () => {
     for (const [text, ids] of cases.tokens) assert.deepEqual(tokenizer.encode(text), ids, text)
   })
 
-  it('decodes what it encoded', () => {
+  it('decode inverts encode', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'grapheme' }), hostileText(added)), (text) => {
         assert.equal(tokenizer.decode(tokenizer.encode(text)), text.normalize('NFC'))
@@ -33,34 +36,56 @@ describe('tokenizer', () => {
     )
   })
 
-  it('leaves out special tokens when asked, and ids that no token has always', () => {
+  it('decode skips special tokens on request, and unknown ids always', () => {
     const ids = tokenizer.encode('<|im_start|>user\nHi<|im_end|>')
     assert.equal(tokenizer.decode([...ids, 10 ** 6], { skipSpecialTokens: true }), 'user\nHi')
     assert.equal(tokenizer.decode(ids), '<|im_start|>user\nHi<|im_end|>')
     assert.equal(tokenizer.decode([]), '')
   })
 
-  it('never makes a special id of ordinary text', () => {
+  it('plain text never becomes a special token', () => {
     fc.assert(fc.property(hostileText(added), (text) => !tokenizer.encodePieces([text]).some(tokenizer.isSpecial)))
   })
 
-  it('encodes texts next to each other as one, and runs as they are', () => {
+  it('joins adjacent texts, and repeats tokens', () => {
     fc.assert(
       fc.property(fc.array(fc.string({ maxLength: 4 })), (texts) => {
         assert.deepEqual(tokenizer.encodePieces(texts), tokenizer.encodePieces([texts.join('')]))
       })
     )
-    assert.deepEqual(tokenizer.encodePieces([{ id: 5, times: 3 }]), [5, 5, 5])
+    assert.deepEqual(tokenizer.encodePieces([{ id: 5, count: 3 }]), [5, 5, 5])
   })
 
-  it('sets begin and end tokens where tokenizer_config.json says so', () => {
+  it('encodes long words as the BPE of @huggingface/tokenizers', () => {
+    const model = new HuggingFaceTokenizer(files.tokenizer, files.config).model! as unknown as BpeModel & {
+      readonly bpe: (word: string) => string[]
+    }
+    const symbols = [...model.bpe_ranks.keys()].flatMap((pair) => JSON.parse(pair) as string[])
+    const words = fc.array(fc.constantFrom(...symbols), { minLength: 1, maxLength: 300 }).map((parts) => parts.join(''))
+    fc.assert(fc.property(words, (word) => assert.deepEqual(runSteps(mergeSteps(model, word)), model.bpe(word))))
+  })
+
+  it('encodePiecesAsync gives the same ids and lets other work run meanwhile', async () => {
+    for (const text of ['hello world, foo '.repeat(4000), '数え切'.repeat(8000), 'a'.repeat(30_000)]) {
+      let turns = 0
+      const timer = setInterval(() => turns++, 1)
+      assert.deepEqual(
+        await tokenizer.encodePiecesAsync([text, { id: 5, count: 2 }]),
+        tokenizer.encodePieces([text, { id: 5, count: 2 }])
+      )
+      clearInterval(timer)
+      assert.ok(turns > 3, `${turns} turns`)
+    }
+  })
+
+  it('adds begin and end tokens where tokenizer_config.json says so', () => {
     const both = withConfig({ bos_token: '<|im_start|>', add_bos_token: true, add_eos_token: true })
     const [bos, eos] = [both.idOf('<|im_start|>'), both.idOf('<|im_end|>')]
     assert.deepEqual(both.encode('x'), [bos, ...tokenizer.encode('x'), eos])
     assert.deepEqual(both.encode('x', { addSpecialTokens: false }), tokenizer.encode('x'))
   })
 
-  it('knows names in any of their places, and tokens that only tokenizer_config.json lists', () => {
+  it('reads token names from every field, and tokens that only tokenizer_config.json lists', () => {
     const { names } = withConfig({ context_image_token: null, extra_special_tokens: { context_image_token: '<quad>' } })
     assert.equal(names.context_image_token, '<quad>')
     assert.equal(withConfig({ pad_token: { content: '<box>' } }).names.pad_token, '<box>')
@@ -68,34 +93,34 @@ describe('tokenizer', () => {
     assert.deepEqual(more.encode('<new>'), [900])
   })
 
-  it('finds the longest token at the leftmost place, strips and respects words', () => {
+  it('splits at the leftmost longest token; lstrip, rstrip and single_word', () => {
     const plain = { lstrip: false, rstrip: false, singleWord: false, special: true }
     const token = (content: string, more = {}) => ({ ...plain, id: 1, content, ...more })
     const found = (text: string, ...tokens: ReturnType<typeof token>[]) =>
-      splitter(tokens)(text).map((piece) => (typeof piece === 'string' ? piece : [piece.content]))
+      addedTokenSplitter(tokens)(text).map((piece) => (typeof piece === 'string' ? piece : [piece.content]))
     assert.deepEqual(found('a<i><im>b', token('<i>'), token('<i><im>')), ['a', ['<i><im>'], 'b'])
     assert.deepEqual(found('a <x>\n b', token('<x>', { lstrip: true, rstrip: true })), ['a', ['<x>'], 'b'])
     assert.deepEqual(found('cats cat', token('cat', { singleWord: true })), ['cats ', ['cat']])
   })
 
-  it('says what a broken file lacks', () => {
+  it('reports invalid files', () => {
     const wrong = (value: unknown): string => {
       const result = buildTokenizer(value, {}, 'dir')
       return E.isLeft(result) ? result.left[0].message : 'no error'
     }
     assert.match(wrong({}), /dir\/tokenizer\.json: model: expected .*, got nothing/)
-    assert.match(wrong({ model: {} }), /dir\/tokenizer\.json: not a tokenizer that can be built/)
+    assert.match(wrong({ model: {} }), /dir\/tokenizer\.json: the tokenizer cannot be built/)
     assert.match(wrong({ model: {}, added_tokens: [{ id: 'x', content: 'y' }] }), /added_tokens\.0\.id: expected number, got "x"/)
   })
 
-  it('a folder with SentencePiece alone is told which file is needed', async () => {
+  it('a folder with only a SentencePiece model is an error that names the needed file', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'sentencepiece-'))
     try {
       await writeFile(join(dir, 'tokenizer.model'), 'x')
-      const { issues } = await readFolder(dir)
+      const { issues } = await readProcessorFolder(dir)
       assert.match(
         issues.get('tokenizer.json')![0].message,
-        /it has tokenizer\.model \(SentencePiece\).* put tokenizer\.json beside it/
+        /SentencePiece \(tokenizer\.model\) is not supported; put tokenizer\.json beside it/
       )
     } finally {
       await rm(dir, { recursive: true })

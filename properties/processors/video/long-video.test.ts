@@ -8,13 +8,13 @@ import { promisify } from 'node:util'
 import { AVERROR_EOF } from 'node-av/constants'
 import { FormatContext, Packet } from 'node-av/lib'
 import { getOrThrow, orThrow } from '../../../lib/error.js'
-import { openFilm } from '../../../processors/video/video.js'
+import { openVideo } from '../../../processors/video/video.js'
 
-const film = fileURLToPath(new URL('../films/b-frames.mp4', import.meta.url))
+const video = fileURLToPath(new URL('../videos/b-frames.mp4', import.meta.url))
 const root = fileURLToPath(new URL('../../..', import.meta.url))
-const [frames, copies] = [60, 1800] // an hour at 30 frames a second
+const [frames, copies] = [60, 1800] // an hour at 30 frames per second
 
-/** A film over and over: its packets once more, later each time. */
+/** Writes a video that repeats the packets of another with increasing times. */
 const repeat = async (from: string, to: string, times: number): Promise<void> => {
   const [input, output, packet] = [new FormatContext(), new FormatContext(), new Packet()]
   packet.alloc()
@@ -43,41 +43,42 @@ const repeat = async (from: string, to: string, times: number): Promise<void> =>
   await input.closeInput()
 }
 
-/** What a process that takes 8 frames of a film says of them: their brightness, and its greatest memory in MiB. */
-const take = async (
+/** Samples 8 frames in a process of its own; returns the sum of each frame's pixels and the peak memory in MiB. */
+const sampleInProcess = async (
   path: string
 ): Promise<{ readonly total: number; readonly sums: readonly number[]; readonly peak: number }> => {
   const script = `
-    const { openFilm, frameIndices } = await import('./processors/video/video.ts')
-    const film = (await openFilm(process.argv[1])()).right
-    const indices = frameIndices(film, { numFrames: 8, initialShift: true }).right
+    const { openVideo } = await import('./processors/video/video.ts')
+    const { frameIndices } = await import('./processors/video/frame-sampling.ts')
+    const video = (await openVideo(process.argv[1])()).right
+    const indices = frameIndices(video, { numFrames: 8, initialShift: true }).right
     const sums = []
-    for await (const { right } of film.frames(indices)) sums.push(right.data.reduce((a, b) => a + b, 0))
-    console.log(JSON.stringify({ total: film.totalNumFrames, sums, peak: process.resourceUsage().maxRSS / 1024 }))`
+    for await (const { right } of video.frames(indices)) sums.push(right.data.reduce((a, b) => a + b, 0))
+    console.log(JSON.stringify({ total: video.totalNumFrames, sums, peak: process.resourceUsage().maxRSS / 1024 }))`
   const args = ['--import', 'tsx', '--input-type=module', '-e', script, path]
   return JSON.parse((await promisify(execFile)(process.execPath, args, { cwd: root })).stdout)
 }
 
 const sumOf = (data: Uint8Array): number => data.reduce((a, b) => a + b, 0)
 
-describe('a film of an hour', () => {
-  it('gives 8 frames in little more memory than one of two seconds, and they are the right ones', async () => {
+describe('a video of one hour', () => {
+  it('sampling 8 frames needs little more memory than for a video of two seconds, and gives the right frames', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'internvl-hour-'))
     try {
       const path = join(dir, 'hour.mp4')
-      await repeat(film, path, copies)
-      const [long, short] = [await take(path), await take(film)]
+      await repeat(video, path, copies)
+      const [long, short] = [await sampleInProcess(path), await sampleInProcess(video)]
       assert.equal(long.total, frames * copies)
       const step = long.total / 8
       const expected = Array.from({ length: 8 }, (_, i) => Math.trunc(step / 2 + i * step) % frames)
-      const shown: number[] = []
-      const { frames: decoded } = await orThrow(openFilm(film))
-      for await (const frame of decoded(Array.from({ length: frames }, (_, i) => i))) shown.push(sumOf(getOrThrow(frame).data))
+      const sums: number[] = []
+      const { frames: decoded } = await orThrow(openVideo(video))
+      for await (const frame of decoded(Array.from({ length: frames }, (_, i) => i))) sums.push(sumOf(getOrThrow(frame).data))
       assert.deepEqual(
         long.sums,
-        expected.map((index) => shown[index])
+        expected.map((index) => sums[index])
       )
-      assert.ok(long.peak < short.peak + 100, `${long.peak} MiB, ${short.peak} for the short one`)
+      assert.ok(long.peak < short.peak + 100, `${long.peak} MiB, ${short.peak} MiB for the short video`)
     } finally {
       await rm(dir, { recursive: true })
     }

@@ -1,0 +1,61 @@
+import { type Issue, issue } from '../lib/error.js'
+import { itemsOf, type Messages } from './text/messages.js'
+
+/** Largest sizes of one request. They are checked before any text is tokenized and before any pixel is decoded. */
+export interface InputLimits {
+  /** Messages of a conversation. Default: 2,000. */
+  readonly maxMessages?: number
+  /** Characters of all texts of a conversation or prompt. Default: 500,000. */
+  readonly maxCharacters?: number
+  /** Images and videos of a batch. Default: 1,000. */
+  readonly maxMedia?: number
+  /** Frames sampled from one video. Default: 4,000. */
+  readonly maxFrames?: number
+  /** Tiles and frames of a batch. Default: 8,000. */
+  readonly maxTiles?: number
+}
+
+export const DEFAULT_LIMITS: Required<InputLimits> = {
+  maxMessages: 2000,
+  maxCharacters: 500_000,
+  maxMedia: 1000,
+  maxFrames: 4000,
+  maxTiles: 8000
+}
+
+/** Error where `actual` exceeds a limit. */
+export const limitIssue = (
+  limits: InputLimits | undefined,
+  name: keyof InputLimits,
+  actual: number,
+  where: string,
+  unit: string
+): readonly Issue[] => {
+  const limit = limits?.[name] ?? DEFAULT_LIMITS[name]
+  if (!(actual > limit)) return []
+  const message = `${where}: ${actual} ${unit}, more than the limit of ${limit} (limits.${name}).`
+  return [issue('TooLarge', message, { limit: name, expected: limit, actual })]
+}
+
+/** Number of characters in all strings of a value. */
+const countCharacters = (value: unknown): number => {
+  if (typeof value === 'string') return value.length
+  if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + countCharacters(item), 0)
+  const isPlain = typeof value === 'object' && value !== null && [Object.prototype, null].includes(Object.getPrototypeOf(value))
+  return isPlain ? Object.values(value).reduce((sum: number, item) => sum + countCharacters(item), 0) : 0
+}
+
+/** Texts of a message; the sources of images and videos do not count. */
+const textOf = ({ role: _, content, ...fields }: Messages[number]): unknown => [
+  fields,
+  typeof content === 'string' ? content : content?.flatMap((item) => (item.type === 'text' ? [item.text] : []))
+]
+
+/** Errors where a conversation has too many messages or characters. */
+export const checkConversationSize = (messages: Messages, limits: InputLimits | undefined, where: string): readonly Issue[] => [
+  ...limitIssue(limits, 'maxMessages', messages.length, where, 'messages'),
+  ...limitIssue(limits, 'maxCharacters', countCharacters(messages.map(textOf)), where, 'characters')
+]
+
+/** Number of images and videos of a conversation. */
+export const countMedia = (messages: Messages): number => messages.flatMap(itemsOf).filter(({ type }) => type !== 'text').length
