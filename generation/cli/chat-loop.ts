@@ -2,69 +2,70 @@ import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import { orThrow } from '../../lib/error.js'
-import { openPicture } from '../../processors/image/image.js'
-import { openFilm } from '../../processors/video/video.js'
+import { openImage } from '../../processors/image/image.js'
+import { openVideo } from '../../processors/video/video.js'
 import { type ChatOptions, chat } from '../chat/chat.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
-import { runCommand, type Talk } from './chat-commands.js'
-import { filmOf } from './flags/generation-flags.js'
+import { type ChatState, runCommand } from './chat-commands.js'
+import { videoSource } from './flags/generation-flags.js'
 
-export interface ChatLoop {
+export interface ChatLoopOptions {
   readonly internvl: InternVLCheckpoint
   readonly options: ChatOptions
-  /** Shown with the first message. */
+  /** Images of the first message. */
   readonly images: readonly string[]
+  /** Videos of the first message. */
   readonly videos: readonly string[]
   readonly input: NodeJS.ReadableStream
-  /** Answers alone. */
+  /** Stream of the answers alone. */
   readonly output: NodeJS.WritableStream
-  /** Prompts and remarks. */
-  readonly remarks: NodeJS.WritableStream
-  /** Whether a person sits there: a prompt, editing, Ctrl-C; else each line of the input is a turn. */
+  /** Stream of prompts and messages. */
+  readonly messages: NodeJS.WritableStream
+  /** Whether input comes from a terminal, with a prompt, line editing and Ctrl-C. Otherwise each input line is a message. */
   readonly terminal: boolean
-  /** Where a person's lines are kept for the arrow keys, from one conversation to the next. */
+  /** File of the input history for the arrow keys. */
   readonly historyFile: string
 }
 
-const linesKept = 1000
+const historySize = 1000
 const prompt = '> '
 
-/** Lines of earlier conversations, the last one first, as readline wants them. */
-const earlierLines = async (file: string): Promise<string[]> =>
-  (await readFile(file, 'utf8').catch(() => '')).split('\n').filter(Boolean).slice(-linesKept).reverse()
+/** Lines of earlier conversations, the latest first, as readline expects them. */
+const readHistory = async (file: string): Promise<string[]> =>
+  (await readFile(file, 'utf8').catch(() => '')).split('\n').filter(Boolean).slice(-historySize).reverse()
 
-const keepLine = async (file: string, line: string): Promise<void> => {
+const appendHistory = async (file: string, line: string): Promise<void> => {
   try {
     await mkdir(dirname(file), { recursive: true })
     await appendFile(file, `${line}\n`, { mode: 0o600 })
   } catch {
-    // a conversation goes on where nothing can be kept
+    // the conversation continues without a history file
   }
 }
 
-/** A terminal, and its lines from the first one on: readline forgets those that come before it is iterated. */
-const open = async ({ input, remarks, terminal, historyFile }: ChatLoop) => {
-  const history = terminal ? await earlierLines(historyFile) : []
-  const person = { output: remarks, terminal, history, historySize: linesKept }
-  const readline = createInterface({ input, prompt, ...(terminal ? person : {}) })
-  return { readline: readline, lines: readline[Symbol.asyncIterator]() }
+/** Opens readline and its line iterator at once: readline drops lines that arrive before iteration. */
+const openReadline = async ({ input, messages, terminal, historyFile }: ChatLoopOptions) => {
+  const history = terminal ? await readHistory(historyFile) : []
+  const interactive = { output: messages, terminal, history, historySize }
+  const readline = createInterface({ input, prompt, ...(terminal ? interactive : {}) })
+  return { readline, lines: readline[Symbol.asyncIterator]() }
 }
 
-/** Streams an answer, until it ends or is stopped. */
-const answer = async (talk: Talk, text: string, { output }: ChatLoop, signal: AbortSignal): Promise<void> => {
-  const { images } = talk
-  const videos = talk.videos.map(filmOf)
-  let begun = false
+/** Streams an answer until the answer ends or is stopped. */
+const streamAnswer = async (state: ChatState, text: string, { output }: ChatLoopOptions, signal: AbortSignal): Promise<void> => {
+  const { images } = state
+  const videos = state.videos.map(videoSource)
+  let hasOutput = false
   try {
-    for await (const piece of talk.session.send(text, { images, videos, signal })) {
+    for await (const piece of state.session.send(text, { images, videos, signal })) {
       output.write(piece)
-      begun = true
+      hasOutput = true
     }
-    begun = true
-    talk.images = []
-    talk.videos = []
+    hasOutput = true
+    state.images = []
+    state.videos = []
   } finally {
-    if (begun) output.write('\n')
+    if (hasOutput) output.write('\n')
   }
 }
 
@@ -72,43 +73,43 @@ const isExpected = (error: unknown): error is Error =>
   error instanceof Error && ['InternVLError', 'RangeError', 'ShapeError'].includes(error.name)
 
 /**
- * A conversation, a line a turn, until the input ends. Ctrl-C stops an answer; at the prompt, the second in a row leaves.
- * Whether all lines could be answered.
+ * Runs a conversation with one message per line until the input ends. Ctrl-C stops an answer; pressing Ctrl-C twice at the prompt quits.
+ * Returns whether all lines were answered.
  */
-export const runChat = async (loop: ChatLoop): Promise<boolean> => {
-  const { internvl, options, images, videos, remarks, terminal, historyFile } = loop
-  const { system: _, ...later } = options // once, at the beginning
-  const talk: Talk = { internvl, options: later, images, videos, session: chat(internvl, options), over: false }
-  for (const image of images) await orThrow(openPicture(image))
-  for (const video of videos) await orThrow(openFilm(filmOf(video)))
-  const { readline, lines } = await open(loop)
-  const say = (text: string): void => void (text !== '' && remarks.write(`${text}\n`))
-  let stopping: AbortController | undefined
+export const runChatLoop = async (loop: ChatLoopOptions): Promise<boolean> => {
+  const { internvl, options, images, videos, messages, terminal, historyFile } = loop
+  const { system: _, ...later } = options // set only once, at the beginning
+  const state: ChatState = { internvl, options: later, images, videos, session: chat(internvl, options), isOver: false }
+  for (const image of images) await orThrow(openImage(image))
+  for (const video of videos) await orThrow(openVideo(videoSource(video)))
+  const { readline, lines } = await openReadline(loop)
+  const print = (text: string): void => void (text !== '' && messages.write(`${text}\n`))
+  let answering: AbortController | undefined
   let warned = false
-  let well = true
+  let allAnswered = true
 
   const turn = async (line: string): Promise<void> => {
     if (line.trim() === '') return
-    if (terminal) await keepLine(historyFile, line)
+    if (terminal) await appendHistory(historyFile, line)
     try {
-      if (line.startsWith('/')) return say(await runCommand(talk, line))
-      stopping = new AbortController()
-      await answer(talk, line, loop, stopping.signal)
+      if (line.startsWith('/')) return print(await runCommand(state, line))
+      answering = new AbortController()
+      await streamAnswer(state, line, loop, answering.signal)
     } catch (error) {
       if (!isExpected(error)) throw error
-      well = false
-      say(error.message)
+      allAnswered = false
+      print(error.message)
     } finally {
-      stopping = undefined
+      answering = undefined
     }
   }
 
   readline.on('SIGINT', () => {
-    if (stopping) return stopping.abort()
+    if (answering) return answering.abort()
     if (warned) return readline.close()
     warned = true
-    readline.write(null, { ctrl: true, name: 'u' }) // what was typed is dropped, as in a shell
-    say('\n(Ctrl-C again, Ctrl-D or /exit leaves)')
+    readline.write(null, { ctrl: true, name: 'u' }) // clears the typed text, as a shell does
+    print('\n(press Ctrl-C again, or Ctrl-D, or type /exit to quit)')
     readline.prompt()
   })
   try {
@@ -116,12 +117,12 @@ export const runChat = async (loop: ChatLoop): Promise<boolean> => {
     for await (const line of lines) {
       warned = false
       await turn(line)
-      if (talk.over) break
+      if (state.isOver) break
       if (terminal) readline.prompt()
     }
-    return well
+    return allAnswered
   } finally {
     readline.close()
-    talk.session.dispose()
+    state.session.dispose()
   }
 }

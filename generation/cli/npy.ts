@@ -1,4 +1,4 @@
-/** float32 numbers of a shape as a NumPy file. Source: the format's description, numpy.lib.format, version 1.0. */
+/** Encodes float32 values as a NumPy file. Source: numpy.lib.format, version 1.0. */
 export const npy = (values: Float32Array, shape: readonly number[]): Uint8Array => {
   const tuple = shape.length === 1 ? `${shape[0]},` : shape.join(', ')
   const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${tuple}), }`

@@ -4,7 +4,7 @@ export type Colour = readonly [red: number, green: number, blue: number]
 
 type Point = readonly [x: number, y: number]
 
-/** A picture of one colour. */
+/** An image of one colour. */
 export const canvas = (width: number, height: number, colour: Colour): Rgb => {
   const data = new Uint8Array(width * height * 3)
   for (let i = 0; i < width * 3; i++) data[i] = colour[i % 3]!
@@ -12,7 +12,7 @@ export const canvas = (width: number, height: number, colour: Colour): Rgb => {
   return { data, width, height }
 }
 
-/** Colours the pixels from column `from` to column `to`, both included, of a row, as far as they are in the picture. */
+/** Colours the pixels of a row from column `from` to column `to`, both included, clipped to the image. */
 const span = ({ data, width, height }: Rgb, row: number, from: number, to: number, [r, g, b]: Colour): void => {
   if (row < 0 || row >= height) return
   const end = (row * width + Math.min(width - 1, to)) * 3
@@ -29,12 +29,12 @@ export const rectangle = (image: Rgb, box: readonly [number, number, number, num
   for (let row = top; row <= bottom; row++) span(image, row, left, right, colour)
 }
 
-/** The number nearest to `value` of those that differ from `parity` by a multiple of 2. */
-const nearest = (value: number, parity: number): number => 2 * Math.round((value - parity) / 2) + parity
+/** The nearest number to `value` that differs from `parity` by a multiple of 2. */
+const roundToParity = (value: number, parity: number): number => 2 * Math.round((value - parity) / 2) + parity
 
 /**
- * Fills the ellipse in the box between two corners, both included. In halves of pixels from the middle, a row `y` reaches to the
- * point of the curve `(x/w)² + (y/h)² = 1` nearest to it, or, where the curve is flat, to the last that is nearest to this row.
+ * Fills the ellipse in the box between two corners, both included. In half pixels from the centre, a row `y` extends to the nearest point
+ * of the curve `(x/w)² + (y/h)² = 1`; where the curve is flat, the row extends to the last point that is nearest to this row.
  */
 export const ellipse = (image: Rgb, box: readonly [number, number, number, number], colour: Colour): void => {
   const [left, top, right, bottom] = box.map(Math.trunc) as [number, number, number, number]
@@ -43,12 +43,12 @@ export const ellipse = (image: Rgb, box: readonly [number, number, number, numbe
   for (let row = top; row <= bottom; row++) {
     const y = Math.abs(2 * row - top - bottom)
     const flat = y > 0 ? 2 * Math.floor((curve(y - 1) - (w % 2)) / 2) + (w % 2) : 0
-    const reach = Math.max(nearest(curve(y), w % 2), flat)
+    const reach = Math.max(roundToParity(curve(y), w % 2), flat)
     span(image, row, (left + right - reach) / 2, (left + right + reach) / 2, colour)
   }
 }
 
-/** Columns at which a row meets the outline, in order; where an edge ends and the next begins it does so once each. */
+/** Sorted columns at which a row crosses the outline. A corner where two edges meet counts once for each edge. */
 const crossings = (corners: readonly Point[], row: number, last: number): readonly number[] =>
   corners
     .flatMap(([x0, y0], i) => {
@@ -59,7 +59,7 @@ const crossings = (corners: readonly Point[], row: number, last: number): readon
     })
     .sort((a, b) => a - b)
 
-/** Fills a polygon; its outline belongs to it. */
+/** Fills a polygon, including its outline. */
 export const polygon = (image: Rgb, points: readonly Point[], colour: Colour): void => {
   const corners = points.map(([x, y]): Point => [Math.trunc(x), Math.trunc(y)])
   const rows = corners.map(([, y]) => y)

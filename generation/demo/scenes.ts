@@ -35,7 +35,7 @@ export type ColourName = keyof typeof colours
 export type BackgroundName = keyof typeof backgrounds
 type Cell = keyof typeof cells
 
-/** Kinds of conversations, and how often each is drawn, in proportion. */
+/** Tasks, and the relative frequency of each. */
 export const taskWeights = {
   describe: 5,
   count: 3,
@@ -51,7 +51,7 @@ export type Task = keyof typeof taskWeights
 
 const keys = <K extends string>(record: Readonly<Record<K, unknown>>): readonly K[] => Object.keys(record) as K[]
 
-/** Corners of a star of radius `r` round a point. */
+/** Corners of a star of radius `r` around a point. */
 const star = (cx: number, cy: number, r: number) =>
   Array.from({ length: 10 }, (_, i) => {
     const [reach, angle] = [i % 2 === 0 ? r : r * 0.42, (Math.PI * i) / 5]
@@ -65,7 +65,7 @@ const triangle = (cx: number, cy: number, r: number) =>
     [cx + r, cy + r * 0.8]
   ] as const
 
-/** Paints a shape of radius `r` pixels round a point. */
+/** Draws a shape of radius `r` pixels around a point. */
 export const drawShape = (image: Rgb, shape: Shape, name: ColourName, cx: number, cy: number, r: number): void => {
   const [colour, side] = [colours[name], r * 0.85]
   if (shape === 'circle') ellipse(image, [cx - r, cy - r, cx + r, cy + r], colour)
@@ -73,7 +73,7 @@ export const drawShape = (image: Rgb, shape: Shape, name: ColourName, cx: number
   else polygon(image, (shape === 'triangle' ? triangle : star)(cx, cy, r), colour)
 }
 
-/** A picture of a background's colour. */
+/** An image filled with a background colour. */
 export const ground = (width: number, height: number, name: BackgroundName): Rgb => canvas(width, height, backgrounds[name])
 
 interface Item {
@@ -89,13 +89,13 @@ interface Scene {
   readonly items: readonly Item[]
 }
 
-const drawScene = (rng: Random): Scene => {
+const renderScene = (rng: Random): Scene => {
   const w = rng.integer(150, 420)
   const h = Math.trunc(w * rng.uniform(0.8, 1.25))
   const background = rng.choice(keys(backgrounds))
   const image = ground(w, h, background)
-  const taken = rng.shuffled(keys(cells)).slice(0, rng.choice([1, 1, 2, 2, 3, 4]))
-  const items = taken.map((cell): Item => {
+  const chosenCells = rng.shuffled(keys(cells)).slice(0, rng.choice([1, 1, 2, 2, 3, 4]))
+  const items = chosenCells.map((cell): Item => {
     const [shape, colour, [fx, fy]] = [rng.choice(shapes), rng.choice(keys(colours)), cells[cell]]
     const r = Math.min(w, h) * rng.uniform(0.13, 0.2)
     drawShape(image, shape, colour, w * (fx + rng.uniform(-0.03, 0.03)), h * (fy + rng.uniform(-0.03, 0.03)), r)
@@ -106,53 +106,53 @@ const drawScene = (rng: Random): Scene => {
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 const article = (word: string): string => (/^[aeiou]/.test(word) ? 'an' : 'a')
-const named = ({ shape, colour }: Item): string => `${article(colour)} ${colour} ${shape}`
+const withArticle = ({ shape, colour }: Item): string => `${article(colour)} ${colour} ${shape}`
 
 const description = (items: readonly Item[]): string => {
-  const parts = items.map((item) => `${named(item)} at the ${item.cell}`)
+  const parts = items.map((item) => `${withArticle(item)} at the ${item.cell}`)
   return `There is ${parts.length === 1 ? parts[0] : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`}.`
 }
 
-/** What is shown, asked and right. */
-interface Drawn {
+/** A rendered task: images or a video, the question and the correct answer. */
+interface RenderedTask {
   readonly images?: readonly Rgb[]
-  readonly film?: readonly Rgb[]
+  readonly video?: readonly Rgb[]
   readonly question: string
   readonly answer: string
 }
 
 const onScene =
-  (ask: (rng: Random, scene: Scene) => readonly [question: string, answer: string]) =>
-  (rng: Random): Drawn => {
-    const scene = drawScene(rng)
-    const [question, answer] = ask(rng, scene)
+  (questionAnswer: (rng: Random, scene: Scene) => readonly [question: string, answer: string]) =>
+  (rng: Random): RenderedTask => {
+    const scene = renderScene(rng)
+    const [question, answer] = questionAnswer(rng, scene)
     return { images: [scene.image], question, answer }
   }
 
-const film = (rng: Random): Drawn => {
+const movingShape = (rng: Random): RenderedTask => {
   const [shape, colour] = [rng.choice(shapes), rng.choice(keys(colours))]
-  const way = rng.choice(['left', 'right', 'up', 'down'] as const)
+  const direction = rng.choice(['left', 'right', 'up', 'down'] as const)
   const [side, background, frames] = [rng.integer(150, 300), rng.choice(keys(backgrounds)), rng.choice([3, 4])]
   const images = Array.from({ length: frames }, (_, i) => {
     const image = ground(side, side, background)
     const t = 0.2 + (0.6 * i) / (frames - 1)
-    const along = way === 'left' || way === 'up' ? 1 - t : t
-    const [x, y] = way === 'left' || way === 'right' ? [along, 0.5] : [0.5, along]
+    const along = direction === 'left' || direction === 'up' ? 1 - t : t
+    const [x, y] = direction === 'left' || direction === 'right' ? [along, 0.5] : [0.5, along]
     drawShape(image, shape, colour, side * x, side * y, side * 0.16)
     return image
   })
   const question = rng.choice(['What happens in this video?', 'What moves, and where?'])
-  return { film: images, question, answer: `The ${colour} ${shape} moves ${way}.` }
+  return { video: images, question, answer: `The ${colour} ${shape} moves ${direction}.` }
 }
 
-const comparison = (rng: Random): Drawn => {
-  const [a, b] = [drawScene(rng), drawScene(rng)]
+const comparison = (rng: Random): RenderedTask => {
+  const [a, b] = [renderScene(rng), renderScene(rng)]
   const more = Math.sign(a.items.length - b.items.length)
   const answer = more > 0 ? 'The first one.' : more < 0 ? 'The second one.' : 'They have the same number.'
   return { images: [a.image, b.image], question: 'Which picture has more shapes?', answer }
 }
 
-const draws: Readonly<Record<Task, (rng: Random) => Drawn>> = {
+const sceneMakers: Readonly<Record<Task, (rng: Random) => RenderedTask>> = {
   describe: onScene((rng, { items }) => [
     rng.choice(['Describe the image.', 'What is in this picture?', 'What do you see?']),
     description(items)
@@ -168,10 +168,10 @@ const draws: Readonly<Record<Task, (rng: Random) => Drawn>> = {
   }),
   where: onScene((rng, { items }) => {
     const item = rng.choice(items)
-    return [`What is at the ${item.cell}?`, `${capital(named(item))}.`]
+    return [`What is at the ${item.cell}?`, `${capital(withArticle(item))}.`]
   }),
   background: onScene((_, { background }) => ['What color is the background?', `${capital(background)}.`]),
-  video: film,
+  video: movingShape,
   compare: comparison,
   hello: (rng) => ({
     question: rng.choice(['Who are you?', 'What can you do?', 'Hello!']),
@@ -182,17 +182,17 @@ const draws: Readonly<Record<Task, (rng: Random) => Drawn>> = {
 const rawImage = (image: Rgb) => ({ ...image, channels: 3 as const })
 
 /**
- * Conversation `index` of the demo model's world: coloured shapes to describe, count, name and find, backgrounds, two pictures to
- * compare, films of a moving shape. It depends on `seed` and `index` alone; its pictures are raw pixels in its messages.
+ * Conversation `index` about rendered scenes: coloured shapes to describe, count, name and locate, backgrounds, two images to compare,
+ * videos of a moving shape. The result depends on `seed` and `index` alone; the messages hold the images as raw pixels.
  */
-export const sample = (
+export const sceneSample = (
   seed: number,
   index: number,
   weights: Readonly<Partial<Record<Task, number>>> = taskWeights
 ): DatasetRow => {
   const rng = random(seed, index)
   const task = rng.weighted(weights as Readonly<Record<Task, number>>)
-  const { images = [], film: frames, question, answer } = draws[task](rng)
+  const { images = [], video: frames, question, answer } = sceneMakers[task](rng)
   const content: readonly ContentItem[] = [
     ...images.map((image): ContentItem => ({ type: 'image', image: rawImage(image) })),
     ...(frames ? [{ type: 'video', frames: frames.map(rawImage) } as const] : []),

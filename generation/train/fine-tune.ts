@@ -3,40 +3,41 @@ import * as E from 'fp-ts/lib/Either.js'
 import { type Issue, orThrow } from '../../lib/error.js'
 import { adamW, exceptNormsAndBiases } from '../../lib/optim/adamw.js'
 import { schedules } from '../../lib/optim/schedule.js'
-import { combine, disposeBeside, mapParams, namedParameters, type Partial } from '../../lib/params.js'
+import { combine, disposeExcept, mapParams, namedParameters, type PartialParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVLParams } from '../../models/checkpoint/load-model.js'
 import { visionLayerDecay } from '../../models/internvl/layer-decay.js'
 import { saveAdapter } from '../../models/lora/adapter.js'
-import { savedModules } from '../../models/lora/adapter-modules.js'
-import { isLoraPath, loraWeights, mergeLora, plainPath, plainShapes } from '../../models/lora/lora.js'
+import { modulesToSave } from '../../models/lora/adapter-modules.js'
+import { isLoraPath, loraWeights, mergeLora, pathWithoutLora, shapesWithoutLora } from '../../models/lora/lora.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { save } from '../checkpoint/save.js'
 import { type Batch, disposeBatch, padIdOf } from './data/collate.js'
-import { batchesIn, type FeedOptions, feed, sftBatches } from './data/dataloader.js'
+import { countBatches, type DataLoaderOptions, dataLoader, sftBatches } from './data/dataloader.js'
 import type { TrainingData } from './data/mixture.js'
-import { visualSteps } from './data/v2pe-steps.js'
+import { v2pePositions } from './data/v2pe-positions.js'
 import { disposePairs, type PairBatch, pairBatches, pairLoss, sftLoss, sftWeight } from './losses.js'
-import { type CheckOptions, type Prepared, prepared } from './preflight.js'
+import { type PreflightOptions, type PreflightResult, preflight } from './preflight.js'
 import { lastCheckpoint } from './train-checkpoint.js'
 import { preferenceWeights, type TrainConfig } from './train-config.js'
 import type { Trainable } from './trainable.js'
-import { type RunOptions, run, type Scores } from './trainer.js'
+import { type Metrics, runTrainer, type TrainerOptions } from './trainer.js'
 import type { Batches, Loss } from './training-loop.js'
 
-export interface FineTuneOptions extends Pick<RunOptions<never, never>, 'listeners' | 'signal'>, CheckOptions {
+export interface FineTuneOptions extends Pick<TrainerOptions<never, never>, 'callbacks' | 'signal'>, PreflightOptions {
+  /** Called with the errors of rows that are skipped. */
   readonly onSkipped?: (issues: readonly Issue[]) => void
-  /** Threads that prepare samples; 1 unless given. */
+  /** Worker threads that make samples. Default: 1. */
   readonly workers?: number
-  /** Told how many steps there will be. */
-  readonly onPlan?: (steps: number) => void
-  /** Told before the first step of what a person may not expect. */
-  readonly onRemark?: (says: string) => void
+  /** Called with the total number of steps. */
+  readonly onTotalSteps?: (steps: number) => void
+  /** Called with warnings before the first step. */
+  readonly onWarning?: (message: string) => void
 }
 
-type Trained = Partial<InternVLParams>
+type Trained = PartialParams<InternVLParams>
 
-/** How batches are made, what their loss is, what each counts, and how it is freed. */
+/** A training objective: its batches, their loss, the weight of a batch, and how a batch is disposed. */
 interface Objective<B> {
   readonly batches: (data: TrainingData) => Batches<B>
   readonly loss: Loss<Trained, B>
@@ -45,13 +46,13 @@ interface Objective<B> {
   readonly disposeBatch: (batch: B) => void
 }
 
-const stepsOf = ({ generation }: InternVLCheckpoint, c: TrainConfig) =>
-  visualSteps(c['visual.delta'], generation.imageTokenId, c.seed)
+const positionsOf = ({ generation }: InternVLCheckpoint, c: TrainConfig) =>
+  v2pePositions(c['visual.delta'], generation.imageTokenId, c.seed)
 
-const sftObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: FeedOptions) => {
+const sftObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: DataLoaderOptions) => {
   const padId = padIdOf(internvl.processor.tokenizer)
   return {
-    batches: (data) => sftBatches(data, { ...options, padId, reduction: c['loss.reduction'] }, stepsOf(internvl, c)),
+    batches: (data) => sftBatches(data, { ...options, padId, reduction: c['loss.reduction'] }, positionsOf(internvl, c)),
     loss: sftLoss((trained) => internvl.module.apply(combine<InternVLParams>(trained, frozen))),
     weightOf: sftWeight,
     tokensOf: ({ inputIds }) => inputIds.size,
@@ -59,11 +60,11 @@ const sftObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: Tr
   } satisfies Objective<Batch>
 }
 
-/** The reference is the model as it was loaded; beside LoRA it costs nothing. */
-const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: FeedOptions) => {
+/** The reference model is the model as loaded. With LoRA the reference needs no extra memory. */
+const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: DataLoaderOptions) => {
   const padId = padIdOf(internvl.processor.tokenizer)
   return {
-    batches: (data) => pairBatches(feed(data, options), internvl.model, { padId }, stepsOf(internvl, c)),
+    batches: (data) => pairBatches(dataLoader(data, options), internvl.model, { padId }, positionsOf(internvl, c)),
     loss: pairLoss((trained) => internvl.module.apply(combine<InternVLParams>(trained, frozen)), { weights: preferenceWeights(c), beta: c['loss.beta'] }), // biome-ignore format: one line
     weightOf: ({ chosen }) => chosen.samples,
     tokensOf: ({ chosen, rejected }) => chosen.inputIds.size + rejected.inputIds.size,
@@ -71,16 +72,16 @@ const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: T
   } satisfies Objective<PairBatch>
 }
 
-/** The mean loss of all held-out batches. */
-const heldOutLoss = <B>(objective: Objective<B>, data: TrainingData, options: FeedOptions) => {
-  const batches = batchesIn(data, options, 1)
-  return async (trained: Trained): Promise<Scores> => {
+/** The mean loss over all batches of the validation set. */
+const validationLoss = <B>(objective: Objective<B>, data: TrainingData, options: DataLoaderOptions) => {
+  const batches = countBatches(data, options, 1)
+  return async (trained: Trained): Promise<Metrics> => {
     let [sum, weight, taken] = [0, 0, 0]
     for await (const batch of objective.batches(data)(0)) {
       if (batch !== undefined) {
-        const own = objective.weightOf(batch)
-        sum += own * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
-        weight += own
+        const batchWeight = objective.weightOf(batch)
+        sum += batchWeight * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
+        weight += batchWeight
         objective.disposeBatch(batch)
       }
       if (++taken === batches) break
@@ -90,109 +91,118 @@ const heldOutLoss = <B>(objective: Objective<B>, data: TrainingData, options: Fe
 }
 
 const optimizerOf = (internvl: InternVLCheckpoint, c: TrainConfig, steps: number) => {
-  const warmupSteps = Math.round(c['optimizer.warmup'] * steps)
-  const rate = schedules[c['optimizer.schedule']]({ rate: c['optimizer.rate'], warmupSteps, totalSteps: steps })
+  const warmupSteps = Math.round(c['optimizer.warmupRatio'] * steps)
+  const learningRate = schedules[c['optimizer.schedule']]({
+    learningRate: c['optimizer.learningRate'],
+    warmupSteps,
+    totalSteps: steps
+  })
   const optimizer = adamW({
-    learningRate: rate,
-    rateFactor: visionLayerDecay(internvl.config, c['optimizer.layerDecay']),
+    learningRate,
+    learningRateFactor: visionLayerDecay(internvl.config, c['optimizer.layerDecay']),
     beta1: c['optimizer.beta1'],
     beta2: c['optimizer.beta2'],
     weightDecay: c['optimizer.weightDecay'],
     decays: exceptNormsAndBiases
   })
-  return { rate, optimizer }
+  return { learningRate, optimizer }
 }
 
-/** What the model is found by again, from any folder: its name at the hub, or where it lies. */
+/** The name of the base model for adapters and checkpoints: its name on the hub, or its absolute path. */
 const baseOf = ({ dir }: InternVLCheckpoint, { model }: TrainConfig): string =>
   model === null || model === dir ? resolve(dir) : model
 
-/** What is kept with checkpoints. */
-const settingsOf = (internvl: InternVLCheckpoint, c: TrainConfig): TrainConfig => ({ ...c, model: baseOf(internvl, c) })
+/** The settings that checkpoints store. */
+const storedSettings = (internvl: InternVLCheckpoint, c: TrainConfig): TrainConfig => ({ ...c, model: baseOf(internvl, c) })
 
-const runOf = async <B>(
+const runObjective = async <B>(
   internvl: InternVLCheckpoint,
   c: TrainConfig,
-  found: Prepared,
+  found: PreflightResult,
   objective: Objective<B>,
-  o: FineTuneOptions & FeedOptions
+  o: FineTuneOptions & DataLoaderOptions
 ) => {
-  const steps = c.steps ?? Math.ceil(batchesIn(found.data, o, c.epochs) / c['batch.accumulation'])
-  o.onPlan?.(steps)
-  const own = mapParams((leaf) => leaf.clone())(found.parts.trained) // the loaded model stays whole: it may be the reference
-  const state = await run(own, objective.batches(found.data), {
+  const steps = c.steps ?? Math.ceil(countBatches(found.data, o, c.epochs) / c['batch.gradientAccumulation'])
+  o.onTotalSteps?.(steps)
+  const params = mapParams((leaf) => leaf.clone())(found.parts.trained) // the loaded model may be the reference: train a copy
+  const state = await runTrainer(params, objective.batches(found.data), {
     ...objective,
     ...optimizerOf(internvl, c, steps),
-    ...{ steps, accumulation: c['batch.accumulation'], maxNorm: c['optimizer.clip'] },
-    ...{ checkpoints: o.checkpoints, keep: c['save.keep'], saveEvery: c['save.every'] },
-    ...{ settings: settingsOf(internvl, c), data: found.digest },
+    ...{ steps, gradientAccumulation: c['batch.gradientAccumulation'], maxGradNorm: c['optimizer.maxGradNorm'] },
+    ...{ checkpoints: o.checkpoints, keepLast: c['save.keepLast'], saveSteps: c['save.steps'] },
+    ...{ settings: storedSettings(internvl, c), dataDigest: found.dataDigest },
     training: {
       seed: c.seed,
       dropout: c['regularize.dropout'],
       dropPath: c['regularize.dropPath'],
-      checkpointing: c.checkpointing
+      checkpointing: c.gradientCheckpointing
     },
-    ...(found.heldOut ? { evaluate: heldOutLoss(objective, found.heldOut, o), evaluateEvery: c['evaluate.every'] } : {}),
-    ...(o.listeners ? { listeners: o.listeners } : {}),
+    ...(found.validation ? { evaluate: validationLoss(objective, found.validation, o), evaluateSteps: c['evaluate.steps'] } : {}),
+    ...(o.callbacks ? { callbacks: o.callbacks } : {}),
     ...(o.resume ? { resume: o.resume } : {}),
     ...(o.signal ? { signal: o.signal } : {})
   })
   return { state, isFinished: !o.signal?.aborted || state.step >= steps }
 }
 
-/** The whole tree of what was trained and what was not, without LoRA: new tensors where something was merged. */
+/** The whole parameter tree with LoRA merged; merged weights are new tensors. */
 export const wholeModel = (trained: Trained, frozen: Trained): InternVLParams =>
   mergeLora(combine<InternVLParams>(trained, frozen))
 
-const trainedBeside = (trained: Trained): readonly string[] =>
-  namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [plainPath(path)]))
+const trainedWithoutLora = (trained: Trained): readonly string[] =>
+  namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [pathWithoutLora(path)]))
 
-/** What of the trained an adapter in PEFT's format can't hold. */
-const unsavable = ({ params }: InternVLCheckpoint, trained: Trained): readonly Issue[] => {
-  const saved = savedModules([...plainShapes(params).keys()], [...loraWeights(trained).keys()], trainedBeside(trained))
+/** Trained parameters that a PEFT adapter cannot hold, as issues. */
+const adapterIssues = ({ params }: InternVLCheckpoint, trained: Trained): readonly Issue[] => {
+  const saved = modulesToSave(
+    [...shapesWithoutLora(params).keys()],
+    [...loraWeights(trained).keys()],
+    trainedWithoutLora(trained)
+  )
   return E.isLeft(saved) ? saved.left : []
 }
 
-/** The result of a run: the whole model and, where LoRA was trained, the adapter beside it, if PEFT can hold it. */
+/** Writes the merged model and, where LoRA was trained and PEFT can hold all trained parameters, the adapter. */
 const saveResult = async (internvl: InternVLCheckpoint, c: TrainConfig, trained: Trained, frozen: Trained): Promise<void> => {
   const params = wholeModel(trained, frozen)
   await save(c.output, { config: internvl.config, params, dtype: c['save.dtype'], processorFilesFrom: internvl.dir })
-  disposeBeside([internvl.params, trained, frozen], params)
-  if (c['lora.rank'] === null || unsavable(internvl, trained).length > 0) return
-  const options = { base: baseOf(internvl, c), beside: trainedBeside(trained) }
+  disposeExcept([internvl.params, trained, frozen], params)
+  if (c['lora.rank'] === null || adapterIssues(internvl, trained).length > 0) return
+  const options = { base: baseOf(internvl, c), beside: trainedWithoutLora(trained) }
   await orThrow(saveAdapter(join(c.output, 'adapter'), combine<InternVLParams>(trained, frozen), options))
 }
 
-const remarks = (
+const warnings = (
   internvl: InternVLCheckpoint,
   c: TrainConfig,
-  { parts }: Prepared,
+  { parts }: PreflightResult,
   last: string | undefined,
   { resume }: FineTuneOptions
 ): readonly string[] => [
-  ...(resume && last === undefined ? ['there is no checkpoint to resume from; the run begins anew'] : []),
-  ...(c['lora.rank'] === null ? [] : unsavable(internvl, parts.trained)).map(
-    ({ message }) => `no adapter will be written, the merged model alone: ${message}`
+  ...(resume && last === undefined ? ['there is no checkpoint to resume from; training starts at step 0'] : []),
+  ...(c['lora.rank'] === null ? [] : adapterIssues(internvl, parts.trained)).map(
+    ({ message }) => `only the merged model will be written, without an adapter: ${message}`
   )
 ]
 
 /**
- * Trains a loaded model by a run's settings, with checkpoints, and saves the result as a folder as published, LoRA merged, with the
- * adapter in `adapter` where there is LoRA and PEFT can hold what else was trained. Whether it came to the end: a run that its signal
- * stops saves no result. What is wrong with settings, data and patterns is found before the first step and thrown together, as an
+ * Fine-tunes a loaded model: trains with checkpoints and writes the result as a checkpoint folder to `output`, with LoRA merged, and the
+ * PEFT adapter to `output/adapter` where PEFT can hold all trained parameters. Returns whether training finished; a run that the signal
+ * stops writes no result. All errors of settings, data and patterns are found before the first step and thrown together as an
  * `InternVLError`.
  */
 export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<boolean> => {
-  const found = await prepared(internvl, c, settingsOf(internvl, c), options)
-  const skipped = [found.data, found.heldOut].flatMap((data) => data?.skipped ?? [])
+  const found = await preflight(internvl, c, storedSettings(internvl, c), options)
+  const skipped = [found.data, found.validation].flatMap((data) => data?.skipped ?? [])
   if (skipped.length > 0) options.onSkipped?.(skipped)
-  for (const says of remarks(internvl, c, found, await lastCheckpoint(options.checkpoints), options)) options.onRemark?.(says)
-  const feeding = { ...options, model: internvl.dir, config: c }
+  const last = await lastCheckpoint(options.checkpoints)
+  for (const message of warnings(internvl, c, found, last, options)) options.onWarning?.(message)
+  const loading = { ...options, model: internvl.dir, config: c }
   const { state, isFinished } =
-    c['loss.kind'] === 'sft'
-      ? await runOf(internvl, c, found, sftObjective(internvl, found.parts, c, feeding), feeding)
-      : await runOf(internvl, c, found, pairObjective(internvl, found.parts, c, feeding), feeding)
+    c['loss.type'] === 'sft'
+      ? await runObjective(internvl, c, found, sftObjective(internvl, found.parts, c, loading), loading)
+      : await runObjective(internvl, c, found, pairObjective(internvl, found.parts, c, loading), loading)
   if (isFinished) await saveResult(internvl, c, state.params, found.parts.frozen)
-  disposeBeside(internvl.params, state.params, state.optimizer.first, state.optimizer.second, found.parts)
+  disposeExcept(internvl.params, state.params, state.optimizer.first, state.optimizer.second, found.parts)
   return isFinished
 }

@@ -2,138 +2,144 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type EngineName, selectEngine } from '../../lib/engines/index.js'
 import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow } from '../../lib/error.js'
-import { isThere } from '../../lib/is-there.js'
-import { compareShapes, declarations } from '../../lib/params.js'
+import { exists } from '../../lib/files.js'
+import { declarations, shapeIssues } from '../../lib/params.js'
 import { openSafetensors, type TensorFiles } from '../../lib/safetensors/read.js'
 import type { OpenCheckpoint } from '../../models/checkpoint/open-checkpoint.js'
 import type { WeightType } from '../../models/checkpoint/save-model.js'
-import { both, type Change, type Changes, raisedBy, replacedBy } from '../../models/checkpoint/weight-changes.js'
+import {
+  addLoraUpdate,
+  composeChanges,
+  replaceWeight,
+  type WeightChange,
+  type WeightChanges
+} from '../../models/checkpoint/weight-changes.js'
 import type { Json } from '../../models/config/config-fields.js'
-import { internVL } from '../../models/internvl/internvl.js'
+import { modelFor } from '../../models/families.js'
 import { adapterBase, adapterConfigFile, openAdapter, scalingOf } from '../../models/lora/adapter.js'
-import { plainPath, type Shapes } from '../../models/lora/lora.js'
-import { isPacked } from '../../models/quantization/quantized-keys.js'
+import { pathWithoutLora, type Shapes } from '../../models/lora/lora.js'
+import { isQuantized } from '../../models/quantization/quantized-keys.js'
 import { demoModel } from '../checkpoint/load.js'
 import { convertChanged } from '../checkpoint/save.js'
 import { modelFolder } from '../hub/index.js'
-import { checkpointNote, lastCheckpoint, trainedFile } from './train-checkpoint.js'
+import { lastCheckpoint, readCheckpointMetadata, trainedFile } from './train-checkpoint.js'
 import { type TrainConfig, trainConfig } from './train-config.js'
 import { loraScaling, trainedShapes } from './trainable.js'
 
-/** A checkpoint of a run. */
-interface Run {
+/** A checkpoint of a training run. */
+interface RunCheckpoint {
   readonly checkpoint: string
   readonly config: TrainConfig
 }
 
-/** What a folder holds that was trained: an adapter, or a run's checkpoint; and the model that it was made for. */
-interface Tuned {
+/** The trained weights in a folder, an adapter or a checkpoint of a run, and the name of their base model. */
+interface TrainedWeights {
   readonly base: string | undefined
   readonly adapter?: string
-  readonly run?: Run
+  readonly run?: RunCheckpoint
 }
 
 export interface MergeOptions {
-  /** The model that was trained; the one that adapter or checkpoint name unless given. */
+  /** The base model. Default: the model that the adapter or the checkpoint names. */
   readonly model?: string | undefined
-  /** Type of the weights that are written; the model's own unless given. */
+  /** Type of the written weights. Default: the type in the base model. */
   readonly dtype?: WeightType | undefined
-  /** Writes though the folder is not empty. */
+  /** Writes into a folder that is not empty. */
   readonly force?: boolean
   readonly engine?: EngineName | undefined
-  /** Brings a model to a folder: the hub's without a view on its progress unless given. */
-  readonly folderOf?: (model: string) => Promise<string>
-  /** Told after each piece: bytes read so far, and of all. */
+  /** Returns the folder of a model. Default: downloads models of the hub without showing progress. */
+  readonly resolveModel?: (model: string) => Promise<string>
+  /** Called with the bytes read so far and the total number of bytes. */
   readonly onProgress?: (done: number, total: number) => void
 }
 
-/** The checkpoint that a folder is, or the last one of the run whose output it is. */
+/** The folder itself if the folder is a checkpoint, or the last checkpoint of a run with this output folder. */
 const checkpointIn = async (source: string): Promise<string | undefined> =>
-  (await isThere(join(source, 'state.json')))
+  (await exists(join(source, 'state.json')))
     ? source
     : ((await lastCheckpoint(join(source, 'checkpoints'))) ?? (await lastCheckpoint(source)))
 
-const tunedIn = async (source: string): Promise<Tuned> => {
-  if (await isThere(join(source, adapterConfigFile))) return { adapter: source, base: await orThrow(adapterBase(source)) }
+const findTrainedWeights = async (source: string): Promise<TrainedWeights> => {
+  if (await exists(join(source, adapterConfigFile))) return { adapter: source, base: await orThrow(adapterBase(source)) }
   const checkpoint = await checkpointIn(source)
   if (checkpoint === undefined) {
-    const what = (await isThere(source))
-      ? `it holds neither ${adapterConfigFile} nor checkpoints of a training run`
+    const reason = (await exists(source))
+      ? `the folder contains neither ${adapterConfigFile} nor checkpoints of a training run`
       : 'no such folder'
-    const message = `${source}: ${what}; give a PEFT adapter, the output of \`internvl train\` or one of its checkpoints`
+    const message = `${source}: ${reason}; give a PEFT adapter, the output of \`internvl train\` or one of its checkpoints`
     throw new InternVLError([issue('NothingToMerge', message, { file: source })])
   }
-  const { settings } = await orThrow(checkpointNote(checkpoint))
+  const { settings } = await orThrow(readCheckpointMetadata(checkpoint))
   const config = getOrThrow(trainConfig((settings ?? {}) as Json, join(checkpoint, 'state.json')))
   return { base: config.model ?? undefined, run: { checkpoint, config } }
 }
 
-/** Of another model neither the patterns nor the tensors of a run fit: then a first line says so. */
-const misfit = ({ checkpoint, config }: Run, dir: string, issues: readonly Issue[]): void => {
+/** Throws the issues, with a first line that says that the checkpoint belongs to another model. */
+const throwMismatch = ({ checkpoint, config }: RunCheckpoint, dir: string, issues: readonly Issue[]): void => {
   if (issues.length === 0) return
-  const message = `${checkpoint}: it does not fit ${dir}; it was trained on ${config.model}`
-  throw new InternVLError([issue('CheckpointMisfit', message, { checkpoint, model: dir }), ...issues])
+  const message = `${checkpoint}: this checkpoint does not fit ${dir}; its base model is ${config.model}`
+  throw new InternVLError([issue('CheckpointMismatch', message, { checkpoint, model: dir }), ...issues])
 }
 
-/** The change of each parameter that an adapter has something for. */
+/** The change of each parameter of which the adapter holds weights. */
 const adapterChanges = async (adapter: string, shapes: Shapes) => {
   const { files, pairs, saved, config } = await orThrow(openAdapter(adapter, shapes))
-  const changes = new Map<string, Change>([...saved].map(([path, entry]) => [path, replacedBy(files, entry)]))
+  const changes = new Map<string, WeightChange>([...saved].map(([path, entry]) => [path, replaceWeight(files, entry)]))
   for (const [module, { lora_A, lora_B }] of pairs)
-    changes.set(`${module}.weight`, raisedBy(files, lora_A!, lora_B!, scalingOf(config, module)))
+    changes.set(`${module}.weight`, addLoraUpdate(files, lora_A!, lora_B!, scalingOf(config, module)))
   return { files, changes }
 }
 
-const runChangesOf = (files: TensorFiles, config: TrainConfig): Changes => {
-  const changes = new Map<string, Change>()
+const checkpointChanges = (files: TensorFiles, config: TrainConfig): WeightChanges => {
+  const changes = new Map<string, WeightChange>()
   for (const [path, entry] of files.entries) {
     const module = /^(.*)\.weight\.lora_A$/.exec(path)?.[1]
-    const plain = module === undefined ? plainPath(path) : `${module}.weight`
+    const plain = module === undefined ? pathWithoutLora(path) : `${module}.weight`
     const lora_B = module === undefined ? undefined : files.entries.get(`${plain}.lora_B`)
     if (path.endsWith('.lora_B')) continue
-    const change = lora_B ? raisedBy(files, entry, lora_B, loraScaling(config)) : replacedBy(files, entry)
-    const other = changes.get(plain)
-    const [first, second] = lora_B ? [other, change] : [change, other] // a trained base, then what is added to it
-    changes.set(plain, first && second ? both(first, second) : change)
+    const change = lora_B ? addLoraUpdate(files, entry, lora_B, loraScaling(config)) : replaceWeight(files, entry)
+    const existing = changes.get(plain)
+    const [first, second] = lora_B ? [existing, change] : [change, existing] // first a trained base weight, then its LoRA update
+    changes.set(plain, first && second ? composeChanges(first, second) : change)
   }
   return changes
 }
 
-/** The same of a run's checkpoint. */
-const runChanges = async (run: Run, { dir }: OpenCheckpoint, shapes: Shapes) => {
+/** The change of each parameter that a run trained. */
+const runChanges = async (run: RunCheckpoint, { dir }: OpenCheckpoint, shapes: Shapes) => {
   const expected = trainedShapes(shapes, run.config)
-  if (E.isLeft(expected)) misfit(run, dir, expected.left)
+  if (E.isLeft(expected)) throwMismatch(run, dir, expected.left)
   const files = await orThrow(openSafetensors(join(run.checkpoint, trainedFile)))
   const actual = new Map([...files.entries].map(([key, { shape }]) => [key, shape]))
-  const issues = compareShapes(getOrThrow(expected), actual)
+  const issues = shapeIssues(getOrThrow(expected), actual)
   if (issues.length > 0) await files.close()
-  misfit(run, dir, issues)
-  return { files, changes: runChangesOf(files, run.config) }
+  throwMismatch(run, dir, issues)
+  return { files, changes: checkpointChanges(files, run.config) }
 }
 
-const checkPacked = ({ dir, plan }: OpenCheckpoint): void => {
-  if (!isPacked(plan)) return
-  const message = `${dir}: its weights are packed, so nothing can be merged into them; give --model the folder that they were made of`
+const refuseQuantized = ({ dir, plan }: OpenCheckpoint): void => {
+  if (!isQuantized(plan)) return
+  const message = `${dir}: the weights are quantized, and an adapter cannot be merged into quantized weights; name the original model with --model`
   throw new InternVLError([issue('PackedBase', message, { file: dir })] satisfies Issues)
 }
 
 /**
- * Merges what was trained into the weights of its model, and writes them as a folder as published, piece by piece, so that memory
- * does not depend on the model's size. `source` is a LoRA adapter in PEFT's format, the output of a training run (its last checkpoint
- * is taken, finished or not) or one of its checkpoints. Throws an `InternVLError`: a folder that is none of these, an adapter or a run
- * of another model, a target that is not empty.
+ * Merges trained weights into their base model and writes a checkpoint folder, tensor by tensor, so that the memory in use does not
+ * depend on the size of the model. `source` is a LoRA adapter in PEFT's format, the output folder of a training run (its last checkpoint
+ * is used) or a checkpoint of a run. Throws an `InternVLError` for a folder that is none of these, weights of another model, or a target
+ * that is not empty.
  *
  * `await merge('tuned/adapter', 'merged', { model: 'OpenGVLab/InternVL3-1B-hf' })`
  */
 export const merge = async (source: string, target: string, options: MergeOptions = {}): Promise<void> => {
-  const { folderOf = (model) => orThrow(modelFolder(model, {})), engine, dtype, force = false, onProgress } = options
-  const { base, adapter, run } = await tunedIn(source)
-  const model = await folderOf(options.model ?? base ?? demoModel)
+  const { resolveModel = (model) => orThrow(modelFolder(model, {})), engine, dtype, force = false, onProgress } = options
+  const { base, adapter, run } = await findTrainedWeights(source)
+  const model = await resolveModel(options.model ?? base ?? demoModel)
   await convertChanged(model, target, {
     ...{ layout: 'hf', dtype, force, sources: [source], ...(onProgress ? { onProgress } : {}) },
     withChanges: async (checkpoint, use) => {
-      checkPacked(checkpoint)
-      const shapes = new Map(declarations(internVL(checkpoint.config)).map(([path, { shape }]) => [path, shape]))
+      refuseQuantized(checkpoint)
+      const shapes = new Map(declarations(modelFor(checkpoint.config)).map(([path, { shape }]) => [path, shape]))
       const opened = adapter === undefined ? await runChanges(run!, checkpoint, shapes) : await adapterChanges(adapter, shapes)
       await selectEngine({ engine })
       return use(opened.changes).finally(() => opened.files.close())

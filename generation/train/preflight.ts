@@ -1,128 +1,139 @@
 import { realpath } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
-import { InternVLError, type Issue, type Issues, issue } from '../../lib/error.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as RA from 'fp-ts/lib/ReadonlyArray.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
+import { getOrThrow, type Issue, type Issues, issue, taskValidation, validation, whenValid } from '../../lib/error.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
-import { batchesIn, needsSizes } from './data/dataloader.js'
-import { type MeasureOptions, measureRows } from './data/measure-rows.js'
-import { type DatasetEntry, readMeta, readTraining, type TrainingData } from './data/mixture.js'
-import { digestOf, resumeIssues } from './resume.js'
+import { countBatches, needsSizes } from './data/dataloader.js'
+import { type MixtureEntry, readMixture, readTrainingData, type TrainingData } from './data/mixture.js'
+import { type SampleSizesOptions, sampleSizes } from './data/sample-sizes.js'
+import { dataDigest, resumeIssues } from './resume.js'
 import { preferenceWeights, type TrainConfig } from './train-config.js'
-import { type Trainable, trainable } from './trainable.js'
+import { splitParameters, type Trainable } from './trainable.js'
 
-const entryOf = (file: string): DatasetEntry => ({
+/** The validated inputs of a run. */
+export interface PreflightResult {
+  readonly parts: Trainable
+  readonly data: TrainingData
+  readonly validation: TrainingData | undefined
+  readonly dataDigest: string
+}
+
+export interface PreflightOptions extends Pick<SampleSizesOptions, 'skipBad'> {
+  readonly checkpoints: string
+  readonly resume?: boolean
+  /** Called while sample sizes are computed for packing and length grouping. */
+  readonly onSizeProgress?: ((done: number, total: number) => void) | undefined
+}
+
+const jsonlEntry = (file: string): MixtureEntry => ({
   ...{ name: file, root: dirname(file), annotation: [file], repeatTime: 1, augment: false }
 })
 
-const readData = async (files: readonly string[], skipBad: boolean): Promise<E.Either<Issues, TrainingData>> => {
-  const read = await Promise.all(
-    files.map(async (file) =>
-      file.endsWith('.json') ? readMeta(file)() : E.right<Issues, readonly DatasetEntry[]>([entryOf(file)])
-    )
+const entriesOf = (file: string): TE.TaskEither<Issues, readonly MixtureEntry[]> =>
+  file.endsWith('.json') ? readMixture(file) : TE.right([jsonlEntry(file)])
+
+/** The rows of jsonl files and mixture files. */
+const readData = (files: readonly string[], skipBad: boolean): TE.TaskEither<Issues, TrainingData> =>
+  pipe(
+    files,
+    RA.traverse(taskValidation)(entriesOf),
+    TE.chain((entries) => readTrainingData(entries.flat(), { skipBad }))
   )
-  const issues = read.flatMap((entries): readonly Issue[] => (E.isLeft(entries) ? entries.left : []))
-  if (issues.length > 0) return E.left(issues as unknown as Issues)
-  return readTraining(read.flatMap((entries) => (E.isRight(entries) ? entries.right : [])), { skipBad })() // biome-ignore format: one line
-}
 
-/** Pairs need two answers. */
-const pairIssues = (data: TrainingData, kind: TrainConfig['loss.kind']): readonly Issue[] =>
-  kind === 'sft'
+/** Preference losses need a chosen and a rejected answer in every row. */
+const pairIssues = ({ rows }: TrainingData, type: TrainConfig['loss.type']): readonly Issue[] =>
+  type === 'sft'
     ? []
-    : data.rows
+    : rows
         .filter(({ rejected }) => rejected === undefined)
-        .map(({ where, id }) => issue('NoPair', `${where ?? id}: ${kind} needs a chosen and a rejected answer; this row has one`))
+        .map(({ where, id }) => issue('NoPair', `${where ?? id}: ${type} needs a chosen and a rejected answer; this row has one`))
 
-/** The model is read again, as the reference and when a run is resumed. */
+const emptyIssues = (data: TrainingData, c: TrainConfig): readonly Issue[] =>
+  countBatches(data, { config: { ...c, 'batch.packing': false } }, 1) === 0
+    ? [issue('NoRows', 'data: an epoch contains no rows; increase repeat_time')]
+    : []
+
+/** The rows of `files`, with sample sizes where packing or length grouping needs them. */
+const loadData = (
+  { processor }: InternVLCheckpoint,
+  c: TrainConfig,
+  files: readonly string[],
+  { skipBad = false, onSizeProgress }: PreflightOptions
+): TE.TaskEither<Issues, TrainingData> =>
+  pipe(
+    readData(files, skipBad),
+    TE.chain((data) =>
+      needsSizes(c) ? sampleSizes(processor, data, { config: c, skipBad, onProgress: onSizeProgress }) : TE.right(data)
+    ),
+    TE.chainEitherK((data) => whenValid(pairIssues(data, c['loss.type']), () => data))
+  )
+
+/** The output must not be the folder of the model: the model is read again as the reference and when a run is resumed. */
 const outputIssues = async ({ dir }: InternVLCheckpoint, { output }: TrainConfig): Promise<readonly Issue[]> => {
   const [model, target] = await Promise.all([dir, output].map((path) => realpath(path).catch(() => resolve(path))))
-  return model === target
-    ? [issue('TargetRefused', `${output}: it is the folder of the model that is trained; give another output`, { file: output })]
-    : []
+  if (model !== target) return []
+  return [issue('TargetRefused', `${output}: this is the folder of the model; choose another output`, { file: output })]
 }
 
-/** Settings that do not go together. */
+/** Combinations of settings that are not supported. */
 const settingIssues = (c: TrainConfig): readonly Issue[] => {
-  const kind = c['loss.kind']
-  const unused = (['loss.dpo', 'loss.bco', 'loss.nll'] as const).filter((key) => c[key] !== null && kind === 'sft')
-  const rules: readonly (readonly [isBroken: boolean, says: string])[] = [
-    [c['batch.packing'] && kind !== 'sft', `batch.packing: answers alone are packed, not the pairs of ${kind}; set it to false`],
+  const type = c['loss.type']
+  const unused = (['loss.dpo', 'loss.bco', 'loss.nll'] as const).filter((key) => c[key] !== null && type === 'sft')
+  const rules: readonly (readonly [isBroken: boolean, message: string])[] = [
     [
-      c['batch.packing'] && c['batch.grouped'],
-      'batch.grouped: packed rows are of like length already; set it or batch.packing to false'
+      c['batch.packing'] && type !== 'sft',
+      `batch.packing: only sft supports packing, ${type} does not; set batch.packing to false`
     ],
     [
-      c['lora.alpha'] !== null && c['lora.rank'] === null,
-      'lora.alpha: there is no LoRA without lora.rank; set that too, or neither'
+      c['batch.packing'] && c['batch.groupByLength'],
+      'batch.groupByLength: packed rows have similar lengths already; set either this or batch.packing to false'
     ],
-    ...unused.map((key) => [true, `${key}: sft has no such term; set loss.kind to dpo or mpo`] as const),
+    [c['lora.alpha'] !== null && c['lora.rank'] === null, 'lora.alpha: needs lora.rank; set both, or neither'],
+    ...unused.map((key) => [true, `${key}: sft has no such term; set loss.type to dpo or mpo`] as const),
     [
-      kind !== 'sft' && Object.values(preferenceWeights(c)).every((weight) => weight === 0),
-      'loss: loss.dpo, loss.bco and loss.nll all weigh 0; nothing would be learned'
+      type !== 'sft' && Object.values(preferenceWeights(c)).every((weight) => weight === 0),
+      'loss: loss.dpo, loss.bco and loss.nll are all 0, so the loss is 0; set one of them above 0'
     ],
     [
       c['batch.maxTiles'] !== null && !c['batch.packing'],
-      'batch.maxTiles: it is of packed rows; set batch.packing, or batch.maxPatches for the tiles of a picture'
+      'batch.maxTiles: applies to packed rows; set batch.packing to true, or use batch.maxPatches for the tiles of an image'
     ]
   ]
-  return rules.flatMap(([isBroken, says]) => (isBroken ? [issue('Setting', says)] : []))
-}
-
-/** What a run is made of. */
-export interface Prepared {
-  readonly parts: Trainable
-  readonly data: TrainingData
-  readonly heldOut: TrainingData | undefined
-  /** What tells the data from others. */
-  readonly digest: string
-}
-
-export interface CheckOptions extends Pick<MeasureOptions, 'skipBad'> {
-  readonly checkpoints: string
-  readonly resume?: boolean
-  /** Told while samples are measured, for packing and length groups. */
-  readonly onMeasure?: ((done: number, total: number) => void) | undefined
-}
-
-type Read = E.Either<Issues, TrainingData | undefined>
-
-const issuesOf = (x: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(x) ? x.left : [])
-
-const emptyIssues = (read: Read, c: TrainConfig): readonly Issue[] =>
-  E.isRight(read) && read.right && batchesIn(read.right, { config: { ...c, 'batch.packing': false } }, 1) === 0
-    ? [issue('NoRows', 'data: an epoch shows no row; take a larger repeat_time')]
-    : []
-
-/** Data with the sizes of their samples, where batches are made by them. */
-const measured = async (internvl: InternVLCheckpoint, c: TrainConfig, read: Read, o: CheckOptions): Promise<Read> => {
-  if (!needsSizes(c) || E.isLeft(read) || read.right === undefined) return read
-  return measureRows(internvl.processor, read.right, { config: c, skipBad: o.skipBad ?? false, onProgress: o.onMeasure })()
+  return rules.flatMap(([isBroken, message]) => (isBroken ? [issue('Setting', message)] : []))
 }
 
 /**
- * Everything that can be wrong, looked at before the first step. `settings` are what is kept with checkpoints. Throws an
- * `InternVLError` with all that is.
+ * Runs all checks before the first step. `settings` are the settings that checkpoints store. Throws an `InternVLError` with every
+ * error in settings, patterns, data, output folder and checkpoints.
  */
-export const prepared = async (
+export const preflight = async (
   internvl: InternVLCheckpoint,
   c: TrainConfig,
   settings: TrainConfig,
-  o: CheckOptions
-): Promise<Prepared> => {
-  const skipBad = o.skipBad ?? false
-  const parts = trainable(internvl.params, c)
-  const data = await measured(internvl, c, await readData([c.data].flat(), skipBad), o)
-  const heldOut = await measured(internvl, c, c.heldOut === null ? E.right(undefined) : await readData([c.heldOut], skipBad), o)
-  const digest = E.isRight(data) && data.right ? digestOf(data.right) : undefined
-  const issues = [
-    ...settingIssues(c),
-    ...[parts, data, heldOut].flatMap((x) => issuesOf(x)),
-    ...[data, heldOut].flatMap((read) => (E.isRight(read) && read.right ? pairIssues(read.right, c['loss.kind']) : [])),
-    ...emptyIssues(data, c),
-    ...(await outputIssues(internvl, c)),
-    ...(await resumeIssues(o.checkpoints, o.resume ?? false, settings, digest))
-  ]
-  if (issues.length > 0) throw new InternVLError(issues as unknown as Issues)
-  const right = <A>(x: E.Either<Issues, A>): A => (x as E.Right<A>).right
-  return { parts: right(parts), data: right(data)!, heldOut: right(heldOut), digest: digest! }
+  o: PreflightOptions
+): Promise<PreflightResult> => {
+  const data = await loadData(internvl, c, [c.data].flat(), o)()
+  const validationSet = c.validation === null ? E.right(undefined) : await loadData(internvl, c, [c.validation], o)()
+  const digest = pipe(
+    data,
+    E.match(() => undefined, dataDigest)
+  )
+  const resume = await resumeIssues(o.checkpoints, o.resume ?? false, settings, digest)
+  const checks = {
+    settings: whenValid(settingIssues(c), () => undefined),
+    parts: splitParameters(internvl.params, c),
+    data: pipe(
+      data,
+      E.chain((rows) => whenValid(emptyIssues(rows, c), () => rows))
+    ),
+    validation: validationSet,
+    output: whenValid(await outputIssues(internvl, c), () => undefined),
+    resume: whenValid(resume, () => undefined)
+  }
+  const valid = getOrThrow(sequenceS(validation)(checks))
+  return { parts: valid.parts, data: valid.data, validation: valid.validation, dataDigest: digest! }
 }

@@ -1,45 +1,62 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import { type Issue, issue } from '../../lib/error.js'
 import type { Json } from '../../models/config/config-fields.js'
 import type { TrainingData } from './data/mixture.js'
-import { type CheckpointNote, checkpointNote, lastCheckpoint } from './train-checkpoint.js'
+import { type CheckpointMetadata, lastCheckpoint, readCheckpointMetadata } from './train-checkpoint.js'
 import { type TrainConfig, trainConfig } from './train-config.js'
 
-/** Settings that a run may go on with changed: what a step computes does not depend on them, but for the rate, which follows the steps. */
-const free = /^(output|heldOut|epochs|steps|checkpointing|save\..*|evaluate\..*|log\..*)$/
+/** Settings that may change when a run is resumed. They do not enter a step, except that the learning rate follows the number of steps. */
+const changeable = /^(output|validation|epochs|steps|gradientCheckpointing|save\..*|evaluate\..*|log\..*)$/
 
-/** What tells data apart: the rows as they are learned from, and how often. */
-export const digestOf = ({ rows, repeats }: TrainingData): string => {
+/** SHA-256 of the rows that training uses, and of their repeats. */
+export const dataDigest = ({ rows, repeats }: TrainingData): string => {
   const hash = createHash('sha256')
   for (const [i, { messages, rejected, augment, maxPatches }] of rows.entries())
     hash.update(`${JSON.stringify([messages, rejected, augment, maxPatches, repeats[i]])}\n`)
   return hash.digest('hex')
 }
 
-const shown = (value: unknown): string => JSON.stringify(value)
+const show = (value: unknown): string => JSON.stringify(value)
 
-/** Settings of a checkpoint that are other ones now. */
-const changed = (checkpoint: string, { settings }: CheckpointNote, now: TrainConfig): readonly Issue[] => {
-  const before = trainConfig((settings ?? {}) as Json, join(checkpoint, 'state.json'))
-  if (E.isLeft(before)) return before.left
-  return (Object.keys(now) as (keyof TrainConfig)[])
-    .filter((key) => !free.test(key) && shown(before.right[key]) !== shown(now[key]))
-    .map(
-      (key) =>
-      issue('ResumeChanged', `--resume: ${key} was ${shown(before.right[key])} when this run was begun, it is ${shown(now[key])} now`, { key }) // biome-ignore format: one line
+/** One issue for each setting that differs from the setting in the checkpoint. */
+const changedSettings = (checkpoint: string, { settings }: CheckpointMetadata, now: TrainConfig): readonly Issue[] =>
+  pipe(
+    trainConfig((settings ?? {}) as Json, join(checkpoint, 'state.json')),
+    E.match(
+      (issues): readonly Issue[] => issues,
+      (before) =>
+        (Object.keys(now) as (keyof TrainConfig)[])
+          .filter((key) => !changeable.test(key) && show(before[key]) !== show(now[key]))
+          .map((key) => {
+            const message = `--resume: ${key} was ${show(before[key])} when the run began, and is ${show(now[key])} now`
+            return issue('ResumeChanged', message, { key })
+          })
     )
+  )
+
+const advice = (checkpoint: string): Issue => {
+  const message = `--resume: ${checkpoint} resumes only with the settings and data of its run; for a new run choose another output`
+  return issue('ResumeRefused', message, { file: checkpoint })
 }
 
-const advice = (checkpoint: string): Issue =>
-  issue('ResumeRefused', `--resume: ${checkpoint} goes on with what it was begun with; for a new run give another output`, {
-    file: checkpoint
-  })
+const resumeProblems = (
+  checkpoint: string,
+  metadata: CheckpointMetadata,
+  settings: TrainConfig,
+  digest: string | undefined
+): readonly Issue[] => {
+  const isOther = digest !== undefined && metadata.dataDigest !== undefined && metadata.dataDigest !== digest
+  const message = '--resume: the training data changed since the run began: the rows, their order or their content'
+  const issues = [...changedSettings(checkpoint, metadata, settings), ...(isOther ? [issue('ResumeChanged', message, {})] : [])]
+  return issues.length > 0 ? [...issues, advice(checkpoint)] : []
+}
 
 /**
- * What keeps a run from going on with its last checkpoint, or from beginning where there is one: settings that matter and are other
- * ones now, key by key, and data that are. `settings` are those that would be kept with the next checkpoint.
+ * Reasons why a run cannot resume from its last checkpoint, or cannot begin because checkpoints exist: each changed setting, and changed
+ * data. `settings` are those that the next checkpoint would store.
  */
 export const resumeIssues = async (
   checkpoints: string,
@@ -49,16 +66,15 @@ export const resumeIssues = async (
 ): Promise<readonly Issue[]> => {
   const last = await lastCheckpoint(checkpoints)
   if (last === undefined) return []
-  if (!resume)
-    return [
-      issue('CheckpointsThere', `${checkpoints}: a run has left checkpoints here; --resume goes on, or give another output`, {
-        file: checkpoints
-      })
-    ]
-  const note = await checkpointNote(last)()
-  if (E.isLeft(note)) return note.left
-  const isOther = digest !== undefined && note.right.data !== undefined && note.right.data !== digest
-  const other = issue('ResumeChanged', '--resume: the data are not those that this run was begun with: rows, their order or what they say', {}) // biome-ignore format: one line
-  const issues = [...changed(last, note.right, settings), ...(isOther ? [other] : [])]
-  return issues.length > 0 ? [...issues, advice(last)] : []
+  if (!resume) {
+    const message = `${checkpoints}: the folder holds checkpoints of an earlier run; add --resume, or choose another output`
+    return [issue('CheckpointsThere', message, { file: checkpoints })]
+  }
+  return pipe(
+    await readCheckpointMetadata(last)(),
+    E.match(
+      (issues): readonly Issue[] => issues,
+      (metadata) => resumeProblems(last, metadata, settings, digest)
+    )
+  )
 }

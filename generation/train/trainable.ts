@@ -1,61 +1,55 @@
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
-import { type Partial, partition } from '../../lib/params.js'
+import { type PartialParams, partition } from '../../lib/params.js'
 import { matchesPath } from '../../lib/path-pattern.js'
 import type { InternVLParams } from '../../models/checkpoint/load-model.js'
-import { addLora, isLoraPath, loraModules, plainPath, plainShapes, type Shapes } from '../../models/lora/lora.js'
+import { addLora, isLoraPath, pathWithoutLora, type Shapes, shapesWithoutLora, targetModules } from '../../models/lora/lora.js'
 import type { TrainConfig } from './train-config.js'
 
-/** A model's parameters, in two: what is trained, and what stays. `combine(trained, frozen)` is the model's tree. */
+/** The parameters of a model in two partial trees. `combine(trained, frozen)` is the tree of the model. */
 export interface Trainable {
-  readonly trained: Partial<InternVLParams>
-  readonly frozen: Partial<InternVLParams>
+  readonly trained: PartialParams<InternVLParams>
+  readonly frozen: PartialParams<InternVLParams>
 }
 
-type Patterns = Pick<
-  TrainConfig,
-  'train.only' | 'train.freeze' | 'lora.rank' | 'lora.alpha' | 'lora.dropout' | 'lora.targets' | 'seed'
->
+type Patterns = Pick<TrainConfig, 'train.only' | 'train.freeze' | Extract<keyof TrainConfig, `lora.${string}`> | 'seed'>
 
-/** Whether a pattern names a parameter, or a module that it is in. */
+/** Whether a pattern matches a parameter, or a module that contains the parameter. */
 const covers = (pattern: string): ((path: string) => boolean) => {
   const matches = matchesPath(pattern)
   return (path) => path.split('.').some((_, i, names) => matches(names.slice(0, i + 1).join('.')))
 }
 
-/** Patterns that name nothing, with what there is to name. */
-const unmatched = (setting: string, patterns: readonly string[], paths: readonly string[]): readonly Issue[] => {
-  const parts = [
-    ...new Set(
-      paths.map((path) =>
-        path
-          .split('.')
-          .slice(0, path.startsWith('model.') ? 2 : 1)
-          .join('.')
-      )
-    )
-  ]
+/** The top-level part of a parameter: `model.vision_tower`, `lm_head`. */
+const topLevel = (path: string): string =>
+  path
+    .split('.')
+    .slice(0, path.startsWith('model.') ? 2 : 1)
+    .join('.')
+
+/** One issue for each pattern that matches no parameter, with the names of the parts of the model. */
+const unmatchedPatterns = (setting: string, patterns: readonly string[], paths: readonly string[]): readonly Issue[] => {
+  const parts = [...new Set(paths.map(topLevel))].join(', ')
   return patterns
     .filter((pattern) => !paths.some(covers(pattern)))
-    .map((pattern) =>
-      issue('Pattern', `${setting}: no parameter matches ${pattern}; the parts are ${parts.join(', ')}`, { pattern })
-    )
+    .map((pattern) => issue('Pattern', `${setting}: no parameter matches ${pattern}; the parts are ${parts}`, { pattern }))
 }
 
 const loraOptions = (c: Patterns) => {
   const rank = c['lora.rank']
   if (rank === null) return undefined
-  return { rank, alpha: c['lora.alpha'] ?? 2 * rank, dropout: c['lora.dropout'], targets: c['lora.targets'], seed: c.seed }
+  return { rank, alpha: c['lora.alpha'] ?? 2 * rank, dropout: c['lora.dropout'], targets: c['lora.targetModules'], seed: c.seed }
 }
 
-/** By what the update of a run's LoRA is multiplied. */
+/** Factor of the LoRA update: alpha / rank. */
 export const loraScaling = (c: Patterns): number => {
   const { alpha, rank } = loraOptions(c) ?? { alpha: 1, rank: 1 }
   return alpha / rank
 }
 
-/** Paths and shapes as they are where LoRA stands beside the weights of these modules. */
-const besideLora = (shapes: Shapes, modules: readonly string[], rank: number): Shapes => {
+/** Paths and shapes of the model after LoRA was added to these modules. */
+const withLoraShapes = (shapes: Shapes, modules: readonly string[], rank: number): Shapes => {
   const chosen = new Set(modules.map((module) => `${module}.weight`))
   return new Map(
     [...shapes].flatMap(([path, shape]): readonly (readonly [string, readonly number[]])[] =>
@@ -67,34 +61,38 @@ const besideLora = (shapes: Shapes, modules: readonly string[], rank: number): S
 }
 
 /**
- * What a run's patterns train of a model with these parameters, LoRA among them. Errors: patterns that match nothing, all of them;
- * LoRA's; a choice that leaves nothing to train.
+ * Paths and shapes of the parameters that these settings train, with the LoRA matrices. Errors: every pattern that matches nothing;
+ * errors of LoRA; settings that leave no parameter to train.
  */
 export const trainedShapes = (shapes: Shapes, c: Patterns): E.Either<Issues, Shapes> => {
   const [lora, paths] = [loraOptions(c), [...shapes.keys()]]
-  const modules = lora ? loraModules(shapes, lora) : E.right<Issues, readonly string[]>([])
+  const modules = lora ? targetModules(shapes, lora) : E.right<Issues, readonly string[]>([])
   const [only, freeze] = [c['train.only'], c['train.freeze']]
-  const wanted = (path: string): boolean =>
+  const isIncluded = (path: string): boolean =>
     isLoraPath(path) || (only ? only.some((pattern) => covers(pattern)(path)) : c['lora.rank'] === null)
-  const chosen = (path: string): boolean => wanted(plainPath(path)) && !freeze.some((pattern) => covers(pattern)(plainPath(path)))
-  const all = lora && E.isRight(modules) ? besideLora(shapes, modules.right, lora.rank) : shapes
-  const trained = new Map([...all].filter(([path]) => chosen(path)))
+  const isFrozen = (path: string): boolean => freeze.some((pattern) => covers(pattern)(path))
+  const all = lora && E.isRight(modules) ? withLoraShapes(shapes, modules.right, lora.rank) : shapes
+  const trained = new Map([...all].filter(([path]) => isIncluded(pathWithoutLora(path)) && !isFrozen(pathWithoutLora(path))))
   const issues = [
     ...(E.isLeft(modules) ? modules.left : []),
-    ...unmatched('train.only', only ?? [], paths),
-    ...unmatched('train.freeze', freeze, paths)
+    ...unmatchedPatterns('train.only', only ?? [], paths),
+    ...unmatchedPatterns('train.freeze', freeze, paths)
   ]
-  const none = issue('NothingTrained', 'train: these patterns leave nothing to train')
+  const none = issue('NothingTrained', 'train: train.only and train.freeze leave no parameter to train')
   return whenValid(issues.length === 0 && trained.size === 0 ? [none] : issues, () => trained)
 }
 
-/** Splits a model by a run's patterns, LoRA added where it is wanted. Errors: as `trainedShapes`. */
-export const trainable = (params: InternVLParams, c: Patterns): E.Either<Issues, Trainable> =>
-  E.chain((shapes: Shapes) => {
-    const lora = loraOptions(c)
-    const tree = lora ? addLora(params, lora) : E.right<Issues, InternVLParams>(params)
-    return E.map((whole: InternVLParams) => {
-      const [trained, frozen] = partition((path) => shapes.has(path))(whole)
+/** Splits the parameters into trained and frozen ones, with LoRA added where the settings ask for it. Errors: as `trainedShapes`. */
+export const splitParameters = (params: InternVLParams, c: Patterns): E.Either<Issues, Trainable> =>
+  pipe(
+    E.Do,
+    E.apS('shapes', trainedShapes(shapesWithoutLora(params), c)),
+    E.bind('tree', () => {
+      const lora = loraOptions(c)
+      return lora ? addLora(params, lora) : E.right<Issues, InternVLParams>(params)
+    }),
+    E.map(({ shapes, tree }) => {
+      const [trained, frozen] = partition((path) => shapes.has(path))(tree)
       return { trained, frozen }
-    })(tree)
-  })(trainedShapes(plainShapes(params), c))
+    })
+  )

@@ -1,42 +1,46 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { InternVLError, type Issue, issue, orThrow } from '../../lib/error.js'
 import { disposeParams } from '../../lib/params.js'
-import { lastCheckpoint, loadCheckpoint, type SaveCheckpointOptions, saveCheckpoint } from './train-checkpoint.js'
+import { lastCheckpoint, loadCheckpoint, saveCheckpoint, type TrainCheckpointOptions } from './train-checkpoint.js'
 import { type Batches, initialState, type StepReport, type TrainOptions, type TrainState, train } from './training-loop.js'
 
-/** Numbers of an evaluation, by name; `loss` is what the best checkpoint is chosen by. */
-export type Scores = Readonly<Record<string, number>> & { readonly loss: number }
+/** Metrics of an evaluation, by name. The best checkpoint is the one with the lowest `loss`. */
+export type Metrics = Readonly<Record<string, number>> & { readonly loss: number }
 
-/** Who is told what happens: a progress bar, a log. Numbers alone, no tensors. */
-export interface Listener {
-  /** The run begins, or goes on, after `step` steps. */
-  readonly begin?: (step: number) => void
-  readonly step?: (report: Omit<StepReport<unknown>, 'state'>) => void
-  readonly evaluated?: (step: number, scores: Scores) => void
-  readonly saved?: (step: number, path: string) => void
-  /** The run is over, finished or not. */
-  readonly end?: () => void | Promise<void>
+/** Functions that the trainer calls at each event, for progress bars and logs. They receive numbers, never tensors. */
+export interface TrainerCallback {
+  /** Training begins or resumes; `step` steps were taken before. */
+  readonly onTrainBegin?: (step: number) => void
+  readonly onStepEnd?: (report: Omit<StepReport<unknown>, 'state'>) => void
+  readonly onEvaluate?: (step: number, metrics: Metrics) => void
+  readonly onSave?: (step: number, path: string) => void
+  /** Training ended: completed, stopped or failed. */
+  readonly onTrainEnd?: () => void | Promise<void>
 }
 
-export interface RunOptions<P, B> extends TrainOptions<P, B>, Pick<SaveCheckpointOptions, 'keep' | 'settings' | 'data'> {
-  /** Where checkpoints are kept. */
+export interface TrainerOptions<P, B>
+  extends TrainOptions<P, B>,
+    Pick<TrainCheckpointOptions, 'keepLast' | 'settings' | 'dataDigest'> {
+  /** Folder of the checkpoints. */
   readonly checkpoints: string
-  /** Steps from one checkpoint to the next; one is also saved after each evaluation, and at the end. */
-  readonly saveEvery?: number
-  readonly evaluate?: (params: P) => Scores | Promise<Scores>
-  readonly evaluateEvery?: number
-  readonly listeners?: readonly Listener[]
-  /** Go on from the last checkpoint; without it there must be none. */
+  /** Steps between two checkpoints. A checkpoint is also saved after each evaluation and after the last step. */
+  readonly saveSteps?: number
+  readonly evaluate?: (params: P) => Metrics | Promise<Metrics>
+  /** Steps between two evaluations. */
+  readonly evaluateSteps?: number
+  readonly callbacks?: readonly TrainerCallback[]
+  /** Resumes from the last checkpoint. Without this option the folder must hold no checkpoint. */
   readonly resume?: boolean
-  /** Stops after the step under way, with a checkpoint. */
+  /** Stops after the current step and saves a checkpoint. */
   readonly signal?: AbortSignal
 }
 
-const begin = async <P, B>(params: P, { checkpoints, resume, optimizer }: RunOptions<P, B>): Promise<TrainState<P>> => {
+/** The state of the last checkpoint, or the initial state where there is no checkpoint. */
+const startState = async <P, B>(params: P, { checkpoints, resume, optimizer }: TrainerOptions<P, B>): Promise<TrainState<P>> => {
   const last = await lastCheckpoint(checkpoints)
   if (last === undefined) return initialState(params, optimizer)
   if (!resume) {
-    const message = `${checkpoints}: a run has left checkpoints here; resume it, or give another folder`
+    const message = `${checkpoints}: the folder holds checkpoints of an earlier run; resume this run, or choose another folder`
     throw new InternVLError([issue('CheckpointsThere', message, { file: checkpoints })])
   }
   const { state } = await orThrow(loadCheckpoint(last, params))
@@ -44,61 +48,61 @@ const begin = async <P, B>(params: P, { checkpoints, resume, optimizer }: RunOpt
   return state
 }
 
-/** What stopped a run, and where it can go on from. */
-const stopped = async (error: InternVLError, checkpoints: string): Promise<InternVLError> => {
+/** The errors that stopped training, and the checkpoint from which training can resume. */
+const stoppedError = async (error: InternVLError, checkpoints: string): Promise<InternVLError> => {
   const last = await lastCheckpoint(checkpoints)
-  const advice = last ? `the last good checkpoint is ${last}; resume goes on from there` : 'there is no checkpoint yet'
+  const advice = last ? `the last good checkpoint is ${last}; resume to continue from there` : 'there is no checkpoint yet'
   const [first, ...others] = error.issues
-  const named = (f: Issue): Issue => ({ ...f, message: `training stopped: ${f.message}` })
-  return new InternVLError([named(first), ...others.map(named), issue('TrainingStopped', `training stopped: ${advice}`)])
+  const prefixed = (f: Issue): Issue => ({ ...f, message: `training stopped: ${f.message}` })
+  return new InternVLError([prefixed(first), ...others.map(prefixed), issue('TrainingStopped', `training stopped: ${advice}`)])
 }
 
-/** What is wrong outside of the program, a log that can't be written too. */
-const outside = (error: unknown): InternVLError | undefined => {
+/** Errors from outside of the program: validation errors, and system errors of a callback that writes a file. */
+const externalError = (error: unknown): InternVLError | undefined => {
   if (error instanceof InternVLError) return error
   if (!(error instanceof Error && 'syscall' in error)) return undefined
-  return new InternVLError([issue('WriteFailed', `a log cannot be written (${error.message})`)])
+  return new InternVLError([issue('WriteFailed', `a log file cannot be written (${error.message})`)])
 }
 
-const ended = async (listeners: readonly Listener[]): Promise<void> => {
-  for (const { end } of listeners) await end?.()
+const endAll = async (callbacks: readonly TrainerCallback[]): Promise<void> => {
+  for (const { onTrainEnd } of callbacks) await onTrainEnd?.()
 }
 
-const isDue = (step: number, every: number | undefined, steps: number | undefined): boolean =>
-  (every !== undefined && step % every === 0) || step === steps
+const isDue = (step: number, interval: number | undefined, lastStep: number | undefined): boolean =>
+  (interval !== undefined && step % interval === 0) || step === lastStep
 
 /**
- * Trains with checkpoints, evaluations and listeners, from the start or from where an earlier run was when it ended or was killed.
- * `params` are handed over; the state that is given back is the caller's. Throws an `InternVLError`: a loss that is not finite, a
- * checkpoint that can't be written or read; it names the last good checkpoint.
+ * Trains with checkpoints, evaluations and callbacks, from the start or from the last checkpoint of an earlier run. Takes ownership
+ * of `params`; the caller owns the returned state. Throws an `InternVLError` when the loss is not finite or a checkpoint cannot be
+ * read or written; the error names the last good checkpoint.
  */
-export const run = async <P, B>(params: P, batches: Batches<B>, options: RunOptions<P, B>): Promise<TrainState<P>> => {
-  const { checkpoints, saveEvery, evaluateEvery, evaluate, listeners = [], steps, signal } = options
-  let state = await begin(params, options)
-  let saved = state.step
-  const save = async (scores?: Scores) => {
-    const path = await saveCheckpoint(checkpoints, state, { ...options, ...(scores ? { metric: scores.loss } : {}) })()
+export const runTrainer = async <P, B>(params: P, batches: Batches<B>, options: TrainerOptions<P, B>): Promise<TrainState<P>> => {
+  const { checkpoints, saveSteps, evaluateSteps, evaluate, callbacks = [], steps, signal } = options
+  let state = await startState(params, options)
+  let savedStep = state.step
+  const save = async (metrics?: Metrics) => {
+    const path = await saveCheckpoint(checkpoints, state, { ...options, ...(metrics ? { metric: metrics.loss } : {}) })()
     if (E.isLeft(path)) throw new InternVLError(path.left)
-    saved = state.step
-    for (const { saved } of listeners) saved?.(state.step, path.right)
+    savedStep = state.step
+    for (const { onSave } of callbacks) onSave?.(state.step, path.right)
   }
-  for (const { begin } of listeners) begin?.(state.step)
   try {
+    for (const { onTrainBegin } of callbacks) onTrainBegin?.(state.step)
     for await (const { state: next, ...report } of train(state, batches, options)) {
       state = next
-      for (const { step } of listeners) step?.(report)
-      const scores = isDue(state.step, evaluateEvery, steps) ? await evaluate?.(state.params) : undefined
-      if (scores) for (const { evaluated } of listeners) evaluated?.(state.step, scores)
-      if (scores || isDue(state.step, saveEvery, steps) || signal?.aborted) await save(scores)
+      for (const { onStepEnd } of callbacks) onStepEnd?.(report)
+      const metrics = isDue(state.step, evaluateSteps, steps) ? await evaluate?.(state.params) : undefined
+      if (metrics) for (const { onEvaluate } of callbacks) onEvaluate?.(state.step, metrics)
+      if (metrics || isDue(state.step, saveSteps, steps) || signal?.aborted) await save(metrics)
       if (signal?.aborted) break
     }
-    if (saved < state.step) await save()
+    if (savedStep < state.step) await save()
   } catch (error) {
     disposeParams([state.params, state.optimizer.first, state.optimizer.second])
-    const known = outside(error)
-    await ended(listeners).catch(() => undefined) // what stopped the run is what is told
-    throw known ? await stopped(known, checkpoints) : error
+    const external = externalError(error)
+    await endAll(callbacks).catch(() => undefined) // report the error that stopped training
+    throw external ? await stoppedError(external, checkpoints) : error
   }
-  await ended(listeners)
+  await endAll(callbacks)
   return state
 }

@@ -1,79 +1,83 @@
 import { setImmediate } from 'node:timers/promises'
 import { accumulate, valueAndGrad } from '../../lib/autograd/grad.js'
-import { type Training, training } from '../../lib/autograd/train-mode.js'
+import { type TrainingOptions, training } from '../../lib/autograd/train-mode.js'
 import { InternVLError, issue } from '../../lib/error.js'
 import { type AdamWState, clipFactor, type Optimizer } from '../../lib/optim/adamw.js'
 import type { Schedule } from '../../lib/optim/schedule.js'
 import { disposeParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 
-/** Numbers that a loss carries from batch to batch, by name: BCO's running reward shift. */
-export type Memory = Readonly<Record<string, number>>
+/** Numbers that a loss passes from batch to batch, by name: the running reward mean of BCO. */
+export type LossState = Readonly<Record<string, number>>
 
 /**
- * Everything that a run knows between two steps: from an equal state, equal data and options follow equal losses. Randomness is
- * no part of it, for every seed is made of the run's own and `position`.
+ * The state of training between two steps. Equal state, data and options give equal losses. There is no random state: every seed is
+ * derived from the seed of the options and `position`.
  */
 export interface TrainState<P, S = AdamWState> {
-  /** What is trained; a partial tree where the rest is frozen. */
+  /** The trained parameters; a partial tree where the other parameters are frozen. */
   readonly params: P
   readonly optimizer: S
-  /** Steps taken. */
+  /** Number of steps taken. */
   readonly step: number
-  /** Batches taken from the data. */
+  /** Number of batches taken from the data. */
   readonly position: number
-  readonly memory: Memory
+  readonly lossState: LossState
 }
 
-/** The loss of a batch; `memory` where it changes. */
-export type Loss<P, B> = (params: P, batch: B, memory: Memory) => { readonly loss: tf.Scalar; readonly memory?: Memory }
+/** The loss of a batch, with `lossState` where the loss changes it. */
+export type Loss<P, B> = (
+  params: P,
+  batch: B,
+  lossState: LossState
+) => { readonly loss: tf.Scalar; readonly lossState?: LossState }
 
-/** Batches from a position on, the same for the same position; `undefined` in the place of one that could not be made. */
+/** Batches from a position on, equal for equal positions; `undefined` stands for a batch that could not be made. */
 export type Batches<B> = (position: number) => AsyncIterable<B | undefined> | Iterable<B | undefined>
 
 export interface TrainOptions<P, B, S = AdamWState> {
   readonly loss: Loss<P, B>
   readonly optimizer: Optimizer<S>
-  /** Stops after so many steps in all, those of `state` included; when the data ends unless given. */
+  /** Total number of steps, with the steps of the initial state. Default: until the data ends. */
   readonly steps?: number
-  /** Batches a step: the loss is their mean, weighted by `weightOf`. 1 by default. */
-  readonly accumulation?: number
-  /** What a batch counts beside the others of its step: its supervised tokens, its samples. 1 by default. */
+  /** Batches per step. The loss of a step is their mean, weighted by `weightOf`. Default: 1. */
+  readonly gradientAccumulation?: number
+  /** Weight of a batch within its step: its supervised tokens, its samples. Default: 1. */
   readonly weightOf?: (batch: B) => number
-  /** Tokens of a batch, for the report; none by default. */
+  /** Number of tokens of a batch, for the report. Default: 0. */
   readonly tokensOf?: (batch: B) => number
-  /** Gradients are scaled down to this global norm; not at all unless given. */
-  readonly maxNorm?: number
-  /** The rate of each step, for the report: the one that the optimizer was made with. */
-  readonly rate?: Schedule
-  /** Dropout, drop path, recomputation; the seed is the run's. */
-  readonly training?: Training
-  /** Frees a batch after its step; its tensors, wherever they lie in it, by default. */
+  /** Gradients are scaled down to this global norm. Default: no clipping. */
+  readonly maxGradNorm?: number
+  /** Learning rate of each step, for the report: the schedule of the optimizer. */
+  readonly learningRate?: Schedule
+  /** Dropout, drop path, gradient checkpointing and the seed. */
+  readonly training?: TrainingOptions
+  /** Disposes a batch after its step. Default: disposes every tensor in the batch. */
   readonly disposeBatch?: (batch: B) => void
 }
 
-/** What a step was like, and the state after it. */
+/** The numbers of one step, and the state after the step. */
 export interface StepReport<P, S = AdamWState> {
   readonly state: TrainState<P, S>
-  /** Steps taken, this one included. */
+  /** Number of steps taken, including this step. */
   readonly step: number
-  /** Before the step. */
+  /** The loss before the update. */
   readonly loss: number
-  /** The gradient's global norm, before it was clipped. */
-  readonly norm: number
-  readonly rate: number
+  /** Global norm of the gradient before clipping. */
+  readonly gradNorm: number
+  readonly learningRate: number
   readonly tokens: number
-  /** For the step, waiting for data included. */
+  /** Duration of the step, including the time to wait for data. */
   readonly seconds: number
 }
 
-/** The state of a run that has not begun. */
+/** The state before the first step. */
 export const initialState = <P, S>(params: P, optimizer: Optimizer<S>): TrainState<P, S> => ({
   params,
   optimizer: optimizer.init(params),
   step: 0,
   position: 0,
-  memory: {}
+  lossState: {}
 })
 
 const scalarOf = (value: tf.Scalar): number => {
@@ -82,42 +86,42 @@ const scalarOf = (value: tf.Scalar): number => {
   return number!
 }
 
-/** Loss and gradient of a step's batches, and what the loss remembers after them. */
+/** Loss and gradient of the batches of a step, and the loss state after them. */
 const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
   const { loss, weightOf = () => 1, training: mode = { seed: 0 } } = options
-  let { memory, position } = state
+  let { lossState, position } = state
   const lossOf = (batch: B) => (params: P) => {
     const seed = Math.imul(mode.seed, 0x9e3779b1) ^ ++position
     return training({ ...mode, seed }, () => {
-      const result = loss(params, batch, memory)
-      memory = result.memory ?? memory
+      const result = loss(params, batch, lossState)
+      lossState = result.lossState ?? lossState
       return result.loss
     })
   }
   const differentiate = batches.length === 1 ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf)
   const { value, grads } = differentiate(state.params)
-  return { loss: scalarOf(value), grads, memory, position }
+  return { loss: scalarOf(value), grads, lossState, position }
 }
 
 /**
- * One step: the next state, with the loss and the norm before it. The state given is consumed. Throws an `InternVLError` when the
- * loss or its gradient is not finite; the state is then as it was, and still the caller's.
+ * One optimizer step: the next state, with the loss and the gradient norm before the update. Consumes `state`. Throws an
+ * `InternVLError` when the loss or the gradient is not finite; `state` is then unchanged and still owned by the caller.
  */
 export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
-  const { loss, grads, memory, position } = gradient(state, batches, options)
-  const { norm, factor } = clipFactor(options.maxNorm ?? Number.POSITIVE_INFINITY)(grads)
+  const { loss, grads, lossState, position } = gradient(state, batches, options)
+  const { norm: gradNorm, factor } = clipFactor(options.maxGradNorm ?? Number.POSITIVE_INFINITY)(grads)
   const step = state.step + 1
-  if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
+  if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
     disposeParams(grads)
-    const message = `step ${step}: the loss is ${loss}, the gradient's norm ${norm}; nothing was changed by this step. Try a lower rate or a longer warm-up, and look at the data.`
-    throw new InternVLError([issue('LossNotFinite', message, { step, loss, norm })])
+    const message = `step ${step}: the loss is ${loss}, the gradient norm is ${gradNorm}; this step changed no weights. Try a lower learning rate or a longer warm-up, and check the data.`
+    throw new InternVLError([issue('LossNotFinite', message, { step, loss, norm: gradNorm })])
   }
   const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true, gradScale: factor })
-  return { state: { params: next.params, optimizer: next.state, step, position, memory }, loss, norm }
+  return { state: { params: next.params, optimizer: next.state, step, position, lossState }, loss, gradNorm }
 }
 
-/** The next `n` batches, fewer where the data ends, and how many between them could not be made. */
-const take = async <B>(source: AsyncIterator<B | undefined> | Iterator<B | undefined>, n: number) => {
+/** The next `n` batches, fewer where the data ends, and the number of batches between them that could not be made. */
+const takeBatches = async <B>(source: AsyncIterator<B | undefined> | Iterator<B | undefined>, n: number) => {
   const taken: B[] = []
   let missing = 0
   while (taken.length < n) {
@@ -132,7 +136,7 @@ const take = async <B>(source: AsyncIterator<B | undefined> | Iterator<B | undef
 const iterate = <A>(source: AsyncIterable<A> | Iterable<A>): AsyncIterator<A> | Iterator<A> =>
   Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
 
-const freeing = <B, A>(batches: readonly B[], dispose: (batch: B) => void, use: () => A): A => {
+const thenDispose = <B, A>(batches: readonly B[], dispose: (batch: B) => void, use: () => A): A => {
   try {
     return use()
   } finally {
@@ -141,8 +145,8 @@ const freeing = <B, A>(batches: readonly B[], dispose: (batch: B) => void, use: 
 }
 
 /**
- * Trains: yields what each step was like, with the state after it. A state is good until the next is asked for, which consumes
- * it; the last one, also when it throws or is left early, is the caller's to dispose. Throws as `takeStep`.
+ * The training loop: yields a report and the state after each step. A state is valid until the caller requests the next one, which
+ * consumes it. The caller disposes the last state, also when the loop throws or is left early. Throws as `takeStep`.
  *
  * `for await (const { step, loss, state } of train(initialState(params, optimizer), batches, { loss, optimizer, steps: 100 })) …`
  */
@@ -151,21 +155,21 @@ export async function* train<P, B, S = AdamWState>(
   batches: Batches<B>,
   options: TrainOptions<P, B, S>
 ): AsyncGenerator<StepReport<P, S>, void, void> {
-  const { steps = Infinity, accumulation = 1, tokensOf = () => 0, rate = () => 0 } = options
+  const { steps = Infinity, gradientAccumulation = 1, tokensOf = () => 0, learningRate = () => 0 } = options
   const { disposeBatch = (batch: B) => tf.dispose(batch as tf.TensorContainer) } = options
   const source = iterate(batches(initial.position))
   let state = initial
   try {
     while (state.step < steps) {
-      const begun = performance.now()
-      await setImmediate() // messages and signals come through between steps
-      const { taken, missing } = await take(source, accumulation)
+      const startTime = performance.now()
+      await setImmediate() // let messages and signals through between steps
+      const { taken, missing } = await takeBatches(source, gradientAccumulation)
       if (taken.length === 0) return
-      const from = { ...state, position: state.position + missing } // what is missing has a place in the data
+      const from = { ...state, position: state.position + missing } // a missing batch counts as a position in the data
       const tokens = taken.reduce((n, batch) => n + tokensOf(batch), 0)
-      const { loss, norm, state: next } = freeing(taken, disposeBatch, () => takeStep(from, taken, options))
-      const seconds = (performance.now() - begun) / 1000
-      const report = { step: next.step, loss, norm, rate: rate(state.step), tokens, seconds }
+      const { loss, gradNorm, state: next } = thenDispose(taken, disposeBatch, () => takeStep(from, taken, options))
+      const seconds = (performance.now() - startTime) / 1000
+      const report = { step: next.step, loss, gradNorm, learningRate: learningRate(state.step), tokens, seconds }
       state = next
       yield { ...report, state }
     }

@@ -6,21 +6,21 @@ import type { Messages } from '../../../processors/text/messages.js'
 import type { Answers } from '../../answer.js'
 import type { InternVLCheckpoint } from '../../checkpoint/load.js'
 import { groundedText, parseGrounding, toPixels } from '../../grounding.js'
-import { loadWithProgress, say, withModelOptions } from '../common.js'
+import { info, loadWithProgress, withModelOptions } from '../common.js'
 import { type BestOfFlags, bestAnswers, checkBestOf, withBestOfOptions } from '../flags/best-of-flags.js'
-import { filmOf, generationOptions, withGenerationOptions } from '../flags/generation-flags.js'
+import { generationOptions, videoSource, withGenerationOptions } from '../flags/generation-flags.js'
 
 interface AskFlags extends BestOfFlags {
   readonly draw?: string
   readonly json?: true
 }
 
-/** The question: the argument, or standard input where none is given and no person sits there. */
+/** The question: the argument, or standard input unless standard input is a terminal. */
 const questionFrom = async (argument: string | undefined): Promise<string> => {
   const question = argument ?? (process.stdin.isTTY ? '' : await readAll(process.stdin))
   if (question.trim() === '')
     throw new InternVLError([
-      { _tag: 'EmptyQuestion', message: 'the question is empty: give it as an argument or on standard input' }
+      { _tag: 'EmptyQuestion', message: 'the question is empty; give the question as an argument or on standard input' }
     ])
   return question
 }
@@ -31,21 +31,21 @@ const conversation = (question: string, { image = [], video = [], system }: AskF
     role: 'user',
     content: [
       ...image.map((path) => ({ type: 'image', path }) as const),
-      ...video.map((path) => ({ type: 'video', video: filmOf(path) }) as const),
+      ...video.map((path) => ({ type: 'video', video: videoSource(path) }) as const),
       { type: 'text', text: question }
     ]
   }
 ]
 
-/** Before a model is opened: whether there is something to draw on and a way to write it. */
+/** Checks before the model is loaded that there is an image to draw on and that its format can be written. */
 const checkDrawing = async ({ draw, image = [] }: AskFlags, command: Command): Promise<void> => {
   if (draw === undefined) return
   if (image.length === 0) command.error('error: --draw needs an --image to draw on', { exitCode: 2 })
-  const { formatOf } = await import('../../../processors/image/draw.js')
-  getOrThrow(formatOf(draw))
+  const { imageFormatOf } = await import('../../../processors/image/draw.js')
+  getOrThrow(imageFormatOf(draw))
 }
 
-/** Draws the boxes of an answer on its first picture; the boxes, in pixels. */
+/** Draws the boxes of an answer on the first image, and returns the boxes in pixels. */
 const drawAnswer = async (
   { tokenizer }: InternVLCheckpoint['processor'],
   { result }: Answers,
@@ -55,13 +55,13 @@ const drawAnswer = async (
   const { drawOn } = await import('../../../processors/image/draw.js')
   const { groundings, problems } = parseGrounding(groundedText(tokenizer, result.sequences[0]!))
   let boxes: readonly LabelledBox[] = []
-  const place = (size: { readonly width: number; readonly height: number }) => {
+  const boxesFor = (size: { readonly width: number; readonly height: number }) => {
     boxes = toPixels(groundings, size)
     return boxes
   }
-  await orThrow(drawOn(image[0]!, place, draw))
-  for (const problem of problems) say(`not drawn: ${problem}`)
-  say(`${draw}: ${image[0]} with ${boxes.length === 1 ? 'one box' : `${boxes.length} boxes`}`)
+  await orThrow(drawOn(image[0]!, boxesFor, draw))
+  for (const problem of problems) info(`box skipped: ${problem}`)
+  info(`${draw}: ${image[0]} with ${boxes.length === 1 ? '1 box' : `${boxes.length} boxes`}`)
   return boxes
 }
 
@@ -76,12 +76,12 @@ const report = (question: string, { texts, result, timings }: Answers, flags: As
   ...timings
 })
 
-/** The best of several answers, of which none can be shown before all are there. */
+/** Prints the best of several answers, after all of them were generated. */
 const askForBest = async (internvl: InternVLCheckpoint, question: string, flags: AskFlags): Promise<void> => {
   const answers = await bestAnswers(internvl, conversation(question, flags), flags)
   const [{ text }] = answers as readonly [(typeof answers)[number]]
-  const shown = { question, images: flags.image ?? [], ...(flags.video ? { videos: flags.video } : {}) }
-  const whole = { ...shown, answer: text, answers, model: internvl.dir, engine: internvl.engine.name }
+  const request = { question, images: flags.image ?? [], ...(flags.video ? { videos: flags.video } : {}) }
+  const whole = { ...request, answer: text, answers, model: internvl.dir, engine: internvl.engine.name }
   process.stdout.write(`${flags.json ? JSON.stringify(whole, null, 2) : text}\n`)
 }
 
@@ -102,18 +102,18 @@ const ask = async (argument: string | undefined, flags: AskFlags, command: Comma
   internvl.dispose()
 }
 
-/** `internvl ask`: one question, about pictures, films or nothing; the answer alone on standard output. */
+/** `internvl ask`: answers one question about images, videos or text. Standard output holds the answer alone. */
 export const askCommand = (): Command =>
   withBestOfOptions(withGenerationOptions(withModelOptions(new Command('ask'))))
-    .description('answer a question, about pictures, films or nothing')
-    .argument('[question]', 'what to ask; read from standard input when left out')
-    .option('--draw <file>', 'the first picture with the boxes of the answer (<ref>, <box>) drawn on it')
-    .option('--json', 'the answer with its timings as JSON')
+    .description('answer a question about images, videos or text')
+    .argument('[question]', 'the question; read from standard input if omitted')
+    .option('--draw <file>', 'write the first image annotated with the boxes of the answer (<ref>, <box>)')
+    .option('--json', 'print the answer and its timings as JSON')
     .addHelpText(
       'after',
       `
 Examples:
-  internvl ask --image photo.jpg "What is in this picture?"
+  internvl ask --image photo.jpg "What is in this image?"
   internvl ask --image sum.jpg --best-of 8 --temperature 0.7 --scorer path/to/VisualPRM "Think step by step."`
     )
     .action(ask)

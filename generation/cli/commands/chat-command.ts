@@ -1,32 +1,32 @@
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { cacheFolder } from '../../../lib/engines/install/engine-folder.js'
-import { loadWithProgress, say, withModelOptions } from '../common.js'
+import { info, loadWithProgress, withModelOptions } from '../common.js'
 import { type GenerationFlags, generationOptions, withGenerationOptions } from '../flags/generation-flags.js'
 
-const converse = async (flags: GenerationFlags): Promise<void> => {
+const runChat = async (flags: GenerationFlags): Promise<void> => {
   const internvl = await loadWithProgress(flags)
-  const { runChat } = await import('../chat-loop.js')
+  const { runChatLoop } = await import('../chat-loop.js')
   const terminal = Boolean(process.stdin.isTTY && process.stderr.isTTY)
-  if (terminal) say(`${internvl.dir} on ${internvl.engine.name}; /help lists commands, /exit leaves`)
-  const well = await runChat({
+  if (terminal) info(`${internvl.dir} on ${internvl.engine.name}; /help lists the commands, /exit quits`)
+  const allAnswered = await runChatLoop({
     internvl,
     options: { ...generationOptions(flags), system: flags.system },
     images: flags.image ?? [],
     videos: flags.video ?? [],
     input: process.stdin,
     output: process.stdout,
-    remarks: process.stderr,
+    messages: process.stderr,
     terminal,
     historyFile: join(cacheFolder(), 'chat-history')
   })
   internvl.dispose()
-  if (!well && !terminal) process.exitCode = 1
+  if (!allAnswered && !terminal) process.exitCode = 1
 }
 
-/** `internvl chat`: a conversation; answers alone on standard output. Without a terminal each line of the input is a turn. */
+/** `internvl chat`: a conversation. Standard output holds the answers alone. Without a terminal each input line is a message. */
 export const chatCommand = (): Command =>
   withGenerationOptions(withModelOptions(new Command('chat')))
-    .description('a conversation about pictures, films or nothing')
+    .description('chat about images, videos or text')
     .addHelpText('after', '\nExample:\n  internvl chat --image photo.jpg')
-    .action(converse)
+    .action(runChat)

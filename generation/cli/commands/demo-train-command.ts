@@ -1,42 +1,49 @@
 import { join } from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import type { EngineName } from '../../../lib/engines/index.js'
-import { interruption, loadWithProgress, say, wholeNumber, withEngineOption } from '../common.js'
+import { interruptSignal, loadWithProgress, positiveInteger, withEngineOption } from '../common.js'
 
 interface DemoTrainFlags {
   readonly steps?: number
   readonly seed?: number
+  readonly saveSteps?: number
+  readonly evaluateSteps?: number
+  /** Names of the two options before 0.2. */
   readonly saveEvery?: number
   readonly evaluateEvery?: number
   readonly resume?: true
   readonly engine?: EngineName
 }
 
-const demoTrain = async (folder: string, { engine, ...flags }: DemoTrainFlags): Promise<void> => {
+const demoTrain = async (folder: string, { engine, saveEvery, evaluateEvery, ...flags }: DemoTrainFlags): Promise<void> => {
   const internvl = await loadWithProgress({ ...(engine ? { engine } : {}) })
   const { demoSteps, trainDemo } = await import('../../demo/train-demo.js')
-  const { jsonLines, progress } = await import('../../train/train-log.js')
+  const { progressCallback } = await import('../../train/progress-bar.js')
+  const { jsonlLogger } = await import('../../train/train-log.js')
   const { save } = await import('../../checkpoint/save.js')
   const { steps = demoSteps } = flags
-  const signal = interruption()
+  const progress = progressCallback({ steps: () => steps })
+  const signal = interruptSignal(progress.print)
   const params = await trainDemo(internvl, {
-    ...{ ...flags, steps, signal },
+    ...{ saveSteps: saveEvery ?? 250, evaluateSteps: evaluateEvery ?? 1000, ...flags, steps, signal },
     checkpoints: join(folder, 'checkpoints'),
-    listeners: [progress({ steps: () => steps }), jsonLines(join(folder, 'train.jsonl'))]
+    callbacks: [progress, jsonlLogger(join(folder, 'train.jsonl'))]
   })
-  if (signal.aborted) return say(`stopped; --resume goes on in ${folder}`)
+  if (signal.aborted) return progress.print(`stopped; add --resume to continue in ${folder}`)
   await save(folder, { config: internvl.config, params, dtype: 'bfloat16', processorFilesFrom: internvl.dir })
-  say(`saved ${folder}`)
+  progress.print(`saved ${folder}`)
 }
 
-/** `internvl demo-train`: the demo model again, from nothing. */
+/** `internvl demo-train`: trains the demo model from random weights. */
 export const demoTrainCommand = (): Command =>
   withEngineOption(new Command('demo-train'))
-    .description('train a model of the demo model’s shape from random weights, on scenes drawn on the way')
-    .argument('<folder>', 'where the model, its checkpoints and train.jsonl go')
-    .option('--steps <n>', 'steps of 24 scenes; 9938 by default, as many as the one that ships took', wholeNumber)
-    .option('--seed <n>', 'another run than the usual one', wholeNumber)
-    .option('--save-every <n>', 'steps from one checkpoint to the next', wholeNumber, 250)
-    .option('--evaluate-every <n>', 'steps from one evaluation on scenes held out to the next', wholeNumber, 1000)
-    .option('--resume', 'go on from the last checkpoint')
+    .description('train a model with the architecture of the demo model from random weights on rendered scenes')
+    .argument('<folder>', 'output folder of the model, the checkpoints and train.jsonl')
+    .option('--steps <n>', 'number of steps of 24 scenes; default: 9938, as for the demo model of the package', positiveInteger)
+    .option('--seed <n>', 'random seed; default: 1', positiveInteger)
+    .option('--save-steps <n>', 'steps between two checkpoints; default: 250', positiveInteger)
+    .option('--evaluate-steps <n>', 'steps between two evaluations on validation scenes; default: 1000', positiveInteger)
+    .addOption(new Option('--save-every <n>', 'alias of --save-steps').argParser(positiveInteger).hideHelp())
+    .addOption(new Option('--evaluate-every <n>', 'alias of --evaluate-steps').argParser(positiveInteger).hideHelp())
+    .option('--resume', 'resume from the last checkpoint')
     .action(demoTrain)

@@ -4,7 +4,7 @@ import { engineNames } from '../../../lib/engines/engine.js'
 import type { EngineName } from '../../../lib/engines/index.js'
 import { InternVLError, issue } from '../../../lib/error.js'
 import type { VisionConfig } from '../../../models/config/parse-config.js'
-import { folderOf, type HubFlags, repeated, say, wholeNumber, withHubOptions } from '../common.js'
+import { appendValue, type HubFlags, info, positiveInteger, resolveModelFolder, withHubOptions } from '../common.js'
 import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from '../flags/precision-flags.js'
 import { npy } from '../npy.js'
 
@@ -20,7 +20,7 @@ interface EmbedFlags extends HubFlags, PrecisionFlags {
   readonly json?: true
 }
 
-/** A flat tensor as nested lists. */
+/** Nested lists from the values and the shape of a tensor. */
 const nested = (values: Float32Array, [n = 1, ...rest]: readonly number[]): unknown => {
   if (rest.length === 0) return Array.from(values)
   const size = values.length / n
@@ -29,19 +29,19 @@ const nested = (values: Float32Array, [n = 1, ...rest]: readonly number[]): unkn
 
 const write = async (file: string, bytes: Uint8Array, shape: readonly number[]): Promise<void> => {
   await writeFile(file, bytes).catch((error: Error) => {
-    throw new InternVLError([issue('WriteFailed', `${file}: it cannot be written (${error.message})`, { file })])
+    throw new InternVLError([issue('WriteFailed', `${file}: cannot be written (${error.message})`, { file })])
   })
-  say(`${file}: float32 [${shape.join(', ')}]`)
+  info(`${file}: float32 [${shape.join(', ')}]`)
 }
 
-/** The number of a layer, for commander. */
+/** Parses the index of a layer for commander. */
 const layer = (text: string): number => {
   const n = Number(text || Number.NaN)
-  if (!Number.isSafeInteger(n) || n < 0) throw new InvalidArgumentError('It should be a whole number, 0 or more.')
+  if (!Number.isSafeInteger(n) || n < 0) throw new InvalidArgumentError('Expected a whole number of 0 or more.')
   return n
 }
 
-/** What the values are. */
+/** Name of the returned values. */
 const kindOf = ({ projected, hiddenStates, attentions }: EmbedFlags, { useMeanPooling }: VisionConfig): string => {
   if (projected) return 'projected'
   if (hiddenStates !== undefined) return `hidden states ${hiddenStates}`
@@ -49,46 +49,52 @@ const kindOf = ({ projected, hiddenStates, attentions }: EmbedFlags, { useMeanPo
   return useMeanPooling ? 'mean' : 'cls'
 }
 
-const embedPictures = async (flags: EmbedFlags): Promise<void> => {
+const embedImages = async (flags: EmbedFlags): Promise<void> => {
   const { image, model, engine, output, json } = flags
-  const folder = model === undefined ? undefined : await folderOf(model, flags)
-  const { embed, loadEyes } = await import('../../embed.js') // TensorFlow.js takes a while to load: not for `--help`
-  const eyes = await loadEyes(folder, { engine, ...precisionOptions(flags) })
+  const folder = model === undefined ? undefined : await resolveModelFolder(model, flags)
+  const { embed, loadVisionEncoder } = await import('../../embed.js') // loaded here because TensorFlow.js loads slowly
+  const vision = await loadVisionEncoder(folder, { engine, ...precisionOptions(flags) })
   const { projected = false, hiddenStates, attentions, maxPatches = 1 } = flags
-  const { values, tiles } = await embed(eyes, image, { projected, hiddenStates, attentions, maxPatches })
+  const { values, tiles } = await embed(vision, image, { projected, hiddenStates, attentions, maxPatches })
   const [data, shape] = [(await values.data()) as Float32Array, values.shape]
   if (output !== undefined) await write(output, npy(data, shape), shape)
   if (output === undefined || json) {
     const rows = nested(data, shape) as readonly unknown[]
     const starts = tiles.map((_, i) => tiles.slice(0, i).reduce((a, b) => a + b, 0))
     const images = image.map((path, i) => ({ image: path, embeddings: rows.slice(starts[i]!, starts[i]! + tiles[i]!) }))
-    console.log(JSON.stringify({ model: eyes.dir, pooling: kindOf(flags, eyes.config.visionConfig), shape, images }))
+    console.log(JSON.stringify({ model: vision.dir, pooling: kindOf(flags, vision.config.visionConfig), shape, images }))
   }
   values.dispose()
-  eyes.dispose()
+  vision.dispose()
 }
 
-/** `internvl embed`: vectors of pictures, by the vision tower alone. */
+/** `internvl embed`: image embeddings from the vision encoder alone. */
 export const embedCommand = (): Command =>
   withPrecisionOptions(withHubOptions(new Command('embed')))
-    .description('turn pictures into vectors with the vision tower alone')
-    .requiredOption('-i, --image <path>', 'a picture: a file or an http(s) address; repeat for several', repeated)
-    .option('-m, --model <name>', 'checkpoint folder, or org/name of the hub; the small demo model of the package by default')
+    .description('compute image embeddings with the vision encoder alone')
+    .requiredOption('-i, --image <path>', 'image file or http(s) URL; may be repeated', appendValue)
+    .option('-m, --model <name>', 'checkpoint folder, or org/name on the hub; default: the small demo model of the package')
     .addOption(
-      new Option('--projected', 'the image tokens that the decoder would read, instead of one vector').conflicts([
-        'hiddenStates',
-        'attentions'
-      ])
+      new Option(
+        '--projected',
+        'image features after the projector, as the decoder receives them, instead of one vector'
+      ).conflicts(['hiddenStates', 'attentions'])
     )
     .addOption(
-      new Option('--hidden-states <n>', "the tower's states after n layers, instead of one vector; 0 is its embeddings")
+      new Option('--hidden-states <n>', 'hidden states after n layers, instead of one vector; 0: the embeddings')
         .argParser(layer)
         .conflicts('attentions')
     )
-    .option('--attentions <n>', 'the attention weights of a layer, instead of one vector; 0 is the first', layer)
-    .option('--max-patches <n>', 'tiles of a picture at most, a vector each; 1, the whole picture, by default', wholeNumber)
+    .option('--attentions <n>', 'attention weights of a layer, instead of one vector; 0: the first layer', layer)
+    .option(
+      '--max-patches <n>',
+      'maximum number of tiles of an image, one vector per tile; default: 1, the whole image',
+      positiveInteger
+    )
     .option('-o, --output <file>', 'write a NumPy file (.npy, float32) instead of JSON')
-    .option('--json', 'the vectors as JSON on standard output, beside a file too')
-    .addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
+    .option('--json', 'print the vectors as JSON, also with --output')
+    .addOption(
+      new Option('--engine <name>', 'engine to compute with; default: the fastest available engine').choices(engineNames)
+    )
     .addHelpText('after', '\nExample:\n  internvl embed --image a.png --image b.png --output vectors.npy')
-    .action(embedPictures)
+    .action(embedImages)

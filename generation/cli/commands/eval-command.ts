@@ -8,7 +8,7 @@ import { orThrow } from '../../../lib/error.js'
 import type { Messages } from '../../../processors/text/messages.js'
 import type { InternVLCheckpoint } from '../../checkpoint/load.js'
 import { type DatasetRow, readDataset } from '../../evaluate/eval-dataset.js'
-import { answerOptions, loadWithProgress, type ModelFlags, say, wholeNumber, withModelOptions } from '../common.js'
+import { answerOptions, info, loadWithProgress, type ModelFlags, positiveInteger, withModelOptions } from '../common.js'
 import { precisionOptions } from '../flags/precision-flags.js'
 
 interface EvalFlags extends ModelFlags {
@@ -18,8 +18,8 @@ interface EvalFlags extends ModelFlags {
   readonly json?: true
 }
 
-/** One answer, as it is kept while an evaluation runs. */
-export interface Scored {
+/** One answer, as the journal of a running evaluation stores it. */
+export interface EvaluatedRow {
   readonly id: string
   readonly task: string
   readonly answer: string
@@ -29,7 +29,7 @@ export interface Scored {
   readonly sameAsTransformers?: boolean
 }
 
-/** How many of how many. */
+/** Correct answers and all answers. */
 interface Count {
   readonly right: number
   readonly rows: number
@@ -37,8 +37,8 @@ interface Count {
 
 const count = (rows: readonly boolean[]): Count => ({ right: rows.filter(Boolean).length, rows: rows.length })
 
-/** Accuracy by task and over all; and, where rows say what Transformers answered, how many answers equal it. */
-export const summarize = (scored: readonly Scored[]) => {
+/** Accuracy by task and over all rows; for rows with an answer of Transformers, also the number of equal answers. */
+export const summarize = (scored: readonly EvaluatedRow[]) => {
   const tasks = [...new Set(scored.map(({ task }) => task))]
   const compared = scored.flatMap(({ sameAsTransformers: same }) => (same === undefined ? [] : [same]))
   return {
@@ -53,8 +53,8 @@ export const summarize = (scored: readonly Scored[]) => {
 const line = (name: string, { right, rows }: Count): string =>
   `${name.padEnd(22)}${`${right}/${rows}`.padStart(9)}  ${((100 * right) / Math.max(1, rows)).toFixed(1)} %`
 
-/** The counts as a table, a task a line. */
-export const render = (summary: ReturnType<typeof summarize>): string =>
+/** Renders the counts as a table, one task per line. */
+export const renderSummary = (summary: ReturnType<typeof summarize>): string =>
   [
     ...Object.entries(summary.tasks).map(([task, counted]) => line(task, counted)),
     line('all', summary.all),
@@ -64,15 +64,15 @@ export const render = (summary: ReturnType<typeof summarize>): string =>
 const textOf = ({ content }: Messages[number]): string =>
   typeof content === 'string' ? content : content.map((item) => (item.type === 'text' ? item.text : '')).join('')
 
-/** The question (all turns before the last answer) and the answer that is right. */
-export const split = ({ messages }: DatasetRow): { readonly prompt: Messages; readonly expected: string } => {
+/** The prompt (all messages before the last answer) and the expected answer. */
+export const splitPrompt = ({ messages }: DatasetRow): { readonly prompt: Messages; readonly expected: string } => {
   const last = messages.findLastIndex(({ role }) => role === 'assistant')
   return last < 0 ? { prompt: messages, expected: '' } : { prompt: messages.slice(0, last), expected: textOf(messages[last]!) }
 }
 
-/** Exactly equal is right; spaces around do not count. */
-export const score = (row: DatasetRow, answer: string): Scored => {
-  const { expected } = split(row)
+/** Scores an answer: correct if equal to the expected answer, ignoring leading and trailing whitespace. */
+export const score = (row: DatasetRow, answer: string): EvaluatedRow => {
+  const { expected } = splitPrompt(row)
   const correct = answer.trim() === expected.trim()
   const { id, task, transformers } = row
   return {
@@ -85,7 +85,7 @@ export const score = (row: DatasetRow, answer: string): Scored => {
   }
 }
 
-/** Where answers are kept until all are there: one file for each set, model and way of answering. */
+/** Path of the journal, which stores the answers of an interrupted evaluation: one file for each dataset, model and set of options. */
 const journalFor = async (file: string, model: string, flags: EvalFlags): Promise<string> => {
   const { maxNewTokens, maxPatches, dtype, quantize, adapter, visualDelta } = flags
   const identity = JSON.stringify([
@@ -96,13 +96,13 @@ const journalFor = async (file: string, model: string, flags: EvalFlags): Promis
   return join(cacheFolder(), 'eval', `${createHash('sha256').update(identity).digest('hex').slice(0, 24)}.jsonl`)
 }
 
-/** What a run that was killed had answered; a line that the kill cut short is dropped. */
-const readJournal = async (journal: string): Promise<readonly Scored[]> => {
+/** The answers of an interrupted evaluation. An incomplete last line is dropped. */
+const readJournal = async (journal: string): Promise<readonly EvaluatedRow[]> => {
   const text = await readFile(journal, 'utf8').catch(() => '')
   return text
     .split('\n')
     .slice(0, -1)
-    .map((entry) => JSON.parse(entry) as Scored)
+    .map((entry) => JSON.parse(entry) as EvaluatedRow)
 }
 
 export const chunks = <A>(rows: readonly A[], size: number): readonly (readonly A[])[] =>
@@ -113,7 +113,7 @@ const answerAll = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow
   const before = flags.restart ? [] : await readJournal(journal)
   const answered = new Map(before.map((scored) => [scored.id, scored]))
   const missing = rows.filter(({ id }) => !answered.has(id))
-  if (before.length > 0) say(`going on after ${before.length} of ${rows.length} answers; --restart begins anew`)
+  if (before.length > 0) info(`resuming after ${before.length} of ${rows.length} answers; --restart starts again`)
   await mkdir(dirname(journal), { recursive: true })
   if (flags.restart) await rm(journal, { force: true })
   const bar = new SingleBar({
@@ -126,7 +126,7 @@ const answerAll = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow
     for (const chunk of chunks(missing, flags.batchSize)) {
       const { texts } = await answer(
         internvl,
-        chunk.map((row) => split(row).prompt),
+        chunk.map((row) => splitPrompt(row).prompt),
         { ...answerOptions(flags), doSample: false }
       )
       const scored = chunk.map((row, i) => score(row, texts[i]!))
@@ -141,10 +141,10 @@ const answerAll = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow
 }
 
 const evaluate = async (file: string, given: EvalFlags): Promise<void> => {
-  const flags = { maxPatches: 1, ...given } // as the evaluation set of the demo model was made
+  const flags = { maxPatches: 1, ...given } // the evaluation set of the demo model uses one tile
   const rows = await orThrow(readDataset(file))
   const internvl = await loadWithProgress(flags)
-  const begun = performance.now()
+  const startTime = performance.now()
   const journal = await journalFor(file, internvl.dir, flags)
   const scored = await answerAll(internvl, rows, flags, journal)
   if (flags.output) await writeFile(flags.output, scored.map((s) => `${JSON.stringify(s)}\n`).join(''))
@@ -157,23 +157,23 @@ const evaluate = async (file: string, given: EvalFlags): Promise<void> => {
           null,
           2
         )
-      : render(summary)
+      : renderSummary(summary)
   )
-  say(`${rows.length} rows in ${((performance.now() - begun) / 1000).toFixed(1)} s on ${internvl.engine.name}`)
+  info(`${rows.length} rows in ${((performance.now() - startTime) / 1000).toFixed(1)} s on ${internvl.engine.name}`)
   internvl.dispose()
 }
 
-/** `internvl eval`: a question-and-answer file, scored by exact equality. */
+/** `internvl eval`: answers the questions of a file and counts exact matches. */
 export const evalCommand = (): Command =>
   withModelOptions(new Command('eval'))
-    .description("answer every row of a file in InternVL's jsonl form and count the right answers")
-    .argument('<file>', 'the jsonl file; pictures are named relative to it')
+    .description('answer every row of a jsonl file and count the correct answers')
+    .argument('<file>', 'jsonl file; image paths are relative to the file')
     .addHelpText(
       'after',
-      '\nPictures are one tile each unless --max-patches says more.\n\nExample:\n  internvl eval questions.jsonl --model InternVL3-1B-hf'
+      '\nImages use one tile unless --max-patches is given.\n\nExample:\n  internvl eval questions.jsonl --model InternVL3-1B-hf'
     )
-    .option('--batch-size <n>', 'rows answered together', wholeNumber, 8)
-    .option('-o, --output <file>', 'write every answer as jsonl')
-    .option('--restart', 'do not go on with an interrupted run')
-    .option('--json', 'the counts as JSON')
+    .option('--batch-size <n>', 'rows per batch', positiveInteger, 8)
+    .option('-o, --output <file>', 'write every answer to a jsonl file')
+    .option('--restart', 'start again instead of resuming an interrupted evaluation')
+    .option('--json', 'print the counts as JSON')
     .action(evaluate)

@@ -1,8 +1,8 @@
 import { Command } from 'commander'
 import type { InspectedModel, InspectedNode } from '../../../models/checkpoint/inspect-model.js'
-import { workBytes } from '../../../models/checkpoint/memory-check.js'
+import { workingBytes } from '../../../models/checkpoint/memory-check.js'
 import type { Inspection } from '../../checkpoint/inspect.js'
-import { folderOf, type HubFlags, say, wholeNumber, withHubOptions } from '../common.js'
+import { type HubFlags, info, positiveInteger, resolveModelFolder, withHubOptions } from '../common.js'
 
 interface InspectFlags extends HubFlags {
   readonly depth: number
@@ -15,17 +15,19 @@ const inBytes = (bytes: number): string => {
 }
 const grouped = (n: number): string => n.toLocaleString('en-US')
 
-/** What two layers must share to be shown as one. */
-const kindOf = ({ shape, dtypes, children }: InspectedNode): string =>
-  `${shape ?? ''}/${dtypes}/${children.map((child) => `${child.name}:${kindOf(child)}`)}`
+/** A key that is equal for layers of equal structure. */
+const structureOf = ({ shape, dtypes, children }: InspectedNode): string =>
+  `${shape ?? ''}/${dtypes}/${children.map((child) => `${child.name}:${structureOf(child)}`)}`
 
-/** Numbered layers that are alike stand together, `0-23`. */
-const runs = (children: readonly InspectedNode[]): ReadonlyArray<readonly [name: string, nodes: readonly InspectedNode[]]> => {
+/** Groups consecutive layers of equal structure: `0-23`. */
+const groupLayers = (
+  children: readonly InspectedNode[]
+): ReadonlyArray<readonly [name: string, nodes: readonly InspectedNode[]]> => {
   const found: InspectedNode[][] = []
   for (const child of children) {
     const last = found.at(-1)
-    const isLike = last && /^\d+$/.test(child.name) && kindOf(last[0]!) === kindOf(child)
-    if (isLike) last.push(child)
+    const isEqual = last && /^\d+$/.test(child.name) && structureOf(last[0]!) === structureOf(child)
+    if (isEqual) last.push(child)
     else found.push([child])
   }
   return found.map((nodes) => [nodes.length > 1 ? `${nodes[0]!.name}-${nodes.at(-1)!.name}` : nodes[0]!.name, nodes])
@@ -36,10 +38,10 @@ type Row = readonly [name: string, shape: string, types: string, parameters: str
 const rowsOf = (name: string, nodes: readonly InspectedNode[], level: number, depth: number): readonly Row[] => {
   const [first] = nodes as readonly [InspectedNode]
   const sum = (of: (node: InspectedNode) => number) => nodes.reduce((n, node) => n + of(node), 0)
-  const shape = first.shape ? `[${first.shape.join(', ')}]` : nodes.length > 1 ? `${nodes.length} alike` : ''
+  const shape = first.shape ? `[${first.shape.join(', ')}]` : nodes.length > 1 ? `${nodes.length} equal` : ''
   const types = first.dtypes.join(' ') || 'missing'
   const [parameters, bytes] = [grouped(sum((n) => n.parameters)), inBytes(sum((n) => n.bytes))]
-  const below = level < depth ? runs(first.children).flatMap(([child, its]) => rowsOf(child, its, level + 1, depth)) : []
+  const below = level < depth ? groupLayers(first.children).flatMap(([child, its]) => rowsOf(child, its, level + 1, depth)) : []
   return [[`${'  '.repeat(level - 1)}${name}`, shape, types, parameters, bytes], ...below]
 }
 
@@ -49,11 +51,11 @@ const table = (rows: readonly Row[]): string => {
   return rows.map((row) => row.map(cell).join('  ').trimEnd()).join('\n')
 }
 
-/** What the weights need in memory, in each way that they can be loaded; no engine is asked for it. */
+/** Memory of the weights for each way to load them; computed without an engine. */
 const memory = ({ needs, stackedBytes, config }: InspectedModel): readonly string[] => [
-  `in memory   ${needs.map(({ name, bytes }) => `${name} ${inBytes(bytes)}`).join(', ')} (on a CPU's native engine; others unpack them all), and about ${inBytes(workBytes)} to work in`,
+  `in memory   ${needs.map(({ name, bytes }) => `${name} ${inBytes(bytes)}`).join(', ')} (on a CPU's native engine; others unpack them all), and about ${inBytes(workingBytes)} to work in`,
   ...(stackedBytes > 0
-    ? [`            of which ${inBytes(stackedBytes)} always: experts of ${config.textConfig.modelType} stay in float32`]
+    ? [`            of which ${inBytes(stackedBytes)} always: the experts of ${config.textConfig.modelType} stay in float32`]
     : [])
 ]
 
@@ -68,13 +70,13 @@ const summary = (model: InspectedModel): string => {
   ].join('\n')
 }
 
-/** An inspection for a person. Layers under one another that are alike, and modules below `depth`, are one row. */
-export const renderInspection = ({ model, oddities, loads }: Inspection, depth: number): string => {
-  const odd = oddities.map(({ message }) => `odd         ${message}`)
-  if (!model) return odd.join('\n')
+/** Renders an inspection as a table. Consecutive layers of equal structure, and modules below `depth`, share one row. */
+export const renderInspection = ({ model, diagnostics, loads }: Inspection, depth: number): string => {
+  const warnings = diagnostics.map(({ message }) => `warning     ${message}`)
+  if (!model) return warnings.join('\n')
   const header: Row = ['module', 'shape', 'type', 'parameters', 'on disk']
-  const rows = runs(model.tree.children).flatMap(([name, nodes]) => rowsOf(name, nodes, 1, depth))
-  return [table([header, ...rows]), '', summary(model), ...odd, `loads       ${loads ? 'yes' : 'no'}`].join('\n')
+  const rows = groupLayers(model.tree.children).flatMap(([name, nodes]) => rowsOf(name, nodes, 1, depth))
+  return [table([header, ...rows]), '', summary(model), ...warnings, `loads       ${loads ? 'yes' : 'no'}`].join('\n')
 }
 
 const pruned = ({ children, ...node }: InspectedNode, depth: number): InspectedNode => ({
@@ -82,8 +84,8 @@ const pruned = ({ children, ...node }: InspectedNode, depth: number): InspectedN
   children: depth > 0 ? children.map((child) => pruned(child, depth - 1)) : []
 })
 
-/** The same as plain data. */
-const toJson = ({ dir, loads, model, oddities, issues }: Inspection, depth: number) => ({
+/** The inspection as JSON. */
+const toJson = ({ dir, loads, model, diagnostics, issues }: Inspection, depth: number) => ({
   dir,
   loads,
   ...(model
@@ -100,24 +102,24 @@ const toJson = ({ dir, loads, model, oddities, issues }: Inspection, depth: numb
         tree: pruned(model.tree, depth)
       }
     : {}),
-  oddities,
+  diagnostics,
   issues
 })
 
-/** `internvl inspect`: exit code 1 when the folder would not load. */
+/** `internvl inspect`: exit code 1 if the folder cannot be loaded. */
 export const inspectCommand = (): Command =>
   withHubOptions(new Command('inspect'))
-    .description('show the modules of a checkpoint folder, and what is odd about it, without loading the weights')
-    .argument('<model>', 'a checkpoint folder, or org/name of the hub, which is downloaded first')
-    .option('--depth <n>', 'levels of modules that are shown', wholeNumber, 3)
-    .option('--json', 'all of it as JSON')
+    .description('show the modules of a checkpoint folder and warnings about its files, without loading the weights')
+    .argument('<model>', 'checkpoint folder, or org/name on the hub, which is downloaded first')
+    .option('--depth <n>', 'number of module levels to show', positiveInteger, 3)
+    .option('--json', 'print the inspection as JSON')
     .addHelpText('after', '\nExample:\n  internvl inspect InternVL3-1B-hf --depth 4')
     .action(async (model: string, { depth, json, ...hub }: InspectFlags) => {
-      const folder = await folderOf(model, hub)
-      const { inspect } = await import('../../checkpoint/inspect.js') // TensorFlow.js takes a while to load
+      const folder = await resolveModelFolder(model, hub)
+      const { inspect } = await import('../../checkpoint/inspect.js') // loaded here because TensorFlow.js loads slowly
       const found = await inspect(folder)
       const text = json ? JSON.stringify(toJson(found, depth), null, 2) : renderInspection(found, depth)
       if (text) console.log(text)
-      for (const { message } of found.issues) say(`internvl: ${message}`)
+      for (const { message } of found.issues) info(`internvl: ${message}`)
       if (!found.loads) process.exitCode = 1
     })

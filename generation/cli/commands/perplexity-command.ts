@@ -2,7 +2,7 @@ import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import { orThrow } from '../../../lib/error.js'
 import { type DatasetRow, readDataset } from '../../evaluate/eval-dataset.js'
-import { loadWithProgress, type ModelFlags, say, wholeNumber, withLoadOptions } from '../common.js'
+import { info, loadWithProgress, type ModelFlags, positiveInteger, withLoadOptions } from '../common.js'
 import { precisionOptions } from '../flags/precision-flags.js'
 
 interface PerplexityFlags extends Omit<ModelFlags, 'maxNewTokens'> {
@@ -10,18 +10,18 @@ interface PerplexityFlags extends Omit<ModelFlags, 'maxNewTokens'> {
   readonly json?: true
 }
 
-/** Rows that have an answer; throws a `RangeError` where none has. */
-const answered = (rows: readonly DatasetRow[], file: string): readonly DatasetRow[] => {
-  const some = rows.filter(({ messages }) => messages.some(({ role }) => role === 'assistant'))
-  if (some.length === 0)
-    throw new RangeError(`${file}: no row has an answer ({"from": "gpt", …}), so there is nothing to predict`)
-  if (some.length < rows.length)
-    say(`${file}: ${rows.length - some.length} of ${rows.length} rows have no answer and are left out`)
-  return some
+/** The rows with an answer. Throws a `RangeError` if no row has an answer. */
+const rowsWithAnswers = (rows: readonly DatasetRow[], file: string): readonly DatasetRow[] => {
+  const withAnswers = rows.filter(({ messages }) => messages.some(({ role }) => role === 'assistant'))
+  if (withAnswers.length === 0)
+    throw new RangeError(`${file}: no row has an answer ({"from": "gpt", …}); perplexity needs answers`)
+  if (withAnswers.length < rows.length)
+    info(`${file}: ${rows.length - withAnswers.length} of ${rows.length} rows have no answer and are skipped`)
+  return withAnswers
 }
 
-const measure = async (file: string, flags: PerplexityFlags): Promise<void> => {
-  const rows = answered(await orThrow(readDataset(file)), file).slice(0, flags.rows)
+const runPerplexity = async (file: string, flags: PerplexityFlags): Promise<void> => {
+  const rows = rowsWithAnswers(await orThrow(readDataset(file)), file).slice(0, flags.rows)
   const internvl = await loadWithProgress(flags)
   const { answerPerplexity } = await import('../../evaluate/perplexity.js')
   const bar = new SingleBar({ format: 'perplexity [{bar}] {value}/{total} rows', stream: process.stderr, hideCursor: true })
@@ -30,10 +30,10 @@ const measure = async (file: string, flags: PerplexityFlags): Promise<void> => {
     const conversations = rows.map(({ messages }) => messages)
     const maxPatches = flags.maxPatches ?? 1 // as `eval`
     const found = await answerPerplexity(internvl, conversations, { maxPatches, onRow: (done) => bar.update(done) })
-    const who = { file, model: internvl.dir, engine: internvl.engine.name, ...precisionOptions(flags), rows: rows.length }
-    console.log(flags.json ? JSON.stringify({ ...who, ...found }, null, 2) : found.perplexity.toFixed(4))
-    say(
-      `${rows.length} rows, ${found.tokens} tokens of answers, ${found.loss.toFixed(4)} nats a token, on ${internvl.engine.name}`
+    const run = { file, model: internvl.dir, engine: internvl.engine.name, ...precisionOptions(flags), rows: rows.length }
+    console.log(flags.json ? JSON.stringify({ ...run, ...found }, null, 2) : found.perplexity.toFixed(4))
+    info(
+      `${rows.length} rows, ${found.tokens} answer tokens, ${found.loss.toFixed(4)} nats per token, on ${internvl.engine.name}`
     )
   } finally {
     bar.stop()
@@ -41,20 +41,20 @@ const measure = async (file: string, flags: PerplexityFlags): Promise<void> => {
   }
 }
 
-/** `internvl perplexity`: how well a model predicts the answers of a file. */
+/** `internvl perplexity`: perplexity of the answers of a file. */
 export const perplexityCommand = (): Command =>
   withLoadOptions(new Command('perplexity'))
-    .description("perplexity of the assistant's answers in a file in InternVL's jsonl form: lower is better")
-    .argument('<file>', 'the jsonl file; pictures are named relative to it')
+    .description('perplexity of the answers in a jsonl file; lower is better')
+    .argument('<file>', 'jsonl file; image paths are relative to the file')
     .addHelpText(
       'after',
       `
-Counted are the tokens of every answer and the one that ends its turn. Pictures are one tile each unless --max-patches says more.
+The perplexity covers the tokens of every answer and its end-of-turn token. Images use one tile unless --max-patches is given.
 
 Examples:
   internvl perplexity questions.jsonl --model InternVL3-1B-hf
-  internvl perplexity questions.jsonl --model InternVL3-1B-hf --quantize 4bit`
+  internvl perplexity questions.jsonl --model InternVL3-1B-hf --quantize int4`
     )
-    .option('--rows <n>', 'the first so many rows; all by default', wholeNumber)
-    .option('--json', 'the figures as JSON')
-    .action(measure)
+    .option('--rows <n>', 'use only the first n rows; default: all', positiveInteger)
+    .option('--json', 'print the figures as JSON')
+    .action(runPerplexity)

@@ -4,7 +4,16 @@ import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import type { EngineName } from '../../../lib/engines/index.js'
 import { InternVLError, type Issue, issue, orThrow } from '../../../lib/error.js'
-import { type HubFlags, interruption, loadWithProgress, repeated, say, withEngineOption, withHubOptions } from '../common.js'
+import type { TrainConfig } from '../../train/train-config.js'
+import {
+  appendValue,
+  type HubFlags,
+  info,
+  interruptSignal,
+  loadWithProgress,
+  withEngineOption,
+  withHubOptions
+} from '../common.js'
 
 interface TrainFlags extends HubFlags {
   readonly set?: readonly string[]
@@ -14,6 +23,8 @@ interface TrainFlags extends HubFlags {
   readonly engine?: EngineName
 }
 
+type Print = (line: string) => void
+
 const defaultFile = 'train.json'
 
 const writeExample = async (file: string): Promise<void> => {
@@ -21,36 +32,58 @@ const writeExample = async (file: string): Promise<void> => {
   try {
     await writeFile(file, exampleConfig(), { flag: 'wx' })
   } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code === 'EEXIST' ? 'it is there already' : (error as Error).message
-    throw new InternVLError([issue('WriteFailed', `${file}: it is not written (${why})`, { file })])
+    const reason = (error as NodeJS.ErrnoException).code === 'EEXIST' ? 'the file exists already' : (error as Error).message
+    throw new InternVLError([issue('WriteFailed', `${file}: cannot be written (${reason})`, { file })])
   }
-  say(`wrote ${file}; set data and output in it, then: internvl train ${file}`)
+  info(`wrote ${file}; set data and output, then run: internvl train ${file}`)
 }
 
-/** Tells of rows that are left out, of each once though epochs come back to it; and in the end how many there were. */
-const skipping = () => {
-  const told = new Set<string>()
+/** Prints the error of each skipped row once, although every epoch skips the row again, and at the end the number of skipped rows. */
+const skippedRows = (print: Print) => {
+  const printed = new Set<string>()
   const rows = new Set<unknown>()
   const onSkipped = (issues: readonly Issue[]): void => {
     for (const { message, where } of issues) {
-      if (!told.has(message)) say(`left out: ${message}`)
-      told.add(message)
+      if (!printed.has(message)) print(`skipped: ${message}`)
+      printed.add(message)
       rows.add(where ?? message)
     }
   }
-  const count = () => (rows.size === 1 ? '1 row was left out' : `${rows.size} rows were left out`)
-  return { onSkipped, total: () => rows.size > 0 && say(count()) }
+  const count = () => (rows.size === 1 ? '1 row was skipped' : `${rows.size} rows were skipped`)
+  return { onSkipped, printTotal: () => rows.size > 0 && print(count()) }
 }
 
-/** A bar while samples are measured, when it takes a person's time. */
-const measuring = () => {
-  const bar = new SingleBar({ format: 'measuring samples [{bar}] {value}/{total}', stream: process.stderr, hideCursor: true })
-  let begun: number | undefined
+/** A bar while sample sizes are computed; shown if this takes longer than 0.5 s. */
+const sizeProgress = () => {
+  const bar = new SingleBar({ format: 'sample sizes [{bar}] {value}/{total}', stream: process.stderr, hideCursor: true })
+  let startTime: number | undefined
   return (done: number, total: number): void => {
-    begun ??= performance.now()
-    if (!bar.isActive && performance.now() - begun > 500 && done < total) bar.start(total, done)
+    startTime ??= performance.now()
+    if (!bar.isActive && performance.now() - startTime > 500 && done < total) bar.start(total, done)
     bar.update(done)
     if (done === total) bar.stop()
+  }
+}
+
+/** Callbacks and progress of a run: a bar, `train.jsonl`, TensorBoard and `loss.png`. */
+const callbacksOf = async (config: TrainConfig) => {
+  const { progressCallback } = await import('../../train/progress-bar.js')
+  const { jsonlLogger, lossPlotter } = await import('../../train/train-log.js')
+  const { tensorBoardLogger } = await import('../../train/tensorboard.js')
+  const logFile = join(config.output, 'train.jsonl')
+  let totalSteps = 0
+  const progress = progressCallback({ steps: () => totalSteps, logSteps: config['log.steps'] })
+  return {
+    progress,
+    onTotalSteps: (steps: number) => {
+      totalSteps = steps
+    },
+    callbacks: [
+      progress,
+      jsonlLogger(logFile),
+      ...(config['log.tensorboard'] ? [tensorBoardLogger(join(config.output, 'tensorboard'))] : []),
+      lossPlotter(logFile, join(config.output, 'loss.png'))
+    ]
   }
 }
 
@@ -61,47 +94,31 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
   const config = await orThrow(readTrainConfig(file, set))
   const internvl = await loadWithProgress({ ...flags, ...(config.model === null ? {} : { model: config.model }) })
   const { fineTune } = await import('../../train/fine-tune.js')
-  const { jsonLines, lossPlot, progress } = await import('../../train/train-log.js')
-  const { tensorBoard } = await import('../../train/tensorboard.js')
-  const lines = join(config.output, 'train.jsonl')
-  const signal = interruption()
-  const skipped = skipping()
-  let steps = 0
+  const { progress, ...hooks } = await callbacksOf(config)
+  const skipped = skippedRows(progress.print)
   const isFinished = await fineTune(internvl, config, {
+    ...hooks,
     checkpoints: join(config.output, 'checkpoints'),
-    ...{
-      signal,
-      onSkipped: skipped.onSkipped,
-      onMeasure: measuring(),
-      onRemark: say,
-      resume: resume ?? false,
-      skipBad: skipBad ?? false
-    },
-    onPlan: (planned) => {
-      steps = planned
-    },
-    listeners: [
-      progress({ steps: () => steps, every: config['log.every'] }),
-      jsonLines(lines),
-      ...(config['log.tensorboard'] ? [tensorBoard(join(config.output, 'tensorboard'))] : []),
-      lossPlot(lines, join(config.output, 'loss.png'))
-    ]
-  }).finally(skipped.total)
-  if (isFinished) say(`saved ${config.output}`)
-  else
-    say(
-      `stopped; --resume goes on in ${config.output}, and \`internvl merge ${config.output} <target>\` makes a model of it as it is`
-    )
+    signal: interruptSignal(progress.print),
+    onSkipped: skipped.onSkipped,
+    onSizeProgress: sizeProgress(),
+    onWarning: progress.print,
+    resume: resume ?? false,
+    skipBad: skipBad ?? false
+  }).finally(skipped.printTotal)
+  const { output } = config
+  const stopped = `stopped; --resume continues in ${output}, and \`internvl merge ${output} <target>\` merges the last checkpoint`
+  progress.print(isFinished ? `saved ${output}` : stopped)
   internvl.dispose()
 }
 
-/** `internvl train`: fine-tuning by a file of settings. */
+/** `internvl train`: fine-tunes a model as described by a file of settings. */
 export const trainCommand = (): Command =>
   withHubOptions(withEngineOption(new Command('train')))
-    .description('fine-tune a model by a file of settings: all weights or some, or LoRA, on answers or on preferences')
-    .argument('[config]', `the settings, JSON with comments; ${defaultFile} by default`)
-    .option('--init', 'write an example with every setting, its default and what it is for')
-    .option('--set <key=value>', 'a setting that has the last word, such as optimizer.rate=2e-5; may be repeated', repeated)
-    .option('--resume', 'go on from the last checkpoint')
-    .option('--skip-bad', 'leave out rows that are wrong, and count them')
+    .description('fine-tune a model as described by a file of settings: full, partial or LoRA, with SFT, DPO or MPO')
+    .argument('[config]', `file of settings, JSON with comments; default: ${defaultFile}`)
+    .option('--init', 'write an example file with every setting, its default and its description')
+    .option('--set <key=value>', 'override a setting, such as optimizer.learningRate=2e-5; may be repeated', appendValue)
+    .option('--resume', 'resume from the last checkpoint')
+    .option('--skip-bad', 'skip invalid rows, and count them')
     .action(train)

@@ -1,9 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { VideoSource } from '../../../processors/text/messages.js'
 import type { AnswerOptions } from '../../answer.js'
-import { answerOptions, type ModelFlags, repeated, wholeNumber } from '../common.js'
+import { answerOptions, appendValue, type ModelFlags, positiveInteger } from '../common.js'
 
-/** What commands take that answer about pictures and films, beyond `ModelFlags`. */
+/** Options of commands that generate answers, in addition to `ModelFlags`. */
 export interface GenerationFlags extends ModelFlags {
   readonly image?: readonly string[]
   readonly video?: readonly string[]
@@ -19,57 +19,61 @@ export interface GenerationFlags extends ModelFlags {
 }
 
 const numberWhere =
-  (holds: (n: number) => boolean, says: string) =>
+  (isValid: (n: number) => boolean, expected: string) =>
   (text: string): number => {
     const n = text.trim() === '' ? Number.NaN : Number(text)
-    if (!holds(n)) throw new InvalidArgumentError(`It should be ${says}.`)
+    if (!isValid(n)) throw new InvalidArgumentError(`Expected ${expected}.`)
     return n
   }
-const atLeastZero = numberWhere((n) => n >= 0 && Number.isFinite(n), 'a number, 0 or more')
+const atLeastZero = numberWhere((n) => n >= 0 && Number.isFinite(n), 'a number of 0 or more')
 const aboveZero = numberWhere((n) => n > 0 && Number.isFinite(n), 'a number above 0')
-const share = numberWhere((n) => n > 0 && n <= 1, 'a number above 0 and at most 1')
-const natural = numberWhere((n) => Number.isSafeInteger(n) && n >= 0, 'a whole number, 0 or more')
+const probability = numberWhere((n) => n > 0 && n <= 1, 'a number above 0 and at most 1')
+const natural = numberWhere((n) => Number.isSafeInteger(n) && n >= 0, 'a whole number of 0 or more')
 
 const stopText = (text: string, before?: readonly string[]): readonly string[] => {
-  if (text === '') throw new InvalidArgumentError('A text to stop at cannot be empty.')
-  return repeated(text, before)
+  if (text === '') throw new InvalidArgumentError('A stop string cannot be empty.')
+  return appendValue(text, before)
 }
 
 /** Adds the options of `GenerationFlags`. */
 export const withGenerationOptions = (command: Command): Command =>
   command
-    .option('-i, --image <path>', 'a picture: a file or an http(s) address; repeat for several', repeated)
-    .option(
-      '--video <path>',
-      'a film: its file or address, a folder of frames, or frames as a.png,b.png; repeat for several',
-      repeated
+    .option('-i, --image <path>', 'image file or http(s) URL; may be repeated', appendValue)
+    .option('--video <path>', 'video file or URL, folder of frames, or frames as a.png,b.png; may be repeated', appendValue)
+    .option('--system <text>', 'system message')
+    .addOption(
+      new Option('--num-frames <n>', 'number of frames to sample from a video; default: all')
+        .argParser(positiveInteger)
+        .conflicts('fps')
     )
-    .option('--system <text>', 'a system message before the conversation')
-    .addOption(new Option('--num-frames <n>', 'frames to take of a film; all by default').argParser(wholeNumber).conflicts('fps'))
-    .option('--fps <n>', 'frames a second to take of a film', aboveZero)
-    .option('--num-beams <n>', 'beams to search with', wholeNumber)
-    .option('--temperature <n>', 'draw tokens instead of taking the most probable; 0 does not', atLeastZero)
-    .option('--top-p <n>', 'draw of the most probable tokens that have this probability together', share)
-    .option('--top-k <n>', 'draw of so many most probable tokens; 0 is all', natural)
-    .option('--seed <n>', 'draw the same tokens each time', natural)
-    .option('--stop <text>', 'end the answer before this text; repeat for several', stopText)
+    .option('--fps <n>', 'frames per second to sample from a video', aboveZero)
+    .option('--num-beams <n>', 'number of beams of beam search', positiveInteger)
+    .option('--temperature <n>', 'sample with this temperature; 0 decodes greedily', atLeastZero)
+    .option(
+      '--top-p <n>',
+      'nucleus sampling: sample from the most probable tokens whose probabilities sum to at least this',
+      probability
+    )
+    .option('--top-k <n>', 'sample from the k most probable tokens; 0: all tokens', natural)
+    .option('--seed <n>', 'random seed of sampling', natural)
+    .option('--stop <text>', 'stop string: the answer ends before this text; may be repeated', stopText)
 
-/** Without what is undefined. */
-const given = <A extends object>(options: A): A =>
+/** Removes undefined values. */
+const defined = <A extends object>(options: A): A =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as A
 
-/** Options for `answer` and `chat` from flags, those that were given. Whatever speaks of drawing tokens asks to draw them. */
+/** The options of `answer` and `chat` that were given as flags. Any sampling option turns sampling on. */
 export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
   const { numFrames, fps, numBeams, temperature, topP, topK, seed, stop: stopStrings } = flags
-  const draws = [temperature, topP, topK, seed].some((n) => n !== undefined)
-  const options = { numFrames, fps, numBeams, temperature, topP, topK, seed, stopStrings, doSample: draws || undefined }
-  return { ...answerOptions(flags), ...given(options) } as AnswerOptions
+  const isSampling = [temperature, topP, topK, seed].some((n) => n !== undefined)
+  const options = { numFrames, fps, numBeams, temperature, topP, topK, seed, stopStrings, doSample: isSampling || undefined }
+  return { ...answerOptions(flags), ...defined(options) } as AnswerOptions
 }
 
-const isPicture = (path: string): boolean => /\.(jpe?g|png|webp|gif|tiff?)$/i.test(path)
+const isImageFile = (path: string): boolean => /\.(jpe?g|png|webp|gif|tiff?)$/i.test(path)
 
-/** A film from the command line: a list of pictures by their names is its frames. */
-export const filmOf = (path: string): VideoSource => {
+/** A video argument: a comma-separated list of image files is a list of frames. */
+export const videoSource = (path: string): VideoSource => {
   const frames = path.split(',')
-  return frames.length > 1 && frames.every(isPicture) ? frames : path
+  return frames.length > 1 && frames.every(isImageFile) ? frames : path
 }

@@ -3,17 +3,17 @@ import type { MemoryOptions } from '../../../models/checkpoint/memory-check.js'
 import { type Dtype, dtypes, type PrecisionOptions, precisionOf } from '../../../models/quantization/precision.js'
 import type { CacheOptions } from '../../../models/quantization/quantized-cache.js'
 
-/** How the weights of a model shall lie in memory. */
+/** Options for the precision of the weights in memory. */
 export interface PrecisionFlags extends Pick<PrecisionOptions, 'quantize'> {
   readonly dtype?: Dtype
   readonly cache?: true
   readonly force?: true
 }
 
-/** `int8`, or by part, `vision=int8,decoder=4bit`, for commander. */
+/** Parses `int8`, or formats by part, `vision=int8,decoder=int4`, for commander. */
 const quantization = (text: string): PrecisionFlags['quantize'] => {
   const parts = text.split(',').map((part) => part.split('=').map((side) => side.trim()))
-  if (new Set(parts.map(([part]) => part)).size < parts.length) throw new InvalidArgumentError('A part is named twice.')
+  if (new Set(parts.map(([part]) => part)).size < parts.length) throw new InvalidArgumentError('A part is given twice.')
   const quantize = (text.includes('=') ? Object.fromEntries(parts) : text) as PrecisionFlags['quantize']
   try {
     precisionOf({ quantize })
@@ -23,20 +23,21 @@ const quantization = (text: string): PrecisionFlags['quantize'] => {
   }
 }
 
-/** `--quantize`, with what it does. */
-export const quantizeOption = (does: string): Option => new Option('--quantize <bits>', does).argParser(quantization)
+/** The option `--quantize` with a description. */
+export const quantizeOption = (description: string): Option =>
+  new Option('--quantize <format>', description).argParser(quantization)
 
 /** Adds the options of `PrecisionFlags`. */
 export const withPrecisionOptions = (command: Command): Command =>
   command
-    .addOption(new Option('--dtype <type>', 'type of the weights in memory; float32 by default').choices(dtypes))
+    .addOption(new Option('--dtype <type>', 'type of the weights in memory; default: float32').choices(dtypes))
     .addOption(
-      quantizeOption('weights in fewer bits: int8 or 4bit, or by part, vision=int8,decoder=4bit; others are bfloat16 then')
+      quantizeOption('quantize the weights: int8 or int4, or by part, vision=int8,decoder=int4; other weights become bfloat16')
     )
-    .option('--cache', 'keep what --quantize makes on disk, and load it from there the next time')
-    .option('--force', 'load though the memory at hand seems to be too small')
+    .option('--cache', 'store the quantized weights on disk, and load them from there the next time')
+    .option('--force', 'load even if the available memory seems too small')
 
-/** Options for `load` from flags, those that were given. */
+/** The options of `load` that were given as flags. */
 export const precisionOptions = ({
   dtype,
   quantize,

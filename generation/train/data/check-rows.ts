@@ -1,61 +1,61 @@
 import { type Issue, issue } from '../../../lib/error.js'
-import { isThere } from '../../../lib/is-there.js'
-import { imageOf, itemsOf, type Message, videoOf } from '../../../processors/text/messages.js'
-import type { DatasetRow, ReadRows } from '../../evaluate/eval-dataset.js'
+import { exists as pathExists } from '../../../lib/files.js'
+import { imageSourceOf, itemsOf, type Message, videoSourceOf } from '../../../processors/text/messages.js'
+import type { DatasetRow, EvalRows } from '../../evaluate/eval-dataset.js'
 
-const AT_ONCE = 32
+const CONCURRENCY = 32
 
 const textOf = (message: Message): string =>
   itemsOf(message)
     .map((item) => (item.type === 'text' ? item.text : ''))
     .join('')
 
-/** What is wrong with what a row says. */
-const issuesInText = ({ messages, rejected }: DatasetRow, where: string): readonly Issue[] => {
+/** Errors in the texts of a row. */
+const textIssues = ({ messages, rejected }: DatasetRow, where: string): readonly Issue[] => {
   const empty = messages.filter((message) => message.role === 'assistant' && textOf(message).trim() === '')
   const last = messages.at(-1)?.role
   return [
-    ...empty.map(() => issue('EmptyAnswer', `${where}: an answer is empty; there is nothing to learn.`, { where })),
+    ...empty.map(() => issue('EmptyAnswer', `${where}: an answer is empty, so there are no supervised tokens.`, { where })),
     ...(rejected?.trim() === '' ? [issue('EmptyAnswer', `${where}: the rejected answer is empty.`, { where })] : []),
     ...(last === 'assistant' ? [] : [issue('NoAnswer', `${where}: the conversation ends without an answer.`, { where })])
   ]
 }
 
-/** Files that a row shows. */
-const filesOf = ({ messages }: DatasetRow): ReadonlyArray<{ readonly path: string; readonly kind: string }> =>
+/** Local image and video files of a row. */
+const filesOf = ({ messages }: DatasetRow): ReadonlyArray<{ readonly path: string; readonly kind: 'image' | 'video' }> =>
   messages.flatMap(itemsOf).flatMap((item) => {
     if (item.type === 'text') return []
-    const source = item.type === 'image' ? imageOf(item) : videoOf(item)
-    const kind = item.type === 'video' && !Array.isArray(source) ? 'film' : 'picture'
+    const source = item.type === 'image' ? imageSourceOf(item) : videoSourceOf(item)
+    const kind = item.type === 'video' && !Array.isArray(source) ? 'video' : 'image'
     return [source]
       .flat()
-      .flatMap((path) => (typeof path === 'string' && !/^(https?|data|file):/.test(path) ? [{ path, kind }] : []))
+      .flatMap((path) => (typeof path === 'string' && !/^(https?|data|file):/.test(path) ? [{ path, kind } as const] : []))
   })
 
 /**
- * All that can be found wrong with rows before the first step, without reading a picture: an empty answer, none at the end, a
- * picture or film that is not there. Sound rows, and the errors of the others, by file and line.
+ * Validates rows before the first step without decoding images: empty answers, conversations without a final answer, missing image and
+ * video files. Returns the valid rows, and the errors of the others by file and line.
  */
-export const checkRows = async (rows: readonly DatasetRow[]): Promise<ReadRows> => {
+export const checkRows = async (rows: readonly DatasetRow[]): Promise<EvalRows> => {
   const known = new Map<string, Promise<boolean>>()
-  const found = (path: string): Promise<boolean> => {
-    const asked = known.get(path) ?? isThere(path)
-    known.set(path, asked)
-    return asked
+  const exists = (path: string): Promise<boolean> => {
+    const result = known.get(path) ?? pathExists(path)
+    known.set(path, result)
+    return result
   }
   const results: (readonly Issue[])[] = []
   const queue = rows.entries()
   const worker = async (): Promise<void> => {
     for (const [i, row] of queue) {
       const where = row.where ?? row.id
-      const there = await Promise.all(filesOf(row).map(async (file) => ({ ...file, found: await found(file.path) })))
-      const missing = there.filter(({ found }) => !found)
+      const files = await Promise.all(filesOf(row).map(async (file) => ({ ...file, exists: await exists(file.path) })))
+      const missing = files.filter((file) => !file.exists)
       results[i] = [
-        ...issuesInText(row, where),
+        ...textIssues(row, where),
         ...missing.map(({ path, kind }) => issue('NotFound', `${where}: no such ${kind}: ${path}.`, { path, where }))
       ]
     }
   }
-  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  await Promise.all(Array.from({ length: CONCURRENCY }, worker))
   return { rows: rows.filter((_, i) => results[i]!.length === 0), issues: results.flat() }
 }

@@ -1,102 +1,102 @@
-import { ignored, type Reduction, reductionWeights } from '../../../lib/nn/losses/cross-entropy.js'
+import { ignoreIndex, type Reduction, reductionWeights } from '../../../lib/nn/losses/cross-entropy.js'
 import type { Positions } from '../../../lib/nn/rope.js'
 import { ShapeError } from '../../../lib/shape.js'
 import { tf } from '../../../lib/tf.js'
 import type { Tokenizer } from '../../../processors/text/tokenizer.js'
 import type { Sample } from './sample.js'
-import type { PositionsOf } from './v2pe-steps.js'
+import type { PositionsOf } from './v2pe-positions.js'
 
 /**
- * What a training step takes: `causalLoss(model(batch, batch).logits, batch.labels, batch.lossWeights)`. The tensors belong to
- * whoever made the batch, and `disposeBatch` frees them.
+ * The inputs of a training step: `causalLoss(model(batch, batch).logits, batch.labels, batch.lossWeights)`. The caller of `collate` owns
+ * the tensors and disposes them with `disposeBatch`.
  */
 export interface Batch {
   /** `[B, L]` int32. */
   readonly inputIds: tf.Tensor2D
-  /** `[B, L]` int32, 0 where a row is filled up. */
+  /** `[B, L]` int32, 0 at padding. */
   readonly attentionMask: tf.Tensor2D
-  /** `[B, L]` int32, −100 where nothing is learned. */
+  /** `[B, L]` int32, the ignore index −100 at positions that are not supervised. */
   readonly labels: tf.Tensor2D
-  /** `[B, L]` float32: how much each label counts. */
+  /** `[B, L]` float32: weight of each label. */
   readonly lossWeights: tf.Tensor2D
-  /** `[B, L]` int32, where rows hold several samples: the number of each token's, from 1 on; 0 where a row is filled up. */
+  /** `[B, L]` int32, only in packed batches: the number of each token's sample in its row, from 1; 0 at padding. */
   readonly segments?: tf.Tensor2D
-  /** `[B][L]`, where tokens are not counted: V2PE, packed rows. */
+  /** `[B][L]`, only where positions differ from 0, 1, 2, …: V2PE, packed rows. */
   readonly positionIds?: Positions
   /** `[T, 3, height, width]`: the tiles of all samples. */
   readonly pixelValues?: tf.Tensor4D
-  /** Tiles of each picture, frames of each film, of all samples. */
+  /** Number of tiles of each image, and of frames of each video, of all samples. */
   readonly numPatches: readonly number[]
   /** Number of samples. */
   readonly samples: number
-  /** Number of labels that are learned. */
-  readonly learned: number
+  /** Number of supervised positions. */
+  readonly supervised: number
 }
 
 export interface BatchOptions {
-  /** The id that rows are filled up with. */
+  /** Id of the padding token. */
   readonly padId: number
-  /** Side on which rows are filled up; right unless given. */
+  /** Side of the padding. Default: right. */
   readonly side?: 'left' | 'right'
-  /** How the labels of one sample weigh against another's; `token` unless given, all alike. */
+  /** Relative weight of the samples. Default: `token`, all labels weigh the same. */
   readonly reduction?: Reduction
-  /** Positions of the samples' tokens; counted unless given. */
+  /** Position ids of the samples. Default: 0, 1, 2, … */
   readonly positions?: PositionsOf | undefined
 }
 
-/** The id that a tokenizer fills rows up with. */
+/** The padding id of a tokenizer. */
 export const padIdOf = ({ names, idOf }: Tokenizer): number => idOf(names.pad_token ?? '') ?? idOf(names.eos_token ?? '') ?? 0
 
-/** The tiles of all samples, `[T, 3, height, width]`; none where there is none. Throws a `ShapeError` for tiles of two sizes. */
+/** The tiles of all samples, `[T, 3, height, width]`; undefined where no sample has images. Throws a `ShapeError` for tiles of different sizes. */
 export const pixelsOf = (samples: readonly Sample[]): tf.Tensor4D | undefined => {
-  const shown = samples.filter(({ pixels }) => pixels.length > 0)
-  const [first] = shown
+  const withImages = samples.filter(({ pixels }) => pixels.length > 0)
+  const [first] = withImages
   if (!first) return undefined
   const { width, height } = first.tileSize
-  for (const { id, tileSize } of shown)
+  for (const { id, tileSize } of withImages)
     if (tileSize.width !== width || tileSize.height !== height)
       throw new ShapeError(`batch: tiles of ${tileSize.width} x ${tileSize.height} (${id}) among ${width} x ${height}`)
-  const all = new Float32Array(shown.reduce((sum, { pixels }) => sum + pixels.length, 0))
-  let at = 0
-  for (const { pixels } of shown) {
-    all.set(pixels, at)
-    at += pixels.length
+  const all = new Float32Array(withImages.reduce((sum, { pixels }) => sum + pixels.length, 0))
+  let offset = 0
+  for (const { pixels } of withImages) {
+    all.set(pixels, offset)
+    offset += pixels.length
   }
   return tf.tensor4d(all, [all.length / (3 * width * height), 3, height, width])
 }
 
-/** A batch of samples, one a row. Throws a `RangeError` when there is none. */
-export const batchOf = (samples: readonly Sample[], options: BatchOptions): Batch => {
+/** Collates samples into a batch, one sample per row. Throws a `RangeError` without samples. */
+export const collate = (samples: readonly Sample[], options: BatchOptions): Batch => {
   const { padId, side = 'right', reduction = 'token', positions } = options
-  if (samples.length === 0) throw new RangeError('batchOf: no samples')
+  if (samples.length === 0) throw new RangeError('collate: no samples')
   const L = Math.max(...samples.map(({ ids }) => ids.length))
-  const fill = (values: readonly number[], filler: number): readonly number[] => {
-    const filling = Array<number>(L - values.length).fill(filler)
-    return side === 'left' ? [...filling, ...values] : [...values, ...filling]
+  const pad = (values: readonly number[], value: number): readonly number[] => {
+    const padding = Array<number>(L - values.length).fill(value)
+    return side === 'left' ? [...padding, ...values] : [...values, ...padding]
   }
-  const labels = samples.map((sample) => fill([...sample.labels], ignored))
+  const labels = samples.map((sample) => pad([...sample.labels], ignoreIndex))
   const matrix = (rows: ReadonlyArray<readonly number[]>, dtype: 'int32' | 'float32') =>
     tf.tensor2d(rows.flat(), [samples.length, L], dtype)
   const pixelValues = pixelsOf(samples)
   return {
     inputIds: matrix(
-      samples.map(({ ids }) => fill([...ids], padId)),
+      samples.map(({ ids }) => pad([...ids], padId)),
       'int32'
     ),
     attentionMask: matrix(
-      samples.map(({ ids }) => fill(Array<number>(ids.length).fill(1), 0)),
+      samples.map(({ ids }) => pad(Array<number>(ids.length).fill(1), 0)),
       'int32'
     ),
     labels: matrix(labels, 'int32'),
     lossWeights: matrix(reductionWeights(labels, reduction), 'float32'),
-    ...(positions ? { positionIds: positions(samples).map((row) => fill(row, 0)) } : {}),
+    ...(positions ? { positionIds: positions(samples).map((row) => pad(row, 0)) } : {}),
     ...(pixelValues ? { pixelValues } : {}),
     numPatches: samples.flatMap(({ numPatches }) => numPatches),
     samples: samples.length,
-    learned: labels.flat().filter((label) => label !== ignored).length
+    supervised: labels.flat().filter((label) => label !== ignoreIndex).length
   }
 }
 
-/** Frees a batch's tensors. */
+/** Disposes the tensors of a batch. */
 export const disposeBatch = ({ inputIds, attentionMask, labels, lossWeights, segments, pixelValues }: Batch): void =>
-  tf.dispose([inputIds, attentionMask, labels, lossWeights, ...[segments, pixelValues].flatMap((each) => each ?? [])])
+  tf.dispose([inputIds, attentionMask, labels, lossWeights, ...[segments, pixelValues].flatMap((tensor) => tensor ?? [])])

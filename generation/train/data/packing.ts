@@ -1,16 +1,16 @@
-import { ignored, type Reduction, reductionWeights } from '../../../lib/nn/losses/cross-entropy.js'
+import { ignoreIndex, type Reduction, reductionWeights } from '../../../lib/nn/losses/cross-entropy.js'
 import type { Positions } from '../../../lib/nn/rope.js'
 import { tf } from '../../../lib/tf.js'
 import { type Batch, pixelsOf } from './collate.js'
 import type { Sample, SampleSize } from './sample.js'
-import type { PositionsOf } from './v2pe-steps.js'
+import type { PositionsOf } from './v2pe-positions.js'
 
 export interface PackOptions {
-  /** Tokens of a row at most. Source: `max_packed_tokens`. */
+  /** Maximum number of tokens of a row. Source: `max_packed_tokens`. */
   readonly maxTokens: number
-  /** Tiles of a row at most; any number unless given. Source: `num_images_expected`. */
+  /** Maximum number of tiles of a row. Default: no limit. Source: `num_images_expected`. */
   readonly maxTiles?: number
-  /** Rows that are kept open; the fullest is closed when another is needed. Source: `max_buffer_size`. */
+  /** Number of open rows; the fullest row is closed when another is opened. Default: 20. Source: `max_buffer_size`. */
   readonly openRows?: number
 }
 
@@ -19,8 +19,8 @@ interface OpenRow extends SampleSize {
 }
 
 /**
- * Puts samples into rows: each, in their order, into the first open row that has room for it. A sample that is larger than a row has
- * one of its own. A function of the sizes, so that an epoch's rows are known before the first is prepared.
+ * Packs samples into rows, first fit: each sample, in order, goes into the first open row with enough room. A sample larger than a row
+ * gets a row for itself. A function of the sizes, so that the rows of an epoch are known before the first sample is made.
  * Source: `PackedDataset` (OpenGVLab, dataset_packed.py).
  */
 export const packRows = (
@@ -47,56 +47,56 @@ export const packRows = (
   return [...done, ...open.map(({ indices }) => indices)]
 }
 
-/** A batch whose rows hold several samples each: a token sees its own sample only, and positions begin again with each. */
+/** A batch whose rows hold several samples each. Tokens attend only within their sample, and positions restart with each sample. */
 export interface PackedBatch extends Batch {
-  /** `[B, L]` int32: the number of each token's sample in its row, from 1 on; 0 where a row is filled up. */
+  /** `[B, L]` int32: the number of each token's sample in its row, from 1; 0 at padding. */
   readonly segments: tf.Tensor2D
-  /** `[B][L]`, from 0 on in every sample. */
+  /** `[B][L]`, from 0 in every sample. */
   readonly positionIds: Positions
 }
 
 export interface PackedBatchOptions {
-  /** The id that rows are filled up with. */
+  /** Id of the padding token. */
   readonly padId: number
   readonly reduction?: Reduction
-  /** Positions of the samples' tokens; counted from 0 on in each unless given. */
+  /** Position ids of the samples. Default: 0, 1, 2, … in each sample. */
   readonly positions?: PositionsOf | undefined
 }
 
 /**
- * Packs groups of samples, one a row. `model(batch, batch)` gives each sample the logits that it has alone, and the loss of the batch
- * is that of all its samples. Throws a `RangeError` for no groups, or an empty one.
+ * Collates groups of samples, one group per row. `model(batch, batch)` gives each sample the same logits as a batch with one sample per
+ * row, and the same loss. Throws a `RangeError` without groups, or for an empty group.
  */
-export const packedBatchOf = (
+export const collatePacked = (
   groups: readonly (readonly Sample[])[],
   { padId, reduction = 'token', positions }: PackedBatchOptions
 ): PackedBatch => {
-  if (groups.length === 0 || groups.some((group) => group.length === 0)) throw new RangeError('packedBatchOf: no samples')
+  if (groups.length === 0 || groups.some((group) => group.length === 0)) throw new RangeError('collatePacked: no samples')
   const L = Math.max(...groups.map((group) => group.reduce((sum, { ids }) => sum + ids.length, 0)))
-  const rows = (of: (sample: Sample, number: number) => Iterable<number>, filler: number) =>
+  const rows = (values: (sample: Sample, number: number) => Iterable<number>, padding: number) =>
     groups.map((group) => {
-      const row = group.flatMap((sample, i) => [...of(sample, i + 1)])
-      return [...row, ...Array<number>(L - row.length).fill(filler)]
+      const row = group.flatMap((sample, i) => [...values(sample, i + 1)])
+      return [...row, ...Array<number>(L - row.length).fill(padding)]
     })
   const matrix = (values: ReadonlyArray<readonly number[]>, dtype: 'int32' | 'float32') =>
     tf.tensor2d(values.flat(), [groups.length, L], dtype)
   const segments = rows(({ ids }, number) => Array<number>(ids.length).fill(number), 0)
-  // the first token of a sample stands behind another sample's last, which must not learn it
-  const labels = rows((sample) => sample.labels.map((label, i) => (i === 0 ? ignored : label)), ignored)
+  // the last token of the sample before must not predict the first token of this sample
+  const labels = rows((sample) => sample.labels.map((label, i) => (i === 0 ? ignoreIndex : label)), ignoreIndex)
   const samples = groups.flat()
-  const places = new Map(positions?.(samples).map((row, i) => [samples[i]!, row] as const))
+  const positionsOfSample = new Map(positions?.(samples).map((row, i) => [samples[i]!, row] as const))
   const pixelValues = pixelsOf(samples)
   const attentionMask = segments.map((row) => row.map((number) => (number > 0 ? 1 : 0)))
   return {
     inputIds: matrix(rows(({ ids }) => ids, padId), 'int32'), // biome-ignore format: one line a tensor
     attentionMask: matrix(attentionMask, 'int32'),
     segments: matrix(segments, 'int32'),
-    positionIds: rows((sample) => places.get(sample) ?? sample.ids.keys(), 0),
+    positionIds: rows((sample) => positionsOfSample.get(sample) ?? sample.ids.keys(), 0),
     labels: matrix(labels, 'int32'),
     lossWeights: matrix(reductionWeights(labels, reduction, segments), 'float32'),
     ...(pixelValues ? { pixelValues } : {}),
     numPatches: samples.flatMap(({ numPatches }) => numPatches),
     samples: samples.length,
-    learned: labels.flat().filter((label) => label !== ignored).length
+    supervised: labels.flat().filter((label) => label !== ignoreIndex).length
   }
 }

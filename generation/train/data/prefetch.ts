@@ -1,117 +1,128 @@
 import { Worker } from 'node:worker_threads'
-import { InternVLError, type Issue, type Issues, issue, orThrow } from '../../../lib/error.js'
+import * as RA from 'fp-ts/lib/ReadonlyArray.js'
+import { InternVLError, type Issue, issue, orThrow } from '../../../lib/error.js'
 import { loadProcessor } from '../../../processors/processor.js'
-import { type Prepared, type PreparedBatch, prepareBatch, type Recipe } from './prepare.js'
+import { defaultMakerModule, importMaker, makeSamples, type PreparedSample, type SampleBatch } from './sample-maker.js'
+import type { WorkerInput } from './worker.js'
 
 export interface PrefetchOptions {
   /** Folder of the checkpoint whose processor makes the samples. */
   readonly model: string
-  /** Threads that make samples; 0 makes them in this one, when they are asked for. 1 unless given. */
+  /** URL of the module that exports the `SampleMaker` as `makeSample`. Default: the maker of dataset rows. */
+  readonly maker?: string
+  /** Worker threads that make samples; 0 makes each batch in this thread when the batch is requested. Default: 1. */
   readonly workers?: number
-  /** Batches that are made, or being made, before they are asked for; 4 unless given. */
+  /** Number of batches that are made, or being made, before they are requested. Default: 4. */
   readonly ahead?: number
-  /** Leave out samples that can't be made, and go on. */
+  /** Skips samples that cannot be made. */
   readonly skipBad?: boolean
 }
 
-/** Batches of samples in the order of their recipes, made while the caller is at work. */
-export interface Prefetched extends AsyncIterable<readonly Prepared[]> {
-  /** Milliseconds that the caller stood waiting so far; the first batch's are `firstMs`, for nothing can be ready then. */
+/** Batches of samples in the order of their specifications, made while the caller works. */
+export interface Prefetched extends AsyncIterable<readonly PreparedSample[]> {
+  /** Milliseconds that the caller waited: for the first batch, and for all later batches. */
   readonly waited: () => { readonly firstMs: number; readonly laterMs: number }
-  /** What was wrong with samples that were left out. */
+  /** Errors of the samples that were skipped. */
   readonly skipped: () => readonly Issue[]
 }
 
-type Make = (recipes: readonly Recipe[]) => Promise<PreparedBatch>
-
-interface Maker {
-  readonly make: Make
+interface BatchMaker {
+  readonly make: (specs: readonly unknown[]) => Promise<SampleBatch>
   readonly close: () => Promise<unknown>
 }
 
-/** This file's neighbour: compiled in the package, its source in a checkout. */
-const startWorker = (model: string): Worker => {
+/** Starts the worker module beside this file: compiled in the package, source in a checkout. */
+const startWorker = (input: WorkerInput): Worker => {
   const file = /\.ts(\?|$)/.test(import.meta.url) ? './worker-source.js' : './worker.js'
-  return new Worker(new URL(file, import.meta.url), { workerData: model, execArgv: [] })
+  return new Worker(new URL(file, import.meta.url), { workerData: input, execArgv: [] })
 }
 
-/** A thread that makes samples, one batch after another. */
-const threadMaker = (model: string): Maker => {
-  const worker = startWorker(model)
-  const waiting = new Map<number, { readonly done: (batch: PreparedBatch) => void; readonly failed: (error: Error) => void }>()
-  let [asked, dead] = [0, undefined as Error | undefined]
+/** Makes batches in a worker thread, one after another. */
+const threadMaker = (input: WorkerInput): BatchMaker => {
+  const worker = startWorker(input)
+  const waiting = new Map<number, { readonly done: (batch: SampleBatch) => void; readonly failed: (error: Error) => void }>()
+  let [requested, failure] = [0, undefined as Error | undefined]
   const fail = (why: string): void => {
-    dead ??= new InternVLError([issue('Worker', `A thread that prepares samples ended: ${why}.`)])
-    for (const { failed } of waiting.values()) failed(dead)
+    failure ??= new InternVLError([issue('Worker', `A worker thread that makes samples ended: ${why}.`)])
+    for (const { failed } of waiting.values()) failed(failure)
     waiting.clear()
   }
-  worker.on('message', ({ id, batch }: { readonly id: number; readonly batch: PreparedBatch }) => {
+  worker.on('message', ({ id, batch }: { readonly id: number; readonly batch: SampleBatch }) => {
     waiting.get(id)?.done(batch)
     waiting.delete(id)
   })
   worker.on('error', (error) => fail(error.message))
   worker.on('exit', (code) => fail(`exit code ${code}`))
-  const make: Make = (recipes) =>
+  const make = (specs: readonly unknown[]): Promise<SampleBatch> =>
     new Promise((done, failed) => {
-      if (dead) return failed(dead)
-      const id = asked++
+      if (failure) return failed(failure)
+      const id = requested++
       waiting.set(id, { done, failed })
-      worker.postMessage({ id, recipes })
+      worker.postMessage({ id, specs })
     })
   return { make, close: () => worker.terminate() }
 }
 
-const ownMaker = (model: string): Maker => {
-  const loaded = orThrow(loadProcessor(model))
-  loaded.catch(() => undefined) // it is told when a batch is made
-  return { make: async (recipes) => prepareBatch(await loaded, recipes), close: async () => undefined }
+/** Makes batches in this thread. */
+const inlineMaker = ({ model, maker }: WorkerInput): BatchMaker => {
+  const loaded = Promise.all([importMaker(maker), orThrow(loadProcessor(model))])
+  loaded.catch(() => undefined) // the error is thrown when a batch is made
+  return {
+    make: async (specs) => {
+      const [makeSample, processor] = await loaded
+      return makeSamples(makeSample, processor, specs)
+    },
+    close: async () => undefined
+  }
 }
 
 /**
- * Makes the samples of each batch of recipes, in threads, `ahead` of the caller; batches come in the order of `order`, whichever
- * was ready first. A batch that cannot be made throws an `InternVLError` with all its errors; with `skipBad` it comes without the
- * bad samples, and may be empty. The threads end with the loop, however it ends.
+ * Makes the samples of each batch of specifications in worker threads, `ahead` of the caller. Batches come in the order of `order`. A
+ * batch with a sample that cannot be made throws an `InternVLError` with all errors of the batch; with `skipBad` the batch comes without
+ * these samples, and may be empty. The threads end when the loop ends.
  *
- * `for await (const prepared of prefetch(recipes, { model: internvl.dir })) step(batchOf(prepared.map(({ sample }) => sample), …))`
+ * `for await (const prepared of prefetch(specs, { model: internvl.dir })) step(collate(prepared.map(({ sample }) => sample), …))`
  */
-export const prefetch = (order: Iterable<readonly Recipe[]>, options: PrefetchOptions): Prefetched => {
-  const { model, workers = 1, ahead = 4, skipBad = false } = options
+export const prefetch = <S>(order: Iterable<readonly S[]>, options: PrefetchOptions): Prefetched => {
+  const { model, maker = defaultMakerModule, workers = 1, ahead = 4, skipBad = false } = options
   if (!Number.isInteger(workers) || workers < 0)
-    throw new RangeError(`prefetch: workers is a whole number from 0 on, got ${workers}`)
-  if (!Number.isInteger(ahead) || ahead < 1) throw new RangeError(`prefetch: ahead is a whole number from 1 on, got ${ahead}`)
+    throw new RangeError(`prefetch: workers must be a whole number of 0 or more, got ${workers}`)
+  if (!Number.isInteger(ahead) || ahead < 1)
+    throw new RangeError(`prefetch: ahead must be a whole number of 1 or more, got ${ahead}`)
   const skipped: Issue[] = []
   const waited = { firstMs: 0, laterMs: 0 }
-  const sound = ({ prepared, issues }: PreparedBatch): readonly Prepared[] => {
-    if (issues.length > 0 && !skipBad) throw new InternVLError(issues as unknown as Issues)
+  const validSamples = ({ prepared, issues }: SampleBatch): readonly PreparedSample[] => {
+    if (!skipBad && RA.isNonEmpty(issues)) throw new InternVLError([issues[0], ...issues.slice(1)])
     skipped.push(...issues)
     return prepared
   }
-  async function* run(): AsyncGenerator<readonly Prepared[]> {
-    const makers = workers === 0 ? [ownMaker(model)] : Array.from({ length: workers }, () => threadMaker(model))
-    const pending: Promise<PreparedBatch>[] = []
-    let [started, first] = [0, true]
-    const recipes = order[Symbol.iterator]()
+  async function* run(): AsyncGenerator<readonly PreparedSample[]> {
+    const input = { model, maker }
+    const makers = workers === 0 ? [inlineMaker(input)] : Array.from({ length: workers }, () => threadMaker(input))
+    const pending: Promise<SampleBatch>[] = []
+    let [started, isFirst] = [0, true]
+    const specs = order[Symbol.iterator]()
     const fill = (): void => {
       while (pending.length < (workers === 0 ? 1 : ahead)) {
-        const next = recipes.next()
+        const next = specs.next()
         if (next.done) return
         const batch = makers[started++ % makers.length]!.make(next.value)
-        batch.catch(() => undefined) // it is told when its turn comes
+        batch.catch(() => undefined) // the error is thrown when this batch is requested
         pending.push(batch)
       }
     }
     try {
       for (fill(); pending.length > 0; fill()) {
-        const begun = performance.now()
+        const startTime = performance.now()
         const batch = await pending.shift()!
-        waited[first ? 'firstMs' : 'laterMs'] += performance.now() - begun
-        first = false
-        const prepared = sound(batch)
-        if (workers > 0) fill() // before the caller is at work, for then no message is sent
+        waited[isFirst ? 'firstMs' : 'laterMs'] += performance.now() - startTime
+        isFirst = false
+        const prepared = validSamples(batch)
+        if (workers > 0) fill() // before the caller computes: no message is sent while this thread is busy
         yield prepared
       }
     } finally {
-      recipes.return?.()
+      specs.return?.()
       await Promise.all(makers.map(({ close }) => close()))
     }
   }

@@ -1,11 +1,19 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import * as E from 'fp-ts/lib/Either.js'
 import { loadProcessor } from '../../../processors/processor.js'
-import { type PreparedBatch, prepareBatch, type Recipe } from './prepare.js'
+import { importMaker, makeSamples, type SampleBatch } from './sample-maker.js'
 
-// A thread that makes samples: `{ id, recipes }` in, `{ id, batch }` out, whose memory is handed over, not copied.
+// Worker thread of `prefetch`: receives `{ id, specs }`, sends `{ id, batch }`. Buffers are transferred, not copied.
 
-const buffers = ({ prepared }: PreparedBatch): ArrayBuffer[] => [
+/** Data that a worker thread starts with. */
+export interface WorkerInput {
+  /** Checkpoint folder of the processor. */
+  readonly model: string
+  /** URL of the module that exports `makeSample`. */
+  readonly maker: string
+}
+
+const buffersOf = ({ prepared }: SampleBatch): ArrayBuffer[] => [
   ...new Set(
     prepared
       .flatMap(({ sample, rejected }) => (rejected ? [sample, rejected] : [sample]))
@@ -13,11 +21,15 @@ const buffers = ({ prepared }: PreparedBatch): ArrayBuffer[] => [
   )
 ]
 
-const loaded = loadProcessor(workerData as string)()
+const { model, maker } = workerData as WorkerInput
+const processor = loadProcessor(model)()
+const makeSample = importMaker(maker)
 const port = parentPort!
 
-port.on('message', async ({ id, recipes }: { readonly id: number; readonly recipes: readonly Recipe[] }) => {
-  const processor = await loaded
-  const batch = E.isLeft(processor) ? { prepared: [], issues: processor.left } : await prepareBatch(processor.right, recipes)
-  port.postMessage({ id, batch }, buffers(batch))
+port.on('message', async ({ id, specs }: { readonly id: number; readonly specs: readonly unknown[] }) => {
+  const loaded = await processor
+  const batch = E.isLeft(loaded)
+    ? { prepared: [], issues: loaded.left }
+    : await makeSamples(await makeSample, loaded.right, specs)
+  port.postMessage({ id, batch }, buffersOf(batch))
 })

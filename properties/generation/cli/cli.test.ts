@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { CommanderError } from 'commander'
-import { runChat } from '../../../generation/cli/chat-loop.js'
+import { runChatLoop } from '../../../generation/cli/chat-loop.js'
 import { askCommand } from '../../../generation/cli/commands/ask-command.js'
 import { chatCommand } from '../../../generation/cli/commands/chat-command.js'
 import { generationOptions } from '../../../generation/cli/flags/generation-flags.js'
@@ -19,7 +19,7 @@ const shown = (name: string): string => fileURLToPath(new URL(`../../../generati
 const described =
   'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
 
-/** What is written, and a way to react to it. */
+/** A stream that collects what is written, and calls `heard` for each chunk. */
 const listening = (heard: (text: string) => void = () => {}) => {
   const pieces: string[] = []
   const stream = new Writable({
@@ -44,17 +44,17 @@ describe('command line', () => {
     await rm(folder, { recursive: true })
   })
 
-  /** A conversation without a person: lines in; answers and remarks out. */
+  /** Runs a conversation without a terminal: lines in, answers and messages out. */
   const script = async (lines: readonly string[], options: ChatOptions = {}, images: readonly string[] = []) => {
-    const [output, remarks, input] = [listening(), listening(), new PassThrough()]
+    const [output, messages, input] = [listening(), listening(), new PassThrough()]
     input.end(lines.join('\n'))
-    const streams = { input, output: output.stream, remarks: remarks.stream }
-    const well = await runChat({ internvl, options, images, videos: [], ...streams, terminal: false, historyFile: '' })
-    return { well, output: output.text(), remarks: remarks.text() }
+    const streams = { input, output: output.stream, messages: messages.stream }
+    const well = await runChatLoop({ internvl, options, images, videos: [], ...streams, terminal: false, historyFile: '' })
+    return { well, output: output.text(), messages: messages.text() }
   }
 
   describe('chat', () => {
-    it('without a terminal each line is a turn, and answers alone are the output', async () => {
+    it('without a terminal each line is a message, and the output holds the answers alone', async () => {
       const before = tf.memory().numTensors
       const lines = [
         'Describe the image.',
@@ -65,14 +65,14 @@ describe('command line', () => {
         '/exit',
         'Who?'
       ]
-      const { well, output, remarks } = await script(lines, {}, [shown('shapes.png')])
+      const { well, output, messages } = await script(lines, {}, [shown('shapes.png')])
       assert.equal(output, `${described}\nOne.\nCream.\n`)
-      assert.match(remarks, /circle\.png: 344 x 311 pixels/)
+      assert.match(messages, /circle\.png: 344 x 311 pixels/)
       assert.ok(well)
       assert.equal(tf.memory().numTensors, before)
     })
 
-    it('goes on after what cannot be done, says it in a sentence, and did not do well', async () => {
+    it('continues after a failed line, prints one sentence for each, and returns false', async () => {
       const lines = [
         '/king',
         '/image',
@@ -82,14 +82,14 @@ describe('command line', () => {
         '/save /nowhere/x.json',
         'Who are you?'
       ]
-      const { well, output, remarks } = await script(lines)
+      const { well, output, messages } = await script(lines)
       assert.match(output, /^I am [^\n]+\n$/)
-      const said = remarks.trim().split('\n')
+      const said = messages.trim().split('\n')
       const expected = [
-        /\/king is no command/,
+        /\/king is not a command/,
         /\/image needs PATH/,
         /nowhere\.png: no such/,
-        /no pictures/,
+        /no images/,
         /nowhere\.json/,
         /\/nowhere\/x\.json/
       ]
@@ -98,11 +98,11 @@ describe('command line', () => {
       assert.ok(!well)
     })
 
-    it('saves, forgets and goes on; the system message is there once', async () => {
-      const file = join(folder, 'talk.json')
+    it('saves, clears and loads conversations; the system message occurs once', async () => {
+      const file = join(folder, 'chat.json')
       const first = [
         `/image ${shown('shapes.png')}`,
-        `/video ${shown('film')}`,
+        `/video ${shown('video')}`,
         'Describe the image.',
         '/system Be brief.',
         `/save "${file}"`,
@@ -113,21 +113,21 @@ describe('command line', () => {
       const roles = JSON.parse(await readFile(file, 'utf8')).messages.map(({ role }: { role: string }) => role)
       assert.deepEqual(roles, ['system', 'user', 'assistant'])
       const again = await script([`/load ${file}`, 'How many circles are there?', `/save ${file}`], { system: 'Be long.' })
-      assert.match(again.remarks, /talk\.json: one answer/)
+      assert.match(again.messages, /chat\.json: 1 answer/)
       const saved = JSON.parse(await readFile(file, 'utf8')).messages
       assert.equal(saved.length, 5)
       assert.equal(saved[0].content, 'Be brief.')
     })
 
-    it('a person: Ctrl-C stops the answer and not the program, twice at the prompt it leaves; lines are kept', async () => {
+    it('on a terminal Ctrl-C stops the answer, twice at the prompt it quits; the input history is stored', async () => {
       const historyFile = join(folder, 'cache', 'chat-history')
-      const talk = async (person: (said: string, type: (keys: string) => void) => void) => {
+      const converse = async (person: (said: string, type: (keys: string) => void) => void) => {
         const input = new PassThrough()
         const type = (keys: string) => void input.write(keys)
         const output = listening((text) => person(text, type))
-        const remarks = listening((text) => person(text, type))
-        const streams = { input, output: output.stream, remarks: remarks.stream }
-        const well = await runChat({
+        const messages = listening((text) => person(text, type))
+        const streams = { input, output: output.stream, messages: messages.stream }
+        const well = await runChatLoop({
           internvl,
           options: {},
           images: [shown('shapes.png')],
@@ -140,7 +140,7 @@ describe('command line', () => {
       }
       const plan = ['Describe the image.\r', 'How many circles are there?\r', 'half a line\u0003', '\u0003']
       let answered = ''
-      const first = await talk((said, type) => {
+      const first = await converse((said, type) => {
         if (said.includes('> ') && plan.length > 0) type(plan.shift()!)
         answered += said
         if (answered.endsWith('green')) type('\u0003')
@@ -149,7 +149,7 @@ describe('command line', () => {
       assert.ok(first.well)
       assert.equal(await readFile(historyFile, 'utf8'), 'Describe the image.\nHow many circles are there?\n')
       const second = ['\u001b[A\u001b[A\r', '/exit\r'] // the last line but one
-      const { output } = await talk((said, type) => {
+      const { output } = await converse((said, type) => {
         if (said.includes('> ') && second.length === 2) type(second.shift()!)
         else if (said === '\n') type(second.shift()!)
       })
@@ -158,9 +158,9 @@ describe('command line', () => {
   })
 
   describe('ask', () => {
-    it('refuses options that make no sense, each by its name', async () => {
+    it('refuses invalid options by name', async () => {
       const refusals: readonly (readonly [string[], RegExp])[] = [
-        [['--temperature', '-1'], /--temperature.*0 or more/],
+        [['--temperature', '-1'], /--temperature.*of 0 or more/],
         [['--temperature', 'hot'], /--temperature/],
         [['--top-p', '0'], /--top-p.*above 0 and at most 1/],
         [['--top-p', '1.5'], /--top-p/],
@@ -171,12 +171,12 @@ describe('command line', () => {
         [['--num-frames', '0'], /--num-frames/],
         [['--fps', '0'], /--fps/],
         [['--num-frames', '2', '--fps', '1'], /--num-frames.*cannot be used with.*--fps/],
-        [['--visual-delta', '0'], /--visual-delta.*auto, or above 0 and at most 1/],
+        [['--visual-delta', '0'], /--visual-delta.*auto, or a number above 0 and at most 1/],
         [['--visual-delta', '3/2'], /--visual-delta/],
         [['--draw', 'out.png'], /--draw needs an --image/],
         [['--best-of', '0'], /--best-of/],
         [['--best-of', '2', '--num-beams', '2'], /--best-of.*cannot be used with.*--num-beams/],
-        [['--best-of', '2', '--temperature', '0'], /--best-of needs answers that differ/],
+        [['--best-of', '2', '--temperature', '0'], /--best-of needs sampled answers/],
         [['--scorer', 'logprob'], /--scorer needs --best-of/]
       ]
       for (const command of [askCommand, chatCommand])
@@ -194,7 +194,7 @@ describe('command line', () => {
         }
     })
 
-    it('flags become options; whatever speaks of drawing tokens asks to draw them', () => {
+    it('flags become options; any sampling option turns sampling on', () => {
       assert.deepEqual(generationOptions({}), {})
       assert.deepEqual(generationOptions({ numBeams: 3, stop: ['a'] }), { numBeams: 3, stopStrings: ['a'] })
       assert.deepEqual(generationOptions({ temperature: 0.5, maxPatches: 2 }), {
@@ -205,7 +205,7 @@ describe('command line', () => {
       assert.deepEqual(generationOptions({ topP: 1, seed: 0 }), { topP: 1, seed: 0, doSample: true })
     })
 
-    it('ends quietly where no one reads on', async () => {
+    it('ends quietly when the reader closes the pipe', async () => {
       const bin = fileURLToPath(new URL('../../../generation/bin.js', import.meta.url))
       const child = spawn('node', [bin, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
       child.stdout.destroy()
@@ -213,13 +213,13 @@ describe('command line', () => {
       assert.deepEqual([said, code], ['', 0])
     })
 
-    it('answers about films, stops, draws and reports; exit codes tell', async () => {
+    it('answers about videos, stops, draws and reports, with exit codes', async () => {
       const bin = fileURLToPath(new URL('../../../generation/bin.js', import.meta.url))
       const run = (...args: string[]) => promisify(execFile)('node', [bin, ...args])
-      const film = await run('ask', '--video', shown('film'), '--num-frames', '3', 'What happens in this video?')
-      assert.equal(film.stdout, 'The orange circle moves up.\n')
+      const video = await run('ask', '--video', shown('video'), '--num-frames', '3', 'What happens in this video?')
+      assert.equal(video.stdout, 'The orange circle moves up.\n')
       const out = join(folder, 'out.png')
-      const drawn = await run(
+      const boxed = await run(
         'ask',
         '--image',
         shown('shapes.png'),
@@ -230,11 +230,11 @@ describe('command line', () => {
         ' at',
         'Describe the image.'
       )
-      const { answer, boxes, finishReason } = JSON.parse(drawn.stdout)
+      const { answer, boxes, finishReason } = JSON.parse(boxed.stdout)
       assert.deepEqual({ answer, boxes, finishReason }, { answer: 'There is a green circle', boxes: [], finishReason: 'stop' })
-      assert.match(drawn.stderr, /out\.png: .*shapes\.png with 0 boxes/)
+      assert.match(boxed.stderr, /out\.png: .*shapes\.png with 0 boxes/)
       assert.ok((await readFile(out)).length > 0)
-      await assert.rejects(run('ask', '--video', shown('film'), '--num-frames', '9', 'What?'), {
+      await assert.rejects(run('ask', '--video', shown('video'), '--num-frames', '9', 'What?'), {
         code: 1,
         stderr: /num_frames=9/
       })
@@ -244,7 +244,7 @@ describe('command line', () => {
       const { answers, answer: text } = JSON.parse(best.stdout)
       assert.equal(text, answers[0].text)
       assert.ok(answers.length === 2 && answers[0].score >= answers[1].score && answers[0].score <= 1)
-      await assert.rejects(run('chat', '--image', 'nowhere.png'), { code: 1, stderr: /nowhere\.png: no such picture/ })
+      await assert.rejects(run('chat', '--image', 'nowhere.png'), { code: 1, stderr: /nowhere\.png: no such image/ })
     })
   })
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { demoEvalCommand } from '../../../generation/cli/commands/demo-eval-command.js'
 
-/** What a command prints. */
+/** Standard output of a command. */
 const printed = async (args: readonly string[]): Promise<string> => {
   const [log, lines] = [console.log, [] as string[]]
   console.log = (line: unknown) => void lines.push(String(line))
@@ -16,7 +16,7 @@ const printed = async (args: readonly string[]): Promise<string> => {
 }
 
 describe('demo-eval', () => {
-  it('the demo model knows scenes drawn for it: each task is counted, nine in ten are right at least', async () => {
+  it('the demo model answers rendered scenes: every task is counted, and at least nine in ten answers are correct', async () => {
     const { tasks, all } = JSON.parse(await printed(['--count', '24', '--json']))
     const rows = Object.values<{ right: number; rows: number }>(tasks)
     assert.equal(rows.reduce((sum, task) => sum + task.rows, 0), 24) // biome-ignore format: one line
@@ -24,5 +24,5 @@ describe('demo-eval', () => {
     assert.ok(all.rows === 24 && all.right >= 22, `${all.right} of ${all.rows}`)
   })
 
-  it('a file that is not there is told by its name', () => assert.rejects(printed(['folder', '/none.jsonl']), /none\.jsonl/))
+  it('a missing file is named', () => assert.rejects(printed(['folder', '/none.jsonl']), /none\.jsonl/))
 })

@@ -8,7 +8,7 @@ import {
   drawShape,
   ground,
   type Shape,
-  sample,
+  sceneSample,
   taskWeights
 } from '../../../generation/demo/scenes.js'
 import { orThrow } from '../../../lib/error.js'
@@ -21,13 +21,13 @@ interface Made {
 }
 
 const file = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
-const made = JSON.parse(readFileSync(file('pictures.json'), 'utf8')) as Record<Shape, Made>
-const draws = Array.from({ length: 3000 }, (_, i) => sample(777, i))
-const shown = (row: (typeof draws)[number]): readonly RawImage[] =>
+const made = JSON.parse(readFileSync(file('images.json'), 'utf8')) as Record<Shape, Made>
+const samples = Array.from({ length: 3000 }, (_, i) => sceneSample(777, i))
+const shown = (row: (typeof samples)[number]): readonly RawImage[] =>
   itemsOf(row.messages[0]!).flatMap((item) =>
     item.type === 'image' ? [item.image as RawImage] : item.type === 'video' ? (item.frames as RawImage[]) : []
   )
-const answerOf = (row: (typeof draws)[number]) => row.messages[1]!.content as string
+const answerOf = (row: (typeof samples)[number]) => row.messages[1]!.content as string
 const centres = { 'top left': [0.25, 0.25], 'top right': [0.75, 0.25], 'bottom left': [0.25, 0.75], 'bottom right': [0.75, 0.75] }
 
 const colourAt = ({ data, width, height }: RawImage, [fx, fy]: readonly number[]): readonly number[] => {
@@ -48,24 +48,24 @@ describe('demo scenes', () => {
   it('a sample depends on its seed and index alone', () => {
     fc.assert(
       fc.property(fc.nat(), fc.nat(), (seed, index) => {
-        assert.deepEqual(sample(seed, index), sample(seed, index))
-        assert.notDeepEqual(sample(seed, index), sample(seed + 1, index))
+        assert.deepEqual(sceneSample(seed, index), sceneSample(seed, index))
+        assert.notDeepEqual(sceneSample(seed, index), sceneSample(seed + 1, index))
       }),
       { numRuns: 10 }
     )
   })
 
-  it('tasks are drawn by their weights', () => {
+  it('tasks are sampled by their weights', () => {
     const total = Object.values(taskWeights).reduce((a, b) => a + b, 0)
     for (const [task, weight] of Object.entries(taskWeights)) {
-      const [n, p] = [draws.filter((row) => row.task === task).length, weight / total]
+      const [n, p] = [samples.filter((row) => row.task === task).length, weight / total]
       assert.ok(Math.abs(n - 3000 * p) < 4 * Math.sqrt(3000 * p * (1 - p)), `${task}: ${n} of 3000`)
     }
-    assert.ok(Array.from({ length: 20 }, (_, i) => sample(1, i, { count: 1 })).every(({ task }) => task === 'count'))
+    assert.ok(Array.from({ length: 20 }, (_, i) => sceneSample(1, i, { count: 1 })).every(({ task }) => task === 'count'))
   })
 
-  it('what a description says stands in its picture, and nothing else does', () => {
-    for (const row of draws.filter(({ task }) => task === 'describe').slice(0, 300)) {
+  it('a description lists exactly the shapes in its image', () => {
+    for (const row of samples.filter(({ task }) => task === 'describe').slice(0, 300)) {
       const [image] = shown(row)
       const said = new Map(
         [...answerOf(row).matchAll(/an? (\w+) \w+ at the (\w+ \w+)/g)].map(([, colour, cell]) => [cell!, colour!])
@@ -79,8 +79,8 @@ describe('demo scenes', () => {
     }
   })
 
-  it('pictures have the sizes of the world: 150 to 420 pixels wide, 0.8 to 1.25 as high; films 3 or 4 square frames', () => {
-    for (const row of draws) {
+  it('images are 150 to 420 pixels wide and 0.8 to 1.25 times as high; videos have 3 or 4 square frames', () => {
+    for (const row of samples) {
       const images = shown(row)
       assert.equal(images.length, { hello: 0, compare: 2, video: images.length }[row.task as string] ?? 1)
       for (const { width, height } of images)

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { byLength, demoRate, demoSteps, demoWeights } from '../../../generation/demo/train-demo.js'
+import { demoLearningRate, demoSteps, demoWeights, splitByLength } from '../../../generation/demo/train-demo.js'
 import type { Sample } from '../../../generation/train/data/sample.js'
 
 describe("the demo model's training", () => {
-  it('goes up in 200 steps and down to 2 %, and sees more of what is hard in its later part', () =>
+  it('the learning rate rises in 200 steps and decays to 2 %; later steps sample more of the difficult tasks', () =>
     fc.assert(
       fc.property(fc.integer({ min: 1000, max: demoSteps }), (steps) => {
-        const rate = demoRate(steps)
+        const rate = demoLearningRate(steps)
         const rates = Array.from({ length: steps }, (_, step) => rate(step))
         const top = rates.indexOf(Math.max(...rates))
         assert.ok(Math.abs(top - 199) <= 1 && rates[top]! > 0.9e-3 && rates[top]! <= 1e-3)
@@ -19,16 +19,16 @@ describe("the demo model's training", () => {
       { numRuns: 20 }
     ))
 
-  it('makes two batches of the samples of a step: all of them, with the fewest places filled up', () =>
+  it('splits the samples of a step into two batches with the least padding', () =>
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 8 }), (lengths) => {
         const samples = lengths.map((length, i) => ({ id: `${i}`, ids: new Int32Array(length) }) as Sample)
-        const places = (group: readonly Sample[]) => group.length * Math.max(...group.map(({ ids }) => ids.length))
-        const [short, long] = byLength(samples)
+        const cells = (group: readonly Sample[]) => group.length * Math.max(...group.map(({ ids }) => ids.length))
+        const [short, long] = splitByLength(samples)
         assert.deepEqual(new Set([...short, ...long]), new Set(samples))
         const sorted = [...short, ...long]
         for (let cut = 1; cut < sorted.length; cut++)
-          assert.ok(places(short) + places(long) <= places(sorted.slice(0, cut)) + places(sorted.slice(cut)))
+          assert.ok(cells(short) + cells(long) <= cells(sorted.slice(0, cut)) + cells(sorted.slice(cut)))
       })
     ))
 })

@@ -6,22 +6,22 @@ import { fileURLToPath } from 'node:url'
 import { demoModel, load } from '../../../generation/checkpoint/load.js'
 import { fineTune } from '../../../generation/train/fine-tune.js'
 import { trainConfig } from '../../../generation/train/train-config.js'
-import { jsonLines } from '../../../generation/train/train-log.js'
+import { jsonlLogger } from '../../../generation/train/train-log.js'
 import { getOrThrow } from '../../../lib/error.js'
 import { namedParameters } from '../../../lib/params.js'
 
-const picture = (name: string) => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
+const imagePath = (name: string) => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
 const rowOf = (id: number, image: string, asked: string, answer: string) =>
   JSON.stringify({
     id,
-    image: picture(image),
+    image: imagePath(image),
     conversations: [
       { from: 'human', value: `<image>\n${asked}` },
       { from: 'gpt', value: answer }
     ]
   })
 
-describe('fine-tuning by settings', () => {
+describe('fineTune', () => {
   let folder: string
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tune-'))
@@ -37,7 +37,7 @@ describe('fine-tuning by settings', () => {
     const config = getOrThrow(trainConfig({ output, data: join(folder, 'train.jsonl'), batch: { size: 2 }, ...settings }))
     const internvl = await load()
     const lines = join(output, 'train.jsonl')
-    await fineTune(internvl, config, { checkpoints: join(output, 'checkpoints'), workers: 0, listeners: [jsonLines(lines)] })
+    await fineTune(internvl, config, { checkpoints: join(output, 'checkpoints'), workers: 0, callbacks: [jsonlLogger(lines)] })
     internvl.dispose()
     const logged = (await readFile(lines, 'utf8')).trim().split('\n').map((line) => JSON.parse(line) as { loss: number }) // biome-ignore format: one line
     return { losses: logged.map(({ loss }) => loss), result: await load(output) }
@@ -46,12 +46,12 @@ describe('fine-tuning by settings', () => {
   const bits = (params: unknown) =>
     new Map(namedParameters(params).map(([path, leaf]) => [path, Buffer.from(leaf.dataSync().buffer)]))
 
-  it('trains what is named and leaves all else bit-equal; the result opens as a checkpoint', async () => {
+  it('trains the selected parameters and leaves all others bit-equal; the result opens as a checkpoint', async () => {
     const before = await load()
     const { losses, result } = await tuned('projector', {
       steps: 3,
       train: { only: ['multi_modal_projector'] },
-      optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 },
+      optimizer: { learningRate: 1e-2, schedule: 'constant', warmupRatio: 0 },
       save: { dtype: 'float32' }
     })
     assert.ok(losses[2]! < losses[0]!, losses.join(' '))
@@ -60,48 +60,53 @@ describe('fine-tuning by settings', () => {
     for (const each of [before, result]) each.dispose()
   })
 
-  it('trains LoRA beside frozen weights, which lie merged in the result', async () => {
+  it('trains LoRA with frozen weights; the result has LoRA merged', async () => {
     const { losses, result } = await tuned('lora', {
       steps: 3,
       lora: { rank: 4, dropout: 0 },
-      optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 }
+      optimizer: { learningRate: 1e-2, schedule: 'constant', warmupRatio: 0 }
     })
     assert.ok(losses[2]! < losses[0]!, losses.join(' '))
     assert.ok(namedParameters(result.params).every(([path]) => !path.includes('lora')))
     result.dispose()
   })
 
-  it('learns from pairs: beside LoRA that changes nothing yet, every reward is 0', async () => {
+  it('trains on pairs: before the first update of LoRA every reward is 0', async () => {
     const data = join(folder, 'pairs.jsonl')
-    const pair = { image: picture('circle.png'), question: '<image>\nWhat is this?', chosen: 'A circle.', rejected: 'A square.' }
+    const pair = {
+      image: imagePath('circle.png'),
+      question: '<image>\nWhat is this?',
+      chosen: 'A circle.',
+      rejected: 'A square.'
+    }
     await writeFile(data, `${JSON.stringify(pair)}\n`)
-    const settings = { data, lora: { rank: 4, dropout: 0 }, loss: { kind: 'mpo', nll: 0 } }
-    const optimizer = { rate: 1e-2, schedule: 'constant', warmup: 0 }
+    const settings = { data, lora: { rank: 4, dropout: 0 }, loss: { type: 'mpo', nll: 0 } }
+    const optimizer = { learningRate: 1e-2, schedule: 'constant', warmupRatio: 0 }
     const { losses, result } = await tuned('pairs', { ...settings, steps: 2, optimizer })
     assert.ok(Math.abs(losses[0]! - 1.2 * Math.LN2) < 1e-5, `${losses[0]}`) // 0.8 (−log σ(0)) + 0.2 (−2 log σ(0))
     assert.ok(losses[1]! < losses[0]!)
     result.dispose()
   })
 
-  it('visual.delta moves the pictures in the positions; drawn at random, the same run draws the same', async () => {
+  it('visual.delta changes the positions of images; random deltas are the same in equal runs', async () => {
     const settings = { steps: 1, train: { only: ['multi_modal_projector'] } }
     const firstLoss = async (delta: number | 'random') => {
       const { losses, result } = await tuned(`delta-${delta}-${Math.random()}`, { ...settings, visual: { delta } })
       result.dispose()
       return losses[0]!
     }
-    const [plain, quarter, drawn] = [await firstLoss(1), await firstLoss(1 / 4), await firstLoss('random')]
+    const [plain, quarter, sampled] = [await firstLoss(1), await firstLoss(1 / 4), await firstLoss('random')]
     assert.notEqual(quarter, plain)
-    assert.notEqual(drawn, plain)
-    assert.equal(await firstLoss('random'), drawn)
+    assert.notEqual(sampled, plain)
+    assert.equal(await firstLoss('random'), sampled)
   })
 
-  it('finds what is wrong with patterns, LoRA and data before the first step, together', async () => {
+  it('reports all errors of patterns, LoRA, data and output together before the first step', async () => {
     const data = join(folder, 'bad.jsonl')
     await writeFile(data, `${rowOf(1, 'none.png', 'What?', 'This.')}\nnot JSON\n`)
     await assert.rejects(
       tuned('bad', { output: demoModel, data, train: { freeze: ['vision_towr.**'] }, lora: { rank: 2, targets: ['nothing'] } }),
-      /no linear layer matches nothing[\s\S]*no parameter matches vision_towr[\s\S]*bad.jsonl:2: not JSON[\s\S]*bad.jsonl:1: no such picture[\s\S]*it is the folder of the model/
+      /no linear layer matches nothing[\s\S]*no parameter matches vision_towr[\s\S]*bad.jsonl:2: not JSON[\s\S]*bad.jsonl:1: no such image[\s\S]*this is the folder of the model/
     )
   })
 })

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { batchOf, disposeBatch } from '../../../generation/train/data/collate.js'
+import { collate, disposeBatch } from '../../../generation/train/data/collate.js'
 import type { Sample } from '../../../generation/train/data/sample.js'
 import { pairLoss, sftLoss } from '../../../generation/train/losses.js'
 import { valueAndGrad } from '../../../lib/autograd/grad.js'
@@ -10,20 +10,20 @@ import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
 import { tinyModel, vocabulary } from '../tiny.js'
 
-/** A sample of text, of which what `learned` says is learned. */
-const sampleOf = (learned: readonly boolean[], first: number): Sample => {
-  const ids = Int32Array.from(learned, (_, i) => 2 + ((first + 7 * i) % (vocabulary - 2)))
-  const labels = ids.map((id, i) => (learned[i] ? id : -100))
+/** A sample of text with these supervised positions. */
+const textSample = (supervised: readonly boolean[], first: number): Sample => {
+  const ids = Int32Array.from(supervised, (_, i) => 2 + ((first + 7 * i) % (vocabulary - 2)))
+  const labels = ids.map((id, i) => (supervised[i] ? id : -100))
   return { id: '', ids, labels, pixels: new Float32Array(0), tileSize: { width: 8, height: 8 }, numPatches: [] }
 }
-/** Something is learned in each, so that there is a loss. */
+/** Each sample has a supervised position, so that the loss is defined. */
 const sample = fc
-  .record({ learned: fc.array(fc.boolean(), { minLength: 1, maxLength: 5 }), first: fc.nat(30) })
-  .map(({ learned, first }) => sampleOf([false, ...learned, true], first))
+  .record({ supervised: fc.array(fc.boolean(), { minLength: 1, maxLength: 5 }), first: fc.nat(30) })
+  .map(({ supervised, first }) => textSample([false, ...supervised, true], first))
 const samples = fc.array(sample, { minLength: 1, maxLength: 3 })
 const reduction = fc.constantFrom('token', 'sample', 'square')
 
-/** The model behind a scale of its embeddings, so that gradients of a loss can be seen. */
+/** The model with scaled embeddings: the gradient of the scale tests the gradient of the loss. */
 const scaled =
   (model: InternVL) =>
   (scale: tf.Scalar): InternVL =>
@@ -33,12 +33,12 @@ const scaled =
       model
     )
 
-describe('objective', () => {
+describe('training losses', () => {
   const modelOf = scaled(tinyModel())
 
-  it('logits of the learned places alone give the loss, and gradient, of all', () =>
+  it('logits of the supervised positions alone give the loss and gradient of all logits', () =>
     check(fc.record({ samples, reduction }), ({ samples, reduction }) => {
-      const batch = batchOf(samples, { padId: 0, reduction })
+      const batch = collate(samples, { padId: 0, reduction })
       const { attentionMask, labels, lossWeights } = batch
       const all = (scale: tf.Scalar) => causalLoss(modelOf(scale)(batch, { attentionMask }).logits, labels, lossWeights)
       const [own, whole] = [(scale: tf.Scalar) => sftLoss(modelOf)(scale, batch, {}).loss, all].map((loss) =>
@@ -49,9 +49,9 @@ describe('objective', () => {
       disposeBatch(batch)
     }))
 
-  it('answers of pairs have the log-probabilities that all logits give them', () =>
+  it('answers of pairs have the log-probabilities of all logits', () =>
     check(samples, (samples) => {
-      const [chosen, rejected] = [samples, samples.map((each) => ({ ...each, labels: each.labels.map((x, i) => (i < 2 ? -100 : x)) }))].map((each) => batchOf(each, { padId: 0 })) // biome-ignore format: one line
+      const [chosen, rejected] = [samples, samples.map((each) => ({ ...each, labels: each.labels.map((x, i) => (i < 2 ? -100 : x)) }))].map((each) => collate(each, { padId: 0 })) // biome-ignore format: one line
       const model = modelOf(tf.scalar(1))
       const logs = [chosen!, rejected!].map((batch) => [...logProbabilities(model(batch, batch).logits, batch.labels).dataSync()])
       const loss = (reference: readonly (readonly number[])[]) =>

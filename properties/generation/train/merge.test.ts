@@ -13,18 +13,20 @@ import { getOrThrow } from '../../../lib/error.js'
 import { namedParameters } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 
-const picture = fileURLToPath(new URL('../../../generation/demo/circle.png', import.meta.url))
-const row = { image: picture, conversations: [{ from: 'human', value: '<image>\nWhat?' }, { from: 'gpt', value: 'A lonely circle.' }] } // biome-ignore format: one line
+const image = fileURLToPath(new URL('../../../generation/demo/circle.png', import.meta.url))
+const row = { image, conversations: [{ from: 'human', value: '<image>\nWhat?' }, { from: 'gpt', value: 'A lonely circle.' }] } // biome-ignore format: one line
 
-describe('what was trained, beside a model and merged into it', () => {
+describe('trained weights, as an adapter and merged', () => {
   let folder: string
   const at = (...names: readonly string[]) => join(folder, ...names)
   const isThere = (path: string) => access(path).then(() => true, () => false) // biome-ignore format: one line
 
-  /** A run of LoRA on the demo model that changes what it says; whether it came to its end. */
+  /** Trains LoRA on the demo model; returns whether training finished. */
   const tuned = async (name: string, options: Partial<FineTuneOptions> = {}, more: object = {}) => {
     const settings = { output: at(name), data: at('train.jsonl'), steps: 2, lora: { rank: 2 }, save: { dtype: 'float32' } }
-    const config = getOrThrow(trainConfig({ ...settings, ...more, optimizer: { rate: 1e-2, schedule: 'constant', warmup: 0 } }))
+    const config = getOrThrow(
+      trainConfig({ ...settings, ...more, optimizer: { learningRate: 1e-2, schedule: 'constant', warmupRatio: 0 } })
+    )
     const internvl = await load()
     const isFinished = await fineTune(internvl, config, { checkpoints: at(name, 'checkpoints'), workers: 0, ...options })
     internvl.dispose()
@@ -51,7 +53,7 @@ describe('what was trained, beside a model and merged into it', () => {
   })
   after(() => rm(folder, { recursive: true, force: true }))
 
-  it('the result, the model with the adapter, and both ways to merge are the same weights', async () => {
+  it('the result, the model with the adapter, and both ways to merge have equal weights', async () => {
     const result = await weights(at('tuned'))
     assert.deepEqual(await weights(undefined, { adapter: at('tuned', 'adapter') }), result)
     const begun = tf.memory().numTensors
@@ -62,7 +64,7 @@ describe('what was trained, beside a model and merged into it', () => {
     assert.notDeepEqual(await weights(undefined), result)
   })
 
-  it('merges into a model of the other layout, sharded, with tensors that are fused there', async () => {
+  it('merges into a sharded model of the original layout with fused tensors', async () => {
     await convert(demoModel, at('original'), { layout: 'original', dtype: 'float32', shardBytes: 2e6 })
     for (const [source, name] of [[at('tuned', 'adapter'), 'c'], [at('tuned'), 'd']] as const) {
       await merge(source, at(name), { model: at('original'), dtype: 'float32' })
@@ -70,43 +72,43 @@ describe('what was trained, beside a model and merged into it', () => {
     }
   }) // biome-ignore format: one line a way
 
-  it('merges all that was trained: whole modules, a base beside its LoRA, embeddings that are the head', async () => {
+  it('merges whole modules, a trained base weight with its LoRA, and tied embeddings', async () => {
     const only = ['embed_tokens', 'multi_modal_projector', 'layers.0.self_attn.q_proj']
     await tuned('all', {}, { train: { only } })
     await merge(at('all'), at('all-merged'), { dtype: 'float32' })
     assert.deepEqual(await weights(at('all-merged')), await weights(at('all')))
   })
 
-  it('what was trained beside LoRA is in the adapter too, unless PEFT cannot hold it: then it is told before the first step', async () => {
-    const remarks: string[] = []
-    const onRemark = (says: string) => void remarks.push(says)
-    await tuned('beside', { onRemark }, { train: { only: ['multi_modal_projector', 'language_model.norm'] } })
+  it('modules trained beside LoRA are in the adapter, or a warning before the first step says that PEFT cannot hold them', async () => {
+    const warnings: string[] = []
+    const onWarning = (message: string) => void warnings.push(message)
+    await tuned('beside', { onWarning }, { train: { only: ['multi_modal_projector', 'language_model.norm'] } })
     const [result, beside] = [await weights(at('beside')), await weights(undefined, { adapter: at('beside', 'adapter') })]
     assert.deepEqual(beside, result)
     assert.notDeepEqual(result.get('model.language_model.norm.weight'), (await weights(at('tuned'))).get('model.language_model.norm.weight')) // biome-ignore format: one line
-    assert.deepEqual(remarks, [])
-    await tuned('apart', { onRemark, resume: true }, { train: { only: ['embed_tokens'] } })
-    assert.match(remarks.join('\n'), /no checkpoint to resume from[\s\S]*no adapter will be written, the merged model alone: .*embeddings are the head too/) // biome-ignore format: one line
+    assert.deepEqual(warnings, [])
+    await tuned('apart', { onWarning, resume: true }, { train: { only: ['embed_tokens'] } })
+    assert.match(warnings.join('\n'), /no checkpoint to resume from[\s\S]*only the merged model will be written, without an adapter: .*embeddings are also the head/) // biome-ignore format: one line
     assert.deepEqual([await isThere(at('apart', 'config.json')), await isThere(at('apart', 'adapter'))], [true, false])
   })
 
-  it('an adapter names the model that it was made for, so that none need be given', async () => {
+  it('an adapter names its base model, so that the model need not be given', async () => {
     const { base_model_name_or_path: base } = JSON.parse(await readFile(at('tuned', 'adapter', 'adapter_config.json'), 'utf8'))
     assert.equal(base, demoModel)
     assert.equal(await using(undefined, { adapter: at('tuned', 'adapter') }, ({ dir }) => dir), base)
   })
 
-  it('stands beside packed weights', async () => {
+  it('an adapter works with quantized weights', async () => {
     const [adapter, quantize] = [at('tuned', 'adapter'), 'int8'] as const
     const whole = await logits(at('tuned'))
     const [beside, without] = [await logits(undefined, { adapter, quantize }), await logits(undefined, { quantize })]
     assert.ok(distance(beside, whole) < 0.1 * distance(without, whole), `${distance(beside, whole)}`)
   })
 
-  it('a run that is stopped leaves no result; its checkpoint can be merged, and it goes on', async () => {
+  it('a stopped run writes no result; its checkpoint can be merged, and the run resumes', async () => {
     const controller = new AbortController()
-    const listeners = [{ step: () => controller.abort() }]
-    assert.equal(await tuned('stopped', { listeners, signal: controller.signal }), false)
+    const callbacks = [{ onStepEnd: () => controller.abort() }]
+    assert.equal(await tuned('stopped', { callbacks, signal: controller.signal }), false)
     assert.deepEqual([await isThere(at('stopped', 'config.json')), await isThere(at('stopped', 'adapter'))], [false, false])
     await mergeCommand().parseAsync([at('stopped', 'checkpoints', 'step-0000001'), at('half')], { from: 'user' })
     assert.ok(await isThere(at('half', 'model.safetensors')))
@@ -114,7 +116,7 @@ describe('what was trained, beside a model and merged into it', () => {
     assert.deepEqual(await weights(at('stopped')), await weights(at('tuned')))
   })
 
-  it('says what does not fit, and writes nothing', async () => {
+  it('reports a mismatch and writes nothing', async () => {
     const adapter = at('tuned', 'adapter')
     const other = at('other')
     const config = JSON.parse(await readFile(join(adapter, 'adapter_config.json'), 'utf8'))
@@ -124,7 +126,7 @@ describe('what was trained, beside a model and merged into it', () => {
       assert.rejects(merge(source, target, { model }), said)
     await refused(other, at('x'), /adapter_model.safetensors/)
     await refused(adapter, other, /other: the folder is not empty/)
-    await refused(adapter, adapter, /adapter: it is the folder that is read/)
+    await refused(adapter, adapter, /adapter: the target is the source folder/)
     await refused(at('nowhere'), at('x'), /nowhere: no such folder; give a PEFT adapter/)
     await refused(folder, at('x'), /neither adapter_config.json nor checkpoints/)
     await refused(adapter, at('x'), /missing-model: no such folder/, at('missing-model'))

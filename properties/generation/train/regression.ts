@@ -3,7 +3,7 @@ import { initialState, train } from '../../../generation/train/training-loop.js'
 import { adamW } from '../../../lib/optim/adamw.js'
 import { tf } from '../../../lib/tf.js'
 
-// A model small enough to train in a test: one linear layer with a layer that stays, on numbers that depend on the position.
+// A linear regression that is small enough to train in a test; its data depend on the position alone.
 
 export type Line = { readonly weight: tf.Tensor2D; readonly bias: tf.Tensor1D }
 export interface Points {
@@ -22,15 +22,15 @@ export function* points(position: number): Generator<Points, void, void> {
   for (let at = position; ; at++) yield pointsAt(at)
 }
 
-/** Mean square; the memory counts batches. */
+/** Mean squared error; the loss state counts batches. */
 export const square: Loss<Line, Points> = ({ weight, bias }, { x, y }, { batches = 0 }) => ({
   loss: x.matMul<tf.Tensor2D>(weight, false, true).add(bias).sub(y).square().mean(),
-  memory: { batches: batches + 1 }
+  lossState: { batches: batches + 1 }
 })
 
 export const settings = { loss: square, optimizer: adamW({ learningRate: 0.05 }) } satisfies TrainOptions<Line, Points>
 
-/** Losses of an unbroken run. */
+/** Losses of an uninterrupted run. */
 export const lossesOf = async (steps: number): Promise<readonly number[]> => {
   const losses: number[] = []
   let last = initialState(line(), settings.optimizer)

@@ -1,9 +1,9 @@
-import { run } from '../../../generation/train/trainer.js'
+import { runTrainer } from '../../../generation/train/trainer.js'
 import { selectEngine } from '../../../lib/engines/index.js'
 import { line, points, settings } from './regression.js'
 
-// A run in a process of its own, for the test that kills it: prints each loss, and saves every third step.
-const listener = { step: ({ step, loss }: { step: number; loss: number }) => console.log(`${step} ${loss}`) }
+// Training in a separate process for the test that kills it: prints each loss and saves every third step.
+const callback = { onStepEnd: ({ step, loss }: { step: number; loss: number }) => console.log(`${step} ${loss}`) }
 const slowly = async function* (position: number) {
   for (const batch of points(position)) {
     await new Promise((done) => setTimeout(done, 20))
@@ -11,4 +11,4 @@ const slowly = async function* (position: number) {
   }
 }
 await selectEngine()
-await run(line(), slowly, { ...settings, checkpoints: process.argv[2]!, saveEvery: 3, steps: 1000, listeners: [listener] })
+await runTrainer(line(), slowly, { ...settings, checkpoints: process.argv[2]!, saveSteps: 3, steps: 1000, callbacks: [callback] })

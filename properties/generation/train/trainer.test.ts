@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bestCheckpoint, lastCheckpoint, loadCheckpoint, saveCheckpoint } from '../../../generation/train/train-checkpoint.js'
-import { type RunOptions, run } from '../../../generation/train/trainer.js'
+import { runTrainer, type TrainerOptions } from '../../../generation/train/trainer.js'
 import { initialState } from '../../../generation/train/training-loop.js'
 import { orThrow } from '../../../lib/error.js'
 import { disposeParams } from '../../../lib/params.js'
@@ -14,7 +14,7 @@ import { type Line, line, lossesOf, type Points, points, settings } from './regr
 
 const childFile = fileURLToPath(new URL('./trainer-child.ts', import.meta.url))
 
-describe('run', () => {
+describe('runTrainer', () => {
   let checkpoints: string
   beforeEach(async () => {
     checkpoints = await mkdtemp(join(tmpdir(), 'run-'))
@@ -22,15 +22,15 @@ describe('run', () => {
   afterEach(() => rm(checkpoints, { recursive: true, force: true }))
 
   const losses: number[] = []
-  const trained = async (options: Partial<RunOptions<Line, Points>>) => {
+  const trained = async (options: Partial<TrainerOptions<Line, Points>>) => {
     losses.length = 0
-    const listeners = [{ step: ({ loss }: { readonly loss: number }) => void losses.push(loss) }]
-    const state = await run(line(), points, { ...settings, checkpoints, listeners, ...options })
+    const callbacks = [{ onStepEnd: ({ loss }: { readonly loss: number }) => void losses.push(loss) }]
+    const state = await runTrainer(line(), points, { ...settings, checkpoints, callbacks, ...options })
     disposeParams([state.params, state.optimizer.first, state.optimizer.second])
     return state
   }
 
-  it('goes on after kill -9 with the losses of an unbroken run, bit by bit', async () => {
+  it('resumes after kill -9 with the losses of an uninterrupted run, bit by bit', async () => {
     const child = spawn(process.execPath, ['--import', 'tsx', childFile, checkpoints], { stdio: ['ignore', 'pipe', 'inherit'] })
     const before: number[] = []
     for await (const chunk of child.stdout) {
@@ -38,43 +38,43 @@ describe('run', () => {
       if (before.length >= 8) break
     }
     child.kill('SIGKILL')
-    const { step } = (await orThrow(loadCheckpoint((await lastCheckpoint(checkpoints))!, line()))).note
-    await trained({ resume: true, steps: step + 6, saveEvery: 3 })
+    const { step } = (await orThrow(loadCheckpoint((await lastCheckpoint(checkpoints))!, line()))).metadata
+    await trained({ resume: true, steps: step + 6, saveSteps: 3 })
     const whole = await lossesOf(step + 6)
     assert.ok(step >= 6 && step % 3 === 0, `${step}`)
     assert.deepEqual(before.slice(0, 8), whole.slice(0, 8))
     assert.deepEqual(losses, whole.slice(step))
   })
 
-  it('keeps the last checkpoints and the best', async () => {
+  it('keeps the last checkpoints and the best one', async () => {
     const scores = [5, 1, 4, 3, 2]
     const evaluate = () => ({ loss: scores.shift()! })
-    await trained({ steps: 10, evaluateEvery: 2, evaluate, keep: 2 })
+    await trained({ steps: 10, evaluateSteps: 2, evaluate, keepLast: 2 })
     assert.deepEqual((await readdir(checkpoints)).sort(), ['step-0000004', 'step-0000008', 'step-0000010'])
     assert.equal(await bestCheckpoint(checkpoints), join(checkpoints, 'step-0000004'))
   })
 
-  it('begins nothing in a folder with checkpoints unless it is told to resume', async () => {
+  it('refuses a folder with checkpoints unless resume is set', async () => {
     await trained({ steps: 2 })
-    await assert.rejects(trained({ steps: 4 }), /a run has left checkpoints here/)
+    await assert.rejects(trained({ steps: 4 }), /holds checkpoints of an earlier run/)
     await trained({ steps: 4, resume: true })
     assert.deepEqual(losses, (await lossesOf(4)).slice(2))
   })
 
   it('stops at a loss that is not finite and names the last good checkpoint', async () => {
-    const loss: typeof settings.loss = (params, batch, memory) => {
-      const result = settings.loss(params, batch, memory)
-      return memory.batches === 7 ? { ...result, loss: result.loss.mul(Number.NaN) } : result
+    const loss: typeof settings.loss = (params, batch, lossState) => {
+      const result = settings.loss(params, batch, lossState)
+      return lossState.batches === 7 ? { ...result, loss: result.loss.mul(Number.NaN) } : result
     }
     const before = tf.memory().numTensors
     await assert.rejects(
-      trained({ loss, saveEvery: 3 }),
+      trained({ loss, saveSteps: 3 }),
       /step 8: the loss is NaN[\s\S]*the last good checkpoint is .*step-0000006; resume/
     )
     assert.equal(tf.memory().numTensors, before)
   })
 
-  it('leaves the checkpoints that were there when the disk is full', async () => {
+  it('leaves earlier checkpoints intact when the disk is full', async () => {
     await trained({ steps: 2 })
     const there = await readdir(checkpoints)
     const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { syscall: 'write' })
@@ -85,16 +85,16 @@ describe('run', () => {
     assert.deepEqual(await readdir(checkpoints), there)
   })
 
-  it('stops at a log that cannot be written, with the last good checkpoint, and leaks nothing', async () => {
+  it('stops at a log that cannot be written, names the last good checkpoint, and leaks no tensor', async () => {
     const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { syscall: 'write' })
     const fail = () => {
       throw full
     }
-    const log = { step: ({ step }: { readonly step: number }) => (step === 4 ? fail() : undefined), end: fail }
+    const log = { onStepEnd: ({ step }: { readonly step: number }) => (step === 4 ? fail() : undefined), onTrainEnd: fail }
     const before = tf.memory().numTensors
     await assert.rejects(
-      trained({ saveEvery: 3, listeners: [log] }),
-      /a log cannot be written \(ENOSPC.*\n.*step-0000003; resume/
+      trained({ saveSteps: 3, callbacks: [log] }),
+      /a log file cannot be written \(ENOSPC.*\n.*step-0000003; resume/
     )
     assert.equal(tf.memory().numTensors, before)
   })
@@ -108,7 +108,7 @@ describe('run', () => {
     )
   })
 
-  it('tells what is wrong with a checkpoint of another model, and of none', async () => {
+  it('reports the errors of a checkpoint of another model, and of a damaged checkpoint', async () => {
     await trained({ steps: 1 })
     const dir = (await lastCheckpoint(checkpoints))!
     const other = { weight: tf.zeros([2, 3]), gain: tf.zeros([1]) }
@@ -120,7 +120,7 @@ describe('run', () => {
     )
     await writeFile(join(dir, 'state.json'), '{')
     const broken = await loadCheckpoint(dir, line())()
-    assert.ok(broken._tag === 'Left' && /it is no checkpoint of a training run/.test(broken.left[0].message))
+    assert.ok(broken._tag === 'Left' && /not a checkpoint of a training run/.test(broken.left[0].message))
     assert.equal(await readFile(join(dir, 'state.json'), 'utf8'), '{')
     tf.dispose(other)
   })

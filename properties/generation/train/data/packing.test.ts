@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { type InternVLCheckpoint, load } from '../../../../generation/checkpoint/load.js'
-import { sample } from '../../../../generation/demo/scenes.js'
-import { batchOf, disposeBatch, padIdOf } from '../../../../generation/train/data/collate.js'
-import { packedBatchOf, packRows } from '../../../../generation/train/data/packing.js'
-import { type Sample, type SampleSize, sampleOf } from '../../../../generation/train/data/sample.js'
+import { sceneSample } from '../../../../generation/demo/scenes.js'
+import { collate, disposeBatch, padIdOf } from '../../../../generation/train/data/collate.js'
+import { collatePacked, packRows } from '../../../../generation/train/data/packing.js'
+import { encodeSample, type Sample, type SampleSize } from '../../../../generation/train/data/sample.js'
 import { valueAndGrad } from '../../../../lib/autograd/grad.js'
 import { training } from '../../../../lib/autograd/train-mode.js'
 import { orThrow } from '../../../../lib/error.js'
@@ -23,16 +23,16 @@ describe('packing', () => {
   before(async () => {
     internvl = await load()
     const rows = [
-      sample(1, 0, { describe: 1 }),
-      sample(1, 1, { hello: 1 }),
-      sample(1, 2, { compare: 1 }),
-      sample(1, 3, { where: 1 })
+      sceneSample(1, 0, { describe: 1 }),
+      sceneSample(1, 1, { hello: 1 }),
+      sceneSample(1, 2, { compare: 1 }),
+      sceneSample(1, 3, { where: 1 })
     ]
-    samples = await Promise.all(rows.map((row) => orThrow(sampleOf(internvl.processor, row))))
+    samples = await Promise.all(rows.map((row) => orThrow(encodeSample(internvl.processor, row))))
   })
   after(() => internvl.dispose())
 
-  it('every sample is in one row, no row is over its budget but that of one sample, and no two rows of the end fit in one', () =>
+  it('every sample is in one row, only a row of one sample may exceed the budget, and no two rows fit into one', () =>
     check(fc.tuple(sizes, count(40), count(6), count(30)), ([list, maxTokens, maxTiles, openRows]) => {
       const rows = packRows([...list.keys()], (i) => list[i]!, { maxTokens, maxTiles, openRows })
       assert.deepEqual(
@@ -53,8 +53,8 @@ describe('packing', () => {
   for (const reduction of ['token', 'square'] as const)
     it(`packed loss and gradients are those of the samples one a row (${reduction})`, () => {
       const padId = padIdOf(internvl.processor.tokenizer)
-      const plain = batchOf(samples, { padId, reduction })
-      const packed = packedBatchOf([samples.slice(0, 2), samples.slice(2)], { padId, reduction })
+      const plain = collate(samples, { padId, reduction })
+      const packed = collatePacked([samples.slice(0, 2), samples.slice(2)], { padId, reduction })
       const gradient = (batch: typeof plain) =>
         valueAndGrad((p: typeof internvl.params) =>
           training({ seed: 0, checkpointing: reduction === 'square' }, () =>
@@ -77,18 +77,18 @@ describe('packing', () => {
 
   it('a sample in a row of several has the logits that it has alone', () => {
     const padId = padIdOf(internvl.processor.tokenizer)
-    const packed = packedBatchOf([samples], { padId })
+    const packed = collatePacked([samples], { padId })
     const { logits } = internvl.model(packed, packed)
     let from = 0
     for (const alone of samples) {
-      const one = batchOf([alone], { padId })
+      const one = collate([alone], { padId })
       const tokens = alone.ids.length
       const expected = internvl.model(one, one).logits
       assertClose(logits.slice([0, from, 0], [1, tokens, -1]), expected, 1e-4)
       from += tokens
       disposeBatch(one)
     }
-    assert.throws(() => packedBatchOf([[]], { padId }), RangeError)
+    assert.throws(() => collatePacked([[]], { padId }), RangeError)
     disposeBatch(packed)
   })
 })

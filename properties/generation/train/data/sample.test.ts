@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { demoModel } from '../../../../generation/checkpoint/load.js'
-import { sample } from '../../../../generation/demo/scenes.js'
+import { sceneSample } from '../../../../generation/demo/scenes.js'
 import { parseRow, readRows } from '../../../../generation/evaluate/eval-dataset.js'
 import { checkRows } from '../../../../generation/train/data/check-rows.js'
-import { batchOf, disposeBatch, padIdOf } from '../../../../generation/train/data/collate.js'
-import { preferenceOf, type Sample, sampleOf } from '../../../../generation/train/data/sample.js'
+import { collate, disposeBatch, padIdOf } from '../../../../generation/train/data/collate.js'
+import { encodePreference, encodeSample, type Sample } from '../../../../generation/train/data/sample.js'
 import { getOrThrow, orThrow } from '../../../../lib/error.js'
 import { tf } from '../../../../lib/tf.js'
 import { encodePng } from '../../../../processors/image/draw.js'
@@ -29,11 +29,9 @@ const pad = (values: Iterable<number>, L: number, filler: number, side: 'left' |
 
 describe('samples', () => {
   let processor: Processor
-  let picture: string
   before(async () => {
     processor = await orThrow(loadProcessor(demoModel))
-    picture = join(dir, 'a.png')
-    writeFileSync(picture, await encodePng({ data: new Uint8Array(40 * 30 * 3).fill(99), width: 40, height: 30 }))
+    writeFileSync(join(dir, 'a.png'), await encodePng({ data: new Uint8Array(40 * 30 * 3).fill(99), width: 40, height: 30 }))
   })
   after(() => rmSync(dir, { recursive: true }))
   const rowOf = (turns: Made['turns'], more: object = {}) => {
@@ -43,16 +41,16 @@ describe('samples', () => {
 
   for (const [i, { turns, ids, labels }] of made.entries())
     it(`ids and labels are those of OpenGVLab's preprocessing: conversation ${i + 1}`, async () => {
-      const made = await orThrow(sampleOf(processor, rowOf(turns)))
+      const made = await orThrow(encodeSample(processor, rowOf(turns)))
       assert.deepEqual([...made.ids], ids)
       assert.deepEqual([...made.labels], labels)
     })
 
-  it('what is learned is the answer and the end of the turn; what stands before is the prompt, with its pixels', async () => {
+  it('the supervised tokens are the answer and its end; the tokens before are the prompt, with its pixels', async () => {
     const end = processor.tokenizer.idOf('<|im_end|>')!
     for (let i = 0; i < 25; i++) {
-      const row = sample(3, i)
-      const { ids, labels, pixels, numPatches } = await orThrow(sampleOf(processor, row))
+      const row = sceneSample(3, i)
+      const { ids, labels, pixels, numPatches } = await orThrow(encodeSample(processor, row))
       const inputs = await orThrow(processor.prepare([row.messages.slice(0, -1)]))
       const learned = [...labels].filter((label) => label !== -100)
       assert.equal(processor.decode(learned.slice(0, -1)), row.messages[1]!.content)
@@ -66,13 +64,13 @@ describe('samples', () => {
     }
   })
 
-  it('a batch is its samples, filled up on either side', async () => {
+  it('a batch holds its samples, padded on either side', async () => {
     const padId = padIdOf(processor.tokenizer)
     const samples: Sample[] = []
-    for (let i = 0; i < 4; i++) samples.push(await orThrow(sampleOf(processor, sample(1, i))))
+    for (let i = 0; i < 4; i++) samples.push(await orThrow(encodeSample(processor, sceneSample(1, i))))
     const before = tf.memory().numTensors
     for (const side of ['left', 'right'] as const) {
-      const batch = batchOf(samples, { padId, side, reduction: 'square' })
+      const batch = collate(samples, { padId, side, reduction: 'square' })
       const L = batch.inputIds.shape[1]
       for (const [b, { ids, labels }] of samples.entries()) {
         const row = (t: tf.Tensor2D) => (t.arraySync() as number[][])[b]
@@ -100,24 +98,24 @@ describe('samples', () => {
     assert.equal(tf.memory().numTensors, before)
   })
 
-  it('a long sample is cut at its end, but never a picture nor all of the answer', async () => {
+  it('a long sample is truncated at its end, but never inside an image or before the answer', async () => {
     const row = rowOf([...made[0]!.turns, { from: 'human', value: '<image>\nand?' }, { from: 'gpt', value: 'Yes.' }])
-    const whole = await orThrow(sampleOf(processor, row))
-    const cut = await orThrow(sampleOf(processor, row, { maxLength: whole.ids.length - 3 }))
+    const whole = await orThrow(encodeSample(processor, row))
+    const cut = await orThrow(encodeSample(processor, row, { maxLength: whole.ids.length - 3 }))
     assert.deepEqual(cut.ids, whole.ids.slice(0, -3))
     for (const [maxLength, says] of [
-      [whole.ids.length - 25, /picture would be lost/],
-      [5, /nothing of the answer/]
+      [whole.ids.length - 25, /image would be lost/],
+      [5, /no token of the answer/]
     ] as const) {
-      const result = await sampleOf(processor, row, { maxLength })()
+      const result = await encodeSample(processor, row, { maxLength })()
       assert.ok(E.isLeft(result) && result.left.some(({ message }) => message.startsWith('set.jsonl:3') && says.test(message)))
     }
   })
 
-  it('several pictures share the tiles of one', async () => {
+  it('several images share the maximum number of tiles', async () => {
     const tiles = async (n: number) => {
       const row = rowOf([{ from: 'human', value: '<image>\n'.repeat(n) }, made[0]!.turns[1]!])
-      return (await orThrow(sampleOf(processor, row, { maxPatches: 12 }))).numPatches
+      return (await orThrow(encodeSample(processor, row, { maxPatches: 12 }))).numPatches
     }
     assert.deepEqual(await tiles(1), [13]) // 4 x 3 and the whole
     assert.deepEqual(await tiles(2), [7, 7]) // 6 at most: 3 x 2, and the whole
@@ -125,9 +123,9 @@ describe('samples', () => {
     assert.deepEqual(await tiles(13), Array(13).fill(1))
   })
 
-  it('JPEG noise depends on its seed, and is small', async () => {
-    const row = sample(4, 1, { describe: 1 })
-    const [plain, a, b, c] = await Promise.all([undefined, 1, 1, 2].map((jpegSeed) => orThrow(sampleOf(processor, row, jpegSeed === undefined ? {} : { jpegSeed })))) // biome-ignore format: one line
+  it('JPEG compression depends on its seed, and changes pixels little', async () => {
+    const row = sceneSample(4, 1, { describe: 1 })
+    const [plain, a, b, c] = await Promise.all([undefined, 1, 1, 2].map((jpegSeed) => orThrow(encodeSample(processor, row, jpegSeed === undefined ? {} : { jpegSeed })))) // biome-ignore format: one line
     assert.deepEqual(a!.pixels, b!.pixels)
     assert.notDeepEqual(a!.pixels, plain!.pixels)
     assert.notDeepEqual(a!.pixels, c!.pixels)
@@ -135,7 +133,7 @@ describe('samples', () => {
     assert.ok(away < 0.1, `${away}`)
   })
 
-  it('a preference is two samples of one prompt', async () => {
+  it('a preference row gives two samples with one prompt', async () => {
     const row = getOrThrow(
       parseRow(
         JSON.stringify({ image: 'a.png', question: '<image>\nWhat?', chosen: 'A star.', rejected: 'No idea.' }),
@@ -143,13 +141,13 @@ describe('samples', () => {
         dir
       )
     )
-    const { chosen, rejected } = await orThrow(preferenceOf(processor, row))
+    const { chosen, rejected } = await orThrow(encodePreference(processor, row))
     const said = ({ labels }: Sample) => processor.decode([...labels].filter((label) => label !== -100))
     assert.deepEqual([said(chosen), said(rejected)], ['A star.<|im_end|>', 'No idea.<|im_end|>'])
     assert.equal(chosen.pixels, rejected.pixels)
   })
 
-  it('what is wrong with a file is found before the first step, all of it, by line', async () => {
+  it('all errors of a file are found before the first step, by line', async () => {
     const file = join(dir, 'bad.jsonl')
     const line = (value: string, answer: string, more: object = {}) =>
       JSON.stringify({
@@ -165,7 +163,7 @@ describe('samples', () => {
     for (const [
       at,
       pattern
-    ] of [[2, /not JSON/], [7, /not a JSON object/], [4, /more <image>/], [3, /empty/], [5, /no such picture: .*none\.png/], [6, /without an answer/], [8, /rejected answer is empty/]] as const) // biome-ignore format: one line
+    ] of [[2, /not JSON/], [7, /not a JSON object/], [4, /more <image>/], [3, /empty/], [5, /no such image: .*none\.png/], [6, /without an answer/], [8, /rejected answer is empty/]] as const) // biome-ignore format: one line
       assert.ok(
         says.some((message) => message.startsWith(`${at}:`) && pattern.test(message)),
         `${at}: ${pattern}\n${says.join('\n')}`

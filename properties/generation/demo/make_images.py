@@ -1,6 +1,6 @@
-"""Pillow's pictures of every shape, to compare ours with, and what stands in them.
+"""Images of every shape drawn by Pillow, for comparison, and their contents.
 
-    python make_pictures.py FOLDER_OF_SCENES_PY
+    python make_images.py FOLDER_OF_SCENES_PY
 """
 import json
 import random
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 sys.path.insert(0, sys.argv[1])
 from scenes import BACKGROUNDS, COLORS, SHAPES, draw_shape
 
-here, rng, pictures = Path(__file__).parent, random.Random(5), {}
+here, rng, images = Path(__file__).parent, random.Random(5), {}
 for shape in SHAPES:
     background = rng.choice(list(BACKGROUNDS))
     image = Image.new("RGB", (330, 220), BACKGROUNDS[background])
@@ -22,5 +22,5 @@ for shape in SHAPES:
         items.append({"colour": rng.choice(list(COLORS)), "x": x, "y": y, "r": rng.uniform(15, 48)})
         draw_shape(ImageDraw.Draw(image), shape, COLORS[items[-1]["colour"]], x, y, items[-1]["r"])
     image.quantize(16, dither=Image.Dither.NONE).save(here / f"{shape}.png", optimize=True)
-    pictures[shape] = {"background": background, "items": items}
-(here / "pictures.json").write_text(json.dumps(pictures, indent=1) + "\n")
+    images[shape] = {"background": background, "items": items}
+(here / "images.json").write_text(json.dumps(images, indent=1) + "\n")

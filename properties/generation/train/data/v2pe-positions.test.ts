@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { batchOf, disposeBatch } from '../../../../generation/train/data/collate.js'
+import { collate, disposeBatch } from '../../../../generation/train/data/collate.js'
 import type { Sample } from '../../../../generation/train/data/sample.js'
-import { visualSteps } from '../../../../generation/train/data/v2pe-steps.js'
+import { v2pePositions } from '../../../../generation/train/data/v2pe-positions.js'
 import { sftLoss } from '../../../../generation/train/losses.js'
 import { tf } from '../../../../lib/tf.js'
 import { visualDeltas, visualPositions } from '../../../../models/internvl/v2pe.js'
@@ -15,12 +15,12 @@ const sampleOf = (ids: readonly number[], tiles: number): Sample => ({
   tileSize: { width: 8, height: 8 },
   numPatches: Array<number>(tiles).fill(1)
 })
-const picture = [1, 1, 1, 1]
-const samples = [sampleOf([2, ...picture, 3, ...picture, 4], 2), sampleOf([5, 6], 0)]
+const image = [1, 1, 1, 1]
+const samples = [sampleOf([2, ...image, 3, ...image, 4], 2), sampleOf([5, 6], 0)]
 
-describe('visualSteps', () => {
-  it('a fixed delta numbers the tokens of each sample, and rows are filled up with zeros', () => {
-    const batch = batchOf(samples, { padId: 0, positions: visualSteps(1 / 4, imageToken, 0)(7) })
+describe('v2pePositions', () => {
+  it('a fixed delta gives the positions of each sample, padded with zeros', () => {
+    const batch = collate(samples, { padId: 0, positions: v2pePositions(1 / 4, imageToken, 0)(7) })
     assert.deepEqual(batch.positionIds, [
       visualPositions([...samples[0]!.ids], imageToken, 1 / 4),
       [0, 1, ...Array<number>(9).fill(0)]
@@ -28,9 +28,9 @@ describe('visualSteps', () => {
     disposeBatch(batch)
   })
 
-  it('random deltas are those of V2PE, one for each image, by seed and place alone', () => {
+  it('random deltas are those of V2PE, one for each image, by seed and batch index alone', () => {
     const stepsAt = (seed: number, place: number) => {
-      const row = visualSteps('random', imageToken, seed)(place)!(samples)[0]!
+      const row = v2pePositions('random', imageToken, seed)(place)!(samples)[0]!
       for (const at of [1, 6]) // within an image they are one apart and the same
         for (let i = at; i < at + 3; i++) assert.equal(row[i + 1]! - row[i]!, row[at]! - row[at - 1]!)
       return [row[1]! - row[0]!, row[6]! - row[5]!]
@@ -45,15 +45,15 @@ describe('visualSteps', () => {
     )
   })
 
-  it('the loss is that of these positions; by a delta of 1 tokens are counted', () => {
+  it('the loss uses these positions; a delta of 1 gives the default positions', () => {
     const model = tinyModel()
     const lossOf = (delta: number): number => {
-      const batch = batchOf(samples, { padId: 0, positions: visualSteps(delta, imageToken, 0)(0) })
+      const batch = collate(samples, { padId: 0, positions: v2pePositions(delta, imageToken, 0)(0) })
       const loss = tf.tidy(() => sftLoss(() => model)({}, batch, {}).loss.dataSync()[0]!)
       disposeBatch(batch)
       return loss
     }
-    const plain = batchOf(samples, { padId: 0 })
+    const plain = collate(samples, { padId: 0 })
     const known = tf.tidy(() => sftLoss(() => model)({}, plain, {}).loss.dataSync()[0]!)
     disposeBatch(plain)
     assert.equal(plain.positionIds, undefined)
