@@ -1,72 +1,68 @@
 import { orThrow } from '../lib/error.js'
-import { tf } from '../lib/tf.js'
 import type { PrepareOptions } from '../processors/processor.js'
 import type { Messages } from '../processors/text/messages.js'
 import type { InternVLCheckpoint } from './checkpoint/load.js'
-import { type GenerationResult, generate } from './decoding/generate.js'
+import { type GenerationResult, generate, runToEnd } from './decoding/generate.js'
 import type { GenerateOptions } from './decoding/generation-options.js'
 import { streamText } from './decoding/text-stream.js'
 
 export type AnswerOptions = PrepareOptions & GenerateOptions
 
-/** What answering took: tokens of the longest prompt, of all answers, tiles of all pictures, and seconds. */
+/** Sizes and durations of one `answer` call. */
 export interface Timings {
+  /** Tokens of the longest prompt. */
   readonly promptTokens: number
+  /** New tokens of all answers. */
   readonly newTokens: number
+  /** Tiles of all images. */
   readonly tiles: number
+  /** From messages to input tensors. */
   readonly prepareSeconds: number
-  /** From ready inputs to the first token. */
+  /** From the input tensors to the first token. */
   readonly firstTokenSeconds: number
   /** From the first token to the last. */
   readonly decodeSeconds: number
 }
 
 export interface Answers {
-  /** One a row; `numReturnSequences` of them for each conversation. */
+  /** One text for each row; `numReturnSequences` rows for each conversation. */
   readonly texts: readonly string[]
   readonly result: GenerationResult
   readonly timings: Timings
 }
 
-const seconds = (from: number, to: number): number => (to - from) / 1000
+const secondsBetween = (start: number, end: number): number => (end - start) / 1000
 
 /**
- * Answers conversations, one a row: yields for every row the text that came with each step, and returns the whole.
- * Throws an `InternVLError` for what is wrong with the messages or their pictures.
+ * Answers a batch of conversations: yields the new text of every row after each step, and returns all answers. Leaving early
+ * (`break`, `return()`) disposes every tensor. Throws an `InternVLError` for messages or images that cannot be read.
  */
 export async function* streamAnswers(
   { processor, model, generation }: InternVLCheckpoint,
   batch: readonly Messages[],
   options: AnswerOptions = {}
 ): AsyncGenerator<readonly string[], Answers, void> {
-  const begun = performance.now()
+  const start = performance.now()
   const inputs = await orThrow(processor.prepare(batch, options))
+  const prepared = performance.now()
   const decode = (ids: readonly number[]) => processor.decode(ids, { skipSpecialTokens: true })
-  const ready = performance.now()
-  let [first, last] = [ready, ready]
-  const texts: string[] = [] // of rows; there may be several to a conversation
+  const texts: string[] = [] // one for each row
+  let stream: ReturnType<typeof streamText> | undefined
+  let firstToken: number | undefined
   try {
-    const steps = generate(model, inputs, { decode, ...generation, ...options })
-    const timed = (async function* () {
-      while (true) {
-        const step = await steps.next()
-        last = performance.now()
-        if (first === ready) first = last
-        if (step.done) return step.value
-        yield step.value
-      }
-    })()
-    const stream = streamText(timed, decode, options.stopStrings)
+    stream = streamText(generate(model, inputs, { decode, ...generation, ...options }), decode, options.stopStrings)
     while (true) {
       const { done, value } = await stream.next()
+      const now = performance.now()
+      firstToken ??= now
       if (done) {
         const timings = {
           promptTokens: inputs.inputIds.shape[1],
           newTokens: value.sequences.reduce((n, ids) => n + ids.length, 0),
           tiles: inputs.pixelValues?.shape[0] ?? 0,
-          prepareSeconds: seconds(begun, ready),
-          firstTokenSeconds: seconds(ready, first),
-          decodeSeconds: seconds(first, last)
+          prepareSeconds: secondsBetween(start, prepared),
+          firstTokenSeconds: secondsBetween(prepared, firstToken),
+          decodeSeconds: secondsBetween(firstToken, now)
         }
         return { texts: value.sequences.map((_, row) => texts[row] ?? ''), result: value, timings }
       }
@@ -74,19 +70,11 @@ export async function* streamAnswers(
       yield value
     }
   } finally {
-    tf.dispose([inputs.inputIds, inputs.attentionMask, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
+    await stream?.return(undefined as never)
+    inputs.dispose()
   }
 }
 
-/** The answers to conversations, whole. `const { texts } = await answer(internvl, [messages])` */
-export const answer = async (
-  internvl: InternVLCheckpoint,
-  batch: readonly Messages[],
-  options: AnswerOptions = {}
-): Promise<Answers> => {
-  const stream = streamAnswers(internvl, batch, options)
-  while (true) {
-    const { done, value } = await stream.next()
-    if (done) return value
-  }
-}
+/** Answers a batch of conversations. `const { texts } = await answer(internvl, [messages])` */
+export const answer = (internvl: InternVLCheckpoint, batch: readonly Messages[], options: AnswerOptions = {}): Promise<Answers> =>
+  runToEnd(streamAnswers(internvl, batch, options))

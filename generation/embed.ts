@@ -1,75 +1,86 @@
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import { selectEngine } from '../lib/engines/index.js'
-import { InternVLError, type Issue, type Issues, orThrow } from '../lib/error.js'
+import { getOrThrow, orThrow, validation } from '../lib/error.js'
 import { tf } from '../lib/tf.js'
 import { type LoadedVision, loadVision } from '../models/internvl/vision-encoder.js'
 import type { ImageConfig } from '../processors/config/processor-config.js'
 import type { ImageSource } from '../processors/image/image.js'
-import { openImage } from '../processors/media/open-media.js'
+import { openImageTiles } from '../processors/media/open-media.js'
 import { loadProcessor } from '../processors/processor.js'
+import { disposeOnce, throwsWhenDisposed } from './checkpoint/disposable.js'
+import { distinctIssues } from './checkpoint/distinct-issues.js'
 import { demoModel, type LoadOptions } from './checkpoint/load.js'
 import { modelFolder } from './hub/index.js'
 
-/** The eye of a checkpoint: pictures to tiles, and tiles to vectors. `dispose` frees its parameters. */
+/** Vision tower and projector of a checkpoint, with the settings of its image processor. `dispose` frees the parameters. */
 export interface VisionCheckpoint extends LoadedVision {
   readonly dir: string
   readonly image: ImageConfig
 }
 
 /**
- * Opens the vision tower and the projector of a checkpoint, a folder or `org/name` of the hub; by default the embedded demo
+ * Loads the vision tower and the projector of a checkpoint, a folder or `org/name` of the hub; by default the embedded demo
  * model. The decoder's weights are not read. Throws an `InternVLError`.
  */
-export const loadEyes = async (
+export const loadVisionEncoder = async (
   name: string = demoModel,
   options: Omit<LoadOptions, 'adapter'> = {}
 ): Promise<VisionCheckpoint> => {
   const dir = await orThrow(modelFolder(name, options))
   await selectEngine(options)
   const [processor, vision] = [await loadProcessor(dir)(), await loadVision(dir, options)()]
-  if (E.isRight(processor) && E.isRight(vision)) return { ...vision.right, dir, image: processor.right.config.image }
-  if (E.isRight(vision)) vision.right.dispose()
-  const issues = [processor, vision].flatMap((x): readonly Issue[] => (E.isLeft(x) ? x.left : []))
-  throw new InternVLError(issues.filter((f, i) => issues.findIndex((g) => g.message === f.message) === i) as unknown as Issues)
+  const both = pipe(sequenceS(validation)({ processor, vision }), E.mapLeft(distinctIssues))
+  if (E.isLeft(both) && E.isRight(vision)) vision.right.dispose()
+  const loaded = getOrThrow(both)
+  const parameters = disposeOnce(loaded.vision.dispose)
+  return {
+    ...loaded.vision,
+    encoder: throwsWhenDisposed(loaded.vision.encoder, parameters),
+    dispose: parameters.dispose,
+    dir,
+    image: loaded.processor.config.image
+  }
 }
 
-/** What pictures become: a vector each, the tokens that a decoder would read, or a layer of the tower. */
-export interface Embedded {
-  /** `[T, D]` pooled, or as `EmbedOptions` say; T tiles of all pictures in order. The caller disposes it. */
+/** Embeddings of images: one vector, the image tokens of the decoder, or a hidden state of the vision tower. */
+export interface Embeddings {
+  /** `[T, D]` pooled, or the shape that `EmbedOptions` state; T tiles of all images in order. The caller disposes the tensor. */
   readonly values: tf.Tensor
-  /** Tiles of each picture. */
+  /** Number of tiles of each image. */
   readonly tiles: readonly number[]
 }
 
 export interface EmbedOptions {
-  /** The projector's output, all image tokens of a tile, instead of one vector. */
+  /** The projector's output, all image tokens of a tile `[T, N, D]`, instead of one vector. */
   readonly projected?: boolean
-  /** The tower's states after so many layers (0: its embeddings), `[T, L, D]`, instead of one vector. */
+  /** The hidden states after this many layers (0: the embeddings), `[T, L, D]`, instead of one vector. */
   readonly hiddenStates?: number | undefined
-  /** The attention weights of a layer, 0 the first, `[T, H, L, L]`, instead of one vector. */
+  /** The attention weights of the layer with this index, `[T, H, L, L]`, instead of one vector. */
   readonly attentions?: number | undefined
-  /** Tiles of a picture at most: one unless given, the whole picture; with more, each tile has its own row. */
+  /** Maximum tiles of an image: 1 by default, the whole image; with more, each tile has a row of its own. */
   readonly maxPatches?: number
 }
 
-/** The tiles of one picture, `[T, 3, height, width]`. */
-const tilesOf = async (source: ImageSource, config: ImageConfig): Promise<tf.Tensor4D> => {
-  const visual = await orThrow(openImage(source, config, {}))
+/** The tiles of one image, `[T, 3, height, width]`. */
+const readTiles = async (source: ImageSource, config: ImageConfig): Promise<tf.Tensor4D> => {
+  const visual = await orThrow(openImageTiles(source, config, {}))
   const { width, height } = visual.tileSize
   const pixels = new Float32Array(visual.tiles * 3 * width * height)
   await orThrow(visual.write(pixels, 0))
   return tf.tensor4d(pixels, [visual.tiles, 3, height, width])
 }
 
-/** How tiles become what the options ask for. Throws a `RangeError` for two things at once, or a layer that the tower lacks. */
-const computeOf = ({ encoder, config }: LoadedVision, { projected, hiddenStates, attentions }: EmbedOptions) => {
-  const asked = Object.entries({ projected: projected || undefined, hiddenStates, attentions })
-  const [first, second] = asked.flatMap(([name, value]) => (value === undefined ? [] : [name]))
-  if (second) throw new RangeError(`${first} and ${second} exclude each other: ask for one of them`)
+/** The function from tiles to the requested output. Throws a `RangeError` for two outputs at once, or a layer that does not exist. */
+const encoderOutput = ({ encoder, config }: LoadedVision, { projected, hiddenStates, attentions }: EmbedOptions) => {
+  const requested = Object.entries({ projected: projected || undefined, hiddenStates, attentions })
+  const [first, second] = requested.flatMap(([name, value]) => (value === undefined ? [] : [name]))
+  if (second) throw new RangeError(`${first} and ${second} exclude each other: give one of them`)
   const { numHiddenLayers: layers } = config.visionConfig
   const layerOf = (name: string, value: number, last: number): number => {
     if (Number.isInteger(value) && value >= 0 && value <= last) return value
-    throw new RangeError(`${name}: expected a whole number from 0 to ${last}, got ${value}`)
+    throw new RangeError(`${name}: expected an integer from 0 to ${last}, got ${value}`)
   }
   if (hiddenStates !== undefined) {
     const layer = layerOf('hiddenStates', hiddenStates, layers)
@@ -84,28 +95,31 @@ const computeOf = ({ encoder, config }: LoadedVision, { projected, hiddenStates,
 }
 
 /**
- * Embeddings of pictures by the vision tower: the mean over its patches, or its class token, as the configuration says
- * (`poolVision`). Throws an `InternVLError` when a picture cannot be read, a `RangeError` for options.
+ * Embeddings of images by the vision tower: the mean over its patches, or its class token, as the configuration says
+ * (`poolVision`). Throws an `InternVLError` for an image that cannot be read, and a `RangeError` for options.
  *
- * `const { values } = await embed(await loadEyes(), ['a.png', 'b.jpg'])`
+ * `const { values } = await embed(await loadVisionEncoder(), ['a.png', 'b.jpg'])`
  */
 export const embed = async (
-  eyes: VisionCheckpoint,
-  pictures: readonly ImageSource[],
-  { maxPatches = 1, ...asked }: EmbedOptions = {}
-): Promise<Embedded> => {
-  if (pictures.length === 0) throw new RangeError('pictures: give at least one')
-  const { image } = eyes
-  const compute = computeOf(eyes, asked)
-  const made: tf.Tensor[] = []
+  vision: VisionCheckpoint,
+  images: readonly ImageSource[],
+  { maxPatches = 1, ...requested }: EmbedOptions = {}
+): Promise<Embeddings> => {
+  if (images.length === 0) throw new RangeError('images: the list is empty; give at least one image')
+  const { image } = vision
+  const compute = encoderOutput(vision, requested)
+  const outputs: tf.Tensor[] = []
   try {
-    for (const picture of pictures) {
-      const tiles = await tilesOf(picture, { ...image, maxPatches, minPatches: Math.min(image.minPatches, maxPatches) })
-      made.push(compute(tiles))
-      tiles.dispose()
+    for (const source of images) {
+      const tiles = await readTiles(source, { ...image, maxPatches, minPatches: Math.min(image.minPatches, maxPatches) })
+      try {
+        outputs.push(compute(tiles))
+      } finally {
+        tiles.dispose()
+      }
     }
-    return { values: tf.concat(made), tiles: made.map(({ shape }) => shape[0]!) }
+    return { values: tf.concat(outputs), tiles: outputs.map(({ shape }) => shape[0]!) }
   } finally {
-    for (const tensor of made) tensor.dispose()
+    for (const tensor of outputs) tensor.dispose()
   }
 }

@@ -15,11 +15,10 @@ export {
   type Step
 } from './decoding/generate.js'
 export { generationConfig, readGenerationConfig } from './decoding/generation-config.js'
-export type { GenerateOptions } from './decoding/generation-options.js'
-export type { LogitsProcessor, StoppingCondition } from './decoding/step.js'
+export type { GenerateOptions, LogitsProcessor, StoppingCondition } from './decoding/generation-options.js'
 export type { FinishReason } from './decoding/stopping.js'
 export { streamText, type TextStream, textStream } from './decoding/text-stream.js'
-export { type Embedded, type EmbedOptions, embed, loadEyes, type VisionCheckpoint } from './embed.js'
+export { type Embeddings, type EmbedOptions, embed, loadVisionEncoder, type VisionCheckpoint } from './embed.js'
 export { type BestOfOptions, bestOf, type ScoredAnswer, type Scorer } from './evaluate/best-of.js'
 export { type DatasetRow, readDataset } from './evaluate/eval-dataset.js'
 export {
@@ -31,7 +30,7 @@ export {
   perplexityOf
 } from './evaluate/perplexity.js'
 export { type ProcessRewardOptions, processRewardScorer, processRewards } from './evaluate/process-reward.js'
-export { type FeatureCache, type FeatureCacheOptions, featureCache, featuresOf } from './feature-cache.js'
+export { type FeatureCache, type FeatureCacheOptions, featureCache } from './feature-cache.js'
 export {
   type Corners,
   type Grounding,

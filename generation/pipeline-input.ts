@@ -1,74 +1,74 @@
 import { InternVLError, issue } from '../lib/error.js'
+import { isRecord } from '../lib/files.js'
 import type { ImageSource } from '../processors/image/image.js'
 import type { Messages } from '../processors/text/messages.js'
 
-/** A prompt already in the checkpoint's format, its `<IMG_CONTEXT>` for every picture; or several, their pictures in order. */
+/** A rendered prompt with one image placeholder (`<IMG_CONTEXT>`) for every image; or several prompts, their images in order. */
 export interface TextInput {
   readonly text: string | readonly string[]
   readonly images?: ImageSource | readonly ImageSource[] | undefined
 }
 
-/** What is answered with one list. */
+/** One input: answered with one list of records. */
 export type OneInput = Messages | string | TextInput | { readonly text: Messages }
-/** What is answered with a list for each. */
+/** Several inputs: each answered with a list of records. */
 export type ManyInputs =
   | readonly Messages[]
   | readonly string[]
   | readonly (TextInput | { readonly text: Messages })[]
   | { readonly text: readonly Messages[] }
 
-/** What goes through the model together: a conversation, or prompts with their pictures. */
-export type Unit = { readonly messages: Messages } | { readonly text: readonly string[]; readonly images: readonly ImageSource[] }
+/** Input of one `prepare` call: a conversation, or prompts with their images. */
+export type PipelineItem =
+  | { readonly messages: Messages }
+  | { readonly text: readonly string[]; readonly images: readonly ImageSource[] }
 
-export interface Work {
-  readonly units: readonly Unit[]
-  /** Whether a list was given, so that each unit has a list of its own in the answer. */
-  readonly nested: boolean
+export interface PipelineRequest {
+  readonly items: readonly PipelineItem[]
+  /** Whether the input is a list, so that the output has one list of records for each item. */
+  readonly isList: boolean
 }
 
-const refuse = (message: string): never => {
+const fail = (message: string): never => {
   throw new InternVLError([issue('PipelineInput', message)])
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 const isMessage = (value: unknown): boolean => isRecord(value) && ('role' in value || 'content' in value)
 const isChat = (value: unknown): value is Messages => Array.isArray(value) && value.length > 0 && value.every(isMessage)
 
-const ofRecord = ({ text, images }: Record<string, unknown>): Work => {
-  if (text === undefined && images === undefined) return refuse('You must at least provide either text or images.')
-  if (text === undefined) return refuse('You must provide text for this pipeline.')
-  if (images === undefined) return workOf(text)
+const parseRecord = ({ text, images }: Record<string, unknown>): PipelineRequest => {
+  if (text === undefined && images === undefined) return fail('You must at least provide either text or images.')
+  if (text === undefined) return fail('You must provide text for this pipeline.')
+  if (images === undefined) return parsePipelineInput(text)
   if (Array.isArray(text) && text.some((t) => typeof t === 'object'))
-    return refuse("Pictures of a conversation belong into its messages: content: [{ type: 'image', … }, { type: 'text', … }].")
-  const prompts = [text]
-    .flat()
-    .map((t) => (typeof t === 'string' ? t : refuse('text: it should be a string or a list of strings.')))
-  return { units: [{ text: prompts, images: [images].flat() as ImageSource[] }], nested: false }
+    return fail(
+      "images: put the images of a conversation into its messages: content: [{ type: 'image', … }, { type: 'text', … }]."
+    )
+  const prompts = [text].flat().map((t) => (typeof t === 'string' ? t : fail('text: expected a string or a list of strings.')))
+  return { items: [{ text: prompts, images: [images].flat() as ImageSource[] }], isList: false }
 }
 
-/** Reads what a pipeline is called with, as `ImageTextToTextPipeline.__call__` (transformers 5.23) does. */
-export const workOf = (input: unknown): Work => {
-  if (typeof input === 'string') return { units: [{ text: [input], images: [] }], nested: false }
-  if (isChat(input)) return { units: [{ messages: input }], nested: false }
+/** Parses the input of a pipeline call, as `ImageTextToTextPipeline.__call__` (transformers 5.23) does. */
+export const parsePipelineInput = (input: unknown): PipelineRequest => {
+  if (typeof input === 'string') return { items: [{ text: [input], images: [] }], isList: false }
+  if (isChat(input)) return { items: [{ messages: input }], isList: false }
   if (Array.isArray(input)) {
-    if (input.length === 0) return refuse('The list of inputs is empty: give at least one.')
-    return { units: input.flatMap((one) => workOf(one).units), nested: true }
+    if (input.length === 0) return fail('The list of inputs is empty: give at least one.')
+    return { items: input.flatMap((one) => parsePipelineInput(one).items), isList: true }
   }
-  return isRecord(input) ? ofRecord(input) : refuse('You must at least provide either text or images.')
+  return isRecord(input) ? parseRecord(input) : fail('You must at least provide either text or images.')
 }
 
-/** Whether the last message is to be written on: as asked, else where it is the assistant's. */
-export const continues = (messages: Messages, asked: boolean | undefined): boolean =>
-  asked ?? messages.at(-1)?.role === 'assistant'
+/** Whether to continue the last message: as requested, or else if it is the assistant's. */
+export const continuesFinalMessage = (messages: Messages, requested: boolean | undefined): boolean =>
+  requested ?? messages.at(-1)?.role === 'assistant'
 
-/** The conversation with the answer: as a turn of its own, or written on to the last one. */
-export const withAnswer = (messages: Messages, answer: string, continued: boolean): Messages => {
+/** The conversation with the answer as a new message, or appended to the last message if that was continued. */
+export const appendAnswer = (messages: Messages, answer: string, continued: boolean): Messages => {
   if (!continued) return [...messages, { role: 'assistant', content: answer }]
   const last = messages.at(-1)!
   if (typeof last.content === 'string') return [...messages.slice(0, -1), { ...last, content: last.content + answer }]
   const end = last.content.at(-1)
-  const written =
-    end?.type === 'text' ? { ...end, text: end.text + answer } : refuse('The final message has no text to continue.')
-  return [...messages.slice(0, -1), { ...last, content: [...last.content.slice(0, -1), written] }]
+  const extended = end?.type === 'text' ? { ...end, text: end.text + answer } : fail('The final message has no text to continue.')
+  return [...messages.slice(0, -1), { ...last, content: [...last.content.slice(0, -1), extended] }]
 }

@@ -5,77 +5,80 @@ import type { PrepareOptions } from '../../processors/processor.js'
 import type { Message, Messages, VideoSource } from '../../processors/text/messages.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { disposeCache, type RowCache } from '../decoding/batch-cache.js'
-import { type FinishReason, generate } from '../decoding/generate.js'
+import { type FinishReason, generate, runToEnd } from '../decoding/generate.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
 import { streamText } from '../decoding/text-stream.js'
-import { type FeatureCache, featuresOf } from '../feature-cache.js'
+import { type FeatureCache, featureCache } from '../feature-cache.js'
 import { imageItem, restoreHistory, type SaveOptions, saveHistory, videoItem } from './history.js'
-import { readTurn } from './turn.js'
+import { prepareTurn } from './turn.js'
 
-/** Generation as for `generate`; caches, and answers in number, are the session's own matter. */
+/** Options of `generate`, without those that the session sets itself. */
 type TurnOptions = Omit<GenerateOptions, 'cache' | 'returnCache' | 'numReturnSequences' | 'decode' | 'imageTokenId'>
 
 export interface SendOptions extends TurnOptions {
-  /** Pictures shown before the text. */
+  /** Images shown before the text. */
   readonly images?: readonly ImageSource[] | undefined
-  /** Films shown before the text, after the pictures. */
+  /** Videos shown before the text, after the images. */
   readonly videos?: readonly VideoSource[] | undefined
 }
 
-/** How a session prepares pictures and, where `send` does not say otherwise, generates. */
+/** Options of a session: preparation of images, and defaults of `send`. */
 export interface ChatOptions extends TurnOptions, Omit<PrepareOptions, 'addGenerationPrompt' | 'continueFinalMessage'> {
-  /** What the conversation begins with. */
+  /** System message. */
   readonly system?: string | undefined
-  /** A conversation to go on with. */
+  /** Messages of an earlier conversation to continue. */
   readonly history?: Messages | undefined
-  /** Where picture features are kept; by default in one store for all sessions of a model. */
+  /** Cache of image features; by default the checkpoint's own, which all its sessions share. */
   readonly features?: FeatureCache | undefined
 }
 
-/** An answer and what it took. */
+/** An answer with its token counts. */
 export interface Turn {
   readonly text: string
   readonly finishReason: FinishReason
-  /** Tokens of the whole conversation before the answer; the first `reusedTokens` of them were not computed again. */
+  /** Tokens of the whole conversation before the answer; the first `reusedTokens` of them came from the KV cache. */
   readonly promptTokens: number
   readonly reusedTokens: number
   readonly newTokens: number
 }
 
 export interface ChatSession {
-  /** All that was said, as messages of the chat template. */
+  /** The conversation so far, as messages of the chat template. */
   readonly history: Messages
   /**
-   * Asks, and streams the answer; the value at the end tells what it took. Nothing happens until it is iterated. An answer that
-   * is stopped, by its `signal` or by `break`, stays in the history as far as it was said; a question that could not be
-   * asked leaves no trace in it. Throws an `InternVLError` for pictures, a `RangeError` for options.
+   * Sends a message and streams the answer; the return value has the token counts. The message is sent when iteration starts.
+   * An answer that is stopped, by `signal` or by `break`, stays in the history up to its last text. A message that fails before
+   * the answer leaves the history unchanged. Throws an `InternVLError` for images, a `RangeError` for options.
    */
   readonly send: (text: string, options?: SendOptions) => AsyncGenerator<string, Turn, void>
-  /** Asks, for the whole answer. */
+  /** Sends a message and returns the whole answer. */
   readonly ask: (text: string, options?: SendOptions) => Promise<Turn>
   /** The conversation as JSON text, for `restoreChat`. */
   readonly save: (options?: SaveOptions) => Promise<string>
-  /** Forgets all but the system message. */
+  /** Removes all messages but the system message. */
   readonly reset: () => void
-  /** Stops what is being said and frees what the session holds. */
+  /** Stops the current answer and frees the KV cache of the session. */
   readonly dispose: () => void
 }
 
-/** Tokens of an answer where neither the call nor the checkpoint says. */
-const longAnswer = 1024
+/** Maximum new tokens of an answer if neither the call nor the checkpoint sets a limit. */
+const defaultMaxNewTokens = 1024
 
 const userMessage = async (text: string, { images = [], videos = [] }: SendOptions, o: PrepareOptions): Promise<Message> => {
-  const shown = [...images.map((image) => imageItem(image, o)), ...videos.map((video) => videoItem(video, o))]
-  const items = await Promise.all(shown)
+  const visuals = [...images.map((image) => imageItem(image, o)), ...videos.map((video) => videoItem(video, o))]
+  const items = await Promise.all(visuals)
   return { role: 'user', content: items.length > 0 ? [...items, { type: 'text', text }] : text }
 }
 
-/** Options of both kinds apart from what only the session understands. */
-const settingsOf = ({ system, history = [], features, ...settings }: ChatOptions, { model, generation }: InternVLCheckpoint) => ({
-  beginning: [...(system === undefined ? [] : [{ role: 'system', content: system } as const]), ...history],
-  features: features ?? featuresOf(model),
+/** Separates the first messages and the feature cache from the options of preparation and generation. */
+const splitOptions = (
+  { system, history = [], features, ...settings }: ChatOptions,
+  { model, generation, features: shared }: InternVLCheckpoint
+) => ({
+  initialMessages: [...(system === undefined ? [] : [{ role: 'system', content: system } as const]), ...history],
+  features: features ?? (shared.model === model ? shared : featureCache(model)), // a checkpoint may be spread with another model
   settings: {
-    ...(generation.maxLength === undefined ? { maxNewTokens: longAnswer } : {}),
+    ...(generation.maxLength === undefined ? { maxNewTokens: defaultMaxNewTokens } : {}),
     ...generation,
     ...settings,
     numReturnSequences: 1
@@ -83,58 +86,58 @@ const settingsOf = ({ system, history = [], features, ...settings }: ChatOptions
 })
 
 /**
- * A conversation with a model. Each turn computes only its new tokens, and no picture is encoded twice.
+ * A conversation with a model. Each turn computes only its new tokens, and no image is encoded twice.
  *
  * `for await (const text of chat(model).send('What is this?', { images: ['photo.jpg'] })) process.stdout.write(text)`
  */
 export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): ChatSession => {
   const { model, processor } = internvl
-  const { beginning, features, settings } = settingsOf(options, internvl)
+  const { initialMessages, features, settings } = splitOptions(options, internvl)
   const decode = (ids: readonly number[]) => processor.decode(ids, { skipSpecialTokens: true })
-  let history: Messages = beginning
-  let row: RowCache | undefined
+  let history: Messages = initialMessages
+  let cache: RowCache | undefined
   let running: AbortController | undefined
   let disposed = false
 
-  const replaceRow = (next: RowCache | undefined): void => {
-    if (row) disposeCache(row.kv)
-    row = next
+  const replaceCache = (next: RowCache | undefined): void => {
+    if (cache) disposeCache(cache.kv)
+    cache = next
   }
 
-  async function* answer(turn: Messages, { images: _i, videos: _v, ...own }: SendOptions, ended: AbortSignal) {
-    const { inputs, ...counts } = await readTurn(internvl, turn, row, features, { ...settings, ...own })
-    const signal = own.signal ? AbortSignal.any([own.signal, ended]) : ended
-    const o = { ...settings, ...own, decode, signal, cache: [row], returnCache: true }
+  async function* answer(turn: Messages, { images: _i, videos: _v, ...turnOptions }: SendOptions, sessionSignal: AbortSignal) {
+    const signal = turnOptions.signal ? AbortSignal.any([turnOptions.signal, sessionSignal]) : sessionSignal
+    const { inputs, ...counts } = await prepareTurn(internvl, turn, cache, features, { ...settings, ...turnOptions, signal })
+    const o = { ...settings, ...turnOptions, decode, signal, cache: [cache], returnCache: true }
     let stream: ReturnType<typeof streamText> | undefined
-    let said: string | undefined
+    let answerText: string | undefined
     try {
-      stream = streamText(generate(model, inputs, o), decode, o.stopStrings) // throws for options
+      stream = streamText(generate(model, inputs, o), decode, o.stopStrings) // throws a RangeError for options
       while (true) {
         const { done, value } = await stream.next()
-        said ??= ''
+        answerText ??= ''
         if (done) {
-          if (value.cache?.[0]) replaceRow(value.cache[0])
-          return { text: said, finishReason: value.finishReasons[0]!, ...counts, newTokens: value.sequences[0]!.length }
+          if (value.cache?.[0]) replaceCache(value.cache[0])
+          return { text: answerText, finishReason: value.finishReasons[0]!, ...counts, newTokens: value.sequences[0]!.length }
         }
-        said += value[0]
+        answerText += value[0]
         if (value[0] !== '') yield value[0]!
       }
     } finally {
-      if (said !== undefined) history = [...turn, { role: 'assistant', content: said }]
+      if (answerText !== undefined) history = [...turn, { role: 'assistant', content: answerText }]
       await stream?.return(undefined as never)
       tf.dispose([inputs.inputIds, ...(inputs.imageFeatures ? [inputs.imageFeatures] : [])])
     }
   }
 
-  async function* send(text: string, own: SendOptions = {}): AsyncGenerator<string, Turn, void> {
-    if (disposed) throw new RangeError('send: this session is disposed')
-    if (running) throw new RangeError('send: the answer before is still under way')
+  async function* send(text: string, turnOptions: SendOptions = {}): AsyncGenerator<string, Turn, void> {
+    if (disposed) throw new RangeError('send: the session was disposed; start a new one with chat()')
+    if (running) throw new RangeError('send: the previous answer is not finished; await it, or stop it with its signal')
     running = new AbortController()
     try {
-      return yield* answer([...history, await userMessage(text, own, settings)], own, running.signal)
+      return yield* answer([...history, await userMessage(text, turnOptions, settings)], turnOptions, running.signal)
     } finally {
       running = undefined
-      if (disposed) replaceRow(undefined)
+      if (disposed) replaceCache(undefined)
     }
   }
 
@@ -143,25 +146,22 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
       return history
     },
     send,
-    ask: async (text, own) => {
-      const stream = send(text, own)
-      for (let next = await stream.next(); ; next = await stream.next()) if (next.done) return next.value
-    },
-    save: (how) => saveHistory(history, how),
+    ask: (text, turnOptions) => runToEnd(send(text, turnOptions)),
+    save: (saveOptions) => saveHistory(history, saveOptions),
     reset: () => {
-      if (running) throw new RangeError('reset: an answer is still under way')
+      if (running) throw new RangeError('reset: an answer is not finished; await it, or stop it with its signal')
       history = history.filter(({ role }, i) => i === 0 && role === 'system')
-      replaceRow(undefined)
+      replaceCache(undefined)
     },
     dispose: () => {
       disposed = true
       running?.abort()
-      if (!running) replaceRow(undefined)
+      if (!running) replaceCache(undefined)
     }
   }
 }
 
-/** Goes on with a conversation that `save` wrote. Throws an `InternVLError` when the text is none. */
+/** Continues a conversation from the JSON text of `save`. Throws an `InternVLError` if the text is not a saved conversation. */
 export const restoreChat = (
   internvl: InternVLCheckpoint,
   saved: string,

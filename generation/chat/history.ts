@@ -8,7 +8,7 @@ import { type DownloadOptions, download } from '../../processors/media/fetch-med
 import {
   type ContentItem,
   checkMessages,
-  imageOf,
+  imageSourceOf,
   type Message,
   type Messages,
   type VideoItem,
@@ -16,22 +16,27 @@ import {
 } from '../../processors/text/messages.js'
 
 export interface SaveOptions {
-  /** Pictures in files stay where they are and only their paths are written, or their bytes are; 'path' unless given. */
+  /** Save images and videos in files by their absolute path (the default), or with their bytes. */
+  readonly images?: 'path' | 'content'
+  /** @deprecated The name of `images` before 0.2. */
   readonly pictures?: 'path' | 'content'
 }
 
-const isAddress = (source: ImageSource): source is string | URL => /^(https?|data):/i.test(sourceText(source))
+/** How images are saved. */
+type SavedForm = Required<Pick<SaveOptions, 'images'>>
+
+const isUrl = (source: ImageSource): source is string | URL => /^(https?|data):/i.test(sourceText(source))
 const sourceText = (source: ImageSource): string => (typeof source === 'string' || source instanceof URL ? String(source) : '')
 
-/** A picture as an item of a message. One behind an address is fetched once, here: a conversation shows it again and again. */
+/** An image as an item of a message. An image behind a URL is downloaded once, here, because every turn reads the conversation. */
 export const imageItem = async (source: ImageSource, options?: DownloadOptions): Promise<ContentItem> => {
   const text = sourceText(source)
   if (/^https?:/i.test(text)) return { type: 'image', url: text, image: await orThrow(download(text, options)) }
-  if (isAddress(source)) return { type: 'image', url: text }
+  if (isUrl(source)) return { type: 'image', url: text }
   return text === '' ? { type: 'image', image: source } : { type: 'image', path: text }
 }
 
-/** A film as an item of a message; one behind an address is fetched once, too. */
+/** A video as an item of a message. A video behind a URL is downloaded once, here. */
 export const videoItem = async (source: VideoSource, options?: DownloadOptions): Promise<ContentItem> => {
   if (Array.isArray(source)) return { type: 'video', frames: source }
   const text = sourceText(source as ImageSource)
@@ -42,13 +47,13 @@ export const videoItem = async (source: VideoSource, options?: DownloadOptions):
 const dataUrl = (bytes: Uint8Array | ArrayBuffer): string =>
   `data:application/octet-stream;base64,${Buffer.from(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)).toString('base64')}`
 
-/** A picture as text: a path or an address, or all its bytes. */
-const pictureText = async (source: ImageSource, { pictures = 'path' }: SaveOptions): Promise<string> => {
+/** An image as text: its path or URL, or its bytes as a data URL. */
+const imageText = async (source: ImageSource, { images }: SavedForm): Promise<string> => {
   const text = sourceText(source)
   if (text !== '') {
-    if (isAddress(source)) return text
+    if (isUrl(source)) return text
     const path = source instanceof URL || /^file:/i.test(text) ? text : resolve(text)
-    return pictures === 'path' ? path : dataUrl(await readFile(/^file:/i.test(path) ? new URL(path) : path))
+    return images === 'path' ? path : dataUrl(await readFile(/^file:/i.test(path) ? new URL(path) : path))
   }
   if (source instanceof Uint8Array || source instanceof ArrayBuffer) return dataUrl(source)
   if (source instanceof Blob) return dataUrl(await source.arrayBuffer())
@@ -61,38 +66,42 @@ const isFolder = (path: string): Promise<boolean> =>
     () => false
   )
 
-const savedVideo = async ({ video, frames, url, path, ...rest }: VideoItem, options: SaveOptions): Promise<VideoItem> => {
+const savedVideo = async ({ video, frames, url, path, ...rest }: VideoItem, options: SavedForm): Promise<VideoItem> => {
   const list = frames ?? (Array.isArray(video) ? (video as readonly ImageSource[]) : undefined)
-  if (list) return { ...rest, frames: await Promise.all(list.map((frame) => pictureText(frame, options))) }
-  const source = (options.pictures === 'content' ? (video ?? url ?? path) : (url ?? video ?? path)) as ImageSource
-  const folder = await isFolder(sourceText(source))
-  return { ...rest, path: await pictureText(source, folder ? {} : options) }
+  if (list) return { ...rest, frames: await Promise.all(list.map((frame) => imageText(frame, options))) }
+  const source = (options.images === 'content' ? (video ?? url ?? path) : (url ?? video ?? path)) as ImageSource
+  const isFrameFolder = await isFolder(sourceText(source))
+  return { ...rest, path: await imageText(source, isFrameFolder ? { images: 'path' } : options) }
 }
 
-const savedItem = async (item: ContentItem, options: SaveOptions): Promise<ContentItem> => {
+const savedItem = async (item: ContentItem, options: SavedForm): Promise<ContentItem> => {
   if (item.type === 'text') return item
   if (item.type === 'video') return savedVideo(item, options)
-  const source = options.pictures === 'content' ? imageOf(item) : (item.url ?? imageOf(item))
-  return source === undefined ? item : { type: 'image', url: await pictureText(source, options) }
+  const source = options.images === 'content' ? imageSourceOf(item) : (item.url ?? imageSourceOf(item))
+  return source === undefined ? item : { type: 'image', url: await imageText(source, options) }
 }
 
-const savedMessage = async (message: Message, options: SaveOptions): Promise<Message> =>
+const savedMessage = async (message: Message, options: SavedForm): Promise<Message> =>
   typeof message.content === 'string'
     ? message
     : { ...message, content: await Promise.all(message.content.map((item) => savedItem(item, options))) }
 
-/** A conversation as JSON text; `restoreHistory` gives it back. */
-export const saveHistory = async (messages: Messages, options: SaveOptions = {}): Promise<string> =>
-  `${JSON.stringify({ messages: await Promise.all(messages.map((m) => savedMessage(m, options))) }, null, 1)}\n`
+/** Serializes a conversation to JSON text, which `restoreHistory` parses. */
+export const saveHistory = async (
+  messages: Messages,
+  { pictures, images = pictures ?? 'path' }: SaveOptions = {}
+): Promise<string> =>
+  `${JSON.stringify({ messages: await Promise.all(messages.map((m) => savedMessage(m, { images }))) }, null, 1)}\n`
 
-/** The conversation that `saveHistory` wrote. Errors: text that is no JSON, or no conversation; `name` is what they call it. */
+/** Parses the JSON text of `saveHistory`. Errors: text that is not JSON, or not a conversation; error messages begin with `name`. */
 export const restoreHistory = (json: string, name = 'history'): E.Either<Issues, Messages> => {
-  const notSaved = (why: string) => E.left<Issues>([issue('History', `${name}: not a saved conversation (${why}).`, { name })])
+  const notAConversation = (why: string) =>
+    E.left<Issues>([issue('History', `${name}: not a saved conversation (${why}).`, { name })])
   try {
     const messages = (JSON.parse(json) as { messages?: unknown } | null)?.messages
-    if (!Array.isArray(messages)) return notSaved('it has no list of messages')
+    if (!Array.isArray(messages)) return notAConversation('messages should be a list')
     return messages.length === 0 ? E.right([]) : checkMessages(messages, name)
   } catch (error) {
-    return notSaved((error as Error).message)
+    return notAConversation((error as Error).message)
   }
 }

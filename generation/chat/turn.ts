@@ -1,80 +1,103 @@
-import { getOrThrow, orThrow } from '../../lib/error.js'
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
+import { orThrow } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
-import { assembleMessages, type Parts } from '../../processors/encode.js'
-import type { Visual } from '../../processors/media/open-media.js'
-import type { PrepareOptions, Processor } from '../../processors/processor.js'
+import type { VisualInput } from '../../processors/media/open-media.js'
+import type { PrepareOptions } from '../../processors/processor.js'
 import { tokensPerTile } from '../../processors/processor-options.js'
 import type { Messages } from '../../processors/text/messages.js'
-import { controlTokens, cutter, visualTokens } from '../../processors/text/placeholders.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
-import { type RowCache, reusable } from '../decoding/batch-cache.js'
+import { type RowCache, reusableLength } from '../decoding/batch-cache.js'
 import type { GenerateInputs } from '../decoding/generate.js'
-import { type GenerateOptions, newTokensAllowed } from '../decoding/generation-options.js'
-import { promptPositions } from '../decoding/positions.js'
-import type { FeatureCache } from '../feature-cache.js'
+import { type GenerateOptions, maxNewTokensFor } from '../decoding/generation-options.js'
+import { promptPositions, tilesPerChunk } from '../decoding/prefill.js'
+import type { FeatureCache, Tiles } from '../feature-cache.js'
 
-/** A conversation as the model takes it, with what need not be computed. The tensors are the caller's. */
-export interface ReadTurn {
+/** The inputs of `generate` for one turn, and the number of tokens that the KV cache covers. The caller owns the tensors. */
+export interface PreparedTurn {
   readonly inputs: GenerateInputs
   readonly promptTokens: number
-  /** Of those, the first so many are in the cache. */
+  /** Number of leading prompt tokens that are in the cache. */
   readonly reusedTokens: number
 }
 
-const partsOf = ({ config, tokenizer, chatTemplate }: Processor, dir: string): Parts => {
-  const visual = getOrThrow(visualTokens(tokenizer, dir))
-  const control = controlTokens(tokenizer, visual, chatTemplate)
-  return { config, tokenizer, chatTemplate, visual, control, cut: cutter(tokenizer, visual) }
-}
-
-const tilesOf = async ({ tiles, tileSize: { width, height }, write }: Visual) => {
+const readTiles = async ({ tiles, tileSize: { width, height }, write }: VisualInput) => {
   const data = new Float32Array(tiles * 3 * width * height)
   await orThrow(write(data, 0))
   return { data, shape: [tiles, 3, height, width] as const }
 }
 
-/** Features `[T, N, D]` of everything shown; zeros for what the cache has seen, whose pixels are not even read. */
-const featuresFor = async (
-  visuals: readonly Visual[],
-  isKnown: (visual: number) => boolean,
-  features: FeatureCache
+/** Image features `[T, N, D]` of tiles. With a signal, chunk by chunk while the event loop runs; undefined after an abort. */
+const cachedFeatures = async (
+  tiles: Tiles,
+  features: FeatureCache,
+  signal: AbortSignal | undefined
 ): Promise<tf.Tensor3D | undefined> => {
-  const fresh = new Map<number, tf.Tensor3D>()
+  if (!signal) return features.features(tiles)
+  const [T, C, H, W] = tiles.shape
+  const [count, size] = [tilesPerChunk(H, W), C * H * W]
+  const encoded: tf.Tensor3D[] = []
   try {
-    for (const [i, visual] of visuals.entries()) if (!isKnown(i)) fresh.set(i, features.features(await tilesOf(visual)))
-    const [like] = fresh.values()
-    if (!like) return undefined
-    const [, N, D] = like.shape
-    return tf.tidy(() => tf.concat(visuals.map(({ tiles }, i) => fresh.get(i) ?? tf.zeros<tf.Rank.R3>([tiles, N, D]))))
+    for (let start = 0; start < T && !signal.aborted; start += count) {
+      const end = Math.min(T, start + count)
+      encoded.push(features.features({ data: tiles.data.subarray(start * size, end * size), shape: [end - start, C, H, W] }))
+      await yieldToEventLoop()
+    }
+    return signal.aborted ? undefined : tf.concat(encoded)
   } finally {
-    tf.dispose([...fresh.values()])
+    tf.dispose(encoded)
   }
 }
 
 /**
- * Reads a conversation of which `known` may hold the beginning. Only pictures after the common prefix are opened, and of these
- * only tiles that `features` does not have are encoded.
+ * Image features `[T, N, D]` of all visuals; zeros for those whose tokens are in the KV cache, which are not even read. Undefined
+ * without new visuals, and after an abort.
  */
-export const readTurn = async (
-  { processor, generation, dir }: InternVLCheckpoint,
+const imageFeaturesOf = async (
+  visuals: readonly VisualInput[],
+  isCached: (visual: number) => boolean,
+  features: FeatureCache,
+  signal: AbortSignal | undefined
+): Promise<tf.Tensor3D | undefined> => {
+  const encoded = new Map<number, tf.Tensor3D>()
+  try {
+    for (const [i, visual] of visuals.entries()) {
+      if (isCached(i)) continue
+      const tiles = await cachedFeatures(await readTiles(visual), features, signal)
+      if (!tiles) return undefined
+      encoded.set(i, tiles)
+    }
+    const [first] = encoded.values()
+    if (!first) return undefined
+    const [, N, D] = first.shape
+    return tf.tidy(() => tf.concat(visuals.map(({ tiles }, i) => encoded.get(i) ?? tf.zeros<tf.Rank.R3>([tiles, N, D]))))
+  } finally {
+    tf.dispose([...encoded.values()])
+  }
+}
+
+/**
+ * Prepares a conversation whose beginning may be in `cache`. Only images after the common prefix are opened, and only tiles
+ * that `features` does not have are encoded.
+ */
+export const prepareTurn = async (
+  { processor, generation }: InternVLCheckpoint,
   messages: Messages,
-  known: RowCache | undefined,
+  cache: RowCache | undefined,
   features: FeatureCache,
   options: PrepareOptions & GenerateOptions = {}
-): Promise<ReadTurn> => {
-  const parts = partsOf(processor, dir)
-  const { ids: rows, visuals } = await orThrow(() => assembleMessages(parts, [messages], options))
+): Promise<PreparedTurn> => {
+  const { ids: rows, visuals } = await orThrow(processor.encodeBatch([messages], options))
   const ids = rows[0]!
-  const how = { ...generation, ...options }
-  const [positions] = promptPositions([ids], how, newTokensAllowed(how, ids.length))
-  const reusedTokens = reusable(ids, positions!, known)
-  const places = ids.flatMap((id, i) => (id === generation.imageTokenId ? [i] : []))
+  const generateOptions = { ...generation, ...options }
+  const [positions] = promptPositions([ids], generateOptions, maxNewTokensFor(generateOptions, ids.length))
+  const reusedTokens = reusableLength(ids, positions!, cache)
+  const imageTokenIndices = ids.flatMap((id, i) => (id === generation.imageTokenId ? [i] : []))
   const lengths = visuals.map(({ tiles, tileSize }) => tiles * tokensPerTile(processor.config, tileSize))
   const ends = lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b))
-  const isKnown = (visual: number): boolean => places[ends[visual]! - 1]! < reusedTokens
-  const imageFeatures = await featuresFor(visuals, isKnown, features)
+  const isCached = (visual: number): boolean => imageTokenIndices[ends[visual]! - 1]! < reusedTokens
+  const imageFeatures = await imageFeaturesOf(visuals, isCached, features, options.signal)
   return {
-    inputs: { inputIds: tf.tensor2d([...ids], [1, ids.length], 'int32'), imageFeatures },
+    inputs: { inputIds: tf.tensor2d([...ids], [1, ids.length], 'int32'), promptIds: rows, imageFeatures },
     promptTokens: ids.length,
     reusedTokens
   }

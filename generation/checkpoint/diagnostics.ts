@@ -1,16 +1,17 @@
 import { type Issue, issue } from '../../lib/error.js'
 import type { InspectedModel } from '../../models/checkpoint/inspect-model.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
-import { storedForms } from '../../models/quantization/quantized-keys.js'
+import { storedFormats } from '../../models/quantization/quantized-keys.js'
 import type { Processor } from '../../processors/processor.js'
+import { visualTokenText } from '../../processors/text/placeholders.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
 import { endOfTurn } from './load.js'
 
-/** Something about a folder that a person should know, with what the library does about it. */
-export interface Oddity extends Issue {}
+/** An inconsistency between the files of a folder that does not prevent loading, and how the library resolves it. */
+export interface Diagnostic extends Issue {}
 
-/** The folder's files, read, as far as they can be. */
-export interface Parts {
+/** The parsed files of a checkpoint folder, as far as they are readable. */
+export interface CheckpointFiles {
   readonly model: InspectedModel | undefined
   readonly processor: Processor | undefined
   readonly generation: GenerateOptions
@@ -18,38 +19,42 @@ export interface Parts {
   readonly has: (name: string) => boolean
 }
 
-type Check = (parts: Parts) => readonly Oddity[]
+type Check = (parts: CheckpointFiles) => readonly Diagnostic[]
 
-const isPackedForm = (type: string): boolean => storedForms.some((form) => form === type)
+const isQuantizationFormat = (type: string): boolean => storedFormats.some((format) => format === type)
 
-const stored: Check = ({ model }) => {
+const storedTensors: Check = ({ model }) => {
   if (!model) return []
   const { buffers, head } = model.unread
   const types = model.tree.dtypes
-    .filter((type) => !isPackedForm(type))
+    .filter((type) => !isQuantizationFormat(type))
     .map((type) =>
       type
         .toLowerCase()
         .replace('bf', 'bfloat')
         .replace(/^f(?=\d)/, 'float')
     )
-  const told = model.config.dtype
+  const configuredType = model.config.dtype
   const heads = {
-    copy: 'lm_head.weight is stored though tie_word_embeddings is true; it equals the embeddings: it is left out',
-    own: 'lm_head.weight differs from the embeddings though tie_word_embeddings is true: the stored head is used',
-    alone: 'lm_head.weight is stored, and no embeddings; tie_word_embeddings is true: it serves as both'
+    copy: 'lm_head.weight is stored although tie_word_embeddings is true; it equals the embeddings and is not read',
+    own: 'lm_head.weight differs from the embeddings although tie_word_embeddings is true: the stored head is used',
+    alone: 'lm_head.weight is stored without embeddings; tie_word_embeddings is true: the tensor is used for both'
   }
   const isTied = model.json.tie_word_embeddings !== false && model.config.dialect === 'hf'
   return [
     ...(buffers.length > 0
-      ? [issue('Buffers', `${buffers.length} computed tensors are stored (${buffers[0]} first): they are not read`, { buffers })]
+      ? [
+          issue('Buffers', `${buffers.length} computed buffers are stored (the first is ${buffers[0]}): they are not read`, {
+            buffers
+          })
+        ]
       : []),
     ...(head && (head !== 'own' || isTied) ? [issue('TiedHead', heads[head], { head })] : []),
-    ...(told && types.length > 0 && !types.includes(told)
+    ...(configuredType && types.length > 0 && !types.includes(configuredType)
       ? [
           issue(
             'DtypeDiffers',
-            `config.json says ${told}, the weights are ${types.join(' and ')}: they are read as what they are`
+            `config.json says ${configuredType}, the weights are ${types.join(' and ')}: the stored types are read`
           )
         ]
       : [])
@@ -57,15 +62,15 @@ const stored: Check = ({ model }) => {
 }
 
 const contextToken: Check = ({ model, processor, json }) => {
-  const said = json('config.json').image_token_id
-  const token = processor?.tokenizer.names.context_image_token ?? '<IMG_CONTEXT>'
+  const configured = json('config.json').image_token_id
+  const token = visualTokenText(processor?.tokenizer.names ?? {}, 'context_image_token')
   const id = processor?.tokenizer.idOf(token)
-  if (!model || id === undefined || typeof said !== 'number' || said === id) return []
+  if (!model || id === undefined || typeof configured !== 'number' || configured === id) return []
   return [
     issue(
       'ImageTokenDiffers',
-      `config.json says image_token_id ${said}; ${token} is ${id} in the tokenizer: the tokenizer's is used, since prompts are made with it`,
-      { expected: id, actual: said }
+      `config.json says image_token_id ${configured}; ${token} is ${id} in the tokenizer: the id of the tokenizer is used, because it encodes the prompts`,
+      { expected: id, actual: configured }
     )
   ]
 }
@@ -74,8 +79,8 @@ const side = (size: unknown): string =>
   isJson(size) ? `${size.height}x${size.width}` : size === undefined ? '384x384' : `${size}x${size}`
 const list = (values: unknown): string => JSON.stringify(values ?? 'none')
 
-/** The film section that a folder has, if it has one of its own. */
-const videoSection = (json: Parts['json']): Json | undefined => {
+/** The video processor section of a folder, if there is one. */
+const videoSection = (json: CheckpointFiles['json']): Json | undefined => {
   const nested = json('processor_config.json').video_processor
   const section = isJson(nested) ? nested : json('video_preprocessor_config.json')
   return Object.keys(section).length > 0 ? section : undefined
@@ -85,27 +90,27 @@ const video: Check = ({ processor, json }) => {
   const section = videoSection(json)
   if (!section || !processor) return []
   const { image, video: used } = processor.config
-  const pictures = `${image.size.height}x${image.size.width}`
-  if (side(section.size) !== pictures)
+  const imageSide = `${image.size.height}x${image.size.width}`
+  if (side(section.size) !== imageSide)
     return [
       issue(
         'VideoSizeDiffers',
-        `the video processor has ${side(section.size)} and mean ${list(section.image_mean)}, pictures ${pictures} and ${list(image.mean)}: ` +
-          "films take the pictures' size, mean and deviation, since a tile has one size (Transformers takes the film's, which the model refuses or sees wrongly)",
+        `the video processor has ${side(section.size)} and mean ${list(section.image_mean)}, the image processor ${imageSide} and ${list(image.mean)}: ` +
+          'videos use the size, mean and standard deviation of images, because all tiles have one size (Transformers uses those of the video processor, which the model rejects or sees wrongly)',
         { expected: image.size, actual: section.size }
       )
     ]
   const same = `${used.mean}` === `${image.mean}` && `${used.std}` === `${image.std}`
   if (same) return []
-  const message = `the video processor has mean ${list(used.mean)}, pictures have ${list(image.mean)}: films take their own, as in Transformers`
+  const message = `the video processor has mean ${list(used.mean)}, the image processor ${list(image.mean)}: videos use their own, as in Transformers`
   return [issue('VideoMeanDiffers', message, { expected: image.mean, actual: used.mean })]
 }
 
 const idsIn = (value: unknown): readonly number[] => [value].flat().filter((id): id is number => typeof id === 'number')
 
-/** What each file says of a token, those that say something. */
-const told = (
-  { json, processor }: Parts,
+/** The ids of a special token in each file that has one. */
+const tokenIdsByFile = (
+  { json, processor }: CheckpointFiles,
   name: 'eos_token' | 'pad_token'
 ): ReadonlyArray<readonly [string, readonly number[]]> => {
   const config = json('config.json')
@@ -125,12 +130,12 @@ const differ = (all: ReadonlyArray<readonly [string, readonly number[]]>): boole
 const listed = (all: ReadonlyArray<readonly [string, readonly number[]]>): string =>
   all.map(([file, ids]) => `${file} says ${ids.join(', ')}`).join('; ')
 
-const ends: Check = (parts) => {
+const specialTokens: Check = (parts) => {
   const { processor, generation } = parts
   if (!processor) return []
-  const [eos, pad] = [told(parts, 'eos_token'), told(parts, 'pad_token')]
+  const [eos, pad] = [tokenIdsByFile(parts, 'eos_token'), tokenIdsByFile(parts, 'pad_token')]
   const used = generation.eosTokenIds ?? endOfTurn(processor)
-  const filler = processor.tokenizer.idOf(processor.tokenizer.names.pad_token ?? '')
+  const padId = processor.tokenizer.idOf(processor.tokenizer.names.pad_token ?? '')
   const turn = endOfTurn(processor)[0]
   const name = (id: number | undefined) => `${id} (${id === undefined ? 'none' : processor.tokenizer.tokenOf(id)})`
   return [
@@ -141,7 +146,7 @@ const ends: Check = (parts) => {
       ? [
           issue(
             'PadTokensDiffer',
-            `padding tokens differ: ${listed(pad)}; prompts are filled with ${filler ?? 'the end token'}, which the model does not see`
+            `padding tokens differ: ${listed(pad)}; prompts are padded with ${padId ?? 'the end token'}, which attention masks`
           )
         ]
       : []),
@@ -149,21 +154,21 @@ const ends: Check = (parts) => {
       ? [
           issue(
             'TurnEndDiffers',
-            `the chat template ends a turn with ${name(turn)}, which is no end token (${used.join(', ') || 'there is none'}): answers go on after it; give eosTokenIds to change that`
+            `the chat template ends a turn with ${name(turn)}, which is not an end token (${used.join(', ') || 'there is none'}): answers continue after it; set eosTokenIds to change that`
           )
         ]
       : [])
   ]
 }
 
-const template: Check = ({ processor, json, has }) => {
+const chatTemplate: Check = ({ processor, json, has }) => {
   const files = ['chat_template.json', 'processor_config.json', 'tokenizer_config.json']
   if (!processor || has('chat_template.jinja') || files.some((name) => json(name).chat_template)) return []
   const { template: named } = json('config.json')
   const instead =
     typeof named === 'string'
-      ? `the one that config.json names, ${named}, is used`
-      : 'that of the published checkpoints is used; another model may have been trained with another'
+      ? `the template that config.json names, ${named}, is used`
+      : 'the template of the published checkpoints is used, although the model may have been trained with another one'
   return [issue('NoChatTemplate', `there is no chat template: ${instead}`)]
 }
 
@@ -182,7 +187,7 @@ const sizes: Check = ({ model, processor }) => {
       : [
           issue(
             'ImageSizeDiffers',
-            `pictures are ${image.size.height}x${image.size.width}, the vision tower's positions ${imageSize.join('x')}: positions are interpolated`
+            `images are ${image.size.height}x${image.size.width}, the position embeddings of the vision tower ${imageSize.join('x')}: they are interpolated`
           )
         ]),
     ...(tokens === imageSeqLength
@@ -190,21 +195,21 @@ const sizes: Check = ({ model, processor }) => {
       : [
           issue(
             'ImageSeqLengthDiffers',
-            `a tile gives ${tokens} tokens, the processor leaves room for ${imageSeqLength}: a question about a picture will fail; mend image_seq_length`
+            `a tile has ${tokens} image tokens, the processor expects ${imageSeqLength}: a question about an image will fail; set image_seq_length to ${tokens}`
           )
         ]),
     ...(vocabulary > rows
       ? [
           issue(
             'VocabularyLarger',
-            `the tokenizer has ${vocabulary} tokens, the embeddings ${rows} rows: tokens beyond them cannot be read`
+            `the tokenizer has ${vocabulary} tokens, the embeddings ${rows} rows: the model cannot read tokens beyond them`
           )
         ]
       : [])
   ]
 }
 
-const checks: readonly Check[] = [stored, contextToken, video, ends, template, sizes]
+const checks: readonly Check[] = [storedTensors, contextToken, video, specialTokens, chatTemplate, sizes]
 
-/** All that is odd about a folder. */
-export const odditiesOf: Check = (parts) => checks.flatMap((check) => check(parts))
+/** Every diagnostic of a folder. */
+export const diagnose: Check = (parts) => checks.flatMap((check) => check(parts))

@@ -1,21 +1,24 @@
 import * as E from 'fp-ts/lib/Either.js'
-import type { Issue, Issues } from '../../lib/error.js'
+import { type Issue, type Issues, whenValid } from '../../lib/error.js'
 import { type InspectedModel, inspectModel } from '../../models/checkpoint/inspect-model.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
 import { readProcessorFiles } from '../../processors/config/processor-files.js'
 import { loadProcessor } from '../../processors/processor.js'
 import { readGenerationConfig } from '../decoding/generation-config.js'
-import { type Oddity, odditiesOf } from './diagnostics.js'
+import { type Diagnostic, diagnose } from './diagnostics.js'
+import { distinctIssues } from './distinct-issues.js'
 
-/** All that can be said of a checkpoint folder without its weights. */
+/** Description of a checkpoint folder from its headers, without reading weights. */
 export interface Inspection {
   readonly dir: string
-  /** Whether `load` would open it: there are no errors. */
+  /** Whether `load` would succeed: there are no issues. */
   readonly loads: boolean
-  /** Undefined when the folder cannot be opened at all. */
+  /** Undefined if the folder cannot be opened at all. */
   readonly model: InspectedModel | undefined
-  readonly oddities: readonly Oddity[]
+  readonly diagnostics: readonly Diagnostic[]
   readonly issues: readonly Issue[]
+  /** @deprecated The name of `diagnostics` before 0.2. */
+  readonly oddities: readonly Diagnostic[]
 }
 
 const issuesOf = (result: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(result) ? result.left : [])
@@ -26,13 +29,13 @@ const parsed = (bytes: string | Uint8Array | undefined): Json => {
     const json: unknown = JSON.parse(Buffer.from(bytes ?? '{}').toString('utf8'))
     return isJson(json) ? json : {}
   } catch {
-    return {} // its reader tells
+    return {} // the reader of the file reports the error
   }
 }
 
 /**
- * A checkpoint folder without its weights: the module tree, what is odd about its files and what the library does about it, and
- * all that keeps it from loading. It never throws for what is wrong with the folder.
+ * Inspects a checkpoint folder without reading weights: the module tree, diagnostics of inconsistent files, and all issues that
+ * prevent loading. Never throws for errors in the folder.
  */
 export const inspect = async (dir: string): Promise<Inspection> => {
   const [processor, generation] = [await loadProcessor(dir)(), await readGenerationConfig(dir)()]
@@ -48,6 +51,7 @@ export const inspect = async (dir: string): Promise<Inspection> => {
     has: (name: string) => texts.has(name)
   }
   const all = [...issuesOf(processor), ...issuesOf(generation), ...issuesOf(model), ...(known?.issues ?? [])]
-  const issues = all.filter((f, i) => all.findIndex((g) => g.message === f.message) === i)
-  return { dir, loads: issues.length === 0, model: known, oddities: odditiesOf(parts), issues }
+  const issues = E.match(distinctIssues, () => [] as readonly Issue[])(whenValid(all, () => undefined))
+  const diagnostics = diagnose(parts)
+  return { dir, loads: issues.length === 0, model: known, diagnostics, oddities: diagnostics, issues }
 }

@@ -1,97 +1,113 @@
 import { fileURLToPath } from 'node:url'
+import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import { type Engine, type EngineOptions, selectEngine } from '../../lib/engines/index.js'
-import { InternVLError, type Issue, type Issues, orThrow } from '../../lib/error.js'
-import { disposeBeside, disposeParams } from '../../lib/params.js'
+import { getOrThrow, type Issues, orThrow, validation } from '../../lib/error.js'
+import { disposeExcept, disposeParams } from '../../lib/params.js'
 import { type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
 import { adapterBase, loadAdapter } from '../../models/lora/adapter.js'
-import { absorbLora } from '../../models/lora/lora.js'
+import { mergeLoraInPlace } from '../../models/lora/lora.js'
 import { loadProcessor, type Processor } from '../../processors/processor.js'
+import { imageContextId } from '../../processors/text/placeholders.js'
 import { readGenerationConfig } from '../decoding/generation-config.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
+import { type FeatureCache, featureCache } from '../feature-cache.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
+import { disposeOnce, throwsWhenDisposed } from './disposable.js'
+import { distinctIssues } from './distinct-issues.js'
 
-/** The folder of the small model that ships with this package. */
+/** Folder of the demo model that ships with this package. */
 export const demoModel: string = fileURLToPath(new URL('../../models/demo', import.meta.url))
 
 export interface LoadOptions extends EngineOptions, HubOptions, Omit<LoadModelOptions, 'imageTokenId'> {
-  /** Folder of a LoRA adapter in PEFT's format. It is merged into weights in float32, and stands beside packed ones. */
+  /** Folder of a LoRA adapter in PEFT's format. The adapter is merged into float32 weights, and applied beside quantized ones. */
   readonly adapter?: string | undefined
 }
 
-/** A checkpoint folder, ready: what turns messages into tensors, tensors into logits, and how to choose tokens from them. */
+/** A loaded checkpoint: processor, model and generation defaults. `dispose` frees the parameters; a later call throws `Disposed`. */
 export interface InternVLCheckpoint extends LoadedModel {
   readonly dir: string
   readonly engine: Engine
   readonly processor: Processor
-  /** Defaults for `generate` from generation_config.json and the model's own limits. */
+  /** Defaults of `generate`, from generation_config.json and the limits of the model. */
   readonly generation: GenerateOptions
+  /** Image features of `model`, shared by all chat sessions. */
+  readonly features: FeatureCache
 }
 
-/** The token that ends the model's turn in the chat template: the first special one after what an assistant said. */
+/** The end-of-turn token of the chat template: the first special token after an assistant's message; none if there is no such token. */
 export const endOfTurn = ({ render, tokenizer }: Processor): readonly number[] => {
-  const said = 'a word of an assistant'
+  const content = 'a word of an assistant'
   const prompt = render(
     [
       { role: 'user', content: 'x' },
-      { role: 'assistant', content: said }
+      { role: 'assistant', content }
     ],
     { addGenerationPrompt: false }
   )
-  const after = E.isRight(prompt) ? prompt.right.slice(prompt.right.indexOf(said) + said.length) : ''
+  const after = E.isRight(prompt) ? prompt.right.slice(prompt.right.indexOf(content) + content.length) : ''
   const id = tokenizer.encode(after, { addSpecialTokens: false }).find(tokenizer.isSpecial)
   return id === undefined ? [] : [id]
 }
 
-/** Limits that the model itself sets; where no file says which token ends an answer, the chat template does. */
-const defaultsOf = ({ config }: LoadedModel, processor: Processor): GenerateOptions => {
+/** Generation defaults from the configuration and, for the end token, the chat template. */
+const defaultOptions = ({ config }: LoadedModel, processor: Processor): GenerateOptions => {
   const { maxPositionEmbeddings: trained, rope } = config.textConfig
-  const stretch = rope.ropeType === 'dynamic' ? (rope.factor ?? 1) : 1
+  const ropeFactor = rope.ropeType === 'dynamic' ? (rope.factor ?? 1) : 1
   return {
     eosTokenIds: endOfTurn(processor),
-    maxPositionEmbeddings: Math.floor(trained * stretch),
+    maxPositionEmbeddings: Math.floor(trained * ropeFactor),
     imageTokenId: config.imageTokenId
   }
 }
 
-/** A model with an adapter; the one without it is consumed. */
-const adapted = async (loaded: LoadedModel, adapter: string): Promise<E.Either<Issues, LoadedModel>> => {
-  const beside = await loadAdapter(adapter, loaded.params, loaded.module)()
-  if (E.isLeft(beside)) {
+/** The model with an adapter applied. Takes over the parameters of `loaded`. */
+const withAdapter = async (loaded: LoadedModel, adapter: string): Promise<E.Either<Issues, LoadedModel>> => {
+  const adapterParams = await loadAdapter(adapter, loaded.params, loaded.module)()
+  if (E.isLeft(adapterParams)) {
     loaded.dispose()
-    return beside
+    return adapterParams
   }
-  const params = absorbLora(beside.right)
-  disposeBeside(params, loaded.params) // what the adapter replaced
+  const params = mergeLoraInPlace(adapterParams.right)
+  disposeExcept(params, loaded.params) // tensors that the adapter replaced
   return E.right({ ...loaded, params, model: loaded.module.apply(params), dispose: () => disposeParams(params) })
 }
 
-const issuesOf = (result: E.Either<Issues, unknown>): readonly Issue[] => (E.isLeft(result) ? result.left : [])
+/** The model with its feature cache; after `dispose` every call of the model throws an `InternVLError` with the tag `Disposed`. */
+const owned = (loaded: LoadedModel): LoadedModel & Pick<InternVLCheckpoint, 'features'> => {
+  const parameters = disposeOnce(() => {
+    loaded.dispose()
+    features.clear()
+  })
+  const model = throwsWhenDisposed(loaded.model, parameters)
+  const features = featureCache(model)
+  return { ...loaded, model, features, dispose: parameters.dispose }
+}
 
 /**
- * Opens a checkpoint in any published layout: a folder, or `org/name` of the hub, which is downloaded into Python's cache as far as
- * it is not there; by default the model that the adapter was made for, or the embedded demo model. All that is wrong with its files
- * is in one `InternVLError`.
+ * Loads a checkpoint in any published layout: a folder, or `org/name` of the hub, whose missing files are downloaded into the
+ * cache of Python's huggingface_hub; by default the base model of the adapter, or the embedded demo model. Throws one
+ * `InternVLError` with all errors of the files.
  *
  * `const internvl = await load('OpenGVLab/InternVL3-1B-hf', { revision: 'main' })`
  */
 export const load = async (name?: string, options: LoadOptions = {}): Promise<InternVLCheckpoint> => {
   const { adapter } = options
-  const base = adapter === undefined ? undefined : await orThrow(adapterBase(adapter)) // before gigabytes are read
+  const base = adapter === undefined ? undefined : await orThrow(adapterBase(adapter)) // fails before gigabytes are read
   const dir = await orThrow(modelFolder(name ?? base ?? demoModel, options))
   const engine = await selectEngine(options)
   const [processor, config] = [await loadProcessor(dir)(), await readGenerationConfig(dir)()]
-  const imageTokenId = E.isRight(processor)
-    ? processor.right.tokenizer.idOf(processor.right.tokenizer.names.context_image_token ?? '<IMG_CONTEXT>')
-    : undefined
+  const imageTokenId = E.isRight(processor) ? imageContextId(processor.right.tokenizer) : undefined
   const plain = await loadModel(dir, { ...options, imageTokenId })()
-  const model = E.isRight(plain) && adapter !== undefined ? await adapted(plain.right, adapter) : plain
-  if (E.isRight(model) && E.isRight(processor) && E.isRight(config)) {
-    const generation = { ...defaultsOf(model.right, processor.right), ...config.right }
-    return { ...model.right, dir, engine, processor: processor.right, generation }
-  }
-  if (E.isRight(model)) model.right.dispose()
-  const issues = [...issuesOf(processor), ...issuesOf(config), ...issuesOf(model)]
-  // one missing file may be reported by two readers
-  throw new InternVLError(issues.filter((f, i) => issues.findIndex((g) => g.message === f.message) === i) as unknown as Issues)
+  const loaded = E.isRight(plain) && adapter !== undefined ? await withAdapter(plain.right, adapter) : plain
+  const all = pipe(sequenceS(validation)({ processor, config, loaded }), E.mapLeft(distinctIssues))
+  if (E.isLeft(all) && E.isRight(loaded)) loaded.right.dispose()
+  return pipe(all, getOrThrow, ({ processor, config, loaded }) => ({
+    ...owned(loaded),
+    dir,
+    engine,
+    processor,
+    generation: { ...defaultOptions(loaded, processor), ...config }
+  }))
 }

@@ -1,62 +1,61 @@
 import { readdir, realpath } from 'node:fs/promises'
+import { sequenceT } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
+import { pipe } from 'fp-ts/lib/function.js'
 import { selectEngine } from '../../lib/engines/index.js'
-import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow } from '../../lib/error.js'
-import type { SmallFiles } from '../../lib/safetensors/write.js'
+import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow, validation, whenValid } from '../../lib/error.js'
+import { declarations, namedParameters } from '../../lib/params.js'
+import type { SidecarFiles } from '../../lib/safetensors/write.js'
 import { type ConvertModelOptions, convertModel } from '../../models/checkpoint/convert-model.js'
-import type { Layout } from '../../models/checkpoint/layout.js'
-import { type OpenCheckpoint, openCheckpoint } from '../../models/checkpoint/open-checkpoint.js'
+import type { Layout, Planned } from '../../models/checkpoint/layout.js'
+import { keyIssues, type OpenCheckpoint, openCheckpoint } from '../../models/checkpoint/open-checkpoint.js'
 import { type SaveModelOptions, saveModel } from '../../models/checkpoint/save-model.js'
-import type { Changes } from '../../models/checkpoint/weight-changes.js'
+import type { WeightChanges } from '../../models/checkpoint/weight-changes.js'
 import type { Json } from '../../models/config/config-fields.js'
 import { type InternVLConfig, type OriginalProcessing, readConfigJson } from '../../models/config/parse-config.js'
+import { decoderFamilyOf } from '../../models/decoders/index.js'
+import { modelFor } from '../../models/families.js'
 import { precisionOf } from '../../models/quantization/precision.js'
-import { isPacked } from '../../models/quantization/quantized-keys.js'
+import { isQuantized, splitFormat } from '../../models/quantization/quantized-keys.js'
 import { processorFilesFor, readProcessorFiles } from '../../processors/config/processor-files.js'
 import { loadProcessor, type Processor } from '../../processors/processor.js'
+import { imageContextId } from '../../processors/text/placeholders.js'
+import { distinctIssues } from './distinct-issues.js'
 import { endOfTurn } from './load.js'
 
-/** The errors of all; one that several readers found, a missing file, stands there once. */
-const issuesOf = (results: ReadonlyArray<E.Either<Issues, unknown>>): Issues => {
-  const all = results.flatMap((result): readonly Issue[] => (E.isLeft(result) ? result.left : []))
-  return all.filter((f, i) => all.findIndex((g) => g.message === f.message) === i) as unknown as Issues
-}
-
-/** Where no file says which token ends an answer Transformers would never stop: then the chat template's is told. */
+/** A generation_config.json with the end token of the chat template. Without any end token Transformers would never stop. */
 const generationDefaults = (processor: Processor): string => {
   const { idOf, names } = processor.tokenizer
   const pad = idOf(names.pad_token ?? '')
   return `${JSON.stringify({ eos_token_id: endOfTurn(processor), ...(pad === undefined ? {} : { pad_token_id: pad }) }, null, 2)}\n`
 }
 
-/** What a folder has beside its weights. */
-interface Surroundings {
+/** The files of a folder beside its weights. */
+interface OtherFiles {
   readonly processor: Processor
   readonly json: Json
-  /** Small files, as a folder in the layout that is wanted has them. */
-  readonly files: SmallFiles
+  /** Tokenizer, processor and generation files in the target layout. */
+  readonly files: SidecarFiles
 }
 
-const surroundings = async (dir: string, layout: Layout): Promise<E.Either<Issues, Surroundings>> => {
-  const [processor, read, json] = [await loadProcessor(dir)(), await readProcessorFiles(dir)(), await readConfigJson(dir)()]
-  if (E.isLeft(processor) || E.isLeft(read) || E.isLeft(json)) return E.left(issuesOf([processor, read, json]))
+const readOtherFiles = async (dir: string, layout: Layout): Promise<E.Either<Issues, OtherFiles>> => {
+  const read = [await loadProcessor(dir)(), await readProcessorFiles(dir)(), await readConfigJson(dir)()] as const
   const target = layout.startsWith('original') ? 'original' : 'hf'
-  const files = processorFilesFor(target, processor.right, read.right, json.right)
-  const stops = files.has('generation_config.json')
-    ? []
-    : [['generation_config.json', generationDefaults(processor.right)] as const]
-  return E.right({ processor: processor.right, json: json.right, files: new Map([...files, ...stops]) })
+  return pipe(
+    sequenceT(validation)(...read),
+    E.bimap(distinctIssues, ([processor, sources, json]) => {
+      const files = processorFilesFor(target, processor, sources, json)
+      const defaults = files.has('generation_config.json')
+        ? []
+        : [['generation_config.json', generationDefaults(processor)] as const]
+      return { processor, json, files: new Map([...files, ...defaults]) }
+    })
+  )
 }
 
-/** Name of the conversation style that each decoder was published with. Source: the released InternVL2.5, 3 and 3.5, InternVL2-4B. */
-const styles: Readonly<Partial<Record<InternVLConfig['textConfig']['modelType'], string>>> = {
-  phi3: 'phi3-chat',
-  gpt_oss: 'internvl3_5_gpt_oss'
-}
-
-/** What OpenGVLab's config.json says of pictures and prompts, from a processor's files. */
-const processingOf = ({ image }: Processor['config'], config: InternVLConfig): OriginalProcessing => ({
-  template: styles[config.textConfig.modelType] ?? 'internvl2_5',
+/** The image and prompt settings of OpenGVLab's config.json, from a processor's files. */
+const imageProcessing = ({ image }: Processor['config'], config: InternVLConfig): OriginalProcessing => ({
+  template: decoderFamilyOf(config.textConfig).conversationTemplate ?? 'internvl2_5',
   imageSize: [image.size.height, image.size.width],
   dynamicImageSize: image.cropToPatches,
   useThumbnail: image.useThumbnail,
@@ -65,101 +64,118 @@ const processingOf = ({ image }: Processor['config'], config: InternVLConfig): O
   pad2square: false
 })
 
-const completed =
+const completeConfig =
   ({ config: processing, tokenizer }: Processor) =>
   (config: InternVLConfig): InternVLConfig => ({
     ...config,
-    imageTokenId: tokenizer.idOf(tokenizer.names.context_image_token ?? '<IMG_CONTEXT>') ?? config.imageTokenId,
-    original: config.original ?? processingOf(processing, config)
+    imageTokenId: imageContextId(tokenizer) ?? config.imageTokenId,
+    original: config.original ?? imageProcessing(processing, config)
   })
 
 export interface SaveCheckpointOptions extends Omit<SaveModelOptions, 'files' | 'json'> {
-  /** A checkpoint folder whose tokenizer, processor and generation files, and unknown fields of config.json, are taken over. */
+  /** A checkpoint folder whose tokenizer, processor and generation files, and unknown fields of config.json, are copied. */
   readonly processorFilesFrom?: string
 }
 
+/** Parameters whose keys or shapes are not those of the configuration. */
+const parameterIssues = (dir: string, { config, params, tensors }: SaveCheckpointOptions): readonly Issue[] => {
+  const module = modelFor(config)
+  const columns = new Map(declarations(module).map(([path, { shape }]) => [path, shape.at(-1)]))
+  const stored = Object.entries(tensors ?? Object.fromEntries(namedParameters(params))).map(([key, { shape }]): Planned => {
+    const path = key.replace(/\.bf16$/, '') // packed bfloat16 is saved under the path of its weight
+    const unpacked = path === key ? shape : [shape[0]!, columns.get(path) ?? shape[1]!]
+    return { key: path, shape: unpacked, dtype: splitFormat(path).format ? 'I32' : 'F32', parts: [] }
+  })
+  return keyIssues(module, stored).map((found) => ({
+    ...found,
+    message: `${dir}: not saved, because the parameters do not fit the configuration: ${found.message}; save with a config that describes them`
+  }))
+}
+
 /**
- * Saves a model as a checkpoint folder that this library and Transformers open. Throws an `InternVLError`.
+ * Saves a model as a checkpoint folder that this library and Transformers can load. Throws an `InternVLError`; parameters whose
+ * keys or shapes differ from the configuration, such as a replaced projector, are refused, because `load` could not read them.
  *
  * `await save('tuned', { config, params, dtype: 'bfloat16', processorFilesFrom: internvl.dir })`
  */
 export const save = async (dir: string, { processorFilesFrom, ...options }: SaveCheckpointOptions): Promise<void> => {
+  getOrThrow(whenValid(parameterIssues(dir, options), () => undefined))
   if (processorFilesFrom === undefined) return orThrow(saveModel(dir, options))
-  const { processor, ...found } = getOrThrow(await surroundings(processorFilesFrom, options.layout ?? 'hf'))
-  return orThrow(saveModel(dir, { ...options, ...found, config: completed(processor)(options.config) }))
+  const { processor, ...found } = getOrThrow(await readOtherFiles(processorFilesFrom, options.layout ?? 'hf'))
+  return orThrow(saveModel(dir, { ...options, ...found, config: completeConfig(processor)(options.config) }))
 }
 
 const contentsOf = (dir: string): Promise<readonly string[]> =>
   readdir(dir).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
-    throw new InternVLError([issue('WriteFailed', `${dir}: it cannot be written to (${error.message})`, { file: dir })])
+    throw new InternVLError([issue('WriteFailed', `${dir}: cannot be written (${error.message})`, { file: dir })])
   })
 
-/** Refuses to write into a folder that is read, or into one that holds something. */
+/** Throws an `InternVLError` if the target is a source folder, or is not empty and `isForced` is false. */
 export const checkTarget = async (from: readonly string[], to: string, isForced: boolean): Promise<void> => {
   const refuse = (why: string) => {
     throw new InternVLError([issue('TargetRefused', `${to}: ${why}`, { file: to })])
   }
   const contents = await contentsOf(to)
   const [target, ...sources] = await Promise.all([to, ...from].map((dir) => realpath(dir).catch(() => dir)))
-  if (sources.includes(target!)) refuse('it is the folder that is read; give another one')
-  if (contents.length > 0 && !isForced) refuse('the folder is not empty; empty it, give another one, or force it')
+  if (sources.includes(target!)) refuse('the target is the source folder; give another folder')
+  if (contents.length > 0 && !isForced) refuse('the folder is not empty; empty it, give another folder, or use force')
 }
 
 export interface ConvertOptions extends Omit<ConvertModelOptions, 'files' | 'changes'> {
-  /** Writes though the folder is not empty; what it holds of an earlier checkpoint is replaced. */
+  /** Write into a folder that is not empty; the files of an earlier checkpoint are replaced. */
   readonly force?: boolean
 }
 
 export interface ConvertChangedOptions extends ConvertOptions {
-  /** Further folders that are read. */
+  /** Further source folders. */
   readonly sources?: readonly string[]
-  /** What is written with other numbers; `use` is called while what it reads is open. */
-  readonly withChanges: (checkpoint: OpenCheckpoint, use: (changes: Changes) => Promise<Layout>) => Promise<Layout>
+  /** Makes the weight changes and passes them to `use`, which is called while the checkpoint is open. */
+  readonly withChanges: (checkpoint: OpenCheckpoint, use: (changes: WeightChanges) => Promise<Layout>) => Promise<Layout>
 }
 
-/** Opens a checkpoint for what is written to another folder, with the files beside its weights; it is open while `use` runs. */
-const reading = async (
+/** Runs `use` with a source checkpoint and the other files of its folder, and closes the checkpoint afterwards. */
+const withCheckpoint = async (
   from: string,
   to: string,
   { force = false, sources = [], layout }: Pick<ConvertChangedOptions, 'force' | 'sources' | 'layout'>,
-  use: (checkpoint: OpenCheckpoint, files: SmallFiles) => Promise<Layout>
+  use: (checkpoint: OpenCheckpoint, files: SidecarFiles) => Promise<Layout>
 ): Promise<Layout> => {
   await checkTarget([from, ...sources], to, force)
-  const around = await surroundings(from, layout)
-  const configure = E.isRight(around) ? { configure: completed(around.right.processor) } : {}
+  const others = await readOtherFiles(from, layout)
+  const configure = E.isRight(others) ? { configure: completeConfig(others.right.processor) } : {}
   const checkpoint = await openCheckpoint(from, configure)()
   try {
-    if (E.isLeft(around) || E.isLeft(checkpoint)) throw new InternVLError(issuesOf([around, checkpoint]))
-    return await use(checkpoint.right, around.right.files)
+    const both = pipe(sequenceT(validation)(others, checkpoint), E.mapLeft(distinctIssues), getOrThrow)
+    return await use(both[1], both[0].files)
   } finally {
     if (E.isRight(checkpoint)) await checkpoint.right.files.close()
   }
 }
 
 /**
- * As `convert`, with some of the tensors changed on the way, piece by piece. A head that only repeats the embeddings is not written.
- * Throws an `InternVLError`.
+ * Like `convert`, with weight changes applied piece by piece. A head that equals the embeddings is not written. Throws an
+ * `InternVLError`.
  */
 export const convertChanged = async (from: string, to: string, options: ConvertChangedOptions): Promise<Layout> => {
   const { force = false, sources = [], withChanges, ...rest } = options
-  return reading(from, to, { force, sources, layout: rest.layout }, (opened, files) => {
+  return withCheckpoint(from, to, { force, sources, layout: rest.layout }, (opened, files) => {
     const checkpoint = { ...opened, stored: opened.plan }
     return withChanges(checkpoint, (changes) => orThrow(convertModel(checkpoint, to, { ...rest, changes, files })))
   })
 }
 
 /**
- * Converts a checkpoint folder to another layout, type of weights or fewer bits, piece by piece, so that memory does not depend on
- * its size; the layout that was written. Throws an `InternVLError`.
+ * Converts a checkpoint folder to another layout, weight type or quantization, piece by piece, so that memory does not depend on
+ * the size of the model. Returns the layout that was written. Throws an `InternVLError`.
  *
  * `await convert('InternVL3-8B', 'InternVL3-8B-hf', { layout: 'hf', dtype: 'bfloat16' })`
  */
 export const convert = async (from: string, to: string, { force = false, ...options }: ConvertOptions): Promise<Layout> => {
-  precisionOf({ quantize: options.quantize }) // throws for what there is not before any file is opened
-  return reading(from, to, { force, layout: options.layout }, async (checkpoint, files) => {
-    // to pack and unpack is the engine's work
-    if (options.quantize !== undefined || isPacked(checkpoint.stored)) await selectEngine()
+  precisionOf({ quantize: options.quantize }) // throws for an unknown precision before any file is opened
+  return withCheckpoint(from, to, { force, layout: options.layout }, async (checkpoint, files) => {
+    // the engine packs and unpacks quantized weights
+    if (options.quantize !== undefined || isQuantized(checkpoint.stored)) await selectEngine()
     return orThrow(convertModel(checkpoint, to, { ...options, files }))
   })
 }

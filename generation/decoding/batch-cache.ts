@@ -1,46 +1,48 @@
-import { type LayerCache, layerCache } from '../../lib/nn/kv-cache.js'
+import { cropCache, type LayerCache, layerCache } from '../../lib/nn/kv-cache.js'
 import type { Positions } from '../../lib/nn/rope.js'
 import { tf } from '../../lib/tf.js'
 import { cacheLength, type KVCache } from '../../models/decoders/decoder.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { positionAt } from '../../models/internvl/v2pe.js'
 
-/** What is known of one row after a run: keys and values `[1, G, L, K]` of its L ids, without padding. Its owner calls `disposeCache`. */
+/** KV cache of one finished row: keys and values `[1, G, L, K]` of its L tokens, without padding. Its owner calls `disposeCache(cache.kv)`. */
 export interface RowCache {
   readonly kv: KVCache
+  /** The L token ids. */
   readonly ids: readonly number[]
-  /** Of each id: its keys are turned by it. */
+  /** Position id of each token; rotary embeddings of the keys depend on it. */
   readonly positions: readonly number[]
 }
 
-/** Where the rows of a batch stand. */
-interface Places {
-  /** Each row's first so many places mean nothing. */
+/** Padding and positions of the rows of a batch. */
+interface BatchLayout {
+  /** Number of padding positions on the left of each row. */
   readonly padding: readonly number[]
-  /** Of each row's prompt; its answer goes on from there. */
+  /** Position ids of each row's prompt; the answer continues from the last of them. */
   readonly positions: Positions
-  /** Positions that the longest row has, or would have if it had not ended: rotary frequencies may depend on it. */
-  readonly reach: number
-  /** Rotary frequencies are those for so many positions at least. */
+  /** Positions of the longest row, rows that have finished included: rotary frequencies may depend on it. */
+  readonly longestLength: number
+  /** Lower bound of the length that rotary frequencies are computed for. */
   readonly ropeLength: number
 }
 
-/** Rows under way: keys and values `[B, G, L, K]`. */
-export interface Batch extends Places {
+/** A batch during decoding: keys and values `[B, G, L, K]` of each layer. */
+export interface Batch extends BatchLayout {
   readonly kv: KVCache
 }
 
-/** Rows after a forward: logits `[B, V]` of what comes next. */
-export interface Forward {
+/** Result of a forward: logits `[B, V]` of the next token, and the batch with its extended cache. */
+export interface ForwardResult {
   readonly logits: tf.Tensor2D
   readonly batch: Batch
 }
 
+/** Disposes the keys and values of every layer. */
 export const disposeCache = (kv: KVCache): void => {
   for (const { key, value } of kv) tf.dispose([key, value])
 }
 
-/** A new cache of what `f` makes of each layer's keys and values; `length` positions of that count. */
+/** Applies `f` to the keys and values of every layer; the new cache has `length` used positions. */
 const mapCache = (kv: KVCache, f: (t: tf.Tensor4D) => tf.Tensor4D, length: number): KVCache =>
   kv.map(({ key, value }) =>
     layerCache(
@@ -50,8 +52,8 @@ const mapCache = (kv: KVCache, f: (t: tf.Tensor4D) => tf.Tensor4D, length: numbe
     )
   )
 
-/** Runs `f`, then disposes the tensors, whatever happens. */
-export const using = <A>(tensors: readonly tf.Tensor[], f: () => A): A => {
+/** Runs `f` and then disposes the tensors, also when `f` throws. */
+export const disposingAfter = <A>(tensors: readonly tf.Tensor[], f: () => A): A => {
   try {
     return f()
   } finally {
@@ -59,72 +61,111 @@ export const using = <A>(tensors: readonly tf.Tensor[], f: () => A): A => {
   }
 }
 
+/** Every key and value tensor of a cache. */
 export const tensorsOf = (kv: KVCache): readonly tf.Tensor[] => kv.flatMap(({ key, value }) => [key, value])
 
-/** What `tf.tidy` keeps of a forward. */
-type Output = { logits: tf.Tensor2D; kv: LayerCache[] } & tf.TensorContainerObject
+/** Tensors that a forward returns from `tf.tidy`. */
+type ForwardTensors = { logits: tf.Tensor2D; kv: LayerCache[] } & tf.TensorContainerObject
 
-/** `model.decode` of embeddings `[B, M, D]` after `past`; the places are those after it. */
-export const forward = (model: InternVL, embeds: tf.Tensor3D, past: KVCache | undefined, places: Places): Forward => {
-  const { padding, positions, reach } = places
+/**
+ * Runs the decoder on embeddings `[B, M, D]` that follow `past`. `layout` describes the batch after the forward. Logits are those of the last
+ * `logitsToKeep` positions, `[B · logitsToKeep, V]`.
+ */
+export const forward = (
+  model: InternVL,
+  embeds: tf.Tensor3D,
+  past: KVCache | undefined,
+  layout: BatchLayout,
+  logitsToKeep = 1
+): ForwardResult => {
+  const { padding, positions, longestLength } = layout
   const [B, P, M] = [padding.length, cacheLength(past), embeds.shape[1]]
   const positionIds = padding.map((pad, row) =>
     Array.from({ length: M }, (_, i) => positionAt(positions[row]!, Math.max(0, P + i - pad)))
   )
   const mask = () => padding.map((pad) => Array.from({ length: P + M }, (_, i) => (i < pad ? 0 : 1)))
-  const { logits, kv } = tf.tidy((): Output => {
+  const { logits, kv } = tf.tidy((): ForwardTensors => {
     const attentionMask = padding.some((pad) => pad > 0) ? tf.tensor2d(mask(), [B, P + M], 'int32') : undefined
-    const ropeLength = Math.max(reach, places.ropeLength)
-    const out = model.decode(embeds, { cache: past, attentionMask, positionIds, ropeLength, useCache: true, logitsToKeep: 1 })
-    return { logits: out.logits.reshape<tf.Tensor2D>([B, -1]), kv: [...out.cache!] } as Output
+    const ropeLength = Math.max(longestLength, layout.ropeLength)
+    const out = model.decode(embeds, { cache: past, attentionMask, positionIds, ropeLength, useCache: true, logitsToKeep })
+    return { logits: out.logits.reshape<tf.Tensor2D>([B * logitsToKeep, -1]), kv: [...out.cache!] } as ForwardTensors
   })
-  return { logits, batch: { ...places, kv } }
+  return { logits, batch: { ...layout, kv } }
 }
 
-/** One token for each row, and what comes next. The batch before stays its owner's. */
-export const advance = (model: InternVL, { kv, ...places }: Batch, tokens: readonly number[]): Forward => {
+/** Forward of one token for each row. The caller still owns the given batch. */
+export const forwardTokens = (model: InternVL, { kv, ...layout }: Batch, tokens: readonly number[]): ForwardResult => {
   const embeds = tf.tidy(() => model.embed({ inputIds: tf.tensor2d([...tokens], [tokens.length, 1], 'int32') }))
-  return using([embeds], () => forward(model, embeds, kv, { ...places, reach: places.reach + 1 }))
+  return disposingAfter([embeds], () => forward(model, embeds, kv, { ...layout, longestLength: layout.longestLength + 1 }))
 }
 
-/** The given rows of a batch, in that order; a row may come several times. A new batch. */
+/** Forward of several tokens of a batch of one row; logits `[logitsToKeep, V]` of the last. The caller still owns the given batch. */
+export const forwardSequence = (
+  model: InternVL,
+  { kv, ...layout }: Batch,
+  tokens: readonly number[],
+  logitsToKeep: number
+): ForwardResult => {
+  const embeds = tf.tidy(() => model.embed({ inputIds: tf.tensor2d([...tokens], [1, tokens.length], 'int32') }))
+  const longestLength = layout.longestLength + tokens.length
+  return disposingAfter([embeds], () => forward(model, embeds, kv, { ...layout, longestLength }, logitsToKeep))
+}
+
+/** A batch without its positions from `length` on. The tensors are those of the given batch, which must not be used any more. */
+export const cropBatch = (batch: Batch, length: number): Batch => {
+  const dropped = cacheLength(batch.kv) - length
+  if (dropped === 0) return batch
+  return {
+    ...batch,
+    kv: batch.kv.map((cache) => cropCache(cache, length)),
+    longestLength: batch.longestLength - dropped
+  }
+}
+
+/** Gathers rows of a batch into a new batch, in the given order; a row may be repeated. */
 export const selectRows = (batch: Batch, rows: readonly number[]): Batch => {
   const index = tf.tensor1d([...rows], 'int32')
-  const kv = using([index], () => mapCache(batch.kv, (t) => t.gather(index), cacheLength(batch.kv)))
+  const kv = disposingAfter([index], () => mapCache(batch.kv, (t) => t.gather(index), cacheLength(batch.kv)))
   const [padding, positions] = [rows.map((row) => batch.padding[row]!), rows.map((row) => batch.positions[row]!)]
   return { ...batch, kv, padding, positions }
 }
 
-/** One row of a batch without its padding, as it can be handed to the next run; `ids` are all tokens of the row so far. */
+/** Copies the cache of one row without its padding, for a later `generate` call; `ids` are all tokens of the row. */
 export const rowCache = ({ kv, padding, positions }: Batch, row: number, ids: readonly number[]): RowCache => {
-  const from = padding[row]!
-  const length = cacheLength(kv) - from
-  const part = (t: tf.Tensor4D) => t.slice([row, 0, from, 0], [1, t.shape[1], length, t.shape[3]])
-  const places = Array.from({ length }, (_, i) => positionAt(positions[row]!, i))
-  return { kv: mapCache(kv, part, length), ids: ids.slice(0, length), positions: places }
+  const start = padding[row]!
+  const length = cacheLength(kv) - start
+  const sliceRow = (t: tf.Tensor4D) => t.slice([row, 0, start, 0], [1, t.shape[1], length, t.shape[3]])
+  return {
+    kv: mapCache(kv, sliceRow, length),
+    ids: ids.slice(0, length),
+    positions: Array.from({ length }, (_, i) => positionAt(positions[row]!, i))
+  }
 }
 
-/** How many tokens of a prompt need not be computed with a cache: those that are in it at the same positions, but for the last. */
-export const reusable = (ids: readonly number[], positions: readonly number[], cache: RowCache | undefined): number => {
+/**
+ * Number of prompt tokens that need no forward because the cache has them: the longest common prefix with equal ids and
+ * positions. The last token is always computed, since its logits are needed.
+ */
+export const reusableLength = (ids: readonly number[], positions: readonly number[], cache: RowCache | undefined): number => {
   const differs = ids.findIndex((id, i) => id !== cache?.ids[i] || positions[i] !== cache.positions[i])
   return Math.min(differs < 0 ? ids.length : differs, ids.length - 1)
 }
 
-/** Of each row the first `kept[row]` places, aligned on the right: keys and values `[B, G, max(kept), K]`. */
-export const joinRows = (caches: ReadonlyArray<RowCache | undefined>, kept: readonly number[]): KVCache => {
-  const longest = Math.max(...kept)
+/** Joins the first `lengths[row]` positions of each row's cache, padded on the left: keys and values `[B, G, max(lengths), K]`. */
+export const concatRows = (caches: ReadonlyArray<RowCache | undefined>, lengths: readonly number[]): KVCache => {
+  const longest = Math.max(...lengths)
   const some = caches.find((cache) => cache !== undefined)!.kv
-  const part = (t: tf.Tensor4D | undefined, like: tf.Tensor4D, n: number): tf.Tensor4D => {
+  const paddedRow = (t: tf.Tensor4D | undefined, like: tf.Tensor4D, length: number): tf.Tensor4D => {
     const [, G, , K] = like.shape
-    const empty = tf.zeros<tf.Rank.R4>([1, G, longest - n, K])
-    if (!t || n === 0) return empty
-    const seen = t.slice([0, 0, 0, 0], [1, G, n, K])
-    return n === longest ? seen : tf.concat4d([empty, seen], 2)
+    const padding = tf.zeros<tf.Rank.R4>([1, G, longest - length, K])
+    if (!t || length === 0) return padding
+    const prefix = t.slice([0, 0, 0, 0], [1, G, length, K])
+    return length === longest ? prefix : tf.concat4d([padding, prefix], 2)
   }
   const joined = (layer: number, of: 'key' | 'value') =>
     tf.tidy(() =>
       tf.concat4d(
-        kept.map((n, row) => part(caches[row]?.kv[layer]?.[of], some[layer]![of], n)),
+        lengths.map((length, row) => paddedRow(caches[row]?.kv[layer]?.[of], some[layer]![of], length)),
         0
       )
     )

@@ -1,16 +1,28 @@
-import { setImmediate as breathe } from 'node:timers/promises'
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
-import { advance, disposeCache, type Forward, type RowCache, rowCache, selectRows } from './batch-cache.js'
-import { type Candidate, candidateOf, newSearches, type Pick, type Search, stepped, stopped } from './beam.js'
+import { disposeCache, type ForwardResult, forwardTokens, type RowCache, rowCache, selectRows } from './batch-cache.js'
+import {
+  abortSearch,
+  type BeamSearchState,
+  type Candidate,
+  initialSearches,
+  type ScoredToken,
+  searchStep,
+  toCandidate
+} from './beam.js'
 import { isSampling } from './generation-options.js'
-import type { Generation, GenerationResult, Plan, Step } from './generation-plan.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
 import { type GenerateInputs, prefill } from './prefill.js'
+import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
 
-/** The `k` best of all beams' tokens for each search, on the device. */
-const picksOnDevice = async (logits: tf.Tensor2D, searches: readonly Search[], k: number): Promise<readonly Pick[][]> => {
+/** The `k` tokens with the highest scores over all beams of each search, found on the device. */
+const topTokensOnDevice = async (
+  logits: tf.Tensor2D,
+  searches: readonly BeamSearchState[],
+  k: number
+): Promise<readonly ScoredToken[][]> => {
   const { values, indices } = tf.tidy(() => {
     const scores = tf.tensor2d(
       searches.flatMap(({ beams }) => beams.map(({ score }) => score)),
@@ -19,56 +31,74 @@ const picksOnDevice = async (logits: tf.Tensor2D, searches: readonly Search[], k
     const sums = tf.logSoftmax(logits).add(scores).reshape([searches.length, -1])
     return tf.topk(sums, Math.min(k, sums.shape[1]!))
   })
-  const [at, score] = await Promise.all([indices.data(), values.data()]).finally(() => tf.dispose([values, indices]))
-  const width = at.length / searches.length
+  const [index, score] = await Promise.all([indices.data(), values.data()]).finally(() => tf.dispose([values, indices]))
+  const width = index.length / searches.length
   return searches.map((_, s) =>
-    Array.from({ length: width }, (_, i) => ({ at: at[s * width + i]!, score: score[s * width + i]! }))
+    Array.from({ length: width }, (_, i) => ({ index: index[s * width + i]!, score: score[s * width + i]! }))
   )
 }
 
-/** The `k` best, or drawn ones, of one search: `rows` are its beams' logits. Drawn without replacement, by Gumbel's trick. */
-const picksOf = (rows: readonly Float32Array[], search: Search, { options, process }: Plan, k: number): readonly Pick[] => {
+/**
+ * `k` next tokens of one search: the best, or with sampling a sample without replacement by the Gumbel top-k trick. `rows` are
+ * the logits `[V]` of its beams.
+ */
+const topTokens = (
+  rows: readonly Float32Array[],
+  search: BeamSearchState,
+  { options, logitsProcessor }: PreparedGeneration,
+  k: number
+): readonly ScoredToken[] => {
   const { beams, promptLength } = search
   const V = rows[0]!.length
   const sums = new Float32Array(beams.length * V)
   for (const [b, beam] of beams.entries()) {
     const logprobs = logSoftmax(rows[b]!)
-    const processed = process ? process(beam.ids, logprobs, promptLength) : logprobs
+    const processed = logitsProcessor ? logitsProcessor(beam.ids, logprobs, promptLength) : logprobs
     sums.set(
       processed.map((x) => x + beam.score),
       b * V
     )
   }
-  const place = search.chance.after([beams[0]!.ids.length])
-  const key = isSampling(options) ? Float64Array.from(sums, (x, i) => x - Math.log(-Math.log(place.uniform(i)))) : sums
-  return topIndices(key, k).map((at) => ({ at, score: sums[at]! }))
+  const rng = search.rng.foldIn([beams[0]!.ids.length])
+  const keys = isSampling(options) ? Float64Array.from(sums, (x, i) => x - Math.log(-Math.log(rng.uniform(i)))) : sums
+  return topIndices(keys, k).map((index) => ({ index, score: sums[index]! }))
 }
 
-const picksOnHost = async (logits: tf.Tensor2D, searches: readonly Search[], plan: Plan, k: number) => {
+const topTokensOnHost = async (
+  logits: tf.Tensor2D,
+  searches: readonly BeamSearchState[],
+  prepared: PreparedGeneration,
+  k: number
+) => {
   const data = (await logits.data()) as Float32Array
   const [V, n] = [logits.shape[1], searches[0]!.beams.length]
   return searches.map((search, s) => {
     const rows = search.beams.map((_, b) => data.subarray((s * n + b) * V, (s * n + b + 1) * V))
-    return picksOf(rows, search, plan, k)
+    return topTokens(rows, search, prepared, k)
   })
 }
 
-const resultOf = (searches: readonly Search[], { options: o }: Plan, cache: readonly RowCache[]): GenerationResult => {
-  const chosen = searches.flatMap((search) => {
-    const answers = search.answers.slice(0, o.numReturnSequences ?? 1)
-    return answers.map((answer) => ({ ...answer, ids: answer.ids.slice(search.promptLength) }))
-  })
+const toResult = (
+  searches: readonly BeamSearchState[],
+  { options: o }: PreparedGeneration,
+  cache: readonly RowCache[]
+): GenerationResult => {
+  const chosen = searches.flatMap(({ hypotheses, promptLength }) =>
+    hypotheses
+      .slice(0, o.numReturnSequences ?? 1)
+      .map((hypothesis) => ({ ...hypothesis, ids: hypothesis.ids.slice(promptLength) }))
+  )
   return {
     sequences: chosen.map(({ ids }) => ids),
-    finishReasons: chosen.map(({ finish }) => finish ?? 'aborted'),
+    finishReasons: chosen.map(({ finishReason }) => finishReason ?? 'aborted'),
     scores: chosen.map(({ score }) => score),
     ...(o.outputLogprobs ? { logprobs: chosen.map(({ logprobs }) => logprobs) } : {}),
     ...(o.returnCache && cache.length > 0 ? { cache } : {})
   }
 }
 
-/** The answers token by token, as if they had been made so: only at its end does a search know them. */
-function* replay({ sequences, logprobs }: GenerationResult): Generator<Step, void> {
+/** The finished sequences as steps, one token at a time: a beam search knows its sequences only at its end. */
+function* toSteps({ sequences, logprobs }: GenerationResult): Generator<Step, void> {
   const longest = Math.max(0, ...sequences.map((ids) => ids.length))
   for (let i = 0; i < longest; i++) {
     const tokens = sequences.map((ids) => ids[i])
@@ -76,70 +106,83 @@ function* replay({ sequences, logprobs }: GenerationResult): Generator<Step, voi
   }
 }
 
-/** The candidates of each search after a forward, whose logits it disposes. */
-const candidatesOf = async (now: Forward, searches: readonly Search[], plan: Plan): Promise<readonly Candidate[][]> => {
+/** The candidates of each search after a forward, whose logits are disposed. */
+const selectCandidates = async (
+  output: ForwardResult,
+  searches: readonly BeamSearchState[],
+  prepared: PreparedGeneration
+): Promise<readonly Candidate[][]> => {
   const n = searches[0]!.beams.length
-  const { process, options: o } = plan
-  const kept = Math.max(2, 1 + (o.eosTokenIds?.length ?? 0)) * n // enough that n of them go on
+  const { logitsProcessor, options: o } = prepared
+  const k = Math.max(2, 1 + (o.eosTokenIds?.length ?? 0)) * n // enough candidates that n of them continue
   const rows = searches.flatMap((_, s) => Array<number>(n).fill(s))
-  const shared = now.logits.shape[0] < rows.length // after the prompt, all beams of a search
-  const logits = shared ? tf.tidy(() => now.logits.gather(tf.tensor1d(rows, 'int32'))) : now.logits
+  const isPrefill = output.logits.shape[0] < rows.length // all beams of a search share the logits of the prompt
+  const logits = isPrefill ? tf.tidy(() => output.logits.gather(tf.tensor1d(rows, 'int32'))) : output.logits
   try {
-    const picks = await (process || isSampling(o)
-      ? picksOnHost(logits, searches, plan, kept)
-      : picksOnDevice(logits, searches, kept))
-    return searches.map((search, s) => picks[s]!.map((pick) => candidateOf(search, pick, logits.shape[1], plan)))
+    const tokens = await (logitsProcessor || isSampling(o)
+      ? topTokensOnHost(logits, searches, prepared, k)
+      : topTokensOnDevice(logits, searches, k))
+    return searches.map((search, s) => tokens[s]!.map((token) => toCandidate(search, token, logits.shape[1], prepared)))
   } finally {
-    tf.dispose([logits, now.logits])
+    tf.dispose([logits, output.logits])
   }
 }
 
-/** The forward of each beam's last token, with the cache rows of the beams that they came `from`; disposes what was before. */
-const follow = (model: InternVL, { batch }: Forward, rows: readonly number[], searches: readonly Search[]): Forward => {
-  const chosen = selectRows(batch, rows)
+/** Forward of the last token of every beam, with the cache rows of its parent beams; disposes the previous batch. */
+const forwardBeams = (
+  model: InternVL,
+  { batch }: ForwardResult,
+  rows: readonly number[],
+  searches: readonly BeamSearchState[]
+): ForwardResult => {
+  const selected = selectRows(batch, rows)
   disposeCache(batch.kv)
   try {
-    return advance(
+    return forwardTokens(
       model,
-      chosen,
+      selected,
       searches.flatMap(({ beams }) => beams.map(({ ids }) => ids.at(-1)!))
     )
   } finally {
-    disposeCache(chosen.kv)
+    disposeCache(selected.kv)
   }
 }
 
-/** Beam search. Each prompt's search ends by itself, and then leaves the batch. Source: `_beam_search` (transformers 5.23). */
-export async function* beamSearch(model: InternVL, inputs: GenerateInputs, plan: Plan): Generation {
-  const { options: o, prompts, positions } = plan
-  const done = [...newSearches(plan)]
-  let running: readonly Search[] = done
+/** Beam search. The search of each prompt ends by itself and then leaves the batch. Source: `_beam_search` (transformers 5.23). */
+export async function* beamSearch(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
+  const { options: o, prompts, positions } = prepared
+  const searches = [...initialSearches(prepared)]
+  let unfinished: readonly BeamSearchState[] = searches
   let caches: readonly RowCache[] = []
-  let now: Forward | undefined
-  let delivered = false
+  let output: ForwardResult | undefined
+  let isDelivered = false
   try {
-    if (!o.signal?.aborted) now = prefill(model, inputs, prompts, positions, o)
-    const read = now?.batch
+    if (!o.signal?.aborted) output = await prefill(model, inputs, prompts, positions, o)
+    const read = output?.batch
     if (read && o.returnCache) caches = prompts.map((ids, row) => rowCache(read, row, ids))
-    while (now && running.length > 0) {
-      const candidates = await candidatesOf(now, running, plan)
-      await breathe() // TensorFlow blocks the event loop: signals get their turn here
-      const width = now.batch.padding.length / running.length // after the prompt, all beams of a search share one row
-      const steps = running.map((search, s) => ({ ...stepped(search, candidates[s]!, plan), s }))
-      const cut = (search: Search) => (o.signal?.aborted && !search.over ? stopped(search, plan) : search)
-      const after = steps.map((step) => ({ ...step, search: cut(step.search) }))
-      for (const { search } of after) done[search.source] = search
-      const open = after.filter(({ search }) => !search.over)
-      running = open.map(({ search }) => search)
-      const rows = open.flatMap(({ s, from }) => from.map((beam) => (width === 1 ? s : s * width + beam)))
-      if (open.length > 0) now = follow(model, now, rows, running)
+    while (output && unfinished.length > 0) {
+      const candidates = await selectCandidates(output, unfinished, prepared)
+      await yieldToEventLoop() // TensorFlow blocks the event loop: abort signals are delivered here
+      const width = output.batch.padding.length / unfinished.length // cache rows of a search: 1 after the prefill, then numBeams
+      const steps = unfinished.map((search, s) => {
+        const step = searchStep(search, candidates[s]!, prepared)
+        const isAborted = o.signal?.aborted && !step.search.isFinished
+        const rows = step.parents.map((beam) => (width === 1 ? s : s * width + beam))
+        return { search: isAborted ? abortSearch(step.search, prepared) : step.search, rows }
+      })
+      for (const { search } of steps) searches[search.source] = search
+      const open = steps.filter(({ search }) => !search.isFinished)
+      unfinished = open.map(({ search }) => search)
+      const rows = open.flatMap((step) => step.rows)
+      if (open.length > 0) output = forwardBeams(model, output, rows, unfinished)
     }
-    const result = resultOf(now ? done : done.map((search) => stopped(search, plan)), plan, caches)
-    yield* replay(result)
-    delivered = true
+    const finished = output ? searches : searches.map((search) => abortSearch(search, prepared))
+    const result = toResult(finished, prepared, caches)
+    yield* toSteps(result)
+    isDelivered = true
     return result
   } finally {
-    if (now) disposeCache(now.batch.kv)
-    if (!delivered) for (const { kv } of caches) disposeCache(kv)
+    if (output) disposeCache(output.batch.kv)
+    if (!isDelivered) for (const { kv } of caches) disposeCache(kv)
   }
 }

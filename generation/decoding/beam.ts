@@ -1,113 +1,136 @@
-import type { Plan } from './generation-plan.js'
 import { topIndices } from './logits-warpers.js'
-import { type Chance, chance } from './sampling.js'
+import type { PreparedGeneration } from './prepare-generation.js'
+import { type RandomGenerator, rngOf } from './sampling.js'
 import type { FinishReason } from './stopping.js'
 
-/** A sequence under way: prompt and answer, the log-probability of each token made, and their sum in float32. */
+/** A partial sequence: token ids of prompt and answer, the log-probability of each new token, and their sum in float32. */
 export interface Beam {
   readonly ids: readonly number[]
   readonly logprobs: readonly number[]
   readonly score: number
 }
 
-/** A way to go on: from which beam, and why it would end there. */
+/** A beam extended by one token: the index of its parent beam, and the reason why the sequence finishes, if it does. */
 export interface Candidate extends Beam {
-  readonly from: number
-  readonly finish: FinishReason | undefined
+  readonly parent: number
+  readonly finishReason: FinishReason | undefined
 }
 
-/** An answer, its score divided by the length penalty; without `finish` it is only a place for one. */
-interface Answer extends Beam {
-  readonly finish: FinishReason | undefined
+/** A finished sequence with its score divided by the length penalty; an empty slot has no `finishReason`. */
+interface Hypothesis extends Beam {
+  readonly finishReason: FinishReason | undefined
 }
 
-/** The search for one prompt's answers. A value: a step makes a new one. */
-export interface Search {
+/** State of the beam search of one prompt. Immutable: every step returns a new state. */
+export interface BeamSearchState {
+  /** Index of the prompt in the batch. */
   readonly source: number
   readonly promptLength: number
-  readonly chance: Chance
+  readonly rng: RandomGenerator
   readonly beams: readonly Beam[]
-  readonly answers: readonly Answer[]
-  /** Whether a beam may still become better than the answers. */
-  readonly hopeful: boolean
-  readonly over: boolean
+  readonly hypotheses: readonly Hypothesis[]
+  /** Whether a beam may still become better than the worst hypothesis. */
+  readonly canImprove: boolean
+  readonly isFinished: boolean
 }
 
-/** Far below any real score, yet finite. Source: `_beam_search` (transformers 5.23), whose float32 sums are kept too. */
-const hopeless = -1e9
-const add = (a: number, b: number): number => Math.fround(a + b)
-const best = <A extends Beam>(list: readonly A[], n: number): readonly A[] =>
+/** Far below any real score, yet finite. Source: `_beam_search` (transformers 5.23), whose float32 sums are reproduced too. */
+const impossible = -1e9
+const addFloat32 = (a: number, b: number): number => Math.fround(a + b)
+const topBeams = <A extends Beam>(list: readonly A[], n: number): readonly A[] =>
   topIndices(
     Float64Array.from(list, ({ score }) => score),
     n
   ).map((i) => list[i]!)
 
-/** A search for each prompt, before its first token. */
-export const newSearches = ({ options: o, prompts, seeds }: Plan): readonly Search[] => {
+/** The search state of each prompt before its first token. */
+export const initialSearches = ({ options: o, prompts, seeds }: PreparedGeneration): readonly BeamSearchState[] => {
   const n = o.numBeams ?? 1
   return prompts.map((ids, source) => {
-    const places = Array.from({ length: n }, () => ({ ids, logprobs: [], score: hopeless, finish: undefined }))
-    const beams = places.map((beam, i) => (i === 0 ? { ...beam, score: 0 } : beam)) // else all would begin alike
-    const own = chance(seeds[source]!).after(ids)
-    return { source, promptLength: ids.length, chance: own, beams, answers: places, hopeful: true, over: false }
+    const slots = Array.from({ length: n }, () => ({ ids, logprobs: [], score: impossible, finishReason: undefined }))
+    const beams = slots.map((beam, i) => (i === 0 ? { ...beam, score: 0 } : beam)) // else all beams would begin with the same token
+    const rng = rngOf(seeds[source]!).foldIn(ids)
+    return { source, promptLength: ids.length, rng, beams, hypotheses: slots, canImprove: true, isFinished: false }
   })
 }
 
-/** A token of a beam by its place in `[beams · V]`, and the sum of log-probabilities with it. */
-export interface Pick {
-  readonly at: number
+/** A next token of one beam: its index in `[beams · V]`, and the sum of log-probabilities up to this token. */
+export interface ScoredToken {
+  readonly index: number
   readonly score: number
 }
 
-/** The sequence that a pick stands for, V being the size of the vocabulary. */
-export const candidateOf = ({ beams, promptLength }: Search, { at, score }: Pick, V: number, { stop }: Plan): Candidate => {
-  const from = Math.floor(at / V)
-  const beam = beams[from]!
-  const ids = [...beam.ids, at % V]
-  return { ids, logprobs: [...beam.logprobs, score - beam.score], score, from, finish: stop(ids, promptLength) }
+/** The sequence that a scored token leads to; V is the size of the vocabulary. */
+export const toCandidate = (
+  { beams, promptLength }: BeamSearchState,
+  { index, score }: ScoredToken,
+  V: number,
+  { finishReason }: PreparedGeneration
+): Candidate => {
+  const parent = Math.floor(index / V)
+  const beam = beams[parent]!
+  const ids = [...beam.ids, index % V]
+  const logprobs = [...beam.logprobs, score - beam.score]
+  return { ids, logprobs, score, parent, finishReason: finishReason(ids, promptLength) }
 }
 
-/** What can still be hoped for. Source: `_check_early_stop_heuristic`. */
-const isHopeful = (search: Search, { options: o, allowed }: Plan): boolean => {
+/** Whether the best score that a beam can reach exceeds the worst hypothesis. Source: `_check_early_stop_heuristic`. */
+const canStillImprove = (search: BeamSearchState, { options: o, maxNewTokens }: PreparedGeneration): boolean => {
   const penalty = o.lengthPenalty ?? 1
-  const made = search.beams[0]!.ids.length - search.promptLength
-  const length = o.earlyStopping === 'never' && penalty > 0 ? allowed : made
-  const possible = Math.fround(search.beams[0]!.score / Math.fround(length ** penalty))
-  const worst = Math.min(...search.answers.map(({ score }) => score))
-  return search.hopeful && search.answers.some(({ finish }) => possible > (finish ? worst : hopeless))
+  const newTokens = search.beams[0]!.ids.length - search.promptLength
+  const length = o.earlyStopping === 'never' && penalty > 0 ? maxNewTokens : newTokens
+  const reachable = Math.fround(search.beams[0]!.score / Math.fround(length ** penalty))
+  const worst = Math.min(...search.hypotheses.map(({ score }) => score))
+  return search.canImprove && search.hypotheses.some(({ finishReason }) => reachable > (finishReason ? worst : impossible))
 }
 
-/** One step of a search, from its candidates, best first. Source: `_beam_search` (transformers 5.23), for one row of the batch. */
-export const stepped = (
-  search: Search,
+/** The candidates of one step as hypotheses: scores that must not be chosen become impossible. */
+const toHypotheses = (
+  search: BeamSearchState,
   candidates: readonly Candidate[],
-  plan: Plan
-): { search: Search; from: readonly number[] } => {
-  const { lengthPenalty: penalty = 1, earlyStopping = false } = plan.options
+  { options: { lengthPenalty = 1, earlyStopping = false } }: PreparedGeneration
+): readonly Hypothesis[] => {
   const n = search.beams.length
-  const full = earlyStopping === true && search.answers.every(({ finish }) => finish)
-  const open = candidates.map((c) => (c.finish ? { ...c, score: add(c.score, hopeless) } : c))
-  const beams = best(open, n)
-  const divisor = Math.fround((candidates[0]!.ids.length - search.promptLength) ** penalty)
-  // only the best n may become answers; the rest are there so that n beams go on
-  const ended = candidates.map((c, i): Answer => {
-    const bars = [full, !search.hopeful, !(c.finish && i < n)]
-    const score = bars.reduce((sum, bar) => (bar ? add(sum, hopeless) : sum), Math.fround(c.score / divisor))
-    return { ids: c.ids, logprobs: c.logprobs, score, finish: i < n ? c.finish : undefined }
+  const isFull = earlyStopping === true && search.hypotheses.every(({ finishReason }) => finishReason)
+  const divisor = Math.fround((candidates[0]!.ids.length - search.promptLength) ** lengthPenalty)
+  // only the best n candidates may become hypotheses; the others exist so that n beams continue
+  return candidates.map(({ ids, logprobs, score, finishReason }, i) => {
+    const exclusions = [isFull, !search.canImprove, !(finishReason && i < n)]
+    const penalized = exclusions.reduce(
+      (sum, excluded) => (excluded ? addFloat32(sum, impossible) : sum),
+      Math.fround(score / divisor)
+    )
+    return { ids, logprobs, score: penalized, finishReason: i < n ? finishReason : undefined }
   })
-  const next: Search = { ...search, beams, answers: best([...search.answers, ...ended], n) }
-  const hopeful = isHopeful(next, plan)
-  const complete = earlyStopping === true && next.answers.every(({ finish }) => finish)
-  const over = !hopeful || complete || candidates.every(({ finish }) => finish)
-  return { search: { ...next, hopeful, over }, from: beams.map((beam) => beam.from) }
 }
 
-/** A search that is stopped: its beams are answers too, as they stand. */
-export const stopped = (search: Search, { options: { lengthPenalty: penalty = 1 } }: Plan): Search => {
-  const asAnswer = (beam: Beam): Answer => {
-    const made = Math.max(1, beam.ids.length - search.promptLength)
-    return { ids: beam.ids, logprobs: beam.logprobs, score: beam.score / made ** penalty, finish: 'aborted' }
+/**
+ * One step of a search from its candidates, best first; `parents` are the beams that the new beams extend.
+ * Source: `_beam_search` (transformers 5.23), for one row of the batch.
+ */
+export const searchStep = (
+  search: BeamSearchState,
+  candidates: readonly Candidate[],
+  prepared: PreparedGeneration
+): { readonly search: BeamSearchState; readonly parents: readonly number[] } => {
+  const n = search.beams.length
+  const continuing = candidates.map((c) => (c.finishReason ? { ...c, score: addFloat32(c.score, impossible) } : c))
+  const beams = topBeams(continuing, n)
+  const hypotheses = topBeams([...search.hypotheses, ...toHypotheses(search, candidates, prepared)], n)
+  const next: BeamSearchState = { ...search, beams, hypotheses }
+  const canImprove = canStillImprove(next, prepared)
+  const isComplete = prepared.options.earlyStopping === true && hypotheses.every(({ finishReason }) => finishReason)
+  const isFinished = !canImprove || isComplete || candidates.every(({ finishReason }) => finishReason)
+  return { search: { ...next, canImprove, isFinished }, parents: beams.map(({ parent }) => parent) }
+}
+
+/** Ends a search early: its unfinished beams become hypotheses with the finish reason `aborted`. */
+export const abortSearch = (search: BeamSearchState, { options: { lengthPenalty = 1 } }: PreparedGeneration): BeamSearchState => {
+  const asHypothesis = (beam: Beam): Hypothesis => {
+    const newTokens = Math.max(1, beam.ids.length - search.promptLength)
+    return { ids: beam.ids, logprobs: beam.logprobs, score: beam.score / newTokens ** lengthPenalty, finishReason: 'aborted' }
   }
-  const answers = best([...search.answers.filter(({ finish }) => finish), ...search.beams.map(asAnswer)], search.beams.length)
-  return { ...search, answers, over: true }
+  const finished = search.hypotheses.filter(({ finishReason }) => finishReason)
+  const hypotheses = topBeams([...finished, ...search.beams.map(asHypothesis)], search.beams.length)
+  return { ...search, hypotheses, isFinished: true }
 }

@@ -4,67 +4,73 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import {
-  count,
   either,
   type Fields,
   fieldsOf,
   flag,
-  index,
-  integer,
   isJson,
   type Kind,
   listOf,
   number,
   oneOf,
-  positive,
   text
 } from '../../models/config/config-fields.js'
-import type { GenerateOptions } from './generation-options.js'
+import { type GenerateOptions, optionRanges, type Range, tokenIdRange } from './generation-options.js'
 
-const between = (low: number, high: number, expected: string): Kind<number> => ({
-  expected,
-  is: (v): v is number => typeof v === 'number' && v >= low && v <= high
+const kindOf = ({ description, holds }: Range): Kind<number> => ({
+  expected: description,
+  is: (v): v is number => typeof v === 'number' && holds(v)
 })
-const share = between(Number.MIN_VALUE, 1, 'a number above 0 and at most 1')
+const tokenId = kindOf(tokenIdRange)
+const storedId = either(
+  tokenId,
+  kindOf({ description: 'a negative integer for none', holds: (id) => Number.isInteger(id) && id < 0 })
+)
 
-/** One id or several; a negative one, which some files have, stands for none. */
+/** A number within the range of the option. */
+const numeric = (f: Fields, key: string, option: keyof typeof optionRanges): number | undefined =>
+  f.maybe(key, kindOf(optionRanges[option]))
+
+/** One token id or a list; negative ids, which some files have, mean none and are dropped. */
 const ids = (f: Fields, key: string): readonly number[] | undefined => {
-  const value = f.maybe(key, either(integer, listOf(integer)))
+  const value = f.maybe(key, either(storedId, listOf(storedId)))
   return value === undefined ? undefined : [value].flat().filter((id) => id >= 0)
 }
 
-/** `[[ids, bias], …]`, as Transformers saves it. */
+/** `[[ids, bias], …]`, as Transformers saves `sequence_bias`. */
 type Biases = NonNullable<GenerateOptions['sequenceBias']>
 const biases: Kind<Biases> = {
-  expected: 'a list of pairs, token ids and a number',
-  is: (v): v is Biases => Array.isArray(v) && v.every((pair) => listOf(index).is(pair?.[0]) && number.is(pair?.[1]))
+  expected: 'a list of [token ids, number] pairs',
+  is: (v): v is Biases => Array.isArray(v) && v.every((pair) => listOf(tokenId).is(pair?.[0]) && number.is(pair?.[1]))
 }
 
 const optionsOf = (f: Fields): GenerateOptions => {
   const stops = f.maybe('stop_strings', either(text, listOf(text)))
   const forcedBos = ids(f, 'forced_bos_token_id')
   return {
-    maxNewTokens: f.maybe('max_new_tokens', count),
-    maxLength: f.maybe('max_length', count),
-    minNewTokens: f.maybe('min_new_tokens', index),
-    minLength: f.maybe('min_length', index),
+    maxNewTokens: numeric(f, 'max_new_tokens', 'maxNewTokens'),
+    maxLength: numeric(f, 'max_length', 'maxLength'),
+    minNewTokens: numeric(f, 'min_new_tokens', 'minNewTokens'),
+    minLength: numeric(f, 'min_length', 'minLength'),
     eosTokenIds: ids(f, 'eos_token_id'),
     padTokenId: ids(f, 'pad_token_id')?.[0],
     doSample: f.maybe('do_sample', flag),
-    temperature: f.maybe('temperature', between(0, Number.MAX_VALUE, 'a number, 0 or more')),
-    topK: f.maybe('top_k', index),
-    topP: f.maybe('top_p', share),
-    minP: f.maybe('min_p', between(0, 1, 'a number between 0 and 1')),
-    typicalP: f.maybe('typical_p', share),
-    numBeams: f.maybe('num_beams', count),
-    lengthPenalty: f.maybe('length_penalty', number),
+    temperature: numeric(f, 'temperature', 'temperature'),
+    topK: numeric(f, 'top_k', 'topK'),
+    topP: numeric(f, 'top_p', 'topP'),
+    minP: numeric(f, 'min_p', 'minP'),
+    typicalP: numeric(f, 'typical_p', 'typicalP'),
+    numBeams: numeric(f, 'num_beams', 'numBeams'),
+    lengthPenalty: numeric(f, 'length_penalty', 'lengthPenalty'),
     earlyStopping: f.maybe('early_stopping', either(flag, oneOf(['never'] as const))),
-    numReturnSequences: f.maybe('num_return_sequences', count),
-    repetitionPenalty: f.maybe('repetition_penalty', positive),
-    noRepeatNgramSize: f.maybe('no_repeat_ngram_size', index),
+    numReturnSequences: numeric(f, 'num_return_sequences', 'numReturnSequences'),
+    repetitionPenalty: numeric(f, 'repetition_penalty', 'repetitionPenalty'),
+    noRepeatNgramSize: numeric(f, 'no_repeat_ngram_size', 'noRepeatNgramSize'),
+    promptLookupNumTokens: numeric(f, 'prompt_lookup_num_tokens', 'promptLookupNumTokens'),
+    maxMatchingNgramSize: numeric(f, 'max_matching_ngram_size', 'maxMatchingNgramSize'),
     suppressTokens: ids(f, 'suppress_tokens'),
     beginSuppressTokens: ids(f, 'begin_suppress_tokens'),
-    badWords: f.maybe('bad_words_ids', listOf(listOf(index))),
+    badWords: f.maybe('bad_words_ids', listOf(listOf(tokenId))),
     sequenceBias: f.maybe('sequence_bias', biases),
     forcedBosTokenId: forcedBos?.[0],
     forcedEosTokenIds: ids(f, 'forced_eos_token_id'),
@@ -74,23 +80,23 @@ const optionsOf = (f: Fields): GenerateOptions => {
   }
 }
 
-/** Without the fields that are undefined, so that a spread of it hides nothing. */
-const present = <A extends object>(record: A): A =>
+/** The record without undefined fields, so that spreading the record overrides no default. */
+const withoutUndefined = <A extends object>(record: A): A =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as A
 
 /**
- * `generation_config.json` as parsed, to options for `generate`; only what the file says is in them.
- * Errors, all of them: `ConfigField` with `path`, `expected`, `actual`; `ConfigNotAnObject`.
+ * Converts a parsed `generation_config.json` to options for `generate`; options that the file does not set are absent.
+ * Errors, gathered: `ConfigField` with `path`, `expected`, `actual`; `ConfigNotAnObject`.
  */
 export const generationConfig = (json: unknown, file = 'generation_config.json'): E.Either<Issues, GenerateOptions> => {
-  if (!isJson(json)) return E.left([issue('ConfigNotAnObject', `${file}: it should be a JSON object`, { file })])
+  if (!isJson(json)) return E.left([issue('ConfigNotAnObject', `${file}: expected a JSON object`, { file })])
   const issues: Issue[] = []
-  const options = present(optionsOf(fieldsOf(json, file, issues)))
+  const options = withoutUndefined(optionsOf(fieldsOf(json, file, issues)))
   return whenValid(issues, () => options)
 }
 
-/** What `config.json` says of ends, where a folder has no `generation_config.json`: its own, then its decoder's. */
-const endsOf = (json: unknown, file: string): E.Either<Issues, GenerateOptions> => {
+/** End and padding tokens of `config.json`, for a folder without `generation_config.json`; its own fields precede the decoder's. */
+const eosFromConfig = (json: unknown, file: string): E.Either<Issues, GenerateOptions> => {
   if (!isJson(json)) return E.right({})
   const decoder = json.text_config ?? json.llm_config
   const [own, inner] = [json, isJson(decoder) ? decoder : {}].map(({ eos_token_id, pad_token_id }) => ({
@@ -106,20 +112,22 @@ const endsOf = (json: unknown, file: string): E.Either<Issues, GenerateOptions> 
   )
 }
 
-/** A JSON file's value, undefined where there is none. */
+/** The value of a JSON file; undefined if the file does not exist. */
 const readJson = async (file: string): Promise<E.Either<Issues, unknown>> => {
   try {
     return E.right(JSON.parse(await readFile(file, 'utf8')))
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return E.right(undefined)
-    return E.left([issue('ConfigNotJson', `${file}: it cannot be read as JSON (${message})`, { file })])
+    return E.left([
+      issue('ConfigNotJson', `${file}: cannot be read as JSON (${message}); restore the file or delete it`, { file })
+    ])
   }
 }
 
 /**
- * Options for `generate` from a checkpoint folder: its `generation_config.json`, else the end tokens in its `config.json`.
- * Errors: `ConfigNotJson`, and those of `generationConfig`.
+ * Options for `generate` from a checkpoint folder: its `generation_config.json`, or else the end tokens of its `config.json`.
+ * Errors: `ConfigNotJson`, and the errors of `generationConfig`.
  */
 export const readGenerationConfig =
   (folder: string): TaskEither<Issues, GenerateOptions> =>
@@ -130,5 +138,5 @@ export const readGenerationConfig =
     if (json.right !== undefined) return generationConfig(json.right, file)
     const config = join(folder, 'config.json')
     const source = await readJson(config)
-    return E.isLeft(source) ? E.right({}) : endsOf(source.right, config) // the model's reader tells what is wrong with it
+    return E.isLeft(source) ? E.right({}) : eosFromConfig(source.right, config) // the reader of the model reports the errors of config.json
   }

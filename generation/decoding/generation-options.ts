@@ -1,129 +1,182 @@
+import type { InternVL } from '../../models/internvl/internvl.js'
 import type { RowCache } from './batch-cache.js'
-import type { Decode, LogitsProcessor, StoppingCondition } from './step.js'
+
+/** Decodes token ids to text. */
+export type Decode = (ids: readonly number[]) => string
+
+/**
+ * Computes new logits `[V]` of the token after `ids`, which are prompt (without padding) and answer; the answer begins at index
+ * `promptLength`. A pure function: it must not change its arguments, and may return the given logits unchanged.
+ */
+export type LogitsProcessor = (ids: readonly number[], logits: Float32Array, promptLength: number) => Float32Array
+
+/** Whether a row stops after the last of `ids`, which are prompt and answer; the answer begins at index `promptLength`. */
+export type StoppingCondition = (ids: readonly number[], promptLength: number) => boolean
+
+/** A smaller model whose greedy tokens the model checks, such as a loaded checkpoint. */
+export interface AssistantModel {
+  readonly model: InternVL
+}
 
 interface AllOptions {
-  /** Tokens to make at most; else what `maxLength` leaves, else 20, as in Transformers. */
+  /** Maximum number of new tokens; by default the rest of `maxLength`, or 20 as in Transformers. */
   readonly maxNewTokens: number
-  /** Tokens of prompt (padding included) and answer at most. */
+  /** Maximum number of tokens of prompt (padding included) and answer. */
   readonly maxLength: number
   readonly minNewTokens: number
   readonly minLength: number
-  /** A row ends with any of these. */
+  /** End tokens: each of them finishes a row. */
   readonly eosTokenIds: readonly number[]
-  /** Fills up rows that ended early, where they are made one table: `padSequences`. Else the first end token. */
+  /** Fills rows that finished early in `padSequences`; by default the first end token. */
   readonly padTokenId: number
-  /** Draw from the distribution; else the most probable token is taken. */
+  /** Sample from the distribution; by default greedy search takes the most probable token. */
   readonly doSample: boolean
   /** Divides the logits; 0 is greedy. */
   readonly temperature: number
-  /** The most probable so many; 0 is all. 50 by default, as in Transformers. */
+  /** Top-k sampling: keep the k most probable tokens; 0 keeps all. 50 by default, as in Transformers. */
   readonly topK: number
-  /** The fewest most probable tokens that have this probability together. */
+  /** Nucleus sampling: keep the smallest set of most probable tokens whose probabilities sum to at least `topP`. */
   readonly topP: number
-  /** Tokens with at least this share of the greatest probability. */
+  /** Keep tokens with at least this share of the largest probability. */
   readonly minP: number
-  /** The fewest tokens nearest to the expected information that have this probability together. */
+  /** Locally typical sampling: keep the smallest set of tokens nearest to the entropy with this probability mass. */
   readonly typicalP: number
-  /** Same seed, same prompt, same tokens: whatever else is in the batch. A list has one for each row. Without it, by chance. */
+  /**
+   * Seed of sampling. The same seed and prompt give the same tokens, whatever else is in the batch. A list has one seed for each
+   * row. Random by default.
+   */
   readonly seed: number | readonly number[]
   readonly numBeams: number
-  /** A beam's score is its log-probability over `length ** lengthPenalty`: above 0 favours long answers. */
+  /** The score of a beam is its log-probability over `length ** lengthPenalty`: values above 0 favour long answers. */
   readonly lengthPenalty: number
-  /** Stop when there are `numBeams` answers (true), when a better one is unlikely (false), or impossible ('never'). */
+  /** Stop with `numBeams` finished answers (true), if a better one is unlikely (false, the default), or if it is impossible ('never'). */
   readonly earlyStopping: boolean | 'never'
-  /** Answers for each row: so many best beams, or so many samples. */
+  /** Answers for each prompt: the best beams, or independent samples. */
   readonly numReturnSequences: number
-  /** Above 1 makes tokens of prompt and answer less probable. */
+  /** Values above 1 make tokens of prompt and answer less probable. */
   readonly repetitionPenalty: number
-  /** No sequence of so many tokens comes twice in prompt and answer; 0 is off. */
+  /** No n-gram of this size appears twice in prompt and answer; 0 is off. */
   readonly noRepeatNgramSize: number
+  /** Tokens that are never generated. */
   readonly suppressTokens: readonly number[]
-  /** Not as the first token. */
+  /** Tokens that are never generated as the first token. */
   readonly beginSuppressTokens: readonly number[]
-  /** Sequences of ids that never appear. */
+  /** Sequences of token ids that never appear. */
   readonly badWords: ReadonlyArray<readonly number[]>
-  /** Added to the logit of the last token of a sequence where the tokens before it stand. */
+  /** Bias added to the logit of the last token of a sequence after the tokens before it. */
   readonly sequenceBias: ReadonlyArray<readonly [ids: readonly number[], bias: number]>
-  /** The answer begins with these. */
+  /** The answer begins with these tokens. */
   readonly forcedTokens: readonly number[]
-  /** The second token of all, where a prompt has one. */
+  /** Second token of the sequence, for a prompt of one token. */
   readonly forcedBosTokenId: number
-  /** At the last place of `maxNewTokens`. */
+  /** One of these is the last token of an answer of `maxNewTokens`. */
   readonly forcedEosTokenIds: readonly number[]
-  /** NaN and infinities in logits become finite. */
+  /** Replaces NaN and infinities in logits by finite numbers. */
   readonly removeInvalidValues: boolean
-  /** Log-probabilities that sum to one after all processors. */
+  /** Normalizes the logits to log-probabilities after all processors. */
   readonly renormalizeLogits: boolean
-  /** Texts that end a row when they appear in its answer, across tokens too; needs `decode`. */
+  /** Texts that finish a row if they appear in its answer, also across tokens; needs `decode`. */
   readonly stopStrings: readonly string[]
   readonly decode: Decode
-  /** After the built-in ones. */
+  /** Custom processors, applied after the built-in ones. */
   readonly logitsProcessors: readonly LogitsProcessor[]
   readonly stoppingConditions: readonly StoppingCondition[]
-  /** Also the log-probability of each token, by the model's own logits. */
+  /** Also return the log-probability of each token, from the unprocessed logits. */
   readonly outputLogprobs: boolean
-  /** Stops after the current step and keeps what was made. */
+  /** Stops after the current step and keeps the tokens generated so far. */
   readonly signal: AbortSignal
-  /** What earlier runs left, one for each row where there is one: only tokens after a common prefix are computed. The caller's. */
+  /**
+   * Prompt-lookup decoding: tokens that followed an earlier occurrence of the last n-gram are checked together, at most this many a
+   * step. The tokens stay the same; texts that repeat parts of the prompt decode faster. For one row, without beams.
+   */
+  readonly promptLookupNumTokens: number
+  /** Longest n-gram that prompt lookup searches for; 2 by default. */
+  readonly maxMatchingNgramSize: number
+  /** Assisted decoding: a smaller model of the same vocabulary proposes tokens. The tokens stay the same. For one row, without beams. */
+  readonly assistantModel: AssistantModel
+  /** Most tokens that the assistant model proposes a step; 20 by default. */
+  readonly numAssistantTokens: number
+  /** The assistant model stops before a token that is less probable; 0.4 by default. */
+  readonly assistantConfidenceThreshold: number
+  /** KV caches of earlier calls, one for each row: only tokens after the common prefix are computed. The caller still owns them. */
   readonly cache: ReadonlyArray<RowCache | undefined>
-  /** The result carries each row's cache, which is then the caller's. */
+  /** Return the KV cache of each row, which the caller then owns. */
   readonly returnCache: boolean
   /**
-   * V2PE: how far an image token advances the position, above 0 and at most 1; 'auto' is the largest power of two, down to 1/256,
-   * with which prompt and answer fit `maxPositionEmbeddings`. 1 by default. For models that were trained so; needs `imageTokenId`.
+   * V2PE: position increment of an image token, above 0 and at most 1; 'auto' is the largest power of two, at least 1/256, with
+   * which prompt and answer fit `maxPositionEmbeddings`. 1 by default. For models trained with V2PE; needs `imageTokenId`.
    */
   readonly visualDelta: number | 'auto'
-  /** Of the configuration: which tokens stand for pictures. Needed with `cache` and `visualDelta`. */
+  /** Id of the image token in the configuration; needed with `cache` and `visualDelta`. */
   readonly imageTokenId: number
   /**
-   * Rotary frequencies for at least so many positions, where they depend on the length (`dynamic`): Transformers remembers the
-   * longest so far, over batches. By default the longest row of this batch.
+   * Lower bound of the length that rotary frequencies are computed for, if these depend on the length (`dynamic`): Transformers
+   * remembers the longest so far, over batches. By default the longest row of this batch.
    */
   readonly ropeLength: number
-  /** Of the configuration: a longer prompt is refused. */
+  /** Number of positions of the model; a longer prompt is an error. */
   readonly maxPositionEmbeddings: number
 }
 
-/** How to generate; the names are Transformers', in camel case. `generationConfig` reads them from a checkpoint. */
+/** Options of `generate`, with the names of Transformers in camel case. `generationConfig` reads them from a checkpoint. */
 export type GenerateOptions = { readonly [K in keyof AllOptions]?: AllOptions[K] | undefined }
 
-/** Names of the options that are numbers. */
+/** Names of the numeric options. */
 type NumberOption = { [K in keyof AllOptions]: AllOptions[K] extends number ? K : never }[keyof AllOptions]
 
-interface Range {
-  readonly says: string
+/** Description and test of the valid values of a numeric option. */
+export interface Range {
+  readonly description: string
   readonly holds: (n: number) => boolean
 }
-const positive: Range = { says: 'an integer, 1 or more', holds: (n) => Number.isSafeInteger(n) && n >= 1 }
-const natural: Range = { says: 'an integer, 0 or more', holds: (n) => Number.isSafeInteger(n) && n >= 0 }
-const aboveZero: Range = { says: 'above 0', holds: (n) => n > 0 && Number.isFinite(n) }
-const share: Range = { says: 'above 0 and at most 1', holds: (n) => n > 0 && n <= 1 }
+const integerBetween = (min: number, max: number): Range => ({
+  description: `an integer from ${min} to ${max}`,
+  holds: (n) => Number.isSafeInteger(n) && n >= min && n <= max
+})
+const numberBetween = (min: number, max: number): Range => ({
+  description: `a number from ${min} to ${max}`,
+  holds: (n) => n >= min && n <= max
+})
 
-const ranges: { readonly [K in NumberOption]?: Range } = {
-  maxNewTokens: positive,
-  maxLength: positive,
-  minNewTokens: natural,
-  minLength: natural,
-  temperature: { says: '0 (greedy) or more', holds: (n) => n >= 0 && Number.isFinite(n) },
-  topK: natural,
+/** Token ids, positions and counts of tokens are int32 in every model. */
+const MAX_INT32 = 2 ** 31 - 1
+const tokenCount = integerBetween(0, MAX_INT32)
+const positiveTokenCount = integerBetween(1, MAX_INT32)
+const share: Range = { description: 'a number above 0 and at most 1', holds: (n) => n > 0 && n <= 1 }
+
+/** Id of a token. */
+export const tokenIdRange: Range = integerBetween(0, MAX_INT32)
+
+/** The valid range of every numeric option, for options of a call and of generation_config.json. */
+export const optionRanges = {
+  maxNewTokens: positiveTokenCount,
+  maxLength: positiveTokenCount,
+  minNewTokens: tokenCount,
+  minLength: tokenCount,
+  temperature: numberBetween(0, 1e6), // 0 is greedy
+  topK: tokenCount,
   topP: share,
-  minP: { says: 'between 0 and 1', holds: (n) => n >= 0 && n <= 1 },
+  minP: numberBetween(0, 1),
   typicalP: share,
-  numBeams: positive,
-  numReturnSequences: positive,
-  lengthPenalty: { says: 'a finite number', holds: Number.isFinite },
-  repetitionPenalty: aboveZero,
-  noRepeatNgramSize: natural,
-  padTokenId: natural,
-  forcedBosTokenId: natural,
-  imageTokenId: natural,
-  ropeLength: natural,
-  maxPositionEmbeddings: positive
-}
+  numBeams: integerBetween(1, 256), // every beam has a KV cache and a row of logits
+  numReturnSequences: integerBetween(1, 1024), // every sequence has a KV cache
+  lengthPenalty: numberBetween(-100, 100), // an exponent of the length
+  repetitionPenalty: { description: 'a number above 0 and at most 1000000', holds: (n) => n > 0 && n <= 1e6 },
+  noRepeatNgramSize: tokenCount,
+  promptLookupNumTokens: positiveTokenCount,
+  maxMatchingNgramSize: positiveTokenCount,
+  numAssistantTokens: positiveTokenCount,
+  assistantConfidenceThreshold: numberBetween(0, 1),
+  padTokenId: tokenIdRange,
+  forcedBosTokenId: tokenIdRange,
+  imageTokenId: tokenIdRange,
+  ropeLength: tokenCount,
+  maxPositionEmbeddings: positiveTokenCount
+} as const satisfies { readonly [K in NumberOption]: Range }
 
-const refuse = (name: keyof AllOptions, says: string, value: unknown): never => {
-  const shown = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value)) // JSON has no NaN
-  throw new RangeError(`${name}: it should be ${says}; it is ${shown}`)
+const rejectOption = (name: keyof AllOptions, description: string, value: unknown): never => {
+  const shown = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value)) // JSON cannot represent NaN
+  throw new RangeError(`${name}: expected ${description}, got ${shown}`)
 }
 
 const idLists = ['eosTokenIds', 'suppressTokens', 'beginSuppressTokens', 'forcedTokens', 'forcedEosTokenIds'] as const
@@ -131,38 +184,57 @@ const idLists = ['eosTokenIds', 'suppressTokens', 'beginSuppressTokens', 'forced
 const checkVisualDelta = ({ visualDelta: delta, imageTokenId, maxPositionEmbeddings }: GenerateOptions): void => {
   if (delta === undefined) return
   if (delta !== 'auto' && !(typeof delta === 'number' && share.holds(delta)))
-    refuse('visualDelta', `${share.says}, or 'auto'`, delta)
-  if (imageTokenId === undefined) refuse('imageTokenId', 'given with visualDelta', imageTokenId)
+    rejectOption('visualDelta', `${share.description}, or 'auto'`, delta)
+  if (imageTokenId === undefined) rejectOption('imageTokenId', 'a token id if visualDelta is given', imageTokenId)
   if (delta === 'auto' && maxPositionEmbeddings === undefined)
-    refuse('maxPositionEmbeddings', "given with visualDelta 'auto'", maxPositionEmbeddings)
+    rejectOption('maxPositionEmbeddings', "a number if visualDelta is 'auto'", maxPositionEmbeddings)
 }
 
-/** Throws a `RangeError` that names the first option whose value makes no sense. */
+/** Candidate tokens are checked for one row: neither beams nor several sequences. */
+const checkAssistance = (o: GenerateOptions): void => {
+  const name = o.assistantModel ? 'assistantModel' : o.promptLookupNumTokens === undefined ? undefined : 'promptLookupNumTokens'
+  if (!name) return
+  const value = o.assistantModel ? 'a model' : o.promptLookupNumTokens
+  if (o.assistantModel && o.promptLookupNumTokens !== undefined)
+    rejectOption('promptLookupNumTokens', 'nothing if assistantModel is given', o.promptLookupNumTokens)
+  if (o.assistantModel && typeof o.assistantModel.model !== 'function')
+    rejectOption('assistantModel', 'a loaded checkpoint, or { model }', typeof o.assistantModel)
+  if ((o.numBeams ?? 1) > 1) rejectOption(name, `nothing with numBeams ${o.numBeams}; candidates need numBeams 1`, value)
+  if ((o.numReturnSequences ?? 1) > 1)
+    rejectOption(name, `nothing with numReturnSequences ${o.numReturnSequences}; candidates are for one sequence`, value)
+}
+
+/** Throws a `RangeError` that names the first option with an invalid value. */
 export const checkOptions = (o: GenerateOptions): void => {
-  for (const [name, range] of Object.entries(ranges) as [NumberOption, Range][]) {
+  for (const [name, range] of Object.entries(optionRanges) as [NumberOption, Range][]) {
     const value = o[name]
-    if (value !== undefined && !(typeof value === 'number' && range.holds(value))) refuse(name, range.says, value)
+    if (value !== undefined && !(typeof value === 'number' && range.holds(value))) rejectOption(name, range.description, value)
   }
-  for (const name of idLists) if (o[name]?.some((id) => !natural.holds(id))) refuse(name, 'a list of token ids', o[name])
-  if (![o.seed ?? 0].flat().every(Number.isSafeInteger)) refuse('seed', 'a whole number, or a list of them', o.seed)
+  for (const name of idLists)
+    if (o[name]?.some((id) => !tokenIdRange.holds(id))) rejectOption(name, 'a list of token ids', o[name])
+  if (![o.seed ?? 0].flat().every(Number.isSafeInteger)) rejectOption('seed', 'an integer, or a list of integers', o.seed)
   if (![undefined, true, false, 'never'].includes(o.earlyStopping))
-    refuse('earlyStopping', "true, false or 'never'", o.earlyStopping)
+    rejectOption('earlyStopping', "true, false or 'never'", o.earlyStopping)
   checkVisualDelta(o)
-  if (o.badWords?.some((ids) => ids.length === 0 || !ids.every(natural.holds)))
-    refuse('badWords', 'lists of token ids', o.badWords)
-  if (o.stopStrings?.some((text) => text === '')) refuse('stopStrings', 'texts that are not empty', o.stopStrings)
-  if (o.stopStrings?.length && !o.decode) refuse('decode', 'given with stopStrings', o.decode)
+  checkAssistance(o)
+  if (o.badWords?.some((ids) => ids.length === 0 || !ids.every(tokenIdRange.holds)))
+    rejectOption('badWords', 'non-empty lists of token ids', o.badWords)
+  if (o.stopStrings?.some((text) => text === '')) rejectOption('stopStrings', 'a list of non-empty strings', o.stopStrings)
+  if (o.stopStrings?.length && !o.decode) rejectOption('decode', 'a function if stopStrings are given', o.decode)
   const [beams, answers] = [o.numBeams ?? 1, o.numReturnSequences ?? 1]
   if (answers > beams && !(beams === 1 && isSampling(o)))
-    refuse('numReturnSequences', `at most numBeams, ${beams}, unless tokens are drawn (doSample)`, answers)
+    rejectOption('numReturnSequences', `at most numBeams (${beams}), or doSample with numBeams 1`, answers)
 }
 
-/** Whether tokens are drawn: a temperature of 0 is greedy. */
+/** Whether tokens are sampled; temperature 0 is greedy. */
 export const isSampling = ({ doSample = false, temperature = 1 }: GenerateOptions): boolean => doSample && temperature !== 0
 
-/** Tokens to make at most for a padded prompt of `length`. Source: `_prepare_generated_length` (transformers 5.23). */
-export const newTokensAllowed = ({ maxNewTokens, maxLength }: GenerateOptions, length: number): number => {
-  const allowed = maxNewTokens ?? (maxLength === undefined ? 20 : maxLength - length)
-  if (allowed < 1) refuse('maxLength', `more than the prompt's ${length} tokens`, maxLength)
-  return allowed
+/** Whether a forward checks candidate tokens. */
+export const isAssisted = (o: GenerateOptions): boolean => o.promptLookupNumTokens !== undefined || o.assistantModel !== undefined
+
+/** Maximum number of new tokens after a padded prompt of `length` tokens. Source: `_prepare_generated_length` (transformers 5.23). */
+export const maxNewTokensFor = ({ maxNewTokens, maxLength }: GenerateOptions, length: number): number => {
+  const newTokens = maxNewTokens ?? (maxLength === undefined ? 20 : maxLength - length)
+  if (newTokens < 1) rejectOption('maxLength', `more than the ${length} tokens of the prompt`, maxLength)
+  return newTokens
 }

@@ -1,24 +1,24 @@
-import type { LogitsProcessor } from './step.js'
+import type { LogitsProcessor } from './generation-options.js'
 
-const never = Number.NEGATIVE_INFINITY
+const minusInfinity = Number.NEGATIVE_INFINITY
 
-/** Probabilities `[V]` of logits, in float64. */
+/** `softmax(logits)`, `[V] → [V]`, in float64. */
 export const softmax = (logits: ArrayLike<number>): Float64Array => {
-  let most = never
-  for (let i = 0; i < logits.length; i++) if (logits[i]! > most) most = logits[i]!
+  let max = minusInfinity
+  for (let i = 0; i < logits.length; i++) if (logits[i]! > max) max = logits[i]!
   const out = new Float64Array(logits.length)
   let sum = 0
   for (let i = 0; i < out.length; i++) {
-    out[i] = Math.exp(logits[i]! - most)
+    out[i] = Math.exp(logits[i]! - max)
     sum += out[i]!
   }
   return out.map((x) => x / sum)
 }
 
-/** Indices of the `k` greatest values, greatest first; of equal ones the first come first. O(V) where k is small. */
+/** Indices of the `k` largest values in descending order; ties keep the order of the indices. O(V) for small k. */
 export const topIndices = (values: ArrayLike<number>, k: number): readonly number[] => {
   const better = (a: number, b: number) => values[b]! - values[a]! || a - b
-  if (k > 256) return [...Array(values.length).keys()].sort(better).slice(0, k) // an insertion would be slower
+  if (k > 256) return [...Array(values.length).keys()].sort(better).slice(0, k) // insertion sort would be slower
   const top: number[] = []
   for (let i = 0; i < values.length; i++) {
     if (top.length === k && !(values[i]! > values[top[k - 1]!]!)) continue
@@ -30,7 +30,7 @@ export const topIndices = (values: ArrayLike<number>, k: number): readonly numbe
   return top
 }
 
-const isPossible = (logit: number): boolean => logit > never
+const isPossible = (logit: number): boolean => logit > minusInfinity
 
 const indicesOf = (values: Float32Array, holds: (x: number) => boolean): number[] => {
   const found: number[] = []
@@ -38,7 +38,7 @@ const indicesOf = (values: Float32Array, holds: (x: number) => boolean): number[
   return found
 }
 
-/** How many values come before the one with which their sum is enough. */
+/** Index of the first value at which the running sum satisfies `enough`. */
 const countUntil = (values: ArrayLike<number>, enough: (sum: number) => boolean): number => {
   let sum = 0
   for (let i = 0; i < values.length; i++) {
@@ -48,10 +48,10 @@ const countUntil = (values: ArrayLike<number>, enough: (sum: number) => boolean)
   return values.length
 }
 
-/** A copy that forbids what is not kept; the `least` most probable always are. */
-const keepWhere = (logits: Float32Array, kept: (i: number) => boolean, least: number): Float32Array => {
-  const safe = new Set(topIndices(logits, least))
-  return logits.map((x, i) => (kept(i) || safe.has(i) ? x : never))
+/** Forbids tokens for which `kept` is false, but never the `minKept` most probable ones. */
+const keepWhere = (logits: Float32Array, kept: (i: number) => boolean, minKept: number): Float32Array => {
+  const safe = new Set(topIndices(logits, minKept))
+  return logits.map((x, i) => (kept(i) || safe.has(i) ? x : minusInfinity))
 }
 
 /** `logits / temperature`. */
@@ -60,45 +60,47 @@ export const temperatureScale =
   (_ids, logits) =>
     logits.map((x) => x / temperature)
 
-/** Keeps the k greatest logits, and those equal to the last of them. Source: `TopKLogitsWarper` (transformers 5.23). */
+/** Top-k filter: keeps the k largest logits, and those equal to the smallest of them. Source: `TopKLogitsWarper` (transformers 5.23). */
 export const topKFilter =
-  (topK: number, least = 1): LogitsProcessor =>
+  (topK: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
-    const k = Math.min(Math.max(topK, least), logits.length)
+    const k = Math.min(Math.max(topK, minKept), logits.length)
     const limit = k > 256 ? logits.slice().sort()[logits.length - k]! : logits[topIndices(logits, k).at(-1)!]!
-    return logits.map((x) => (x < limit ? never : x))
+    return logits.map((x) => (x < limit ? minusInfinity : x))
   }
 
 /**
- * Keeps the fewest most probable tokens whose probabilities reach `topP`; of equal ones the later.
+ * Top-p (nucleus) filter: keeps the smallest set of most probable tokens whose probabilities sum to at minKept `topP`; of equal
+ * probabilities the later tokens are kept.
  * Source: Holtzman et al. 2020; `TopPLogitsWarper` (transformers 5.23).
  */
 export const topPFilter =
-  (topP: number, least = 1): LogitsProcessor =>
+  (topP: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
     const sorted = logits.filter(isPossible).sort() // ascending
     const dropped = countUntil(softmax(sorted), (sum) => sum > 1 - topP)
-    const first = Math.max(0, Math.min(dropped, sorted.length - least))
+    const first = Math.max(0, Math.min(dropped, sorted.length - minKept))
     const limit = sorted[first]!
     let equalsToDrop = first - sorted.indexOf(limit)
-    return logits.map((x) => (x < limit || (x === limit && equalsToDrop-- > 0) ? never : x))
+    return logits.map((x) => (x < limit || (x === limit && equalsToDrop-- > 0) ? minusInfinity : x))
   }
 
-/** Keeps tokens with at least `minP` times the greatest probability. Source: `MinPLogitsWarper` (transformers 5.23). */
+/** Min-p filter: keeps tokens with at minKept `minP` times the largest probability. Source: `MinPLogitsWarper` (transformers 5.23). */
 export const minPFilter =
-  (minP: number, least = 1): LogitsProcessor =>
+  (minP: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
     const probabilities = softmax(logits)
     const limit = minP * probabilities.reduce((a, b) => Math.max(a, b))
-    return keepWhere(logits, (i) => probabilities[i]! >= limit, least)
+    return keepWhere(logits, (i) => probabilities[i]! >= limit, minKept)
   }
 
 /**
- * Keeps the fewest tokens whose information is nearest to the expected one and whose probabilities reach `mass`.
+ * Locally typical filter: orders tokens by the distance of their information content from the entropy, and keeps the smallest
+ * set whose probabilities sum to at minKept `mass`.
  * Source: Meister et al. 2022; `TypicalLogitsWarper` (transformers 5.23).
  */
 export const typicalFilter =
-  (mass: number, least = 1): LogitsProcessor =>
+  (mass: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
     const probabilities = softmax(logits)
     const entropy = probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0)
@@ -107,6 +109,6 @@ export const typicalFilter =
     const probabilitiesInOrder = order.map((i) => probabilities[i]!)
     const last = countUntil(probabilitiesInOrder, (sum) => sum >= mass)
     const limit = distance[order[Math.min(last, order.length - 1)]!]!
-    const safe = new Set(order.slice(0, least))
-    return logits.map((x, i) => (distance[i]! <= limit || safe.has(i) ? x : never))
+    const safe = new Set(order.slice(0, minKept))
+    return logits.map((x, i) => (distance[i]! <= limit || safe.has(i) ? x : minusInfinity))
   }

@@ -1,98 +1,237 @@
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
+import { InputError, issue } from '../../lib/error.js'
 import type { Positions } from '../../lib/nn/rope.js'
 import { expectShape, ShapeError } from '../../lib/shape.js'
 import { tf } from '../../lib/tf.js'
+import type { KVCache } from '../../models/decoders/decoder.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
-import { positionAt } from '../../models/internvl/v2pe.js'
-import { type Forward, forward, joinRows, reusable, tensorsOf, using } from './batch-cache.js'
+import { positionAt, visualDeltas, visualPositions } from '../../models/internvl/v2pe.js'
+import {
+  concatRows,
+  disposeCache,
+  disposingAfter,
+  type ForwardResult,
+  forward,
+  reusableLength,
+  tensorsOf
+} from './batch-cache.js'
 import type { GenerateOptions } from './generation-options.js'
 
 /** A batch of prompts, padded on the left. The caller owns the tensors. */
 export interface GenerateInputs {
   /** `[B, L]` */
   readonly inputIds: tf.Tensor2D
-  /** `[B, L]`, 0 is padding; without it there is none. */
+  /** Token ids of each prompt without padding, so that `inputIds` need not be read back. */
+  readonly promptIds?: readonly (readonly number[])[] | undefined
+  /** `[B, L]`, 0 is padding; no padding by default. */
   readonly attentionMask?: tf.Tensor2D | undefined
-  /** Tiles `[T, C, H, W]` of all pictures, in the order of their tokens. */
+  /** Tiles `[T, C, H, W]` of all images, in the order of their image tokens. */
   readonly pixelValues?: tf.Tensor4D | undefined
-  /** `[T, N, D]`, instead of `pixelValues`. */
+  /** Image features `[T, N, D]`, instead of `pixelValues`. */
   readonly imageFeatures?: tf.Tensor3D | undefined
 }
 
-/** The prompts of a batch without their padding. Throws a `RangeError` where padding is not on the left. */
-export const promptsOf = ({ inputIds, attentionMask }: GenerateInputs): readonly (readonly number[])[] => {
+/** The token ids of each prompt without padding. Throws a `RangeError` if padding is not on the left. */
+export const promptsOf = ({ inputIds, attentionMask, promptIds }: GenerateInputs): readonly (readonly number[])[] => {
   const [B, L] = inputIds.shape
   if (attentionMask) expectShape('attentionMask', attentionMask, [B, L])
-  const [ids, mask] = [inputIds.dataSync(), attentionMask?.dataSync()]
+  const mask = attentionMask?.dataSync()
   return Array.from({ length: B }, (_, row) => {
-    const seen = Array.from({ length: L }, (_, i) => (mask?.[row * L + i] ?? 1) !== 0)
-    const first = seen.indexOf(true)
-    if (first < 0) throw new RangeError(`attentionMask: row ${row} is padding alone`)
-    if (seen.includes(false, first)) throw new RangeError(`attentionMask: row ${row} has padding that is not on its left`)
-    return Array.from(ids.subarray(row * L + first, (row + 1) * L))
+    const isToken = Array.from({ length: L }, (_, i) => (mask?.[row * L + i] ?? 1) !== 0)
+    const first = isToken.indexOf(true)
+    if (first < 0) throw new RangeError(`attentionMask: row ${row} has only padding`)
+    if (isToken.includes(false, first))
+      throw new RangeError(`attentionMask: row ${row} has padding after a token; pad on the left`)
+    const known = promptIds?.[row]
+    return known?.length === L - first ? known : Array.from(inputIds.dataSync().subarray(row * L + first, (row + 1) * L))
   })
 }
 
-/** Features `[1, n, D]` for the image tokens numbered `needed` of `total`; only the tiles that have one are encoded. */
-const featuresOf = (model: InternVL, inputs: GenerateInputs, needed: readonly number[], total: number) =>
-  tf.tidy(() => {
-    const { pixelValues, imageFeatures: ready } = inputs
-    const T = (ready ?? pixelValues)?.shape[0] ?? 0
-    if (T === 0 || total % T !== 0) throw new ShapeError(`merge: ${total} image tokens in inputIds, ${T} tiles`)
-    const N = total / T
-    const tiles = [...new Set(needed.map((token) => Math.floor(token / N)))]
-    const chosen = tf.tensor1d(tiles, 'int32')
-    const features = ready ? ready.gather(chosen) : model.imageFeatures(pixelValues!.gather(chosen))
-    if (features.shape[1] !== N)
-      throw new ShapeError(`merge: ${total} image tokens in inputIds, ${T * features.shape[1]!} image features`)
-    const places = needed.map((token) => tiles.indexOf(Math.floor(token / N)) * N + (token % N))
-    const D = features.shape[2]!
-    return features.reshape([-1, D]).gather(tf.tensor1d(places, 'int32')).reshape<tf.Tensor3D>([1, needed.length, D])
+/**
+ * Position ids of the prompts' tokens. With `visualDelta: 'auto'` each row gets the largest increment that leaves room for
+ * `maxNewTokens`, independent of the other rows. Throws an `InputError` for a prompt longer than `maxPositionEmbeddings`.
+ */
+export const promptPositions = (
+  prompts: readonly (readonly number[])[],
+  { visualDelta = 1, imageTokenId, maxPositionEmbeddings = Number.POSITIVE_INFINITY }: GenerateOptions,
+  maxNewTokens: number
+): Positions =>
+  prompts.map((ids) => {
+    const positionsWith = (delta: number) =>
+      imageTokenId === undefined ? [...ids.keys()] : visualPositions(ids, imageTokenId, delta)
+    const lengthWith = (delta: number) => positionAt(positionsWith(delta), ids.length)
+    const fits = (delta: number) => lengthWith(delta) + maxNewTokens <= maxPositionEmbeddings
+    const positions = positionsWith(visualDelta === 'auto' ? (visualDeltas.find(fits) ?? visualDeltas.at(-1)!) : visualDelta)
+    const length = positionAt(positions, ids.length)
+    if (length <= maxPositionEmbeddings) return positions
+    const size = length === ids.length ? `${length} tokens` : `${ids.length} tokens at ${length} positions`
+    const message = `inputIds: the prompt has ${size}, the model has ${maxPositionEmbeddings} positions; shorten the prompt`
+    throw new InputError([issue('PromptTooLong', message, { expected: maxPositionEmbeddings, actual: length })])
   })
 
-/** Embeddings `[B, M, D]` of what comes after the `kept` first tokens of each prompt, padded on the left. */
-const embedRest = (
+/** Number of tiles that are encoded between two checks of the abort signal: one of 448 x 448 pixels, or more smaller ones. */
+export const tilesPerChunk = (height: number, width: number): number => Math.max(1, Math.floor(448 ** 2 / (height * width)))
+
+/** Prompt tokens of one forward between two checks of the abort signal. */
+const TOKENS_PER_CHUNK = 512
+
+/**
+ * Image features `[T, N, D]` of tiles. With a signal, tiles are encoded chunk by chunk and the event loop runs in between; undefined
+ * after an abort.
+ */
+const encodeTiles = async (
+  model: InternVL,
+  pixelValues: tf.Tensor4D,
+  signal: AbortSignal | undefined
+): Promise<tf.Tensor3D | undefined> => {
+  if (!signal) return model.imageFeatures(pixelValues)
+  const [T, C, H, W] = pixelValues.shape
+  const size = tilesPerChunk(H, W)
+  const chunks: tf.Tensor3D[] = []
+  try {
+    for (let start = 0; start < T && !signal.aborted; start += size) {
+      const tiles = () => pixelValues.slice([start, 0, 0, 0], [Math.min(size, T - start), C, H, W])
+      chunks.push(tf.tidy(() => model.imageFeatures(tiles())))
+      await yieldToEventLoop()
+    }
+    return signal.aborted ? undefined : tf.concat(chunks)
+  } finally {
+    tf.dispose(chunks)
+  }
+}
+
+/**
+ * Image features `[1, n, D]` of the image tokens with the indices `needed` among `total`; encodes only the tiles they belong to.
+ * Undefined after an abort.
+ */
+const selectImageFeatures = async (
+  model: InternVL,
+  { pixelValues, imageFeatures }: GenerateInputs,
+  needed: readonly number[],
+  total: number,
+  signal: AbortSignal | undefined
+): Promise<tf.Tensor3D | undefined> => {
+  const T = (imageFeatures ?? pixelValues)?.shape[0] ?? 0
+  if (T === 0 || total % T !== 0) throw new ShapeError(`merge: ${total} image tokens in inputIds, ${T} tiles`)
+  const N = total / T
+  const tiles = [...new Set(needed.map((token) => Math.floor(token / N)))]
+  const gathered = tf.tidy(() => (imageFeatures ?? pixelValues!).gather(tf.tensor1d(tiles, 'int32')))
+  const features = imageFeatures
+    ? (gathered as tf.Tensor3D)
+    : await encodeTiles(model, gathered as tf.Tensor4D, signal).finally(() => gathered.dispose())
+  if (!features) return undefined
+  return disposingAfter([features], () => {
+    const [, perTile, D] = features.shape
+    if (perTile !== N) throw new ShapeError(`merge: ${total} image tokens in inputIds, ${T * perTile} image features`)
+    const rows = needed.map((token) => tiles.indexOf(Math.floor(token / N)) * N + (token % N))
+    return tf.tidy(() => features.reshape([-1, D]).gather(tf.tensor1d(rows, 'int32')).reshape<tf.Tensor3D>([1, needed.length, D]))
+  })
+}
+
+/** Embeddings `[B, L, D]` of whole prompts; undefined after an abort. */
+const embedPrompts = async (
+  model: InternVL,
+  inputs: GenerateInputs,
+  signal: AbortSignal | undefined
+): Promise<tf.Tensor3D | undefined> => {
+  if (!signal || !inputs.pixelValues || inputs.imageFeatures) return model.embed(inputs)
+  const imageFeatures = await encodeTiles(model, inputs.pixelValues, signal)
+  return imageFeatures && disposingAfter([imageFeatures], () => model.embed({ inputIds: inputs.inputIds, imageFeatures }))
+}
+
+/** Embeddings `[B, M, D]` of each prompt after its first `reused[row]` tokens, padded on the left; undefined after an abort. */
+const embedSuffix = async (
   model: InternVL,
   inputs: GenerateInputs,
   prompts: readonly (readonly number[])[],
-  kept: readonly number[],
-  imageTokenId: number | undefined
-): tf.Tensor3D =>
-  tf.tidy(() => {
-    const places = prompts.flatMap((ids, row) => ids.flatMap((id, i) => (id === imageTokenId ? [{ row, i }] : [])))
-    const needed = places.flatMap(({ row, i }, n) => (i >= kept[row]! ? [n] : []))
-    const imageFeatures = needed.length > 0 ? featuresOf(model, inputs, needed, places.length) : undefined
-    const rest = prompts.map((ids, row) => ids.slice(kept[row]))
-    const M = Math.max(...rest.map((ids) => ids.length))
-    const padId = imageTokenId === 0 ? 1 : 0
-    const padded = rest.map((ids) => [...Array<number>(M - ids.length).fill(padId), ...ids])
-    return model.embed({ inputIds: tf.tensor2d(padded, [prompts.length, M], 'int32'), imageFeatures })
-  })
+  reused: readonly number[],
+  { imageTokenId, signal }: GenerateOptions
+): Promise<tf.Tensor3D | undefined> => {
+  const imageTokens = prompts.flatMap((ids, row) => ids.flatMap((id, i) => (id === imageTokenId ? [{ row, i }] : [])))
+  const needed = imageTokens.flatMap(({ row, i }, n) => (i >= reused[row]! ? [n] : []))
+  const imageFeatures =
+    needed.length > 0 ? await selectImageFeatures(model, inputs, needed, imageTokens.length, signal) : undefined
+  if (needed.length > 0 && !imageFeatures) return undefined
+  const suffixes = prompts.map((ids, row) => ids.slice(reused[row]))
+  const M = Math.max(...suffixes.map((ids) => ids.length))
+  const padId = imageTokenId === 0 ? 1 : 0
+  const padded = suffixes.map((ids) => [...Array<number>(M - ids.length).fill(padId), ...ids])
+  return disposingAfter(imageFeatures ? [imageFeatures] : [], () =>
+    tf.tidy(() => model.embed({ inputIds: tf.tensor2d(padded, [prompts.length, M], 'int32'), imageFeatures }))
+  )
+}
 
 /**
- * Reads the prompts, their tokens at the given positions. What `cache` knows of a row's beginning is not computed again, pictures in
- * it included; every row then computes as many tokens as the one that needs most, so that no padding comes to stand between tokens.
+ * Forward of embeddings `[B, M, D]` after `past`. With a signal, in equal chunks of at most `TOKENS_PER_CHUNK` tokens between which
+ * the event loop runs; undefined after an abort.
  */
-export const prefill = (
+const forwardChunks = async (
+  model: InternVL,
+  embeds: tf.Tensor3D,
+  past: KVCache | undefined,
+  layout: Parameters<typeof forward>[3],
+  signal: AbortSignal | undefined
+): Promise<ForwardResult | undefined> => {
+  const [B, M, D] = embeds.shape
+  const chunks = signal ? Math.ceil(M / TOKENS_PER_CHUNK) : 1
+  if (chunks === 1) return signal?.aborted ? undefined : forward(model, embeds, past, layout)
+  let output: ForwardResult | undefined
+  const release = (): void => {
+    if (!output) return
+    output.logits.dispose()
+    disposeCache(output.batch.kv)
+    output = undefined
+  }
+  for (let i = 0; i < chunks; i++) {
+    if (signal?.aborted) {
+      release()
+      return undefined
+    }
+    const [start, end] = [Math.floor((i * M) / chunks), Math.floor(((i + 1) * M) / chunks)]
+    const chunk = embeds.slice([0, start, 0], [B, end - start, D])
+    const kv = output?.batch.kv ?? past
+    try {
+      const next = disposingAfter([chunk], () => forward(model, chunk, kv, layout))
+      release()
+      output = next
+    } catch (error) {
+      release()
+      throw error
+    }
+    await yieldToEventLoop()
+  }
+  return output
+}
+
+/**
+ * Forward of the prompts, their tokens at the given positions. The common prefix of a row with its `cache` is not computed again,
+ * images included. Every row computes as many tokens as the row that needs most, so that no padding separates its tokens. An abort
+ * of `signal` is noticed after at most one tile or one chunk of tokens; the result is then undefined.
+ */
+export const prefill = async (
   model: InternVL,
   inputs: GenerateInputs,
   prompts: readonly (readonly number[])[],
   positions: Positions,
-  { cache: caches = [], imageTokenId, ropeLength = 0 }: GenerateOptions = {}
-): Forward => {
-  const fresh = prompts.map((ids, row) => ids.length - reusable(ids, positions[row]!, caches[row]))
-  const kept = prompts.map((ids) => Math.max(0, ids.length - Math.max(...fresh)))
-  const reused = Math.max(...kept)
-  const reach = Math.max(...positions.map((row) => positionAt(row, row.length)))
-  const placesIn = (length: number) => ({ padding: prompts.map((ids) => length - ids.length), positions, reach, ropeLength })
-  if (reused === 0) {
-    const embeds = model.embed(inputs)
-    return using([embeds], () => forward(model, embeds, undefined, placesIn(embeds.shape[1])))
+  options: Pick<GenerateOptions, 'cache' | 'imageTokenId' | 'ropeLength' | 'signal'> = {}
+): Promise<ForwardResult | undefined> => {
+  const { cache: caches = [], imageTokenId, ropeLength = 0, signal } = options
+  const missing = prompts.map((ids, row) => ids.length - reusableLength(ids, positions[row]!, caches[row]))
+  const reused = prompts.map((ids) => Math.max(0, ids.length - Math.max(...missing)))
+  const longestReused = Math.max(...reused)
+  if (longestReused > 0 && imageTokenId === undefined && (inputs.pixelValues ?? inputs.imageFeatures))
+    throw new RangeError('imageTokenId: expected a token id if cache is given with images; take it from the configuration')
+  const embeds = await (longestReused === 0
+    ? embedPrompts(model, inputs, signal)
+    : embedSuffix(model, inputs, prompts, reused, options))
+  if (!embeds) return undefined
+  const length = longestReused + embeds.shape[1]
+  const layout = {
+    padding: prompts.map((ids) => length - ids.length),
+    positions,
+    longestLength: Math.max(...positions.map((row) => positionAt(row, row.length))),
+    ropeLength
   }
-  if (imageTokenId === undefined && (inputs.pixelValues ?? inputs.imageFeatures))
-    throw new RangeError('imageTokenId: it is needed with cache, to know which pictures are in it')
-  const past = joinRows(caches, kept)
-  return using(tensorsOf(past), () => {
-    const embeds = embedRest(model, inputs, prompts, kept, imageTokenId)
-    return using([embeds], () => forward(model, embeds, past, placesIn(reused + embeds.shape[1])))
-  })
+  const past = longestReused === 0 ? undefined : concatRows(caches, reused)
+  return forwardChunks(model, embeds, past, layout, signal).finally(() => tf.dispose([embeds, ...(past ? tensorsOf(past) : [])]))
 }

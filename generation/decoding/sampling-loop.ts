@@ -1,110 +1,132 @@
-import { setImmediate as breathe } from 'node:timers/promises'
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
-import { advance, type Batch, disposeCache, type Forward, type RowCache, rowCache, selectRows } from './batch-cache.js'
+import {
+  type Batch,
+  disposeCache,
+  type ForwardResult,
+  forwardTokens,
+  type RowCache,
+  rowCache,
+  selectRows
+} from './batch-cache.js'
 import { type GenerateOptions, isSampling } from './generation-options.js'
-import type { Generation, GenerationResult, Plan, Step } from './generation-plan.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
 import { type GenerateInputs, prefill } from './prefill.js'
-import { type Chance, chance, draw } from './sampling.js'
-import type { FinishReason, Stop } from './stopping.js'
+import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
+import { type RandomGenerator, rngOf, sampleIndex } from './sampling.js'
+import type { FinishReason, FinishRule } from './stopping.js'
 
-/** A row of the answer on its way. Only the loop below changes it. */
-interface Row {
-  /** Of the prompt in the inputs. */
+/** State of one row during decoding. Only `samplingLoop` changes it. */
+export interface SequenceState {
+  /** Index of the prompt in the inputs. */
   readonly source: number
   readonly promptLength: number
-  /** Prompt and answer. */
+  /** Token ids of prompt and answer. */
   readonly ids: number[]
   readonly logprobs: number[]
-  chance: Chance
-  finish?: FinishReason
+  rng: RandomGenerator
+  finishReason?: FinishReason
 }
 
-interface Choice {
+export interface SelectedToken {
   readonly token: number
   readonly logprob?: number
 }
 
-const newRows = ({ options: o, prompts, seeds }: Plan): readonly Row[] => {
-  const samples = Array.from({ length: o.numReturnSequences ?? 1 }, (_, i) => i)
-  return prompts.flatMap((ids, source) =>
-    samples.map((sample) => ({
+/** `numReturnSequences` rows for each prompt, each with a random generator of its own. */
+export const initialRows = ({ options: o, prompts, seeds }: PreparedGeneration): readonly SequenceState[] =>
+  prompts.flatMap((ids, source) =>
+    Array.from({ length: o.numReturnSequences ?? 1 }, (_, sequence) => ({
       source,
       promptLength: ids.length,
       ids: [...ids],
       logprobs: [],
-      chance: chance(seeds[source]!, sample).after(ids)
+      rng: rngOf(seeds[source]!, sequence).foldIn(ids)
     }))
   )
-}
 
-/** Reads the prompts, and copies each as often as it has answers. */
-const start = (
+/** Prefill of the prompts, each repeated for its `numReturnSequences` rows; undefined after an abort. */
+const prefillRows = async (
   model: InternVL,
   inputs: GenerateInputs,
-  { options: o, prompts, positions }: Plan,
-  rows: readonly Row[]
-): Forward => {
-  const read = prefill(model, inputs, prompts, positions, o)
-  if (rows.length === prompts.length) return read
+  { options: o, prompts, positions }: PreparedGeneration,
+  rows: readonly SequenceState[]
+): Promise<ForwardResult | undefined> => {
+  const output = await prefill(model, inputs, prompts, positions, o)
+  if (!output || rows.length === prompts.length) return output
   const sources = rows.map((row) => row.source)
-  const logits = tf.tidy(() => read.logits.gather(tf.tensor1d(sources, 'int32')))
-  const batch = selectRows(read.batch, sources)
-  read.logits.dispose()
-  disposeCache(read.batch.kv)
+  const logits = tf.tidy(() => output.logits.gather(tf.tensor1d(sources, 'int32')))
+  const batch = selectRows(output.batch, sources)
+  output.logits.dispose()
+  disposeCache(output.batch.kv)
   return { logits, batch }
 }
 
-/** The next token of each row from logits `[B, V]`, which it disposes. Plain greedy search reads B numbers back, no more. */
-const choose = async (logits: tf.Tensor2D, rows: readonly Row[], { options: o, process }: Plan): Promise<readonly Choice[]> => {
-  const plain = !process && !isSampling(o) && !o.outputLogprobs
-  const read = plain ? tf.tidy(() => logits.argMax(-1)) : logits
-  const data = await read.data().finally(() => tf.dispose([logits, read]))
-  if (plain) return Array.from(data, (token) => ({ token }))
+/**
+ * Reads logits `[N, V]` back, disposes them, and returns a function that selects the next token of a row from logits `n`. Greedy search
+ * without processors reads only N numbers back.
+ */
+export const tokenSelector = async (
+  logits: tf.Tensor2D,
+  { options: o, logitsProcessor }: PreparedGeneration
+): Promise<(row: SequenceState, n: number) => SelectedToken> => {
+  const isGreedy = !logitsProcessor && !isSampling(o) && !o.outputLogprobs
+  const output = isGreedy ? tf.tidy(() => logits.argMax(-1)) : logits
+  const data = await output.data().finally(() => tf.dispose([logits, output]))
+  if (isGreedy) return (_, n) => ({ token: data[n]! })
   const V = logits.shape[1]
-  return rows.map((row, r) => {
-    const raw = data.slice(r * V, (r + 1) * V) as Float32Array
-    const processed = process ? process(row.ids, raw, row.promptLength) : raw
-    const token = isSampling(o) ? draw(processed, row.chance.uniform()) : topIndices(processed, 1)[0]!
+  return (row, n) => {
+    const raw = data.slice(n * V, (n + 1) * V) as Float32Array
+    const processed = logitsProcessor ? logitsProcessor(row.ids, raw, row.promptLength) : raw
+    const token = isSampling(o) ? sampleIndex(processed, row.rng.uniform()) : topIndices(processed, 1)[0]!
     return o.outputLogprobs ? { token, logprob: logSoftmax(raw)[token]! } : { token }
-  })
+  }
 }
 
-const take = (row: Row, { token, logprob }: Choice, stop: Stop): void => {
+export const appendToken = (row: SequenceState, { token, logprob }: SelectedToken, finishReasonOf: FinishRule): void => {
   row.ids.push(token)
   if (logprob !== undefined) row.logprobs.push(logprob)
-  row.chance = row.chance.after([token])
-  const finish = stop(row.ids, row.promptLength)
-  if (finish) row.finish = finish
+  row.rng = row.rng.foldIn([token])
+  const finishReason = finishReasonOf(row.ids, row.promptLength)
+  if (finishReason) row.finishReason = finishReason
 }
 
-const stepOf = (rows: readonly Row[], running: readonly Row[], choices: readonly Choice[], o: GenerateOptions): Step => {
-  const at = rows.map((row) => choices[running.indexOf(row)])
-  const tokens = at.map((choice) => choice?.token)
-  return o.outputLogprobs ? { tokens, logprobs: at.map((choice) => choice?.logprob) } : { tokens }
+export const toStep = (
+  rows: readonly SequenceState[],
+  unfinished: readonly SequenceState[],
+  selected: readonly SelectedToken[],
+  o: GenerateOptions
+): Step => {
+  const byRow = rows.map((row) => selected[unfinished.indexOf(row)])
+  const tokens = byRow.map((choice) => choice?.token)
+  return o.outputLogprobs ? { tokens, logprobs: byRow.map((choice) => choice?.logprob) } : { tokens }
 }
 
-const resultOf = (rows: readonly Row[], o: GenerateOptions, caches: ReadonlyMap<Row, RowCache>): GenerationResult => ({
+export const toResult = (
+  rows: readonly SequenceState[],
+  o: GenerateOptions,
+  caches: ReadonlyMap<SequenceState, RowCache>
+): GenerationResult => ({
   sequences: rows.map((row) => row.ids.slice(row.promptLength)),
-  finishReasons: rows.map((row) => row.finish ?? 'aborted'),
+  finishReasons: rows.map((row) => row.finishReason ?? 'aborted'),
   ...(o.outputLogprobs ? { logprobs: rows.map((row) => row.logprobs) } : {}),
   ...(o.returnCache && caches.size === rows.length ? { cache: rows.map((row) => caches.get(row)!) } : {})
 })
 
-/** The given rows of a batch, which it disposes if they are fewer. */
+/** The rows of a batch that continue; disposes the batch if rows are dropped. */
 const keepRows = (batch: Batch, rows: readonly number[]): Batch => {
   if (rows.length === batch.padding.length) return batch
-  const kept = selectRows(batch, rows)
+  const selected = selectRows(batch, rows)
   disposeCache(batch.kv)
-  return kept
+  return selected
 }
 
-/** The forward of each row's last token; disposes the batch. */
-const follow = (model: InternVL, batch: Batch, rows: readonly Row[]): Forward => {
+/** Forward of each row's last token; disposes the previous batch. */
+const forwardLastTokens = (model: InternVL, batch: Batch, rows: readonly SequenceState[]): ForwardResult => {
   try {
-    return advance(
+    return forwardTokens(
       model,
       batch,
       rows.map((row) => row.ids.at(-1)!)
@@ -114,32 +136,34 @@ const follow = (model: InternVL, batch: Batch, rows: readonly Row[]): Forward =>
   }
 }
 
-/** Every row for itself, greedy or drawn; rows that ended leave the batch. */
-export async function* rowByRow(model: InternVL, inputs: GenerateInputs, plan: Plan): Generation {
-  const { options: o, stop } = plan
-  const rows = newRows(plan)
-  const caches = new Map<Row, RowCache>()
-  let running = rows
-  let now: Forward | undefined
+/** Greedy search or sampling, every row independent of the others; rows that have finished leave the batch. */
+export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
+  const { options: o, finishReason } = prepared
+  const rows = initialRows(prepared)
+  const caches = new Map<SequenceState, RowCache>()
+  let unfinished = rows
+  let output: ForwardResult | undefined
   let result: GenerationResult | undefined
   try {
-    if (!o.signal?.aborted) now = start(model, inputs, plan, rows)
-    while (now && running.length > 0) {
-      const choices = await choose(now.logits, running, plan)
-      for (const [i, row] of running.entries()) take(row, choices[i]!, stop)
-      await breathe() // TensorFlow blocks the event loop: signals and streams get their turn here
-      yield stepOf(rows, running, choices, o)
-      if (o.signal?.aborted) for (const row of running) row.finish ??= 'aborted'
-      const { batch } = now
-      if (o.returnCache) for (const [i, row] of running.entries()) if (row.finish) caches.set(row, rowCache(batch, i, row.ids))
-      const open = running.flatMap((row, i) => (row.finish ? [] : [i]))
-      running = open.map((i) => running[i]!)
-      if (open.length > 0) now = follow(model, keepRows(batch, open), running)
+    if (!o.signal?.aborted) output = await prefillRows(model, inputs, prepared, rows)
+    while (output && unfinished.length > 0) {
+      const select = await tokenSelector(output.logits, prepared)
+      const selected = unfinished.map(select)
+      for (const [i, row] of unfinished.entries()) appendToken(row, selected[i]!, finishReason)
+      await yieldToEventLoop() // TensorFlow blocks the event loop: abort signals and streams are served here
+      yield toStep(rows, unfinished, selected, o)
+      if (o.signal?.aborted) for (const row of unfinished) row.finishReason ??= 'aborted'
+      const { batch } = output
+      if (o.returnCache)
+        for (const [i, row] of unfinished.entries()) if (row.finishReason) caches.set(row, rowCache(batch, i, row.ids))
+      const open = unfinished.flatMap((row, i) => (row.finishReason ? [] : [i]))
+      unfinished = open.map((i) => unfinished[i]!)
+      if (open.length > 0) output = forwardLastTokens(model, keepRows(batch, open), unfinished)
     }
-    result = resultOf(rows, o, caches)
+    result = toResult(rows, o, caches)
     return result
   } finally {
-    if (now) disposeCache(now.batch.kv)
+    if (output) disposeCache(output.batch.kv)
     if (!result) for (const { kv } of caches.values()) disposeCache(kv)
   }
 }

@@ -1,10 +1,10 @@
 import { softmax } from './logits-warpers.js'
 
-/** Two 32-bit numbers that stand for everything that went into them. */
+/** 64-bit hash state. */
 type Digest = readonly [number, number]
 
-/** Mixes one more number in. Source: the 32-bit finaliser of MurmurHash3, two lanes with different constants. */
-const absorb = ([a, b]: Digest, value: number): Digest => {
+/** Hashes one more number into the state. Source: the 32-bit finaliser of MurmurHash3, two lanes with different constants. */
+const mixIn = ([a, b]: Digest, value: number): Digest => {
   const mix = (h: number, first: number, second: number): number => {
     let x = h
     x = Math.imul(x ^ (x >>> 16), first)
@@ -18,38 +18,45 @@ const absorb = ([a, b]: Digest, value: number): Digest => {
 }
 
 /**
- * Chance as a value: uniform numbers in (0, 1) that depend on the seed and on every token so far, and on nothing else. So a row
- * draws the same tokens alone, in any batch, and after it was stopped and continued.
+ * Immutable random generator (rng): uniform numbers in (0, 1) that depend only on the seed and the tokens folded in. A row
+ * therefore samples the same tokens alone, in any batch, and after a stop and resume. Compare `jax.random.fold_in`.
  */
-export interface Chance {
-  readonly after: (ids: readonly number[]) => Chance
-  /** The `n`-th number at this place. */
+export interface RandomGenerator {
+  /** A generator that depends on these token ids too. */
+  readonly foldIn: (ids: readonly number[]) => RandomGenerator
+  /** The `n`-th uniform number of this generator. */
   readonly uniform: (n?: number) => number
 }
 
-const chanceAt = (digest: Digest): Chance => ({
-  after: (ids) => chanceAt(ids.reduce(absorb, digest)),
+const rngFrom = (digest: Digest): RandomGenerator => ({
+  foldIn: (ids) => rngFrom(ids.reduce(mixIn, digest)),
   uniform: (n = 0) => {
-    const [a, b] = absorb(absorb(digest, n + 1), 0x5bd1e995)
+    const [a, b] = mixIn(mixIn(digest, n + 1), 0x5bd1e995)
     return (a * 2 ** 21 + (b >>> 11) + 0.5) / 2 ** 53
   }
 })
 
-/** The chance of a seed; `sample` tells several answers to the same prompt apart. */
-export const chance = (seed: number, sample = 0): Chance =>
-  chanceAt([seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0].reduce<Digest>(absorb, absorb([0x243f6a88, 0x85a308d3], sample)))
+/** The random generator of a seed; `sequence` is the index among several answers to one prompt. */
+export const rngOf = (seed: number, sequence = 0): RandomGenerator =>
+  rngFrom([seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0].reduce<Digest>(mixIn, mixIn([0x243f6a88, 0x85a308d3], sequence)))
 
-/** The index drawn from probabilities proportional to `exp(logits)`, by `uniform` in (0, 1). Throws where none is possible. */
-export const draw = (logits: Float32Array, uniform: number): number => {
+/**
+ * Samples an index with probabilities `softmax(logits)`, from a uniform number in (0, 1). Throws a `RangeError` if every logit is
+ * minus infinity or not a number.
+ */
+export const sampleIndex = (logits: Float32Array, uniform: number): number => {
   const probabilities = softmax(logits)
-  let left = uniform
+  let remaining = uniform
   let last = -1
   for (const [i, p] of probabilities.entries()) {
     if (!(p > 0)) continue
     last = i
-    left -= p
-    if (left < 0) return i
+    remaining -= p
+    if (remaining < 0) return i
   }
-  if (last < 0) throw new RangeError('logits: no token is possible (all are forbidden, or not a number)')
+  if (last < 0)
+    throw new RangeError(
+      'logits: no token can be sampled (every logit is -Infinity or NaN); check the logits processors and the weights'
+    )
   return last
 }

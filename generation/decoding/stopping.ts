@@ -1,12 +1,11 @@
-import type { GenerateOptions } from './generation-options.js'
-import type { Decode, StoppingCondition } from './step.js'
+import type { Decode, GenerateOptions, StoppingCondition } from './generation-options.js'
 
-/** Why a row ended: an end token, the greatest length, a stop string or condition, or the caller's signal. */
+/** Why a row finished: an end token, the maximum length, a stop string or stopping condition, or the caller's abort signal. */
 export type FinishReason = 'eos' | 'length' | 'stop' | 'aborted'
 
 /**
- * Ends a row whose answer contains one of the texts, across tokens too. Only the end of the answer is decoded: a character
- * is at most four tokens, so a text is in the last `4 · length` of them that have any text.
+ * Stops a row whose answer contains one of the texts, also across tokens. Only the end of the answer is decoded: a character
+ * has at most four tokens, so a stop string lies within the last `4 · length` tokens.
  * Source: `StopStringCriteria` (transformers 5.23), but a match never begins in the prompt.
  */
 export const stopStringCondition = (texts: readonly string[], decode: Decode): StoppingCondition => {
@@ -17,17 +16,17 @@ export const stopStringCondition = (texts: readonly string[], decode: Decode): S
   }
 }
 
-/** Why a row ends after the last of `ids`, if it does; at most `allowed` tokens are made. */
-export type Stop = (ids: readonly number[], promptLength: number) => FinishReason | undefined
+/** The finish reason of a row after the last of `ids` (prompt and answer), undefined if the row continues. */
+export type FinishRule = (ids: readonly number[], promptLength: number) => FinishReason | undefined
 
-/** All that the options say of ending. */
-export const stopRule = (o: GenerateOptions, allowed: number): Stop => {
-  const ends = new Set(o.eosTokenIds)
+/** The finish rule of the options: end tokens, stop strings, stopping conditions and `maxNewTokens`. */
+export const finishRule = (o: GenerateOptions, maxNewTokens: number): FinishRule => {
+  const eosTokenIds = new Set(o.eosTokenIds)
   const texts = o.stopStrings?.length ? [stopStringCondition(o.stopStrings, o.decode!)] : []
   const conditions = [...texts, ...(o.stoppingConditions ?? [])]
   return (ids, promptLength) => {
-    if (ends.has(ids.at(-1)!)) return 'eos'
+    if (eosTokenIds.has(ids.at(-1)!)) return 'eos'
     if (conditions.some((holds) => holds(ids, promptLength))) return 'stop'
-    return ids.length - promptLength >= allowed ? 'length' : undefined
+    return ids.length - promptLength >= maxNewTokens ? 'length' : undefined
   }
 }

@@ -1,93 +1,93 @@
-import type { Generation, GenerationResult } from './generation-plan.js'
-import type { Decode } from './step.js'
+import type { Decode } from './generation-options.js'
+import type { GenerationResult, GenerationStream } from './prepare-generation.js'
 
-/** Text of one row as it comes: tokens in, pieces of text out. */
+/** Incremental decoding of one row: token ids in, pieces of text out. */
 export interface TextStream {
-  /** The text that is certain now; often a token's own, sometimes none yet. */
+  /** The text that is final after this token; empty while a character or a possible stop string is incomplete. */
   readonly push: (token: number) => string
-  /** What was held back. */
+  /** The remaining text at the end of the row. */
   readonly end: () => string
 }
 
-/** What stands for bytes that are no character, or not yet. */
-const broken = '\uFFFD'
+/** Unicode's replacement character: the decoded text of bytes that are not, or not yet, a whole character. */
+const replacementCharacter = '\uFFFD'
 
-/** Of so many tokens without a whole character at their end, the first are given up as broken: a character is at most four. */
-const patience = 12
+/** After this many tokens without a whole character at their end, the first tokens are released as broken. */
+const maxPendingTokens = 12
 const longestCharacter = 4
 
 /**
- * Decodes token by token. Only tokens since the last whole character are decoded again, with those just before them as context
- * (a decoder may treat the first token differently), so the work is in proportion to the length.
+ * Incremental decoding up to the last whole character. Only tokens since the last whole character are decoded again, after the
+ * tokens before them as context (a decoder may treat the first token differently), so the work grows linearly with the length.
  */
-const wholeCharacters = (decode: Decode): TextStream => {
+const characterStream = (decode: Decode): TextStream => {
   let context: readonly number[] = []
-  let fresh: readonly number[] = []
-  const textAfter = (before: readonly number[], tokens: readonly number[]) =>
+  let pending: readonly number[] = []
+  const textOfTokens = (before: readonly number[], tokens: readonly number[]) =>
     decode([...before, ...tokens]).slice(decode(before).length)
-  const giveUp = (text: string): string => {
-    if (text === '') fresh = fresh.slice(-longestCharacter) // tokens that have no text
-    for (let cut = fresh.length - longestCharacter; cut > fresh.length - 2 * longestCharacter; cut--) {
-      const [head, tail] = [fresh.slice(0, cut), fresh.slice(cut)]
-      const piece = textAfter(context, head)
-      if (piece === '' || piece + textAfter(head, tail) !== text) continue // the cut would go through a character
+  const releaseBroken = (text: string): string => {
+    if (text === '') pending = pending.slice(-longestCharacter) // tokens without text
+    for (let cut = pending.length - longestCharacter; cut > pending.length - 2 * longestCharacter; cut--) {
+      const [head, tail] = [pending.slice(0, cut), pending.slice(cut)]
+      const piece = textOfTokens(context, head)
+      if (piece === '' || piece + textOfTokens(head, tail) !== text) continue // the cut would split a character
       context = head
-      fresh = tail
+      pending = tail
       return piece
     }
     return ''
   }
   return {
     push: (token) => {
-      fresh = [...fresh, token]
-      const text = textAfter(context, fresh)
-      if (text === '' || text.endsWith(broken)) return fresh.length > patience ? giveUp(text) : ''
-      context = fresh
-      fresh = []
+      pending = [...pending, token]
+      const text = textOfTokens(context, pending)
+      if (text === '' || text.endsWith(replacementCharacter)) return pending.length > maxPendingTokens ? releaseBroken(text) : ''
+      context = pending
+      pending = []
       return text
     },
-    end: () => (fresh.length > 0 ? textAfter(context, fresh) : '')
+    end: () => (pending.length > 0 ? textOfTokens(context, pending) : '')
   }
 }
 
-/** The length of the longest end of `text` with which one of `stops` begins. */
-const heldBack = (text: string, stops: readonly string[]): number => {
+/** Length of the longest suffix of `text` that is a prefix of a stop string. */
+const partialStopLength = (text: string, stops: readonly string[]): number => {
   const longest = Math.min(text.length, Math.max(0, ...stops.map((stop) => stop.length - 1)))
   for (let n = longest; n > 0; n--) if (stops.some((stop) => stop.startsWith(text.slice(-n)))) return n
   return 0
 }
 
-/** Where the stop string begins that is complete first; -1 when none is. */
-const firstOf = (text: string, stops: readonly string[]): number => {
+/** Start index of the stop string that is complete first; -1 if there is none. */
+const indexOfFirstStop = (text: string, stops: readonly string[]): number => {
   const found = stops.map((stop) => ({ at: text.indexOf(stop), end: text.indexOf(stop) + stop.length }))
   const [first] = found.filter(({ at }) => at >= 0).sort((a, b) => a.end - b.end || a.at - b.at)
   return first?.at ?? -1
 }
 
 /**
- * The text of one row, piece by piece: never part of a character, and never part of a stop string. The pieces joined are the
- * decoded text, up to the stop string that is complete first.
+ * The text of one row in pieces that never contain part of a character or of a stop string. The pieces joined are the decoded
+ * text up to the first complete stop string.
  */
 export const textStream = (decode: Decode, stopStrings: readonly string[] = []): TextStream => {
-  const characters = wholeCharacters(decode)
-  let held = ''
-  let stopped = false
+  const characters = characterStream(decode)
+  let buffer = ''
+  let isStopped = false
   const release = (text: string, last: boolean): string => {
-    if (stopped) return ''
-    held += text
-    const stop = firstOf(held, stopStrings)
-    stopped = stop >= 0
-    const upTo = stopped ? stop : held.length - (last ? 0 : heldBack(held, stopStrings))
-    const piece = held.slice(0, upTo)
-    held = held.slice(upTo)
+    if (isStopped) return ''
+    buffer += text
+    const stop = indexOfFirstStop(buffer, stopStrings)
+    isStopped = stop >= 0
+    const upTo = isStopped ? stop : buffer.length - (last ? 0 : partialStopLength(buffer, stopStrings))
+    const piece = buffer.slice(0, upTo)
+    buffer = buffer.slice(upTo)
     return piece
   }
   return { push: (token) => release(characters.push(token), false), end: () => release(characters.end(), true) }
 }
 
-/** Steps as text: for every row the piece that it got, mostly not empty. The result is that of the steps. */
+/** Decodes the steps of `generate`: yields the new text of every row, possibly empty, and returns the result of the steps. */
 export async function* streamText(
-  steps: Generation,
+  steps: GenerationStream,
   decode: Decode,
   stopStrings: readonly string[] = []
 ): AsyncGenerator<readonly string[], GenerationResult, void> {

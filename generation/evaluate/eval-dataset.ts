@@ -5,17 +5,17 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { ContentItem, Message, Messages } from '../../processors/text/messages.js'
 
-/** One conversation of InternVL's jsonl: turns that a person and the model take in order. */
+/** One row of InternVL's jsonl: a conversation. */
 export interface DatasetRow {
   readonly id: string
   readonly task: string
-  /** Every turn; the model's are the right answers. */
+  /** All messages; those of the assistant are the expected answers. */
   readonly messages: Messages
-  /** What Transformers answered last, where the file says. */
+  /** The last answer of Transformers, if the file has one. */
   readonly transformers?: string | undefined
-  /** Of a preference: a worse answer than the last. */
+  /** Preference row: the rejected answer. */
   readonly rejected?: string
-  /** File and line. */
+  /** File and line number. */
   readonly where?: string
 }
 
@@ -35,14 +35,14 @@ const roles: Readonly<Record<string, Message['role']>> = {
 const isTurn = (x: unknown): x is Turn =>
   typeof x === 'object' && x !== null && typeof (x as Turn).from === 'string' && typeof (x as Turn).value === 'string'
 
-const names = (value: unknown): readonly string[] | undefined => {
+const imageList = (value: unknown): readonly string[] | undefined => {
   if (value === undefined || value === null) return []
   const list = typeof value === 'string' ? [value] : value
   return Array.isArray(list) && list.every((name) => typeof name === 'string') ? list : undefined
 }
 
-/** A film is a path, or the list of its frames; a row may hold several. */
-const films = (value: unknown): ReadonlyArray<string | readonly string[]> | undefined => {
+/** A video is a path, or a list of frames; a row may have several videos. */
+const videoList = (value: unknown): ReadonlyArray<string | readonly string[]> | undefined => {
   if (value === undefined || value === null) return []
   if (typeof value === 'string') return [value]
   if (!Array.isArray(value)) return undefined
@@ -54,8 +54,8 @@ interface Visuals {
   readonly videos: (string | readonly string[])[]
 }
 
-/** Text with `<image>` and `<video>` placeholders as items; each placeholder takes the next picture or film. */
-const itemsOf = (text: string, { images, videos }: Visuals, where: string): ReadonlyArray<ContentItem | Issue> =>
+/** Content items of a text with `<image>` and `<video>` placeholders; each placeholder consumes the next image or video. */
+const toItems = (text: string, { images, videos }: Visuals, where: string): ReadonlyArray<ContentItem | Issue> =>
   text
     .split(/(<image>\n?|<video>\n?)/)
     .filter((part) => part !== '')
@@ -70,8 +70,8 @@ const itemsOf = (text: string, { images, videos }: Visuals, where: string): Read
 
 const isIssue = (x: object): x is Issue => '_tag' in x
 
-/** A preference (`question`, `chosen`, `rejected`) as a conversation that ends with the chosen answer. Source: MMPR. */
-const turnsOf = ({ conversations, question, chosen, rejected }: Record<string, unknown>): readonly Turn[] | undefined => {
+/** The turns of a row; a preference row (`question`, `chosen`, `rejected`) ends with the chosen answer. Source: MMPR. */
+const toTurns = ({ conversations, question, chosen, rejected }: Record<string, unknown>): readonly Turn[] | undefined => {
   const turns =
     conversations ??
     (typeof rejected === 'string'
@@ -83,37 +83,38 @@ const turnsOf = ({ conversations, question, chosen, rejected }: Record<string, u
   return Array.isArray(turns) && turns.every(isTurn) ? turns : undefined
 }
 
-/** One line of InternVL's jsonl; `where` names it in errors, `folder` is where its pictures are. */
+/** Parses one line of InternVL's jsonl; `where` names the line in errors, `folder` is the folder of its images. */
 export const parseRow = (line: string, where: string, folder: string): E.Either<Issues, DatasetRow> => {
-  const wrong = (says: string) => E.left<Issues, DatasetRow>([issue('DatasetRow', `${where}: ${says}`, { where })])
+  const invalidRow = (message: string) => E.left<Issues, DatasetRow>([issue('DatasetRow', `${where}: ${message}`, { where })])
   let json: Record<string, unknown>
   try {
     json = JSON.parse(line)
   } catch (error) {
-    return wrong(`not JSON (${(error as Error).message})`)
+    return invalidRow(`not JSON (${(error as Error).message})`)
   }
-  if (typeof json !== 'object' || json === null) return wrong('not a JSON object')
-  const at = (name: string) => (isAbsolute(name) || /^(https?|data):/.test(name) ? name : join(folder, name))
-  const [images, videos] = [names(json.image), films(json.video)]
-  if (!images || !videos) return wrong('image must be a name or a list of names, video a path or a list of frames')
-  const said = turnsOf(json)
-  if (!said) return wrong('conversations must be a list of {from, value}, or question, chosen and rejected be texts')
-  const left: Visuals = {
-    images: images.map(at),
-    videos: videos.map((film) => (typeof film === 'string' ? at(film) : film.map(at)))
+  if (typeof json !== 'object' || json === null) return invalidRow('not a JSON object')
+  const inFolder = (name: string) => (isAbsolute(name) || /^(https?|data):/.test(name) ? name : join(folder, name))
+  const [images, videos] = [imageList(json.image), videoList(json.video)]
+  if (!images || !videos) return invalidRow('image should be a path or a list of paths, video a path or a list of frames')
+  const sourceTurns = toTurns(json)
+  if (!sourceTurns)
+    return invalidRow('expected conversations, a list of {from, value}, or the strings question, chosen and rejected')
+  const remaining: Visuals = {
+    images: images.map(inFolder),
+    videos: videos.map((video) => (typeof video === 'string' ? inFolder(video) : video.map(inFolder)))
   }
-  const turns = said.map(({ from, value }) => ({
+  const turns = sourceTurns.map(({ from, value }) => ({
     role: roles[from],
-    content: itemsOf(value, left, where),
-    speaker: roles[from] ? [] : [issue('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`, { where })]
+    content: toItems(value, remaining, where),
+    speakerIssues: roles[from] ? [] : [issue('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`, { where })]
   }))
-  const issues = turns.flatMap(({ content, speaker }) => [...speaker, ...content.filter(isIssue)])
-  const unused = left.images.length + left.videos.length
-  const surplus =
+  const issues = turns.flatMap(({ content, speakerIssues }) => [...speakerIssues, ...content.filter(isIssue)])
+  const unused = remaining.images.length + remaining.videos.length
+  const unusedIssues =
     issues.length === 0 && unused > 0
-      ? [issue('DatasetRow', `${where}: ${unused} pictures or films have no placeholder`, { where })]
+      ? [issue('DatasetRow', `${where}: ${unused} images or videos have no placeholder`, { where })]
       : []
-  return whenValid([...issues, ...surplus], () => ({
+  return whenValid([...issues, ...unusedIssues], () => ({
     id: String(json.id ?? where),
     task: typeof json.task === 'string' ? json.task : 'all',
     messages: turns.map(({ role, content }) => ({ role, content })) as Messages,
@@ -123,22 +124,22 @@ export const parseRow = (line: string, where: string, folder: string): E.Either<
   }))
 }
 
-/** What of a file is sound, and what is wrong with the rest, by file and line. */
-export interface ReadRows {
+/** The valid rows of a file, and the issues of all other rows with file and line number. */
+export interface EvalRows {
   readonly rows: readonly DatasetRow[]
   readonly issues: readonly Issue[]
 }
 
-/** Reads InternVL's jsonl as far as it is sound; pictures are beside the file unless `folder` says otherwise. */
+/** Reads the valid rows of InternVL's jsonl; image paths are relative to `folder`, by default the folder of the file. */
 export const readRows =
-  (file: string, folder: string = dirname(file)): TaskEither<Issues, ReadRows> =>
+  (file: string, folder: string = dirname(file)): TaskEither<Issues, EvalRows> =>
   async () => {
     let text: string
     try {
       text = await readFile(file, 'utf8')
     } catch (error) {
       return E.left([
-        issue('DatasetMissing', `${file}: it can't be read (${(error as NodeJS.ErrnoException).code})`, { path: file })
+        issue('DatasetMissing', `${file}: cannot be read (${(error as NodeJS.ErrnoException).code})`, { path: file })
       ])
     }
     const lines = text.split('\n').map((line, i) => ({ line, where: `${file}:${i + 1}` }))
@@ -151,9 +152,13 @@ export const readRows =
 
 /**
  * Reads InternVL's jsonl (`image`, `video`, `conversations` with `<image>` and `<video>` placeholders); paths are relative to
- * the file. Every bad line is reported by file and number.
+ * the file. Errors: every invalid line with file and line number, and `DatasetEmpty` for a file without rows.
  */
 export const readDataset =
   (file: string): TaskEither<Issues, readonly DatasetRow[]> =>
   async () =>
-    E.chain(({ rows, issues }: ReadRows) => whenValid(issues, () => rows))(await readRows(file)())
+    E.chain(({ rows, issues }: EvalRows) => {
+      const isEmpty = rows.length === 0 && issues.length === 0
+      const empty = issue('DatasetEmpty', `${file}: no rows; give a jsonl file with one conversation a line`, { path: file })
+      return whenValid(isEmpty ? [empty] : issues, () => rows)
+    })(await readRows(file)())

@@ -5,42 +5,42 @@ import { missingFiles } from './hub-files.js'
 /** Folder of a repository in the cache. Source: `repo_folder_name` (huggingface_hub 2.4). */
 export const repoFolder = (cache: string, repo: string): string => join(cache, `models--${repo.replace('/', '--')}`)
 
-/** A commit's files under their own names, each a link to its blob. */
+/** Folder of a commit: its files under their own names, each a link to its blob. */
 export const snapshotFolder = (store: string, commit: string): string => join(store, 'snapshots', commit)
 
-/** Whether a revision is a commit itself. */
+/** Whether a revision is a commit hash. */
 export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/i.test(revision)
 
 let writes = 0
-/** A name beside `path` that no other writer has. */
-const beside = (path: string): string => `${path}.${process.pid}-${++writes}.tmp`
+/** A file name in the folder of `path` that no other writer uses. */
+const temporaryName = (path: string): string => `${path}.${process.pid}-${++writes}.tmp`
 
-/** The commit that a branch or tag named when it was last asked for. */
+/** The commit of a branch or tag at the last download. */
 const readRef = (store: string, revision: string): Promise<string | undefined> =>
   readFile(join(store, 'refs', revision), 'utf8').then(
     (text) => text.trim(),
     () => undefined
   )
 
-/** Remembers which commit a branch or tag names; a cache that says so already is not written to. */
+/** Records the commit of a branch or tag; a cache that has this record is not written to. */
 export const writeRef = async (store: string, revision: string, commit: string): Promise<void> => {
   if (revision === commit || (await readRef(store, revision)) === commit) return
   const path = join(store, 'refs', revision)
   await mkdir(dirname(path), { recursive: true })
-  const temporary = beside(path)
+  const temporary = temporaryName(path)
   await writeFile(temporary, commit)
   await rename(temporary, path)
 }
 
-/** A snapshot that the cache holds, and what it lacks to be opened. */
-export interface Cached {
+/** A cached snapshot and the files that are missing to load it. */
+export interface CachedSnapshot {
   readonly commit: string
   readonly folder: string
   readonly missing: readonly string[]
 }
 
-/** The snapshot of a revision as the cache knows it, whole or not. */
-export const findCached = async (store: string, revision: string): Promise<Cached | undefined> => {
+/** The cached snapshot of a revision, complete or not. */
+export const findCached = async (store: string, revision: string): Promise<CachedSnapshot | undefined> => {
   const commit = isCommit(revision) ? revision.toLowerCase() : await readRef(store, revision)
   if (commit === undefined || !isCommit(commit)) return undefined
   const folder = snapshotFolder(store, commit)
@@ -51,7 +51,7 @@ export const findCached = async (store: string, revision: string): Promise<Cache
   return isFolder ? { commit, folder, missing: await missingFiles(folder) } : undefined
 }
 
-/** Bytes of a file, links followed; `undefined` where there is none. */
+/** Size of a file in bytes, links followed; undefined if the file does not exist. */
 export const sizeOf = (path: string): Promise<number | undefined> =>
   stat(path).then(
     ({ size }) => size,
@@ -59,12 +59,12 @@ export const sizeOf = (path: string): Promise<number | undefined> =>
   )
 
 /**
- * Lets `pointer` show a blob: by a relative link as Python does, so that the cache can be moved; a second name of the file, or
- * a copy, where the file system has no links.
+ * Makes `pointer` a relative symbolic link to a blob, as Python does, so that the cache can be moved; a hard link or a copy where
+ * the file system has no symbolic links.
  */
-export const pointTo = async (blob: string, pointer: string): Promise<void> => {
+export const linkBlob = async (blob: string, pointer: string): Promise<void> => {
   await mkdir(dirname(pointer), { recursive: true })
-  const temporary = beside(pointer)
+  const temporary = temporaryName(pointer)
   const target = relative(await realpath(dirname(pointer)), await realpath(blob))
   await symlink(target, temporary)
     .catch(() => link(blob, temporary))

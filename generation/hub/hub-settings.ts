@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-/** How far a download is, in bytes: of one file and over all files that are fetched. */
+/** Progress of a download in bytes: of one file and of all files. */
 export interface HubProgress {
   readonly file: string
   readonly done: number
@@ -11,33 +11,35 @@ export interface HubProgress {
   readonly allTotal: number
 }
 
-/** What every function that may ask the hub takes; what is left out comes from the variables that Python's huggingface_hub reads. */
+/** Options of functions that may access the hub. Defaults come from the environment variables of Python's huggingface_hub. */
 export interface HubOptions {
-  /** A branch, a tag or a commit; `main` unless given. */
+  /** A branch, a tag or a commit; `main` by default. */
   readonly revision?: string | undefined
-  /** A token that may read the repository, or `false` for none; `HF_TOKEN`, else the token file, unless given. */
+  /** A token with read access, or `false` for none; by default `HF_TOKEN`, or else the token file. */
   readonly token?: string | false | undefined
-  /** Ask nobody, use what is cached; `HF_HUB_OFFLINE` unless given. */
+  /** Use the cache without network access; `HF_HUB_OFFLINE` by default. */
   readonly offline?: boolean | undefined
-  /** Folder of the cache; `HF_HUB_CACHE`, else `hub` in `HF_HOME`, unless given. */
+  /** Folder of the cache; by default `HF_HUB_CACHE`, or else `hub` in `HF_HOME`. */
   readonly cacheDir?: string | undefined
-  /** Address of the hub; `HF_ENDPOINT`, else the public one, unless given. */
+  /** URL of the hub; by default `HF_ENDPOINT`, or else the public hub. */
   readonly endpoint?: string | undefined
-  /** Milliseconds before the first new attempt, doubled after each; 1000 unless given. */
+  /** Milliseconds before the first retry, doubled after each; 1000 by default. */
   readonly backoff?: number | undefined
-  /** Ends the download; what has arrived stays for the next one. */
+  /** Aborts the download; the downloaded bytes are kept for the next one. */
   readonly signal?: AbortSignal | undefined
-  /** Told as bytes arrive. */
+  /** Called as bytes arrive. */
   readonly onDownload?: ((progress: HubProgress) => void) | undefined
-  /** Told what a person should know: that the cache is used for want of a network, that the hub asks to wait. A warning of Node's unless given. */
+  /** Called with warnings, for example that the cache is used without a network. By default `process.emitWarning`. */
+  readonly onWarning?: ((line: string) => void) | undefined
+  /** @deprecated The name of `onWarning` before 0.2. */
   readonly onRemark?: ((line: string) => void) | undefined
 }
 
-/** `HubOptions` with nothing left open. Milliseconds. */
-export interface Settings {
+/** `HubOptions` with all defaults applied. Durations are in milliseconds. */
+export interface HubSettings {
   readonly revision: string
   readonly token: string | undefined
-  /** Where the token is from, and the file where it would be looked for: for sentences about it. */
+  /** The origin of the token, and the token file, for error messages. */
   readonly tokenSource: string
   readonly tokenFile: string
   readonly offline: boolean
@@ -47,14 +49,14 @@ export interface Settings {
   readonly backoff: number
   readonly signal: AbortSignal | undefined
   readonly onDownload: (progress: HubProgress) => void
-  readonly onRemark: (line: string) => void
+  readonly onWarning: (line: string) => void
 }
 
 type Env = Readonly<Record<string, string | undefined>>
 
 const isTrue = (value: string | undefined): boolean => ['1', 'ON', 'YES', 'TRUE'].includes(value?.toUpperCase() ?? '')
 
-/** `~` and `$NAME` in a path, as Python's `expanduser` and `expandvars` write them out. */
+/** Expands `~` and `$NAME` in a path like Python's `expanduser` and `expandvars`. */
 const expand = (path: string, env: Env): string =>
   path
     .replace(/^~(?=\/|\\|$)/, () => homedir())
@@ -65,7 +67,7 @@ const expand = (path: string, env: Env): string =>
 /** Source: `huggingface_hub/constants.py` (huggingface_hub 2.4). */
 export const hubHome = (env: Env): string => expand(env.HF_HOME || join(env.XDG_CACHE_HOME || '~/.cache', 'huggingface'), env)
 
-/** The cache that Python's huggingface_hub uses under the same environment. */
+/** The cache folder of Python's huggingface_hub in the same environment. */
 export const hubCache = (env: Env = process.env): string =>
   expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(hubHome(env), 'hub'), env)
 
@@ -79,8 +81,8 @@ const findToken = async (given: HubOptions['token'], file: string, env: Env): Pr
 
 const warn = (line: string): void => process.emitWarning(line, 'HubWarning')
 
-/** Options completed from the environment; `home` is the address of the hub where none is set. */
-export const settle = async (options: HubOptions, home: string, env: Env = process.env): Promise<Settings> => {
+/** Applies the defaults of the environment; `home` is the URL of the public hub. */
+export const resolveSettings = async (options: HubOptions, home: string, env: Env = process.env): Promise<HubSettings> => {
   const tokenFile = expand(env.HF_TOKEN_PATH || join(hubHome(env), 'token'), env)
   const [token, tokenSource] = await findToken(options.token, tokenFile, env)
   return {
@@ -95,6 +97,6 @@ export const settle = async (options: HubOptions, home: string, env: Env = proce
     backoff: options.backoff ?? 1000,
     signal: options.signal,
     onDownload: options.onDownload ?? (() => undefined),
-    onRemark: options.onRemark ?? warn
+    onWarning: options.onWarning ?? options.onRemark ?? warn
   }
 }

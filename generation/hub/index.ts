@@ -8,9 +8,9 @@ import { badName, isPath, isRepoName } from './repo-name.js'
 export type { HubOptions, HubProgress } from './hub-settings.js'
 
 /**
- * The folder of a model: `model` itself where something of that name is here, else, when it reads `org/name`, that repository of
- * the hub in the cache, downloaded as far as it is not there. Errors: `FolderMissing` for what can only be a path, `BadModelName`,
- * and those of `snapshotDownload`.
+ * The folder of a model: `model` itself if it is a local path, or else the cached snapshot of the repository `org/name` of the
+ * hub, whose missing files are downloaded. Errors: `FolderMissing` for a path that does not exist, `BadModelName`, and those of
+ * `snapshotDownload`.
  *
  * `await modelFolder('OpenGVLab/InternVL3-1B-hf', { revision: 'main' })()`
  */
@@ -22,10 +22,10 @@ export const modelFolder =
       () => false
     )
     if (isHere && options.revision !== undefined)
-      options.onRemark?.(`${model} is a folder here: revision ${options.revision} is of no use`)
+      (options.onWarning ?? options.onRemark)?.(`${model} is a local folder: revision ${options.revision} is ignored`)
     if (isHere) return E.right(model)
     if (isPath(model)) return E.left([issue('FolderMissing', `${model}: no such folder`, { file: model })])
     if (!isRepoName(model)) return E.left([badName(model)])
-    const { snapshotDownload } = await import('./snapshot.js') // the hub's package takes a while to load
+    const { snapshotDownload } = await import('./snapshot.js') // loading the hub package takes time
     return E.map(({ folder }: { readonly folder: string }) => folder)(await snapshotDownload(model, options)())
   }

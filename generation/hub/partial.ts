@@ -3,11 +3,11 @@ import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 
 const host = hostname().replace(/\W/g, '_') || 'localhost'
-const silence = 15_000 // ms after which a file of a process that cannot be asked is taken for left behind
-const mine = new Set<string>()
+const staleAfter = 15_000 // ms without a write after which the file of an unknown process counts as abandoned
+const ownPartials = new Set<string>()
 let count = 0
 
-const runs = (pid: number): boolean => {
+const isRunning = (pid: number): boolean => {
   try {
     return process.kill(pid, 0)
   } catch (error) {
@@ -15,30 +15,30 @@ const runs = (pid: number): boolean => {
   }
 }
 
-/** Whether nobody writes to a partial download any more: its process ended or, where it is another machine's or Python's, it is silent. */
+/** Whether a partial download has no writer: its process ended or, for another machine or Python, the file is stale. */
 const isAbandoned = async (path: string): Promise<boolean> => {
   const [, machine, pid] = /\.(\w+)-(\d+)-\d+\.incomplete$/.exec(path) ?? []
-  if (machine === host) return Number(pid) === process.pid ? !mine.has(path) : !runs(Number(pid))
+  if (machine === host) return Number(pid) === process.pid ? !ownPartials.has(path) : !isRunning(Number(pid))
   return stat(path).then(
-    ({ mtimeMs }) => Date.now() - mtimeMs > silence,
+    ({ mtimeMs }) => Date.now() - mtimeMs > staleAfter,
     () => false
   )
 }
 
-/** The part of a blob that one writer of this process holds; `close` gives it up, whatever it has come to. */
+/** A partial download of this process; `close` releases the file in any state. */
 export interface Partial {
   readonly path: string
   readonly close: () => void
 }
 
 /**
- * A file to download a blob to, `<blob>.<machine>-<process>-<n>.incomplete`: what a killed download left of it, taken over by renaming
- * so that only one can, else a new name. No lock is needed, for no two writers ever share a file; two that begin at the same
- * time both download the whole.
+ * A file to download a blob to, `<blob>.<machine>-<process>-<n>.incomplete`: the abandoned file of a killed download, which only one
+ * process can claim by renaming, or else a new file. No lock is needed, because two writers never share a file; two downloads
+ * that start at the same time both download the whole blob.
  */
 export const claimPartial = async (blob: string): Promise<Partial> => {
   const path = `${blob}.${host}-${process.pid}-${++count}.incomplete`
-  mine.add(path)
+  ownPartials.add(path)
   const folder = dirname(blob)
   const left = (await readdir(folder)).filter((name) => name.startsWith(`${basename(blob)}.`) && name.endsWith('.incomplete'))
   for (const name of left) {
@@ -50,10 +50,10 @@ export const claimPartial = async (blob: string): Promise<Partial> => {
     )
     if (taken) break
   }
-  return { path, close: () => void mine.delete(path) }
+  return { path, close: () => void ownPartials.delete(path) }
 }
 
-/** Removes what killed downloads left of a blob that is whole now. */
+/** Deletes abandoned partial downloads of a complete blob. */
 export const sweepPartials = async (blob: string): Promise<void> => {
   const folder = dirname(blob)
   const left = (await readdir(folder)).filter((name) => name.startsWith(`${basename(blob)}.`) && name.endsWith('.incomplete'))

@@ -1,24 +1,26 @@
 import { HUB_URL, listFiles, modelInfo } from '@huggingface/hub'
 import { InternVLError, type Issue, issue } from '../../lib/error.js'
-import { ask } from './hub-client.js'
-import { thrown, unreachable } from './hub-errors.js'
+import { hubFetch } from './hub-client.js'
+import { hubError, unreachable } from './hub-errors.js'
 import type { RemoteFile } from './hub-files.js'
-import type { Settings } from './hub-settings.js'
+import type { HubSettings } from './hub-settings.js'
 
-/** The address of the hub where nothing else is set. */
+/** URL of the public hub. */
 export const defaultHub: string = HUB_URL
 
-const isHash = (text: unknown): text is string => typeof text === 'string' && /^[\w-]+$/.test(text) // it becomes a name in the cache
+const isHash = (text: unknown): text is string => typeof text === 'string' && /^[\w-]+$/.test(text) // the hash becomes a file name in the cache
 
-const strange = (repo: string, what: string, { endpoint }: Settings): Issue =>
-  issue('HubStrange', `${repo}: ${endpoint} does not tell ${what}; is it a hub? HF_ENDPOINT sets its address`, { repo })
+const unexpectedResponse = (repo: string, what: string, { endpoint }: HubSettings): Issue =>
+  issue('HubStrange', `${repo}: ${endpoint} does not return ${what}; check that HF_ENDPOINT is the URL of a hub`, { repo })
 
-/** An answer that is no JSON, such as a page to log in, or that breaks off, as an error. */
-const readAnswer = async <A>(repo: string, what: string, settings: Settings, read: () => Promise<A>): Promise<A> =>
+/** Converts the failure of a response that is not JSON, such as a login page, or that breaks off, to an `InternVLError`. */
+const readResponse = async <A>(repo: string, what: string, settings: HubSettings, read: () => Promise<A>): Promise<A> =>
   read().catch((error: unknown) => {
     settings.signal?.throwIfAborted()
     if (error instanceof InternVLError) throw error
-    throw thrown(error instanceof SyntaxError ? strange(repo, what, settings) : unreachable({ repo }, error, settings))
+    throw hubError(
+      error instanceof SyntaxError ? unexpectedResponse(repo, what, settings) : unreachable({ repo }, error, settings)
+    )
   })
 
 const collect = async <A>(items: AsyncIterable<A>): Promise<readonly A[]> => {
@@ -27,29 +29,29 @@ const collect = async <A>(items: AsyncIterable<A>): Promise<readonly A[]> => {
   return all
 }
 
-/** The commit that the revision names now. */
-export const resolveRevision = async (repo: string, settings: Settings): Promise<string> => {
+/** The current commit of the revision. */
+export const resolveRevision = async (repo: string, settings: HubSettings): Promise<string> => {
   const { revision, endpoint: hubUrl } = settings
-  const what = `which commit ${revision} is`
-  const fetch = ask({ repo }, settings)
-  const { sha } = await readAnswer(repo, what, settings, () =>
+  const what = `the commit of ${revision}`
+  const fetch = hubFetch({ repo }, settings)
+  const { sha } = await readResponse(repo, what, settings, () =>
     modelInfo({ name: repo, revision, hubUrl, fetch, additionalFields: ['sha'] })
   )
-  if (!isHash(sha)) throw thrown(strange(repo, what, settings))
+  if (!isHash(sha)) throw hubError(unexpectedResponse(repo, what, settings))
   return sha
 }
 
-/** The files of a commit, folders left out: a checkpoint has none. */
-export const listCommit = async (repo: string, commit: string, settings: Settings): Promise<readonly RemoteFile[]> => {
+/** The files in the root folder of a commit. */
+export const listCommit = async (repo: string, commit: string, settings: HubSettings): Promise<readonly RemoteFile[]> => {
   const what = 'its files with their sizes and hashes'
-  const fetch = ask({ repo }, settings)
-  const entries = await readAnswer(repo, what, settings, () =>
+  const fetch = hubFetch({ repo }, settings)
+  const entries = await readResponse(repo, what, settings, () =>
     collect(listFiles({ repo, revision: commit, hubUrl: settings.endpoint, fetch }))
   )
   const files = entries.filter(({ type, path }) => type === 'file' && !path.includes('/'))
   return files.map(({ path, size, oid, lfs }) => {
     const etag = lfs?.oid ?? oid
-    if (!isHash(etag) || !Number.isSafeInteger(size)) throw thrown(strange(repo, what, settings))
+    if (!isHash(etag) || !Number.isSafeInteger(size)) throw hubError(unexpectedResponse(repo, what, settings))
     return { path, etag, size: lfs?.size ?? size, sha256: /^[0-9a-f]{64}$/.test(lfs?.oid ?? '') ? lfs?.oid : undefined }
   })
 }

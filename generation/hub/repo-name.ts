@@ -10,19 +10,23 @@ export const isRepoName = (name: string): boolean => {
   )
 }
 
-/** Whether it can only be meant as a path: `/x`, `./x`, `~/x`, `C:\x`, `a/b/c`, `a/`. */
+/** Whether a name can only be a path: `/x`, `./x`, `~/x`, `C:\x`, `a/b/c`, `a/`. */
 export const isPath = (name: string): boolean => /^[./~]|\\|^\w:|\/$/.test(name) || name.split('/').length > 2
 
-/** Why a name that is no folder names no repository either. */
+/** The issue of a name that is neither a folder nor a valid repository name. */
 export const badName = (name: string): Issue =>
   issue(
     'BadModelName',
-    `${JSON.stringify(name)} is no folder here, and no repository of the hub: that is org/name, of letters, digits, "-", "_" and ".", 96 at most, without "--" or ".."`,
+    `${JSON.stringify(name)} is not a local folder, and not a repository name of the hub: org/name, at most 96 letters, digits, "-", "_" and ".", without "--" or ".."`,
     { name }
   )
 
-/** What is wrong with a revision that could be no branch, tag or commit, which becomes part of a path. Source: `git check-ref-format`. */
+/** Issues of a revision that is not a valid branch, tag or commit name; the name becomes part of a path. Source: `git check-ref-format`. */
 export const revisionIssues = (revision: string): readonly Issue[] =>
   !/[\p{Cc}\s\\:?*[~^]|\.\./u.test(revision) && revision.split('/').every((p) => p !== '' && !p.startsWith('.'))
     ? []
-    : [issue('BadRevision', `revision ${JSON.stringify(revision)}: give a branch, a tag or a commit`, { revision })]
+    : [
+        issue('BadRevision', `revision ${JSON.stringify(revision)}: not a valid name of a branch, a tag or a commit`, {
+          revision
+        })
+      ]

@@ -4,14 +4,14 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { InternVLError, type Issue, type Issues, issue } from '../../lib/error.js'
 import { indexFile, wholeFile } from '../../lib/safetensors/read.js'
 import { findCached, repoFolder, snapshotFolder, writeRef } from './hub-cache.js'
-import { diskIssue, thrown } from './hub-errors.js'
-import { isSetting, type RemoteFile, shardsOf } from './hub-files.js'
-import { type HubOptions, type Settings, settle } from './hub-settings.js'
+import { diskIssue, hubError } from './hub-errors.js'
+import { isConfigFile, type RemoteFile, shardsOf } from './hub-files.js'
+import { type HubOptions, type HubSettings, resolveSettings } from './hub-settings.js'
 import { defaultHub, listCommit, resolveRevision } from './remote.js'
 import { badName, isRepoName, revisionIssues } from './repo-name.js'
 import { type Job, transfer } from './transfer.js'
 
-/** A commit of a repository in the cache, ready to be opened. */
+/** A complete commit of a repository in the cache. */
 export interface Snapshot {
   readonly repo: string
   readonly commit: string
@@ -19,31 +19,32 @@ export interface Snapshot {
   readonly folder: string
 }
 
-/** What a repository must hold to be a checkpoint, and does not. */
-const lacks = (repo: string, files: readonly RemoteFile[]): readonly Issue[] => {
+/** Issues of a repository without the files of a checkpoint. */
+const checkpointIssues = (repo: string, files: readonly RemoteFile[]): readonly Issue[] => {
   const has = (name: string) => files.some(({ path }) => path === name)
-  const lack = (what: string) => issue('HubNoCheckpoint', `${repo}: the repository has no ${what}; is it a checkpoint?`, { repo })
+  const lack = (what: string) =>
+    issue('HubNoCheckpoint', `${repo}: the repository has no ${what}; use a repository with a checkpoint`, { repo })
   const other = files.find(({ path }) => /\.(bin|pth|gguf|onnx|safetensors)$/.test(path))
   const weights = `${wholeFile} and no ${indexFile}${other ? ` (but ${other.path})` : ''}`
   return [...(has('config.json') ? [] : [lack('config.json')]), ...(has(wholeFile) || has(indexFile) ? [] : [lack(weights)])]
 }
 
-const refuse = (issues: readonly Issue[]): void => {
+const throwIssues = (issues: readonly Issue[]): void => {
   const [first, ...rest] = issues
-  if (first) throw thrown(first, ...rest)
+  if (first) throw hubError(first, ...rest)
 }
 
-/** The weights: one file, else the shards that the index names, for which it is fetched first. */
+/** The weight files: one file, or else the index, which is downloaded first, and its shards. */
 const weightsOf = async (job: Job, files: readonly RemoteFile[]): Promise<readonly RemoteFile[]> => {
   const whole = files.filter(({ path }) => path === wholeFile)
   if (whole.length > 0) return whole
   const index = files.filter(({ path }) => path === indexFile)
   await transfer(job, index)
   const names = await shardsOf(join(snapshotFolder(job.store, job.commit), indexFile))
-  const gone = names.filter((name) => files.every(({ path }) => path !== name))
+  const missing = names.filter((name) => files.every(({ path }) => path !== name))
   const { repo } = job
-  refuse(
-    gone.map((file) =>
+  throwIssues(
+    missing.map((file) =>
       issue('HubShardMissing', `${repo}: ${indexFile} names ${JSON.stringify(file)}, which the repository does not have`, {
         repo,
         file
@@ -53,67 +54,68 @@ const weightsOf = async (job: Job, files: readonly RemoteFile[]): Promise<readon
   return [...index, ...files.filter(({ path }) => names.includes(path))]
 }
 
-const fromHub = async (repo: string, store: string, commit: string, settings: Settings): Promise<Snapshot> => {
+const fetchSnapshot = async (repo: string, store: string, commit: string, settings: HubSettings): Promise<Snapshot> => {
   const job: Job = { repo, commit, store, settings }
   const files = await listCommit(repo, commit, settings)
-  refuse(lacks(repo, files))
-  await transfer(job, [...(await weightsOf(job, files)), ...files.filter(({ path }) => isSetting(path))])
-  // last, so that a branch always names a commit that is whole here
+  throwIssues(checkpointIssues(repo, files))
+  await transfer(job, [...(await weightsOf(job, files)), ...files.filter(({ path }) => isConfigFile(path))])
+  // last, so that a branch always refers to a complete commit
   await writeRef(store, settings.revision, commit)
   return { repo, commit, folder: snapshotFolder(store, commit) }
 }
 
-/** What the cache knows of the revision, for `why` nobody can be asked. */
-const fromCache = async (repo: string, store: string, why: string, settings: Settings): Promise<Snapshot> => {
-  const { revision, onRemark } = settings
+/** The cached snapshot of the revision; `why` is the reason that the hub is not used. */
+const cachedSnapshot = async (repo: string, store: string, why: string, settings: HubSettings): Promise<Snapshot> => {
+  const { revision, onWarning } = settings
   const cached = await findCached(store, revision)
   if (cached && cached.missing.length === 0) {
-    onRemark(`${why}; using what is cached of ${repo}, commit ${cached.commit.slice(0, 7)}`)
+    onWarning(`${why}; using the cached commit ${cached.commit.slice(0, 7)} of ${repo}`)
     return { repo, commit: cached.commit, folder: cached.folder }
   }
-  const part = cached ? `lacks ${cached.missing.join(', ')} of it` : 'does not hold it'
-  const message = `${why}, and the cache at ${settings.cacheDir} ${part} (${repo}, revision ${revision}); download it once with a network, or set HF_HUB_CACHE to the cache that has it`
-  throw thrown(issue('NotCached', message, { repo, revision, folder: settings.cacheDir }))
+  const part = cached ? `lacks ${cached.missing.join(', ')}` : 'does not have it'
+  const message = `${why}, and the cache at ${settings.cacheDir} ${part} (${repo}, revision ${revision}); download the model once with a network, or set HF_HUB_CACHE to a cache that has it`
+  throw hubError(issue('NotCached', message, { repo, revision, folder: settings.cacheDir }))
 }
 
-const unasked: readonly string[] = ['HubUnreachable', 'HubBusy', 'HubDown', 'HubForbidden']
+const cacheFallback: readonly string[] = ['HubUnreachable', 'HubBusy', 'HubDown', 'HubForbidden']
 
-/** A cache may serve where the hub does not: there is no network, it has an error, or the token has run out. */
-const download = async (repo: string, settings: Settings): Promise<Snapshot> => {
+/** The snapshot from the hub, or from the cache if there is no network, the hub has an error, or the token has expired. */
+const findSnapshot = async (repo: string, settings: HubSettings): Promise<Snapshot> => {
   const store = repoFolder(settings.cacheDir, repo)
-  if (settings.offline) return fromCache(repo, store, 'offline, as asked', settings)
+  if (settings.offline) return cachedSnapshot(repo, store, 'offline mode', settings)
   try {
-    return await fromHub(repo, store, await resolveRevision(repo, settings), settings)
+    return await fetchSnapshot(repo, store, await resolveRevision(repo, settings), settings)
   } catch (error) {
     if (!(error instanceof InternVLError)) throw error
     const [first] = error.issues
-    const cached = unasked.includes(first._tag) ? await findCached(store, settings.revision) : undefined
-    if (cached?.missing.length === 0 || first._tag === 'HubUnreachable') return fromCache(repo, store, first.message, settings)
+    const cached = cacheFallback.includes(first._tag) ? await findCached(store, settings.revision) : undefined
+    if (cached?.missing.length === 0 || first._tag === 'HubUnreachable')
+      return cachedSnapshot(repo, store, first.message, settings)
     throw error
   }
 }
 
-/** An error of the file system: it names the call that failed. */
-const isSystem = (error: unknown): boolean => error instanceof Error && 'syscall' in error && 'path' in error
+/** Whether an error is of the file system. */
+const isSystemError = (error: unknown): boolean => error instanceof Error && 'syscall' in error && 'path' in error
 
 /**
- * Brings a repository of the hub into the cache that Python's huggingface_hub shares, only the files that opening it needs, and
- * tells where they are. What is there already is not fetched again; what was broken off goes on. Offline, by wish or for want of a
- * network, what is cached is used and said. A call that `signal` ends is rejected with its reason.
- * Errors: `BadModelName`, `BadRevision`, `NotCached`, `HubNoCheckpoint`, `HubShardMissing`, `HubStrange`, and those of `answerFault`
+ * Downloads the files of a repository that loading needs into the cache of Python's huggingface_hub. Cached files are not
+ * downloaded again, and partial downloads are resumed. Offline, by option or without a network, the cache is used with a
+ * warning. An aborted `signal` rejects with its reason.
+ * Errors: `BadModelName`, `BadRevision`, `NotCached`, `HubNoCheckpoint`, `HubShardMissing`, `HubStrange`, and those of `responseIssue`
  * and `fetchBlob`.
  */
 export const snapshotDownload =
   (repo: string, options: HubOptions = {}): TaskEither<Issues, Snapshot> =>
   async () => {
-    const settings = await settle(options, defaultHub)
+    const settings = await resolveSettings(options, defaultHub)
     const [wrong, ...more] = [...(isRepoName(repo) ? [] : [badName(repo)]), ...revisionIssues(settings.revision)]
     if (wrong) return E.left([wrong, ...more])
     try {
-      return E.right(await download(repo, settings))
+      return E.right(await findSnapshot(repo, settings))
     } catch (error) {
       if (error instanceof InternVLError) return E.left(error.issues)
-      if (isSystem(error)) return E.left([diskIssue(error, settings.cacheDir)])
+      if (isSystemError(error)) return E.left([diskIssue(error, settings.cacheDir)])
       throw error
     }
   }

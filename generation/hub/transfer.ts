@@ -2,28 +2,28 @@ import { mkdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { issue } from '../../lib/error.js'
 import { fetchBlob } from './blob.js'
-import { pointTo, sizeOf, snapshotFolder } from './hub-cache.js'
-import { diskIssue, thrown } from './hub-errors.js'
+import { linkBlob, sizeOf, snapshotFolder } from './hub-cache.js'
+import { diskIssue, hubError } from './hub-errors.js'
 import type { RemoteFile } from './hub-files.js'
-import type { Settings } from './hub-settings.js'
+import type { HubSettings } from './hub-settings.js'
 
-/** A commit that is brought into the cache: `store` is the repository's folder there. */
+/** Download of a commit to the cache; `store` is the folder of the repository there. */
 export interface Job {
   readonly repo: string
   readonly commit: string
   readonly store: string
-  readonly settings: Settings
+  readonly settings: HubSettings
 }
 
 const pointerOf = ({ store, commit }: Job, { path }: RemoteFile): string => join(snapshotFolder(store, commit), path)
 const blobOf = ({ store }: Job, { etag }: RemoteFile): string => join(store, 'blobs', etag)
 
-/** The files that are not in the snapshot yet, or of another size there; one whose blob another commit brought needs only its link. */
-const absentOf = async (job: Job, files: readonly RemoteFile[]): Promise<readonly RemoteFile[]> => {
+/** The files that the snapshot lacks or has with another size. A file whose blob is cached by another commit is only linked. */
+const missingOf = async (job: Job, files: readonly RemoteFile[]): Promise<readonly RemoteFile[]> => {
   const absent: RemoteFile[] = []
   for (const file of files) {
     if ((await sizeOf(pointerOf(job, file))) === file.size) continue
-    if ((await sizeOf(blobOf(job, file))) === file.size) await pointTo(blobOf(job, file), pointerOf(job, file))
+    if ((await sizeOf(blobOf(job, file))) === file.size) await linkBlob(blobOf(job, file), pointerOf(job, file))
     else absent.push(file)
   }
   return absent
@@ -31,18 +31,18 @@ const absentOf = async (job: Job, files: readonly RemoteFile[]): Promise<readonl
 
 const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6)} MB`
 
-/** Fails before the first byte where the disk cannot hold them all. */
-const checkRoom = async (store: string, files: readonly RemoteFile[]): Promise<void> => {
+/** Fails before the first byte if the disk has too little space for all files. */
+const checkDiskSpace = async (store: string, files: readonly RemoteFile[]): Promise<void> => {
   const needed = files.reduce((n, { size }) => n + size, 0)
   const { bavail, bsize, blocks } = await statfs(store)
   const free = bavail * bsize
-  if (blocks === 0 || free >= needed) return // some file systems count nothing
-  const message = `${store}: ${megabytes(needed)} are to be downloaded, ${megabytes(free)} are free; make room, or set HF_HUB_CACHE to another folder`
-  throw thrown(issue('DiskFull', message, { folder: store, needed, free }))
+  if (blocks === 0 || free >= needed) return // some file systems report no sizes
+  const message = `${store}: the download needs ${megabytes(needed)}, ${megabytes(free)} are free; free some space, or set HF_HUB_CACHE to another folder`
+  throw hubError(issue('DiskFull', message, { folder: store, needed, free }))
 }
 
-/** Progress of each file turned into that of all. */
-const reporter = (files: readonly RemoteFile[], { onDownload }: Settings) => {
+/** Reports the progress of each file together with that of all files. */
+const reporter = (files: readonly RemoteFile[], { onDownload }: HubSettings) => {
   const allTotal = files.reduce((n, { size }) => n + size, 0)
   const done = new Map<string, number>()
   return ({ path, size }: RemoteFile) =>
@@ -55,8 +55,8 @@ const reporter = (files: readonly RemoteFile[], { onDownload }: Settings) => {
 
 const workers = 4
 
-/** Runs `work` on each item, a few at a time; the first failure ends the others, and is thrown when they have ended. */
-const each = async <A>(items: readonly A[], work: (item: A) => Promise<void>, stop: () => void): Promise<void> => {
+/** Runs `work` on each item, four at a time; the first failure stops the others and is thrown when they have ended. */
+const forEachConcurrently = async <A>(items: readonly A[], work: (item: A) => Promise<void>, stop: () => void): Promise<void> => {
   const queue = items.values()
   const run = async (): Promise<void> => {
     for (const item of queue) await work(item)
@@ -69,21 +69,21 @@ const each = async <A>(items: readonly A[], work: (item: A) => Promise<void>, st
   })
 }
 
-/** Brings files into the snapshot: those that are not there are downloaded, each blob verified before its name appears. */
+/** Downloads the missing files of a snapshot; each blob is verified before its name appears. */
 export const transfer = async (job: Job, files: readonly RemoteFile[]): Promise<void> => {
   const { repo, commit, store, settings } = job
   await mkdir(join(store, 'blobs'), { recursive: true }).catch((error: unknown) => {
-    throw thrown(diskIssue(error, store))
+    throw hubError(diskIssue(error, store))
   })
-  const absent = await absentOf(job, files)
-  await checkRoom(store, absent)
+  const absent = await missingOf(job, files)
+  await checkDiskSpace(store, absent)
   const stop = new AbortController()
   const signal = settings.signal ? AbortSignal.any([settings.signal, stop.signal]) : stop.signal
   const report = reporter(absent, settings)
-  const bring = async (file: RemoteFile): Promise<void> => {
+  const downloadFile = async (file: RemoteFile): Promise<void> => {
     const url = `${settings.endpoint}/${repo}/resolve/${commit}/${encodeURIComponent(file.path)}`
     await fetchBlob({ repo, file, url }, blobOf(job, file), { ...settings, signal }, report(file))
-    await pointTo(blobOf(job, file), pointerOf(job, file))
+    await linkBlob(blobOf(job, file), pointerOf(job, file))
   }
-  await each(absent, bring, () => stop.abort())
+  await forEachConcurrently(absent, downloadFile, () => stop.abort())
 }

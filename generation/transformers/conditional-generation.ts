@@ -3,22 +3,22 @@ import { tf } from '../../lib/tf.js'
 import type { InternVLConfig } from '../../models/config/parse-config.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
 import { load } from '../checkpoint/load.js'
-import { type GenerateInputs, generate, padSequences } from '../decoding/generate.js'
+import { type GenerateInputs, generate, padSequences, runToEnd } from '../decoding/generate.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
-import { type ForwardInputs, InternVLPreTrainedModel, type Opened } from './model-classes.js'
-import { loadOptions, type PretrainedOptions } from './pretrained.js'
+import { loadOptions, type PretrainedOptions } from './config-classes.js'
+import { type ForwardInputs, InternVLPreTrainedModel, type OpenModel } from './model-classes.js'
 import type { BaseStreamer, Decoder } from './streamer.js'
 
 export interface CausalInputs extends ForwardInputs {
-  /** `[B, L]` int32, −100 is ignored: then there is a loss. */
+  /** `[B, L]` int32; −100 is the ignore index. The output then has a loss. */
   readonly labels?: tf.Tensor2D | undefined
-  /** Logits of the last so many positions only. */
+  /** Number of last positions to compute logits for; all by default. */
   readonly logitsToKeep?: number | undefined
 }
 
-/** What `InternVLForConditionalGeneration` gives. All tensors are the caller's. */
+/** Output of `InternVLForConditionalGeneration`. The caller owns all tensors. */
 export interface CausalOutput {
-  /** With `labels`: the mean over all tokens that are not ignored. */
+  /** With `labels`: mean cross entropy over all labels but −100. */
   readonly loss?: tf.Scalar
   /** `[B, L, V]` */
   readonly logits: tf.Tensor3D
@@ -30,7 +30,7 @@ export interface CausalOutput {
 /** Inputs and options in one record, as `model.generate(**inputs, max_new_tokens=50)` has them. */
 export interface GenerateArguments extends GenerateInputs, GenerateOptions {
   readonly streamer?: BaseStreamer | undefined
-  /** For `stopStrings`; without it the checkpoint's own. */
+  /** Decodes tokens for `stopStrings`; the checkpoint's tokenizer by default. */
   readonly tokenizer?: Decoder | undefined
 }
 
@@ -43,12 +43,12 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
   /** Defaults of `generate`, from generation_config.json and the model's limits. */
   readonly generationConfig: GenerateOptions
 
-  constructor(source: InternVLConfig | Opened, seed = 0) {
+  constructor(source: InternVLConfig | OpenModel, seed = 0) {
     super(source, seed)
     this.generationConfig = ('model' in source ? source.generation : undefined) ?? { imageTokenId: this.config.imageTokenId }
   }
 
-  /** Opens a checkpoint folder in any layout, or `org/name` of the hub. Throws an `InternVLError` with all that is wrong. */
+  /** Loads a checkpoint folder in any layout, or `org/name` of the hub. Throws one `InternVLError` with all errors. */
   static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLForConditionalGeneration> {
     const internvl = await load(name, loadOptions(options))
     const decode = (ids: readonly number[]) => internvl.processor.decode(ids, { skipSpecialTokens: true })
@@ -73,28 +73,25 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
 
   /**
    * Ids of prompt and answer, padding included, one row an answer: `ids[0].slice(inputIds.shape[1])` is the answer alone.
-   * Throws a `RangeError` that names the option or input wrong.
+   * Throws a `RangeError` that names the wrong option or input.
    */
-  async generate({ streamer, tokenizer, ...given }: GenerateArguments): Promise<readonly (readonly number[])[]> {
-    const own = tokenizer ? { decode: (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecialTokens: true }) } : {}
-    const options = { ...this.generationConfig, ...own, ...given }
-    const prompts = given.inputIds.arraySync()
+  async generate({ streamer, tokenizer, ...args }: GenerateArguments): Promise<readonly (readonly number[])[]> {
+    const decoding = tokenizer ? { decode: (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecialTokens: true }) } : {}
+    const options = { ...this.generationConfig, ...decoding, ...args }
+    const prompts = args.inputIds.arraySync()
     if (streamer && prompts.length * (options.numReturnSequences ?? 1) > 1)
-      throw new RangeError('streamer: it takes one row at a time')
+      throw new RangeError('streamer: a streamer takes one row; give one prompt and numReturnSequences 1')
     if (streamer && (options.numBeams ?? 1) > 1)
-      throw new RangeError('streamer: it cannot be used with beam search, set numBeams to 1')
-    const steps = generate(this.internvl, given, options)
+      throw new RangeError('streamer: a streamer cannot be used with beam search; set numBeams to 1')
+    const steps = generate(this.internvl, args, options)
     streamer?.put(prompts[0]!)
-    for (let next = await steps.next(); ; next = await steps.next()) {
-      if (!next.done) {
-        streamer?.put(next.value.tokens.flatMap((token) => (token === undefined ? [] : [token])))
-        continue
-      }
-      streamer?.end()
-      const answers = padSequences(next.value.sequences, options)
-      const each = answers.length / prompts.length
-      return answers.map((ids, row) => [...prompts[Math.floor(row / each)]!, ...ids])
-    }
+    const { sequences } = await runToEnd(steps, ({ tokens }) =>
+      streamer?.put(tokens.flatMap((token) => (token === undefined ? [] : [token])))
+    )
+    streamer?.end()
+    const answers = padSequences(sequences, options)
+    const answersPerPrompt = answers.length / prompts.length
+    return answers.map((ids, row) => [...prompts[Math.floor(row / answersPerPrompt)]!, ...ids])
   }
 }
 

@@ -1,4 +1,4 @@
-/** The nouns of Hugging Face Transformers, for who comes from there; each is a thin class over the functions of this package. */
+/** The classes of Hugging Face Transformers; each is a thin wrapper of the functions of this package. */
 export {
   AutoModelForImageTextToText,
   type CausalInputs,

@@ -5,36 +5,40 @@ import { countParameters, disposeParams, initParams, namedParameters } from '../
 import { tf } from '../../lib/tf.js'
 import type { InternVLConfig, VisionConfig } from '../../models/config/parse-config.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
-import { type InternVL, internVL } from '../../models/internvl/internvl.js'
+import { modelFor } from '../../models/families.js'
+import type { InternVL } from '../../models/internvl/internvl.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from '../../models/internvl/vision.js'
 import { loadVision } from '../../models/internvl/vision-encoder.js'
+import { disposeOnce, throwsWhenDisposed } from '../checkpoint/disposable.js'
 import { demoModel, load } from '../checkpoint/load.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
 import { modelFolder } from '../hub/index.js'
-import { loadOptions, type PretrainedOptions } from './pretrained.js'
+import { loadOptions, type PretrainedOptions } from './config-classes.js'
 
-/** A model with its parameters, open: what the classes stand on. */
-export interface Opened {
+/** A model with its parameters. */
+export interface OpenModel {
   readonly config: InternVLConfig
   readonly params: unknown
   readonly model: InternVL
   readonly generation?: GenerateOptions
 }
 
-/** What every model class has. The parameters are its own, until `dispose`. */
+/** Base class of all model classes. Owns the parameters; after `dispose` a forward throws an `InternVLError`. */
 abstract class PreTrained<C> {
+  protected readonly parameters = disposeOnce(() => disposeParams(this.params))
+
   constructor(
     readonly config: C,
     protected readonly params: unknown,
     private readonly module: Module
   ) {}
 
-  /** Parameters by their names in a checkpoint. */
+  /** Parameters by their keys in a checkpoint. */
   namedParameters(): ReadonlyArray<readonly [name: string, tensor: tf.Tensor]> {
     return namedParameters(this.params)
   }
 
-  /** Their number, whatever form they have. */
+  /** Number of parameters, independent of quantization. */
   numParameters(): number {
     return countParameters(this.module)
   }
@@ -44,27 +48,27 @@ abstract class PreTrained<C> {
   }
 
   dispose(): void {
-    disposeParams(this.params)
+    this.parameters.dispose()
   }
 }
 
-/** Fresh parameters, pseudo-random from `seed`. */
-export const fresh = (config: InternVLConfig, seed = 0): Opened => {
-  const module = internVL(config)
+/** A model with new parameters, pseudo-random from `seed`. */
+export const initModel = (config: InternVLConfig, seed = 0): OpenModel => {
+  const module = modelFor(config)
   const params = initParams(module, seed)
   return { config, params, model: module.apply(params) }
 }
 
-const isOpened = (source: InternVLConfig | Opened): source is Opened => 'model' in source
+const isOpenModel = (source: InternVLConfig | OpenModel): source is OpenModel => 'model' in source
 
-/** What both classes of the whole model take. */
+/** Inputs of both classes of the whole model. */
 export interface ForwardInputs {
-  /** `[B, L]`; or `inputsEmbeds` `[B, L, D]`, exactly one of them. */
+  /** `[B, L]`. Exactly one of `inputIds` and `inputsEmbeds` `[B, L, D]` is required. */
   readonly inputIds?: tf.Tensor2D | undefined
   readonly inputsEmbeds?: tf.Tensor3D | undefined
-  /** Tiles `[T, C, H, W]` of the pictures in `inputIds`; or their features, `imageFeatures`. */
+  /** Tiles `[T, C, H, W]` of the images in `inputIds`; or give `imageFeatures`. */
   readonly pixelValues?: tf.Tensor4D | undefined
-  /** `[T, N, D]`, what `getImageFeatures` gave. */
+  /** `[T, N, D]`, the output of `getImageFeatures`. */
   readonly imageFeatures?: tf.Tensor3D | undefined
   /** `[B, past + L]`, 0 is padding. */
   readonly attentionMask?: tf.Tensor2D | undefined
@@ -74,45 +78,46 @@ export interface ForwardInputs {
   readonly outputHiddenStates?: boolean | undefined
 }
 
-/** `InternVL` over parameters that it owns: what `InternVLModel` and `InternVLForConditionalGeneration` have in common. */
+/** Base class of `InternVLModel` and `InternVLForConditionalGeneration`. */
 export abstract class InternVLPreTrainedModel extends PreTrained<InternVLConfig> {
-  /** The functional model underneath. */
+  /** The functional model. */
   readonly internvl: InternVL
 
-  /** Of a configuration, with fresh parameters; or of what is open already. */
-  constructor(source: InternVLConfig | Opened, seed = 0) {
-    const opened = isOpened(source) ? source : fresh(source, seed)
-    super(opened.config, opened.params, internVL(opened.config))
-    this.internvl = opened.model
+  /** From a configuration with new parameters, or from a loaded model, whose parameters the instance then owns. */
+  constructor(source: InternVLConfig | OpenModel, seed = 0) {
+    const model = isOpenModel(source) ? source : initModel(source, seed)
+    super(model.config, model.params, modelFor(model.config))
+    this.internvl = throwsWhenDisposed(model.model, this.parameters)
   }
 
-  /** Tiles `[T, C, H, W]` to what the decoder reads, `[T, N, D]`. */
+  /** Image features of tiles, `[T, C, H, W] → [T, N, D]`. */
   getImageFeatures({ pixelValues }: { readonly pixelValues: tf.Tensor4D }): { readonly poolerOutput: tf.Tensor3D } {
     return { poolerOutput: this.internvl.imageFeatures(pixelValues) }
   }
 
-  /** Embeddings, and the features that went into them. Call within `tf.tidy`. */
+  /** Token embeddings and the image features merged into them. Call within `tf.tidy`. */
   protected embed({ inputIds, inputsEmbeds, pixelValues, imageFeatures }: ForwardInputs) {
     if ((inputIds === undefined) === (inputsEmbeds === undefined))
       throw new RangeError('You must specify exactly one of inputIds or inputsEmbeds')
     const features = imageFeatures ?? (pixelValues && this.internvl.imageFeatures(pixelValues))
-    if (inputsEmbeds && features) throw new RangeError('inputsEmbeds: pictures need inputIds, which say where they are')
+    if (inputsEmbeds && features)
+      throw new RangeError('inputsEmbeds: images need inputIds, whose image tokens mark their positions')
     const embeds = inputsEmbeds ?? this.internvl.embed({ inputIds: inputIds!, imageFeatures: features })
     return { embeds, features: imageFeatures ? undefined : features }
   }
 
-  /** The decoder's options. */
+  /** Options of the decoder. */
   protected decoding({ attentionMask, positionIds, pastKeyValues: cache, useCache, outputHiddenStates }: ForwardInputs) {
     return { attentionMask, positionIds, cache, useCache: useCache ?? false, outputHiddenStates: outputHiddenStates ?? false }
   }
 }
 
-/** What `InternVLModel` gives. All tensors are the caller's. */
+/** Output of `InternVLModel`. The caller owns all tensors. */
 export interface ModelOutput {
   /** `[B, L, D]`, after the final norm. */
   readonly lastHiddenState: tf.Tensor3D
   readonly pastKeyValues?: KVCache
-  /** 0 = embeddings; the last one is `lastHiddenState`. */
+  /** Index 0 is the embeddings; the last is `lastHiddenState`. */
   readonly hiddenStates?: readonly tf.Tensor3D[]
   /** The features of `pixelValues`. */
   readonly imageHiddenStates?: tf.Tensor3D
@@ -120,7 +125,7 @@ export interface ModelOutput {
 
 /** `InternVLModel` of Transformers: vision tower, projector and decoder, without the head. */
 export class InternVLModel extends InternVLPreTrainedModel {
-  /** Opens a checkpoint folder in any layout, or `org/name` of the hub. Throws an `InternVLError` with all that is wrong. */
+  /** Loads a checkpoint folder in any layout, or `org/name` of the hub. Throws one `InternVLError` with all errors. */
   static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLModel> {
     return new InternVLModel(await load(name, loadOptions(options)))
   }
@@ -144,15 +149,15 @@ export class InternVLModel extends InternVLPreTrainedModel {
 export interface VisionInputs {
   /** `[T, C, H, W]` */
   readonly pixelValues: tf.Tensor4D
-  /** `[T, patches]`, 1 where the mask token takes a patch's place. */
+  /** `[T, patches]`, 1 where the mask token replaces a patch. */
   readonly boolMaskedPos?: tf.Tensor2D | undefined
   readonly outputHiddenStates?: boolean | undefined
   readonly outputAttentions?: boolean | undefined
 }
 
-/** What `InternVLVisionModel` gives. All tensors are the caller's. */
+/** Output of `InternVLVisionModel`. The caller owns all tensors. */
 export interface VisionModelOutput extends VisionOutput {
-  /** `[T, D]`: the mean of the patches, or the class token, as the configuration says; see `poolVision`. */
+  /** `[T, D]`: the mean over the patches, or the class token, as the configuration says; see `poolVision`. */
   readonly poolerOutput: tf.Tensor2D
 }
 
@@ -160,13 +165,14 @@ export interface VisionModelOutput extends VisionOutput {
 export class InternVLVisionModel extends PreTrained<VisionConfig> {
   private readonly tower: (pixelValues: tf.Tensor4D, options?: VisionOptions) => VisionOutput
 
-  /** Of a configuration, with fresh parameters unless given. */
+  /** From a configuration, with new parameters by default. */
   constructor(config: VisionConfig, params: unknown = initParams(visionTower(config))) {
     super(config, params, visionTower(config))
-    this.tower = visionTower(config).apply(params as Parameters<ReturnType<typeof visionTower>['apply']>[0])
+    const tower = visionTower(config).apply(params as Parameters<ReturnType<typeof visionTower>['apply']>[0])
+    this.tower = throwsWhenDisposed(tower, this.parameters)
   }
 
-  /** The tower of a checkpoint; the decoder's weights are not read. Throws an `InternVLError` with all that is wrong. */
+  /** Loads the vision tower of a checkpoint without the decoder's weights. Throws one `InternVLError` with all errors. */
   static async fromPretrained(name = demoModel, given: PretrainedOptions = {}): Promise<InternVLVisionModel> {
     const options = loadOptions(given)
     const dir = await orThrow(modelFolder(name, options))
@@ -176,9 +182,9 @@ export class InternVLVisionModel extends PreTrained<VisionConfig> {
     return new InternVLVisionModel(config.visionConfig, params.vision_tower)
   }
 
-  /** `[T, C, H, W]` to `lastHiddenState` `[T, 1 + patches, D]`, and what is asked for beside it. */
-  forward({ pixelValues, boolMaskedPos, ...asked }: VisionInputs): VisionModelOutput {
-    const { outputHiddenStates = false, outputAttentions = false } = asked
+  /** `[T, C, H, W]` to `lastHiddenState` `[T, 1 + patches, D]` and the requested outputs. */
+  forward({ pixelValues, boolMaskedPos, ...requested }: VisionInputs): VisionModelOutput {
+    const { outputHiddenStates = false, outputAttentions = false } = requested
     return tf.tidy(() => {
       const masked = boolMaskedPos ? { masked: boolMaskedPos } : {}
       const output = this.tower(pixelValues, { outputHiddenStates, outputAttentions, ...masked })

@@ -6,17 +6,17 @@ import type { RenderOptions } from '../../processors/text/chat-template.js'
 import type { Message, Messages, VideoSource } from '../../processors/text/messages.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
 
-/** Inputs of the model under their names; `dispose` frees the tensors. */
+/** Inputs of the model; `dispose` frees the tensors. */
 export interface BatchFeature extends ModelInputs {
   readonly dispose: () => void
 }
 
 export interface ApplyChatTemplateOptions extends PrepareOptions {
-  /** Ids and pixels, or (by default, as in Python) the prompt's text. */
+  /** Return token ids and pixels instead of the prompt's text; false by default, as in Python. */
   readonly tokenize?: boolean
-  /** With `tokenize`: all inputs of the model, or (by default, as in Python) their ids alone. */
+  /** With `tokenize`: return all inputs of the model instead of the ids only; false by default, as in Python. */
   readonly returnDict?: boolean
-  /** Rows of a batch always come padded; there for who writes it from habit. */
+  /** Accepted for compatibility: rows of a batch are always padded. */
   readonly padding?: true
 }
 
@@ -29,21 +29,21 @@ type Conversation = Messages | readonly Messages[]
 
 const isBatch = (conversation: Conversation): conversation is readonly Messages[] => Array.isArray(conversation[0])
 
-const listOf = (ids: Ids): readonly number[] => (ids instanceof tf.Tensor ? Array.from(ids.dataSync()) : ids)
+const toList = (ids: Ids): readonly number[] => (ids instanceof tf.Tensor ? Array.from(ids.dataSync()) : ids)
 
-const featureOf = (inputs: ModelInputs): BatchFeature => ({
+const toBatchFeature = (inputs: ModelInputs): BatchFeature => ({
   ...inputs,
   dispose: () => tf.dispose([inputs.inputIds, inputs.attentionMask, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
 })
 
 /**
- * `InternVLProcessor` of Transformers over a `Processor`. What goes wrong with messages and pictures throws an `InternVLError`.
- * One difference, on purpose: special tokens that a person typed stay text, unless `allowedSpecial` lets them through.
+ * `InternVLProcessor` of Transformers. Throws an `InternVLError` for messages and images that cannot be read. One deliberate
+ * difference: special tokens in message texts stay text unless `allowedSpecial` permits them.
  */
 export class InternVLProcessor {
   constructor(readonly processor: Processor) {}
 
-  /** Opens the processor of a checkpoint folder, or of `org/name` on the hub. */
+  /** Loads the processor of a checkpoint folder, or of `org/name` of the hub. */
   static async fromPretrained(name: string, options: HubOptions = {}): Promise<InternVLProcessor> {
     return new InternVLProcessor(await orThrow(loadProcessor(await orThrow(modelFolder(name, options)))))
   }
@@ -52,12 +52,12 @@ export class InternVLProcessor {
     return this.processor.tokenizer
   }
 
-  /** The Jinja source. */
+  /** Jinja source of the chat template. */
   get chatTemplate(): string {
     return this.processor.chatTemplate.source
   }
 
-  /** One conversation or a batch of them: the prompt, its ids, or with `returnDict` all that the model takes. */
+  /** Renders one conversation or a batch: the prompt, its ids, or with `returnDict` all inputs of the model. */
   applyChatTemplate(
     conversation: Conversation,
     options: ApplyChatTemplateOptions & { readonly tokenize: true; readonly returnDict: true }
@@ -80,14 +80,14 @@ export class InternVLProcessor {
   }
 
   private async tokenized(batch: readonly Messages[], options: PrepareOptions, returnDict: boolean) {
-    const feature = featureOf(await orThrow(this.processor.prepare(batch, options)))
+    const feature = toBatchFeature(await orThrow(this.processor.prepare(batch, options)))
     if (returnDict) return feature
     const ids = feature.inputIds.arraySync()
     feature.dispose()
     return ids
   }
 
-  /** Prompts with the pictures and films of their placeholders, in order: `processor(text=…, images=…, videos=…)` in Python. */
+  /** Prompts with the images and videos of their placeholders, in order: `processor(text=…, images=…, videos=…)` in Python. */
   async process(
     inputs: {
       readonly text: string | readonly string[]
@@ -98,15 +98,15 @@ export class InternVLProcessor {
   ): Promise<BatchFeature> {
     const text = typeof inputs.text === 'string' ? [inputs.text] : inputs.text
     const images = inputs.images === undefined ? [] : ([inputs.images].flat() as readonly ImageSource[])
-    return featureOf(await orThrow(this.processor.prepareText({ text, images, videos: inputs.videos ?? [] }, options)))
+    return toBatchFeature(await orThrow(this.processor.prepareText({ text, images, videos: inputs.videos ?? [] }, options)))
   }
 
-  /** Text of one row of ids. */
+  /** Decodes one row of ids. */
   decode(ids: Ids, options: DecodeOptions = {}): string {
-    return this.processor.decode(listOf(ids), options)
+    return this.processor.decode(toList(ids), options)
   }
 
-  /** Text of every row. */
+  /** Decodes every row of ids. */
   batchDecode(rows: readonly Ids[] | tf.Tensor2D, options: DecodeOptions = {}): readonly string[] {
     const lists = rows instanceof tf.Tensor ? rows.arraySync() : rows
     return lists.map((ids) => this.decode(ids, options))

@@ -1,12 +1,12 @@
 import { type TextStream, textStream } from '../decoding/text-stream.js'
 
-/** What `generate` hands tokens to: the prompt first, then each token, then the end. */
+/** Receiver of the tokens of `generate`: first the prompt, then each token, then the end. */
 export interface BaseStreamer {
   put(ids: readonly number[]): void
   end(): void
 }
 
-/** What can decode: a processor or a tokenizer. */
+/** A processor or a tokenizer. */
 export interface Decoder {
   decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string
 }
@@ -17,7 +17,7 @@ export interface TextStreamerOptions {
 }
 
 /**
- * Prints text as soon as its characters are whole; override `onFinalizedText` to do something else with it.
+ * Prints text as soon as its characters are complete; override `onFinalizedText` to process the text differently.
  * Source: `TextStreamer` (transformers 5.23), which waits for whole words.
  *
  * `await model.generate({ ...inputs, streamer: new TextStreamer(processor, { skipPrompt: true }) })`

@@ -17,7 +17,7 @@ const grounding: fc.Arbitrary<Grounding> = fc.record({ label, boxes: fc.array(bo
 const words = fc.string().filter((text) => !text.includes('<') && !text.includes('>'))
 
 describe('grounding', () => {
-  it('parse(render(groundings)) is the groundings, whatever is said between them', () => {
+  it('parse(render(groundings)) equals the groundings, with any text between them', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(words, grounding)), words, (said, last) => {
         const text = said.map(([before, g]) => before + renderGrounding(g)).join('') + last
@@ -32,7 +32,7 @@ describe('grounding', () => {
     assert.deepEqual(read('<box>[[1,2,3,4],[5,6,7,8]]</box>'), [{ label: '', boxes: [[1, 2, 3, 4], [5, 6, 7, 8]] }]) // biome-ignore format: one line
   })
 
-  it('reports what is broken, keeps what is not, and never throws', () => {
+  it('reports malformed groundings, keeps valid ones, and never throws', () => {
     const good = '<ref>a</ref><box>[[1, 2, 3, 4]]</box>'
     for (const bad of [
       '<ref>b</ref><box>[[1, 2, 3',
@@ -52,7 +52,7 @@ describe('grounding', () => {
     fc.assert(fc.property(fc.array(tags), (parts) => void parseGrounding(parts.join(''))))
   })
 
-  it('pixels are inside the picture, corners in order', () => {
+  it('pixels are inside the image, corners in order', () => {
     const side = fc.integer({ min: 1, max: 5000 })
     fc.assert(
       fc.property(fc.array(grounding), side, side, (groundings, width, height) => {
@@ -66,7 +66,7 @@ describe('grounding', () => {
     assert.deepEqual(whole, { label: '', left: 0, top: 0, right: 640, bottom: 240 })
   })
 
-  it('draws on the picture in its own pixels, whatever the label', async () => {
+  it('draws boxes on the image at its own size, for any label', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'internvl-'))
     const [file, source] = [
       join(folder, 'out.png'),

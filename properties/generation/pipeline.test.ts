@@ -7,7 +7,7 @@ import { load, type Messages, type PipelineOptions, pipeline, tf } from '../../g
 const folder = fileURLToPath(new URL('../../generation/demo/', import.meta.url))
 const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 
-/** A value of the reference with keys in camel case and pictures where they are. */
+/** A value of the reference with keys in camel case and images where they are. */
 const translated = (value: unknown): unknown => {
   if (typeof value === 'string') return value.endsWith('.png') ? folder + value : value
   if (Array.isArray(value)) return value.map(translated)
@@ -52,7 +52,7 @@ describe('pipeline', () => {
     for (const batchSize of [2, 4]) assert.deepEqual(await pipe(inputs, { returnFullText: false, batchSize }), alone)
   })
 
-  it('tells its progress, and texts as they come', async () => {
+  it('reports progress and streams text', async () => {
     const inputs = [ask('Describe the image.', 'shapes.png'), ask('How many circles are there?', 'circle.png')]
     const told: number[][] = []
     const texts = ['', '']
@@ -67,7 +67,7 @@ describe('pipeline', () => {
     assert.deepEqual(texts, outputs.map(([output]) => output!.generatedText)) // biome-ignore format: one line
   })
 
-  it('takes an open checkpoint and leaves it to its owner; refuses in a sentence; leaks nothing', async () => {
+  it('accepts a loaded checkpoint and does not dispose it; refuses invalid input; leaks no tensor', async () => {
     const internvl = await load()
     const before = tf.memory().numTensors
     const own = await pipeline('image-text-to-text', internvl)
@@ -75,7 +75,7 @@ describe('pipeline', () => {
     await assert.rejects(own({} as never), /must at least provide either text or images/)
     await assert.rejects(own({ images: 'a.png' } as never), /must provide text/)
     await assert.rejects(own([]), /empty/)
-    await assert.rejects(own({ text: ask('?', 'shapes.png'), images: 'a.png' } as never), /belong into its messages/)
+    await assert.rejects(own({ text: ask('?', 'shapes.png'), images: 'a.png' } as never), /into its messages/)
     await assert.rejects(own([{ role: 'king', content: 'x' }] as never), /unknown role "king"/)
     await assert.rejects(own('x', { stopSequence: '' }), /^RangeError: stopSequence/)
     await assert.rejects(own('x', { batchSize: 0 }), /batchSize/)

@@ -29,14 +29,14 @@ describe('plot', () => {
       { numRuns: 15 }
     ))
 
-  it('leaves a gap where a value is no number, or not above 0 on a logarithmic axis', async () => {
+  it('leaves a gap for values that are not finite, or not above 0 on a logarithmic axis', async () => {
     const gaps = (ys: readonly number[], logY: boolean) => plotSvg([{ ...panelOf([ys]), logY }]).then(pathsOf)
     for (const gap of [Number.NaN, Number.POSITIVE_INFINITY]) assert.deepEqual(await gaps([1, 2, gap, 3, 4], false), [[2, 4]])
     assert.deepEqual(await gaps([1, 2, 0, 3, 4], true), [[2, 4]])
     assert.deepEqual(await gaps([1, 2, 0, 3, 4], false), [[1, 5]])
   })
 
-  it('names the title, both axes, every series and words along x as they are, escaped', async () => {
+  it('shows the title, both axes, every series and the categories of x, escaped', async () => {
     const words = ['b<&', 'a']
     const series = ['train', 'eval'].map((name) => ({ name, points: words.map((word, y) => [word, y] as const) }))
     const svg = await plotSvg([{ ...labels, series }])
@@ -55,7 +55,7 @@ describe('plot', () => {
     assert.ok((await height(2)) > 1.8 * (await height(1)))
   })
 
-  it('refuses what has no point', async () => {
+  it('refuses a panel without points', async () => {
     for (const ys of [[], [[]], [[Number.NaN]]]) await assert.rejects(plotSvg([panelOf(ys)]), /RangeError: linePlot: "Loss"/)
   })
 })

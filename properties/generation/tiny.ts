@@ -43,20 +43,20 @@ export const tinyModel = (text: Readonly<Record<string, unknown>> = {}): InternV
   return module.apply(params as Parameters<typeof module.apply>[0])
 }
 
-/** A prompt: ids without padding, in which each picture is four image tokens. */
+/** A prompt: ids without padding, in which each image is four image tokens. */
 export type Prompt = readonly number[]
 
-/** Prompts as one batch, padded on the left; every picture is made of its number in the prompt and the prompt's length. */
+/** Prompts as one batch, padded on the left; every image is made of its number in the prompt and the prompt's length. */
 export const batchOf = (prompts: readonly Prompt[], extraPadding = 0): GenerateInputs => {
   const L = Math.max(...prompts.map((ids) => ids.length)) + extraPadding
   const rows = prompts.map((ids) => [...Array<number>(L - ids.length).fill(0), ...ids])
   const mask = prompts.map((ids) => Array.from({ length: L }, (_, i) => (i < L - ids.length ? 0 : 1)))
-  const pictures = prompts.flatMap((ids) => {
+  const images = prompts.flatMap((ids) => {
     const tiles = ids.filter((id) => id === imageToken).length / 4
     return Array.from({ length: tiles }, (_, i) => tf.randomNormal([3, 8, 8], 0, 1, 'float32', 10 * ids[0]! + i))
   })
-  const pixelValues = pictures.length > 0 ? (tf.stack(pictures) as tf.Tensor4D) : undefined
-  tf.dispose(pictures)
+  const pixelValues = images.length > 0 ? (tf.stack(images) as tf.Tensor4D) : undefined
+  tf.dispose(images)
   return {
     inputIds: tf.tensor2d(rows, [rows.length, L], 'int32'),
     attentionMask: tf.tensor2d(mask, [rows.length, L], 'int32'),

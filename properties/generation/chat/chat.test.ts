@@ -24,7 +24,7 @@ const counted = (internvl: InternVLCheckpoint) => {
       return model.decode(embeds, options)
     }
   })
-  return { internvl: { ...internvl, model: spy }, counts }
+  return { internvl: { ...internvl, model: spy, features: featureCache(spy) }, counts }
 }
 
 const questions = [
@@ -42,14 +42,14 @@ describe('chat', () => {
   })
   after(() => real.dispose())
 
-  it('ten turns about one picture encode it once and compute their new tokens alone', async () => {
+  it('ten turns about one image encode the image once and compute only their new tokens', async () => {
     const { internvl, counts } = counted(real)
     const session = chat(internvl)
     let before = 0
     for (let turn = 0; turn < 10; turn++) {
       counts.tokens = 0
       const asked = await session.ask(questions[turn % 5]!, turn === 0 ? { images: [shown('shapes.png')] } : {})
-      // all but the end token of the answer before, which nothing was computed from, is in the cache
+      // the cache has all tokens but the end token of the previous answer, which was not read
       assert.equal(asked.reusedTokens, before)
       assert.equal(counts.tokens, asked.promptTokens - before + asked.newTokens - 1)
       before = asked.promptTokens + asked.newTokens - 1
@@ -59,12 +59,12 @@ describe('chat', () => {
     session.dispose()
   })
 
-  it('says what a model without memory says of the whole conversation', async () => {
+  it('answers like a model without a cache that reads the whole conversation', async () => {
     const session = chat(real)
     for (const [i, question] of questions.entries()) {
-      const pictures = i === 0 ? [shown('shapes.png')] : i === 2 ? [shown('circle.png'), shown('shapes.png')] : []
+      const images = i === 0 ? [shown('shapes.png')] : i === 2 ? [shown('circle.png'), shown('shapes.png')] : []
       const before = session.history
-      const { text } = await session.ask(question, { images: pictures })
+      const { text } = await session.ask(question, { images })
       const all = [...before, session.history.at(-2)!]
       const stream = streamAnswers(real, [all])
       let next = await stream.next()
@@ -74,7 +74,7 @@ describe('chat', () => {
     session.dispose()
   })
 
-  it('pieces joined are the answer, and the history holds it', async () => {
+  it('the streamed pieces joined are the answer in the history', async () => {
     const session = chat(real, { system: 'Be brief.' })
     let said = ''
     for await (const text of session.send('Describe the image.', { images: [shown('shapes.png')] })) said += text
@@ -88,19 +88,18 @@ describe('chat', () => {
     session.dispose()
   })
 
-  it('sessions of one model share features; their store has a bound, the longest unused go first', async () => {
+  it('sessions of one model share image features; the feature cache is bounded and evicts the least recently used', async () => {
     const { internvl, counts } = counted(real)
     const features = featureCache(internvl.model, { maxEntries: 1 })
-    const ask = (picture: string) =>
-      chat(internvl, { features, maxNewTokens: 1 }).ask('What is it?', { images: [shown(picture)] })
-    for (const picture of ['shapes.png', 'shapes.png', 'circle.png', 'circle.png', 'shapes.png']) await ask(picture)
+    const ask = (image: string) => chat(internvl, { features, maxNewTokens: 1 }).ask('What is it?', { images: [shown(image)] })
+    for (const image of ['shapes.png', 'shapes.png', 'circle.png', 'circle.png', 'shapes.png']) await ask(image)
     assert.equal(counts.tiles, 3)
     assert.deepEqual({ ...features.counts(), bytes: 0 }, { encoded: 3, reused: 2, entries: 1, bytes: 0 })
     for (let i = 0; i < 2; i++) await chat(internvl, { maxNewTokens: 1 }).ask('What is it?', { images: [shown('circle.png')] })
     assert.equal(counts.tiles, 4)
   })
 
-  it('what stops an answer leaves what was said, and the next turn is right', async () => {
+  it('a stopped answer stays in the history as far as it was generated, and the next turn is right', async () => {
     for (const stop of ['signal', 'break'] as const) {
       const session = chat(real)
       const aborter = new AbortController()
@@ -119,37 +118,37 @@ describe('chat', () => {
     }
   })
 
-  it('a question that cannot be asked leaves no trace', async () => {
+  it('a message that fails leaves the history unchanged', async () => {
     const session = chat(real)
     await session.ask('Who are you?')
     const { history } = session
-    await assert.rejects(session.ask('What is this?', { images: ['nowhere.png'] }), /nowhere\.png: no such picture/)
+    await assert.rejects(session.ask('What is this?', { images: ['nowhere.png'] }), /nowhere\.png: no such image/)
     await assert.rejects(session.ask('Who?', { topP: 2 }), /topP/)
     await assert.rejects(session.ask('Who?', { stopStrings: [''] }), /stopStrings/)
     await assert.rejects(session.ask(' '), /empty/)
     assert.equal(session.history, history)
     const first = session.send('Who are you?')
     await first.next()
-    await assert.rejects(session.ask('And?'), /still under way/)
+    await assert.rejects(session.ask('And?'), /previous answer is not finished/)
     await first.return(undefined as never)
     session.dispose()
     await assert.rejects(session.ask('And?'), /disposed/)
   })
 
-  it('history saved and restored is history kept, by path and by content', async () => {
+  it('a saved and restored history equals the original, by path and by content', async () => {
     const session = chat(real, { system: 'Be brief.' })
     await session.ask('Describe the image.', { images: [shown('shapes.png')] })
     const folder = await mkdtemp(join(tmpdir(), 'internvl-'))
     const raw = { data: new Uint8Array(112 * 112 * 3).fill(200), width: 112, height: 112, channels: 3 as const }
-    await session.ask('What is it?', { images: [raw], videos: [shown('film')] })
+    await session.ask('What is it?', { images: [raw], videos: [shown('video')] })
     const { text } = await session.ask('How many circles are there?')
-    for (const pictures of ['path', 'content'] as const) {
-      const saved = await session.save({ pictures })
+    for (const images of ['path', 'content'] as const) {
+      const saved = await session.save({ images })
       const again = restoreChat(real, saved)
-      assert.equal(await again.save({ pictures }), saved)
+      assert.equal(await again.save({ images }), saved)
       const before = restoreChat(real, JSON.stringify({ messages: JSON.parse(saved).messages.slice(0, -2) }))
       assert.equal((await before.ask('How many circles are there?')).text, text)
-      assert.equal(saved.includes('shapes.png'), pictures === 'path')
+      assert.equal(saved.includes('shapes.png'), images === 'path')
       again.dispose()
       before.dispose()
     }
@@ -159,7 +158,7 @@ describe('chat', () => {
     assert.throws(() => restoreChat(real, '{"messages":[{"role":"king","content":"x"}]}'), /unknown role "king"/)
   })
 
-  it('a picture that changes its file is another picture', async () => {
+  it('an image file with new content is encoded again', async () => {
     const { internvl, counts } = counted(real)
     const folder = await mkdtemp(join(tmpdir(), 'internvl-'))
     const file = join(folder, 'a.png')
@@ -174,7 +173,7 @@ describe('chat', () => {
     await rm(folder, { recursive: true })
   })
 
-  it('leaks nothing: whole, stopped, refused, disposed in the middle', async () => {
+  it('leaks no tensor: complete, stopped, failed, disposed during an answer', async () => {
     const numTensors = () => tf.memory().numTensors
     const before = numTensors()
     const session = chat(real)

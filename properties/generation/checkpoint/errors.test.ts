@@ -41,7 +41,7 @@ const wrongs: ReadonlyArray<readonly [file: string, spoil: Spoil, says: RegExp]>
     edit('config.json', (json) => ({ ...json, text_config: { model_type: 'mamba' } })),
     /should be one of qwen2.*"mamba"/
   ],
-  ['generation_config.json', text('generation_config.json', '['), /generation_config\.json: it cannot be read as JSON/],
+  ['generation_config.json', text('generation_config.json', '['), /generation_config\.json: cannot be read as JSON/],
   ['generation_config.json', text('generation_config.json', '{"top_p": 7}'), /top_p should be a number above 0 and at most 1/],
   ['tokenizer.json', gone('tokenizer.json'), /no tokenizer\.json/],
   ['tokenizer.json', text('tokenizer.json', '{}'), /tokenizer\.json: model: expected .*, got nothing/],

@@ -7,29 +7,29 @@ import { demoCommand } from '../../../generation/cli/commands/demo-command.js'
 import { embedCommand } from '../../../generation/cli/commands/embed-command.js'
 import { precisionOptions } from '../../../generation/cli/flags/precision-flags.js'
 import { answerLogits } from '../../../generation/evaluate/perplexity.js'
-import { loadEyes } from '../../../generation/index.js'
+import { loadVisionEncoder } from '../../../generation/index.js'
 import { answer, embed, load, pipeline, tf } from '../../../generation/root.js'
+import { loadOptions } from '../../../generation/transformers/config-classes.js'
 import { InternVLForConditionalGeneration } from '../../../generation/transformers/index.js'
-import { loadOptions } from '../../../generation/transformers/pretrained.js'
 import { getOrThrow } from '../../../lib/error.js'
 import { namedParameters } from '../../../lib/params.js'
-import { keepsPacked } from '../../../lib/quantization/formats.js'
+import { keepsQuantized } from '../../../lib/quantization/formats.js'
 import { parseConfig } from '../../../models/config/parse-config.js'
 import { internVL } from '../../../models/internvl/internvl.js'
 import {
   dtypes,
-  fewWeights,
-  formsOfKeys,
+  formatsByKey,
   type PrecisionOptions,
   precisionOf,
-  quantizations
+  quantizations,
+  smallModuleSize
 } from '../../../models/quantization/precision.js'
-import { packableSizes } from '../../../models/quantization/weight-formats.js'
+import { quantizableSizes } from '../../../models/quantization/weight-formats.js'
 import { relativeL2 } from '../../bench/measure/quality.js'
 import { check } from '../../laws/check.js'
 import { distance } from '../../laws/close.js'
 
-const picture = fileURLToPath(new URL('../../../generation/demo/shapes.png', import.meta.url))
+const image = fileURLToPath(new URL('../../../generation/demo/shapes.png', import.meta.url))
 const described =
   'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
 
@@ -57,7 +57,7 @@ const options = fc.record({
 })
 
 describe('precision', () => {
-  it('each part has what was asked for it; a part that was not named has the dtype', () =>
+  it('each part has the requested precision; parts that are not named have the dtype', () =>
     check(
       fc.tuple(options, fc.boolean()),
       ([{ dtype, quantize }, tied]) => {
@@ -65,51 +65,55 @@ describe('precision', () => {
         const base = (dtype ?? (quantize ? 'bfloat16' : 'float32')) === 'float32' ? undefined : 'bf16'
         const asked = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
         const form = (of: keyof typeof asked, fine = false) =>
-          asked[of] === '4bit' ? (fine ? 'int6' : 'int4') : (asked[of] ?? base)
+          asked[of] === 'int4' ? (fine ? 'int6' : 'int4') : (asked[of] ?? base)
         const expected = {
           'model.vision_tower.encoder.layer.0.mlp.fc1.weight': form('vision'),
-          'multi_modal_projector.linear_1.weight': form('vision'),
+          'model.multi_modal_projector.linear_1.weight': form('vision'),
           'model.language_model.layers.0.mlp.up_proj.weight': form('decoder'),
           'model.language_model.embed_tokens.weight': form('decoder', tied),
           ...(tied ? {} : { 'lm_head.weight': form('decoder', true) })
         }
-        const formOf = formsOfKeys(precision, new Map(Object.keys(expected).map((key) => [key, fewWeights])))
+        const formOf = formatsByKey(precision, new Map(Object.keys(expected).map((key) => [key, smallModuleSize])))
         for (const [key, wanted] of Object.entries(expected)) assert.equal(formOf(key, 'F32'), wanted, key)
       },
       60
     ))
 
-  it('a module of few weights has a finer form, all weights of a module the same one', () =>
+  it('a small module has a finer format, the same for all its weights', () =>
     check(
-      fc.tuple(options, fc.array(fc.nat(fewWeights / 2), { minLength: 1, maxLength: 4 }), fc.constantFrom('F32', 'BF16', 'F16')),
+      fc.tuple(
+        options,
+        fc.array(fc.nat(smallModuleSize / 2), { minLength: 1, maxLength: 4 }),
+        fc.constantFrom('F32', 'BF16', 'F16')
+      ),
       ([asked, sizes, dtype]) => {
         const weights = new Map(sizes.map((size, i) => [`model.language_model.layers.0.mlp.${i}.weight`, size] as const))
-        const isSmall = sizes.reduce((a, b) => a + b) < fewWeights
+        const isSmall = sizes.reduce((a, b) => a + b) < smallModuleSize
         const form = precisionOf(asked).decoder
         const stored = dtype === 'BF16' ? 'bf16' : 'float32'
         const wanted = !isSmall ? form : form === 'int4' ? 'int8' : form === 'int8' ? stored : form
-        const formOf = formsOfKeys(precisionOf(asked), weights)
+        const formOf = formatsByKey(precisionOf(asked), weights)
         for (const key of weights.keys()) assert.equal(formOf(key, dtype) ?? 'float32', wanted)
       },
       60
     ))
 
-  it('released models have every form as asked: InternVL3-1B, one of the smallest, has no module of few weights', () => {
+  it('released models have every format as requested: InternVL3-1B, one of the smallest, has no small module', () => {
     const text_config = {
       ...{ model_type: 'qwen2', hidden_size: 896, intermediate_size: 4864, num_hidden_layers: 24, vocab_size: 151674 },
       ...{ num_attention_heads: 14, num_key_value_heads: 2 }
     }
     const config = getOrThrow(parseConfig({ model_type: 'internvl', vision_config: {}, text_config, tie_word_embeddings: false }))
-    const sizes = packableSizes(internVL(config))
+    const sizes = quantizableSizes(internVL(config))
     assert.equal(sizes.size, 24 * 6 + 2 + 24 * 7 + 2)
     for (const quantize of quantizations) {
-      const formOf = formsOfKeys(precisionOf({ quantize }), sizes)
+      const formOf = formatsByKey(precisionOf({ quantize }), sizes)
       const forms = new Set([...sizes.keys()].map((key) => formOf(key, 'BF16')))
       assert.deepEqual([...forms].sort(), quantize === 'int8' ? ['int8'] : ['int4', 'int6'])
     }
   })
 
-  it('the command line says the same as options do', () => {
+  it('the command line sets the same options', () => {
     assert.deepEqual(parsed(askCommand, '--dtype', 'bfloat16', 'x'), { dtype: 'bfloat16' })
     assert.deepEqual(parsed(demoCommand, '--quantize', '4bit'), { quantize: '4bit' })
     assert.deepEqual(parsed(demoCommand, '--quantize', '4bit', '--cache'), { quantize: '4bit', cache: true })
@@ -117,31 +121,31 @@ describe('precision', () => {
     assert.deepEqual(each, { quantize: { vision: 'int8', decoder: '4bit' } })
   })
 
-  it('what there is not is refused with what there is, before anything is opened', async () => {
+  it('an unknown precision is refused with the list of known ones, before any file is opened', async () => {
     const refusals = [
       [['--dtype', 'float16'], /float16.*float32, bfloat16/],
-      [['--quantize', 'int3'], /there is no "int3"; it can be int8 or 4bit/],
+      [['--quantize', 'int3'], /there is no "int3"; it can be int8 or int4/],
       [['--quantize', ''], /there is no ""/],
-      [['--quantize', 'vision=int8,decoder=5bit'], /"5bit"; it can be int8 or 4bit/],
-      [['--quantize', 'eyes=int8'], /"eyes"; it can be vision or decoder/],
-      [['--quantize', 'vision=int8,vision=4bit'], /named twice/]
+      [['--quantize', 'vision=int8,decoder=5bit'], /"5bit"; it can be int8 or int4/],
+      [['--quantize', 'tower=int8'], /"tower"; it can be vision or decoder/],
+      [['--quantize', 'vision=int8,vision=4bit'], /given twice/]
     ] as const
     for (const [argv, says] of refusals) assert.match(String(parsed(askCommand, ...argv, 'x')), says)
     await assert.rejects(load(undefined, { dtype: 'float16' as never }), { name: 'RangeError', message: /float32 or bfloat16/ })
-    await assert.rejects(loadEyes(undefined, { quantize: { vision: 'int5' as never } }), /int8 or 4bit/)
-    await assert.rejects(load(undefined, { cache: true }), { name: 'RangeError', message: /with quantize how many/ })
+    await assert.rejects(loadVisionEncoder(undefined, { quantize: { vision: 'int5' as never } }), /int8 or int4/)
+    await assert.rejects(load(undefined, { cache: true }), { name: 'RangeError', message: /with quantize/ })
     await assert.rejects(pipeline('image-text-to-text', undefined, { quantize: 'nf4' as never }), RangeError)
   })
 
-  it("Transformers' names for it", () => {
+  it('the names of Transformers', () => {
     assert.deepEqual(loadOptions({ torchDtype: 'bfloat16' }), { dtype: 'bfloat16' })
-    assert.deepEqual(loadOptions({ quantizationConfig: { loadIn4bit: true } }), { quantize: '4bit' })
+    assert.deepEqual(loadOptions({ quantizationConfig: { loadIn4bit: true } }), { quantize: 'int4' })
     assert.deepEqual(loadOptions({ quantizationConfig: { loadIn8bit: true }, quantize: '4bit' }), { quantize: '4bit' })
     assert.throws(() => loadOptions({ quantizationConfig: { loadIn8bit: true, loadIn4bit: true } }), /only one/)
   })
 
   it('the demo model answers the same in each with logits within 2 and 10 %, its weights lie as asked, and all is freed', async () => {
-    const content = [{ type: 'image', path: picture } as const, { type: 'text', text: 'Describe the image.' } as const]
+    const content = [{ type: 'image', path: image } as const, { type: 'text', text: 'Describe the image.' } as const]
     const question = { role: 'user', content } as const
     const before = tf.memory().numTensors
     let exact: Float32Array | undefined
@@ -162,16 +166,16 @@ describe('precision', () => {
       assert.ok(apart <= most, `${JSON.stringify(asked)}: ${apart}`)
       const names = namedParameters(internvl.params).map(([key]) => key)
       const packed = 'model.language_model.layers.0.mlp.up_proj.weight'
-      const form = formsOfKeys(precisionOf(asked), new Map([[packed, fewWeights]]))(packed, 'BF16')
-      assert.ok(names.includes(form && keepsPacked() ? `${packed}.${form}` : packed))
+      const form = formatsByKey(precisionOf(asked), new Map([[packed, smallModuleSize]]))(packed, 'BF16')
+      assert.ok(names.includes(form && keepsQuantized() ? `${packed}.${form}` : packed))
       internvl.dispose()
     }
     assert.equal(tf.memory().numTensors, before)
   })
 
-  it('the eye alone and the classes take it too; a class counts weights, not words', async () => {
-    const [plain, packed] = [await loadEyes(), await loadEyes(undefined, { quantize: 'int8' })]
-    const [a, b] = [await embed(plain, [picture]), await embed(packed, [picture])]
+  it('the vision encoder and the classes accept a precision; a class counts parameters, not packed integers', async () => {
+    const [plain, packed] = [await loadVisionEncoder(), await loadVisionEncoder(undefined, { quantize: 'int8' })]
+    const [a, b] = [await embed(plain, [image]), await embed(packed, [image])]
     const apart = distance(Array.from(a.values.dataSync()), Array.from(b.values.dataSync()))
     assert.ok(apart > 0 && apart < 0.05, String(apart))
     for (const each of [plain, packed]) each.dispose()

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { inspect } from '../../../generation/checkpoint/inspect.js'
 import { demoModel, load } from '../../../generation/checkpoint/load.js'
 import { convert, save } from '../../../generation/checkpoint/save.js'
-import { embed, loadEyes } from '../../../generation/embed.js'
+import { embed, loadVisionEncoder } from '../../../generation/embed.js'
 import { InternVLError } from '../../../lib/error.js'
+import { namedParameters } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import type { Layout } from '../../../models/checkpoint/layout.js'
 import { poolVision } from '../../../models/internvl/vision.js'
@@ -30,7 +31,7 @@ const changed = async (folder: string, edits: Readonly<Record<string, (json: Rec
 }
 
 describe('saving and converting whole folders', () => {
-  it('a saved folder opens with the same prompts, numbers of the processor, ends and weights', () =>
+  it('a saved folder loads with the same prompts, processor settings, end tokens and weights', () =>
     inFolder(async (folder) => {
       const demo = await load()
       await save(folder, { config: demo.config, params: demo.params, dtype: 'bfloat16', processorFilesFrom: demo.dir })
@@ -42,6 +43,30 @@ describe('saving and converting whole folders', () => {
       assert.deepEqual(new Set(a.map(({ bytes }) => bytes)), new Set(b.map(({ bytes }) => bytes)))
       demo.dispose()
       again.dispose()
+    }))
+
+  it('a model whose projector was replaced is refused with its keys, and nothing is written', () =>
+    inFolder(async (folder) => {
+      const demo = await load()
+      const key = 'model.multi_modal_projector.linear_1.bias'
+      const tensors = Object.fromEntries(namedParameters(demo.params))
+      const bias = tf.zeros([tensors[key]!.shape[0]! + 8])
+      const options = { config: demo.config, processorFilesFrom: demo.dir }
+      const wider = await issuesOf(save(join(folder, 'a'), { ...options, tensors: { ...tensors, [key]: bias } }))
+      assert.equal(wider.length, 1)
+      assert.match(wider[0]!, /ShapeMismatch: .*not saved.*linear_1\.bias: expected shape/)
+      const { [key]: _, ...fewer } = tensors
+      const other = await issuesOf(save(join(folder, 'a'), { ...options, tensors: { ...fewer, 'model.extra.weight': bias } }))
+      assert.deepEqual(other.map((message) => message.split(':')[0]).sort(), ['MissingKey', 'UnexpectedKey'])
+      assert.deepEqual(await readdir(folder), [])
+      bias.dispose()
+      demo.dispose()
+      for (const quantize of ['int8', 'int4'] as const) {
+        const packed = await load(undefined, { quantize, dtype: 'bfloat16' })
+        await save(join(folder, quantize), { config: packed.config, params: packed.params, processorFilesFrom: packed.dir })
+        packed.dispose()
+        ;(await load(join(folder, quantize))).dispose()
+      }
     }))
 
   it('a folder in OpenGVLab’s layout without processor files becomes one with them, of the same meaning', () =>
@@ -67,7 +92,7 @@ describe('saving and converting whole folders', () => {
       await cp(demoModel, source, { recursive: true })
       assert.match(
         (await issuesOf(convert(source, join(folder, '.', 'source'), { layout, force: true })))[0]!,
-        /TargetRefused.*is read/
+        /TargetRefused.*is the source folder/
       )
       const target = join(folder, 'target')
       await mkdir(target)
@@ -80,9 +105,9 @@ describe('saving and converting whole folders', () => {
 })
 
 describe('inspecting whole folders', () => {
-  it('the demo model is in order', async () => {
-    const { loads, oddities, issues, model } = await inspect(demoModel)
-    assert.deepEqual([loads, oddities, issues], [true, [], []])
+  it('the demo model has no diagnostics', async () => {
+    const { loads, diagnostics, issues, model } = await inspect(demoModel)
+    assert.deepEqual([loads, diagnostics, issues], [true, [], []])
     assert.equal(model?.tree.parameters, 2_672_416)
   })
 
@@ -105,8 +130,8 @@ describe('inspecting whole folders', () => {
         })
       })
       await rm(join(folder, 'chat_template.jinja'))
-      const { loads, oddities } = await inspect(folder)
-      const tags = oddities.map(({ _tag }) => _tag)
+      const { loads, diagnostics } = await inspect(folder)
+      const tags = diagnostics.map(({ _tag }) => _tag)
       assert.ok(loads)
       for (const tag of [
         'DtypeDiffers',
@@ -126,7 +151,7 @@ describe('inspecting whole folders', () => {
       odd.dispose()
     }))
 
-  it('sizes, ends and a vocabulary that do not fit each other are told too', () =>
+  it('sizes, end tokens and a vocabulary that do not match have diagnostics', () =>
     inFolder(async (folder) => {
       await changed(folder, {
         'generation_config.json': (json) => ({ ...json, eos_token_id: 5 }),
@@ -144,18 +169,18 @@ describe('inspecting whole folders', () => {
           return { ...json, added_tokens: [...added, { ...added[0], id: 9000, content: '<far>' }] }
         }
       })
-      const told = (await inspect(folder)).oddities.map(({ _tag, message }) => `${_tag}: ${message}`).join('\n')
+      const told = (await inspect(folder)).diagnostics.map(({ _tag, message }) => `${_tag}: ${message}`).join('\n')
       for (const pattern of [
-        /ImageSizeDiffers: pictures are 56x56, .*112x112: positions are interpolated/,
-        /ImageSeqLengthDiffers: a tile gives 4 tokens, the processor leaves room for 9/,
-        /VideoMeanDiffers: .*\[0\.1,0\.2,0\.3\].*films take their own/,
-        /TurnEndDiffers: .*<\|im_end\|>.*no end token \(5\)/,
+        /ImageSizeDiffers: images are 56x56, .*112x112: they are interpolated/,
+        /ImageSeqLengthDiffers: a tile has 4 image tokens, the processor expects 9/,
+        /VideoMeanDiffers: .*\[0\.1,0\.2,0\.3\].*videos use their own/,
+        /TurnEndDiffers: .*<\|im_end\|>.*not an end token \(5\)/,
         /VocabularyLarger: the tokenizer has 9001 tokens/
       ])
         assert.match(told, pattern)
     }))
 
-  /** What is done to a folder, and the errors that it must lead to, whoever opens it. */
+  /** A change of a folder, and the errors that every reader must report. */
   const broken: Readonly<Record<string, readonly [spoil: (folder: string) => Promise<unknown>, issues: readonly RegExp[]]>> = {
     'an unknown decoder and a tokenizer that is not JSON': [
       async (folder) => {
@@ -197,7 +222,7 @@ describe('inspecting whole folders', () => {
     ]
   }
   for (const [what, [spoil, expected]] of Object.entries(broken))
-    it(`${what}: all is told by load, inspect and convert alike`, () =>
+    it(`${what}: load, inspect and convert report all errors`, () =>
       inFolder(async (parent) => {
         const folder = join(parent, 'broken')
         await spoil(folder)
@@ -218,25 +243,25 @@ describe('inspecting whole folders', () => {
       }))
 })
 
-describe('embedding pictures', () => {
-  const picture = (seed: number, width = 60, height = 40) => ({
+describe('embedding images', () => {
+  const image = (seed: number, width = 60, height = 40) => ({
     data: Uint8Array.from({ length: 3 * width * height }, (_, i) => (i * seed) % 256),
     width,
     height,
     channels: 3 as const
   })
 
-  it('each picture has its own vector, whatever stands beside it; tiles have theirs', async () => {
-    const eyes = await loadEyes()
-    const D = eyes.config.visionConfig.hiddenSize
-    const pictures = [picture(3), picture(7, 40, 90), picture(11)]
+  it('each image has its own vector, independent of the other images; so has each tile', async () => {
+    const vision = await loadVisionEncoder()
+    const D = vision.config.visionConfig.hiddenSize
+    const images = [image(3), image(7, 40, 90), image(11)]
     const rows = async (...args: Parameters<typeof embed>) => {
       const { values, tiles } = await embed(...args)
       const found = { shape: values.shape, values: (await values.data()) as Float32Array, tiles }
       values.dispose()
       return found
     }
-    const all = await rows(eyes, pictures)
+    const all = await rows(vision, images)
     assert.deepEqual(
       [all.shape, all.tiles],
       [
@@ -244,24 +269,24 @@ describe('embedding pictures', () => {
         [1, 1, 1]
       ]
     )
-    for (const [i, one] of pictures.entries()) {
-      const alone = await rows(eyes, [one])
+    for (const [i, one] of images.entries()) {
+      const alone = await rows(vision, [one])
       for (let d = 0; d < D; d++) assert.ok(Math.abs(alone.values[d]! - all.values[i * D + d]!) < 1e-4, `${i}, ${d}`)
     }
-    const tiled = await rows(eyes, [pictures[1]!], { maxPatches: 4 })
+    const tiled = await rows(vision, [images[1]!], { maxPatches: 4 })
     assert.ok(tiled.tiles[0]! > 1 && tiled.shape[0] === tiled.tiles[0])
-    const tokens = await rows(eyes, pictures, { projected: true })
-    assert.deepEqual(tokens.shape, [3, eyes.config.imageSeqLength, eyes.config.textConfig.hiddenSize])
-    eyes.dispose()
+    const tokens = await rows(vision, images, { projected: true })
+    assert.deepEqual(tokens.shape, [3, vision.config.imageSeqLength, vision.config.textConfig.hiddenSize])
+    vision.dispose()
   })
 
-  it('a layer of the tower on request: its states, its attention weights; what makes no sense is refused by name', async () => {
+  it('hidden states and attention weights of a layer on request; invalid options are refused by name', async () => {
     const before = tf.memory().numTensors
-    const eyes = await loadEyes()
-    const { numHiddenLayers: layers, numAttentionHeads: heads, hiddenSize, imageSize, patchSize } = eyes.config.visionConfig
+    const vision = await loadVisionEncoder()
+    const { numHiddenLayers: layers, numAttentionHeads: heads, hiddenSize, imageSize, patchSize } = vision.config.visionConfig
     const L = 1 + (imageSize[0] / patchSize[0]) * (imageSize[1] / patchSize[1])
     const shapeOf = async (options: Parameters<typeof embed>[2]) => {
-      const { values } = await embed(eyes, [picture(3), picture(5)], options)
+      const { values } = await embed(vision, [image(3), image(5)], options)
       values.dispose()
       return values.shape
     }
@@ -270,17 +295,17 @@ describe('embedding pictures', () => {
     await assert.rejects(shapeOf({ hiddenStates: layers + 1 }), { name: 'RangeError', message: /^hiddenStates: .*from 0 to / })
     await assert.rejects(shapeOf({ attentions: -1 }), { name: 'RangeError', message: /^attentions: / })
     await assert.rejects(shapeOf({ attentions: 0, projected: true }), /projected and attentions exclude each other/)
-    await assert.rejects(embed(eyes, []), /pictures: give at least one/)
-    eyes.dispose()
+    await assert.rejects(embed(vision, []), /images: .*give at least one/)
+    vision.dispose()
     assert.equal(tf.memory().numTensors, before)
   })
 
   it('pooled is the mean of the patches or the class token; attention weights sum to one for every query', async () => {
-    const eyes = await loadEyes()
-    const { visionConfig } = eyes.config
+    const vision = await loadVisionEncoder()
+    const { visionConfig } = vision.config
     tf.tidy(() => {
       const tiles = tf.randomNormal<tf.Rank.R4>([2, 3, ...visionConfig.imageSize], 0, 1, 'float32', 5)
-      const { lastHiddenState, attentions } = eyes.encoder(tiles, { outputAttentions: true })
+      const { lastHiddenState, attentions } = vision.encoder(tiles, { outputAttentions: true })
       const [T, L] = lastHiddenState.shape
       assert.equal(attentions?.length, visionConfig.numHiddenLayers)
       for (const weights of attentions!) {
@@ -294,6 +319,6 @@ describe('embedding pictures', () => {
         assert.ok(pooled.sub(expected[`${useMeanPooling}`]).abs().max().dataSync()[0]! < 1e-5)
       }
     })
-    eyes.dispose()
+    vision.dispose()
   })
 })

@@ -25,16 +25,16 @@ const counting = (model: InternVL) => {
   }
 }
 
-const picture = [1, 1, 1, 1]
+const image = [1, 1, 1, 1]
 const words = tokens(vocabulary - 2).map((ids) => ids.map((id) => id + 2))
-const turn: fc.Arbitrary<Prompt> = fc.tuple(fc.boolean(), words).map(([seen, ids]) => [...(seen ? picture : []), ...ids])
+const turn: fc.Arbitrary<Prompt> = fc.tuple(fc.boolean(), words).map(([seen, ids]) => [...(seen ? image : []), ...ids])
 
 describe('cache', () => {
   let model: InternVL
   before(() => {
     model = tinyModel()
   })
-  /** Without image tokens in answers: in the next turn they would stand for pictures that are not there. */
+  /** Without image tokens in answers: in the next turn they would need images that do not exist. */
   const run = async (prompts: readonly Prompt[], options: GenerateOptions, by = model) => {
     const inputs = batchOf(prompts)
     try {
@@ -52,7 +52,7 @@ describe('cache', () => {
     for (const cache of caches) if (cache) disposeCache(cache.kv)
   }
 
-  it('conversations in one batch, each handed its own cache, answer as without one', () =>
+  it('conversations in one batch, each with its own cache, answer as without caches', () =>
     fc.assert(
       fc.asyncProperty(fc.array(fc.tuple(words, turn, turn, fc.nat(2)), { minLength: 1, maxLength: 3 }), async (rows) => {
         const before = tf.memory().numTensors
@@ -76,9 +76,9 @@ describe('cache', () => {
       { numRuns: 12 }
     ))
 
-  it('a conversation of ten turns about one picture encodes it once, and a turn computes its new tokens alone', async () => {
+  it('a conversation of ten turns about one image encodes the image once, and a turn computes only its new tokens', async () => {
     const { counts, model: counted } = counting(model)
-    let ids: readonly number[] = [2, ...picture]
+    let ids: readonly number[] = [2, ...image]
     let cache: readonly RowCache[] | undefined
     for (let i = 0; i < 10; i++) {
       const question = [3, 4 + i, 5]
@@ -96,12 +96,12 @@ describe('cache', () => {
     assert.equal(counts.tiles, 1)
   })
 
-  it('a picture that comes new is encoded alone', async () => {
+  it('a new image is encoded alone', async () => {
     const { counts, model: counted } = counting(model)
-    const start = [2, ...picture, 3]
+    const start = [2, ...image, 3]
     const first = await run([start], { returnCache: true }, counted)
     counts.tiles = 0
-    const next = [...start, ...first.sequences[0]!, ...picture, 7]
+    const next = [...start, ...first.sequences[0]!, ...image, 7]
     const { sequences } = await run([next], { cache: first.cache }, counted)
     assert.equal(counts.tiles, 1)
     assert.deepEqual(sequences, (await run([next], {})).sequences)
@@ -112,7 +112,7 @@ describe('cache', () => {
     greedy: {},
     sampled: { doSample: true, seed: 4, temperature: 2 }
   })) {
-    it(`${name}: stopped and continued, with its cache or without, it is the unstopped one`, () =>
+    it(`${name}: stopped and continued, with or without its cache, the answer is the uninterrupted one`, () =>
       fc.assert(
         fc.asyncProperty(turn, fc.integer({ min: 1, max: 5 }), async (ids, stop) => {
           const start = [2, ...ids]
@@ -129,10 +129,10 @@ describe('cache', () => {
       ))
   }
 
-  it('beams leave the cache of the prompt', async () => {
+  it('a beam search returns the cache of the prompt', async () => {
     const { cache } = await run(
       [
-        [2, ...picture, 3],
+        [2, ...image, 3],
         [4, 5]
       ],
       { numBeams: 2, returnCache: true }
@@ -140,7 +140,7 @@ describe('cache', () => {
     assert.deepEqual(
       cache!.map(({ ids }) => ids),
       [
-        [2, ...picture, 3],
+        [2, ...image, 3],
         [4, 5]
       ]
     )

@@ -1,18 +1,25 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { type GenerateOptions, type GenerationResult, generate, generateAll } from '../../../generation/decoding/generate.js'
+import {
+  disposeCache,
+  type GenerateOptions,
+  type GenerationResult,
+  generate,
+  generateAll
+} from '../../../generation/decoding/generate.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { tokens } from '../../arbitraries/logits.js'
+import { leavesNoTensor } from '../../laws/generator.js'
 import { batchOf, disposeInputs, type Prompt, tinyModel, vocabulary } from '../tiny.js'
 
-const picture = [1, 1, 1, 1]
-/** Prompts with 0 to 2 pictures; the first token tells the pictures of one from those of another. */
+const image = [1, 1, 1, 1]
+/** Prompts with 0 to 2 images; the first token tells the images of one from those of another. */
 const prompt: fc.Arbitrary<Prompt> = fc
   .tuple(tokens(vocabulary - 2), fc.nat(2), tokens(vocabulary - 2))
-  .map(([before, pictures, after]) => [
+  .map(([before, images, after]) => [
     ...before.map((id) => id + 2),
-    ...Array(pictures).fill(picture).flat(),
+    ...Array(images).fill(image).flat(),
     ...after.map((id) => id + 2)
   ])
 
@@ -58,7 +65,7 @@ describe('generate', () => {
       { numRuns: 15 }
     ))
 
-  it('so they do beyond the trained length, with rotary frequencies for one length throughout', async () => {
+  it('the same beyond the trained length, with rotary frequencies of one length throughout', async () => {
     const rope = { rope_parameters: { rope_type: 'dynamic', rope_theta: 100, factor: 2 }, max_position_embeddings: 6 }
     const stretched = tinyModel(rope)
     for (const ids of [
@@ -97,14 +104,17 @@ describe('generate', () => {
         { numRuns: 6 }
       ))
 
-    it(`${name}: leaves no tensor behind, whether it ends, is left early, or fails`, async () => {
-      const inputs = batchOf([[2, ...picture, 3], [4, 5, 6], [7]])
+    it(`${name}: leaks no tensor when it ends, is left early, or fails`, async () => {
+      const inputs = batchOf([[2, ...image, 3], [4, 5, 6], [7]])
       const before = tf.memory().numTensors
       const o = { ...options, maxNewTokens: 5 }
-      await generateAll(model, inputs, o)
-      assert.equal(tf.memory().numTensors, before, 'at its end')
-      for await (const _ of generate(model, inputs, { ...o, returnCache: true })) break
-      assert.equal(tf.memory().numTensors, before, 'left early')
+      await leavesNoTensor(() => generate(model, inputs, o))
+      await leavesNoTensor(
+        () => generate(model, inputs, { ...o, returnCache: true }),
+        ({ cache = [] }) => {
+          for (const { kv } of cache) disposeCache(kv)
+        }
+      )
       let calls = 0
       const failing = (_: readonly number[], logits: Float32Array) => {
         if (++calls > 4) throw new Error('no further')
@@ -115,9 +125,9 @@ describe('generate', () => {
       disposeInputs(inputs)
     })
 
-    it(`${name}: steps joined are the sequences, and the log-probabilities stand beside them`, async () => {
+    it(`${name}: the steps joined are the sequences, with their log-probabilities`, async () => {
       const inputs = batchOf([
-        [2, ...picture, 3],
+        [2, ...image, 3],
         [4, 5, 6]
       ])
       const steps = generate(model, inputs, { ...options, maxNewTokens: 6, outputLogprobs: true })
@@ -174,7 +184,7 @@ describe('generate', () => {
     )
   })
 
-  it('a signal stops after the current step and keeps what was made', async () => {
+  it('an abort signal stops after the current step and keeps the tokens', async () => {
     const free = await run([[2, 3]], {})
     const inputs = batchOf([[2, 3]])
     const controller = new AbortController()
@@ -191,7 +201,7 @@ describe('generate', () => {
     disposeInputs(inputs)
   })
 
-  it('a signal reaches a beam search too, whose best beam is the answer', async () => {
+  it('an abort signal stops a beam search, whose best beam is the answer', async () => {
     const inputs = batchOf([[2, 3]])
     const controller = new AbortController()
     setImmediate(() => controller.abort())

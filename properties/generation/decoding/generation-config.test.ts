@@ -6,7 +6,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { generationConfig, readGenerationConfig } from '../../../generation/decoding/generation-config.js'
 
 describe('generation config', () => {
-  it('has what the file says and nothing else', () => {
+  it('has the options of the file and no others', () => {
     const json = {
       eos_token_id: [2, 3],
       pad_token_id: 0,
@@ -19,7 +19,7 @@ describe('generation config', () => {
     assert.deepEqual(generationConfig({ eos_token_id: 7, pad_token_id: -1 }), E.right({ eosTokenIds: [7] }))
   })
 
-  it('tells all that is wrong, by key', () => {
+  it('reports all errors by key', () => {
     const result = generationConfig({ eos_token_id: 'x', temperature: -1, top_p: 2, num_beams: 0, max_new_tokens: 3 })
     assert.deepEqual(E.isLeft(result) && result.left.map(({ path }) => path), [
       'eos_token_id',
@@ -28,6 +28,21 @@ describe('generation config', () => {
       'num_beams'
     ])
     assert.ok(E.isLeft(generationConfig([])))
+  })
+
+  it('numbers beyond their meaning are errors by key, with the ranges of the options', () => {
+    const beyond = { num_beams: 1e6, num_return_sequences: 1e6, max_new_tokens: 1e12, eos_token_id: [2, 1e12], top_k: 2 ** 31 }
+    const result = generationConfig({ ...beyond, bad_words_ids: [[1e12]], length_penalty: 1e9, min_length: 1e300 })
+    assert.deepEqual(E.isLeft(result) && result.left.map(({ path }) => path).sort(), [
+      'bad_words_ids',
+      'eos_token_id',
+      'length_penalty',
+      'max_new_tokens',
+      'min_length',
+      'num_beams',
+      'num_return_sequences',
+      'top_k'
+    ])
   })
 
   it('takes the end tokens of config.json where a folder has no generation_config.json', async () => {

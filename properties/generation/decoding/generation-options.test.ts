@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type GenerateOptions, generate } from '../../../generation/decoding/generate.js'
-import { newTokensAllowed } from '../../../generation/decoding/generation-options.js'
+import { maxNewTokensFor, optionRanges } from '../../../generation/decoding/generation-options.js'
+import { InputError } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 
@@ -26,8 +27,7 @@ const refused: Readonly<Record<string, GenerateOptions>> = {
   seed: { seed: [1, 2], doSample: true },
   visualDelta: { visualDelta: 1.5, imageTokenId: 1 },
   imageTokenId: { visualDelta: 0.5 },
-  maxPositionEmbeddings: { visualDelta: 'auto', imageTokenId: 1 },
-  inputIds: { maxPositionEmbeddings: 2 }
+  maxPositionEmbeddings: { visualDelta: 'auto', imageTokenId: 1 }
 }
 
 describe('options', () => {
@@ -35,21 +35,39 @@ describe('options', () => {
   const never = (() => assert.fail('the model was called')) as unknown as InternVL
 
   for (const [name, options] of Object.entries(refused)) {
-    it(`a senseless ${name} is a RangeError that names it, before anything is computed`, () =>
+    it(`an invalid ${name} is a RangeError that names the option, before any forward`, () =>
       assert.throws(
         () => generate(never, inputs, options),
         (error: Error) => error instanceof RangeError && error.message.startsWith(name)
       ))
   }
 
-  it('what is no number is shown as it is, and a seed is a whole number', () => {
-    const refuses = (options: object, message: RegExp) => assert.throws(() => generate(never, inputs, options), message)
-    for (const temperature of [Number.NaN, Number.POSITIVE_INFINITY])
-      refuses({ temperature }, new RegExp(`^RangeError: temperature: .*; it is ${temperature}$`))
-    for (const seed of ['x', 1.5, Number.NaN, [1.5], 2 ** 60]) refuses({ seed }, /^RangeError: seed: it should be a whole number/)
+  it('every numeric option has a bound, checked before any forward', () => {
+    for (const name of Object.keys(optionRanges))
+      for (const value of [Number.NaN, Number.POSITIVE_INFINITY, 1e300, -1e300, -1000, 'x'])
+        assert.throws(
+          () => generate(never, inputs, { doSample: true, [name]: value as number }),
+          (error: Error) => error.message.startsWith(`${name}: expected`),
+          `${name}: ${value}`
+        )
+    for (const options of [{ numBeams: 1e6 }, { doSample: true, numReturnSequences: 1e6 }, { eosTokenIds: [1e12] }])
+      assert.throws(() => generate(never, inputs, options), new RegExp(`^RangeError: ${Object.keys(options).at(-1)}: expected`))
   })
 
-  it('padding is on the left, and no row is padding alone', () => {
+  it('a prompt longer than the model is an InputError that names the lengths, before any forward', () =>
+    assert.throws(
+      () => generate(never, inputs, { maxPositionEmbeddings: 2 }),
+      (error: Error) => error instanceof InputError && /^inputIds: the prompt has 3 tokens, the model has 2/.test(error.message)
+    ))
+
+  it('NaN is shown in the message, and a seed is an integer', () => {
+    const refuses = (options: object, message: RegExp) => assert.throws(() => generate(never, inputs, options), message)
+    for (const temperature of [Number.NaN, Number.POSITIVE_INFINITY])
+      refuses({ temperature }, new RegExp(`^RangeError: temperature: .*got ${temperature}$`))
+    for (const seed of ['x', 1.5, Number.NaN, [1.5], 2 ** 60]) refuses({ seed }, /^RangeError: seed: expected an integer/)
+  })
+
+  it('padding is on the left, and no row is only padding', () => {
     for (const mask of [
       [1, 1, 0],
       [1, 0, 1],
@@ -60,9 +78,9 @@ describe('options', () => {
     }
   })
 
-  it('makes 20 tokens where nothing else is said, as Transformers does', () => {
-    assert.equal(newTokensAllowed({}, 7), 20)
-    assert.equal(newTokensAllowed({ maxLength: 9 }, 7), 2)
-    assert.equal(newTokensAllowed({ maxLength: 9, maxNewTokens: 5 }, 7), 5)
+  it('generates 20 tokens by default, as Transformers does', () => {
+    assert.equal(maxNewTokensFor({}, 7), 20)
+    assert.equal(maxNewTokensFor({ maxLength: 9 }, 7), 2)
+    assert.equal(maxNewTokensFor({ maxLength: 9, maxNewTokens: 5 }, 7), 5)
   })
 })

@@ -25,7 +25,7 @@ const options: Readonly<Record<string, GenerateOptions>> = {
 
 describe('logits', () => {
   for (const [name, o] of Object.entries(options)) {
-    it(`${name} leaves what it is given as it is, takes ids beyond the vocabulary, and gives as many logits`, () =>
+    it(`${name} does not change its arguments, accepts ids beyond the vocabulary, and returns as many logits`, () =>
       fc.assert(
         fc.property(logits, tokens(30), fc.nat(3), (given, ids, made) => {
           const [copy, idsCopy] = [given.slice(), [...ids]]
@@ -49,7 +49,7 @@ describe('logits', () => {
       })
     ))
 
-  it('nothing asked for is no processor, so that logits can stay on the device', () => {
+  it('without options there is no processor, so that logits can stay on the device', () => {
     const neutral = {
       repetitionPenalty: 1,
       noRepeatNgramSize: 0,

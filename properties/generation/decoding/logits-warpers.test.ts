@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
+import type { LogitsProcessor } from '../../../generation/decoding/generation-options.js'
 import {
   minPFilter,
   softmax,
@@ -10,7 +11,6 @@ import {
   topPFilter,
   typicalFilter
 } from '../../../generation/decoding/logits-warpers.js'
-import type { LogitsProcessor } from '../../../generation/decoding/step.js'
 import { logits } from '../../arbitraries/logits.js'
 
 const warpers: Readonly<Record<string, (value: number, keep?: number) => LogitsProcessor>> = {
@@ -44,7 +44,7 @@ describe('warpers', () => {
       }
     })
 
-    it(`${name} leaves what it is given as it is, and always keeps the most probable token`, () =>
+    it(`${name} does not change its arguments, and always keeps the most probable token`, () =>
       fc.assert(
         fc.property(logits, fc.double({ min: 0.01, max: 1, noNaN: true }), (given, value) => {
           const copy = given.slice()
@@ -58,7 +58,7 @@ describe('warpers', () => {
       ))
   }
 
-  it('the greatest come first, of equal ones the first, however many are asked for', () =>
+  it('topIndices is in descending order with ties by index, for any k', () =>
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 1, maxLength: 400 }),
@@ -70,6 +70,6 @@ describe('warpers', () => {
       )
     ))
 
-  it('probabilities sum to one, also of logits that are far apart', () =>
+  it('softmax sums to one, also for logits that are far apart', () =>
     fc.assert(fc.property(logits, (l) => assert.ok(Math.abs(softmax(l.map((x) => x * 100)).reduce((a, b) => a + b) - 1) < 1e-9))))
 })

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { type GenerateOptions, generateAll } from '../../../generation/decoding/generate.js'
 import { logitsProcessors } from '../../../generation/decoding/logits-processors.js'
 import { softmax } from '../../../generation/decoding/logits-warpers.js'
-import { chance, draw } from '../../../generation/decoding/sampling.js'
+import { rngOf, sampleIndex } from '../../../generation/decoding/sampling.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { logits, tokens } from '../../arbitraries/logits.js'
@@ -25,7 +25,7 @@ const chiSquare = (counts: ArrayLike<number>, probabilities: ArrayLike<number>) 
   }
 }
 
-/** Beyond this one draw in about 100,000 goes by chance. Source: Wilson and Hilferty 1931, normal quantile 4.26. */
+/** Critical value that one test in about 100,000 exceeds. Source: Wilson and Hilferty 1931, normal quantile 4.26. */
 const limit = (freedom: number) => freedom * (1 - 2 / (9 * freedom) + 4.26 * Math.sqrt(2 / (9 * freedom))) ** 3
 
 const follows = (counts: ArrayLike<number>, probabilities: ArrayLike<number>) => {
@@ -40,59 +40,59 @@ const countsOf = (n: number, size: number, next: (i: number) => number) => {
 }
 
 describe('sampler', () => {
-  it('draws follow the distribution: over seeds, over samples, and over places in a text', () =>
+  it('samples follow the distribution: over seeds, sequences and positions', () =>
     fc.assert(
       fc.property(logits, tokens(50), fc.nat(), (l, ids, seed) => {
         const probabilities = softmax(l)
         const uniforms: ((i: number) => number)[] = [
           (i) =>
-            chance(seed + i)
-              .after(ids)
+            rngOf(seed + i)
+              .foldIn(ids)
               .uniform(),
-          (i) => chance(seed, i).after(ids).uniform(),
+          (i) => rngOf(seed, i).foldIn(ids).uniform(),
           (i) =>
-            chance(seed)
-              .after([...ids, i])
+            rngOf(seed)
+              .foldIn([...ids, i])
               .uniform(),
-          (i) => chance(seed).after(ids).uniform(i)
+          (i) => rngOf(seed).foldIn(ids).uniform(i)
         ]
         for (const uniform of uniforms)
           follows(
-            countsOf(3000, l.length, (i) => draw(l, uniform(i))),
+            countsOf(3000, l.length, (i) => sampleIndex(l, uniform(i))),
             probabilities
           )
       }),
       { numRuns: 12, seed: 1 }
     ))
 
-  it('two places of one text are drawn independently', () => {
+  it('two positions of one text are sampled independently', () => {
     const uniform = Float32Array.from({ length: 4 }, () => 0)
     const pairs = countsOf(16000, 16, (seed) => {
-      const [a, b] = [chance(seed).after([3]), chance(seed).after([3]).after([9])]
-      return 4 * draw(uniform, a.uniform()) + draw(uniform, b.uniform())
+      const [a, b] = [rngOf(seed).foldIn([3]), rngOf(seed).foldIn([3]).foldIn([9])]
+      return 4 * sampleIndex(uniform, a.uniform()) + sampleIndex(uniform, b.uniform())
     })
     follows(pairs, new Array(16).fill(1 / 16))
   })
 
-  it('chance depends on the tokens, not on how they came', () =>
+  it('the random generator depends on the tokens, not on how they were folded in', () =>
     fc.assert(
       fc.property(tokens(9), tokens(9), fc.nat(), (a, b, seed) =>
         assert.equal(
-          chance(seed).after(a).after(b).uniform(),
-          chance(seed)
-            .after([...a, ...b])
+          rngOf(seed).foldIn(a).foldIn(b).uniform(),
+          rngOf(seed)
+            .foldIn([...a, ...b])
             .uniform()
         )
       )
     ))
 
-  it('a forbidden token is never drawn, and where all are forbidden it says so', () => {
+  it('a forbidden token is never sampled, and with all tokens forbidden there is an error', () => {
     fc.assert(
       fc.property(logits, fc.double({ min: 0, max: 1, noNaN: true }), (l, u) =>
-        assert.ok(l[draw(l, u)]! > Number.NEGATIVE_INFINITY)
+        assert.ok(l[sampleIndex(l, u)]! > Number.NEGATIVE_INFINITY)
       )
     )
-    assert.throws(() => draw(new Float32Array(3).fill(Number.NEGATIVE_INFINITY), 0.5), RangeError)
+    assert.throws(() => sampleIndex(new Float32Array(3).fill(Number.NEGATIVE_INFINITY), 0.5), RangeError)
   })
 
   describe('in generate', () => {

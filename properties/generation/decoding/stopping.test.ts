@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { stopRule, stopStringCondition } from '../../../generation/decoding/stopping.js'
+import { finishRule, stopStringCondition } from '../../../generation/decoding/stopping.js'
 
 const letters = 'ab'
 const decode = (ids: readonly number[]) => ids.map((id) => letters[id] ?? '').join('')
@@ -8,7 +8,7 @@ const word = fc.array(fc.nat(1), { minLength: 1, maxLength: 4 }).map(decode)
 const ids = fc.array(fc.nat(1), { maxLength: 30 })
 
 describe('stop', () => {
-  it('stops at the token with which a stop string is complete in the answer, and not before', () =>
+  it('stops at the token that completes a stop string in the answer, not earlier', () =>
     fc.assert(
       fc.property(fc.array(word, { minLength: 1, maxLength: 3 }), ids, ids, (texts, prompt, answer) => {
         const holds = stopStringCondition(texts, decode)
@@ -20,8 +20,8 @@ describe('stop', () => {
       })
     ))
 
-  it('says why: an end token, a condition, the length', () => {
-    const stop = stopRule({ eosTokenIds: [7, 8], stoppingConditions: [(ids) => ids.at(-1) === 3] }, 2)
+  it('returns the reason: an end token, a condition, the length', () => {
+    const stop = finishRule({ eosTokenIds: [7, 8], stoppingConditions: [(ids) => ids.at(-1) === 3] }, 2)
     assert.equal(stop([1, 8], 1), 'eos')
     assert.equal(stop([1, 3], 1), 'stop')
     assert.equal(stop([1, 2], 1), undefined)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import type { Generation } from '../../../generation/decoding/generation-plan.js'
+import type { GenerationStream } from '../../../generation/decoding/prepare-generation.js'
 import { streamText, textStream } from '../../../generation/decoding/text-stream.js'
 
 /** A tokenizer whose tokens are bytes, but for one special token without text. */
@@ -31,7 +31,7 @@ const someBytes = fc.array(
 )
 
 describe('text stream', () => {
-  it('joined it is the text, whatever the bytes', () => {
+  it('the pieces joined are the decoded text, for any bytes', () => {
     fc.assert(fc.property(someBytes, (ids) => assert.equal(piecesOf(ids, bytesDecode).join(''), bytesDecode(ids))))
     fc.assert(
       fc.property(fc.array(fc.nat(words.length - 1)), (ids) =>
@@ -40,7 +40,7 @@ describe('text stream', () => {
     )
   })
 
-  it('never gives a part of a character', () =>
+  it('never emits part of a character', () =>
     fc.assert(
       fc.property(text, (s) => {
         const pieces = piecesOf(encode(s), bytesDecode)
@@ -50,11 +50,11 @@ describe('text stream', () => {
       })
     ))
 
-  it('gives a character with its last byte, not later', () => {
+  it('emits a character at its last byte', () => {
     assert.deepEqual(piecesOf(encode('aé🙂!'), bytesDecode), ['a', '', 'é', '', '', '', '🙂', '!', ''])
   })
 
-  it('ends before the stop string that is complete first, and never gives a part of one', () =>
+  it('ends before the first complete stop string, and never emits part of one', () =>
     fc.assert(
       fc.property(
         fc.array(fc.constantFrom('a', 'b', 'é'), { maxLength: 12 }).map((c) => c.join('')),
@@ -72,7 +72,7 @@ describe('text stream', () => {
       )
     ))
 
-  it('decodes in proportion to the length', () => {
+  it('the work grows linearly with the length', () => {
     let decoded = 0
     const counting = (ids: readonly number[]) => {
       decoded += ids.length
@@ -88,11 +88,11 @@ describe('text stream', () => {
     assert.ok(decoded < 1600 * 100, `${decoded} tokens decoded for 1600 without text`)
   })
 
-  it('streams each row of a batch, and hands on the result; leaving early ends the steps', async () => {
+  it('streams each row of a batch and returns the result; leaving early ends the steps', async () => {
     let ended = false
     const rows = [encode('ab'), encode('é.'), []]
     const result = { sequences: rows, finishReasons: rows.map(() => 'length' as const) }
-    const steps = async function* (): Generation {
+    const steps = async function* (): GenerationStream {
       try {
         for (let i = 0; i < 3; i++) yield { tokens: rows.map((ids) => ids[i]) }
         return result

@@ -10,9 +10,9 @@ import { positionAt, visualPositions } from '../../../models/internvl/v2pe.js'
 import { tokens } from '../../arbitraries/logits.js'
 import { batchOf, disposeInputs, imageToken, type Prompt, tinyModel, vocabulary } from '../tiny.js'
 
-const picture = [1, 1, 1, 1]
+const image = [1, 1, 1, 1]
 const words = tokens(vocabulary - 2).map((ids) => ids.map((id) => id + 2))
-const prompt: fc.Arbitrary<Prompt> = fc.tuple(words, words).map(([before, after]) => [...before, ...picture, ...after])
+const prompt: fc.Arbitrary<Prompt> = fc.tuple(words, words).map(([before, after]) => [...before, ...image, ...after])
 const delta = fc.constantFrom(1 / 2, 1 / 4, 1 / 256)
 
 describe('visualDelta', () => {
@@ -27,7 +27,7 @@ describe('visualDelta', () => {
   }
 
   for (const [name, options] of Object.entries<GenerateOptions>({ 'row by row': {}, 'with beams': { numBeams: 2 } })) {
-    it(`${name}: 1 is what is computed without it, bit for bit`, () =>
+    it(`${name}: delta 1 equals no delta, bit for bit`, () =>
       fc.assert(
         fc.asyncProperty(prompt, words, async (a, b) => {
           const [one, none] = [await run([a, b], { ...options, visualDelta: 1 }), await run([a, b], options)]
@@ -52,7 +52,7 @@ describe('visualDelta', () => {
       { numRuns: 8 }
     ))
 
-  it('a cache is gone on from, and one that was made with another delta is not', () =>
+  it('a cache is reused only with the same delta', () =>
     fc.assert(
       fc.asyncProperty(prompt, words, fc.constantFrom(1, 1 / 4), async (ids, more, before) => {
         const first = await run([ids], { visualDelta: before, returnCache: true })
@@ -68,8 +68,8 @@ describe('visualDelta', () => {
       { numRuns: 8 }
     ))
 
-  it("'auto' is the largest power of two with which prompt and answer fit, whatever else is in the batch", async () => {
-    const ids = [2, ...picture, 3, 4]
+  it("'auto' is the largest power of two with which prompt and answer fit, independent of the batch", async () => {
+    const ids = [2, ...image, 3, 4]
     // 7 positions by 1, 5 by 1/2 (the image ends at 2), 4 by 1/4 or less; 4 more for the answer
     for (const [maxPositionEmbeddings, fixed] of [
       [11, 1],
@@ -84,10 +84,10 @@ describe('visualDelta', () => {
     const [one, half] = [await run([ids], {}), await run([ids], { visualDelta: 1 / 2 })]
     assert.ok(Math.abs(one.logprobs![0]![0]! - half.logprobs![0]![0]!) > 1e-3, 'it makes a difference')
     const long = { visualDelta: 'auto', maxPositionEmbeddings: 3 } as const
-    await assert.rejects(run([ids], long), /RangeError: inputIds: the prompt has 7 tokens at 4 positions, the model has 3/)
+    await assert.rejects(run([ids], long), /InputError: inputIds: the prompt has 7 tokens at 4 positions, the model has 3/)
   })
 
-  it('in a conversation it may change from turn to turn', async () => {
+  it('the delta may change from turn to turn', async () => {
     const internvl = await load()
     const images = [join(demoModel, '../../generation/demo/shapes.png')]
     const session = chat(internvl, { visualDelta: 1 / 4 })

@@ -17,7 +17,7 @@ describe('bestOf', () => {
   })
   after(() => internvl.dispose())
 
-  it('gives all answers that were drawn, the best first, and the same again with the same seed', async () => {
+  it('returns all sampled answers, best first, and the same answers with the same seed', async () => {
     const { n, ...options } = drawing
     const { texts, result } = await answer(internvl, [question], { ...options, doSample: true, numReturnSequences: n })
     assert.equal(texts.length, n)
@@ -55,18 +55,15 @@ describe('bestOf', () => {
     assert.throws(() => processRewardScorer({ ...internvl, processor: { ...internvl.processor, ...pair } }), /rewardModel: its vocabulary has no token "\+"/) // biome-ignore format: one line
   })
 
-  it('refuses numbers of answers and scores that are none', async () => {
+  it('refuses invalid numbers of answers and scores', async () => {
     for (const n of [0, 1.5, Number.NaN])
-      await assert.rejects(
-        bestOf(internvl, question, { n, scorer: brevity }),
-        /RangeError: n: it should be an integer, 1 or more/
-      )
+      await assert.rejects(bestOf(internvl, question, { n, scorer: brevity }), /RangeError: n: expected an integer, 1 or more/)
     const nothing = bestOf(internvl, question, { ...drawing, scorer: () => Number.NaN })
-    await assert.rejects(nothing, /RangeError: scorer: it should give a number; for ".*" it gave NaN/)
+    await assert.rejects(nothing, /RangeError: scorer: expected a number for ".*", got NaN/)
   })
 
   /** P("+") among "+" and "-" as what comes next in a conversation. */
-  const chanceOfPlus = async (messages: Messages): Promise<number> => {
+  const plusProbability = async (messages: Messages): Promise<number> => {
     const { processor, model } = internvl
     const { inputIds, attentionMask } = await processor
       .prepare([messages])()
@@ -85,7 +82,7 @@ describe('bestOf', () => {
       { role: 'user', content: '### Question:\nDescribe the image.\n\n### Solution Process:\nOne circle.' }
     ]
     const second: Messages = [...first, { role: 'assistant', content: '+' }, { role: 'user', content: 'It is red.' }]
-    const expected = [await chanceOfPlus(first), await chanceOfPlus(second)]
+    const expected = [await plusProbability(first), await plusProbability(second)]
     assert.equal(rewards.length, 2)
     for (const [i, reward] of rewards.entries()) assert.ok(Math.abs(reward - expected[i]!) < 1e-4, `step ${i}`)
     const score = await processRewardScorer(internvl, { system: 'Judge.' })(question, 'One circle.\n\nIt is red.')
@@ -96,6 +93,6 @@ describe('bestOf', () => {
   it('process rewards need a question', () =>
     assert.rejects(
       processRewards(internvl, [...question, { role: 'assistant', content: 'Yes.' }], 'No.'),
-      /RangeError: messages: the last one should be of the user/
+      /RangeError: messages: the last message should be a question of the user/
     ))
 })

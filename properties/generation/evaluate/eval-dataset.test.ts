@@ -18,7 +18,7 @@ const row = (value: string, rest: object = {}): string =>
 describe('readDataset', () => {
   after(() => rmSync(dir, { recursive: true }))
 
-  it('puts pictures and films where their placeholders stand, with paths beside the file', async () => {
+  it('puts images and videos at their placeholders, with paths relative to the file', async () => {
     const file = write(
       row('<image>\nand <image>\nand <video>\nsame?', { image: ['a.png', '/b.png'], video: ['f1.png', 'f2.png'] }),
       ''
@@ -36,7 +36,7 @@ describe('readDataset', () => {
     assert.equal(messages[1]!.role, 'assistant')
   })
 
-  it('reports every bad line by file and number', async () => {
+  it('reports every invalid line by file and line number', async () => {
     const file = write(
       row('fine'),
       '{',
@@ -55,9 +55,16 @@ describe('readDataset', () => {
     assert.match(says[3]!, /unknown speaker "cat"/)
   })
 
-  it('names a file that is not there', async () => {
+  it('a file without rows is an error', async () => {
+    for (const lines of [[], ['', '  ']]) {
+      const read = await readDataset(write(...lines))()
+      assert.ok(E.isLeft(read) && read.left[0]._tag === 'DatasetEmpty' && /set\.jsonl: no rows/.test(read.left[0].message))
+    }
+  })
+
+  it('names a missing file', async () => {
     const read = await readDataset(join(dir, 'none.jsonl'))()
-    assert.ok(E.isLeft(read) && /none\.jsonl: it can't be read \(ENOENT\)/.test(read.left[0].message))
+    assert.ok(E.isLeft(read) && /none\.jsonl: cannot be read \(ENOENT\)/.test(read.left[0].message))
   })
 })
 

@@ -14,7 +14,7 @@ describe('perplexity', () => {
   })
   after(() => internvl.dispose())
 
-  it('of an answer as it was generated: the same log-probabilities, the end of the turn included', async () => {
+  it('of a generated answer: the same log-probabilities, the end of the turn included', async () => {
     const { texts, result } = await answer(internvl, [question], { outputLogprobs: true, doSample: false })
     const known = await answerLogits(internvl, [...question, { role: 'assistant', content: texts[0]! }])
     assert.deepEqual(known.tokens, result.sequences[0])
@@ -41,7 +41,7 @@ describe('perplexity', () => {
     assert.equal(both.perplexity, Math.exp(both.loss))
   })
 
-  it('weighs every token alike, tells its rows, and leaves no tensor', async () => {
+  it('is the mean over all tokens, reports progress, and leaks no tensor', async () => {
     const conversations = ['One.', 'Three.'].map((content): Messages => [...question, { role: 'assistant', content }])
     const before = tf.memory().numTensors
     const done: number[] = []
@@ -55,6 +55,6 @@ describe('perplexity', () => {
 
   it('refuses conversations without an answer', async () => {
     await assert.rejects(answerPerplexity(internvl, [question]), /RangeError: perplexity: the conversation has no answer/)
-    await assert.rejects(answerPerplexity(internvl, []), /RangeError: perplexity: there are no conversations/)
+    await assert.rejects(answerPerplexity(internvl, []), /RangeError: perplexity: the list of conversations is empty/)
   })
 })

@@ -55,7 +55,7 @@ export const withHub = async (
       if (progress.file === 'model.safetensors') hub.arrived = progress.done
       options.onDownload?.(progress)
     }
-    return snapshotDownload(name, { ...defaults, onRemark: (line) => remarks.push(line), ...options, onDownload })()
+    return snapshotDownload(name, { ...defaults, onWarning: (line) => remarks.push(line), ...options, onDownload })()
   }
   try {
     await use({ hub, cacheDir, remarks, download })

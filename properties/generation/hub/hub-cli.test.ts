@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import * as E from 'fp-ts/lib/Either.js'
 import { demoModel, load } from '../../../generation/checkpoint/load.js'
-import { bytesText, hubView } from '../../../generation/cli/flags/hub-flags.js'
+import { bytesText, hubProgress } from '../../../generation/cli/flags/hub-flags.js'
 import { sizeOf } from '../../../generation/hub/hub-cache.js'
 import { modelFolder } from '../../../generation/hub/index.js'
 import { contents, type Fixture, repo, someFiles, withHub } from './fixture.js'
@@ -29,7 +29,7 @@ const finished = async (child: ChildProcess) => {
 }
 
 describe('internvl download', () => {
-  it('prints the folder alone, goes on where a killed one stopped, and fails with one sentence', () =>
+  it('prints only the folder, resumes a killed download, and fails with one sentence', () =>
     withHub(async (fixture) => {
       const { hub, cacheDir } = fixture
       hub.trouble = ({ path }) => (path.endsWith('.safetensors') ? { stallAfter: 12_000 } : undefined)
@@ -47,7 +47,7 @@ describe('internvl download', () => {
       const { out, err, code } = await finished(internvl(fixture, ['download', repo]))
       equal(code, 0, err)
       equal(out, `${join(cacheDir, 'models--Org--Some-model.v1_0', 'snapshots', commitOf('main'))}\n`)
-      match(err, /downloading Org\/Some-model\.v1_0\/model\.safetensors \(20\.0 kB, 12\.0 kB of it are here already\)/)
+      match(err, /downloading Org\/Some-model\.v1_0\/model\.safetensors \(20\.0 kB, resuming at 12\.0 kB\)/)
       equal(hub.stored.at(-1)?.range, 'bytes=12000-')
       ok(hub.asked.every(({ token }) => token === 'hf_x'))
       deepEqual((await contents(out.trim()))['model.safetensors'], weights)
@@ -57,7 +57,7 @@ describe('internvl download', () => {
         finished(internvl(fixture, ['download']))
       ])
       equal(offline.out, out)
-      match(offline.err, /using what is cached/)
+      match(offline.err, /using the cached commit/)
       deepEqual([missing.code, missing.out, wrong.code], [1, '', 2])
       match(missing.err, /^internvl: Org\/other: .* no such repository\n$/)
     })).timeout(60_000)
@@ -91,7 +91,7 @@ describe('commands that read a folder', () => {
 })
 
 describe('a model of the hub', () => {
-  it('opens as its folder does, and a folder of that name goes before it', () => {
+  it('loads like its folder, and a local folder of that name has priority', () => {
     const names = ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors']
     return withHub(async ({ hub, cacheDir }) => {
       const files = await demoFiles()
@@ -106,8 +106,8 @@ describe('a model of the hub', () => {
       try {
         await mkdir('demo/model', { recursive: true })
         const lines: string[] = []
-        const onRemark = (line: string) => void lines.push(line)
-        deepEqual(await modelFolder('demo/model', { endpoint: hub.endpoint, revision: 'v1', onRemark })(), E.right('demo/model'))
+        const onWarning = (line: string) => void lines.push(line)
+        deepEqual(await modelFolder('demo/model', { endpoint: hub.endpoint, revision: 'v1', onWarning })(), E.right('demo/model'))
         equal(lines.length, 1)
       } finally {
         process.chdir(before)
@@ -125,12 +125,12 @@ describe('a model of the hub', () => {
 describe('the view of a download', () => {
   const progress = (file: string, done: number, allDone: number) => ({ file, done, total: 100, allDone, allTotal: 200 })
 
-  it('is lines where no terminal is: each file once, each tenth once', async () => {
+  it('prints lines without a terminal: each file once, each tenth once', async () => {
     const stream = new PassThrough() as unknown as NodeJS.WriteStream & PassThrough
-    const { options, end } = hubView('a/b', stream)
+    const { options, end } = hubProgress('a/b', stream)
     for (let i = 0; i <= 100; i++) options.onDownload!(progress('x', i, i))
     for (let i = 0; i <= 100; i++) options.onDownload!(progress('y', i, 100 + i))
-    options.onRemark!('a remark')
+    options.onWarning!('a remark')
     end()
     stream.end()
     const lines = (await text(stream)).trimEnd().split('\n')
@@ -140,10 +140,10 @@ describe('the view of a download', () => {
     equal(lines.at(-1), 'a remark')
   })
 
-  it('is bars on a terminal, and leaves no handler of signals', async () => {
+  it('shows bars on a terminal, and leaves no signal handler', async () => {
     const stream = Object.assign(new PassThrough(), { isTTY: true, columns: 100 }) as unknown as NodeJS.WriteStream & PassThrough
     const before = process.listenerCount('SIGINT')
-    const { options, end } = hubView('a/b', stream)
+    const { options, end } = hubProgress('a/b', stream)
     options.onDownload!(progress('x', 0, 0))
     options.onDownload!(progress('x', 50, 50))
     equal(process.listenerCount('SIGINT'), before + 1)

@@ -2,12 +2,12 @@ import { deepEqual, equal } from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isSetting } from '../../../generation/hub/hub-files.js'
-import { type HubOptions, hubCache, settle } from '../../../generation/hub/hub-settings.js'
+import { isConfigFile } from '../../../generation/hub/hub-files.js'
+import { type HubOptions, hubCache, resolveSettings } from '../../../generation/hub/hub-settings.js'
 import { isPath, isRepoName } from '../../../generation/hub/repo-name.js'
 
 describe('the environment', () => {
-  it('places the cache where Python places it', () => {
+  it('sets the cache folder as in Python', () => {
     const home = homedir()
     // each second column: huggingface_hub.constants.HF_HUB_CACHE (huggingface_hub 2.4) under the same variables
     const cases: readonly [Readonly<Record<string, string>>, string][] = [
@@ -24,7 +24,7 @@ describe('the environment', () => {
     for (const [env, path] of cases) equal(hubCache(env), path)
   })
 
-  it('gives the token: the option, then HF_TOKEN, then the file; none where it is not wanted', async () => {
+  it('sets the token: the option, then HF_TOKEN, then the file; none if disabled', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'hub-'))
     const HF_TOKEN_PATH = join(folder, 'token')
     await writeFile(HF_TOKEN_PATH, 'hf_file\n')
@@ -41,11 +41,11 @@ describe('the environment', () => {
       [{}, { HF_TOKEN_PATH: join(folder, 'other') }, undefined],
       [{}, { HF_TOKEN_PATH: join(folder, 'none') }, undefined]
     ]
-    for (const [options, env, token] of cases) equal((await settle(options, 'http://hub', env)).token, token)
+    for (const [options, env, token] of cases) equal((await resolveSettings(options, 'http://hub', env)).token, token)
     await rm(folder, { recursive: true })
   })
 
-  it('says whether to ask, and whom', async () => {
+  it('sets offline mode and the endpoint', async () => {
     for (const [value, offline] of [
       ['1', true],
       ['true', true],
@@ -54,12 +54,15 @@ describe('the environment', () => {
       ['0', false],
       ['', false]
     ] as const)
-      equal((await settle({}, 'http://hub', { HF_HUB_OFFLINE: value })).offline, offline)
-    equal((await settle({}, 'http://hub', { TRANSFORMERS_OFFLINE: '1' })).offline, true)
-    equal((await settle({ offline: false }, 'http://hub', { HF_HUB_OFFLINE: '1' })).offline, false)
-    equal((await settle({}, 'http://hub', {})).endpoint, 'http://hub')
-    equal((await settle({}, 'http://hub', { HF_ENDPOINT: 'http://mirror/' })).endpoint, 'http://mirror')
-    equal((await settle({ endpoint: 'http://own//' }, 'http://hub', { HF_ENDPOINT: 'http://mirror/' })).endpoint, 'http://own')
+      equal((await resolveSettings({}, 'http://hub', { HF_HUB_OFFLINE: value })).offline, offline)
+    equal((await resolveSettings({}, 'http://hub', { TRANSFORMERS_OFFLINE: '1' })).offline, true)
+    equal((await resolveSettings({ offline: false }, 'http://hub', { HF_HUB_OFFLINE: '1' })).offline, false)
+    equal((await resolveSettings({}, 'http://hub', {})).endpoint, 'http://hub')
+    equal((await resolveSettings({}, 'http://hub', { HF_ENDPOINT: 'http://mirror/' })).endpoint, 'http://mirror')
+    equal(
+      (await resolveSettings({ endpoint: 'http://own//' }, 'http://hub', { HF_ENDPOINT: 'http://mirror/' })).endpoint,
+      'http://own'
+    )
   })
 })
 
@@ -85,7 +88,7 @@ describe('a name', () => {
     deepEqual([...names, ...neither].filter(isPath), [])
   })
 
-  it('of a file is needed, or not', () => {
+  it('of a file is needed for loading, or not', () => {
     const needed = [
       ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'tokenizer.model', 'vocab.json'],
       ...['merges.txt', 'chat_template.jinja', 'chat_template.json', 'processor_config.json', 'preprocessor_config.json'],
@@ -101,6 +104,6 @@ describe('a name', () => {
       'my_config.json',
       'a.gguf'
     ]
-    deepEqual([...needed, ...not].filter(isSetting), needed)
+    deepEqual([...needed, ...not].filter(isConfigFile), needed)
   })
 })

@@ -3,14 +3,14 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 
 /** What one request was. */
-export interface Asked {
+export interface HubRequest {
   readonly path: string
   readonly range: string | undefined
   readonly token: string | undefined
 }
 
 /** What goes wrong with a request: another answer, a connection cut after some bytes, one that falls silent, ranges not known, bytes changed. */
-export interface Trouble {
+export interface HubFailure {
   readonly status?: number
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string
@@ -40,11 +40,11 @@ const listen = (server: Server): Promise<string> =>
 /** Two hosts on loopback that speak as the hub and its store of large files do. */
 export interface FakeHub {
   readonly endpoint: string
-  readonly asked: Asked[]
-  readonly stored: Asked[]
+  readonly asked: HubRequest[]
+  readonly stored: HubRequest[]
   readonly repos: Map<string, FakeRepo>
   /** What goes wrong with the next requests; asked of each request, in order. */
-  trouble: (asked: Asked) => Trouble | undefined
+  trouble: (asked: HubRequest) => HubFailure | undefined
   /** Bytes of files that were sent. */
   sent: number
   /** Bytes of the file under way that have arrived where they are wanted; its connection is cut only then. */
@@ -62,7 +62,7 @@ const cutWhen = async (holds: () => boolean, out: ServerResponse): Promise<void>
 }
 
 /** Sends bytes as a range of them was asked for, or as the trouble has it. */
-const send = (hub: FakeHub, out: ServerResponse, bytes: Buffer, range: string | undefined, trouble: Trouble, etag: string) => {
+const send = (hub: FakeHub, out: ServerResponse, bytes: Buffer, range: string | undefined, trouble: HubFailure, etag: string) => {
   const begin = trouble.noRange ? 0 : Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0)
   const right = trouble.spoil ? Buffer.from(bytes.map((byte) => byte ^ 1)) : bytes
   const part = trouble.tooMuch ? Buffer.concat([right.subarray(begin), right]) : right.subarray(begin)
@@ -103,7 +103,14 @@ const sendTree = (out: ServerResponse, url: URL, { files }: FakeRepo): void => {
   out.setHeader('content-type', 'application/json').end(JSON.stringify(all.slice(from, from + 3)))
 }
 
-const answerHub = (hub: FakeHub, store: string, asked: Asked, url: URL, out: ServerResponse, trouble: Trouble): unknown => {
+const answerHub = (
+  hub: FakeHub,
+  store: string,
+  asked: HubRequest,
+  url: URL,
+  out: ServerResponse,
+  trouble: HubFailure
+): unknown => {
   const [, repoName = '', kind, rest = ''] =
     /^(?:\/api\/models)?\/([^/]+\/[^/]+)\/(revision|tree|resolve)\/(.*)$/.exec(url.pathname) ?? []
   const repo = hub.repos.get(repoName)
@@ -124,7 +131,11 @@ const answerHub = (hub: FakeHub, store: string, asked: Asked, url: URL, out: Ser
 }
 
 const onRequest =
-  (log: Asked[], hub: () => FakeHub, answer: (asked: Asked, url: URL, out: ServerResponse, trouble: Trouble) => unknown) =>
+  (
+    log: HubRequest[],
+    hub: () => FakeHub,
+    answer: (asked: HubRequest, url: URL, out: ServerResponse, trouble: HubFailure) => unknown
+  ) =>
   (request: IncomingMessage, out: ServerResponse): void => {
     const url = new URL(request.url ?? '/', `http://${request.headers.host}`)
     const { range, authorization } = request.headers
@@ -137,7 +148,7 @@ const onRequest =
 
 /** Starts a hub without repositories. */
 export const startHub = async (): Promise<FakeHub> => {
-  const [asked, stored]: [Asked[], Asked[]] = [[], []]
+  const [asked, stored]: [HubRequest[], HubRequest[]] = [[], []]
   const large = createServer(
     onRequest(
       stored,

@@ -10,14 +10,14 @@ const index = (...shards: readonly string[]) =>
   Buffer.from(JSON.stringify({ weight_map: Object.fromEntries(shards.map((name, i) => [`layer.${i}.weight`, name])) }))
 
 describe('a snapshot', () => {
-  it('has the files that opening it needs, whole, and no others', () =>
+  it('has the complete files that loading needs, and no others', () =>
     withHub(async ({ download }) => {
       const { folder, commit } = right(await download())
       equal(commit, commitOf('main'))
       deepEqual(await contents(folder), Object.fromEntries(needed.map((name) => [name, someFiles[name]])))
     }))
 
-  it('lies as Python lays it: blobs by hash, relative links to them, the commit of the branch', () =>
+  it('has the layout of the Python cache: blobs by hash, relative links, the commit of the branch', () =>
     withHub(async ({ download, cacheDir }) => {
       const { folder } = right(await download())
       const store = storeOf(cacheDir)
@@ -30,7 +30,7 @@ describe('a snapshot', () => {
       equal((await readdir(join(store, 'blobs'))).length, needed.length)
     }))
 
-  it('is fetched once: the second time only the commit and its list are asked for', () =>
+  it('is downloaded once: the second time only the commit and its file list are requested', () =>
     withHub(async ({ download, hub }) => {
       const first = right(await download())
       const [sent, asked] = [hub.sent, hub.asked.length]
@@ -39,7 +39,7 @@ describe('a snapshot', () => {
       ok(hub.asked.slice(asked).every(({ path }) => path.startsWith('/api/')))
     }))
 
-  it('takes from an earlier commit what did not change', () =>
+  it('reuses unchanged files of an earlier commit', () =>
     withHub(async ({ download, hub }) => {
       right(await download())
       const changed = { ...someFiles, 'config.json': Buffer.from('{"changed":true}') }
@@ -80,7 +80,7 @@ describe('a snapshot', () => {
     )
   })
 
-  it('says all that keeps a repository from being a checkpoint', async () => {
+  it('reports all missing files of a repository without a checkpoint', async () => {
     await withHub(
       async ({ download, hub }) => {
         const issues = left(await download())
@@ -105,7 +105,7 @@ describe('a snapshot', () => {
     )
   })
 
-  it('tells how far it is: each file to its end, all to the sum', () =>
+  it('reports progress of each file and of all files', () =>
     withHub(async ({ download }) => {
       const ends = new Map<string, number>()
       let last = { allDone: 0, allTotal: -1 }
@@ -126,7 +126,7 @@ describe('a snapshot', () => {
       equal(last.allDone, last.allTotal)
     }))
 
-  it('is right when several ask for it at once', () =>
+  it('is right with several downloads at once', () =>
     withHub(async ({ download, cacheDir }) => {
       const all = (await Promise.all([download(), download(), download()])).map(right)
       equal(new Set(all.map(({ folder }) => folder)).size, 1)
@@ -139,7 +139,7 @@ describe('a snapshot', () => {
 describe('without the hub', () => {
   const offline = { offline: true } as const
 
-  /** What Python's huggingface_hub leaves, made by hand. */
+  /** A cache as Python's huggingface_hub writes one. */
   const cacheByHand = async (cache: string, names: readonly string[], revision = 'main'): Promise<string> => {
     const store = storeOf(cache)
     const folder = join(store, 'snapshots', commitOf('by hand'))
@@ -152,27 +152,27 @@ describe('without the hub', () => {
     return folder
   }
 
-  it('what Python cached is used, and said, nobody asked', () =>
+  it('the cache of Python is used with a warning, without a request', () =>
     withHub(async ({ download, cacheDir, hub, remarks }) => {
       const folder = await cacheByHand(cacheDir, needed)
       equal(right(await download(offline)).folder, folder)
       equal(right(await download({ ...offline, revision: commitOf('by hand') })).folder, folder)
       equal(hub.asked.length, 0)
-      match(remarks[0]!, /offline.*using what is cached of Org\/Some-model\.v1_0/)
+      match(remarks[0]!, /offline.*using the cached commit \w{7} of Org\/Some-model\.v1_0/)
     }))
 
-  it('what is not there, or in part, is named with the folder of the cache', () =>
+  it('missing files are named with the folder of the cache', () =>
     withHub(async ({ download, cacheDir, hub }) => {
       const [none] = left(await download(offline))
       equal(none._tag, 'NotCached')
       ok(none.message.includes(cacheDir))
       await cacheByHand(cacheDir, ['tokenizer.json'])
       match(left(await download(offline))[0].message, /lacks config\.json, model\.safetensors/)
-      match(left(await download({ ...offline, revision: 'other' }))[0].message, /does not hold it/)
+      match(left(await download({ ...offline, revision: 'other' }))[0].message, /does not have it/)
       equal(hub.asked.length, 0)
     }))
 
-  it('a dead network is found at once, and the cache used', () =>
+  it('without a network the cache is used at once', () =>
     withHub(async ({ download, cacheDir, hub, remarks }) => {
       const { folder } = right(await download())
       await hub.close()
@@ -180,10 +180,10 @@ describe('without the hub', () => {
       const begun = performance.now()
       equal(right(await download({ backoff: 1000 })).folder, folder)
       ok(performance.now() - begun < 900)
-      match(remarks.at(-1)!, /cannot be reached \(ECONNREFUSED\).*using what is cached/)
+      match(remarks.at(-1)!, /cannot be reached \(ECONNREFUSED\).*using the cached commit/)
       await rm(storeOf(cacheDir), { recursive: true })
       const [none] = left(await download())
-      match(none.message, /cannot be reached.*the cache at .* does not hold it/)
+      match(none.message, /cannot be reached.*the cache at .* does not have it/)
     }))
 
   it('a hub that is down, too busy or refuses the token leaves the cache', () =>
@@ -195,7 +195,7 @@ describe('without the hub', () => {
       }
     }))
 
-  it('a download that was broken off does not hide the commit before it', () =>
+  it('a broken download does not hide the previous commit', () =>
     withHub(async ({ download, hub }) => {
       const { folder } = right(await download())
       const files = { ...someFiles, 'model.safetensors': bytesOf(30_000, 7) }
@@ -207,7 +207,7 @@ describe('without the hub', () => {
 })
 
 describe('a name', () => {
-  it('or a revision that could lead out of the cache is refused, and asks nobody', () =>
+  it('or a revision that could lead out of the cache is refused without a request', () =>
     withHub(({ download, hub }) =>
       fc.assert(
         fc.asyncProperty(

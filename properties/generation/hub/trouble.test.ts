@@ -3,9 +3,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { attempts } from '../../../generation/hub/hub-client.js'
+import { maxAttempts } from '../../../generation/hub/hub-client.js'
 import { bytesOf, contents, type Fixture, left, right, someFiles, withHub } from './fixture.js'
-import { sha256, type Trouble } from './server.js'
+import { type HubFailure, sha256 } from './server.js'
 
 const weights = someFiles['model.safetensors']!
 const small = { files: { 'config.json': Buffer.from('{}'), 'model.safetensors': weights } }
@@ -16,19 +16,19 @@ const leftBehind = (fixture: Fixture) =>
   join(blobs(fixture), `${sha256(weights)}.${hostname().replace(/\W/g, '_')}-${2 ** 22 - 1}-1.incomplete`)
 
 /** What goes wrong with the first requests to the store of large files; nothing after, nor with what is asked of the hub meanwhile. */
-const first = ({ hub }: Fixture, ...troubles: readonly Trouble[]): void => {
+const first = ({ hub }: Fixture, ...troubles: readonly HubFailure[]): void => {
   hub.trouble = (asked) => (hub.stored.at(-1) === asked ? troubles[hub.stored.length - 1] : undefined)
 }
 
 /** Tags of the errors when every request of the hub is answered so. */
-const answered = async (fixture: Fixture, trouble: Trouble, token: string | false = false) => {
+const answered = async (fixture: Fixture, trouble: HubFailure, token: string | false = false) => {
   fixture.hub.trouble = () => trouble
   const [issue] = left(await fixture.download({ token }))
   return issue
 }
 
 describe('a broken connection', () => {
-  it('is taken up where it broke, wherever and however often it does', () =>
+  it('is resumed where it broke, at any byte and any number of times', () =>
     fc.assert(
       fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 9000 }), { maxLength: 6 }), fc.boolean(), (cuts, noRange) =>
         withHub(async (fixture) => {
@@ -52,7 +52,7 @@ describe('a broken connection', () => {
       }
     ))
 
-  it('that brings nothing is given up after a few attempts, and what came is kept for the next call', () =>
+  it('without progress fails after a few attempts, and the downloaded bytes are kept for the next call', () =>
     withHub(async (fixture) => {
       const { hub, download } = fixture
       hub.trouble = ({ path, range }) =>
@@ -61,13 +61,13 @@ describe('a broken connection', () => {
       equal(issue._tag, 'NotCached')
       match(issue.message, /model\.safetensors: the hub at .* cannot be reached/)
       // a connection that breaks before its answer has begun is tried again within an attempt
-      ok(hub.stored.length > attempts && hub.stored.length <= 1 + attempts ** 2, `${hub.stored.length} requests`)
+      ok(hub.stored.length > maxAttempts && hub.stored.length <= 1 + maxAttempts ** 2, `${hub.stored.length} requests`)
       hub.trouble = () => undefined
       right(await download())
       equal(hub.stored.at(-1)?.range, 'bytes=5000-')
     }, small))
 
-  it('that falls silent is ended, and begun again', () =>
+  it('without data for a time is ended and retried', () =>
     withHub(async (fixture) => {
       first(fixture, { stallAfter: 7000 })
       const before = process.env.HF_HUB_DOWNLOAD_TIMEOUT
@@ -84,7 +84,7 @@ describe('a broken connection', () => {
       )
     }, small))
 
-  it('by the caller ends the download with the reason; the next goes on', () =>
+  it('by an abort signal rejects with the reason; the next download resumes', () =>
     withHub(async (fixture) => {
       const stop = new AbortController()
       first(fixture, { stallAfter: 6000 })
@@ -96,7 +96,7 @@ describe('a broken connection', () => {
 })
 
 describe('bytes that are not those that the hub lists', () => {
-  it('are thrown away: a file of another hash or length never gets its name', () =>
+  it('are deleted: a file of another hash or length never appears under its name', () =>
     withHub(async (fixture) => {
       for (const [trouble, tag] of [
         [{ spoil: true }, 'HubWrongHash'],
@@ -105,12 +105,12 @@ describe('bytes that are not those that the hub lists', () => {
         fixture.hub.trouble = ({ path }) => (path.endsWith('.safetensors') ? trouble : undefined)
         const [issue] = left(await fixture.download())
         equal(issue._tag, tag)
-        match(issue.message, /model\.safetensors: .*nothing was kept/)
+        match(issue.message, /model\.safetensors: .*the download was deleted/)
         ok((await readdir(blobs(fixture))).every((name) => !name.startsWith(sha256(weights))))
       }
     }, small))
 
-  it('at the head of an old part cost a second download, not the call', () =>
+  it('at the start of a partial download cost a second download, not the call', () =>
     withHub(async (fixture) => {
       await mkdir(blobs(fixture), { recursive: true })
       await writeFile(leftBehind(fixture), bytesOf(4000, 99))
@@ -124,7 +124,7 @@ describe('bytes that are not those that the hub lists', () => {
 })
 
 describe('a full disk', () => {
-  it('is told before the first byte where the hub lists more than there is room for', () =>
+  it('is an error before the first byte if the hub lists more bytes than are free', () =>
     withHub(async (fixture) => {
       const size = 2 ** 52
       const sha = 'a'.repeat(64)
@@ -132,11 +132,11 @@ describe('a full disk', () => {
       fixture.hub.trouble = ({ path }) => (path.includes('/tree/') ? { status: 200, body: JSON.stringify(tree) } : undefined)
       const [issue] = left(await fixture.download())
       equal(issue._tag, 'DiskFull')
-      match(issue.message, /MB are to be downloaded, \d+ MB are free/)
+      match(issue.message, /needs \d+ MB, \d+ MB are free/)
       equal(fixture.hub.sent, 0)
     }, small))
 
-  it('is told when it fills up, and which folder to change', function () {
+  it('is an error that names the folder to change', function () {
     if (process.platform !== 'linux') return this.skip()
     return withHub(async (fixture) => {
       await mkdir(blobs(fixture), { recursive: true })
@@ -147,7 +147,7 @@ describe('a full disk', () => {
     }, small)
   })
 
-  it('or a cache that cannot be made is no crash', () =>
+  it('or a cache that cannot be created is an error, not a crash', () =>
     withHub(async (fixture) => {
       const file = join(fixture.cacheDir, 'file')
       await writeFile(file, '')
@@ -158,19 +158,19 @@ describe('a full disk', () => {
 })
 
 describe('what the hub refuses', () => {
-  it('is told in a sentence that says what to do', () =>
+  it('is one sentence that says what to do', () =>
     withHub(async (fixture) => {
       const gated = { 'x-error-code': 'GatedRepo', 'x-error-message': 'Access is restricted' }
-      const cases: readonly [Trouble, string | false, string, RegExp][] = [
-        [{ status: 401 }, false, 'HubForbidden', /private or gated, or there is none.*set HF_TOKEN/],
-        [{ status: 401, headers: gated }, false, 'HubForbidden', /is gated; ask for access on its page/],
-        [{ status: 401 }, 'hf_wrong', 'HubForbidden', /does not know the token from the token option/],
-        [{ status: 403, headers: gated }, 'hf_x', 'HubForbidden', /Access is restricted.*may not read.*ask for access/],
+      const cases: readonly [HubFailure, string | false, string, RegExp][] = [
+        [{ status: 401 }, false, 'HubForbidden', /private, gated, or does not exist.*set HF_TOKEN/],
+        [{ status: 401, headers: gated }, false, 'HubForbidden', /is gated; request access at http/],
+        [{ status: 401 }, 'hf_wrong', 'HubForbidden', /the token from the token option is not valid/],
+        [{ status: 403, headers: gated }, 'hf_x', 'HubForbidden', /Access is restricted.*has no access.*request access/],
         [{ status: 404, headers: { 'x-error-code': 'RepoNotFound' } }, 'hf_x', 'HubRepoNotFound', /no such repository$/],
-        [{ status: 404 }, false, 'HubRepoNotFound', /no folder of that name is here.*or no revision main/],
-        [{ status: 418 }, false, 'HubRefused', /answers 418/],
-        [{ status: 200, body: '<html>log in</html>' }, false, 'HubStrange', /is it a hub\? HF_ENDPOINT/],
-        [{ status: 200, body: '{}' }, false, 'HubStrange', /which commit main is/]
+        [{ status: 404 }, false, 'HubRepoNotFound', /no local folder with this name.*or no revision main/],
+        [{ status: 418 }, false, 'HubRefused', /responds with 418/],
+        [{ status: 200, body: '<html>log in</html>' }, false, 'HubStrange', /check that HF_ENDPOINT/],
+        [{ status: 200, body: '{}' }, false, 'HubStrange', /the commit of main/]
       ]
       for (const [trouble, token, tag, sentence] of cases) {
         const asked = fixture.hub.asked.length
@@ -182,7 +182,7 @@ describe('what the hub refuses', () => {
       }
     }))
 
-  it('tells a repository, a revision and a file that are not there apart', () =>
+  it('distinguishes a missing repository, revision and file', () =>
     withHub(async ({ download, hub }) => {
       equal(left(await download({}, 'Org/other'))[0]._tag, 'HubRepoNotFound')
       const [revision] = left(await download({ revision: 'v9' }))
@@ -192,7 +192,7 @@ describe('what the hub refuses', () => {
       match(left(await download())[0].message, /no file tokenizer\.json at revision main/)
     }))
 
-  it('is asked again when it is busy or down, after the time that it names, and not for ever', () =>
+  it('is retried when the hub is busy or down, after the requested wait, a bounded number of times', () =>
     withHub(async (fixture) => {
       const { hub, download, remarks } = fixture
       const later = { status: 429, headers: { 'retry-after': '1' } }
@@ -200,10 +200,10 @@ describe('what the hub refuses', () => {
       const begun = performance.now()
       right(await download())
       ok(performance.now() - begun >= 1000)
-      match(remarks[0]!, /answers 429; asking again in 1\.0 s/)
+      match(remarks[0]!, /responds with 429; retrying in 1\.0 s/)
       for (const [trouble, tag, times] of [
-        [{ status: 429 }, 'HubBusy', attempts],
-        [{ status: 503 }, 'HubDown', attempts],
+        [{ status: 429 }, 'HubBusy', maxAttempts],
+        [{ status: 503 }, 'HubDown', maxAttempts],
         [{ status: 429, headers: { 'retry-after': '3600' } }, 'HubBusy', 1],
         [{ status: 429, headers: { ratelimit: '"api";r=0;t=3600' } }, 'HubBusy', 1],
         [{ status: 429, headers: { 'retry-after': new Date(Date.now() + 3.6e6).toUTCString() } }, 'HubBusy', 1]
@@ -219,20 +219,20 @@ describe('what the hub refuses', () => {
 })
 
 describe('a token', () => {
-  it('goes to the hub with every request, to the store of large files never', () =>
+  it('is sent to the hub with every request, never to the store of large files', () =>
     withHub(async ({ download, hub }) => {
       right(await download({ token: ' hf_secret\n' }))
       ok(hub.asked.every(({ token }) => token === 'hf_secret'))
       ok(hub.stored.length > 0 && hub.stored.every(({ token }) => token === undefined))
     }))
 
-  it('with characters that none has is refused before it is sent', () =>
+  it('with invalid characters is refused before a request', () =>
     withHub(async ({ download, hub }) => {
       for (const token of ['hf_ä', 'hf a', '']) equal(left(await download({ token }))[0]._tag, 'BadToken')
       equal(hub.asked.length, 0)
     }))
 
-  it('is no part of what the cache keeps', async () => {
+  it('is not stored in the cache', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'hub-'))
     await withHub(async ({ download }) => {
       right(await download({ token: 'hf_secret', cacheDir: folder }))

@@ -34,8 +34,8 @@ interface Reference {
 const expected: Reference = JSON.parse(readFileSync(new URL('../../reference/nouns.json', import.meta.url), 'utf8'))
 const shown = (name: string): string => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
 
-const ask = (text: string, ...pictures: readonly string[]): Messages => [
-  { role: 'user', content: [...pictures.map((name) => ({ type: 'image', path: shown(name) }) as const), { type: 'text', text }] }
+const ask = (text: string, ...images: readonly string[]): Messages => [
+  { role: 'user', content: [...images.map((name) => ({ type: 'image', path: shown(name) }) as const), { type: 'text', text }] }
 ]
 const batch = [
   ask('Describe the image.', 'shapes.png'),
@@ -93,7 +93,7 @@ describe("Transformers' nouns", () => {
     again.dispose()
   })
 
-  it('forward gives the loss, the logits and the hidden states of Python, and leaks nothing else', () => {
+  it('forward returns the loss, logits and hidden states of Python, and leaks no other tensor', () => {
     const before = tf.memory().numTensors
     const mask = inputs.attentionMask.arraySync()
     const known = inputs.inputIds.arraySync().map((row, b) => row.map((id, i) => (mask[b]!.at(i - 1) && mask[b]![i] ? id : -100)))
@@ -143,7 +143,7 @@ describe("Transformers' nouns", () => {
     assert.equal(tf.memory().numTensors, before)
   })
 
-  it('a model of a configuration alone has fresh parameters, the same for a seed, and runs', async () => {
+  it('a model from a configuration has new parameters, the same for a seed, and runs', async () => {
     const config = new InternVLConfig({
       visionConfig: {
         hiddenSize: 8,
@@ -193,7 +193,7 @@ describe("Transformers' nouns", () => {
     assert.equal(model.numParameters(), expected.parameters)
   })
 
-  it('TextStreamer hands on the text as it is made, the prompt first unless it is skipped', async () => {
+  it('TextStreamer emits text as it is generated, the prompt first unless skipped', async () => {
     const one = await processor.applyChatTemplate(batch[0]!, { addGenerationPrompt: true, tokenize: true, returnDict: true })
     const streamed = async (skipPrompt: boolean): Promise<string> => {
       const pieces: string[] = []
@@ -216,14 +216,14 @@ describe("Transformers' nouns", () => {
     await assert.rejects(model.generate({ ...inputs, temperature: -1 }), /temperature/)
   })
 
-  it('InternVLVideoProcessor takes the frames and makes them what a video in a message becomes', async () => {
+  it('InternVLVideoProcessor samples and normalizes frames like a video in a message', async () => {
     const videos = await InternVLVideoProcessor.fromPretrained(demoModel)
     assert.deepEqual(videos.sampleFrames({ totalNumFrames: 10 }, { numFrames: 2 }), [2, 7])
     assert.throws(() => videos.sampleFrames({ totalNumFrames: 3 }, { numFrames: 4 }), /exceeds/)
-    const feature = await videos.process([shown('film'), [shown('shapes.png')]])
+    const feature = await videos.process([shown('video'), [shown('shapes.png')]])
     assert.deepEqual(feature.pixelValuesVideos.map(({ shape }) => shape[0]), [3, 1]) // biome-ignore format: one line
-    const film: Messages = [{ role: 'user', content: [{ type: 'video', path: shown('film') }] }]
-    const prepared = await processor.applyChatTemplate(film, { tokenize: true, returnDict: true })
+    const video: Messages = [{ role: 'user', content: [{ type: 'video', path: shown('video') }] }]
+    const prepared = await processor.applyChatTemplate(video, { tokenize: true, returnDict: true })
     assert.deepEqual(feature.pixelValuesVideos[0]!.dataSync(), prepared.pixelValues!.dataSync())
     feature.dispose()
     prepared.dispose()

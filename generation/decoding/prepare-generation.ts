@@ -1,0 +1,74 @@
+import type { Positions } from '../../lib/nn/rope.js'
+import type { RowCache } from './batch-cache.js'
+import { checkOptions, type GenerateOptions, isAssisted, type LogitsProcessor, maxNewTokensFor } from './generation-options.js'
+import { compose, logitsProcessors } from './logits-processors.js'
+import { type GenerateInputs, promptPositions, promptsOf } from './prefill.js'
+import { type FinishReason, type FinishRule, finishRule } from './stopping.js'
+
+/** One decoding step: the new token of every row, undefined for rows that have finished. */
+export interface Step {
+  readonly tokens: ReadonlyArray<number | undefined>
+  /** Log-probability of each token, with `outputLogprobs`. */
+  readonly logprobs?: ReadonlyArray<number | undefined>
+}
+
+export interface GenerationResult {
+  /** New tokens of each row, its end token included. */
+  readonly sequences: readonly (readonly number[])[]
+  readonly finishReasons: readonly FinishReason[]
+  /** Log-probability of each new token, with `outputLogprobs`. */
+  readonly logprobs?: readonly (readonly number[])[]
+  /** Beam search only: the sum of log-probabilities over `length ** lengthPenalty`. */
+  readonly scores?: readonly number[]
+  /**
+   * With `returnCache`: the cache of each row; of a beam search, that of each prompt without its answer. The caller disposes each
+   * by `disposeCache(cache.kv)`.
+   */
+  readonly cache?: readonly RowCache[]
+}
+
+/** Steps of one `generate` call; the return value is its result. */
+export type GenerationStream = AsyncGenerator<Step, GenerationResult, void>
+
+/** Checked options and inputs of one `generate` call, with everything that is derived from them before the first forward. */
+export interface PreparedGeneration {
+  readonly options: GenerateOptions
+  /** Token ids of each prompt, without padding. */
+  readonly prompts: readonly (readonly number[])[]
+  /** Position ids of the prompts' tokens. */
+  readonly positions: Positions
+  /** One seed for each prompt. */
+  readonly seeds: readonly number[]
+  /** All logits processors composed; undefined if there are none, so that logits can stay on the device. */
+  readonly logitsProcessor: LogitsProcessor | undefined
+  readonly maxNewTokens: number
+  readonly finishReason: FinishRule
+}
+
+/** Checks the inputs and options of `generate`. Throws a `RangeError` that names the wrong option or input. */
+export const prepareGeneration = (inputs: GenerateInputs, options: GenerateOptions): PreparedGeneration => {
+  checkOptions(options)
+  const prompts = promptsOf(inputs)
+  const { seed } = options
+  if (typeof seed === 'object' && seed.length !== prompts.length)
+    throw new RangeError(`seed: ${seed.length} seeds for ${prompts.length} rows; give one number, or one seed for each row`)
+  if (isAssisted(options) && prompts.length > 1)
+    throw new RangeError(
+      `${options.assistantModel ? 'assistantModel' : 'promptLookupNumTokens'}: expected one prompt, got ${prompts.length}; candidates are checked for one row`
+    )
+  if (options.assistantModel && inputs.imageFeatures)
+    throw new RangeError('assistantModel: expected pixelValues, got imageFeatures; each model encodes the images itself')
+  const L = inputs.inputIds.shape[1]
+  const maxNewTokens = maxNewTokensFor(options, L)
+  const processors = logitsProcessors(options, L, maxNewTokens)
+  const randomSeed = Math.floor(Math.random() * 2 ** 53)
+  return {
+    options,
+    prompts,
+    positions: promptPositions(prompts, options, maxNewTokens),
+    seeds: typeof seed === 'object' ? seed : prompts.map(() => seed ?? randomSeed),
+    logitsProcessor: processors.length > 0 ? compose(processors) : undefined,
+    maxNewTokens,
+    finishReason: finishRule(options, maxNewTokens)
+  }
+}
