@@ -1,7 +1,7 @@
 'use strict'
 const { reporters, Runner } = require('mocha')
 
-/** Mocha's spec reporter, closed by the one line that CI reads: `N passed, N failed` (and `, N skipped` where tests were). */
+/** Mocha's spec reporter with a last line for CI: `N passed, N failed`, and `, N skipped` if tests were skipped. */
 module.exports = class extends reporters.Spec {
   constructor(runner, options) {
     super(runner, options)

@@ -1,5 +1,5 @@
 import { selectEngine } from '../lib/engines/index.js'
 
-// Loaded before any test: every one runs on the engine that `INTERNVL_ENGINE` names, else on the best one at hand.
-const { name, version, why } = await selectEngine()
-process.stderr.write(`engine: ${name} ${version}, for ${why}\n`)
+// Loaded before the tests, which run on the engine named by `INTERNVL_ENGINE`, else on the fastest available engine.
+const { name, version, reason } = await selectEngine()
+process.stderr.write(`engine: ${name} ${version}, for ${reason}\n`)

@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { demoModel } from '../../generation/checkpoint/load.js'
 import { tf } from '../../lib/tf.js'
-import { contestsOf, hold } from './contest.js'
+import { contestsOf, runContest } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
 import { type Figure, type Job, type Measured, measure } from './measure/measure.js'
 import { profile, profileTable, watched } from './measure/profile.js'
 import { quality, relativeL2 } from './measure/quality.js'
-import { measureTraining } from './measure/train.js'
-import { type Entry, historyPanels, keep, readHistory } from './report/history.js'
+import { measureTraining } from './measure/training-steps.js'
+import { appendHistory, type Entry, historyPanels, readHistory } from './report/bench-history.js'
 import { median, ratios, summarize } from './report/summary.js'
 import { contextShares, table, trainingNotes } from './report/table.js'
 
@@ -25,7 +25,7 @@ const measured = (runs: readonly number[]): Measured => ({
   samples: { load_s: [runs[0]!], prefill_s: runs, decode_tokens_per_s: runs, peak_rss_mb: [runs[0]!] }
 })
 
-/** What the command makes of arguments: flags, or what it says is wrong. */
+/** Parses arguments: flags, or the error message. */
 const parsed = async (...args: readonly string[]): Promise<Flags | string> => {
   let result: Flags | string = ''
   const command = benchCommand(async (flags) => {
@@ -42,7 +42,7 @@ const parsed = async (...args: readonly string[]): Promise<Flags | string> => {
 
 describe('bench', () => {
   describe('figures', () => {
-    it('are the best and the median of all processes together, and once themselves', () =>
+    it('are the best and the median over all processes; the ratio of a result to itself is 1', () =>
       fc.assert(
         fc.property(fc.array(values, { minLength: 1, maxLength: 3 }), (rounds) => {
           const all = rounds.flat()
@@ -55,10 +55,10 @@ describe('bench', () => {
         })
       ))
 
-    it('are compared as times the speed, and for memory as a share', () => {
-      const [own, other] = [measured([1, 4]), measured([2, 8])].map((m) => summarize([m], 'tiles', 1)) as [never, never]
+    it('are compared by speed-up factor, and memory by its share', () => {
+      const [result, other] = [measured([1, 4]), measured([2, 8])].map((m) => summarize([m], 'tiles', 1)) as [never, never]
       const expected = { load_s: 2, prefill_s: 2, decode_tokens_per_s: 0.5, peak_rss_mb: 0.5 }
-      assert.deepEqual(ratios(own, other), expected)
+      assert.deepEqual(ratios(result, other), expected)
     })
 
     it('a median has at most half of the values on either side', () =>
@@ -78,7 +78,7 @@ describe('bench', () => {
     }
     const text: readonly Figure[] = ['load_s', 'prefill_s', 'decode_tokens_per_s', 'peak_rss_mb']
 
-    it('has each figure once a run, of pictures, of text, of rows, of loading, and leaves no tensor', async () => {
+    it('gives every figure once a run for images, text, batches and loading, and leaves no tensor', async () => {
       const before = tf.memory().numTensors
       assert.deepEqual(figuresOf(await measure(job)), ['load_s', 'vision_s', 'prefill_s', 'decode_tokens_per_s', 'peak_rss_mb'])
       const long = await measure({ ...job, kind: 'context', size: 50 })
@@ -89,12 +89,12 @@ describe('bench', () => {
       assert.equal(tf.memory().numTensors, before)
     })
 
-    it('refuses a prompt that the model is too short for', async () => {
+    it("refuses a prompt longer than the model's positions", async () => {
       await assert.rejects(measure({ ...job, kind: 'context', size: 5000 }), /RangeError: --context 5000: .* this model has 4096/)
     })
   })
 
-  it('training: the loss goes down from step to step, the first is not counted, and no tensor is left', async () => {
+  it('training: the loss decreases at every step, the first step is not timed, and no tensor is left', async () => {
     const before = tf.memory().numTensors
     const adapter = await mkdtemp(join(tmpdir(), 'bench '))
     const found = await measureTraining({ checkpoint: demoModel, size: 2, steps: 3, adapter: join(adapter, 'adapter') })
@@ -110,7 +110,7 @@ describe('bench', () => {
   })
 
   describe('profile', () => {
-    it('counts an op each time, its own time alone, and no more than all took', async () => {
+    it('counts every call of an op, and the sum of self times is at most the total', async () => {
       const x = tf.scalar(2)
       const { ms, ops } = await watched('sums', () => tf.tidy(() => void x.add(x).add(x).dataSync()))
       assert.deepEqual(
@@ -121,7 +121,7 @@ describe('bench', () => {
       x.dispose()
     })
 
-    it('stops watching, whatever happens', async () => {
+    it('stops timing after an error', async () => {
       const functions = () => tf.getKernelsForBackend(tf.getBackend()).map(({ kernelFunc }) => kernelFunc)
       const before = functions()
       await assert.rejects(
@@ -132,7 +132,7 @@ describe('bench', () => {
       assert.deepEqual(functions(), before)
     })
 
-    it('tells the three stretches of an answer apart', async () => {
+    it('has separate sections for vision, prefill and decoding', async () => {
       const found = await profile(job)
       for (const { ms, ops } of found.sections) assert.ok(ops.length > 0 && ops.reduce((sum, op) => sum + op.ms, 0) <= ms)
       assert.match(profileTable(found), /vision.*prefill.*decode, 3 tokens.*outside ops/s)
@@ -150,18 +150,18 @@ describe('bench', () => {
       results: [summarize([measured([1])], 'tiles', 1)]
     })
 
-    it('keeps entries in order, and draws those of one machine', async () => {
+    it('stores entries in order, and plots those of one machine', async () => {
       const file = join(folder, 'h.jsonl')
       const entries = [entry('a'), entry('b', 'elsewhere'), entry('c')]
-      await keep(file, entries.slice(0, 1))
-      await keep(file, entries.slice(1))
+      await appendHistory(file, entries.slice(0, 1))
+      await appendHistory(file, entries.slice(1))
       assert.deepEqual(readHistory(file), entries)
       assert.deepEqual([...(await readFile(join(folder, 'h.png'))).subarray(1, 4)], [...Buffer.from('PNG')])
       const points = historyPanels(entries)[0]!.series[0]!.points.map(([x]) => `${x}`.split(' ')[0])
       assert.deepEqual(points, ['a', 'c'])
     })
 
-    it('names the line that is none', async () => {
+    it('names an invalid line', async () => {
       const file = join(folder, 'bad.jsonl')
       for (const line of ['{"commit":', '{"commit":"a"}', '7']) {
         await writeFile(file, `${JSON.stringify(entry('a'))}\n${line}\n`)
@@ -171,38 +171,38 @@ describe('bench', () => {
   })
 
   describe('flags', () => {
-    it('are lists, with usual values', async () => {
+    it('are lists with defaults', async () => {
       const flags = (await parsed('--precision', 'int8, 4bit', '--tiles', '1,7')) as Flags
-      assert.deepEqual([flags.precision, flags.tiles, flags.checkpoint], [['int8', '4bit'], [1, 7], [demoModel]])
+      assert.deepEqual([flags.precision, flags.tiles, flags.checkpoint], [['int8', 'int4'], [1, 7], [demoModel]])
       assert.deepEqual(((await parsed()) as Flags).precision, ['float32'])
     })
 
-    const wrong: ReadonlyArray<readonly [args: string, says: RegExp]> = [
-      ['--precision fp16', /"fp16" is unknown; it can be float32, bfloat16, int8, 4bit/],
-      ['--precision int8,int8', /"int8" is there twice/],
-      ['--tiles 0', /"0" is no whole number above 0/],
-      ['--context 1,x', /"x" is no whole number above 0/],
-      ['--batch 1.5', /"1.5" is no whole number/],
+    const wrong: ReadonlyArray<readonly [args: string, message: RegExp]> = [
+      ['--precision fp16', /"fp16" is unknown; use one or several of float32, bfloat16, int8, int4/],
+      ['--precision int8,int8', /"int8" is listed twice/],
+      ['--tiles 0', /"0" is not a whole number above 0/],
+      ['--context 1,x', /"x" is not a whole number above 0/],
+      ['--batch 1.5', /"1.5" is not a whole number/],
       ['--engine gpu', /Allowed choices are native, wasm, cpu/],
-      ['--load --tiles 2', /--load times loading alone/],
-      ['--profile --compare', /--profile goes with/],
-      ['--train --tiles 2', /--train goes with/],
-      ['--train --precision int8', /--train measures float32 alone/],
-      ['--steps 3', /--steps goes with --train/],
-      ['--quality --tiles 2', /--quality goes with/],
-      ['--eval a.jsonl', /--eval and --rows go with --quality/],
+      ['--load --tiles 2', /--load times loading only/],
+      ['--profile --compare', /--profile can be combined with/],
+      ['--train --tiles 2', /--train can be combined with/],
+      ['--train --precision int8', /--train measures float32 only/],
+      ['--steps 3', /--steps needs --train/],
+      ['--quality --tiles 2', /--quality can be combined with/],
+      ['--eval a.jsonl', /--eval and --rows need --quality/],
       ['--speed', /unknown option '--speed'/]
     ]
-    for (const [args, says] of wrong)
-      it(`${args} is told what can be`, async () => assert.match(`${await parsed(...args.split(' '))}`, says))
+    for (const [args, message] of wrong)
+      it(`${args} is refused with a message`, async () => assert.match(`${await parsed(...args.split(' '))}`, message))
 
-    it('--llamacpp needs a precision that it has', async () => {
+    it('--llamacpp needs a precision that llama.cpp has', async () => {
       const flags = (await parsed('--llamacpp')) as Flags
-      assert.throws(() => contestsOf(flags), /int8 and 4bit; --precision is float32/)
+      assert.throws(() => contestsOf(flags), /int8 and int4; --precision is float32/)
     })
   })
 
-  it('a contest takes turns, and compares with the rival', async () => {
+  it('a contest measures in turn, and compares with the rival', async () => {
     const order: string[] = []
     const contender = (name: string, runs: readonly number[]) => ({
       name,
@@ -212,21 +212,21 @@ describe('bench', () => {
       }
     })
     const contenders = [{ ...contender('a', [2]), rival: 'b' }, contender('b', [4])]
-    const results = await hold({ checkpoint: '', kind: 'tiles', size: 1, contenders }, 2, () => {})
+    const results = await runContest({ checkpoint: '', kind: 'tiles', size: 1, contenders }, 2, () => {})
     assert.equal(order.join(''), 'abab')
     assert.equal(results[0]!.versus?.ratio.prefill_s, 2)
     assert.equal(results[1]!.versus, undefined)
     assert.match(table(results), /1 tile, 80 tokens.*of native int8 .*2\.00x/s)
   })
 
-  it('decoding at a long context is a share of that at a short one, for who has both', () => {
+  it('decoding speed at a long context is a share of the speed at a short one, for contenders with both', () => {
     const [fast, slow] = [measured([8]), measured([6])]
     const results = [summarize([slow], 'context', 4000), summarize([fast], 'context', 100), summarize([fast], 'tiles', 1)]
     assert.deepEqual(contextShares(results), ['native int8: at 4000 tokens of text 0.75x its speed at 100'])
     assert.deepEqual(contextShares(results.slice(1)), [])
   })
 
-  it('quality: float32 is what others are measured by; int8 is within 2 %', async () => {
+  it('quality: logits are compared with float32; int8 is within 2 %', async () => {
     const { rows, text } = await quality({ checkpoint: [demoModel], precision: ['int8'] }, () => {})
     assert.deepEqual(
       rows.map(({ precision }) => precision),

@@ -5,18 +5,18 @@ import { ggufTypes, type PrecisionName, transformersDtype } from './measure/prec
 import { checkLlamaCpp, ggufOf, llamaModules } from './peers/llamacpp.js'
 import { peftPython, python, workshop } from './peers/python.js'
 import { llamaCpp, ours, oursTraining, peftTraining, transformers } from './processes.js'
-import { checkpointName } from './report/history.js'
+import { checkpointName } from './report/bench-history.js'
 import { type Result, ratios, summarize } from './report/summary.js'
 import { caseName } from './report/table.js'
 
-/** One that is measured, and the name of the one that it is compared with. */
+/** An implementation to measure, and the name of the contender that it is compared with. */
 interface Contender {
   readonly name: string
   readonly rival?: string
   readonly run: () => Promise<Measured>
 }
 
-/** Contenders that take turns at one size of one checkpoint. */
+/** Contenders measured in turn, at one size of one checkpoint. */
 export interface Contest {
   readonly checkpoint: string
   readonly kind: Kind
@@ -24,27 +24,27 @@ export interface Contest {
   readonly contenders: readonly Contender[]
 }
 
-const PROMPT = 320 // tokens, as one tile and 64 words
+const PROMPT = 320 // tokens: one tile and 64 words
 
 const unique = (contenders: readonly Contender[]): readonly Contender[] =>
   contenders.filter(({ name }, i) => contenders.findIndex((other) => other.name === name) === i)
 
-/** Each precision, followed by Transformers where that is asked for and not there yet. */
+/** Every precision, followed by Transformers in the corresponding type when `compare` is set; no contender twice. */
 const withTransformers = (jobs: readonly Job[], compare: boolean): readonly Contender[] =>
   unique(
     jobs.flatMap((job) => {
       const rival = `transformers ${transformersDtype(job.precision)}`
-      const own = { name: job.precision, run: () => ours(job) }
+      const contender = { name: job.precision, run: () => ours(job) }
       return compare
         ? [
-            { ...own, rival },
+            { ...contender, rival },
             { name: rival, run: () => transformers(job) }
           ]
-        : [own]
+        : [contender]
     })
   )
 
-/** Each precision that llama.cpp has, followed by it. */
+/** Every precision that llama.cpp has too, followed by llama.cpp. */
 const withLlamaCpp = (jobs: readonly Job[]): readonly Contender[] =>
   jobs.flatMap((job) => {
     const type = ggufTypes[job.precision]
@@ -57,21 +57,26 @@ const withLlamaCpp = (jobs: readonly Job[]): readonly Contender[] =>
     ]
   })
 
-/** Training steps that a process takes. */
+/** Number of training steps in one process. */
 export const stepsOf = ({ steps = 4 }: Flags): number => steps
 
-/** Training steps for every number of rows, each followed by PEFT's where that is asked for. */
+/** Training steps for every batch size, followed by PEFT's when `compare` is set. */
 const trainings = (flags: Flags): readonly Contest[] =>
   flags.checkpoint.flatMap((checkpoint) =>
     (flags.batch ?? [1]).map((size) => {
       const job = { checkpoint, size, steps: stepsOf(flags), adapter: join(workshop, 'adapters', checkpointName(checkpoint)) }
-      const own = { name: 'ours', run: () => oursTraining(job) }
+      const contender = { name: 'ours', run: () => oursTraining(job) }
       const theirs = { name: 'peft', run: () => peftTraining(job) }
-      return { checkpoint, kind: 'train', size, contenders: flags.compare ? [{ ...own, rival: theirs.name }, theirs] : [own] }
+      return {
+        checkpoint,
+        kind: 'train',
+        size,
+        contenders: flags.compare ? [{ ...contender, rival: theirs.name }, theirs] : [contender]
+      }
     })
   )
 
-/** What flags ask for: tiles, lengths and batches; one tile where nothing is asked. */
+/** The cases that the flags select: tiles, context lengths and batch sizes; one tile by default. */
 const casesOf = ({ load, tiles, context, batch, llamacpp }: Flags): ReadonlyArray<readonly [Job['kind'], number]> => {
   if (load) return [['load', 1]]
   const asked = { tiles, context, batch }
@@ -81,13 +86,13 @@ const casesOf = ({ load, tiles, context, batch, llamacpp }: Flags): ReadonlyArra
   return cases.length > 0 || llamacpp ? cases : [['tiles', 1]]
 }
 
-/** Everything to measure. Throws a `RangeError` for what is not installed, before anything is measured. */
+/** Everything to measure. Throws a `RangeError` for a missing program or package, before anything is measured. */
 export const contestsOf = (flags: Flags): readonly Contest[] => {
   const { checkpoint: checkpoints, precision, newTokens, runs, compare = false, llamacpp = false } = flags
   if (compare) flags.train ? peftPython() : python()
   if (flags.train) return trainings(flags)
   if (llamacpp && !precision.some((name) => ggufTypes[name]))
-    throw new RangeError(`--llamacpp: compared are int8 and 4bit; --precision is ${precision.join(',')}`)
+    throw new RangeError(`--llamacpp compares int8 and int4; --precision is ${precision.join(',')}`)
   if (llamacpp) checkLlamaCpp(checkpoints)
   return checkpoints.flatMap((checkpoint) => {
     const jobs = (kind: Job['kind'], size: number) =>
@@ -103,8 +108,8 @@ export const contestsOf = (flags: Flags): readonly Contest[] => {
   })
 }
 
-/** Measures in turn, first of every round the same: a machine whose speed drifts is fair to all. `say` hears of each process. */
-export const hold = async (contest: Contest, rounds: number, say: (line: string) => void): Promise<readonly Result[]> => {
+/** Measures the contenders in turn, round by round, so that a drift of the machine's speed affects all alike. `say` reports every process. */
+export const runContest = async (contest: Contest, rounds: number, say: (line: string) => void): Promise<readonly Result[]> => {
   const { contenders, kind, size } = contest
   const measured = contenders.map((): Measured[] => [])
   for (let round = 1; round <= rounds; round++)

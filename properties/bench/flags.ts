@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { demoModel } from '../../generation/checkpoint/load.js'
-import { repeated, wholeNumber } from '../../generation/cli/common.js'
+import { appendValue, positiveInteger } from '../../generation/cli/common.js'
 import { type EngineName, engineNames } from '../../lib/engines/engine.js'
 import { type PrecisionName, precisionNames } from './measure/precisions.js'
 
@@ -24,98 +24,104 @@ export interface Flags {
   readonly rows?: number
   readonly engine?: EngineName
   readonly json?: string
-  /** A file, or `true` for the usual one. */
+  /** A file, or `true` for the default file. */
   readonly history?: string | true
 }
 
-/** Each value of `a,b,c`, no one twice, for commander. */
+/** The values of a comma-separated list without duplicates, for commander. */
 const list =
   <A>(parse: (item: string) => A) =>
   (text: string): readonly A[] => {
     const items = text.split(',').map((item) => parse(item.trim()))
-    const twice = items.find((item, i) => items.indexOf(item) < i)
-    if (twice !== undefined) throw new InvalidArgumentError(`${JSON.stringify(twice)} is there twice.`)
+    const duplicate = items.find((item, i) => items.indexOf(item) < i)
+    if (duplicate !== undefined) throw new InvalidArgumentError(`${JSON.stringify(duplicate)} is listed twice.`)
     return items
   }
 
 const precision = (text: string): PrecisionName => {
-  const found = precisionNames.find((name) => name === text)
+  const found = precisionNames.find((name) => name === (text === '4bit' ? 'int4' : text)) // 4bit: alias of older versions
   if (found) return found
   throw new InvalidArgumentError(
-    `${JSON.stringify(text)} is unknown; it can be ${precisionNames.join(', ')}, several with commas between.`
+    `${JSON.stringify(text)} is unknown; use one or several of ${precisionNames.join(', ')}, separated by commas.`
   )
 }
 
-const numbers = list(wholeNumber)
+const numbers = list(positiveInteger)
 
 const examples = `
-Every figure is the best of its runs, with the median in brackets; each measurement has a process of its own, so that its peak memory is
-its own. With --compare and --llamacpp the processes take turns, so that a machine whose speed drifts is fair to all.
+Every figure is the best of its runs, with the median in brackets. Every measurement has its own process, so that peak memory is
+measured separately. With --compare and --llamacpp the processes take turns, so that a drift of the machine's speed affects all alike.
 
 Examples:
   npm run bench:checkpoint -- --like internvl3-1b --out /tmp/1b                 full size, random weights
-  npm run bench -- --checkpoint /tmp/1b --precision float32,bfloat16,int8,4bit --tiles 1,7
+  npm run bench -- --checkpoint /tmp/1b --precision float32,bfloat16,int8,int4 --tiles 1,7
   npm run bench -- --checkpoint /tmp/1b --precision bfloat16,int8 --compare --rounds 2   (npm run bench:setup first)
   npm run bench -- --checkpoint /tmp/1b --precision int8 --context 100,4000 --batch 1,4,8
-  npm run bench -- --checkpoint /tmp/1b --precision int8,4bit --llamacpp       (npm run bench:setup -- --llamacpp first)
-  npm run bench -- --checkpoint /tmp/1b --train --compare --rounds 2             steps, losses and memory beside PEFT's
-  npm run bench -- --quality --eval questions.jsonl                              the demo model: what fewer bits cost`
+  npm run bench -- --checkpoint /tmp/1b --precision int8,int4 --llamacpp       (npm run bench:setup -- --llamacpp first)
+  npm run bench -- --checkpoint /tmp/1b --train --compare --rounds 2             steps, losses and memory, compared with PEFT
+  npm run bench -- --quality --eval questions.jsonl                              the demo model: quality by precision`
 
-/** What makes no sense together, in a sentence. */
+/** The first conflict between flags, as a sentence. */
 const conflict = (flags: Flags): string | undefined => {
   const { load, compare, train, steps, llamacpp, profile, quality, tiles, context, batch, json, history, precision } = flags
   const sizes = tiles ?? context ?? batch
-  if (load && (sizes || llamacpp)) return '--load times loading alone: leave --tiles, --context, --batch and --llamacpp away'
+  if (load && (sizes || llamacpp)) return '--load times loading only: remove --tiles, --context, --batch and --llamacpp'
   if (train && (load || llamacpp || profile || quality || tiles || context))
-    return '--train goes with --checkpoint, --compare, --batch, --steps and --rounds'
-  if (train && precision.some((name) => name !== 'float32')) return '--train measures float32 alone'
-  if (steps !== undefined && !train) return '--steps goes with --train'
+    return '--train can be combined with --checkpoint, --compare, --batch, --steps and --rounds only'
+  if (train && precision.some((name) => name !== 'float32')) return '--train measures float32 only'
+  if (steps !== undefined && !train) return '--steps needs --train'
   if (quality && (sizes || load || compare || llamacpp || profile))
-    return '--quality goes with --checkpoint, --precision and --eval alone'
+    return '--quality can be combined with --checkpoint, --precision and --eval only'
   if (profile && (context || batch || load || compare || llamacpp))
-    return '--profile goes with --checkpoint, --precision and --tiles alone'
-  if ((profile || quality) && history) return '--history keeps speeds: leave --profile and --quality away'
-  if (profile && json) return '--profile prints a table alone: leave --json away'
-  if ((flags.eval !== undefined || flags.rows !== undefined) && !quality) return '--eval and --rows go with --quality'
+    return '--profile can be combined with --checkpoint, --precision and --tiles only'
+  if ((profile || quality) && history) return '--history stores speeds: remove --profile and --quality'
+  if (profile && json) return '--profile prints a table only: remove --json'
+  if ((flags.eval !== undefined || flags.rows !== undefined) && !quality) return '--eval and --rows need --quality'
   return undefined
 }
 
-/** The command line; `run` gets flags that make sense together. */
+/** The command line; `run` receives flags without conflicts. */
 export const benchCommand = (run: (flags: Flags) => Promise<void>): Command => {
   const command = new Command('bench')
     .description(
-      'time loading, vision, the first token and decoding, and read the peak memory; compare, profile, measure quality'
+      'measure the time of loading, vision, the first token and decoding, and peak memory; compare, profile, measure quality'
     )
-    .option('--checkpoint <dir>', 'a checkpoint folder, or several by repeating it; the demo model by default', repeated)
+    .option('--checkpoint <dir>', 'a checkpoint folder; repeat the option for several; the demo model by default', appendValue)
     .addOption(
-      new Option('--precision <names>', `how weights lie in memory: ${precisionNames.join(', ')}, several with commas between`)
+      new Option(
+        '--precision <names>',
+        `precision of the weights: one or several of ${precisionNames.join(', ')}, separated by commas`
+      )
         .argParser(list(precision))
         .default(['float32'], 'float32')
     )
-    .option('--tiles <ns>', 'tiles of the picture, such as 1,7; 1 where nothing else is asked', numbers)
-    .option('--context <ns>', 'decoding after so many tokens of text, such as 100,4000', numbers)
-    .option('--batch <ns>', 'decoding so many rows at once, such as 1,4,8', numbers)
-    .option('--new-tokens <n>', 'tokens to decode after the first', wholeNumber, 32)
-    .option('--runs <n>', 'runs in one process', wholeNumber, 3)
-    .option('--rounds <n>', 'processes of each measurement, in turn', wholeNumber, 1)
-    .option('--load', 'time loading alone, and its peak memory')
-    .option('--compare', 'Transformers (and PEFT) on PyTorch too, in turn; what is packed is compared with its bfloat16')
-    .option('--llamacpp', "llama.cpp's Q8_0 and Q4_0 beside int8 and 4bit: the decoder alone, 320 tokens of prompt")
-    .option('--train', 'training steps instead: LoRA of rank 16 on the decoder, all else frozen, a tile and 80 words a row')
-    .option('--steps <n>', 'of these, so many in one process, the first to warm up; 4 by default', wholeNumber)
-    .option('--profile', 'time by kind of op instead')
-    .option('--quality', 'what precision costs: logits against float32, perplexity, right answers')
+    .option('--tiles <ns>', 'numbers of image tiles, such as 1,7; 1 by default', numbers)
+    .option('--context <ns>', 'decode after prompts of these numbers of text tokens, such as 100,4000', numbers)
+    .option('--batch <ns>', 'decode batches of these sizes, such as 1,4,8', numbers)
+    .option('--new-tokens <n>', 'tokens to decode after the first', positiveInteger, 32)
+    .option('--runs <n>', 'runs in one process', positiveInteger, 3)
+    .option('--rounds <n>', 'processes of every measurement, in turn', positiveInteger, 1)
+    .option('--load', 'measure loading only, and its peak memory')
+    .option('--compare', 'also measure Transformers (and PEFT) on PyTorch, in turn; quantized weights are compared with bfloat16')
+    .option('--llamacpp', "also measure llama.cpp's Q8_0 and Q4_0 beside int8 and int4: the decoder only, 320 prompt tokens")
+    .option('--train', 'measure training steps: LoRA of rank 16 on the decoder, the rest frozen, one tile and 80 words a row')
+    .option('--steps <n>', 'training steps in one process, the first as a warm-up; 4 by default', positiveInteger)
+    .option('--profile', 'measure the time by op')
+    .option('--quality', 'measure quality by precision: logits against float32, perplexity, right answers')
     .option('--eval <file>', "questions and answers in InternVL's jsonl, for --quality")
-    .option('--rows <n>', 'of these, the first so many', wholeNumber)
-    .addOption(new Option('--engine <name>', 'where to compute; the best one at hand by default').choices(engineNames))
-    .option('--json <file>', 'write the figures as JSON too; - is standard output, in place of the table')
-    .option('--history [file]', 'append the figures to a file of JSON lines and draw it as PNG; .bench/history.jsonl by default')
+    .option('--rows <n>', 'number of rows of --eval to use, from the first', positiveInteger)
+    .addOption(new Option('--engine <name>', 'engine; by default the fastest available').choices(engineNames))
+    .option('--json <file>', 'also write the figures as JSON; - writes to standard output instead of the table')
+    .option(
+      '--history [file]',
+      'append the figures to a file of JSON lines and plot them as PNG; .bench/history.jsonl by default'
+    )
     .addHelpText('after', examples)
     .showHelpAfterError('(add --help for all options)')
   return command.action(async (given: Omit<Flags, 'checkpoint'> & { readonly checkpoint?: readonly string[] }) => {
     const flags = { ...given, checkpoint: given.checkpoint ?? [demoModel] }
-    const wrong = conflict(flags)
-    if (wrong) command.error(`error: ${wrong}`, { exitCode: 2 })
+    const error = conflict(flags)
+    if (error) command.error(`error: ${error}`, { exitCode: 2 })
     await run(flags)
   })
 }

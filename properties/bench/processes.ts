@@ -4,12 +4,12 @@ import { fileURLToPath } from 'node:url'
 import type { Job, Measured } from './measure/measure.js'
 import { transformersDtype } from './measure/precisions.js'
 import type { Profile } from './measure/profile.js'
-import type { TrainJob } from './measure/train.js'
+import type { TrainJob } from './measure/training-steps.js'
 import { peftPython, python } from './peers/python.js'
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
 
-/** Runs a program to its end: what it printed, or an error with the last that it said. */
+/** Runs a program and returns its standard output. Errors: a `RangeError` with the last lines of its standard error. */
 export const output = (command: string, args: readonly string[]): Promise<string> =>
   new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -22,12 +22,13 @@ export const output = (command: string, args: readonly string[]): Promise<string
     child.on('close', (code, signal) => {
       if (code === 0) return resolve(texts.stdout)
       const last = texts.stderr.trim().split('\n').slice(-12).join('\n')
-      const ended = signal === 'SIGKILL' ? 'it was killed; too little memory?' : `it ended with ${code ?? signal}`
+      const ended =
+        signal === 'SIGKILL' ? 'the process was killed; probably out of memory' : `the process ended with ${code ?? signal}`
       reject(new RangeError(last || `${command}: ${ended}`))
     })
   })
 
-/** The last line that a program printed, read as JSON. */
+/** The last line of a program's standard output, parsed as JSON. */
 const lastLine = async <A>(command: string, args: readonly string[]): Promise<A> =>
   JSON.parse((await output(command, args)).trim().split('\n').at(-1)!)
 
@@ -39,29 +40,31 @@ const child = (what: 'measure' | 'profile' | 'train', job: Job | TrainJob) => [
   JSON.stringify(job)
 ]
 
-/** This project, in a process of its own. */
+/** Measures this project in a separate process. */
 export const ours = (job: Job): Promise<Measured> => lastLine(process.execPath, child('measure', job))
 
+/** Profiles this project in a separate process. */
+/** Profiles this project in a separate process. */
 export const profiled = (job: Job): Promise<Profile> => lastLine(process.execPath, child('profile', job))
 
-/** Transformers, in the type that the job's precision is compared with. */
+/** Measures Transformers, in the type that the job's precision is compared with. */
 export const transformers = ({ checkpoint, precision, kind, size, newTokens, runs }: Job): Promise<Measured> =>
   lastLine(python(), [
     ...[here('peers/bench_transformers.py'), '--checkpoint', checkpoint, '--dtype', transformersDtype(precision)],
     ...['--new-tokens', `${newTokens}`, '--runs', `${runs}`, ...(kind === 'load' ? ['--load'] : [`--${kind}`, `${size}`])]
   ])
 
-/** Training steps of this project. */
+/** Measures training steps of this project. */
 export const oursTraining = (job: TrainJob): Promise<Measured> => lastLine(process.execPath, child('train', job))
 
-/** The same steps with PEFT, which begins with the adapter that ours wrote. */
+/** Measures the same steps with PEFT, which starts from the adapter that `oursTraining` wrote. */
 export const peftTraining = ({ checkpoint, size, steps, adapter }: TrainJob): Promise<Measured> =>
   lastLine(peftPython(), [
     ...[here('peers/bench_peft.py'), '--checkpoint', checkpoint, '--adapter', adapter],
     ...['--batch', `${size}`, '--steps', `${steps}`]
   ])
 
-/** llama.cpp on a GGUF file; `modules` is the folder that node-llama-cpp is installed in. */
+/** Measures llama.cpp on a GGUF file; `modules` is the folder in which node-llama-cpp is installed. */
 export const llamaCpp = (modules: string, file: string, dtype: string, { size, newTokens, runs }: Job): Promise<Measured> =>
   lastLine(process.execPath, [
     ...[here('peers/bench_llamacpp.mjs'), modules, file, dtype, `${size}`, `${newTokens}`, `${runs}`, `${availableParallelism()}`]

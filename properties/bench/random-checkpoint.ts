@@ -24,14 +24,14 @@ const decoder = (
   ...rest
 })
 
-/** Decoders of released checkpoints; all have the 300M vision tower. */
+/** Decoder shapes of released checkpoints; all use the vision tower of 300 M parameters. */
 const shapes = {
   'internvl3-1b': decoder(896, 4864, 24, 14, 2),
   'internvl3-2b': decoder(1536, 8960, 28, 12, 2),
   'internvl3.5-1b': decoder(1024, 3072, 28, 16, 8, { model_type: 'qwen3', head_dim: 128, vocab_size: 151936 })
 }
 
-/** Pseudo-random values around 0 of spread 0.02, quick to make: speed does not depend on them. */
+/** Pseudo-random weights with a standard deviation of 0.02; speed does not depend on the values. */
 const noise = (length: number, seed: number): Float32Array => {
   const values = new Float32Array(length)
   let state = (seed * 2654435761 + 1) >>> 0
@@ -77,8 +77,10 @@ const write = async (like: keyof typeof shapes, out: string): Promise<void> => {
 }
 
 await new Command('bench:checkpoint')
-  .description('write a full-size checkpoint with random weights, to measure speed and memory (never quality)')
-  .addOption(new Option('--like <name>', 'whose shape').choices(Object.keys(shapes)).default('internvl3-1b'))
+  .description('write a full-size checkpoint with random weights, to measure speed and memory (not quality)')
+  .addOption(
+    new Option('--like <name>', 'released model whose shape is used').choices(Object.keys(shapes)).default('internvl3-1b')
+  )
   .requiredOption('--out <dir>', 'the folder to write')
   .action(({ like, out }: { like: keyof typeof shapes; out: string }) => write(like, out))
   .parseAsync()

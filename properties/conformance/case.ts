@@ -4,7 +4,7 @@ import { orThrow } from '../../lib/error.js'
 import { openSafetensors } from '../../lib/safetensors/read.js'
 import { sizeOf } from '../../lib/shape.js'
 
-/** Numbers of a reference file, `[…shape]` in row-major order. */
+/** A tensor of a reference file, in row-major order. */
 export interface Numbers {
   readonly shape: readonly number[]
   readonly values: Float32Array
@@ -22,7 +22,7 @@ export const readNumbers = async (file: string): Promise<ReadonlyMap<string, Num
   }
 }
 
-/** Row `i` of the first axis. */
+/** Row `i` along the first axis. */
 export const rowOf = ({ shape, values }: Numbers, i: number): number[] => {
   const size = sizeOf(shape.slice(1))
   return Array.from(values.subarray(i * size, (i + 1) * size))
@@ -30,7 +30,7 @@ export const rowOf = ({ shape, values }: Numbers, i: number): number[] => {
 
 export const readJson = (file: string): unknown => JSON.parse(readFileSync(file, 'utf8'))
 
-/** A folder with a checkpoint and inputs, or with the processor's numbers. */
+/** A reference case: a folder with a checkpoint and inputs, or with expected values of the processor. */
 export interface Case {
   readonly name: string
   readonly dir: string
@@ -45,7 +45,7 @@ const foldersIn = (dir: string): readonly string[] =>
     .filter((path) => statSync(path).isDirectory())
     .sort()
 
-/** Cases at or under a folder. Throws a `RangeError` where there is none. */
+/** The folder itself if it is a case, else the cases directly inside. Throws a `RangeError` if there are none. */
 export const findCases = (dir: string): readonly Case[] => {
   if (!existsSync(dir)) throw new RangeError(`${dir}: no such folder`)
   const found = isCase(dir)
@@ -57,7 +57,7 @@ export const findCases = (dir: string): readonly Case[] => {
   return found.map((path) => ({ name: basename(path), dir: path }))
 }
 
-/** The folder `images` beside a case's folder, looked for upward. */
+/** The folder `images` in the case's folder or the nearest parent that has one. */
 export const imagesFor = (dir: string): string => {
   const here = join(dir, 'images')
   if (existsSync(here)) return here

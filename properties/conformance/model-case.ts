@@ -16,17 +16,25 @@ import { resize } from '../../processors/image/resize.js'
 import type { ModelInputs } from '../../processors/model-inputs.js'
 import type { Messages } from '../../processors/text/messages.js'
 import { type Case, type Numbers, readJson, readNumbers, rowOf } from './case.js'
-import { type Check, expectClose, expectEqual, expectThat, failed, type Outcome, skipped } from './check.js'
-import { asReferenced, type CaseInput, layoutsOf, readInputs, type StoredInput, storedInputs, tensor } from './stored.js'
+import { type Check, expectClose, expectEqual, expectThat, failed, type Outcome, skipped } from './outcome.js'
+import {
+  asReferenced,
+  type CaseInput,
+  layoutsOf,
+  readInputs,
+  type StoredInput,
+  storedInputs,
+  tensor
+} from './reference-inputs.js'
 
-/** Everything a check of one input needs. */
+/** Everything that the checks of one input need. */
 interface Context extends StoredInput {
   readonly prefix: string
   readonly images: string
   readonly internvl: InternVLCheckpoint
 }
 
-/** Tolerances, relative to the greatest reference number. Source: the reference's README. */
+/** Tolerances, relative to the largest reference value. Source: the reference's README. */
 const tolerance = { states: 1e-3, loss: 1e-4, gradientNorm: 2e-3, smallGradientNorm: 1e-5, trainingLoss: 1e-3 }
 
 const numbers = (t: tf.Tensor): Numbers => ({ shape: t.shape, values: Float32Array.from(t.dataSync()) })
@@ -34,12 +42,12 @@ const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: strin
 const camelKeys = (record: Readonly<Record<string, unknown>>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(record).map(([key, value]) => [camel(key), value]))
 
-/** The case's messages with pictures found in `images`; a film's frames are first resized as the reference did. */
+/** The case's messages, with image paths in `images`; video frames are first resized as in the reference. */
 const messagesOf = async ({ input, images }: Context): Promise<readonly Messages[]> => {
   const frame = async (name: string) => {
-    const picture = await orThrow(readImage(join(images, name)))
+    const image = await orThrow(readImage(join(images, name)))
     const [width, height] = input.video_frame_size!
-    return { ...resize(picture, { width, height }), channels: 3 as const }
+    return { ...resize(image, { width, height }), channels: 3 as const }
   }
   const item = async (content: Record<string, unknown>) => {
     if (content.type === 'image') return { type: 'image', path: join(images, String(content.image)) }
@@ -53,14 +61,14 @@ const messagesOf = async ({ input, images }: Context): Promise<readonly Messages
   return Promise.all(input.messages.map((row) => Promise.all(row.map(turn)))) as unknown as Promise<readonly Messages[]>
 }
 
-/** Frames are resized by torchvision there and as Pillow does here: 2 levels of 255 at most, 99.9 % within 1. */
+/** The reference resizes frames with torchvision, this project as Pillow does: at most 2 levels of 255 apart, 99.9 % within 1. */
 const expectFrames = (actual: Numbers, expected: Numbers, std: readonly number[]): Outcome => {
   const plane = expected.values.length / expected.shape[0]! / 3
   const levels = Array.from(expected.values, (x, i) => Math.abs(actual.values[i]! - x) * std[Math.floor(i / plane) % 3]! * 255)
   const [most, beyond] = [levels.reduce((a, b) => Math.max(a, b), 0), levels.filter((level) => level > 1.001).length]
   return expectThat(
     most <= 2.001 && beyond <= levels.length / 1000,
-    () => `frames are ${most.toFixed(2)} levels apart, ${beyond} of ${levels.length} by more than 1`
+    () => `frames differ by ${most.toFixed(2)} levels, ${beyond} of ${levels.length} values by more than 1`
   )
 }
 
@@ -68,7 +76,7 @@ const processorChecks = (
   { prefix, internvl, input, stored }: Context,
   prepared: E.Either<unknown, ModelInputs>
 ): readonly Check[] => {
-  const check = (what: string, outcome: Outcome): Check => ({ name: `${prefix}: ${what}`, outcome })
+  const check = (value: string, outcome: Outcome): Check => ({ name: `${prefix}: ${value}`, outcome })
   if (E.isLeft(prepared)) return [check('processor', failed(JSON.stringify(prepared.left)))]
   const { inputIds, attentionMask, pixelValues, prompts } = prepared.right
   const integers = (t: tf.Tensor2D, key: string) =>
@@ -80,10 +88,10 @@ const processorChecks = (
   const pixelOutcome = (): Outcome => {
     if (!pixels || !pixelValues)
       return expectThat(!pixels === !pixelValues, () => `pixel values ${pixelValues ? 'given' : 'missing'}`)
-    const own = numbers(pixelValues)
+    const actual = numbers(pixelValues)
     return input.video_frame_size
-      ? expectFrames(own, pixels, internvl.processor.config.video.std)
-      : expectClose(own, pixels, 1e-5)
+      ? expectFrames(actual, pixels, internvl.processor.config.video.std)
+      : expectClose(actual, pixels, 1e-5)
   }
   return [
     check('prompts', expectEqual(prompts, input.prompts)),
@@ -93,7 +101,7 @@ const processorChecks = (
   ]
 }
 
-/** Runs `f`, whose result is no tensor, and frees every tensor that it makes. */
+/** Runs `f`, whose result is not a tensor, and disposes every tensor that `f` creates. */
 const scratch = <A>(f: () => A): A => {
   tf.engine().startScope()
   try {
@@ -106,14 +114,14 @@ const scratch = <A>(f: () => A): A => {
 const forwardChecks = ({ prefix, internvl, stored, rope }: Context): readonly Check[] =>
   scratch(() => {
     const inputs = storedInputs(stored)
-    const seen = stored.get('attention_mask')!.values
+    const mask = stored.get('attention_mask')!.values
     const close = (name: string, actual: tf.Tensor, rows?: Float32Array): Check => ({
       name: `${prefix}: ${name}`,
       outcome: expectClose(numbers(actual), stored.get(name)!, tolerance.states, rows)
     })
     const options = { attentionMask: inputs.attentionMask, outputHiddenStates: true, ropeLength: rope?.forward }
     const { logits, hiddenStates = [] } = internvl.model(inputs, options)
-    const text = [...hiddenStates.map((h, i) => close(`text_hidden_states.${i}`, h, seen)), close('logits', logits, seen)]
+    const text = [...hiddenStates.map((h, i) => close(`text_hidden_states.${i}`, h, mask)), close('logits', logits, mask)]
     if (!inputs.pixelValues) return text
     const tower = visionTower(internvl.config.visionConfig).apply(internvl.params.model.vision_tower)
     const vision = tower(inputs.pixelValues, { outputHiddenStates: true })
@@ -125,13 +133,13 @@ const forwardChecks = ({ prefix, internvl, stored, rope }: Context): readonly Ch
     ]
   })
 
-/** Logits from the pictures as the project's own processor makes them. */
-const ownLogits = ({ prefix, internvl, stored, rope }: Context, prepared: ModelInputs): readonly Check[] =>
+/** Logits from pixel values that this project's processor computed. */
+const logitsFromPixels = ({ prefix, internvl, stored, rope }: Context, prepared: ModelInputs): readonly Check[] =>
   scratch(() => {
     if (!prepared.pixelValues || `${prepared.inputIds.shape}` !== `${stored.get('input_ids')!.shape}`) return []
     const { logits } = internvl.model(prepared, { attentionMask: prepared.attentionMask, ropeLength: rope?.forward })
     const outcome = expectClose(numbers(logits), stored.get('logits')!, tolerance.states, stored.get('attention_mask')!.values)
-    return [{ name: `${prefix}: logits from its own pixels`, outcome }]
+    return [{ name: `${prefix}: logits from pixels of this project`, outcome }]
   })
 
 const generateChecks = async ({ prefix, internvl, input, stored, rope }: Context): Promise<readonly Check[]> => {
@@ -143,7 +151,7 @@ const generateChecks = async ({ prefix, internvl, input, stored, rope }: Context
       ...internvl.generation,
       ...getOrThrow(generationConfig(options)),
       doSample: false,
-      maxPositionEmbeddings: undefined, // the reference goes beyond it
+      maxPositionEmbeddings: undefined, // the reference generates beyond this length
       ropeLength: rope?.generate[kind]
     }
     const { sequences } = await generateAll(internvl.model, inputs, settings)
@@ -168,7 +176,7 @@ const gradientOutcome = (norm: number, expected: number): Outcome => {
   return expectThat(Math.abs(norm - expected) <= allowed, () => `got ${norm}, expected ${expected}`)
 }
 
-/** The reference's modules hold all experts in one tensor, the files and this project one by one. */
+/** Key of a parameter in the reference, whose modules hold all experts in one tensor; files and this project hold them separately. */
 const referenceKey = (path: string): string =>
   path
     .replace(/\.experts\.\d+\.(gate|up)_proj\.weight$/, '.experts.gate_up_proj')
@@ -216,7 +224,7 @@ const trainingChecks = async (dir: string, prefix: string, internvl: InternVLChe
   }
   const stored = await readNumbers(join(dir, `${input}.safetensors`))
   const inputs = storedInputs(stored)
-  // there, only image tokens are left out of the labels
+  // in the reference only image tokens are ignored
   const ids = inputs.inputIds.arraySync()
   const labels = tf.tensor2d(
     ids.map((row) => row.map((id) => (id === internvl.config.imageTokenId ? -100 : id))),
@@ -232,16 +240,16 @@ const trainingChecks = async (dir: string, prefix: string, internvl: InternVLChe
     const clipped = clipByGlobalNorm(1)(grads)
     const next = optimizer.update(params, clipped.grads, state)
     const got = value.dataSync()[0]!
-    const says = () => `loss ${got} (expected ${loss}), gradient norm ${clipped.norm} (expected ${norm})`
+    const message = () => `loss ${got} (expected ${loss}), gradient norm ${clipped.norm} (expected ${norm})`
     const close =
       Math.abs(got - loss) <= tolerance.trainingLoss * loss && Math.abs(clipped.norm - norm) <= tolerance.gradientNorm * norm
-    checks.push({ name: `${prefix}/training: step ${step + 1}`, outcome: expectThat(close, says) })
-    for (const gone of [params, grads, clipped.grads, state.first, state.second]) disposeParams(gone)
+    checks.push({ name: `${prefix}/training: step ${step + 1}`, outcome: expectThat(close, message) })
+    for (const old of [params, grads, clipped.grads, state.first, state.second]) disposeParams(old)
     tf.dispose(value)
     params = next.params
     state = next.state
   }
-  for (const gone of [params, state.first, state.second]) disposeParams(gone)
+  for (const old of [params, state.first, state.second]) disposeParams(old)
   tf.dispose([labels, ...Object.values(inputs)])
   return checks
 }
@@ -252,20 +260,20 @@ const inputChecks = async (context: Context): Promise<readonly Check[]> => {
   const checks = [...processorChecks(context, prepared), ...forwardChecks(context)]
   if (E.isRight(prepared)) {
     const { inputIds, attentionMask, pixelValues } = prepared.right
-    checks.push(...ownLogits(context, prepared.right))
+    checks.push(...logitsFromPixels(context, prepared.right))
     tf.dispose([inputIds, attentionMask, ...(pixelValues ? [pixelValues] : [])])
   }
   return [...checks, ...(await generateChecks(context)), ...gradientChecks(context)]
 }
 
-/** All checks of a case's checkpoint folder: prompts, ids, pixels, states, features, logits, tokens, loss, gradients, training. */
+/** All checks of one checkpoint folder of a case: prompts, ids, pixels, states, features, logits, tokens, loss, gradients, training. */
 const layoutChecks = async ({ name, dir }: Case, layout: string, images: string): Promise<readonly Check[]> => {
   let internvl: InternVLCheckpoint
   try {
     internvl = await load(join(dir, layout), { configure: asReferenced })
   } catch (error) {
-    const says = (error as Error).message
-    const outcome = /not supported yet/.test(says) ? skipped(says) : failed(says)
+    const { message } = error as Error
+    const outcome = /not supported yet/.test(message) ? skipped(message) : failed(message)
     return [{ name: `${name}/${layout}: load`, outcome }]
   }
   const checks: Check[] = []
@@ -280,7 +288,7 @@ const layoutChecks = async ({ name, dir }: Case, layout: string, images: string)
   return checks
 }
 
-/** Every layout of a case that is there. */
+/** Checks of every checkpoint layout that the case has. */
 export const modelCaseChecks = async (one: Case, images: string): Promise<readonly Check[]> => {
   const all: Check[] = []
   for (const layout of layoutsOf(one)) all.push(...(await layoutChecks(one, layout, images)))

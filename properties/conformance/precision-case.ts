@@ -5,19 +5,19 @@ import type { KVCache } from '../../models/decoders/decoder.js'
 import { type PrecisionName, precisions } from '../bench/measure/precisions.js'
 import { relativeL2 } from '../bench/measure/quality.js'
 import type { Case } from './case.js'
-import { type Check, expectThat } from './check.js'
-import { asReferenced, layoutsOf, readInputs, type StoredInput, storedInputs } from './stored.js'
+import { type Check, expectThat } from './outcome.js'
+import { asReferenced, layoutsOf, readInputs, type StoredInput, storedInputs } from './reference-inputs.js'
 
-/** How far logits may be from the reference: `‖difference‖ / ‖logits‖`. In bfloat16 a token of the GPT-OSS case changes its expert, in PyTorch too. */
-export const tolerances = { bfloat16: 0.03, int8: 0.02, '4bit': 0.1 } as const satisfies Partial<Record<PrecisionName, number>>
+/** Tolerance of logits, `‖difference‖ / ‖logits‖`. In bfloat16 a token of the GPT-OSS case changes its expert, in PyTorch too. */
+export const tolerances = { bfloat16: 0.03, int8: 0.02, int4: 0.1 } as const satisfies Partial<Record<PrecisionName, number>>
 export type CoarsePrecision = keyof typeof tolerances
 
-/** Tokens that are given one at a time: packed weights meet few rows in kernels of their own. */
+/** Number of final tokens that are fed one at a time, so that the GEMV kernels of quantized weights are checked too. */
 const steps = 4
 
 const dataOf = (t: tf.Tensor): Float32Array => t.dataSync() as Float32Array
 
-/** Logits `[B, L, V]`: of the prompt but for its last tokens, then of these with a cache. */
+/** Logits `[B, L, V]`: a prefill without the last tokens, then the last tokens one at a time with a KV cache. */
 const stepped = ({ model }: InternVLCheckpoint, { stored, rope }: StoredInput): tf.Tensor3D => {
   const { inputIds, attentionMask, pixelValues } = storedInputs(stored)
   const L = inputIds.shape[1]
@@ -34,15 +34,15 @@ const stepped = ({ model }: InternVLCheckpoint, { stored, rope }: StoredInput): 
   return tf.concat(pieces, 1)
 }
 
-/** Rows of logits that are no padding. */
-const seenRows = (logits: Float32Array, seen: Float32Array): readonly Float32Array[] => {
-  const width = logits.length / seen.length
-  return Array.from(seen, (is, i) => (is ? logits.subarray(i * width, (i + 1) * width) : new Float32Array(0)))
+/** Rows of logits, with padding rows empty. */
+const unpaddedRows = (logits: Float32Array, mask: Float32Array): readonly Float32Array[] => {
+  const width = logits.length / mask.length
+  return Array.from(mask, (is, i) => (is ? logits.subarray(i * width, (i + 1) * width) : new Float32Array(0)))
 }
 
 const inputCheck = (name: string, internvl: InternVLCheckpoint, one: StoredInput, most: number): Check => {
-  const [expected, seen] = [one.stored.get('logits')!.values, one.stored.get('attention_mask')!.values]
-  const apart = tf.tidy(() => relativeL2(seenRows(dataOf(stepped(internvl, one)), seen), seenRows(expected, seen)))
+  const [expected, mask] = [one.stored.get('logits')!.values, one.stored.get('attention_mask')!.values]
+  const apart = tf.tidy(() => relativeL2(unpaddedRows(dataOf(stepped(internvl, one)), mask), unpaddedRows(expected, mask)))
   const percent = (x: number) => `${(100 * x).toFixed(2)} %`
   return {
     name,
@@ -51,7 +51,7 @@ const inputCheck = (name: string, internvl: InternVLCheckpoint, one: StoredInput
   }
 }
 
-/** A case with its weights in fewer bits: how far the logits of each input are from the reference. */
+/** Checks of a case with quantized weights: the distance of every input's logits from the reference. */
 export const precisionCaseChecks = async (one: Case, precision: CoarsePrecision): Promise<readonly Check[]> => {
   const checks: Check[] = []
   for (const layout of layoutsOf(one)) {

@@ -6,9 +6,9 @@ import { countTiles } from '../../processors/image/tiling.js'
 import { loadProcessor, type Processor } from '../../processors/processor.js'
 import { withOptions } from '../../processors/processor-options.js'
 import type { Messages } from '../../processors/text/messages.js'
-import { frameIndices } from '../../processors/video/video.js'
+import { frameIndices } from '../../processors/video/frame-sampling.js'
 import { type Case, readJson, readNumbers } from './case.js'
-import { type Check, expectClose, expectEqual, expectWithin, failed, type Outcome } from './check.js'
+import { type Check, expectClose, expectEqual, expectWithin, failed, type Outcome } from './outcome.js'
 
 interface ImageRow {
   readonly image: string
@@ -77,7 +77,7 @@ const imageChecks = async (processor: Processor, images: string, row: ImageRow):
     ['centre', expectWithin(channels(pixel(middleY, middleX)), row.centre.flat(), 1e-5)]
   ]
   tf.dispose([inputs.inputIds, inputs.attentionMask, pixels])
-  return checks.map(([what, outcome]) => ({ name: `${name}: ${what}`, outcome }))
+  return checks.map(([value, outcome]) => ({ name: `${name}: ${value}`, outcome }))
 }
 
 const chatChecks = async (
@@ -110,8 +110,8 @@ const chatChecks = async (
 const storedPixels = async (processor: Processor, dir: string, images: string): Promise<readonly Check[]> => {
   const stored = await readNumbers(join(dir, 'processor.safetensors'))
   const checks = [...stored].map(async ([key, expected]): Promise<Check> => {
-    const picture = key.replace(/\/pixel_values$/, '')
-    const inputs = await pixelsOf(processor, join(images, picture), { min_patches: 1, max_patches: 6 })
+    const image = key.replace(/\/pixel_values$/, '')
+    const inputs = await pixelsOf(processor, join(images, image), { min_patches: 1, max_patches: 6 })
     const values = Float32Array.from(inputs.pixelValues!.dataSync())
     const outcome = expectClose({ shape: inputs.pixelValues!.shape, values }, expected, 1e-5)
     tf.dispose([inputs.inputIds, inputs.attentionMask, inputs.pixelValues!])
@@ -120,7 +120,7 @@ const storedPixels = async (processor: Processor, dir: string, images: string): 
   return Promise.all(checks)
 }
 
-/** All checks of the processor case: pictures, tile counts, frame indices, chats, tokens. */
+/** All checks of the processor case: images, tile counts, frame indices, chats, tokens. */
 export const processorCaseChecks = async ({ dir }: Case, images: string): Promise<readonly Check[]> => {
   const numbers = readJson(join(dir, 'processor.json')) as ProcessorCase
   const processor = await orThrow(loadProcessor(join(dir, 'checkpoint')))

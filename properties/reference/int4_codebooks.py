@@ -1,7 +1,8 @@
-"""Relative error of forms of 4 bits on Gaussian weights: `python properties/reference/int4_codebooks.py` (numpy).
+"""Prints the relative error of 4-bit quantization formats on Gaussian weights: `python properties/reference/int4_codebooks.py` (numpy).
 
-Each weight of a group of 32 becomes the nearest of 16 levels, times the group's scale (bfloat16). For `lloyd`, the levels of
-lib/packed.ts, and for NF4, scales are searched as lib/packed.ts does (which rounds weights to 127ths of the greatest for it); the error is |w - w'| / |w| over all weights.
+Every weight of a group of 32 is rounded to the nearest of 16 levels times the group's scale (bfloat16). For `lloyd`, the levels of
+lib/quantization/formats.ts, and for NF4, scales are searched as in lib/quantization/formats.ts (which rounds weights to 127ths of
+the maximum for the search). The error is |w - w'| / |w| over all weights.
 """
 import numpy as np
 
@@ -24,16 +25,16 @@ def nearest(w, scale, levels):
     return levels[np.searchsorted(middles, np.divide(w, scale, out=np.zeros_like(w), where=scale != 0))]
 
 
-STRETCHES = (0.9, 0.98, 1.06, 1.16)
+CANDIDATES = (0.9, 0.98, 1.06, 1.16)
 
 
-def search(w, levels, stretches=STRETCHES):
-    """Of scales that put the greatest weight near an end, the one whose levels fit best; the scale is then the best for them."""
+def search(w, levels, candidates=CANDIDATES):
+    """Of scales that map the largest weight near an end of the codebook, the one with the least squared error, refitted by least squares."""
     most = np.take_along_axis(w, np.abs(w).argmax(1)[:, None], 1)
     gain, scale = np.full((len(w), 1), -1.0), np.zeros_like(most)
     for end in (levels[0], levels[-1]):
-        for stretch in stretches:
-            at = nearest(w, most / end * np.float32(stretch), levels)
+        for factor in candidates:
+            at = nearest(w, most / end * np.float32(factor), levels)
             product, square = (w * at).sum(1, keepdims=True), (at * at).sum(1, keepdims=True)
             better = product * product / square > gain
             gain, scale = np.where(better, product * product / square, gain), np.where(better, product / square, scale)
@@ -53,19 +54,19 @@ def asymmetric(w):
 
 
 def symmetric(w):
-    """llama.cpp's Q4_0: the greatest weight is -8."""
+    """llama.cpp's Q4_0: the largest weight becomes -8."""
     most = np.take_along_axis(w, np.abs(w).argmax(1)[:, None], 1)
     scale = bfloat16(most / -8)
     return scale * np.clip(np.rint(w / scale), -8, 7)
 
 
-forms = {
-    "lloyd, scales searched (lib/packed.ts)": lambda w: search(w, LLOYD),
-    "lloyd, greatest weight at the nearer end": lambda w: search(w, LLOYD, (1,)),
+formats = {
+    "lloyd, scales searched (int4 of this library)": lambda w: search(w, LLOYD),
+    "lloyd, largest weight at the nearer end": lambda w: search(w, LLOYD, (1,)),
     "NF4, scales searched": lambda w: search(w, NF4),
     "NF4 (bitsandbytes)": nf4,
     "asymmetric, zero and step": asymmetric,
     "symmetric (Q4_0)": symmetric,
 }
-for name, form in forms.items():
-    print(f"{name:42s} {100 * np.linalg.norm(form(weights) - weights) / np.linalg.norm(weights):.2f} %")
+for name, quantize in formats.items():
+    print(f"{name:42s} {100 * np.linalg.norm(quantize(weights) - weights) / np.linalg.norm(weights):.2f} %")

@@ -1,4 +1,4 @@
-"""Writes layers.json: what PyTorch and Transformers compute for small random inputs of single layers.
+"""Writes layers.json: results of PyTorch and Transformers for small random inputs of single layers.
 
     python properties/reference/layers.py          (transformers 5.23.0, torch 2.15)
 """
@@ -29,9 +29,9 @@ for (rows, columns), size in (((3, 3), (5, 2)), ((4, 4), (4, 7)), ((2, 2), (6, 6
     grids.append(dict(x=pack(g), source=[rows, columns], to=list(size), out=pack(out.reshape(2, -1).T.contiguous())))
 
 q, k, v = torch.randn(2, 6, 4, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 4)
-own = torch.arange(3, 7)[:, None] - torch.arange(7)[None]  # four queries after three cached keys
+distance = torch.arange(3, 7)[:, None] - torch.arange(7)[None]  # four queries after three cached keys
 attention = dict(q=pack(q), k=pack(k), v=pack(v), scale=0.6, causalFrom=3, window=3)
-for name, mask in (("full", torch.ones(4, 7, dtype=bool)), ("causal", own >= 0), ("sliding", (own >= 0) & (own < 3))):
+for name, mask in (("full", torch.ones(4, 7, dtype=bool)), ("causal", distance >= 0), ("sliding", (distance >= 0) & (distance < 3))):
     attention[name] = pack(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.6, enable_gqa=True))
 
 logits, labels = torch.randn(2, 5, 7, requires_grad=True), torch.randint(0, 7, (2, 5)); labels[0, :2] = -100; labels[1, 4] = -100

@@ -1,4 +1,4 @@
-"""Writes losses.json: weighted token losses and preference losses of random logits, with gradients, as PyTorch computes them.
+"""Writes losses.json: weighted token losses and preference losses of random logits, with gradients, computed by PyTorch.
 
     python properties/reference/losses.py          (torch 2.15)
 

@@ -1,5 +1,5 @@
-"""What Transformers generates on the demo checkpoint under many options, as JSON: `python make_generation.py CHECKPOINT > generation.json`
-(transformers 5.23, float32). Prompts are token ids without pictures, padded on the left; rows that ended early are padded."""
+"""Prints tokens that Transformers generates on the demo checkpoint with many options, as JSON: `python make_generation.py CHECKPOINT > generation.json`
+(transformers 5.23, float32). Prompts are token ids without images, padded on the left; finished rows are padded on the right."""
 import json
 import sys
 import torch

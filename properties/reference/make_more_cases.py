@@ -1,4 +1,4 @@
-"""Further reference cases: shapes and options that the first ones leave out, made by the same `make_reference.py`.
+"""Writes further reference cases, with shapes and options that the first cases lack, by the same `make_reference.py`.
 
     python properties/reference/make_more_cases.py --reference FOLDER/make_reference.py --out cases --seed 7 [--only NAME ...]
 
@@ -8,9 +8,9 @@ import argparse, importlib.util, json, random
 from pathlib import Path
 
 factors = random.Random(3)
-# sizes of experts are multiples of 4: torch.nn.functional.grouped_mm wants rows of 16 bytes
+# expert sizes are multiples of 4: torch.nn.functional.grouped_mm needs rows of a multiple of 16 bytes
 KINDS = {
-    # head_dim not a multiple of 8, one key-value head, an odd number of words, a tower of other sizes
+    # head_dim not a multiple of 8, one key-value head, an odd vocabulary size, another vision tower
     "qwen2-one-kv-head": dict(like="no published one: head_dim 6, one kv head", vision=dict(hidden_size=24, num_attention_heads=3, intermediate_size=40, attention_bias=False),
                               text=dict(hidden_size=42, num_attention_heads=7, num_key_value_heads=1, intermediate_size=30, num_hidden_layers=3, hidden_act="gelu")),
     "qwen3-sliding-bias": dict(like="no published one: upper layers slide, biases", text=dict(model_type="qwen3", head_dim=10, num_attention_heads=3, num_key_value_heads=3, attention_bias=True,
@@ -22,7 +22,7 @@ KINDS = {
     "llama-linear-rope": dict(like="linear scaling", text=dict(model_type="llama", attention_bias=True, mlp_bias=True, rope_scaling={"rope_type": "linear", "factor": 2.5})),
     "internlm3": dict(like="InternVL3-9B: biases and dynamic scaling", text=dict(model_type="internlm3", head_dim=10, num_key_value_heads=1, qkv_bias=True, bias=True, max_position_embeddings=4096,
                       rope_scaling={"rope_type": "dynamic", "factor": 6.0}, rope_theta=50000000.0)),
-    # longer than the original length in some inputs and not in others
+    # some inputs are longer than the original length, others are not
     "phi3-longrope": dict(like="InternVL2-4B (Phi-3-mini-128k)", text=dict(model_type="phi3", hidden_size=48, pad_token_id=0, bos_token_id=None, eos_token_id=None, rope_theta=10000.0, sliding_window=20,
                           max_position_embeddings=131072, original_max_position_embeddings=48,
                           rope_scaling={"rope_type": "longrope", "short_factor": [round(factors.uniform(1, 2), 3) for _ in range(6)], "long_factor": [round(factors.uniform(1, 40), 3) for _ in range(6)]})),

@@ -1,5 +1,5 @@
-"""What Transformers' classes give on the demo checkpoint, as JSON:
-`python make_nouns.py CHECKPOINT PICTURES > nouns.json` (transformers 5.23, float32)."""
+"""Prints results of Transformers' classes on the demo checkpoint, as JSON:
+`python make_nouns.py CHECKPOINT IMAGES > nouns.json` (transformers 5.23, float32)."""
 import json
 import os
 import sys
@@ -10,14 +10,14 @@ processor = AutoProcessor.from_pretrained(sys.argv[1])
 model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
 
 
-def ask(question, *pictures):
-    images = [{"type": "image", "path": os.path.join(sys.argv[2], picture)} for picture in pictures]
+def ask(question, *names):
+    images = [{"type": "image", "path": os.path.join(sys.argv[2], name)} for name in names]
     return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
 
 
 batch = [ask("Describe the image.", "shapes.png"), ask("Which picture has more shapes?", "squares.png", "shapes.png"), ask("Who are you?")]
 inputs = processor.apply_chat_template(batch, padding=True, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
-# what a token of padding predicts means nothing
+# predictions at padding tokens are not compared
 mask = inputs["attention_mask"]
 labels = torch.where((mask == 1) & (mask.roll(1, 1) == 1), inputs["input_ids"], -100)
 with torch.no_grad():

@@ -1,5 +1,5 @@
-"""What Transformers' image-text-to-text pipeline gives on the demo checkpoint, as JSON:
-`python make_pipeline.py CHECKPOINT PICTURES > pipeline.json` (transformers 5.23, float32). Pictures are named by file alone."""
+"""Prints results of Transformers' image-text-to-text pipeline on the demo checkpoint, as JSON:
+`python make_pipeline.py CHECKPOINT IMAGES > pipeline.json` (transformers 5.23, float32). Images are given by file name."""
 import json
 import os
 import sys
@@ -7,11 +7,11 @@ import torch
 from transformers import pipeline
 
 pipe = pipeline("image-text-to-text", model=sys.argv[1], dtype=torch.float32)
-PICTURES = sys.argv[2]
+IMAGES = sys.argv[2]
 
 
-def chat(question, picture="shapes.png"):
-    return [{"role": "user", "content": [{"type": "image", "path": picture}, {"type": "text", "text": question}]}]
+def chat(question, image="shapes.png"):
+    return [{"role": "user", "content": [{"type": "image", "path": image}, {"type": "text", "text": question}]}]
 
 
 def prompt(question):
@@ -20,10 +20,10 @@ def prompt(question):
 
 DESCRIBE, COUNT = chat("Describe the image."), chat("How many circles are there?", "circle.png")
 PREFIX = DESCRIBE + [{"role": "assistant", "content": [{"type": "text", "text": "There is a"}]}]
-TALK = DESCRIBE + [{"role": "assistant", "content": "One."}, {"role": "user", "content": "What is at the top right?"}]
+CONVERSATION = DESCRIBE + [{"role": "assistant", "content": "One."}, {"role": "user", "content": "What is at the top right?"}]
 NEW = {"return_full_text": False}
 CALLS = [
-    (DESCRIBE, {}), (DESCRIBE, NEW), ([DESCRIBE, COUNT], NEW), ([DESCRIBE, PREFIX, COUNT], {}), (TALK, NEW), (PREFIX, {}), (PREFIX, NEW),
+    (DESCRIBE, {}), (DESCRIBE, NEW), ([DESCRIBE, COUNT], NEW), ([DESCRIBE, PREFIX, COUNT], {}), (CONVERSATION, NEW), (PREFIX, {}), (PREFIX, NEW),
     (PREFIX, {"continue_final_message": False, **NEW}), (DESCRIBE, {"stop_sequence": "bottom", **NEW}),
     (DESCRIBE, {"stop_sequence": ["star at", "bottom"]}), (COUNT, {"return_tensors": True}), (DESCRIBE, {"max_new_tokens": 3, **NEW}),
     (COUNT, {"skip_special_tokens": False, **NEW}), (DESCRIBE, {"generate_kwargs": {"num_beams": 2, "num_return_sequences": 2}}),
@@ -37,7 +37,7 @@ CALLS = [
 
 def placed(value):
     if isinstance(value, str):
-        return os.path.join(PICTURES, value) if value.endswith(".png") else value
+        return os.path.join(IMAGES, value) if value.endswith(".png") else value
     if isinstance(value, list):
         return [placed(v) for v in value]
     return {k: placed(v) for k, v in value.items()} if isinstance(value, dict) else value
@@ -51,7 +51,7 @@ def plain(value):
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, str):
-        return value.replace(PICTURES.rstrip("/") + "/", "")
+        return value.replace(IMAGES.rstrip("/") + "/", "")
     return plain(value.messages) if hasattr(value, "messages") else value
 
 

@@ -1,6 +1,6 @@
-"""Writes what Pillow, torchvision and Transformers make of small inputs, for the tests of processors/.
+"""Writes results of Pillow, torchvision and Transformers for small inputs, for the tests of processors/.
 
-    python make_processor_cases.py ../../models/demo ../processors/pictures ../processors/cases.json
+    python make_processor_cases.py ../../models/demo ../processors/images ../processors/cases.json
 
 Made with transformers 5.23.0, torch 2.15, torchvision, Pillow 13.0 and numpy.
 """
@@ -58,6 +58,21 @@ def frame_indices():
     return rows
 
 
+def frame_indices_rounded():
+    """Samplings where float32 arithmetic decides: each number rounded on its own would give another frame."""
+    generator, processor, rows = np.random.default_rng(23), InternVLVideoProcessor(), []
+    for i in range(4000):
+        total, rate = int(generator.integers(200, 60000)), float(generator.choice([23.976, 24, 25, 29.97, 30, 60, 30000 / 1001]))
+        count = int(generator.integers(1, min(total, 2000) + 1))
+        shift = [True, False, 0.5, int(generator.integers(0, 100))][i % 4]
+        indices = processor.sample_frames(VideoMetadata(total_num_frames=total, fps=rate), num_frames=count, initial_shift=shift).tolist()
+        step = total / count
+        start = step / 2 if shift is True else float(shift)
+        if indices != [int(np.float32(start + k * step)) for k in range(len(indices))]:
+            rows.append(dict(total=total, rate=rate, numFrames=count, fps=None, initialShift=shift, indices=indices))
+    return sorted(rows, key=lambda row: len(row["indices"]))[:12]
+
+
 TEXTS = ["Hello, world!", "  leading and trailing  ", "naïve café — déjà vu", "数え切れない星が空に輝く。", "🐝🌸 joined 👩‍👩‍👧", "x=1234567890; y+=3.14e-10",
          "line\n\nbreaks\r\n\ttabs", "<img>not an image</img>", "<|im_start|>user\nhi<|im_end|>", "A\u030angstro\u0308m", ""]
 text, image = lambda t: dict(type="text", text=t), lambda name: dict(type="image", path=name)
@@ -66,16 +81,16 @@ BATCHES = [
     dict(options=dict(max_patches=6), batch=[
         [dict(role="system", content="You look closely."), dict(role="user", content=[image("orientation-6.jpg"), text("and"), image("palette.gif"), text("\nWhich is larger?")])],
         [dict(role="user", content="Hello there.")],
-        [dict(role="user", content=[text("One"), image("cmyk.jpg")]), dict(role="assistant", content="A picture."), dict(role="user", content="Sure?")]]),
+        [dict(role="user", content=[text("One"), image("cmyk.jpg")]), dict(role="assistant", content="An image."), dict(role="user", content="Sure?")]]),
     dict(options=dict(), batch=[[dict(role="user", content=[dict(type="video", frames=["rgb.png", "lossless.webp", "icc.png"]), text("What moves?")])]]),
     dict(options=dict(crop_to_patches=False, do_normalize=False), batch=[[dict(role="user", content=[image("grey-16.png"), text("Describe it.")])]]),
 ]
 
 
-def chats(folder, pictures):
+def chats(folder, images):
     processor = InternVLProcessor.from_pretrained(folder)
     processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(folder)
-    load = lambda name: ImageOps.exif_transpose(Image.open(pictures / name)).convert("RGB")
+    load = lambda name: ImageOps.exif_transpose(Image.open(images / name)).convert("RGB")
     rows = []
     for case in BATCHES:
         items = [item for messages in case["batch"] for m in messages if isinstance(m["content"], list) for item in m["content"]]
@@ -90,7 +105,7 @@ def chats(folder, pictures):
 
 
 if __name__ == "__main__":
-    folder, pictures, out = map(Path, sys.argv[1:])
+    folder, images, out = map(Path, sys.argv[1:])
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    cases = dict(resizes=resizes(), tile_counts=tile_counts(), frame_indices=frame_indices(), tokens=[[t, tokenizer(t)["input_ids"]] for t in TEXTS], chats=chats(folder, pictures))
+    cases = dict(resizes=resizes(), tile_counts=tile_counts(), frame_indices=frame_indices() + frame_indices_rounded(), tokens=[[t, tokenizer(t)["input_ids"]] for t in TEXTS], chats=chats(folder, images))
     out.write_text("{\n" + ",\n".join(f'"{k}": [\n' + ",\n".join(json.dumps(row) for row in v) + "\n]" for k, v in cases.items()) + "\n}\n")

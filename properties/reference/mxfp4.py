@@ -1,4 +1,4 @@
-"""Writes mxfp4.json: packed tensors and what Transformers makes of them.
+"""Writes mxfp4.json: MXFP4 tensors and their values dequantized by Transformers.
 
     python properties/reference/mxfp4.py          (transformers 5.23.0, torch 2.15)
 """

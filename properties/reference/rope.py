@@ -16,7 +16,7 @@ FIELDS = dict(factor="factor", original_max_position_embeddings="originalMaxPosi
               rope_theta="ropeTheta", rope_type="ropeType", partial_rotary_factor="partialRotaryFactor")
 
 
-def draw(kind: str) -> dict:
+def sample(kind: str) -> dict:
     head, longest = random.choice([4, 6, 10, 16, 64, 80, 128]), random.choice([64, 2048, 4096, 131072])
     trained = random.choice([longest, max(16, longest // 4)])
     partial = random.choice([1.0, 0.5, 0.75]) if kind in ("default", "longrope") else 1.0
@@ -41,11 +41,11 @@ def draw(kind: str) -> dict:
         config.rope_parameters = dict(rope)
         inverse, scaling = Phi3RotaryEmbedding.compute_default_rope_parameters(config)
     else:
-        # what the rotary module does: frequencies of the trained length, unless the sequence is longer
+        # as in the rotary module: frequencies of the trained length, unless the sequence is longer
         inverse, scaling = ROPE_INIT_FUNCTIONS[kind](config, None, seq_len=torch.tensor(length) if kind in ("dynamic", "longrope") else None)
     return dict(rope={FIELDS[k]: v for k, v in rope.items()}, headDim=head, maxPositions=longest, length=length,
                 inverse=[float(f"{x:.9g}") for x in inverse.tolist()], scaling=float(scaling))
 
 
-cases = [draw(kind) for kind in ("default", "linear", "dynamic", "yarn", "llama3", "longrope") for _ in range(25)]
+cases = [sample(kind) for kind in ("default", "linear", "dynamic", "yarn", "llama3", "longrope") for _ in range(25)]
 Path(__file__).with_suffix(".json").write_text("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")

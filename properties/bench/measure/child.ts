@@ -1,17 +1,17 @@
 import { selectEngine } from '../../../lib/engines/index.js'
 import { type Job, measure } from './measure.js'
 import { profile } from './profile.js'
-import { measureTraining, type TrainJob } from './train.js'
+import { measureTraining, type TrainJob } from './training-steps.js'
 
-// One measurement in this process: `tsx child.ts measure|profile|train '{…a job as JSON…}'` prints a line of JSON, or says what is wrong.
+// Runs one measurement in this process: `tsx child.ts measure|profile|train JOB`, with the job as JSON, prints one line of JSON.
 
 const known = ['InternVLError', 'RangeError', 'ShapeError']
 
 try {
-  const [what, text] = process.argv.slice(2)
+  const [action, text] = process.argv.slice(2)
   const job = JSON.parse(text!) as Job & TrainJob
   await selectEngine()
-  const work = { measure, profile, train: measureTraining }[what as 'measure' | 'profile' | 'train']
+  const work = { measure, profile, train: measureTraining }[action as 'measure' | 'profile' | 'train']
   console.log(JSON.stringify(await work(job)))
 } catch (error) {
   const { name, message, stack } = error as Error

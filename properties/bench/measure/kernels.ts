@@ -6,16 +6,16 @@ import { gated, gelu } from '../../../lib/nn/activation.js'
 import { attend, attendMerged } from '../../../lib/nn/attention.js'
 import { affine } from '../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../lib/nn/norm.js'
-import { addScaled } from '../../../lib/nn/residual.js'
+import { residual } from '../../../lib/nn/residual.js'
 import { applyRope } from '../../../lib/nn/rope.js'
 import { withoutKernels } from '../../../lib/ops/kernel.js'
 import { tf } from '../../../lib/tf.js'
 
-// Each kernel against the composition of plain ops, at the shapes of InternVL3-1B: one tile, a prompt of 320 tokens, one step.
-// Best of some alternating runs, in milliseconds: another program's load falls on both. `tsx properties/bench/kernels.ts [--engine wasm]`
+// Times every kernel against the composition of plain ops, at the shapes of InternVL3-1B: one tile, a prompt of 320 tokens, one
+// decoding step. Prints the best of alternating runs in milliseconds. `tsx properties/bench/measure/kernels.ts [--engine wasm]`
 
 const { engine } = new Command('kernels')
-  .addOption(new Option('--engine <name>', 'whose kernels').choices(engineNames).default('native'))
+  .addOption(new Option('--engine <name>', 'engine whose kernels are timed').choices(engineNames).default('native'))
   .parse()
   .opts<{ readonly engine: EngineName }>()
 await selectEngine({ engine })
@@ -41,16 +41,16 @@ const [square, fc1, fc2, up, down, head] = [
 const [d, bias, gain] = [random<tf.Rank.R1>(1024), random<tf.Rank.R1>(4096), random<tf.Rank.R1>(896)]
 const tables = { cos: random<tf.Rank.R4>(1, 1, 320, 64), sin: random<tf.Rank.R4>(1, 1, 320, 64) }
 
-/** A block of InternViT-300M. */
+/** One layer of InternViT-300M. */
 const block = (x: tf.Tensor3D): tf.Tensor3D => {
   const norm = layerNorm(1024, 1e-6).apply({ weight: d, bias: d })
   const project = (x: tf.Tensor3D) => affine(x, square, d)
   const y = norm(x)
-  const h = addScaled(x, project(attendMerged(project(y), project(y), project(y), 16, 1 / 8)), d)
-  return addScaled(h, affine(affine(norm(h), fc1, bias, 'gelu'), fc2, d), d)
+  const h = residual(x, project(attendMerged(project(y), project(y), project(y), 16, 1 / 8)), d)
+  return residual(h, affine(affine(norm(h), fc1, bias, 'gelu'), fc2, d), d)
 }
 
-/** What to time, and where it is mostly products, their multiplications and additions. */
+/** The function to time and, for matrix products, the number of floating-point operations. */
 type Case = readonly [run: () => tf.Tensor, operations?: number]
 const product = (M: number, N: number, K: number): number => 2 * M * N * K
 
@@ -61,7 +61,7 @@ const cases: Readonly<Record<string, Case>> = {
   'vision fc2': [() => affine(wide, fc2, d), product(1025, 1024, 4096)],
   'vision attention': [() => attendMerged(x, x, x, 16, 1 / 8), product(1025, 2 * 1024, 1025)],
   'vision norm': [() => layerNorm(1024, 1e-6).apply({ weight: d, bias: d })(x)],
-  'vision residual': [() => addScaled(x, x, d)],
+  'vision residual': [() => residual(x, x, d)],
   GELU: [() => gelu(wide)],
   'prompt attention': [() => attend(many, k, v, 1 / 8, { causalFrom: 0 }), product(320, 14 * 64, 320)],
   'prompt down': [() => affine(tokens, down), product(320, 896, 4864)],
@@ -78,7 +78,7 @@ const time = (f: () => tf.Tensor): number => {
   tf.tidy(() => void f())
   return performance.now() - start
 }
-/** Of at most 15 pairs of runs, in some two seconds, yet two pairs. */
+/** Best times of 2 to 15 alternating pairs of runs, within about two seconds. */
 const best = (f: () => tf.Tensor): readonly [kernel: number, composition: number] => {
   const pairs: (readonly [number, number])[] = []
   const start = performance.now()

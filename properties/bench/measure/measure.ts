@@ -3,65 +3,63 @@ import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/lo
 import { type GenerateInputs, generate } from '../../../generation/decoding/generate.js'
 import { selectEngine } from '../../../lib/engines/index.js'
 import { tf } from '../../../lib/tf.js'
-import { pictureInputs, textInputs } from './inputs.js'
+import { imageInputs, textInputs } from './inputs.js'
 import { type PrecisionName, precisions } from './precisions.js'
 
-/** What is varied: tiles of a picture, words of a prompt without one, rows of 64 words, rows to train on; or nothing is run but loading. */
+/** The quantity that varies: tiles of an image, tokens of a text prompt, rows of a batch, rows of a training batch; `load` measures loading alone. */
 export type Kind = 'tiles' | 'context' | 'batch' | 'train' | 'load'
 
-/** What one process measures, of one checkpoint. */
+/** One measurement of one checkpoint, made in one process. */
 export interface Job {
   readonly checkpoint: string
   readonly precision: PrecisionName
   readonly kind: Exclude<Kind, 'train'>
-  /** So many tiles, words or rows. */
+  /** Number of tiles, tokens or rows. */
   readonly size: number
   /** Tokens to decode after the first. */
   readonly newTokens: number
   readonly runs: number
 }
 
-/** Figures, by the keys of `bench_transformers.py` and `bench_peft.py`. Speeds are tokens a second, of all rows together. */
+/** Figures, with the keys of `bench_transformers.py` and `bench_peft.py`. Speeds are tokens a second over all rows. */
 export const figures = [
   ...(['load_s', 'vision_s', 'prefill_s', 'decode_tokens_per_s'] as const),
   ...(['step_s', 'trained_tokens_per_s', 'peak_rss_mb'] as const)
 ] as const
 export type Figure = (typeof figures)[number]
 
-/** What one process measured: each run's figures; loading and peak memory it has once. */
+/** Result of one process: the figures of every run; loading time and peak memory once. */
 export interface Measured {
   readonly engine: string
   readonly dtype: string
-  /** Of the prompt. */
+  /** Tokens of the prompt. */
   readonly tokens?: number
   readonly samples: { readonly [F in Figure]?: readonly number[] }
-  /** Of each training step, before it. */
+  /** Loss before every training step. */
   readonly losses?: readonly number[]
-  /** Resident after some of the training steps. */
+  /** Resident memory after some of the training steps. */
   readonly memory?: ReadonlyArray<readonly [step: number, megabytes: number]>
 }
 
-/** Seconds. */
+/** Current time in seconds. */
 export const now = (): number => performance.now() / 1000
 
-/** The greatest memory of this process so far, in MB of 2^20 bytes. The system's own mark of what it was started from is left out. */
+/** Peak resident memory of this process, in MB of 2^20 bytes. `VmHWM` excludes the parent's memory, which `getrusage` includes. */
 export const peakMegabytes = (): number => {
   try {
     return Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024
   } catch {
-    return process.resourceUsage().maxRSS / 1024 // no Linux
+    return process.resourceUsage().maxRSS / 1024 // systems other than Linux
   }
 }
 
 const inputsOf = ({ config }: InternVLCheckpoint, { kind, size, newTokens }: Job): GenerateInputs => {
   const inputs =
-    kind === 'tiles'
-      ? pictureInputs(config, size)
-      : textInputs(config, kind === 'context' ? size : 64, kind === 'batch' ? size : 1)
-  const [room, needed] = [config.textConfig.maxPositionEmbeddings, inputs.inputIds.shape[1] + newTokens + 1]
-  if (needed <= room) return inputs
+    kind === 'tiles' ? imageInputs(config, size) : textInputs(config, kind === 'context' ? size : 64, kind === 'batch' ? size : 1)
+  const [positions, needed] = [config.textConfig.maxPositionEmbeddings, inputs.inputIds.shape[1] + newTokens + 1]
+  if (needed <= positions) return inputs
   tf.dispose([inputs.inputIds, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
-  throw new RangeError(`--${kind} ${size}: ${needed} positions with the new tokens, and this model has ${room}`)
+  throw new RangeError(`--${kind} ${size}: the prompt and the new tokens need ${needed} positions; this model has ${positions}`)
 }
 
 interface Run {
@@ -70,7 +68,7 @@ interface Run {
   readonly decode_tokens_per_s: number
 }
 
-/** Numbers are read back, so that nothing is left undone when a clock stops. */
+/** Times one run. Results are read back, so that all work is done when the clock stops. */
 const runOnce = async ({ model }: InternVLCheckpoint, inputs: GenerateInputs, newTokens: number): Promise<Run> => {
   const { pixelValues, inputIds } = inputs
   const start = now()
@@ -86,15 +84,15 @@ const runOnce = async ({ model }: InternVLCheckpoint, inputs: GenerateInputs, ne
   }
 }
 
-/** Loads the checkpoint and times it in this process. Throws a `RangeError` where the model is too short for the job. */
+/** Loads the checkpoint and measures it in this process. Throws a `RangeError` if the model has too few positions for the job. */
 export const measure = async (job: Job): Promise<Measured> => {
   const engine = await selectEngine() // not part of loading
-  const begun = now()
+  const start = now()
   const internvl = await load(job.checkpoint, precisions[job.precision])
-  const loaded = { load_s: [now() - begun] }
-  const who = { engine: engine.name, dtype: job.precision }
+  const loaded = { load_s: [now() - start] }
+  const contender = { engine: engine.name, dtype: job.precision }
   try {
-    if (job.kind === 'load') return { ...who, samples: { ...loaded, peak_rss_mb: [peakMegabytes()] } }
+    if (job.kind === 'load') return { ...contender, samples: { ...loaded, peak_rss_mb: [peakMegabytes()] } }
     const inputs = inputsOf(internvl, job)
     const runs: Run[] = []
     for (let run = 0; run < job.runs; run++) runs.push(await runOnce(internvl, inputs, job.newTokens))
@@ -107,7 +105,7 @@ export const measure = async (job: Job): Promise<Measured> => {
       ...values('prefill_s'),
       ...values('decode_tokens_per_s')
     }
-    return { ...who, tokens, samples: { ...samples, peak_rss_mb: [peakMegabytes()] } }
+    return { ...contender, tokens, samples: { ...samples, peak_rss_mb: [peakMegabytes()] } }
   } finally {
     internvl.dispose()
   }

@@ -2,18 +2,18 @@ import { load } from '../../../generation/checkpoint/load.js'
 import { generate } from '../../../generation/decoding/generate.js'
 import { tf } from '../../../lib/tf.js'
 import { aligned } from '../report/table.js'
-import { pictureInputs } from './inputs.js'
+import { imageInputs } from './inputs.js'
 import type { Job } from './measure.js'
 import { precisions } from './precisions.js'
 
-/** Calls of one kind of op and their own time: what other ops took inside them counts as theirs. */
+/** Calls of one op and their self time: the time of nested ops is not included. */
 export interface OpTime {
   readonly op: string
   readonly calls: number
   readonly ms: number
 }
 
-/** A stretch of work: all of it, and its ops, the longest first. What the ops leave is JavaScript and waiting for numbers. */
+/** A timed section: total time, and its ops, longest first. The remainder is JavaScript and reading results back. */
 export interface Section {
   readonly name: string
   readonly ms: number
@@ -31,23 +31,23 @@ interface Kernel {
   kernelFunc: tf.KernelConfig['kernelFunc']
 }
 
-/** Times every op of the engine from now on; the function that comes back stops it and says what was counted. */
+/** Starts timing every op of the engine; the returned function stops the timing and returns the counts. */
 const watchOps = (): (() => readonly OpTime[]) => {
   const counted = new Map<string, { calls: number; ms: number }>()
-  const inner = [0] // time of ops inside each op that is running
+  const nested = [0] // time of the ops nested in every running op
   const originals = tf.getKernelsForBackend(tf.getBackend()).map((kernel) => {
     const { kernelName, kernelFunc } = kernel
     ;(kernel as Kernel).kernelFunc = (given) => {
-      const begun = performance.now()
-      inner.push(0)
+      const start = performance.now()
+      nested.push(0)
       try {
         return kernelFunc(given)
       } finally {
-        const all = performance.now() - begun
-        const own = all - inner.pop()!
-        inner[inner.length - 1]! += all
+        const total = performance.now() - start
+        const self = total - nested.pop()!
+        nested[nested.length - 1]! += total
         const { calls, ms } = counted.get(kernelName) ?? { calls: 0, ms: 0 }
-        counted.set(kernelName, { calls: calls + 1, ms: ms + own })
+        counted.set(kernelName, { calls: calls + 1, ms: ms + self })
       }
     }
     return () => {
@@ -60,26 +60,26 @@ const watchOps = (): (() => readonly OpTime[]) => {
   }
 }
 
-/** Runs a stretch of work with its ops timed. */
+/** Runs `work` with its ops timed. */
 export const watched = async (name: string, work: () => unknown): Promise<Section> => {
   const stop = watchOps()
-  const begun = performance.now()
+  const start = performance.now()
   let ms = 0
   let ops: readonly OpTime[] = []
   try {
     await work()
   } finally {
-    ms = performance.now() - begun
+    ms = performance.now() - start
     ops = stop()
   }
   return { name, ms, ops }
 }
 
-/** Vision, the prompt and the steps after it, each once warm. */
+/** Profiles vision, prefill and decoding after a warm-up. */
 export const profile = async ({ checkpoint, precision, size, newTokens }: Job): Promise<Profile> => {
   const internvl = await load(checkpoint, precisions[precision])
   const { model, config, engine } = internvl
-  const { inputIds, pixelValues } = pictureInputs(config, size)
+  const { inputIds, pixelValues } = imageInputs(config, size)
   const imageFeatures = model.imageFeatures(pixelValues!)
   const options = { maxNewTokens: newTokens + 1, eosTokenIds: [] }
   try {
@@ -99,7 +99,7 @@ export const profile = async ({ checkpoint, precision, size, newTokens }: Job): 
 
 const SHOWN = 12
 
-/** A section as a table: its longest ops, the others together, and what no op accounts for. */
+/** A section as a table: the longest ops, the sum of the others, and the time outside ops. */
 const sectionTable = ({ name, ms, ops }: Section): string => {
   const sum = (some: readonly OpTime[]) =>
     some.reduce((all, op) => ({ op: `${some.length} more`, calls: all.calls + op.calls, ms: all.ms + op.ms }), {

@@ -1,30 +1,30 @@
 import { answer } from '../../../generation/answer.js'
 import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
-import { score, split } from '../../../generation/cli/commands/eval-command.js'
+import { score, splitPrompt } from '../../../generation/cli/commands/eval-command.js'
 import { type DatasetRow, readDataset } from '../../../generation/evaluate/eval-dataset.js'
 import { answerLogits, answerLosses, type Perplexity, perplexityOf } from '../../../generation/evaluate/perplexity.js'
 import { selectEngine } from '../../../lib/engines/index.js'
 import { orThrow } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 import type { Flags } from '../flags.js'
-import { checkpointName } from '../report/history.js'
+import { checkpointName } from '../report/bench-history.js'
 import { aligned } from '../report/table.js'
-import { pictureInputs } from './inputs.js'
+import { imageInputs } from './inputs.js'
 import { type PrecisionName, precisionNames, precisions } from './precisions.js'
 
-/** What one model in one precision is worth. */
+/** Quality of one model in one precision. */
 export interface Quality extends Partial<Perplexity> {
   readonly checkpoint: string
   readonly precision: PrecisionName
   /** `‖logits − logits of float32‖ / ‖logits of float32‖`. */
   readonly logits_l2: number
-  /** Answers that are exactly right, of so many. */
+  /** Number of exactly right answers, of `rows`. */
   readonly right?: number
   readonly rows?: number
 }
 
-/** What was seen of a model in one precision. */
-interface Seen {
+/** Logits, losses and right answers of a model in one precision. */
+interface Evaluated {
   readonly logits: readonly Float32Array[]
   readonly losses: readonly number[]
   readonly right: number
@@ -33,7 +33,7 @@ interface Seen {
 const ONE_TILE = { maxPatches: 1 } // as `internvl eval`
 const BATCH = 8
 
-/** `‖a − b‖ / ‖b‖` over lists of arrays of the same lengths. */
+/** `‖a − b‖ / ‖b‖` over two lists of arrays with equal lengths. */
 export const relativeL2 = (as: readonly Float32Array[], bs: readonly Float32Array[]): number => {
   let [difference, size] = [0, 0]
   for (const [i, b] of bs.entries())
@@ -44,16 +44,16 @@ export const relativeL2 = (as: readonly Float32Array[], bs: readonly Float32Arra
   return Math.sqrt(difference / size)
 }
 
-/** Logits before the last 32 words of a prompt with one picture of noise: for a folder without questions to ask. */
+/** Logits of the last 32 words of a prompt with one noise image, used when no questions are given. */
 const noiseLogits = ({ model, config }: InternVLCheckpoint): Float32Array => {
-  const inputs = pictureInputs(config, 1)
+  const inputs = imageInputs(config, 1)
   const logits = tf.tidy(() => model(inputs, { logitsToKeep: 32 }).logits.dataSync()) as Float32Array
   tf.dispose([inputs.inputIds, inputs.pixelValues!])
   return logits
 }
 
-/** Logits and losses of the answers that are right, and how many the model gives. */
-const see = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[]): Promise<Seen> => {
+/** Logits and losses of the reference answers, and the number of right answers of the model. */
+const evaluate = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[]): Promise<Evaluated> => {
   if (rows.length === 0) return { logits: [noiseLogits(internvl)], losses: [], right: 0 }
   const [logits, losses]: [Float32Array[], number[]] = [[], []]
   for (const { messages } of rows) {
@@ -67,7 +67,7 @@ const see = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[]): P
     const some = rows.slice(i, i + BATCH)
     const { texts } = await answer(
       internvl,
-      some.map((row) => split(row).prompt),
+      some.map((row) => splitPrompt(row).prompt),
       { ...ONE_TILE, doSample: false }
     )
     right += some.filter((row, j) => score(row, texts[j]!).correct).length
@@ -75,7 +75,7 @@ const see = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[]): P
   return { logits, losses, right }
 }
 
-/** One folder in float32 and then in each precision, one after the other in this process. */
+/** Quality of one folder, first in float32 and then in every requested precision, in this process. */
 const qualityOf = async (
   checkpoint: string,
   wanted: readonly PrecisionName[],
@@ -83,18 +83,18 @@ const qualityOf = async (
   say: (line: string) => void
 ): Promise<readonly Quality[]> => {
   const found: Quality[] = []
-  let exact: Seen | undefined
+  let exact: Evaluated | undefined
   for (const precision of ['float32' as const, ...wanted.filter((name) => name !== 'float32')]) {
     say(`${checkpointName(checkpoint)}, ${precision}`)
     const internvl = await load(checkpoint, precisions[precision])
     try {
-      const seen = await see(internvl, rows)
-      exact ??= seen
-      const answers = rows.length > 0 ? { ...perplexityOf(seen.losses), right: seen.right, rows: rows.length } : {}
+      const result = await evaluate(internvl, rows)
+      exact ??= result
+      const answers = rows.length > 0 ? { ...perplexityOf(result.losses), right: result.right, rows: rows.length } : {}
       found.push({
         checkpoint: checkpointName(checkpoint),
         precision,
-        logits_l2: relativeL2(seen.logits, exact.logits),
+        logits_l2: relativeL2(result.logits, exact.logits),
         ...answers
       })
     } finally {
@@ -104,7 +104,7 @@ const qualityOf = async (
   return found
 }
 
-/** All in one table; what has no questions has no perplexity. */
+/** Quality results as a table; perplexity is empty when no questions were given. */
 export const qualityTable = (rows: readonly Quality[]): string =>
   aligned([
     ['', 'logits, rel. L2', 'perplexity', 'right answers'],
@@ -116,7 +116,7 @@ export const qualityTable = (rows: readonly Quality[]): string =>
     ])
   ])
 
-/** What precision costs each folder: all precisions unless some are named. */
+/** Quality of every folder in the requested precisions; all precisions by default. */
 export const quality = async (
   flags: Pick<Flags, 'checkpoint' | 'precision' | 'eval' | 'rows'>,
   say: (line: string) => void

@@ -2,8 +2,9 @@
 
     python bench_peft.py --checkpoint DIR --adapter DIR [--batch 1] [--steps 10]
 
-The adapter is the one to begin with, in PEFT's format. A step is forward, backward, clipping and AdamW on the same rows each time: a
-tile and 80 words, the last 40 of which are learned; everything but the adapter is frozen. The first step of several is not counted.
+The adapter holds the initial values, in PEFT's format. A step is forward, backward, gradient clipping and AdamW, on the same rows
+every time: one tile and 80 words, of which the last 40 are supervised; everything but the adapter is frozen. The first of several
+steps is not counted.
 """
 import argparse, json, resource, time
 import torch
@@ -18,8 +19,8 @@ a.add_argument("--steps", type=int, default=10)
 args = a.parse_args()
 
 
-def make_lesson(c):
-    """As `lesson` in inputs.ts."""
+def make_batch(c):
+    """The batch of `trainingBatch` in inputs.ts."""
     words = [[((i + row) * 7919 + 13) % min(600, c.text_config.vocab_size) for i in range(80)] for row in range(args.batch)]
     words = [[1 if i == c.image_token_id else i for i in row] for row in words]
     ids = torch.tensor([[*row[:20], *[c.image_token_id] * c.image_seq_length, *row[20:]] for row in words])
@@ -34,14 +35,14 @@ def resident_mb():
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
-begun = time.time()
+start = time.time()
 base = InternVLForConditionalGeneration.from_pretrained(args.checkpoint, dtype=torch.float32)
 sum(float(p.view(-1)[0]) for p in base.parameters())  # touch every tensor: files may be mapped
-load_s = time.time() - begun
+load_s = time.time() - start
 model = PeftModel.from_pretrained(base, args.adapter, is_trainable=True).train()
 trained = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.01, fused=True)
-inputs = make_lesson(base.config)
+inputs = make_batch(base.config)
 losses, seconds, memory = [], [], []
 for step in range(1, args.steps + 1):
     t = time.time()

@@ -4,7 +4,7 @@
                                  [--new-tokens 32] [--runs 3]
 
 vision_s: vision tower and projector on all tiles · prefill_s: first token from ready inputs, vision included ·
-decode_tokens_per_s: further tokens one at a time, of all rows · samples: the same of each run, else the best of the runs.
+decode_tokens_per_s: further tokens one at a time, of all rows · samples: the values of every run; the top level has the best of the runs.
 """
 import argparse, json, resource, time
 import torch
@@ -13,17 +13,17 @@ from transformers import InternVLForConditionalGeneration
 a = argparse.ArgumentParser()
 a.add_argument("--checkpoint", required=True)
 a.add_argument("--dtype", default="float32")
-a.add_argument("--tiles", type=int, default=1, help="of the picture, with 64 words around it")
-a.add_argument("--context", type=int, help="so many words instead, and no picture")
-a.add_argument("--batch", type=int, help="so many rows of 64 words instead, and no picture")
+a.add_argument("--tiles", type=int, default=1, help="tiles of the image, with 64 words around it")
+a.add_argument("--context", type=int, help="number of words of a prompt without image")
+a.add_argument("--batch", type=int, help="number of rows of 64 words, without image")
 a.add_argument("--new-tokens", type=int, default=32)
 a.add_argument("--runs", type=int, default=3)
-a.add_argument("--load", action="store_true", help="load the model, no more")
+a.add_argument("--load", action="store_true", help="load the model only")
 args = a.parse_args()
 
 
 class Clock:
-    """A streamer that notes when each token came; the first call brings the prompt."""
+    """A streamer that records the time of every token; the first call passes the prompt."""
 
     def __init__(self):
         self.stamps = []
@@ -47,10 +47,10 @@ def make_inputs(c):
     return dict(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels)
 
 
-begun = time.time()
+start = time.time()
 model = InternVLForConditionalGeneration.from_pretrained(args.checkpoint, dtype=getattr(torch, args.dtype)).eval()
 sum(float(p.view(-1)[0]) for p in model.parameters())  # touch every tensor: files may be mapped
-report, samples = dict(engine="transformers", dtype=args.dtype), dict(load_s=[time.time() - begun])
+report, samples = dict(engine="transformers", dtype=args.dtype), dict(load_s=[time.time() - start])
 if not args.load:
     inputs = make_inputs(model.config)
     rows, tokens = inputs["input_ids"].shape

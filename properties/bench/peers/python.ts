@@ -5,29 +5,28 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 
-/** The Python environment that `npm run bench:setup` makes, out of version control. */
+/** The Python environment that `npm run bench:setup` creates; git ignores the folder. */
 export const environment: string = join(root, '.venv')
 
-/** What the benchmarks keep, out of version control: other programs' packages, converted files, histories. */
+/** Files of the benchmarks (packages of other programs, converted files, histories); git ignores the folder. */
 export const workshop: string = join(root, '.bench')
 
 const interpreter = join(environment, 'bin', 'python')
 
-/** The interpreter for comparisons: `BENCH_PYTHON`, or that of the environment. Throws a `RangeError` where there is none. */
+/** The interpreter for comparisons: `BENCH_PYTHON`, else that of the environment. Throws a `RangeError` if it does not exist. */
 export const python = (): string => {
   const chosen = process.env.BENCH_PYTHON ?? interpreter
-  if (!existsSync(chosen))
-    throw new RangeError(`${chosen}: no such file; \`npm run bench:setup\` makes the environment to compare with`)
+  if (!existsSync(chosen)) throw new RangeError(`${chosen}: no such file; run \`npm run bench:setup\` to create the environment`)
   return chosen
 }
 
-/** The same with a package in it. Throws a `RangeError` that says how to install it where it is not. */
+/** The interpreter, with the package `name` installed. Throws a `RangeError` with the install command if the package is missing. */
 export const pythonWith = (name: string, how: string): string => {
   const chosen = python()
   if (spawnSync(chosen, ['-c', `import ${name}`]).status !== 0)
-    throw new RangeError(`${chosen}: it has no package ${name}; ${how}`)
+    throw new RangeError(`${chosen}: the package ${name} is not installed; ${how}`)
   return chosen
 }
 
-/** The interpreter with PEFT in it. */
+/** The interpreter, with PEFT installed. */
 export const peftPython = (): string => pythonWith('peft', '`npm run bench:setup` installs it')

@@ -68,8 +68,8 @@ with safe_open(str(folder / "model.safetensors"), "pt") as file:
         if x.ndim < 2:
             writer.add_tensor(gguf_key(bare), x)
         else:
-            packed = x.astype(np.float16) if args.type == "F16" else gguf.quants.quantize(x, kind)
-            writer.add_tensor(gguf_key(bare), packed, raw_dtype=kind)
+            values = x.astype(np.float16) if args.type == "F16" else gguf.quants.quantize(x, kind)
+            writer.add_tensor(gguf_key(bare), values, raw_dtype=kind)
 writer.write_header_to_file()
 writer.write_kv_data_to_file()
 writer.write_tensors_to_file()

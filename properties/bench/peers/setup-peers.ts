@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Command } from 'commander'
 import { environment, workshop } from './python.js'
 
-// The versions that the reference numbers were made with.
+// Versions with which the reference values were computed.
 const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.23.0', 'peft==0.21.2', 'pillow']
 const gguf = 'gguf==0.19.0'
 const nodeLlamaCpp = 'node-llama-cpp@3.22.1'
@@ -18,7 +18,7 @@ const run = (command: string, args: readonly string[]): void => {
   }
 }
 
-/** llama.cpp for this machine's processor; those for GPUs are half a gigabyte more. */
+/** Package with llama.cpp for this machine's CPU; the GPU packages are half a gigabyte larger. */
 const prebuilt = ({ platform, arch } = process): string => {
   if (platform === 'darwin') return arch === 'arm64' ? 'mac-arm64-metal' : 'mac-x64'
   return `${platform === 'win32' ? 'win' : platform}-${arch === 'arm' ? 'armv7l' : arch}`
@@ -29,7 +29,7 @@ const setup = ({ llamacpp }: { readonly llamacpp?: true }): void => {
   run(join(environment, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', ...packages, ...(llamacpp ? [gguf] : [])])
   if (!llamacpp) return
   mkdirSync(workshop, { recursive: true })
-  writeFileSync(join(workshop, 'package.json'), '{ "private": true }\n') // else npm would install into the project
+  writeFileSync(join(workshop, 'package.json'), '{ "private": true }\n') // without this file npm would install into the project
   const version = nodeLlamaCpp.split('@')[1]
   run('npm', [
     ...['install', '--prefix', workshop, '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'],
@@ -38,7 +38,7 @@ const setup = ({ llamacpp }: { readonly llamacpp?: true }): void => {
 }
 
 new Command('bench:setup')
-  .description('make the environment that `npm run bench -- --compare` needs, in .venv: Python with Transformers')
-  .option('--llamacpp', 'also what --llamacpp needs: gguf in .venv, and node-llama-cpp in .bench')
+  .description('create the Python environment for `npm run bench -- --compare` in .venv, with Transformers and PEFT')
+  .option('--llamacpp', 'also install the packages for --llamacpp: gguf in .venv, node-llama-cpp in .bench')
   .action(setup)
   .parse()

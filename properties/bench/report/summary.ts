@@ -1,15 +1,15 @@
 import { type Figure, figures, type Kind, type Measured } from '../measure/measure.js'
 
-/** The best of each figure: the greatest speed, the least of all else. */
+/** The best value of each figure: the maximum of speeds, the minimum of times and memory. */
 type Flat = { readonly [F in Figure]?: number }
 
-/** One contender at one size, over all its processes: the best and the median of its runs. */
+/** Results of one contender at one size, over all its processes: best and median of the runs. */
 export interface Result extends Flat {
   readonly engine: string
   readonly dtype: string
   readonly kind: Kind
   readonly size: number
-  /** The size again, by the name of its kind. */
+  /** `size` under the name of `kind`. */
   readonly tiles?: number
   readonly context?: number
   readonly batch?: number
@@ -18,11 +18,11 @@ export interface Result extends Flat {
   readonly losses?: readonly number[]
   readonly memory?: Measured['memory']
   readonly median: Flat
-  /** Against what it was compared with: times its speed, but for memory the share of it. */
+  /** Comparison with the rival: speed-up factor, and for memory the share of the rival's. */
   readonly versus?: { readonly engine: string; readonly dtype: string; readonly ratio: Flat }
 }
 
-/** Larger is better of these alone. */
+/** Speeds are the only figures of which larger is better. */
 const isSpeed = (figure: Figure): boolean => figure.endsWith('tokens_per_s')
 
 export const median = (values: readonly number[]): number => {
@@ -31,7 +31,7 @@ export const median = (values: readonly number[]): number => {
   return (low + high) / 2
 }
 
-/** Figures that are there. */
+/** The figures for which `value` is defined. */
 const eachFigure = (value: (figure: Figure) => number | undefined): Flat =>
   Object.fromEntries(
     figures.flatMap((figure) => {
@@ -40,22 +40,22 @@ const eachFigure = (value: (figure: Figure) => number | undefined): Flat =>
     })
   )
 
-/** The runs of all processes of one contender together. Throws a `RangeError` for none. */
+/** Summary of all processes of one contender. Throws a `RangeError` for an empty list. */
 export const summarize = (rounds: readonly Measured[], kind: Kind, size: number): Result => {
   const [first] = rounds
   if (!first) throw new RangeError('summarize: nothing was measured')
-  const { samples: _, ...who } = first
+  const { samples: _, ...contender } = first
   const all = (figure: Figure) => rounds.flatMap(({ samples }) => samples[figure] ?? [])
   const over = (of: (values: readonly number[], figure: Figure) => number) =>
     eachFigure((figure) => (all(figure).length > 0 ? of(all(figure), figure) : undefined))
   const best = over((values, figure) => (isSpeed(figure) ? Math.max(...values) : Math.min(...values)))
-  return { ...who, kind, size, ...(kind === 'load' ? {} : { [kind]: size }), ...best, median: over(median) }
+  return { ...contender, kind, size, ...(kind === 'load' ? {} : { [kind]: size }), ...best, median: over(median) }
 }
 
-/** How many times as fast as the other, and for memory as large: figures that both have. */
-export const ratios = (own: Flat, other: Flat): Flat =>
+/** Speed-up factors against `other`, and for memory the ratio of sizes, of the figures that both have. */
+export const ratios = (result: Flat, other: Flat): Flat =>
   eachFigure((figure) => {
-    const [a, b] = [own[figure], other[figure]]
+    const [a, b] = [result[figure], other[figure]]
     if (a === undefined || b === undefined) return undefined
     return isSpeed(figure) || figure === 'peak_rss_mb' ? a / b : b / a
   })

@@ -21,7 +21,7 @@ export const caseName = (kind: Kind, size: number): string =>
     ? 'loading'
     : `${size} ${{ tiles: 'tile', context: 'token', batch: 'row', train: 'row' }[kind]}${size === 1 ? '' : 's'}${{ context: ' of text', train: ' to train on', tiles: '', batch: '' }[kind]}`
 
-/** Rows of cells, each column as wide as its widest; the first to the left, the others to the right. */
+/** Rows of cells as text: the first column left-aligned, the others right-aligned. */
 export const aligned = (rows: ReadonlyArray<readonly string[]>): string => {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
   const line = (row: readonly string[]) =>
@@ -45,7 +45,7 @@ const ratioCells = ({ versus }: Result, columns: readonly Figure[]): ReadonlyArr
   return [[`  of ${nameOf(versus)}`, ...columns.map(cell)]]
 }
 
-/** The results of one case below each other: best, in brackets the median, and the ratios. */
+/** A table of the results of one case: best values, medians in brackets, ratios to the rival below. */
 export const table = (results: readonly Result[]): string => {
   const { kind, size, tokens } = results[0]!
   const columns = (Object.keys(heads) as Figure[]).filter((figure) => results.some((result) => result[figure] !== undefined))
@@ -55,12 +55,12 @@ export const table = (results: readonly Result[]): string => {
   return aligned([[`${caseName(kind, size)}${prompt}`, ...columns.map((figure) => heads[figure])], ...rows])
 }
 
-/** How fast each decodes at its longest context, as a share of its speed at the shortest; nothing where it has one length alone. */
+/** Decoding speed at the longest context as a share of the speed at the shortest, for contenders with several context lengths. */
 export const contextShares = (results: readonly Result[]): readonly string[] => {
   const texts = results.filter(({ kind }) => kind === 'context')
   return [...new Set(texts.map(nameOf))].flatMap((name) => {
-    const own = texts.filter((result) => nameOf(result) === name).sort((a, b) => a.size - b.size)
-    const [short, long] = [own[0]!, own.at(-1)!]
+    const lengths = texts.filter((result) => nameOf(result) === name).sort((a, b) => a.size - b.size)
+    const [short, long] = [lengths[0]!, lengths.at(-1)!]
     if (short.size === long.size) return []
     const share = long.decode_tokens_per_s! / short.decode_tokens_per_s!
     return [`${name}: at ${long.size} tokens of text ${share.toFixed(2)}x its speed at ${short.size}`]
@@ -69,7 +69,7 @@ export const contextShares = (results: readonly Result[]): readonly string[] => 
 
 const shown = 5
 
-/** Losses of the first training steps and memory after some of them; nothing of others. */
+/** Losses of the first training steps and memory after some steps, for results that have them. */
 export const trainingNotes = (results: readonly Result[]): readonly string[] =>
   results.flatMap((result) => {
     const { losses, memory } = result

@@ -1,0 +1,8 @@
+// Prints what `npm test` is about to do, before the engine is set up: one line on standard error.
+import { readdirSync } from 'node:fs'
+
+const files = readdirSync(new URL('.', import.meta.url), { recursive: true }).filter((name) => `${name}`.endsWith('.test.ts'))
+const engine = process.env.INTERNVL_ENGINE ? `the ${process.env.INTERNVL_ENGINE} engine` : 'the fastest available engine'
+process.stderr.write(
+  `npm test: ${files.length} test files on ${engine}, about 5 minutes on two cores; a missing native engine is set up first\n`
+)
