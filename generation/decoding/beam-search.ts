@@ -16,6 +16,7 @@ import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
 import { type GenerateInputs, prefill } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
+import { invalidLogits } from './sampling.js'
 
 /** The `k` tokens with the highest scores over all beams of each search, found on the device. */
 const topTokensOnDevice = async (
@@ -32,6 +33,7 @@ const topTokensOnDevice = async (
     return tf.topk(sums, Math.min(k, sums.shape[1]!))
   })
   const [index, score] = await Promise.all([indices.data(), values.data()]).finally(() => tf.dispose([values, indices]))
+  if (score.some(Number.isNaN)) throw invalidLogits()
   const width = index.length / searches.length
   return searches.map((_, s) =>
     Array.from({ length: width }, (_, i) => ({ index: index[s * width + i]!, score: score[s * width + i]! }))
@@ -71,6 +73,8 @@ const topTokensOnHost = async (
   k: number
 ) => {
   const data = (await logits.data()) as Float32Array
+  const isInvalid = !prepared.options.removeInvalidValues && Number.isNaN(data[0])
+  if (isInvalid) throw invalidLogits()
   const [V, n] = [logits.shape[1], searches[0]!.beams.length]
   return searches.map((search, s) => {
     const rows = search.beams.map((_, b) => data.subarray((s * n + b) * V, (s * n + b + 1) * V))

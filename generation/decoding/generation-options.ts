@@ -192,16 +192,18 @@ const checkVisualDelta = ({ visualDelta: delta, imageTokenId, maxPositionEmbeddi
 
 /** Candidate tokens are checked for one row: neither beams nor several sequences. */
 const checkAssistance = (o: GenerateOptions): void => {
-  const name = o.assistantModel ? 'assistantModel' : o.promptLookupNumTokens === undefined ? undefined : 'promptLookupNumTokens'
-  if (!name) return
-  const value = o.assistantModel ? 'a model' : o.promptLookupNumTokens
-  if (o.assistantModel && o.promptLookupNumTokens !== undefined)
-    rejectOption('promptLookupNumTokens', 'nothing if assistantModel is given', o.promptLookupNumTokens)
+  if (!isAssisted(o)) return
+  const name = o.assistantModel ? 'assistantModel' : 'promptLookupNumTokens'
+  const clash = (other: keyof AllOptions) => {
+    throw new RangeError(
+      `${name}: cannot be used with ${other}${typeof o[other] === 'number' ? ` ${o[other]}` : ''}; leave one of the two out`
+    )
+  }
   if (o.assistantModel && typeof o.assistantModel.model !== 'function')
     rejectOption('assistantModel', 'a loaded checkpoint, or { model }', typeof o.assistantModel)
-  if ((o.numBeams ?? 1) > 1) rejectOption(name, `nothing with numBeams ${o.numBeams}; candidates need numBeams 1`, value)
-  if ((o.numReturnSequences ?? 1) > 1)
-    rejectOption(name, `nothing with numReturnSequences ${o.numReturnSequences}; candidates are for one sequence`, value)
+  if (o.assistantModel && o.promptLookupNumTokens !== undefined) clash('promptLookupNumTokens')
+  if ((o.numBeams ?? 1) > 1) clash('numBeams')
+  if ((o.numReturnSequences ?? 1) > 1) clash('numReturnSequences')
 }
 
 /** Throws a `RangeError` that names the first option with an invalid value. */

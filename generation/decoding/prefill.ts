@@ -16,6 +16,7 @@ import {
   tensorsOf
 } from './batch-cache.js'
 import type { GenerateOptions } from './generation-options.js'
+import { checkLogits } from './sampling.js'
 
 /** A batch of prompts, padded on the left. The caller owns the tensors. */
 export interface GenerateInputs {
@@ -206,14 +207,15 @@ const forwardChunks = async (
 /**
  * Forward of the prompts, their tokens at the given positions. The common prefix of a row with its `cache` is not computed again,
  * images included. Every row computes as many tokens as the row that needs most, so that no padding separates its tokens. An abort
- * of `signal` is noticed after at most one tile or one chunk of tokens; the result is then undefined.
+ * of `signal` is noticed after at most one tile or one chunk of tokens; the result is then undefined. Throws an `InternVLError` with
+ * the tag `InvalidLogits` if the logits are NaN or infinite.
  */
 export const prefill = async (
   model: InternVL,
   inputs: GenerateInputs,
   prompts: readonly (readonly number[])[],
   positions: Positions,
-  options: Pick<GenerateOptions, 'cache' | 'imageTokenId' | 'ropeLength' | 'signal'> = {}
+  options: Pick<GenerateOptions, 'cache' | 'imageTokenId' | 'ropeLength' | 'signal' | 'removeInvalidValues'> = {}
 ): Promise<ForwardResult | undefined> => {
   const { cache: caches = [], imageTokenId, ropeLength = 0, signal } = options
   const missing = prompts.map((ids, row) => ids.length - reusableLength(ids, positions[row]!, caches[row]))
@@ -233,5 +235,14 @@ export const prefill = async (
     ropeLength
   }
   const past = longestReused === 0 ? undefined : concatRows(caches, reused)
-  return forwardChunks(model, embeds, past, layout, signal).finally(() => tf.dispose([embeds, ...(past ? tensorsOf(past) : [])]))
+  const output = await forwardChunks(model, embeds, past, layout, signal).finally(() =>
+    tf.dispose([embeds, ...(past ? tensorsOf(past) : [])])
+  )
+  if (output && !options.removeInvalidValues)
+    await checkLogits(output.logits).catch((error: unknown) => {
+      output.logits.dispose()
+      disposeCache(output.batch.kv)
+      throw error
+    })
+  return output
 }

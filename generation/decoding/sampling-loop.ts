@@ -15,7 +15,7 @@ import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
 import { type GenerateInputs, prefill } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
-import { type RandomGenerator, rngOf, sampleIndex } from './sampling.js'
+import { invalidLogits, type RandomGenerator, rngOf, sampleIndex } from './sampling.js'
 import type { FinishReason, FinishRule } from './stopping.js'
 
 /** State of one row during decoding. Only `samplingLoop` changes it. */
@@ -73,10 +73,14 @@ export const tokenSelector = async (
   { options: o, logitsProcessor }: PreparedGeneration
 ): Promise<(row: SequenceState, n: number) => SelectedToken> => {
   const isGreedy = !logitsProcessor && !isSampling(o) && !o.outputLogprobs
-  const output = isGreedy ? tf.tidy(() => logits.argMax(-1)) : logits
+  const [N, V] = logits.shape
+  // the first logit of each row is read too: one NaN in the hidden states makes all logits of its row NaN
+  const tokensAndLogits = () => tf.concat([logits.argMax(-1).toFloat(), logits.slice([0, 0], [N, 1]).reshape([N])])
+  const output = isGreedy ? tf.tidy(tokensAndLogits) : logits
   const data = await output.data().finally(() => tf.dispose([logits, output]))
+  const firstLogits = Array.from({ length: N }, (_, n) => data[isGreedy ? N + n : n * V]!)
+  if (!o.removeInvalidValues && firstLogits.some(Number.isNaN)) throw invalidLogits()
   if (isGreedy) return (_, n) => ({ token: data[n]! })
-  const V = logits.shape[1]
   return (row, n) => {
     const raw = data.slice(n * V, (n + 1) * V) as Float32Array
     const processed = logitsProcessor ? logitsProcessor(row.ids, raw, row.promptLength) : raw

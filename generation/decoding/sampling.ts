@@ -1,3 +1,5 @@
+import { InternVLError, issue } from '../../lib/error.js'
+import { tf } from '../../lib/tf.js'
 import { softmax } from './logits-warpers.js'
 
 /** 64-bit hash state. */
@@ -59,4 +61,20 @@ export const sampleIndex = (logits: Float32Array, uniform: number): number => {
       'logits: no token can be sampled (every logit is -Infinity or NaN); check the logits processors and the weights'
     )
   return last
+}
+
+/** The error for logits that are not numbers. */
+export const invalidLogits = (): InternVLError =>
+  new InternVLError([
+    issue(
+      'InvalidLogits',
+      'The model computed logits that are NaN or infinite: its weights are damaged, or overflow in this precision; check the checkpoint, try dtype float32, or set removeInvalidValues.'
+    )
+  ])
+
+/** Throws an `InternVLError` if logits `[B, V]` are NaN or plus infinity anywhere. */
+export const checkLogits = async (logits: tf.Tensor2D): Promise<void> => {
+  const isInvalid = tf.tidy(() => tf.logicalOr(logits.isNaN(), logits.equal(Number.POSITIVE_INFINITY)).any())
+  const [found] = await isInvalid.data().finally(() => isInvalid.dispose())
+  if (found) throw invalidLogits()
 }

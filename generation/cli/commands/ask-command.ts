@@ -12,6 +12,7 @@ import { generationOptions, videoSource, withGenerationOptions } from '../flags/
 
 interface AskFlags extends BestOfFlags {
   readonly draw?: string
+  readonly assistantModel?: string
   readonly json?: true
 }
 
@@ -92,13 +93,17 @@ const ask = async (argument: string | undefined, flags: AskFlags, command: Comma
   const internvl = await loadWithProgress(flags)
   if (flags.bestOf !== undefined) return askForBest(internvl, question, flags).finally(internvl.dispose)
   const { streamAnswers } = await import('../../answer.js')
-  const stream = streamAnswers(internvl, [conversation(question, flags)], generationOptions(flags))
+  const { adapter: _, assistantModel: assistant, ...baseFlags } = flags
+  const assistantModel = assistant === undefined ? undefined : await loadWithProgress({ ...baseFlags, model: assistant })
+  const options = { ...generationOptions(flags), ...(assistantModel ? { assistantModel } : {}) }
+  const stream = streamAnswers(internvl, [conversation(question, flags)], options)
   let next = await stream.next()
   for (; !next.done; next = await stream.next()) if (!flags.json) process.stdout.write(next.value[0]!)
   if (!flags.json) process.stdout.write('\n')
   const boxes = await drawAnswer(internvl.processor, next.value, flags)
   const whole = { ...report(question, next.value, flags, internvl.dir, internvl.engine.name), ...(boxes ? { boxes } : {}) }
   if (flags.json) process.stdout.write(`${JSON.stringify(whole, null, 2)}\n`)
+  assistantModel?.dispose()
   internvl.dispose()
 }
 
@@ -108,6 +113,10 @@ export const askCommand = (): Command =>
     .description('answer a question about images, videos or text')
     .argument('[question]', 'the question; read from standard input if omitted')
     .option('--draw <file>', 'write the first image annotated with the boxes of the answer (<ref>, <box>)')
+    .option(
+      '--assistant-model <model>',
+      'a smaller model of the same vocabulary that proposes tokens for the model to check; the same answer'
+    )
     .option('--json', 'print the answer and its timings as JSON')
     .addHelpText(
       'after',

@@ -16,6 +16,8 @@ export interface GenerationFlags extends ModelFlags {
   readonly topK?: number
   readonly seed?: number
   readonly stop?: readonly string[]
+  readonly promptLookupNumTokens?: number
+  readonly maxMatchingNgramSize?: number
 }
 
 const numberWhere =
@@ -56,6 +58,12 @@ export const withGenerationOptions = (command: Command): Command =>
     )
     .option('--top-k <n>', 'sample from the k most probable tokens; 0: all tokens', natural)
     .option('--seed <n>', 'random seed of sampling', natural)
+    .option(
+      '--prompt-lookup-num-tokens <n>',
+      'prompt-lookup decoding: check at most n tokens copied from the prompt a step; the same answer, faster where the answer repeats the prompt',
+      positiveInteger
+    )
+    .option('--max-matching-ngram-size <n>', 'longest n-gram that prompt lookup searches for; default: 2', positiveInteger)
     .option('--stop <text>', 'stop string: the answer ends before this text; may be repeated', stopText)
 
 /** Removes undefined values. */
@@ -65,8 +73,10 @@ const defined = <A extends object>(options: A): A =>
 /** The options of `answer` and `chat` that were given as flags. Any sampling option turns sampling on. */
 export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
   const { numFrames, fps, numBeams, temperature, topP, topK, seed, stop: stopStrings } = flags
+  const { promptLookupNumTokens, maxMatchingNgramSize } = flags
   const isSampling = [temperature, topP, topK, seed].some((n) => n !== undefined)
-  const options = { numFrames, fps, numBeams, temperature, topP, topK, seed, stopStrings, doSample: isSampling || undefined }
+  const sampling = { temperature, topP, topK, seed, doSample: isSampling || undefined }
+  const options = { numFrames, fps, numBeams, ...sampling, promptLookupNumTokens, maxMatchingNgramSize, stopStrings }
   return { ...answerOptions(flags), ...defined(options) } as AnswerOptions
 }
 

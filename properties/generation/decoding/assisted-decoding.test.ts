@@ -103,7 +103,7 @@ describe('assisted decoding', () => {
       [{ promptLookupNumTokens: 3, numBeams: 2 }, /^promptLookupNumTokens: .*numBeams/],
       [{ assistantModel: { model: draft! }, numBeams: 2 }, /^assistantModel: .*numBeams/],
       [{ promptLookupNumTokens: 3, numReturnSequences: 2, doSample: true }, /^promptLookupNumTokens: .*numReturnSequences/],
-      [{ promptLookupNumTokens: 3, assistantModel: { model: draft! } }, /^promptLookupNumTokens: .*assistantModel/],
+      [{ promptLookupNumTokens: 3, assistantModel: { model: draft! } }, /^assistantModel: .*promptLookupNumTokens/],
       [{ promptLookupNumTokens: 0 }, /^promptLookupNumTokens: expected an integer/],
       [{ assistantModel: {} as never }, /^assistantModel: expected a loaded checkpoint/],
       [{ assistantModel: { model: small } }, /^assistantModel: expected a vocabulary of/]
