@@ -19,7 +19,7 @@ import { findTool } from './toolchain.js'
 
 const folder = fileURLToPath(new URL('../kernels/cpu', import.meta.url))
 
-/** Flags of the processor at hand first, then of any processor, for a compiler that does not know this one. */
+/** Compiler flags: those of this processor, then those of any processor, for a compiler that does not know this one. */
 const targets: readonly (readonly string[])[] = [[process.arch === 'arm64' ? '-mcpu=native' : '-march=native'], []]
 const baseFlags = ['-O3', '-std=c++17', '-fPIC', '-fvisibility=hidden', '-pthread', `-I${folder}`]
 
@@ -27,12 +27,12 @@ const baseFlags = ['-O3', '-std=c++17', '-fPIC', '-fvisibility=hidden', '-pthrea
  * Flags of a sanitizer build: `INTERNVL_SANITIZE=address,undefined` or `thread`. Node.js itself is not instrumented, so the sanitizer's
  * runtime must be loaded first. To run the kernel tests under it:
  *
- * `export INTERNVL_SANITIZE=address,undefined LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)"`
- * `export ASAN_OPTIONS=detect_leaks=0`, then set up, then run the tests of `properties/lib/engines/kernels`. For `thread` preload
- * `libtsan.so`. The compiler itself must run without LD_PRELOAD: set up before it is exported.
+ * 1. `export INTERNVL_SANITIZE=address,undefined`, then set up: it compiles the kernels with these flags.
+ * 2. `export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0` (for `thread`:
+ *    `libtsan.so`), then run the tests of `properties/lib/engines/kernels`. The set-up itself must run without LD_PRELOAD.
  */
 const sanitizerFlags = ({ INTERNVL_SANITIZE: names = '' }: NodeJS.ProcessEnv): readonly string[] =>
-  names === '' ? [] : [`-fsanitize=${names}`, '-fno-omit-frame-pointer', '-fno-sanitize-recover=undefined', '-g1']
+  names === '' ? [] : ['-O1', `-fsanitize=${names}`, '-fno-omit-frame-pointer', '-fno-sanitize-recover=undefined', '-g1']
 
 const sourceFiles = (): readonly string[] =>
   readdirSync(folder, { recursive: true, encoding: 'utf8' })
@@ -51,11 +51,11 @@ export const kernelsLibrary = (env: NodeJS.ProcessEnv = process.env): string => 
   return join(cacheFolder(env), 'kernels', `${hash.digest('hex').slice(0, 16)}.node`)
 }
 
-/** Why the kernels are missing: the compiler's error of the last attempt, or that none was made. */
+/** Issue of missing kernels: the compiler's error of the last attempt, or a message that none was made. */
 export const kernelsIssue = (library: string): Issues => {
-  const said = existsSync(`${library}.failed`) ? readFileSync(`${library}.failed`, 'utf8') : ''
-  const why = said ? `did not compile (${said})` : 'are not compiled'
-  const fix = said ? forceSetupHint : setupHint
+  const compilerError = existsSync(`${library}.failed`) ? readFileSync(`${library}.failed`, 'utf8') : ''
+  const why = compilerError ? `did not compile (${compilerError})` : 'are not compiled'
+  const fix = compilerError ? forceSetupHint : setupHint
   return [issue('NoKernels', `the kernels for this processor ${why}; models run slower without; \`${fix}\``, { fix })]
 }
 
@@ -99,6 +99,10 @@ const compile = (
   const sanitize = sanitizerFlags(options.env)
   const libraries = plan.libraries.map((name) => join(engine, 'tensorflow', name))
   const load = `require(${JSON.stringify(join(engine, 'tfjs_binding.node'))}); require(${JSON.stringify(out)})`
+  const tryLoad = runProcess([process.execPath], ['-e', load], {
+    ...options,
+    env: { ...options.env, TF_CPP_MIN_LOG_LEVEL: '3', NODE_OPTIONS: '' }
+  })
   const total = sources.length + 1
   const forTarget = (target: readonly string[]) => {
     let done = 0
@@ -121,12 +125,7 @@ const compile = (
     return pipe(
       inParallel(sources.map(compileObject), availableParallelism()),
       TE.chain(() => runProcess(compiler, link, options)),
-      TE.chain(() =>
-        runProcess([process.execPath], ['-e', load], {
-          ...options,
-          env: { ...options.env, TF_CPP_MIN_LOG_LEVEL: '3', NODE_OPTIONS: '' }
-        })
-      ),
+      TE.chain((linked) => (sanitize.length > 0 ? TE.right(linked) : tryLoad)), // a sanitizer's runtime must be preloaded
       TE.chainFirstIOK(() => progress)
     )
   }

@@ -75,7 +75,7 @@ const struct = (name: string, signature: Signature & Partial<Pick<Kernel, 'opera
   const outputs = Object.entries(signature.outputs ?? {}).map(
     ([output, dtype]) => `"${output}: ${dtype === 'int32' ? 'int32' : 'float'}"`
   )
-  const own = [
+  const reads = [
     ...Object.entries(parameters).map(parameterRead),
     ...flags.map(([input]) => `    const bool has_${input} = reader.readBool();`),
     ...Object.entries(axes).map(
@@ -83,7 +83,7 @@ const struct = (name: string, signature: Signature & Partial<Pick<Kernel, 'opera
         `    require(s.${parameter} == 0 || axes.bind('${axis}', s.${parameter}), "${parameter} must be ${axis}");`
     ),
     ...Object.entries(inputs).map(inputRead),
-    ...relations.map((each) => `    ${relation(each)}`)
+    ...relations.map((item) => `    ${relation(item)}`)
   ]
   const lines = [
     `struct ${name} {`,
@@ -101,7 +101,7 @@ const struct = (name: string, signature: Signature & Partial<Pick<Kernel, 'opera
     `  static ${name} read(${signature.outputs ? '[[maybe_unused]] Reader &reader' : 'Reader &reader, Axes &axes'}) {`,
     `    ${name} s{};`,
     ...(signature.outputs ? ['    [[maybe_unused]] Axes &axes = s.axes;'] : []),
-    ...own,
+    ...reads,
     ...(signature.part ? [`    s.part = ${signature.part}::read(reader, axes);`] : []),
     '    return s;',
     '  }',

@@ -5,6 +5,7 @@ import { tf } from '../../tf.js'
 import { forceSetupHint } from '../install/hints.js'
 import { attr, type NativeBackend } from '../native.js'
 import { type Kernel, type KernelName, kernels, parts, schemaVersion } from './schema.js'
+import { type Library, useSettingsOf } from './settings.js'
 import { type Attributes, compileSignature, enumNumber, type Inputs, newAxes } from './signature.js'
 
 const require = createRequire(import.meta.url)
@@ -14,14 +15,6 @@ export const activationNumber = (name: unknown = 'none'): number => enumNumber('
 
 /** Names of the registered kernels that the present engine has. */
 export const kernelsInUse = (): readonly string[] => Object.keys(kernels).filter((name) => tf.getKernel(name, tf.getBackend()))
-
-/** The compiled library, as Node.js loads it. */
-interface Library {
-  /** Memory in which an operator finds its parameters. */
-  readonly parameters: Float64Array
-  /** `schemaVersion` of the schema that the library was compiled from. */
-  readonly version: string
-}
 
 const typesOf = (tensors: readonly tf.TensorInfo[]) =>
   attr.type(
@@ -35,7 +28,7 @@ interface FixedPart {
   readonly attributes: Attributes
 }
 
-/** Weights and parameters of a fused decoder, the same in all steps, see lib/nn/fused-decoder.ts. */
+/** Weights and parameters of a fused decoder, the same in all steps, see lib/nn/fusion/fused-decoder.ts. */
 interface FixedDecoder {
   readonly layers: readonly { readonly attention: FixedPart; readonly mlp: FixedPart }[]
   readonly norm: { readonly weight: tf.TensorInfo; readonly eps: number }
@@ -93,7 +86,7 @@ const kernelFunction = (
   fixedValues: (decoder: FixedDecoder) => Float64Array
 ): tf.KernelFunc => {
   const kernel: Kernel = kernels[name]
-  const own = compileSignature(name, kernel)
+  const kernelSignature = compileSignature(name, kernel)
   const part = kernel.part && compileSignature(name, parts[kernel.part])
   const named = new Set(Object.keys({ ...kernel.inputs, ...(kernel.part ? parts[kernel.part].inputs : {}) }))
   const operator = `Internvl${kernel.operator ?? name}`
@@ -127,7 +120,7 @@ const kernelFunction = (
     const [inputs, attributes] = [given as Inputs, (attrs ?? {}) as Attributes]
     const tensors: tf.TensorInfo[] = []
     axes.reset()
-    let end = own.write(inputs, attributes, memory, 0, tensors, axes) // the operator reads the values before anything else runs
+    let end = kernelSignature.write(inputs, attributes, memory, 0, tensors, axes) // the operator reads the values before anything else runs
     if (part) end = part.write(inputs, attributes, memory, end, tensors, axes)
     if (kernel.variadic) tensors.push(...further(inputs, attributes))
     else
@@ -162,7 +155,9 @@ export const openLibrary = (path: string): Library => {
 export const loadKernels = (library: string, native: NativeBackend): boolean => {
   if (!existsSync(library)) return false
   if (tf.getKernel('Linear', 'tensorflow')) return true
-  const { parameters: memory } = openLibrary(library)
+  const opened = openLibrary(library)
+  useSettingsOf(opened)
+  const memory = opened.parameters
   const fixedValues = fixedDecoderValues(native, memory)
   for (const name of Object.keys(kernels) as KernelName[])
     tf.registerKernel({

@@ -5,7 +5,9 @@ export type Dtype = 'float32' | 'int32'
 export const enums = {
   Activation: ['none', 'gelu', 'geluTanh', 'quickGelu', 'silu', 'relu'],
   Format: ['float32', 'bfloat16', 'int8', 'int6', 'int4'],
-  StoredType: ['float32', 'bfloat16', 'float16', 'packed']
+  StoredType: ['float32', 'bfloat16', 'float16', 'packed'],
+  /** Arithmetic of matrix products with many rows; `unset` leaves the choice to the library. */
+  GemmKind: ['unset', 'float32', 'bfloat16', 'amxBfloat16', 'int16']
 } as const
 export type EnumName = keyof typeof enums
 
@@ -13,7 +15,8 @@ export type EnumName = keyof typeof enums
 export const enumAliases: Readonly<Record<EnumName, Readonly<Record<string, string>>>> = {
   Activation: { gelu_new: 'geluTanh', gelu_pytorch_tanh: 'geluTanh', quick_gelu: 'quickGelu', swish: 'silu' },
   Format: { bf16: 'bfloat16' },
-  StoredType: { F32: 'float32', BF16: 'bfloat16', F16: 'float16', words: 'packed' }
+  StoredType: { F32: 'float32', BF16: 'bfloat16', F16: 'float16', words: 'packed' },
+  GemmKind: {}
 }
 
 /** Types of enum parameters: an enum, and the range of its numbers that the parameter takes. */

@@ -119,6 +119,20 @@ export const kernels = {
   Linear: linear,
   QuantizedLinear: linear,
   LinearResidual: linear,
+  /** q, k and v of one input: `x Wᵀ + b` for three weights */
+  QkvLinear: {
+    parameters: { formats: formats(3) },
+    inputs: {
+      x: float32('... K'),
+      weight: weight('N K', 'formats[0]'),
+      bias: optional('N'),
+      weight1: weight('P K', 'formats[1]'),
+      bias1: optional('P'),
+      weight2: weight('Q K', 'formats[2]'),
+      bias2: optional('Q')
+    },
+    outputs: { q: 'float32', k: 'float32', v: 'float32' }
+  },
   /** `down(act(gate(n)) ⊙ up(n)) + residual` of `n = norm(x)` */
   GatedMlp: {
     parameters: { activation, eps: { ...float, default: 0 }, formats: formats(3) },
@@ -304,6 +318,9 @@ export const kernels = {
 
 export type KernelName = keyof typeof kernels
 
+/** Settings of the library, which hold until they are changed; cpu/operator/kernel-settings.h has the same order. */
+export const kernelSettings = ['float32Activations', 'float32', 'bfloat16', 'int8', 'int6', 'int4'] as const
+
 type ValueOf<P extends Parameter> = P['type'] extends 'bool' ? boolean : P['type'] extends EnumType ? string : number
 type ParameterValue<P extends Parameter> = P extends { readonly count: number } ? readonly ValueOf<P>[] : ValueOf<P>
 type ParametersOf<K> = K extends { readonly parameters: infer P extends Readonly<Record<string, Parameter>> }
@@ -324,6 +341,6 @@ export type KernelInputName<K extends KernelName> = (typeof kernels)[K] extends 
 
 /** Version of the schema: a library compiled from another one must not be called. */
 export const schemaVersion: string = createHash('sha256')
-  .update(JSON.stringify([enums, enumTypes, parts, kernels]))
+  .update(JSON.stringify([enums, enumTypes, parts, kernels, kernelSettings]))
   .digest('hex')
   .slice(0, 16)

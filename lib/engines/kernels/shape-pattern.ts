@@ -94,7 +94,7 @@ export class Axes {
   /** The axis in words: its letter, and its size if known. */
   private describeAxis(axis: Axis): string {
     if (axis === 'one') return '1'
-    if (typeof axis !== 'number') return axis.map((each) => this.describeAxis(each)).join(' · ')
+    if (typeof axis !== 'number') return axis.map((factor) => this.describeAxis(factor)).join(' · ')
     const [name, size] = [String.fromCharCode(65 + axis), this.sizes[axis]!]
     return size < 0 ? name : `${name} = ${size}`
   }

@@ -1,103 +1,227 @@
-// Attention of few queries (decoding): keys and values are read without packing, once for all query heads that share them. With more threads
-// than key/value heads the keys are split into parts, whose partial softmaxes are merged. Source: Dao et al. 2023 (Flash-Decoding).
-#include <memory>
-#include <vector>
+// Attention of few queries (decoding): keys and values are read without packing, a run of keys at a time, once for all query heads that share
+// them. The keys are split into parts for the threads, whose partial softmaxes are merged. Source: Dao et al. 2023 (Flash-Decoding).
 #include "attention/attention.h"
-#include "nn/norm.h"
+#include "gemm/microkernel.h"
+#include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
 
 namespace {
-constexpr int64_t keysPerRun = 64; // keys whose weights are computed together, so that their values are read while still in the L1 and L2 caches
+constexpr int64_t keysPerRun = 64; // the keys and values of a run stay in the L1 and L2 caches
 
-/** Softmax of one query over part of the keys: the maximum score, the sum of weights, and the weighted sum of values. */
-struct PartialSoftmax {
-  float maximum = minusInfinity, total = 0;
-  std::vector<float> out;
+// Tiles: `scoreQueries` x `scoreKeys` dot products, and `valueQueries` rows x `valueVecs` vectors of the output.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int scoreQueries = 4, valueQueries = 4;
+#else
+constexpr int scoreQueries = 2, valueQueries = 2;
+#endif
+constexpr int scoreKeys = 4, valueVecs = 4;
+
+/** `n` rounded up to whole vectors. */
+constexpr int64_t roundUpToVector(int64_t n) { return (n + W - 1) / W * W; }
+
+/** One key/value head: R query rows `[R][K]`, scaled and zero-padded to whole vectors; their weights for one run `[R][keysPerRun]`. */
+struct Group {
+  int64_t b, g, rows, K;
+  float *q, *weights;
 };
 
-/** `out += Σ weights[j] v[j]`, with enough independent accumulators to hide the latency of multiply-adds. */
-void addWeightedValues(const float *weights, const float *v, int64_t stride, int64_t count, int64_t K, float *out) {
-  constexpr int64_t sums = 8;
-  int64_t i = 0;
-  for (; i + sums * W <= K; i += sums * W) {
-    Vec c[sums];
-    for (int64_t u = 0; u < sums; u++) c[u] = load(out + i + u * W);
-    for (int64_t j = 0; j < count; j++)
-      for (int64_t u = 0; u < sums; u++) c[u] += weights[j] * load(v + j * stride + i + u * W);
-    for (int64_t u = 0; u < sums; u++) store(out + i + u * W, c[u]);
+/** The softmax of a group over part of the keys, for each row: the maximum score, the sum of weights, and the weighted sum of values. */
+struct PartialSoftmax {
+  float *maximum, *total, *out; // [R], [R], [R][K]
+  static int64_t size(int64_t rows, int64_t K) { return rows * (K + 2); }
+  PartialSoftmax(float *memory, int64_t rows) : maximum(memory), total(memory + rows), out(memory + 2 * rows) {}
+};
+
+/** Rows of a run of keys or values, `stride` floats apart, readable up to whole vectors. */
+struct Run {
+  const float *data;
+  int64_t stride, count;
+  const float *row(int64_t j) const { return data + std::min(j, count - 1) * stride; }
+};
+
+/** A run of the rows from `from` on; copied to `padded`, `[keysPerRun][paddedK]`, if K is not a multiple of W. */
+Run runOf(const Heads &x, int64_t b, int64_t g, int64_t from, int64_t count, int64_t paddedK, float *padded) {
+  if (x.K == paddedK) return {x.row(b, g, from), x.stride(), count};
+  for (int64_t j = 0; j < count; j++) {
+    std::copy_n(x.row(b, g, from + j), x.K, padded + j * paddedK);
+    std::fill_n(padded + j * paddedK + x.K, paddedK - x.K, 0.0f);
   }
-  for (; i < K; i += W) {
-    const int64_t n = std::min<int64_t>(W, K - i);
-    Vec c = loadSome(out + i, n);
-    for (int64_t j = 0; j < count; j++) c += weights[j] * loadSome(v + j * stride + i, n);
-    storeSome(out + i, c, n);
+  return {padded, paddedK, count};
+}
+
+inline Four sums(const Vec (&c)[scoreKeys]) {
+  const Four x[] = {folded(c[0]), folded(c[1]), folded(c[2]), folded(c[3])};
+  const Four low = shuffle<0, 4, 1, 5>(x[0], x[1]) + shuffle<2, 6, 3, 7>(x[0], x[1]);
+  const Four high = shuffle<0, 4, 1, 5>(x[2], x[3]) + shuffle<2, 6, 3, 7>(x[2], x[3]);
+  return shuffle<0, 1, 4, 5>(low, high) + shuffle<2, 3, 6, 7>(low, high);
+}
+
+/** Dot products of Q query rows with `scoreKeys` keys. */
+template <int Q> inline void scoreTile(const float *q, const float *const (&keys)[scoreKeys], int64_t K, float *scores) {
+  Vec c[Q][scoreKeys] = {};
+  for (int64_t i = 0; i < K; i += W) {
+    Vec key[scoreKeys];
+#pragma GCC unroll 4
+    for (int j = 0; j < scoreKeys; j++) key[j] = keepInRegister(load(keys[j] + i));
+#pragma GCC unroll 4
+    for (int r = 0; r < Q; r++) {
+      const Vec x = load(q + r * K + i);
+#pragma GCC unroll 4
+      for (int j = 0; j < scoreKeys; j++) c[r][j] += x * key[j];
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < Q; r++) {
+    const Four dots = sums(c[r]);
+    std::memcpy(scores + r * keysPerRun, &dots, sizeof dots);
   }
 }
 
-/** Dot products of a query with W keys, `stride` floats apart. */
-void storeScores(const float *q, const float *k, int64_t stride, int64_t K, float *y) {
-  Vec c[W] = {};
-  int64_t i = 0;
-  for (; i + W <= K; i += W) {
-    const Vec x = load(q + i);
-    for (int j = 0; j < W; j++) c[j] += x * load(k + j * stride + i);
+/** Scores of all rows with a run of keys; prefetches the values of the run and the next keys. */
+void score(const Group &group, const Run &keys, const Run &values) {
+  for (int64_t j = 0; j < keys.count; j += scoreKeys) {
+    const float *rows[scoreKeys];
+    for (int i = 0; i < scoreKeys; i++) {
+      rows[i] = keys.row(j + i);
+      for (int64_t d = 0; d < group.K; d += 16) {
+        __builtin_prefetch(values.row(j + i) + d);
+        __builtin_prefetch(rows[i] + keysPerRun * keys.stride + d, 0, 2);
+      }
+    }
+    int64_t r = 0;
+    for (; r + scoreQueries <= group.rows; r += scoreQueries)
+      scoreTile<scoreQueries>(group.q + r * group.K, rows, group.K, group.weights + r * keysPerRun + j);
+    for (; r < group.rows; r++) scoreTile<1>(group.q + r * group.K, rows, group.K, group.weights + r * keysPerRun + j);
   }
-  if (i < K)
-    for (int j = 0; j < W; j++) c[j] += loadSome(q + i, K - i) * loadSome(k + j * stride + i, K - i);
-  storeSums(y, c);
 }
 
-/** Adds keys `[from, to)`, at most one run, to the partial softmax of one query. */
-void attendKeys(const Attention &p, int64_t b, int64_t h, int64_t l, int64_t from, int64_t to, PartialSoftmax &partial) {
-  from = std::max(from, p.firstKey(p.start() + l)), to = std::min(to, p.endKey(p.start() + l));
-  if (from >= to) return;
-  const int64_t K = p.q.K, g = h / (p.q.H / p.k.H), count = to - from, stride = p.k.stride();
-  const float *q = p.q.row(b, h, l), *k = p.k.row(b, g, from), *mask = p.maskOf(b);
-  float weights[keysPerRun];
-  int64_t j = 0;
-  for (; j + W <= count; j += W) storeScores(q, k + j * stride, stride, K, weights + j);
-  for (; j < count; j++) weights[j] = total(K, [&](auto at) { return at(q) * at(k + j * stride); });
-  map(count, weights, [&](auto at) { return mask ? at(weights) * p.scale + at(mask + from) : at(weights) * p.scale; });
-  const float maximum = std::max(partial.maximum, maxOf(count, weights)), rescale = exp(splat(partial.maximum - maximum))[0];
-  map(count, weights, [&](auto at) { return exp(at(weights) - maximum); });
-  partial.total = partial.total * rescale + total(count, [&](auto at) { return at(weights); }), partial.maximum = maximum;
-  map(K, partial.out.data(), [&](auto at) { return at(partial.out.data()) * rescale; });
-  addWeightedValues(weights, p.v.row(b, g, from), p.v.stride(), count, K, partial.out.data());
+/** Softmax in place of one row: turns the scores of keys `[low, high)` of a run into weights, those of the other keys into zeros. */
+void softmaxInPlace(const Group &group, int64_t r, int64_t count, int64_t low, int64_t high, const float *mask, PartialSoftmax &partial) {
+  float *weights = group.weights + r * keysPerRun;
+  if (low >= high) return void(std::fill_n(weights, count, 0.0f));
+  std::fill_n(weights, low, minusInfinity);
+  if (mask) map(high - low, weights + low, [&](auto at) { return at(static_cast<const float *>(weights + low)) + at(mask + low); });
+  std::fill(weights + high, weights + roundUpToVector(count), minusInfinity);
+  Vec maxima = splat(partial.maximum[r]);
+  for (int64_t j = 0; j < count; j += W) maxima = max(maxima, load(weights + j));
+  float maximum = maxima[0];
+  for (int i = 1; i < W; i++) maximum = std::max(maximum, maxima[i]);
+  Vec total{};
+  for (int64_t j = 0; j < count; j += W) {
+    const Vec weight = exp(load(weights + j) - maximum);
+    store(weights + j, weight);
+    total += weight;
+  }
+  if (maximum > partial.maximum[r]) {
+    const float rescale = exp(splat(partial.maximum[r] - maximum))[0];
+    partial.total[r] *= rescale, partial.maximum[r] = maximum;
+    float *out = partial.out + r * group.K;
+    for (int64_t d = 0; d < group.K; d += W) store(out + d, load(out + d) * rescale);
+  }
+  partial.total[r] += sum(total);
 }
 
-/** Merges the partial softmaxes of a query, and the attention sink, into the output row. */
-void mergePartials(const Attention &p, int64_t h, const PartialSoftmax *const *parts, int64_t count, float *out) {
+/** `out[r] += Σⱼ weights[r][j] v[j]` for Q rows and V vectors of columns. */
+template <int Q, int V> inline void valueTile(const float *weights, const float *v, int64_t stride, int64_t count, float *out, int64_t K) {
+  Vec c[Q][V];
+#pragma GCC unroll 4
+  for (int r = 0; r < Q; r++)
+#pragma GCC unroll 4
+    for (int u = 0; u < V; u++) c[r][u] = load(out + r * K + u * W);
+  for (int64_t j = 0; j < count; j++, v += stride) {
+    Vec value[V];
+#pragma GCC unroll 4
+    for (int u = 0; u < V; u++) value[u] = keepInRegister(load(v + u * W));
+#pragma GCC unroll 4
+    for (int r = 0; r < Q; r++) {
+      const Vec weight = splat(weights[r * keysPerRun + j]);
+#pragma GCC unroll 4
+      for (int u = 0; u < V; u++) c[r][u] += weight * value[u];
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < Q; r++)
+#pragma GCC unroll 4
+    for (int u = 0; u < V; u++) store(out + r * K + u * W, c[r][u]);
+}
+
+template <int V> inline void addColumns(const Group &group, const Run &values, int64_t d, float *out) {
+  int64_t r = 0;
+  for (; r + valueQueries <= group.rows; r += valueQueries)
+    valueTile<valueQueries, V>(group.weights + r * keysPerRun, values.data + d, values.stride, values.count, out + r * group.K + d, group.K);
+  for (; r < group.rows; r++)
+    valueTile<1, V>(group.weights + r * keysPerRun, values.data + d, values.stride, values.count, out + r * group.K + d, group.K);
+}
+
+/** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `padded` is scratch memory for two runs. */
+void attendRun(const Attention &p, const Group &group, int64_t from, int64_t to, PartialSoftmax &partial, float *padded) {
+  const int64_t count = to - from;
+  const Run keys = runOf(p.k, group.b, group.g, from, count, group.K, padded);
+  const Run values = runOf(p.v, group.b, group.g, from, count, group.K, padded + keysPerRun * group.K);
+  score(group, keys, values);
+  const float *mask = p.maskOf(group.b);
+  for (int64_t r = 0; r < group.rows; r++) {
+    const int64_t position = p.start() + r % p.q.L, low = std::max(p.firstKey(position), from), high = std::min(p.endKey(position), to);
+    softmaxInPlace(group, r, count, low - from, high - from, mask ? mask + from : nullptr, partial);
+  }
+  int64_t d = 0;
+  for (; d + valueVecs * W <= group.K; d += valueVecs * W) addColumns<valueVecs>(group, values, d, partial.out);
+  for (; d < group.K; d += W) addColumns<1>(group, values, d, partial.out);
+}
+
+/** Merges the partial softmaxes of row r, and the attention sink of head h, into the output row. */
+void mergePartials(const Attention &p, int64_t h, int64_t r, int64_t rows, float *partials, int64_t parts, int64_t partSize, int64_t paddedK, float *out) {
   const int64_t K = p.q.K;
   float maximum = p.sinks ? p.sinks[h] : minusInfinity;
-  for (int64_t i = 0; i < count; i++) maximum = std::max(maximum, parts[i]->maximum);
+  for (int64_t i = 0; i < parts; i++) maximum = std::max(maximum, PartialSoftmax(partials + i * partSize, rows).maximum[r]);
   float total = p.sinks ? exp(splat(p.sinks[h] - maximum))[0] : 0;
   std::fill_n(out, K, 0.0f);
-  for (int64_t i = 0; i < count; i++) {
-    const float share = exp(splat(parts[i]->maximum - maximum))[0];
-    total += share * parts[i]->total;
-    map(K, out, [&](auto at) { return at(static_cast<const float *>(out)) + share * at(parts[i]->out.data()); });
+  for (int64_t i = 0; i < parts; i++) {
+    const PartialSoftmax part(partials + i * partSize, rows);
+    const float share = exp(splat(part.maximum[r] - maximum))[0];
+    total += share * part.total[r];
+    map(K, out, [&](auto at) { return at(static_cast<const float *>(out)) + share * at(static_cast<const float *>(part.out + r * paddedK)); });
   }
   map(K, out, [&](auto at) { return at(static_cast<const float *>(out)) / total; });
 }
 
+/** The query rows of a group, scaled and padded. */
+void gatherQueries(const Attention &p, const Group &group) {
+  std::fill_n(group.q, group.rows * group.K, 0.0f);
+  for (int64_t r = 0; r < group.rows; r++) {
+    const float *from = p.q.row(group.b, group.g * (p.q.H / p.k.H) + r / p.q.L, r % p.q.L);
+    for (int64_t i = 0; i < p.q.K; i++) group.q[r * group.K + i] = from[i] * p.scale;
+  }
+}
+
+/** Number of parts of the keys of a head: one if the heads are enough for all threads. */
+int64_t numParts(int64_t heads, int64_t runs) {
+  if (heads % threads() == 0) return 1;
+  return std::max<int64_t>(1, std::min(runs / 2, ceilDiv(2 * int64_t{threads()}, heads)));
+}
 } // namespace
 
 void decodeAttention(const Attention &p) {
-  const int64_t heads = p.k.B * p.k.H, group = p.q.H / p.k.H, rows = group * p.q.L, runs = (p.k.L + keysPerRun - 1) / keysPerRun;
-  const int64_t parts = std::min<int64_t>(runs, (threads() + heads - 1) / heads), length = (runs + parts - 1) / parts * keysPerRun;
-  std::vector<PartialSoftmax> partials(heads * parts * rows);
-  for (PartialSoftmax &each : partials) each.out.assign(p.q.K, 0.0f);
+  const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUpToVector(p.q.K), firstKey = p.firstKey(p.start());
+  const int64_t runs = ceilDiv(p.k.L - firstKey, keysPerRun), parts = numParts(heads, runs), partKeys = ceilDiv(runs, parts) * keysPerRun;
+  const int64_t partSize = PartialSoftmax::size(rows, K);
+  static thread_local ScratchBuffer partialScratch;
+  float *partials = partialScratch.reserve(heads * parts * partSize);
   parallel(heads * parts, heads * rows * p.k.L * p.k.K < (1 << 16) ? heads * parts : 1, [&](int64_t first, int64_t end) {
+    static thread_local ScratchBuffer scratch;
+    float *q = scratch.reserve(rows * (K + keysPerRun) + 2 * keysPerRun * K), *weights = q + rows * K, *padded = weights + rows * keysPerRun;
     for (int64_t i = first; i < end; i++) {
-      const int64_t b = i / parts / p.k.H, g = i / parts % p.k.H, last = std::min(p.k.L, (i % parts + 1) * length);
-      for (int64_t from = i % parts * length; from < last; from += keysPerRun)
-        for (int64_t r = 0; r < rows; r++) attendKeys(p, b, g * group + r / p.q.L, r % p.q.L, from, std::min(from + keysPerRun, last), partials[i * rows + r]);
+      const Group group{i / parts / p.k.H, i / parts % p.k.H, rows, K, q, weights};
+      gatherQueries(p, group);
+      PartialSoftmax partial(partials + i * partSize, rows);
+      std::fill_n(partial.maximum, rows, minusInfinity);
+      std::fill_n(partial.total, rows * (K + 1), 0.0f);
+      const int64_t begin = firstKey + i % parts * partKeys, last = std::min(p.k.L, begin + partKeys);
+      for (int64_t from = begin; from < last; from += keysPerRun) attendRun(p, group, from, std::min(from + keysPerRun, last), partial, padded);
     }
   });
-  std::vector<const PartialSoftmax *> headPartials(parts);
   for (int64_t i = 0; i < heads * rows; i++) {
-    const int64_t head = i / rows, r = i % rows, h = head % p.k.H * group + r / p.q.L;
-    for (int64_t part = 0; part < parts; part++) headPartials[part] = &partials[(head * parts + part) * rows + r];
-    mergePartials(p, h, headPartials.data(), parts, p.out.row(head / p.k.H, h, r % p.q.L));
+    const int64_t head = i / rows, r = i % rows, h = head % p.k.H * (p.q.H / p.k.H) + r / p.q.L;
+    mergePartials(p, h, r, rows, partials + head * parts * partSize, parts, partSize, K, p.out.row(head / p.k.H, h, r % p.q.L));
   }
 }

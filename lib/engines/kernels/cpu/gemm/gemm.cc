@@ -1,6 +1,7 @@
 #include "gemm/gemm.h"
 #include "gemm/epilogue.h"
-#include "gemm/tile-kinds.h"
+#include "gemm/gemm-kind.h"
+#include "gemm/int16-tiles.h"
 #include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
 
@@ -112,9 +113,12 @@ void gemmSmallWeight(const Projection &p, const Rows &x) {
 
 void gemm(const Projection &p, const Rows &x, PackedInput &packed) {
   if (hasSmallWeight(p, x)) return gemmSmallWeight(p, x);
-  if (p.format == Format::float32 || !hasBfloat16) return gemmTiled<Float32Tiles>(p, x, packed.float32);
+  switch (gemmKind(p.format)) {
+    case GemmKind::int16: return gemmTiled<Int16Tiles>(p, x, packed.int16);
+    case GemmKind::bfloat16: return gemmTiled<Bfloat16Tiles>(p, x, packed.bfloat16);
 #if defined(HAS_AMX)
-  if (AmxBfloat16Tiles::isPermitted()) return gemmTiled<AmxBfloat16Tiles>(p, x, packed.bfloat16);
+    case GemmKind::amxBfloat16: return gemmTiled<AmxBfloat16Tiles>(p, x, packed.amxBfloat16);
 #endif
-  gemmTiled<Bfloat16Tiles>(p, x, packed.bfloat16);
+    default: gemmTiled<Float32Tiles>(p, x, packed.float32);
+  }
 }

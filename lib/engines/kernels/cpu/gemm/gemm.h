@@ -5,11 +5,11 @@
 
 /** Panels of the rows of x, packed by the first projection that needs them; null before. */
 struct PackedInput {
-  const float *float32 = nullptr, *bfloat16 = nullptr;
+  const float *float32 = nullptr, *bfloat16 = nullptr, *amxBfloat16 = nullptr, *int16 = nullptr;
 };
 
 /**
- * `y = epilogue(x Wᵀ)` for many rows. Products with large weights in fewer bits than float32 run in bfloat16 with float32 sums if the
- * processor has bfloat16 arithmetic.
+ * `y = epilogue(x Wᵀ)` for many rows. Products with large weights in fewer bits than float32 run in the arithmetic of `gemmKind`; the others
+ * in float32.
  */
 void gemm(const Projection &, const Rows &x, PackedInput &);

@@ -1,4 +1,5 @@
 #include "gemm/gemv.h"
+#include "operator/kernel-settings.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
 constexpr bool hasIntegerDot = true;
@@ -186,7 +187,7 @@ Gemv::Gemv(Format format, const Rows &given, const float *weight)
     for (int64_t m = 0; m < x.M; m++) std::copy_n(given.x + m * given.K, given.K, padded.get() + m * K);
     x.x = padded.get(), x.K = K;
   }
-  if (!hasIntegerDot) return;
+  if (!hasIntegerDot || kernelSettings().float32Activations) return;
   quantized.reset(new QuantizedBlock[x.M * count]);
   for (int64_t i = 0; i < x.M * count; i++) quantize(x.x + i * blockSize, quantized[i]);
 }

@@ -1,4 +1,4 @@
-// Operators: a linear layer, `act(x Wᵀ + b) + residual`, and a gated MLP, `down(act(gate(n)) ⊙ up(n)) + residual` of `n = norm(x)`. The norm,
+// Operators: a linear layer, `act(x Wᵀ + b) + residual`, the q, k and v projections of one input, and a gated MLP, `down(act(gate(n)) ⊙ up(n)) + residual` of `n = norm(x)`. The norm,
 // the bias, the activation and the residual cost no operators of their own.
 #include "gemm/linear.h"
 #include "operator/operator.h"
@@ -17,6 +17,13 @@ void linearOperator(const kernels::Linear &in, Reader &, OperatorContext &contex
   linear({p}, in.axes.rows(), in.axes['K'], in.x.data);
 }
 
+void qkvLinearOperator(const kernels::QkvLinear &in, Reader &, OperatorContext &context) {
+  std::vector<Projection> projections{projection(in.formats[0], in.weight, in.bias), projection(in.formats[1], in.weight1, in.bias1),
+                                      projection(in.formats[2], in.weight2, in.bias2)};
+  for (int i = 0; i < 3; i++) projections[i].y = context.output(withLastAxis(in.x.shape, projections[i].N), i).data;
+  linear(projections, in.axes.rows(), in.axes['K'], in.x.data);
+}
+
 void gatedMlpOperator(const kernels::GatedMlp &in, Reader &, OperatorContext &context) {
   Projection gate = projection(in.formats[0], in.weight, in.bias), up = projection(in.formats[1], in.weight1, in.bias1);
   Projection down = projection(in.formats[2], in.weight2, in.bias2);
@@ -26,5 +33,6 @@ void gatedMlpOperator(const kernels::GatedMlp &in, Reader &, OperatorContext &co
 }
 
 const Register<kernels::Linear, linearOperator> linearRegistered;
+const Register<kernels::QkvLinear, qkvLinearOperator> qkvLinearRegistered;
 const Register<kernels::GatedMlp, gatedMlpOperator> gatedMlpRegistered;
 } // namespace

@@ -153,13 +153,23 @@ void multiplyLarge(const Matrix &a, const Matrix &b, float *c, int64_t stride, b
     }
   }
 }
+
+/** Handles products without entries or without terms: c is zero, or unchanged if `add`. False for all others. */
+bool multiplyEmpty(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
+  if (a.rows == 0 || b.columns == 0) return true;
+  if (a.columns > 0) return false;
+  for (int64_t i = 0; i < a.rows && !add; i++) std::fill_n(c + i * stride, b.columns, 0.0f);
+  return true;
+}
 } // namespace
 
 void multiply(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
+  if (multiplyEmpty(a, b, c, stride, add)) return;
   canReadInPlace(b) ? multiplyInPlace(a, b, c, stride, add) : multiplyPacked(a, b, c, stride, add);
 }
 
 void multiplyParallel(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
+  if (multiplyEmpty(a, b, c, stride, add)) return;
   if (isLarge(a, b)) return multiplyLarge(a, b, c, stride, add);
   const int64_t rows = std::min(rowsPerGroup, R * ceilDiv(a.rows, R)), groups = ceilDiv(a.rows, rows);
   const int64_t stripes = ceilDiv(b.columns, tileWidth), wanted = 8 * threads(); // more pieces than threads balance the load

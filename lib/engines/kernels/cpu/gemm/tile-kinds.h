@@ -1,6 +1,7 @@
 // Tile kinds of the GEMM: float32, bfloat16 with float32 sums (AVX512-BF16), and bfloat16 in AMX tiles. A kind defines how rows of x and
 // of a weight are packed into panels, and computes one tile of y from two panels.
 #pragma once
+#include <memory>
 #include "gemm/linear.h"
 #include "gemm/microkernel.h"
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)

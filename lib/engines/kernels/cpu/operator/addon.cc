@@ -1,6 +1,7 @@
-// The library as an addon of Node.js: `require` returns `{ parameters, version }`, the parameter buffer of the calling thread and the version of
-// the schema.
+// The library as an addon of Node.js: `require` returns `{ parameters, settings, gemmKinds, version }`: the parameter buffer and the settings of
+// the calling thread, the kinds of GEMM that the processor can run, and the version of the schema.
 #include <cstddef>
+#include "gemm/gemm-kind.h"
 #include "operator/kernel-enums.h"
 #include "operator/parameter-buffer.h"
 
@@ -15,14 +16,28 @@ int napi_set_named_property(void *env, void *object, const char *name, void *val
 
 thread_local double *parameterBuffer = nullptr;
 
-extern "C" __attribute__((visibility("default"))) void *napi_register_module_v1(void *env, void *exports) {
+namespace {
+/** Sets a property of `exports` to `length` float64 numbers of the buffer, from number `first` on. */
+bool exportNumbers(void *env, void *exports, const char *name, void *buffer, int first, int length) {
   constexpr int float64 = 8;
-  void *data = nullptr, *buffer = nullptr, *array = nullptr, *reference = nullptr, *version = nullptr;
-  if (napi_create_arraybuffer(env, maxParameters * sizeof(double), &data, &buffer) == 0 &&
-      napi_create_typedarray(env, float64, maxParameters, buffer, 0, &array) == 0 && napi_create_reference(env, array, 1, &reference) == 0 &&
-      napi_set_named_property(env, exports, "parameters", array) == 0 &&
-      napi_create_string_utf8(env, schemaVersion, sizeof schemaVersion - 1, &version) == 0 &&
-      napi_set_named_property(env, exports, "version", version) == 0)
+  void *array = nullptr, *reference = nullptr;
+  return napi_create_typedarray(env, float64, length, buffer, first * sizeof(double), &array) == 0 &&
+         napi_create_reference(env, array, 1, &reference) == 0 && napi_set_named_property(env, exports, name, array) == 0;
+}
+
+bool exportText(void *env, void *exports, const char *name, const char *text, size_t length) {
+  void *value = nullptr;
+  return napi_create_string_utf8(env, text, length, &value) == 0 && napi_set_named_property(env, exports, name, value) == 0;
+}
+} // namespace
+
+extern "C" __attribute__((visibility("default"))) void *napi_register_module_v1(void *env, void *exports) {
+  void *data = nullptr, *buffer = nullptr;
+  const std::string kinds = gemmKindNames();
+  if (napi_create_arraybuffer(env, (maxParameters + numSettings) * sizeof(double), &data, &buffer) == 0 &&
+      exportNumbers(env, exports, "parameters", buffer, 0, maxParameters) && exportNumbers(env, exports, "settings", buffer, maxParameters, numSettings) &&
+      exportText(env, exports, "gemmKinds", kinds.data(), kinds.size()) &&
+      exportText(env, exports, "version", schemaVersion, sizeof schemaVersion - 1))
     parameterBuffer = static_cast<double *>(data);
   return exports;
 }

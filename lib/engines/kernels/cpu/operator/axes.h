@@ -63,7 +63,7 @@ class Axes {
     if (*at == '.') at++;
     for (int64_t i = before; i < rank; i++) {
       const bool product = *at == '(';
-      const char first = product ? at[1] : *at, second = at[2];
+      const char first = product ? at[1] : *at, second = product ? at[2] : 0;
       at += product ? 4 : 1;
       const int64_t size = shape[i], known = first == '1' ? 1 : (*this)[first];
       if (format != Format::float32 && i == rank - 1) {

@@ -96,6 +96,31 @@ struct Linear {
   }
 };
 
+struct QkvLinear {
+  static constexpr const char *operatorName = "InternvlQkvLinear";
+  static constexpr const char *outputs[] = {"q: float", "k: float", "v: float"};
+  static constexpr int numValues = 6;
+  ::Format formats[3];
+  Tensor x, weight, bias, weight1, bias1, weight2, bias2;
+  Axes axes;
+  static QkvLinear read([[maybe_unused]] Reader &reader) {
+    QkvLinear s{};
+    [[maybe_unused]] Axes &axes = s.axes;
+    for (auto &each : s.formats) each = reader.readEnum<::Format>("formats", 0, 5);
+    const bool has_bias = reader.readBool();
+    const bool has_bias1 = reader.readBool();
+    const bool has_bias2 = reader.readBool();
+    s.x = reader.input("x", TF_FLOAT, ".K", axes);
+    s.weight = reader.weight("weight", s.formats[0], "NK", axes);
+    if (has_bias) s.bias = reader.input("bias", TF_FLOAT, "N", axes);
+    s.weight1 = reader.weight("weight1", s.formats[1], "PK", axes);
+    if (has_bias1) s.bias1 = reader.input("bias1", TF_FLOAT, "P", axes);
+    s.weight2 = reader.weight("weight2", s.formats[2], "QK", axes);
+    if (has_bias2) s.bias2 = reader.input("bias2", TF_FLOAT, "Q", axes);
+    return s;
+  }
+};
+
 struct GatedMlp {
   static constexpr const char *operatorName = "InternvlGatedMlp";
   static constexpr const char *outputs[] = {"y: float"};

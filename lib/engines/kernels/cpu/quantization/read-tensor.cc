@@ -52,7 +52,7 @@ void readTensor(const kernels::ReadTensor &in, Reader &, OperatorContext &contex
 
 /**
  * Lowers glibc's malloc thresholds once, so that large blocks return to the system when they are freed. By default glibc would retain blocks
- * of up to 32 MiB in pieces, a tenth of a small quantized model. Fresh pages slow the vision encoder down by about a tenth; a user who
+ * of up to 32 MiB in pieces, a tenth of a small quantized model. Fresh pages slow the vision encoder down by about a tenth; users that
  * quantizes weights prefers the memory.
  */
 void returnFreedMemory() {

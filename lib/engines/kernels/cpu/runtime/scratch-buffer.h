@@ -9,8 +9,8 @@
 #endif
 
 /**
- * Reusable scratch buffer: allocating it anew for each call costs up to a tenth of a matrix product. Large buffers use huge pages to
- * reduce TLB misses.
+ * Reusable scratch buffer: an allocation in every call would cost up to a tenth of a matrix product. Large buffers use huge pages
+ * to reduce TLB misses.
  */
 class ScratchBuffer {
  public:

@@ -26,7 +26,7 @@ struct alignas(64) Share {
 
 /**
  * The calling thread opens a loop, takes pieces like the workers, closes the loop when no piece is left, and waits for the workers that
- * joined. A worker that wakes too late finds the loop closed, so nobody waits for sleeping workers. Each thread starts with its own share
+ * joined. A worker that wakes too late finds the loop closed, so no thread waits for sleeping workers. Each thread starts with its own share
  * of the pieces and then helps with the shares of the others.
  */
 class Pool {
