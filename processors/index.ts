@@ -1,4 +1,6 @@
 /** Images, videos and messages to tensors, and ids to text. */
+
+export * from './deprecated.js'
 export { drawBoxes, drawOn, encodePng, type LabelledBox, writeImageFile } from './image/draw.js'
 export { type ImageSource, type RawImage, readImage } from './image/image.js'
 export { RESAMPLE, type Rgb, resize, type Size } from './image/resize.js'

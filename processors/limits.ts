@@ -37,12 +37,19 @@ export const limitIssue = (
   return [issue('TooLarge', message, { limit: name, expected: limit, actual })]
 }
 
-/** Number of characters in all strings of a value. */
+const isPlain = (value: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(value))
+
+/** Number of characters in all strings of a value. The loop has its own list of values to visit: a value may be nested too deeply for recursion. */
 const countCharacters = (value: unknown): number => {
-  if (typeof value === 'string') return value.length
-  if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + countCharacters(item), 0)
-  const isPlain = typeof value === 'object' && value !== null && [Object.prototype, null].includes(Object.getPrototypeOf(value))
-  return isPlain ? Object.values(value).reduce((sum: number, item) => sum + countCharacters(item), 0) : 0
+  const open = [value]
+  let characters = 0
+  while (open.length > 0) {
+    const next = open.pop()
+    if (typeof next === 'string') characters += next.length
+    else if (Array.isArray(next) || (typeof next === 'object' && next !== null && isPlain(next)))
+      for (const inner of Object.values(next)) open.push(inner)
+  }
+  return characters
 }
 
 /** Texts of a message; the sources of images and videos do not count. */

@@ -29,6 +29,8 @@ export interface VideoOptions {
   readonly initialShift?: boolean | number
   /** Whether to sample with the checkpoint's `num_frames` or `fps`. */
   readonly doSampleFrames?: boolean
+  /** If given, a video with fewer frames than requested gives all its frames, and the function is called; else this is an error. */
+  readonly onFewerFrames?: ((requested: number, total: number) => void) | undefined
 }
 
 const omitUndefined = <T extends object>(record: T): Partial<T> =>
@@ -47,7 +49,8 @@ export const withOptions = (config: ProcessorConfig, options: ImageOptions & Vid
     std: std === undefined ? undefined : perChannel(std),
     ...{ resample, rescaleFactor, doResize, doRescale, doNormalize }
   })
-  const { cropToPatches, minPatches, maxPatches, useThumbnail, numFrames, fps, initialShift, doSampleFrames } = options
+  const { cropToPatches, minPatches, maxPatches, useThumbnail, numFrames, fps, initialShift, doSampleFrames, onFewerFrames } =
+    options
   const samples = numFrames !== undefined || fps !== undefined
   return {
     ...config,
@@ -60,7 +63,7 @@ export const withOptions = (config: ProcessorConfig, options: ImageOptions & Vid
       ...config.video,
       ...shared,
       ...(samples ? { numFrames, fps } : {}),
-      ...omitUndefined({ initialShift, doSampleFrames: doSampleFrames ?? (samples ? true : undefined) })
+      ...omitUndefined({ initialShift, onFewerFrames, doSampleFrames: doSampleFrames ?? (samples ? true : undefined) })
     } as VideoConfig
   }
 }

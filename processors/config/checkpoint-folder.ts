@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
 import { type Issues, invalid } from '../../lib/error.js'
+import { readSmallText } from '../../lib/files.js'
 import { tokenizerFromVocabulary } from '../text/vocabulary.js'
 import type { ProcessorFiles } from './processor-config.js'
 
@@ -21,7 +21,7 @@ const codeOf = (error: unknown): string => (error instanceof Error && 'code' in 
 
 const readText = async (path: string): Promise<E.Either<Issues, string | undefined>> => {
   try {
-    return E.right(await readFile(path, 'utf8'))
+    return E.right(await readSmallText(path))
   } catch (error) {
     const code = codeOf(error)
     return code === 'ENOENT' ? E.right(undefined) : invalid('Unreadable', `${path}: cannot be read (${code}).`, { path })

@@ -1,9 +1,8 @@
 import * as E from 'fp-ts/lib/Either.js'
 import type * as t from 'io-ts'
-import { type Issue, type Issues, issue } from '../../lib/error.js'
+import { type Issue, type Issues, issue, valueText } from '../../lib/error.js'
 
-const describe = (value: unknown): string =>
-  value === undefined ? 'nothing' : (JSON.stringify(value)?.slice(0, 60) ?? typeof value)
+const describe = (value: unknown): string => (value === undefined ? 'nothing' : valueText(value))
 
 const tagOf = (type: object): string => ('_tag' in type ? String(type._tag) : '')
 

@@ -110,7 +110,7 @@ const pixelsOf = (s: Section, otherwise: typeof DEFAULTS) => ({
   std: perChannelOr(s.image_std, otherwise.std)
 })
 
-// InternVLProcessor always crops to patches, whatever `crop_to_patches` of the file
+// InternVLProcessor always crops to patches and ignores `crop_to_patches` of the file
 const imageOf = (s: Section, otherwise = DEFAULTS): ImageConfig => ({
   ...pixelsOf(s, otherwise),
   cropToPatches: true,

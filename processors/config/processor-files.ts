@@ -1,9 +1,9 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
 import { type Issues, issue, validateAll } from '../../lib/error.js'
+import { readSmallFile } from '../../lib/files.js'
 import type { Processor } from '../processor.js'
 import { VISUAL_TOKENS } from '../text/placeholders.js'
 import { type ImageConfig, isOriginal, type ProcessorConfig, type VideoConfig } from './processor-config.js'
@@ -32,7 +32,7 @@ const readIfPresent = async (
   name: string
 ): Promise<E.Either<Issues, readonly (readonly [string, Uint8Array])[]>> => {
   try {
-    return E.right([[name, await readFile(join(dir, name))]])
+    return E.right([[name, await readSmallFile(join(dir, name))]])
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     const path = join(dir, name)

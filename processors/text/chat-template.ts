@@ -1,7 +1,7 @@
-import { Template } from '@huggingface/jinja'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
-import { type Issues, issue } from '../../lib/error.js'
+import { errorText, type Issues, issue } from '../../lib/error.js'
+import { compileJinja, type JinjaTemplate } from './jinja-interpreter.js'
 import type { Messages } from './messages.js'
 
 export interface RenderOptions {
@@ -11,6 +11,12 @@ export interface RenderOptions {
   readonly continueFinalMessage?: boolean
   /** Additional variables of the template, for example `enable_thinking`. */
   readonly templateVariables?: Readonly<Record<string, unknown>>
+  /** JSON schemas of the tools that the model may call, for templates that support tools. */
+  readonly tools?: readonly unknown[]
+  /** Documents for templates of retrieval-augmented generation. */
+  readonly documents?: readonly unknown[]
+  /** Jinja source of another template for this call. */
+  readonly chatTemplate?: string
 }
 
 /** The characters `[start, end)` of a prompt that are message text, and whether the message is one of the assistant. */
@@ -114,34 +120,52 @@ const beforeTag = (rendered: string): string => {
   return rendered.startsWith(CONTINUE_TAG, at) ? rendered.slice(0, at) : rendered.slice(0, at).trimEnd()
 }
 
-type Render = (messages: readonly Json[]) => string
+/** Values from the caller that the template sees. */
+interface TemplateInputs {
+  readonly messages: readonly Json[]
+  readonly tools: Json
+  readonly documents: Json
+}
+
+type Render = (inputs: TemplateInputs) => string
 
 /** Renders plain messages; throws the errors of the template and of the options. */
-const renderer = (template: Template, variables: Variables, options: RenderOptions): Render => {
+const renderer = (template: JinjaTemplate, variables: Variables, options: RenderOptions): Render => {
   const { continueFinalMessage = false, addGenerationPrompt = !continueFinalMessage, templateVariables = {} } = options
-  return (messages) => {
+  return ({ messages, tools, documents }) => {
     if (continueFinalMessage && addGenerationPrompt)
       throw new Error('addGenerationPrompt and continueFinalMessage exclude each other')
     const tagged = continueFinalMessage ? tagFinalMessage(messages) : messages
     if (!tagged) throw new Error('the final message has no text to continue')
-    const scope = { ...variables, ...templateVariables, messages: tagged, tools: null, documents: null }
-    const rendered = template.render({ ...scope, add_generation_prompt: addGenerationPrompt })
+    const scope = { ...variables, ...templateVariables, messages: tagged, tools, documents }
+    const rendered = template({ ...scope, add_generation_prompt: addGenerationPrompt })
     return continueFinalMessage ? beforeTag(rendered) : rendered
   }
 }
 
 /** Renders a conversation, and renders it again with marked message texts to find their spans in the prompt. */
-const promptOf = (render: Render, messages: Messages, control: readonly string[], source: string): Prompt => {
+const promptOf = (
+  render: Render,
+  messages: Messages,
+  control: readonly string[],
+  source: string,
+  { templateVariables, tools, documents }: RenderOptions
+): Prompt => {
+  const inputsWith = (user: MapText, assistant: MapText): TemplateInputs => ({
+    messages: messages.map((message) => toPlain(message, message.role === 'assistant' ? assistant : user)),
+    tools: toPlain(tools ?? templateVariables?.tools ?? null, user),
+    documents: toPlain(documents ?? templateVariables?.documents ?? null, user)
+  })
   const texts: string[] = []
   const collectText: MapText = (text) => {
     texts.push(text)
     return text
   }
-  const text = render(messages.map((message) => toPlain(message, collectText)))
+  const text = render(inputsWith(collectText, collectText))
   const markers = unusedMarkers([source, text, ...texts])
   const renderMarked = (mark: (start: string, end: string) => MapText): Prompt | undefined => {
     const { start, assistantStart, end } = markers
-    const marked = messages.map((message) => toPlain(message, mark(message.role === 'assistant' ? assistantStart : start, end)))
+    const marked = inputsWith(mark(start, end), mark(assistantStart, end))
     const prompt = E.tryCatch(
       () => unmark(render(marked), markers),
       () => undefined // a template may reject a marked text
@@ -156,18 +180,29 @@ const promptOf = (render: Render, messages: Messages, control: readonly string[]
   return { text, spans: quoted.flatMap((token) => renderMarked(markToken(token))?.spans ?? []) }
 }
 
+/** Message of a template that fails. The parser ends with a `TypeError` where an expression is incomplete, the interpreter where a value is missing. */
+const reasonOf = (error: unknown): string =>
+  error instanceof TypeError ? 'an expression is incomplete, or uses a value that does not exist' : errorText(error)
+
 /** Compiles a Jinja chat template; `variables` are the checkpoint's named tokens (`bos_token`, …), as Transformers passes them. */
 export const compileTemplate = (source: string, variables: Variables, name: string): E.Either<Issues, ChatTemplate> => {
   const attempt = <A>(failure: string, run: () => A): E.Either<Issues, A> =>
-    E.tryCatch(run, (error): Issues => [issue('ChatTemplate', `${name}: ${failure}: ${E.toError(error).message}.`, { name })])
+    E.tryCatch(run, (error): Issues => [issue('ChatTemplate', `${name}: ${failure}: ${reasonOf(error)}.`, { name })])
   return pipe(
-    attempt('not a Jinja template', () => new Template(source)),
+    attempt('not a Jinja template', () => compileJinja(source)),
     E.map((template) => ({
       source,
-      render: (messages, control, options = {}) =>
-        attempt('the conversation cannot be rendered', () =>
-          promptOf(renderer(template, variables, options), messages, control, source)
+      render: (messages, control, options = {}) => {
+        const { chatTemplate, ...rest } = options
+        if (chatTemplate !== undefined && chatTemplate !== source)
+          return pipe(
+            compileTemplate(chatTemplate, variables, 'chatTemplate'),
+            E.chain((other) => other.render(messages, control, rest))
+          )
+        return attempt('the conversation cannot be rendered', () =>
+          promptOf(renderer(template, variables, options), messages, control, source, options)
         )
+      }
     }))
   )
 }

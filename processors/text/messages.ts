@@ -40,18 +40,23 @@ export type ContentItem = TextItem | ImageItem | VideoItem
 export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as const
 export type Role = (typeof ROLES)[number]
 
-/** One turn; fields beyond `role` and `content` are passed to the chat template. */
+/**
+ * One turn; fields beyond `role` and `content` are passed to the chat template. The assistant's message with `tool_calls` may have
+ * `content: null` or no content, as in Transformers.
+ */
 export interface Message {
   readonly role: Role
   readonly content: string | readonly ContentItem[]
+  /** Calls of tools that the assistant made, as the chat template expects them. */
+  readonly tool_calls?: readonly unknown[]
 }
 
 /** A conversation in Transformers' format. */
 export type Messages = readonly Message[]
 
-/** Content of a message as a list of items. */
-export const itemsOf = ({ content }: Message): readonly ContentItem[] =>
-  typeof content === 'string' ? [{ type: 'text', text: content }] : content
+/** Content of a message as a list of items; empty for a message without content. */
+export const itemsOf = ({ content }: { readonly content?: Message['content'] | null }): readonly ContentItem[] =>
+  typeof content === 'string' ? [{ type: 'text', text: content }] : (content ?? [])
 
 /** Source of an image item; undefined where the item has none. */
 export const imageSourceOf = (item: ImageItem): ImageSource | undefined =>
@@ -81,7 +86,8 @@ const checkMessage = (message: unknown, where: string): readonly Issue[] => {
   const unknown = known
     ? []
     : [issue('Message', `${where}: unknown role ${JSON.stringify(role)}; use one of ${ROLES.join(', ')}.`, { role })]
-  if (typeof content === 'string') return unknown
+  const isToolCall = role === 'assistant' && Array.isArray(message.tool_calls) && (content ?? null) === null
+  if (typeof content === 'string' || isToolCall) return unknown
   if (!Array.isArray(content)) return [...unknown, issue('Message', `${where}: content must be text or a list of items.`)]
   return [...unknown, ...content.flatMap((item, i) => checkItem(item, `${where}.content[${i}]`))]
 }

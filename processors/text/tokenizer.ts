@@ -3,7 +3,7 @@ import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
-import { type Issues, issue, validation } from '../../lib/error.js'
+import { errorText, type Issues, issue, validation } from '../../lib/error.js'
 import { decode } from '../config/decode-json.js'
 import {
   type AcceptToken,
@@ -150,9 +150,7 @@ export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.E
       const added_tokens = [...withDecoderTokens(settings, tokenizer.added_tokens ?? [])]
       return E.tryCatch(
         () => build({ ...defaults, ...tokenizer, added_tokens }, settings),
-        (error): Issues => [
-          issue('Tokenizer', `${dir}/tokenizer.json: the tokenizer cannot be built: ${(error as Error).message}.`)
-        ]
+        (error): Issues => [issue('Tokenizer', `${dir}/tokenizer.json: the tokenizer cannot be built: ${errorText(error)}.`)]
       )
     })
   )

@@ -8,7 +8,7 @@ export interface VideoMetadata {
   readonly fps?: number | undefined
 }
 
-/** Which frames are sampled: `numFrames` of them, or `fps` per second, or, with neither, all. */
+/** Request of frames: `numFrames` of them, or `fps` per second, or, with neither, all. */
 export interface SamplingOptions {
   readonly doSampleFrames: boolean
   readonly numFrames: number | undefined
@@ -16,6 +16,8 @@ export interface SamplingOptions {
   readonly fps: number | undefined
   /** Index of the first frame; `true` is the middle of the first interval. */
   readonly initialShift: boolean | number
+  /** If given, a video with fewer frames than requested gives all its frames, and the function is called; else this is an error. */
+  readonly onFewerFrames?: ((requested: number, total: number) => void) | undefined
 }
 
 const isRate = (fps: number | undefined): boolean => fps === undefined || (Number.isFinite(fps) && fps > 0)
@@ -83,7 +85,9 @@ export const frameIndices = (
   const error = samplingError(rate, options)
   if (error !== undefined) return invalid('VideoSampling', error)
   if (numFrames === undefined && fps === undefined) return E.right(Array.from({ length: total }, (_, i) => i))
-  const sampled = numFrames ?? Math.trunc((total / rate!) * fps!)
+  const requested = numFrames ?? Math.trunc((total / rate!) * fps!)
+  if (requested > total) options.onFewerFrames?.(requested, total)
+  const sampled = options.onFewerFrames ? Math.min(requested, total) : requested
   if (sampled > total)
     return invalid(
       'VideoSampling',

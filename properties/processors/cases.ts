@@ -45,21 +45,21 @@ interface Cases {
   readonly chats: readonly Chat[]
 }
 
-const here = (name: string): URL => new URL(name, import.meta.url)
+const urlOf = (name: string): URL => new URL(name, import.meta.url)
 
 /** Reference results of Pillow, torchvision and Transformers 5.23; written by reference/make_processor_cases.py. */
-export const cases = JSON.parse(readFileSync(here('cases.json'), 'utf8')) as Cases
+export const cases = JSON.parse(readFileSync(urlOf('cases.json'), 'utf8')) as Cases
 
 /** Path of an image written by reference/make_images.py. */
-export const imagePath = (name: string): string => here(`images/${name}`).pathname
+export const imagePath = (name: string): string => urlOf(`images/${name}`).pathname
 
 /** Every image file with its pixels as read by Pillow. */
 export const images = Object.entries(
-  JSON.parse(readFileSync(here('images/expected.json'), 'utf8')) as Record<
+  JSON.parse(readFileSync(urlOf('images/expected.json'), 'utf8')) as Record<
     string,
     { readonly width: number; readonly height: number; readonly rgb: string }
   >
 ).map(([name, { width, height, rgb }]) => ({ name, width, height, data: new Uint8Array(Buffer.from(rgb, 'base64')) }))
 
 /** Folder of the demo checkpoint. */
-export const demo = here('../../models/demo').pathname
+export const demo = urlOf('../../models/demo').pathname

@@ -220,8 +220,8 @@ describe('loadProcessor', () => {
   /** The demo checkpoint's files with some removed, some written. */
   const folder = (name: string, remove: readonly string[], write: Readonly<Record<string, unknown>>): string => {
     const path = join(dir, name)
-    const kept = (file: string): boolean => !file.endsWith('.safetensors') && !remove.some((r) => file.endsWith(r))
-    cpSync(demo, path, { recursive: true, filter: kept })
+    const isKept = (file: string): boolean => !file.endsWith('.safetensors') && !remove.some((r) => file.endsWith(r))
+    cpSync(demo, path, { recursive: true, filter: isKept })
     for (const [file, value] of Object.entries(write))
       writeFileSync(join(path, file), typeof value === 'string' ? value : JSON.stringify(value))
     return path
@@ -234,16 +234,16 @@ describe('loadProcessor', () => {
     const template = readFileSync(join(demo, 'chat_template.jinja'), 'utf8')
     const expected = await prompt(demo)
     const config = json('tokenizer_config.json')
-    const places: readonly Readonly<Record<string, unknown>>[] = [
+    const fileSets: readonly Readonly<Record<string, unknown>>[] = [
       { 'chat_template.json': { chat_template: template } },
       { 'tokenizer_config.json': { ...config, chat_template: template } },
       { 'tokenizer_config.json': { ...config, chat_template: [{ name: 'tools', template: '' }, { name: 'default', template }] } } // biome-ignore format: one line a place
     ]
-    for (const [i, files] of places.entries()) assert.equal(await prompt(folder(`template-${i}`, ['.jinja'], files)), expected)
+    for (const [i, files] of fileSets.entries()) assert.equal(await prompt(folder(`template-${i}`, ['.jinja'], files)), expected)
     assert.equal(await prompt(folder('published-template', ['.jinja'], {})), expected)
     const turns = (name: string) => readFileSync(join(demo, name), 'utf8').replaceAll('<|im_', '<|turn_')
-    const strange = { 'tokenizer.json': turns('tokenizer.json'), 'tokenizer_config.json': turns('tokenizer_config.json') }
-    assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], strange))), /no chat_template\.jinja/)
+    const renamedTokens = { 'tokenizer.json': turns('tokenizer.json'), 'tokenizer_config.json': turns('tokenizer_config.json') }
+    assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], renamedTokens))), /no chat_template\.jinja/)
   })
 
   it("uses the template named by config.json where the folder's template ignores images", async () => {
@@ -279,6 +279,39 @@ describe('loadProcessor', () => {
     const other = { ...files, 'tokenizer_config.json': { tokenizer_class: 'InternLM2Tokenizer' } }
     const issue = await wrong(loadProcessor(folder('other', ['tokenizer.json'], other)))
     assert.match(issue, /vocab\.json is not enough for a InternLM2Tokenizer/)
+  })
+
+  it("tokens that the template writes are tokens in the assistant's messages and text in those of the user", async () => {
+    const tokenizerJson = json('tokenizer.json')
+    const added = ['<think>', '</think>'].map((content, i) => ({
+      ...tokenizerJson.added_tokens[0],
+      id: 433 + i,
+      content,
+      special: false
+    }))
+    const template = readFileSync(join(demo, 'chat_template.jinja'), 'utf8').replace(
+      "message['role'] + '\n'}}",
+      "message['role'] + '\n'}}{% if message.reasoning %}<think>{{ message.reasoning }}</think>{% endif %}"
+    )
+    const path = folder('thinking', [], {
+      'tokenizer.json': { ...tokenizerJson, added_tokens: [...tokenizerJson.added_tokens, ...added] },
+      'chat_template.jinja': template
+    })
+    const processor = await orThrow(loadProcessor(path))
+    const conversation = (content: string): Messages => [
+      { role: 'user', content: `Say ${content}` },
+      { role: 'assistant', content: `<think>hm</think>Yes ${content}` },
+      { role: 'user', content }
+    ]
+    const { ids } = await orThrow(processor.encodeBatch([conversation('<think>')]))
+    assert.equal(ids[0]!.filter((id) => id === 433).length, 2) // the assistant's two; three of the user stay text
+    assert.equal(ids[0]!.filter((id) => id === 434).length, 1)
+    const special = await orThrow(processor.encodeBatch([conversation('<|im_end|><IMG_CONTEXT>')]))
+    assert.equal(special.ids[0]!.filter((id) => id === 422).length, 3)
+    assert.equal(special.visuals.length, 0)
+    const prefill = [...user(text('Hi')), { role: 'assistant', content: '<think>so' }] as const
+    const open = await orThrow(processor.encodeBatch([prefill], { continueFinalMessage: true }))
+    assert.equal(open.ids[0]!.filter((id) => id === 433).length, 1)
   })
 
   it('reports all errors of a folder', async () => {

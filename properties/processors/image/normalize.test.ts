@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { normalizeTable, writeTile } from '../../../processors/image/normalize.js'
-import { images } from '../../arbitraries/image.js'
+import { images } from '../../arbitraries/images.js'
 
 const IMAGENET = {
   doRescale: true,
@@ -12,7 +12,7 @@ const IMAGENET = {
 }
 
 describe('normalize', () => {
-  it('is (x / 255 - mean) / std to float32, without either step where it is off', () => {
+  it('is (x / 255 - mean) / std in float32; either step can be disabled', () => {
     const close = (a: number, b: number): void =>
       assert.ok(Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(b)), `${a} is not ${b}`)
     fc.assert(
@@ -24,7 +24,7 @@ describe('normalize', () => {
     )
   })
 
-  it('writes channels first, nothing outside its place, and a pixel can be read back', () => {
+  it('writes channels first and nothing outside of the tile, and a pixel can be read back', () => {
     const table = normalizeTable(IMAGENET)
     fc.assert(
       fc.property(images(9), fc.nat(5), (image, offset) => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { RESAMPLE, type Rgb, resize, resizeFrame } from '../../../processors/image/resize.js'
-import { images, plain, sizes } from '../../arbitraries/image.js'
+import { images, plain, sizes } from '../../arbitraries/images.js'
 import { cases } from '../cases.js'
 
 const filters = fc.constantFrom(...Object.values(RESAMPLE))
@@ -28,7 +28,7 @@ describe('resize', () => {
     fc.assert(fc.property(images(12), filters, (image, filter) => assert.equal(resize(image, image, filter), image)))
   })
 
-  it('keeps one colour one colour', () => {
+  it('an image of one colour keeps the colour', () => {
     fc.assert(
       fc.property(plain(12), sizes(20), filters, (image, size, filter) => {
         const { data } = resize(image, size, filter)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { RESAMPLE } from '../../../processors/image/resize.js'
 import { bestGrid, countTiles, crop, supportedGrids, type TilingOptions, tilesOf } from '../../../processors/image/tiling.js'
-import { bounds, images, sizes } from '../../arbitraries/image.js'
+import { bounds, images, sizes } from '../../arbitraries/images.js'
 import { cases } from '../cases.js'
 
 const options = (over: Partial<TilingOptions> = {}): TilingOptions => ({

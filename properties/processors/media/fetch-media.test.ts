@@ -17,7 +17,7 @@ describe('download', () => {
       if (url === '/moved') response.writeHead(302, { location: '/image' }).end()
       else if (url === '/round') response.writeHead(302, { location: '/round' }).end()
       else if (url === '/file') response.writeHead(302, { location: 'file:///etc/hostname' }).end()
-      else if (url === '/image') response.end(PICTURE)
+      else if (url === '/image') response.end(IMAGE)
       else response.writeHead(404).end()
     })
     server.listen(0, '127.0.0.1', () => {
@@ -30,7 +30,7 @@ describe('download', () => {
     server.close()
   })
 
-  const PICTURE = Buffer.from(
+  const IMAGE = Buffer.from(
     'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==',
     'base64'
   )
@@ -40,8 +40,8 @@ describe('download', () => {
   }
 
   it('downloads bytes, also through a redirect', async () => {
-    assert.deepEqual(await orThrow(download(new URL('/image', origin))), PICTURE)
-    assert.deepEqual(await orThrow(download(new URL('/moved', origin))), PICTURE)
+    assert.deepEqual(await orThrow(download(new URL('/image', origin))), IMAGE)
+    assert.deepEqual(await orThrow(download(new URL('/moved', origin))), IMAGE)
     assert.equal((await orThrow(readImage(`${origin}/image`))).width, 1)
   })
 

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { getOrThrow } from '../../../lib/error.js'
 import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from '../../../processors/text/chat-template.js'
-import type { Messages } from '../../../processors/text/messages.js'
+import { checkMessages, type Message, type Messages } from '../../../processors/text/messages.js'
 import { originalTemplate } from '../../../processors/text/published-templates.js'
 import { conversations, hostileText } from '../../arbitraries/message.js'
 
@@ -19,8 +20,8 @@ const user = (content: string): Messages => [{ role: 'user', content }]
 
 /** Number of occurrences of a token outside message texts. */
 const writtenCount = ({ text, spans }: Prompt, token: string): number => {
-  const places = [...text.matchAll(new RegExp(token.replaceAll('|', '\\|'), 'g'))].map(({ index }) => index)
-  return places.filter((at) => !spans.some(([start, end]) => start < at + token.length && at < end)).length
+  const indices = [...text.matchAll(new RegExp(token.replaceAll('|', '\\|'), 'g'))].map(({ index }) => index)
+  return indices.filter((at) => !spans.some(([start, end]) => start < at + token.length && at < end)).length
 }
 
 describe('chat template', () => {
@@ -97,8 +98,59 @@ describe('chat template', () => {
   })
 })
 
+describe('Jinja', () => {
+  it("prints values and applies filters, tests and methods as Transformers' Jinja environment", () => {
+    const file = new URL('jinja-cases.json', import.meta.url)
+    for (const [source, expected] of JSON.parse(readFileSync(file, 'utf8')) as readonly [string, string | null][]) {
+      const rendered = E.chain((t: ChatTemplate) => t.render([{ role: 'user' } as Message], []))(
+        compileTemplate(source, {}, 'test')
+      )
+      assert.equal(E.isRight(rendered) ? rendered.right.text : null, expected, source)
+    }
+  })
+
+  it('bounds steps, range, output and nesting of a hostile template', () => {
+    const hostile = [
+      '{{ range(1000000000) }}',
+      '{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}',
+      "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+      "{{ 'a' * 1000000000 }}",
+      "{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}",
+      '{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}',
+      `{{ ${'('.repeat(50_000)}1${')'.repeat(50_000)} }}`,
+      "{{ '%9999999s' % 'x' }}"
+    ]
+    for (const source of hostile) {
+      const started = performance.now()
+      const rendered = E.chain((t: ChatTemplate) => t.render(user('x'), []))(compileTemplate(source, {}, 'test'))
+      assert.ok(E.isLeft(rendered) && rendered.left[0]._tag === 'ChatTemplate', source.slice(0, 60))
+      assert.ok(performance.now() - started < 10_000, source.slice(0, 60))
+    }
+  })
+
+  it('tools, documents and chatTemplate of a call; messages with tool calls and without content', () => {
+    const source =
+      '{% if tools %}{% for tool in tools %}{{ tool | tojson }}{% endfor %}{% endif %}{{ documents }}' +
+      '{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endif %}' +
+      '{% for call in m.tool_calls %}<tool_call>{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}'
+    const tools = [{ type: 'function', function: { name: 'weather', parameters: { limit: 1.5, unit: null } } }]
+    const shown = '{"type": "function", "function": {"name": "weather", "parameters": {"limit": 1.5}}}'
+    const template = compile(source)
+    assert.equal(render(template, user('Hi'), { tools }).text, `${shown}NoneHi`)
+    assert.equal(render(template, user('Hi'), { templateVariables: { tools } }).text, `${shown}NoneHi`)
+    assert.equal(render(template, user('Hi'), { documents: [{ title: 'a' }] }).text, "[{'title': 'a'}]Hi")
+    const calls = { role: 'assistant', tool_calls: [{ function: { name: 'weather', arguments: { city: 'Ulm' } } }] }
+    for (const message of [calls, { ...calls, content: null }]) {
+      const valid = getOrThrow(checkMessages([...user('Hi'), message]))
+      assert.equal(render(template, valid).text, 'NoneHi<tool_call>weather{"city": "Ulm"}')
+    }
+    assert.ok(E.isLeft(checkMessages([{ role: 'assistant', content: null }])))
+    assert.equal(render(template, user('Hi'), { chatTemplate: '{{ messages[0].content }}!' }).text, 'Hi!')
+  })
+})
+
 describe("templates of OpenGVLab's layout", () => {
-  // what `get_prompt()` of OpenGVLab/InternVL's conversation.py gives for this conversation
+  // results of `get_prompt()` of OpenGVLab/InternVL's conversation.py for this conversation
   const chinese = '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
   const newer = '你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。'
   const chatMl = (system: string, end: string): string =>
@@ -126,8 +178,8 @@ describe("templates of OpenGVLab's layout", () => {
 
   it('a system message replaces their system prompt; gpt-oss ends its last answer', () => {
     const system = compile(originalTemplate('internvl2_5', '<image>', '<video>')!)
-    const told = getOrThrow(system.render([{ role: 'system', content: 'Be brief.' }, ...user('Hi')], [])).text
-    assert.ok(told.startsWith('<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n'))
+    const rendered = getOrThrow(system.render([{ role: 'system', content: 'Be brief.' }, ...user('Hi')], [])).text
+    assert.ok(rendered.startsWith('<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n'))
     const gptOss = compile(originalTemplate('internvl3_5_gpt_oss', '<image>', '<video>')!)
     const text = getOrThrow(gptOss.render(messages.slice(0, 2), [], { addGenerationPrompt: false })).text
     assert.ok(text.endsWith('<|end|><|start|>assistant<|channel|>final<|message|>A cat.<|return|>'))

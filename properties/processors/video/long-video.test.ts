@@ -43,7 +43,7 @@ const repeat = async (from: string, to: string, times: number): Promise<void> =>
   await input.closeInput()
 }
 
-/** Samples 8 frames in a process of its own; returns the sum of each frame's pixels and the peak memory in MiB. */
+/** Samples 8 frames in a separate process; returns the sum of each frame's pixels and the peak memory in MiB. */
 const sampleInProcess = async (
   path: string
 ): Promise<{ readonly total: number; readonly sums: readonly number[]; readonly peak: number }> => {

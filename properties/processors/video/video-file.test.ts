@@ -126,8 +126,8 @@ describe('video files', () => {
       if (/json|m4a|m2ts/.test(name)) continue // a transport stream may start and end anywhere
       const bytes = await readFile(path(name))
       for (const share of [0.3, 0.6, 0.97]) {
-        const said = await wrong(bytes.subarray(0, Math.floor(bytes.length * share)))
-        assert.match(said, /^Buffer: (the video is truncated|not a readable video)/, `${share} of ${name}`)
+        const message = await wrong(bytes.subarray(0, Math.floor(bytes.length * share)))
+        assert.match(message, /^Buffer: (the video is truncated|not a readable video)/, `${share} of ${name}`)
       }
     }
     const damaged = await readFile(path('b-frames.mp4'))

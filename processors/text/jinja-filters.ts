@@ -1,0 +1,156 @@
+import { type JinjaValue, pythonText, toArray, toFloat, toJinja, toTuple } from './jinja-values.js'
+
+type Arguments = readonly [positional: readonly JinjaValue[], keyword: ReadonlyMap<string, JinjaValue>]
+type Test = (value: JinjaValue, ...args: readonly JinjaValue[]) => boolean
+export type FindTest = (name: string) => Test
+
+const isList = ({ type }: JinjaValue): boolean => type === 'ArrayValue' || type === 'TupleValue'
+
+/** Items that a loop over a value visits. */
+export const itemsIn = (value: JinjaValue): readonly JinjaValue[] => {
+  if (isList(value)) return value.value
+  if (value.type === 'StringValue') return Array.from(value.value as string, toJinja)
+  if (value.type === 'ObjectValue') return [...value.value.keys()].map(toJinja)
+  if (value.type === 'UndefinedValue') return []
+  throw new Error(`'${value.type.replace('Value', '')}' object is not iterable`)
+}
+
+const attributeOf = (value: JinjaValue, path: string): JinjaValue =>
+  path.split('.').reduce<JinjaValue>((at, key) => {
+    if (at.type === 'ObjectValue') return at.value.get(key) ?? toJinja(undefined)
+    return isList(at) ? (at.value[Number(key)] ?? toJinja(undefined)) : toJinja(undefined)
+  }, value)
+
+/** Python's `%` formatting of a string. */
+export const formatPercent = (format: string, values: readonly JinjaValue[]): string => {
+  const rest = [...values]
+  return format.replace(/%(?:%|([-0]*)(\d*)(?:\.(\d+))?([srdif]))/g, (all, flags = '', width = '', precision, kind) => {
+    if (all === '%%') return '%'
+    const value = rest.shift()
+    if (!value) throw new Error('not enough arguments for format string')
+    const number = Number(value.value)
+    const text =
+      kind === 'd' || kind === 'i'
+        ? String(Math.trunc(number))
+        : kind === 'f'
+          ? number.toFixed(Number(precision ?? 6))
+          : pythonText(value)
+    if (Number(width) > 1000) throw new Error('format: a width of 1000 at most')
+    const isLeft = flags.includes('-')
+    return isLeft ? text.padEnd(Number(width)) : text.padStart(Number(width), flags.includes('0') && kind !== 's' ? '0' : ' ')
+  })
+}
+
+const escapeHtml = (text: string): string =>
+  text.replace(/[&<>'"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&#39;', '"': '&#34;' })[c]!)
+
+/** Python rounds halves to the even neighbour. */
+const roundHalfEven = (x: number, digits: number): number => {
+  const [scaled, factor] = [x * 10 ** digits, 10 ** digits]
+  const floor = Math.floor(scaled)
+  const isHalf = scaled - floor === 0.5
+  return (isHalf ? floor + (floor % 2) : Math.round(scaled)) / factor
+}
+
+const compare = (a: JinjaValue, b: JinjaValue): number => (a.value < b.value ? -1 : a.value > b.value ? 1 : 0)
+
+type Filter = (value: JinjaValue, args: Arguments, findTest: FindTest) => JinjaValue
+
+/** `select` and `reject`: by a named test, or by truth. */
+const selecting =
+  (isKept: boolean, hasAttribute: boolean): Filter =>
+  (value, [positional], findTest) => {
+    const attribute = hasAttribute ? positional[0] : undefined
+    const [name, ...args] = hasAttribute ? positional.slice(1) : positional
+    const test: Test = name ? findTest(name.value) : (item) => item.__bool__().value
+    const subject = (item: JinjaValue): JinjaValue => (attribute ? attributeOf(item, attribute.value) : item)
+    return toArray(itemsIn(value).filter((item) => test(subject(item), ...args) === isKept))
+  }
+
+/** Filters of Jinja that @huggingface/jinja lacks or renders otherwise than Python. */
+export const FILTERS: Readonly<Record<string, Filter>> = {
+  list: (value) => toArray([...itemsIn(value)]),
+  string: (value) => toJinja(pythonText(value)),
+  sum: (value, [positional, keyword]) => {
+    const attribute = positional[0] ?? keyword.get('attribute')
+    const start = positional[1] ?? keyword.get('start')
+    const items = itemsIn(value).map((item) =>
+      attribute && attribute.type === 'StringValue' ? attributeOf(item, attribute.value) : item
+    )
+    if (start && isList(start)) return toArray([...start.value, ...items.flatMap((item) => item.value)])
+    const total = items.reduce((sum, item) => sum + Number(item.value), Number(start?.value ?? 0))
+    return items.some(({ type }) => type === 'FloatValue') ? toFloat(total) : toJinja(total)
+  },
+  min: (value) => itemsIn(value).reduce((a, b) => (compare(b, a) < 0 ? b : a)),
+  max: (value) => itemsIn(value).reduce((a, b) => (compare(b, a) > 0 ? b : a)),
+  select: selecting(true, false),
+  reject: selecting(false, false),
+  selectattr: selecting(true, true),
+  rejectattr: selecting(false, true),
+  round: (value, [positional, keyword]) =>
+    toFloat(roundHalfEven(value.value, Number((positional[0] ?? keyword.get('precision'))?.value ?? 0))),
+  reverse: (value) =>
+    value.type === 'StringValue' ? toJinja(Array.from(value.value).reverse().join('')) : toArray([...itemsIn(value)].reverse()),
+  format: (value, [positional]) => toJinja(formatPercent(value.value, positional)),
+  e: (value) => toJinja(escapeHtml(pythonText(value))),
+  escape: (value) => toJinja(escapeHtml(pythonText(value))),
+  urlencode: (value) => toJinja(encodeURIComponent(pythonText(value)).replaceAll('%2F', '/')),
+  wordcount: (value) => toJinja(value.value.match(/\w+/g)?.length ?? 0),
+  center: (value, [positional]) => {
+    const space = Math.min(1000, Number(positional[0]?.value ?? 80)) - value.value.length
+    return toJinja(
+      space <= 0
+        ? value.value
+        : value.value.padStart(value.value.length + Math.floor(space / 2)).padEnd(value.value.length + space)
+    )
+  },
+  batch: (value, [positional]) => {
+    const [items, size] = [itemsIn(value), Math.max(1, Number(positional[0]?.value ?? 1))]
+    return toArray(
+      Array.from({ length: Math.ceil(items.length / size) }, (_, i) => toArray(items.slice(i * size, (i + 1) * size)))
+    )
+  },
+  groupby: (value, [positional, keyword]) => {
+    const attribute = (positional[0] ?? keyword.get('attribute'))!.value as string
+    const groups = new Map<unknown, JinjaValue[]>()
+    for (const item of itemsIn(value)) {
+      const key = attributeOf(item, attribute).value as unknown
+      groups.set(key, [...(groups.get(key) ?? []), item])
+    }
+    return toArray(
+      [...groups].map(([key, items]) => toTuple([toJinja(key), toArray(items)])).sort((a, b) => compare(a.value[0], b.value[0]))
+    )
+  },
+  items: (value) =>
+    toArray(
+      [...((value.type === 'ObjectValue' ? value.value : new Map()) as Map<string, JinjaValue>)].map(([k, v]) =>
+        toTuple([toJinja(k), v])
+      )
+    ),
+  attr: (value, [positional]) => attributeOf(value, String(positional[0]?.value))
+}
+
+type Method = (text: string, args: readonly JinjaValue[]) => unknown
+
+/** String methods of Python that @huggingface/jinja lacks. */
+export const STRING_METHODS: Readonly<Record<string, Method>> = {
+  find: (text, [part]) => text.indexOf(part!.value),
+  rfind: (text, [part]) => text.lastIndexOf(part!.value),
+  count: (text, [part]) => (part!.value === '' ? text.length + 1 : text.split(part!.value).length - 1),
+  join: (text, [items]) =>
+    itemsIn(items!)
+      .map(({ value }) => value)
+      .join(text),
+  isdigit: (text) => /^\p{Nd}+$/u.test(text),
+  isalpha: (text) => /^\p{L}+$/u.test(text),
+  isspace: (text) => /^\s+$/u.test(text),
+  splitlines: (text) => (text === '' ? [] : text.replace(/\r?\n$/, '').split(/\r?\n/)),
+  removeprefix: (text, [part]) => (text.startsWith(part!.value) ? text.slice(part!.value.length) : text),
+  removesuffix: (text, [part]) => (part!.value !== '' && text.endsWith(part!.value) ? text.slice(0, -part!.value.length) : text),
+  format: (text, args) => {
+    let next = 0
+    return text.replace(/\{\{|\}\}|\{(\d*)\}/g, (all, index) =>
+      all === '{{' ? '{' : all === '}}' ? '}' : pythonText(args[index === '' ? next++ : Number(index)] ?? toJinja(''))
+    )
+  }
+}

@@ -1,0 +1,231 @@
+import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
+import { FILTERS, formatPercent, itemsIn, STRING_METHODS } from './jinja-filters.js'
+import { type JinjaValue, pythonJson, pythonText, toArray, toFunction, toJinja, toTuple } from './jinja-values.js'
+
+/** Bounds of one rendering: a chat template comes from a checkpoint, and may be hostile. */
+const MAX_STEPS = 1_000_000 // evaluated nodes; an item of a loop counts as five
+const MAX_DEPTH = 1000
+const MAX_OUTPUT = 20_000_000 // characters
+const MAX_RANGE = 100_000 // Source: `MAX_RANGE` of Jinja's sandbox
+
+interface Node {
+  readonly type: string
+  // biome-ignore lint/suspicious/noExplicitAny: nodes of another package's syntax tree
+  readonly [field: string]: any
+}
+
+/** The private methods of the interpreter that are overridden. */
+interface Internals {
+  evaluate(node: Node | undefined, environment: Environment): JinjaValue
+  evaluateBlock(statements: readonly Node[], environment: Environment): JinjaValue
+  evaluateBinaryExpression(node: Node, environment: Environment): JinjaValue
+  evaluateMemberExpression(node: Node, environment: Environment): JinjaValue
+  evaluateTestExpression(node: Node, environment: Environment): JinjaValue
+  evaluateFor(node: Node, environment: Environment): JinjaValue
+  applyFilter(operand: JinjaValue, filter: Node, environment: Environment): JinjaValue
+  evaluateArguments(args: readonly Node[], environment: Environment): [JinjaValue[], Map<string, JinjaValue>]
+}
+
+const Base = Interpreter as unknown as new (environment: Environment) => Internals
+
+const isText = ({ type }: JinjaValue): boolean => type === 'StringValue'
+const isList = ({ type }: JinjaValue): boolean => type === 'ArrayValue' || type === 'TupleValue'
+const isInteger = ({ type }: JinjaValue): boolean => type === 'IntegerValue' || type === 'BooleanValue'
+
+/** `text * n` and `list * n`. */
+const repeat = (sequence: JinjaValue, times: number): JinjaValue => {
+  const n = Math.max(0, times)
+  if (sequence.value.length * n > MAX_OUTPUT) throw new Error(`a sequence of more than ${MAX_OUTPUT} items`)
+  return isText(sequence) ? toJinja(sequence.value.repeat(n)) : toArray(Array.from({ length: n }, () => sequence.value).flat())
+}
+
+/** The interpreter of @huggingface/jinja with Python's printing, more filters and string methods, and bounded work. */
+class PythonInterpreter extends Base {
+  private steps = 0
+  private depth = 0
+
+  private countSteps(n: number): void {
+    this.steps += n
+    if (this.steps > MAX_STEPS) throw new Error(`the template takes more than ${MAX_STEPS} steps`)
+  }
+
+  private checkSize(value: JinjaValue): JinjaValue {
+    if (isText(value) && value.value.length > MAX_OUTPUT) throw new Error(`the template makes more than ${MAX_OUTPUT} characters`)
+    return value
+  }
+
+  override evaluate(node: Node | undefined, environment: Environment): JinjaValue {
+    this.countSteps(1)
+    if (++this.depth > MAX_DEPTH) throw new Error(`the template is nested more than ${MAX_DEPTH} levels deep`)
+    try {
+      return this.checkSize(super.evaluate(node, environment))
+    } finally {
+      this.depth--
+    }
+  }
+
+  override evaluateBlock(statements: readonly Node[], environment: Environment): JinjaValue {
+    let text = ''
+    for (const statement of statements) {
+      const value = this.evaluate(statement, environment)
+      const isOutput = !['Set', 'Macro', 'Comment'].includes(statement.type)
+      if (isOutput) text += pythonText(value)
+      if (text.length > MAX_OUTPUT) throw new Error(`the template writes more than ${MAX_OUTPUT} characters`)
+    }
+    return toJinja(text)
+  }
+
+  override evaluateBinaryExpression(node: Node, environment: Environment): JinjaValue {
+    const operator = node.operator.value as string
+    if (!['~', '*', '%'].includes(operator)) return super.evaluateBinaryExpression(node, environment)
+    const [left, right] = [this.evaluate(node.left, environment), this.evaluate(node.right, environment)]
+    if (operator === '~') return toJinja(pythonText(left) + pythonText(right))
+    if (operator === '*' && (isText(left) || isList(left)) && isInteger(right)) return repeat(left, Number(right.value))
+    if (operator === '*' && (isText(right) || isList(right)) && isInteger(left)) return repeat(right, Number(left.value))
+    if (operator === '%' && isText(left))
+      return toJinja(formatPercent(left.value, right.type === 'TupleValue' ? right.value : [right]))
+    const scope = new Environment(environment)
+    scope.setVariable('left', left as never)
+    scope.setVariable('right', right as never)
+    const operand = (value: string): Node => ({ type: 'Identifier', value })
+    return super.evaluateBinaryExpression({ ...node, left: operand('left'), right: operand('right') }, scope)
+  }
+
+  override evaluateMemberExpression(node: Node, environment: Environment): JinjaValue {
+    const value = super.evaluateMemberExpression(node, environment)
+    if (node.computed || !['UndefinedValue', 'FunctionValue'].includes(value.type)) return value
+    const name = node.property.value as string
+    if (value.type === 'UndefinedValue' && Object.hasOwn(STRING_METHODS, name)) {
+      const object = this.evaluate(node.object, environment)
+      if (isText(object)) return toFunction((args) => toJinja(STRING_METHODS[name]!(object.value, args)))
+    }
+    if (name !== 'items') return value
+    const object = this.evaluate(node.object, environment)
+    return object.type === 'ObjectValue' ? toFunction(() => this.filtered('items', object, environment)) : value
+  }
+
+  private filtered(name: string, operand: JinjaValue, environment: Environment, args: readonly Node[] = []): JinjaValue {
+    const findTest = (test: string) => {
+      const aliases: Record<string, string> = { equalto: 'eq', '==': 'eq' }
+      const known = (environment.tests as unknown as Map<string, (...values: readonly JinjaValue[]) => boolean>).get(
+        aliases[test] ?? test
+      )
+      if (known) return known
+      if (test === 'in')
+        return (value: JinjaValue, list?: JinjaValue) => itemsIn(list!).some((item) => item.value === value.value)
+      if (test === 'ne' || test === '!=') return (value: JinjaValue, other?: JinjaValue) => value.value !== other?.value
+      throw new Error(`Unknown test: ${test}`)
+    }
+    return FILTERS[name]!(operand, this.evaluateArguments(args, environment), findTest)
+  }
+
+  override applyFilter(operand: JinjaValue, filter: Node, environment: Environment): JinjaValue {
+    const isCall = filter.type === 'CallExpression'
+    const name = (isCall ? filter.callee.value : filter.value) as string
+    const args = (isCall ? filter.args : []) as readonly Node[]
+    if (name === 'tojson') {
+      const [positional, keyword] = this.evaluateArguments(args, environment)
+      const option = (key: string, index?: number) => {
+        const value = keyword.get(key) ?? (index === undefined ? undefined : positional[index])
+        return value === undefined || value.type === 'NullValue'
+          ? undefined
+          : isList(value)
+            ? value.value.map((v: JinjaValue) => v.value)
+            : value.value
+      }
+      const [indent, ensureAscii] = [option('indent', 1), option('ensure_ascii', 0)]
+      return toJinja(
+        pythonJson(operand, { indent, ensureAscii, separators: option('separators', 2), sortKeys: option('sort_keys', 3) })
+      )
+    }
+    if (name === 'dictsort') {
+      const sorted = super.applyFilter(operand, filter, environment)
+      return toArray(sorted.value.map((pair: JinjaValue) => toTuple(pair.value)))
+    }
+    if (name === 'list' && isList(operand)) this.countSteps(5 * operand.value.length)
+    return Object.hasOwn(FILTERS, name)
+      ? this.filtered(name, operand, environment, args)
+      : super.applyFilter(operand, filter, environment)
+  }
+
+  override evaluateTestExpression(node: Node, environment: Environment): JinjaValue {
+    if (node.test.value !== 'float') return super.evaluateTestExpression(node, environment)
+    const isFloat = this.evaluate(node.operand, environment).type === 'FloatValue'
+    return toJinja(node.negate ? !isFloat : isFloat)
+  }
+
+  /** Loops over strings and undefined values too. */
+  override evaluateFor(node: Node, environment: Environment): JinjaValue {
+    const { iterable } = node
+    const isSelect = iterable.type === 'SelectExpression'
+    const list = {
+      type: 'FilterExpression',
+      operand: isSelect ? iterable.lhs : iterable,
+      filter: { type: 'Identifier', value: 'list' }
+    }
+    return super.evaluateFor({ ...node, iterable: isSelect ? { ...iterable, lhs: list } : list }, environment)
+  }
+}
+
+const range = (...bounds: readonly number[]): readonly number[] => {
+  const [start, stop, step] = bounds.length === 1 ? [0, bounds[0]!, 1] : [bounds[0]!, bounds[1]!, bounds[2] ?? 1]
+  if (step === 0) throw new Error('range: the step is 0')
+  const length = Math.max(0, Math.ceil((stop - start) / step))
+  if (length > MAX_RANGE) throw new Error(`range: more than ${MAX_RANGE} items`)
+  return Array.from({ length }, (_, i) => start + i * step)
+}
+
+const name = (date: Date, options: Intl.DateTimeFormatOptions): string => new Intl.DateTimeFormat('en-US', options).format(date)
+const two = (n: number): string => String(n).padStart(2, '0')
+
+/** Python's `datetime.now().strftime(format)` in English. */
+const strftimeNow = (format: string): string => {
+  const now = new Date()
+  const parts: Readonly<Record<string, string>> = {
+    Y: String(now.getFullYear()),
+    y: two(now.getFullYear() % 100),
+    m: two(now.getMonth() + 1),
+    d: two(now.getDate()),
+    e: String(now.getDate()).padStart(2),
+    H: two(now.getHours()),
+    I: two(now.getHours() % 12 || 12),
+    M: two(now.getMinutes()),
+    S: two(now.getSeconds()),
+    p: now.getHours() < 12 ? 'AM' : 'PM',
+    B: name(now, { month: 'long' }),
+    b: name(now, { month: 'short' }),
+    A: name(now, { weekday: 'long' }),
+    a: name(now, { weekday: 'short' }),
+    '%': '%'
+  }
+  return format.replace(/%(-?)(\w|%)/g, (all, unpadded, key) => (unpadded ? parts[key]?.replace(/^[0 ]/, '') : parts[key]) ?? all)
+}
+
+/** Variables of every template. Source: `_compile_jinja_template` (transformers 5.23). */
+const GLOBALS = {
+  true: true,
+  false: false,
+  none: null,
+  True: true,
+  False: false,
+  None: null,
+  range,
+  strftime_now: strftimeNow,
+  raise_exception: (message: string) => {
+    throw new Error(message)
+  },
+  dict: (entries: unknown) => (entries instanceof Map ? Object.fromEntries([...entries].map(([k, v]) => [k, v.value])) : {})
+}
+
+/** A compiled Jinja template, rendered as Python's Jinja2 renders it. Throws the errors of the template and of its bounds. */
+export type JinjaTemplate = (variables: Readonly<Record<string, unknown>>) => string
+
+/** Compiles a template with the settings of Transformers (`trim_blocks`, `lstrip_blocks`). Throws for a syntax error. */
+export const compileJinja = (source: string): JinjaTemplate => {
+  const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }))
+  return (variables) => {
+    const environment = new Environment()
+    for (const [name, value] of Object.entries({ ...GLOBALS, ...variables })) environment.set(name, value)
+    return new PythonInterpreter(environment).evaluate(program as unknown as Node, environment).value
+  }
+}
