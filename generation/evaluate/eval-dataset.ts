@@ -1,128 +1,25 @@
-import { readFile } from 'node:fs/promises'
-import { dirname, isAbsolute, join } from 'node:path'
+import { open, readFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
-import type { ContentItem, Message, Messages } from '../../processors/text/messages.js'
+import { type DatasetRow, rowFromJson } from './dataset-row.js'
 
-/** One row of InternVL's jsonl: a conversation. */
-export interface DatasetRow {
-  readonly id: string
-  readonly task: string
-  /** All messages; those of the assistant are the expected answers. */
-  readonly messages: Messages
-  /** The last answer of Transformers, if the file has one. */
-  readonly transformers?: string | undefined
-  /** Preference row: the rejected answer. */
-  readonly rejected?: string
-  /** File and line number. */
-  readonly where?: string
-}
+export type { DatasetRow } from './dataset-row.js'
 
-interface Turn {
-  readonly from: string
-  readonly value: string
-}
+const parseJson = (text: string, tag: string, where: string): E.Either<Issues, unknown> =>
+  E.tryCatch(
+    () => JSON.parse(text) as unknown,
+    (error) => [issue(tag, `${where}: not JSON (${(error as Error).message})`, { where })]
+  )
 
-const roles: Readonly<Record<string, Message['role']>> = {
-  human: 'user',
-  user: 'user',
-  gpt: 'assistant',
-  assistant: 'assistant',
-  system: 'system'
-}
-
-const isTurn = (x: unknown): x is Turn =>
-  typeof x === 'object' && x !== null && typeof (x as Turn).from === 'string' && typeof (x as Turn).value === 'string'
-
-const imageList = (value: unknown): readonly string[] | undefined => {
-  if (value === undefined || value === null) return []
-  const list = typeof value === 'string' ? [value] : value
-  return Array.isArray(list) && list.every((name) => typeof name === 'string') ? list : undefined
-}
-
-/** A video is a path, or a list of frames; a row may have several videos. */
-const videoList = (value: unknown): ReadonlyArray<string | readonly string[]> | undefined => {
-  if (value === undefined || value === null) return []
-  if (typeof value === 'string') return [value]
-  if (!Array.isArray(value)) return undefined
-  return value.every((frame) => typeof frame === 'string') ? [value] : value
-}
-
-interface Visuals {
-  readonly images: string[]
-  readonly videos: (string | readonly string[])[]
-}
-
-/** Content items of a text with `<image>` and `<video>` placeholders; each placeholder consumes the next image or video. */
-const toItems = (text: string, { images, videos }: Visuals, where: string): ReadonlyArray<ContentItem | Issue> =>
-  text
-    .split(/(<image>\n?|<video>\n?)/)
-    .filter((part) => part !== '')
-    .map((part) => {
-      const kind = /^<(image|video)>/.exec(part)?.[1]
-      if (kind === undefined) return { type: 'text', text: part }
-      const next = kind === 'image' ? images.shift() : videos.shift()
-      if (next === undefined) return issue('DatasetRow', `${where}: more <${kind}> placeholders than ${kind}s`, { where })
-      if (kind === 'image') return { type: 'image', path: next as string }
-      return typeof next === 'string' ? { type: 'video', path: next } : { type: 'video', frames: next }
-    })
-
-const isIssue = (x: object): x is Issue => '_tag' in x
-
-/** The turns of a row; a preference row (`question`, `chosen`, `rejected`) ends with the chosen answer. Source: MMPR. */
-const toTurns = ({ conversations, question, chosen, rejected }: Record<string, unknown>): readonly Turn[] | undefined => {
-  const turns =
-    conversations ??
-    (typeof rejected === 'string'
-      ? [
-          { from: 'human', value: question },
-          { from: 'gpt', value: chosen }
-        ]
-      : undefined)
-  return Array.isArray(turns) && turns.every(isTurn) ? turns : undefined
-}
-
-/** Parses one line of InternVL's jsonl; `where` names the line in errors, `folder` is the folder of its images. */
-export const parseRow = (line: string, where: string, folder: string): E.Either<Issues, DatasetRow> => {
-  const invalidRow = (message: string) => E.left<Issues, DatasetRow>([issue('DatasetRow', `${where}: ${message}`, { where })])
-  let json: Record<string, unknown>
-  try {
-    json = JSON.parse(line)
-  } catch (error) {
-    return invalidRow(`not JSON (${(error as Error).message})`)
-  }
-  if (typeof json !== 'object' || json === null) return invalidRow('not a JSON object')
-  const inFolder = (name: string) => (isAbsolute(name) || /^(https?|data):/.test(name) ? name : join(folder, name))
-  const [images, videos] = [imageList(json.image), videoList(json.video)]
-  if (!images || !videos) return invalidRow('image should be a path or a list of paths, video a path or a list of frames')
-  const sourceTurns = toTurns(json)
-  if (!sourceTurns)
-    return invalidRow('expected conversations, a list of {from, value}, or the strings question, chosen and rejected')
-  const remaining: Visuals = {
-    images: images.map(inFolder),
-    videos: videos.map((video) => (typeof video === 'string' ? inFolder(video) : video.map(inFolder)))
-  }
-  const turns = sourceTurns.map(({ from, value }) => ({
-    role: roles[from],
-    content: toItems(value, remaining, where),
-    speakerIssues: roles[from] ? [] : [issue('DatasetRow', `${where}: unknown speaker ${JSON.stringify(from)}`, { where })]
-  }))
-  const issues = turns.flatMap(({ content, speakerIssues }) => [...speakerIssues, ...content.filter(isIssue)])
-  const unused = remaining.images.length + remaining.videos.length
-  const unusedIssues =
-    issues.length === 0 && unused > 0
-      ? [issue('DatasetRow', `${where}: ${unused} images or videos have no placeholder`, { where })]
-      : []
-  return whenValid([...issues, ...unusedIssues], () => ({
-    id: String(json.id ?? where),
-    task: typeof json.task === 'string' ? json.task : 'all',
-    messages: turns.map(({ role, content }) => ({ role, content })) as Messages,
-    where,
-    ...(typeof json.transformers === 'string' ? { transformers: json.transformers } : {}),
-    ...(typeof json.rejected === 'string' ? { rejected: json.rejected } : {})
-  }))
-}
+/** Parses one line of a jsonl file; `where` names the line in errors, `folder` is the folder of its images and videos. */
+export const parseRow = (line: string, where: string, folder: string): E.Either<Issues, DatasetRow> =>
+  pipe(
+    parseJson(line, 'DatasetRow', where),
+    E.chain((json) => rowFromJson(json, where, folder))
+  )
 
 /** The valid rows of a file, and the issues of all other rows with file and line number. */
 export interface EvalRows {
@@ -130,35 +27,63 @@ export interface EvalRows {
   readonly issues: readonly Issue[]
 }
 
-/** Reads the valid rows of InternVL's jsonl; image paths are relative to `folder`, by default the folder of the file. */
-export const readRows =
-  (file: string, folder: string = dirname(file)): TaskEither<Issues, EvalRows> =>
-  async () => {
-    let text: string
-    try {
-      text = await readFile(file, 'utf8')
-    } catch (error) {
-      return E.left([
-        issue('DatasetMissing', `${file}: cannot be read (${(error as NodeJS.ErrnoException).code})`, { path: file })
-      ])
-    }
-    const lines = text.split('\n').map((line, i) => ({ line, where: `${file}:${i + 1}` }))
-    const rows = lines.filter(({ line }) => line.trim() !== '').map(({ line, where }) => parseRow(line, where, folder))
-    return E.right({
-      rows: rows.flatMap((row) => (E.isRight(row) ? [row.right] : [])),
-      issues: rows.flatMap((row) => (E.isLeft(row) ? row.left : []))
-    })
+const collect = (rows: readonly E.Either<Issues, DatasetRow>[]): EvalRows => ({
+  rows: rows.flatMap((row) => (E.isRight(row) ? [row.right] : [])),
+  issues: rows.flatMap((row) => (E.isLeft(row) ? row.left : []))
+})
+
+const isArrayText = (text: string): boolean => /^\uFEFF?\s*\[/.test(text)
+
+/** Whether a file holds a JSON array, by its first characters; false for a file that cannot be read. */
+export const isJsonArray = async (file: string): Promise<boolean> => {
+  const handle = await open(file).catch(() => undefined)
+  if (handle === undefined) return false
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(4096), 0, 4096)
+    return isArrayText(buffer.toString('utf8', 0, bytesRead))
+  } catch {
+    return false
+  } finally {
+    await handle.close()
   }
+}
+
+const parseArray = (text: string, file: string, folder: string): E.Either<Issues, EvalRows> =>
+  pipe(
+    parseJson(text, 'DatasetFile', file),
+    E.map((json) => collect((json as readonly unknown[]).map((row, i) => rowFromJson(row, `${file}[${i}]`, folder))))
+  )
+
+const parseLines = (text: string, file: string, folder: string): EvalRows => {
+  const lines = text.split('\n').map((line, i) => ({ line, where: `${file}:${i + 1}` }))
+  return collect(lines.filter(({ line }) => line.trim() !== '').map(({ line, where }) => parseRow(line, where, folder)))
+}
+
+/** Reads the valid rows of a jsonl file or a JSON array; image paths are relative to `folder`, by default the folder of the file. */
+export const readRows = (file: string, folder: string = dirname(file)): TE.TaskEither<Issues, EvalRows> =>
+  pipe(
+    TE.tryCatch(
+      () => readFile(file, 'utf8'),
+      (error): Issues => {
+        const { code } = error as NodeJS.ErrnoException
+        return [issue('DatasetMissing', `${file}: cannot be read (${code})`, { path: file })]
+      }
+    ),
+    TE.map((text) => text.replace(/^\uFEFF/, '')),
+    TE.chainEitherK((text) => (isArrayText(text) ? parseArray(text, file, folder) : E.right(parseLines(text, file, folder))))
+  )
 
 /**
- * Reads InternVL's jsonl (`image`, `video`, `conversations` with `<image>` and `<video>` placeholders); paths are relative to
- * the file. Errors: every invalid line with file and line number, and `DatasetEmpty` for a file without rows.
+ * Reads a dataset: a jsonl file, or a JSON array as LLaVA's. A row is a conversation of InternVL (`image`, `video`, `conversations` with
+ * `<image>` and `<video>` placeholders), Hugging Face `messages`, or TRL's `prompt`, `chosen` and `rejected`. Paths are relative to the
+ * file. Errors: every invalid row with file and line number, and `DatasetEmpty` for a file without rows.
  */
-export const readDataset =
-  (file: string): TaskEither<Issues, readonly DatasetRow[]> =>
-  async () =>
-    E.chain(({ rows, issues }: EvalRows) => {
+export const readDataset = (file: string): TE.TaskEither<Issues, readonly DatasetRow[]> =>
+  pipe(
+    readRows(file),
+    TE.chainEitherK(({ rows, issues }) => {
       const isEmpty = rows.length === 0 && issues.length === 0
       const empty = issue('DatasetEmpty', `${file}: no rows; give a jsonl file with one conversation a line`, { path: file })
       return whenValid(isEmpty ? [empty] : issues, () => rows)
-    })(await readRows(file)())
+    })
+  )

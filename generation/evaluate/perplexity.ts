@@ -1,6 +1,6 @@
+import { tidyDataSync } from '../../lib/data-sync.js'
 import { orThrow } from '../../lib/error.js'
 import { tokenLosses } from '../../lib/nn/losses/cross-entropy.js'
-import { tidyDataSync } from '../../lib/data-sync.js'
 import { tf } from '../../lib/tf.js'
 import type { PrepareOptions } from '../../processors/processor.js'
 import type { Messages } from '../../processors/text/messages.js'
@@ -14,7 +14,7 @@ export interface AnswerLogits {
   readonly tokens: readonly number[]
 }
 
-/** How well a model predicts given answers. */
+/** Perplexity of a model on given answers. */
 export interface Perplexity {
   /** `exp(loss)`: the effective number of tokens that the model chooses among. */
   readonly perplexity: number
@@ -60,9 +60,9 @@ export const answerLogits = async (
     const indices = await answerPositions(internvl, messages, ids, options)
     const first = indices[0]! - 1 // earlier logits predict tokens of the prompt
     const logits = tf.tidy(() => {
-      const kept = internvl.model(inputs, { logitsToKeep: ids.length - first }).logits
+      const logits = internvl.model(inputs, { logitsToKeep: ids.length - first }).logits
       const before = indices.map((index) => index - 1 - first)
-      return kept.reshape<tf.Tensor2D>([ids.length - first, -1]).gather(tf.tensor1d(before, 'int32'))
+      return logits.reshape<tf.Tensor2D>([ids.length - first, -1]).gather(tf.tensor1d(before, 'int32'))
     })
     return { logits, tokens: indices.map((index) => ids[index]!) }
   } finally {

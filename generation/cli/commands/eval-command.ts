@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import { cacheFolder } from '../../../lib/engines/install/engine-folder.js'
@@ -8,6 +8,8 @@ import { orThrow } from '../../../lib/error.js'
 import type { Messages } from '../../../processors/text/messages.js'
 import type { InternVLCheckpoint } from '../../checkpoint/load.js'
 import { type DatasetRow, readDataset } from '../../evaluate/eval-dataset.js'
+import { evaluateRows } from '../../evaluate/eval-journal.js'
+import { folderIdentity } from '../../evaluate/folder-identity.js'
 import { answerOptions, info, loadWithProgress, type ModelFlags, positiveInteger, withModelOptions } from '../common.js'
 import { precisionOptions } from '../flags/precision-flags.js'
 
@@ -85,24 +87,32 @@ export const score = (row: DatasetRow, answer: string): EvaluatedRow => {
   }
 }
 
-/** Path of the journal, which stores the answers of an interrupted evaluation: one file for each dataset, model and set of options. */
-const journalFor = async (file: string, model: string, flags: EvalFlags): Promise<string> => {
-  const { maxNewTokens, maxPatches, dtype, quantize, adapter, visualDelta } = flags
-  const identity = JSON.stringify([
-    ...[await readFile(file, 'utf8'), resolve(model), maxNewTokens, maxPatches, dtype, quantize],
-    ...(adapter === undefined ? [] : [resolve(adapter)]),
-    ...(visualDelta === undefined ? [] : [{ visualDelta }])
-  ])
-  return join(cacheFolder(), 'eval', `${createHash('sha256').update(identity).digest('hex').slice(0, 24)}.jsonl`)
+/** Local image files of the rows with their sizes and times: an image with other content may have another answer. */
+const imageStates = async (rows: readonly DatasetRow[]): Promise<readonly string[]> => {
+  const items = rows.flatMap(({ messages }) => messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content)))
+  const paths = new Set(items.flatMap((item) => ('path' in item && typeof item.path === 'string' ? [item.path] : [])))
+  const state = (path: string) =>
+    stat(path).then(
+      ({ size, mtimeMs }) => `${size} ${mtimeMs}`,
+      () => ''
+    )
+  return Promise.all([...paths].map(state))
 }
 
-/** The answers of an interrupted evaluation. An incomplete last line is dropped. */
-const readJournal = async (journal: string): Promise<readonly EvaluatedRow[]> => {
-  const text = await readFile(journal, 'utf8').catch(() => '')
-  return text
-    .split('\n')
-    .slice(0, -1)
-    .map((entry) => JSON.parse(entry) as EvaluatedRow)
+/**
+ * Path of the journal, which stores the answers of an interrupted evaluation. Its name is a hash of everything that determines the
+ * answers: the rows and images of the dataset, the files of the model and of the adapter, and the options.
+ */
+const journalFor = async (file: string, rows: readonly DatasetRow[], model: string, flags: EvalFlags): Promise<string> => {
+  const { dtype, quantize, adapter } = flags
+  const identity = JSON.stringify([
+    await readFile(file, 'utf8'),
+    await imageStates(rows),
+    await folderIdentity(model),
+    adapter === undefined ? null : await folderIdentity(adapter),
+    { dtype, quantize, ...answerOptions(flags) }
+  ])
+  return join(cacheFolder(), 'eval', `${createHash('sha256').update(identity).digest('hex').slice(0, 24)}.jsonl`)
 }
 
 export const chunks = <A>(rows: readonly A[], size: number): readonly (readonly A[])[] =>
@@ -110,34 +120,25 @@ export const chunks = <A>(rows: readonly A[], size: number): readonly (readonly 
 
 const answerAll = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[], flags: EvalFlags, journal: string) => {
   const { answer } = await import('../../answer.js')
-  const before = flags.restart ? [] : await readJournal(journal)
-  const answered = new Map(before.map((scored) => [scored.id, scored]))
-  const missing = rows.filter(({ id }) => !answered.has(id))
-  if (before.length > 0) info(`resuming after ${before.length} of ${rows.length} answers; --restart starts again`)
-  await mkdir(dirname(journal), { recursive: true })
-  if (flags.restart) await rm(journal, { force: true })
   const bar = new SingleBar({
     format: 'eval [{bar}] {value}/{total} rows, {eta_formatted} left',
     stream: process.stderr,
     hideCursor: true
   })
-  if (process.stderr.isTTY) bar.start(rows.length, answered.size)
-  try {
-    for (const chunk of chunks(missing, flags.batchSize)) {
-      const { texts } = await answer(
-        internvl,
-        chunk.map((row) => splitPrompt(row).prompt),
-        { ...answerOptions(flags), doSample: false }
-      )
-      const scored = chunk.map((row, i) => score(row, texts[i]!))
-      await appendFile(journal, scored.map((s) => `${JSON.stringify(s)}\n`).join(''))
-      for (const s of scored) answered.set(s.id, s)
-      bar.update(answered.size)
-    }
-  } finally {
-    bar.stop()
+  let isShown = false
+  const onProgress = (done: number, resumed: number): void => {
+    if (!isShown && resumed > 0) info(`resuming after ${resumed} of ${rows.length} answers; --restart starts again`)
+    if (!isShown && process.stderr.isTTY) bar.start(rows.length, done)
+    isShown = true
+    bar.update(done)
   }
-  return rows.map(({ id }) => answered.get(id)!)
+  const evaluate = async (batch: readonly DatasetRow[]): Promise<readonly EvaluatedRow[]> => {
+    const prompts = batch.map((row) => splitPrompt(row).prompt)
+    const { texts } = await answer(internvl, prompts, { ...answerOptions(flags), doSample: false })
+    return batch.map((row, i) => score(row, texts[i]!))
+  }
+  const { batchSize, restart } = flags
+  return evaluateRows(rows, journal, { batchSize, restart, evaluate, onProgress }).finally(() => bar.stop())
 }
 
 const evaluate = async (file: string, given: EvalFlags): Promise<void> => {
@@ -145,7 +146,7 @@ const evaluate = async (file: string, given: EvalFlags): Promise<void> => {
   const rows = await orThrow(readDataset(file))
   const internvl = await loadWithProgress(flags)
   const startTime = performance.now()
-  const journal = await journalFor(file, internvl.dir, flags)
+  const journal = await journalFor(file, rows, internvl.dir, flags)
   const scored = await answerAll(internvl, rows, flags, journal)
   if (flags.output) await writeFile(flags.output, scored.map((s) => `${JSON.stringify(s)}\n`).join(''))
   await rm(journal, { force: true })

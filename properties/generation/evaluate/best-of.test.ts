@@ -34,7 +34,7 @@ describe('bestOf', () => {
     assert.deepEqual(await bestOf(internvl, question, { ...drawing, scorer: brevity }), scored)
   })
 
-  it('asks the scorer once for each text, with the conversation, and waits for it', async () => {
+  it('calls and awaits the scorer once for each text, with the conversation', async () => {
     const asked: string[] = []
     const scorer = async (messages: Messages, text: string) => {
       assert.equal(messages, question)
@@ -45,7 +45,7 @@ describe('bestOf', () => {
     assert.deepEqual(asked, [...new Set(scored.map(({ text }) => text))].reverse())
   })
 
-  it('scores by the mean log-probability of an answer’s tokens without a scorer of its own', async () => {
+  it('scores by the mean log-probability of an answer’s tokens if no scorer is given', async () => {
     const { n, ...options } = drawing
     const { texts, result } = await answer(internvl, [question], { ...options, doSample: true, numReturnSequences: n, outputLogprobs: true }) // biome-ignore format: one line
     const expected = texts.map((text, i) => ({ text, score: result.logprobs![i]!.reduce((a, b) => a + b, 0) / result.sequences[i]!.length })) // biome-ignore format: one line
@@ -62,7 +62,7 @@ describe('bestOf', () => {
     await assert.rejects(nothing, /RangeError: scorer: expected a number for ".*", got NaN/)
   })
 
-  /** P("+") among "+" and "-" as what comes next in a conversation. */
+  /** Probability of "+" against "-" as the next token of a conversation. */
   const plusProbability = async (messages: Messages): Promise<number> => {
     const { processor, model } = internvl
     const { inputIds, attentionMask } = await processor
@@ -70,11 +70,11 @@ describe('bestOf', () => {
       .then((read) => (read._tag === 'Right' ? read.right : assert.fail()))
     const logits = tf.tidy(() => model({ inputIds }, { logitsToKeep: 1 }).logits.dataSync())
     tf.dispose([inputIds, attentionMask])
-    const [plus, minus] = ['+', '-'].map((label) => Math.exp(logits[processor.tokenizer.idOf(label)!]!))
-    return plus! / (plus! + minus!)
+    const [positive, negative] = ['+', '-'].map((label) => Math.exp(logits[processor.tokenizer.idOf(label)!]!))
+    return positive! / (positive! + negative!)
   }
 
-  it('process rewards are the probability of "+" after each step, asked in one turn a step', async () => {
+  it('process rewards are the probability of "+" after each step, with one turn per step', async () => {
     const before = tf.memory().numTensors
     const rewards = await processRewards(internvl, question, 'One circle.\n\nIt is red.\n\n', { system: 'Judge.' })
     const first: Messages = [

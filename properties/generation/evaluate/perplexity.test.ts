@@ -14,7 +14,7 @@ describe('perplexity', () => {
   })
   after(() => internvl.dispose())
 
-  it('of a generated answer: the same log-probabilities, the end of the turn included', async () => {
+  it('of a generated answer has the log-probabilities of generation, end of turn included', async () => {
     const { texts, result } = await answer(internvl, [question], { outputLogprobs: true, doSample: false })
     const known = await answerLogits(internvl, [...question, { role: 'assistant', content: texts[0]! }])
     assert.deepEqual(known.tokens, result.sequences[0])
@@ -23,7 +23,7 @@ describe('perplexity', () => {
     for (const [i, logprob] of result.logprobs![0]!.entries()) assert.ok(Math.abs(losses[i]! + logprob) < 1e-3, `token ${i}`)
   })
 
-  it('of several turns is that of each answer after what came before', async () => {
+  it('of several turns is that of each answer after the turns before', async () => {
     const [first, second]: [Messages, Messages] = [
       [...question, { role: 'assistant', content: 'Two.' }],
       [
@@ -48,8 +48,8 @@ describe('perplexity', () => {
     const all = await answerPerplexity(internvl, conversations, { onRow: (row) => done.push(row) })
     assert.deepEqual(done, [1, 2])
     assert.equal(tf.memory().numTensors, before)
-    const each = await Promise.all(conversations.map((one) => answerPerplexity(internvl, [one])))
-    const mean = each.reduce((sum, { loss, tokens }) => sum + loss * tokens, 0) / all.tokens
+    const separate = await Promise.all(conversations.map((one) => answerPerplexity(internvl, [one])))
+    const mean = separate.reduce((sum, { loss, tokens }) => sum + loss * tokens, 0) / all.tokens
     assert.ok(Math.abs(mean - all.loss) < 1e-6)
   })
 
