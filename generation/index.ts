@@ -18,6 +18,7 @@ export { generationConfig, readGenerationConfig } from './decoding/generation-co
 export type { GenerateOptions, LogitsProcessor, StoppingCondition } from './decoding/generation-options.js'
 export type { FinishReason } from './decoding/stopping.js'
 export { streamText, type TextStream, textStream } from './decoding/text-stream.js'
+export * from './deprecated.js'
 export { type Embeddings, type EmbedOptions, embed, loadVisionEncoder, type VisionCheckpoint } from './embed.js'
 export { type BestOfOptions, bestOf, type ScoredAnswer, type Scorer } from './evaluate/best-of.js'
 export { type DatasetRow, readDataset } from './evaluate/eval-dataset.js'

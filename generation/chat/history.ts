@@ -22,8 +22,8 @@ export interface SaveOptions {
   readonly pictures?: 'path' | 'content'
 }
 
-/** How images are saved. */
-type SavedForm = Required<Pick<SaveOptions, 'images'>>
+/** Encoding of saved images: by path, or with their bytes. */
+type ImageEncoding = Required<Pick<SaveOptions, 'images'>>
 
 const isUrl = (source: ImageSource): source is string | URL => /^(https?|data):/i.test(sourceText(source))
 const sourceText = (source: ImageSource): string => (typeof source === 'string' || source instanceof URL ? String(source) : '')
@@ -48,7 +48,7 @@ const dataUrl = (bytes: Uint8Array | ArrayBuffer): string =>
   `data:application/octet-stream;base64,${Buffer.from(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)).toString('base64')}`
 
 /** An image as text: its path or URL, or its bytes as a data URL. */
-const imageText = async (source: ImageSource, { images }: SavedForm): Promise<string> => {
+const imageText = async (source: ImageSource, { images }: ImageEncoding): Promise<string> => {
   const text = sourceText(source)
   if (text !== '') {
     if (isUrl(source)) return text
@@ -66,7 +66,7 @@ const isFolder = (path: string): Promise<boolean> =>
     () => false
   )
 
-const savedVideo = async ({ video, frames, url, path, ...rest }: VideoItem, options: SavedForm): Promise<VideoItem> => {
+const savedVideo = async ({ video, frames, url, path, ...rest }: VideoItem, options: ImageEncoding): Promise<VideoItem> => {
   const list = frames ?? (Array.isArray(video) ? (video as readonly ImageSource[]) : undefined)
   if (list) return { ...rest, frames: await Promise.all(list.map((frame) => imageText(frame, options))) }
   const source = (options.images === 'content' ? (video ?? url ?? path) : (url ?? video ?? path)) as ImageSource
@@ -74,15 +74,15 @@ const savedVideo = async ({ video, frames, url, path, ...rest }: VideoItem, opti
   return { ...rest, path: await imageText(source, isFrameFolder ? { images: 'path' } : options) }
 }
 
-const savedItem = async (item: ContentItem, options: SavedForm): Promise<ContentItem> => {
+const savedItem = async (item: ContentItem, options: ImageEncoding): Promise<ContentItem> => {
   if (item.type === 'text') return item
   if (item.type === 'video') return savedVideo(item, options)
   const source = options.images === 'content' ? imageSourceOf(item) : (item.url ?? imageSourceOf(item))
   return source === undefined ? item : { type: 'image', url: await imageText(source, options) }
 }
 
-const savedMessage = async (message: Message, options: SavedForm): Promise<Message> =>
-  typeof message.content === 'string'
+const savedMessage = async (message: Message, options: ImageEncoding): Promise<Message> =>
+  typeof message.content === 'string' || !message.content
     ? message
     : { ...message, content: await Promise.all(message.content.map((item) => savedItem(item, options))) }
 

@@ -115,11 +115,11 @@ const tokenIdsByFile = (
 ): ReadonlyArray<readonly [string, readonly number[]]> => {
   const config = json('config.json')
   const decoder = config.text_config ?? config.llm_config
-  const own = idsIn(config[`${name}_id`])
+  const outer = idsIn(config[`${name}_id`])
   const token = processor?.tokenizer.idOf(processor.tokenizer.names[name] ?? '')
   const all = [
     ['generation_config.json', idsIn(json('generation_config.json')[`${name}_id`])],
-    ['config.json', own.length > 0 ? own : idsIn(isJson(decoder) ? decoder[`${name}_id`] : undefined)],
+    ['config.json', outer.length > 0 ? outer : idsIn(isJson(decoder) ? decoder[`${name}_id`] : undefined)],
     ['the tokenizer', idsIn(token)]
   ] as const
   return all.filter(([, ids]) => ids.length > 0)

@@ -1,5 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issue, type Issues, whenValid } from '../../lib/error.js'
+import { finishCommit } from '../../lib/safetensors/commit.js'
 import { type InspectedModel, inspectModel } from '../../models/checkpoint/inspect-model.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
 import { readProcessorFiles } from '../../processors/config/processor-files.js'
@@ -38,6 +39,7 @@ const parsed = (bytes: string | Uint8Array | undefined): Json => {
  * prevent loading. Never throws for errors in the folder.
  */
 export const inspect = async (dir: string): Promise<Inspection> => {
+  const commit = await finishCommit(dir)()
   const [processor, generation] = [await loadProcessor(dir)(), await readGenerationConfig(dir)()]
   const [model, files] = [await inspectModel(dir)(), await readProcessorFiles(dir)()]
   const texts = rightOf(files) ?? new Map<string, Uint8Array>()
@@ -50,7 +52,7 @@ export const inspect = async (dir: string): Promise<Inspection> => {
     json,
     has: (name: string) => texts.has(name)
   }
-  const all = [...issuesOf(processor), ...issuesOf(generation), ...issuesOf(model), ...(known?.issues ?? [])]
+  const all = [...issuesOf(commit), ...issuesOf(processor), ...issuesOf(generation), ...issuesOf(model), ...(known?.issues ?? [])]
   const issues = E.match(distinctIssues, () => [] as readonly Issue[])(whenValid(all, () => undefined))
   const diagnostics = diagnose(parts)
   return { dir, loads: issues.length === 0, model: known, diagnostics, oddities: diagnostics, issues }

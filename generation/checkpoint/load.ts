@@ -1,3 +1,4 @@
+import { emitWarning } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
@@ -8,6 +9,7 @@ import { disposeExcept, disposeParams } from '../../lib/params.js'
 import { type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
 import { adapterBase, loadAdapter } from '../../models/lora/adapter.js'
 import { mergeLoraInPlace } from '../../models/lora/lora.js'
+import { withActivations } from '../../models/quantization/activations.js'
 import { loadProcessor, type Processor } from '../../processors/processor.js'
 import { imageContextId } from '../../processors/text/placeholders.js'
 import { readGenerationConfig } from '../decoding/generation-config.js'
@@ -16,6 +18,7 @@ import { type FeatureCache, featureCache } from '../feature-cache.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
 import { disposeOnce, throwsWhenDisposed } from './disposable.js'
 import { distinctIssues } from './distinct-issues.js'
+import { nonFiniteWarning } from './non-finite-weights.js'
 
 /** Folder of the demo model that ships with this package. */
 export const demoModel: string = fileURLToPath(new URL('../../models/demo', import.meta.url))
@@ -63,7 +66,7 @@ const defaultOptions = ({ config }: LoadedModel, processor: Processor): Generate
 }
 
 /** The model with an adapter applied. Takes over the parameters of `loaded`. */
-const withAdapter = async (loaded: LoadedModel, adapter: string): Promise<E.Either<Issues, LoadedModel>> => {
+const withAdapter = async (loaded: LoadedModel, adapter: string, { activations }: LoadOptions): Promise<E.Either<Issues, LoadedModel>> => {
   const adapterParams = await loadAdapter(adapter, loaded.params, loaded.module)()
   if (E.isLeft(adapterParams)) {
     loaded.dispose()
@@ -71,7 +74,8 @@ const withAdapter = async (loaded: LoadedModel, adapter: string): Promise<E.Eith
   }
   const params = mergeLoraInPlace(adapterParams.right)
   disposeExcept(params, loaded.params) // tensors that the adapter replaced
-  return E.right({ ...loaded, params, model: loaded.module.apply(params), dispose: () => disposeParams(params) })
+  const model = withActivations(loaded.module.apply(params), activations)
+  return E.right({ ...loaded, params, model, dispose: () => disposeParams(params) })
 }
 
 /** The model with its feature cache; after `dispose` every call of the model throws an `InternVLError` with the tag `Disposed`. */
@@ -88,7 +92,7 @@ const owned = (loaded: LoadedModel): LoadedModel & Pick<InternVLCheckpoint, 'fea
 /**
  * Loads a checkpoint in any published layout: a folder, or `org/name` of the hub, whose missing files are downloaded into the
  * cache of Python's huggingface_hub; by default the base model of the adapter, or the embedded demo model. Throws one
- * `InternVLError` with all errors of the files.
+ * `InternVLError` with all errors of the files; damaged weights (NaN, infinities) in norms and biases are a warning.
  *
  * `const internvl = await load('OpenGVLab/InternVL3-1B-hf', { revision: 'main' })`
  */
@@ -100,9 +104,11 @@ export const load = async (name?: string, options: LoadOptions = {}): Promise<In
   const [processor, config] = [await loadProcessor(dir)(), await readGenerationConfig(dir)()]
   const imageTokenId = E.isRight(processor) ? imageContextId(processor.right.tokenizer) : undefined
   const plain = await loadModel(dir, { ...options, imageTokenId })()
-  const loaded = E.isRight(plain) && adapter !== undefined ? await withAdapter(plain.right, adapter) : plain
+  const loaded = E.isRight(plain) && adapter !== undefined ? await withAdapter(plain.right, adapter, options) : plain
   const all = pipe(sequenceS(validation)({ processor, config, loaded }), E.mapLeft(distinctIssues))
   if (E.isLeft(all) && E.isRight(loaded)) loaded.right.dispose()
+  const warning = E.isRight(all) ? nonFiniteWarning(dir, all.right.loaded.params) : undefined
+  if (warning !== undefined) (options.onWarning ?? options.onRemark ?? emitWarning)(warning)
   return pipe(all, getOrThrow, ({ processor, config, loaded }) => ({
     ...owned(loaded),
     dir,

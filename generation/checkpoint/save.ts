@@ -5,6 +5,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import { selectEngine } from '../../lib/engines/index.js'
 import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow, validation, whenValid } from '../../lib/error.js'
 import { declarations, namedParameters } from '../../lib/params.js'
+import { finishCommit } from '../../lib/safetensors/commit.js'
 import type { SidecarFiles } from '../../lib/safetensors/write.js'
 import { type ConvertModelOptions, convertModel } from '../../models/checkpoint/convert-model.js'
 import type { Layout, Planned } from '../../models/checkpoint/layout.js'
@@ -39,6 +40,8 @@ interface OtherFiles {
 }
 
 const readOtherFiles = async (dir: string, layout: Layout): Promise<E.Either<Issues, OtherFiles>> => {
+  const commit = await finishCommit(dir)()
+  if (E.isLeft(commit)) return commit
   const read = [await loadProcessor(dir)(), await readProcessorFiles(dir)(), await readConfigJson(dir)()] as const
   const target = layout.startsWith('original') ? 'original' : 'hf'
   return pipe(

@@ -1,12 +1,11 @@
 import { readFile, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
 import { InternVLError, issue, orThrow } from '../../lib/error.js'
 import { openImage } from '../../processors/image/image.js'
 import { openVideo } from '../../processors/video/video.js'
 import { type ChatOptions, type ChatSession, chat, restoreChat } from '../chat/chat.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { videoSource } from './flags/generation-flags.js'
+import { completePath, typedPath } from './typed-path.js'
 
 /** State of a conversation on the command line: the session, and the images and videos of the next message. Only commands change it. */
 export interface ChatState {
@@ -28,12 +27,6 @@ interface ChatCommand {
 
 const refuse = (message: string): never => {
   throw new InternVLError([issue('ChatCommand', message)])
-}
-
-/** Resolves a typed path: removes quotes and backslash escapes, and expands `~/`. */
-const pathOf = (typed: string): string => {
-  const bare = typed.replace(/^(['"])(.*)\1$/, '$2')
-  return bare.startsWith('~/') ? join(homedir(), bare.slice(2)) : bare
 }
 
 const orRefuse = async <A>(file: string, action: string, run: () => Promise<A>): Promise<A> => {
@@ -60,7 +53,7 @@ export const commands: Readonly<Record<string, ChatCommand>> = {
     description: 'add an image file or http(s) URL to the next message',
     argument: 'PATH',
     run: async (state, typed) => {
-      const path = pathOf(typed)
+      const path = typedPath(typed)
       const { width, height } = await orThrow(openImage(path))
       state.images = [...state.images, path]
       return `${path}: ${width} x ${height} pixels, added to the next message`
@@ -70,7 +63,7 @@ export const commands: Readonly<Record<string, ChatCommand>> = {
     description: 'add a video file, or a folder of frames, to the next message',
     argument: 'PATH',
     run: async (state, typed) => {
-      const path = pathOf(typed)
+      const path = typedPath(typed)
       const { totalNumFrames } = await orThrow(openVideo(videoSource(path)))
       state.videos = [...state.videos, path]
       return `${path}: ${totalNumFrames} frames, added to the next message`
@@ -99,17 +92,17 @@ export const commands: Readonly<Record<string, ChatCommand>> = {
     argument: 'FILE',
     run: async (state, typed) => {
       const json = await state.session.save()
-      await orRefuse(pathOf(typed), 'written', () => writeFile(pathOf(typed), json))
-      return `${pathOf(typed)}: ${countAnswers(state)}`
+      await orRefuse(typedPath(typed), 'written', () => writeFile(typedPath(typed), json))
+      return `${typedPath(typed)}: ${countAnswers(state)}`
     }
   },
   load: {
     description: 'load a saved conversation and continue',
     argument: 'FILE',
     run: async (state, typed) => {
-      const json = await orRefuse(pathOf(typed), 'read', () => readFile(pathOf(typed), 'utf8'))
+      const json = await orRefuse(typedPath(typed), 'read', () => readFile(typedPath(typed), 'utf8'))
       replaceSession(state, restoreChat(state.internvl, json, state.options))
-      return `${pathOf(typed)}: ${countAnswers(state)}`
+      return `${typedPath(typed)}: ${countAnswers(state)}`
     }
   },
   help: { description: 'list the commands', run: () => help() },
@@ -134,4 +127,16 @@ export const runCommand = async (state: ChatState, line: string): Promise<string
   if (!command) return refuse(`/${name} is not a command; /help lists the commands.`)
   if (command.argument && argument === '') return refuse(`/${name} needs ${command.argument}: ${command.description}.`)
   return command.run(state, argument)
+}
+
+/** Completions of a line and the part of the line that they replace, for readline: names of commands, and paths after a command. */
+export const complete = async (line: string): Promise<[string[], string]> => {
+  const [, name, separator, argument = ''] = /^\/(\S*)(\s+)?(.*)$/.exec(line) ?? []
+  if (name === undefined) return [[], line]
+  if (separator === undefined) {
+    const names = Object.keys(commands).filter((command) => command.startsWith(name))
+    return [names.map((command) => (commands[command]!.argument ? `/${command} ` : `/${command}`)), line]
+  }
+  const takesPath = Object.hasOwn(commands, name) && ['PATH', 'FILE'].includes(commands[name]!.argument ?? '')
+  return [takesPath ? [...(await completePath(argument))] : [], argument]
 }

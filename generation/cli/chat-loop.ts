@@ -6,7 +6,8 @@ import { openImage } from '../../processors/image/image.js'
 import { openVideo } from '../../processors/video/video.js'
 import { type ChatOptions, chat } from '../chat/chat.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
-import { type ChatState, runCommand } from './chat-commands.js'
+import { disableBracketedPaste, enableBracketedPaste, messageOf, withPastedLines } from './bracketed-paste.js'
+import { type ChatState, complete, runCommand } from './chat-commands.js'
 import { videoSource } from './flags/generation-flags.js'
 
 export interface ChatLoopOptions {
@@ -23,12 +24,17 @@ export interface ChatLoopOptions {
   readonly messages: NodeJS.WritableStream
   /** Whether input comes from a terminal, with a prompt, line editing and Ctrl-C. Otherwise each input line is a message. */
   readonly terminal: boolean
+  /** Whether prompt, messages and errors have colors. Default: no. */
+  readonly colors?: boolean
   /** File of the input history for the arrow keys. */
   readonly historyFile: string
 }
 
 const historySize = 1000
 const prompt = '> '
+
+const escapeCode = (code: number) => (text: string) => `\u001b[${code}m${text}\u001b[0m`
+const style = { prompt: escapeCode(32), message: escapeCode(2), error: escapeCode(31) } // green, dim, red
 
 /** Lines of earlier conversations, the latest first, as readline expects them. */
 const readHistory = async (file: string): Promise<string[]> =>
@@ -44,20 +50,54 @@ const appendHistory = async (file: string, line: string): Promise<void> => {
 }
 
 /** Opens readline and its line iterator at once: readline drops lines that arrive before iteration. */
-const openReadline = async ({ input, messages, terminal, historyFile }: ChatLoopOptions) => {
-  const history = terminal ? await readHistory(historyFile) : []
-  const interactive = { output: messages, terminal, history, historySize }
-  const readline = createInterface({ input, prompt, ...(terminal ? interactive : {}) })
-  return { readline, lines: readline[Symbol.asyncIterator]() }
+const openReadline = async ({ input, messages, terminal, historyFile, colors = false }: ChatLoopOptions) => {
+  const styledPrompt = colors ? style.prompt(prompt) : prompt
+  if (!terminal) {
+    const readline = createInterface({ input, prompt: styledPrompt })
+    return { readline, lines: readline[Symbol.asyncIterator](), close: () => readline.close() }
+  }
+  const keys = withPastedLines(input)
+  const history = await readHistory(historyFile)
+  const editing = { output: messages, terminal, history, historySize, completer: complete }
+  const readline = createInterface({ input: keys, prompt: styledPrompt, ...editing })
+  messages.write(enableBracketedPaste)
+  const close = (): void => {
+    readline.close()
+    keys.close()
+    messages.write(disableBracketedPaste)
+  }
+  return { readline, lines: readline[Symbol.asyncIterator](), close }
+}
+
+/** Shows that the model reads the prompt, from now until the returned function is called. The seconds count while the event loop turns. */
+const showReading = ({ messages, terminal, colors = false }: ChatLoopOptions): (() => void) => {
+  if (!terminal) return () => {}
+  const startTime = performance.now()
+  const show = (): void => {
+    const seconds = Math.floor((performance.now() - startTime) / 1000)
+    const text = seconds === 0 ? 'reading …' : `reading … ${seconds} s`
+    messages.write(`\r${colors ? style.message(text) : text}`)
+  }
+  show()
+  const timer = setInterval(show, 1000)
+  let isShown = true
+  return () => {
+    clearInterval(timer)
+    if (isShown) messages.write('\r\u001b[K')
+    isShown = false
+  }
 }
 
 /** Streams an answer until the answer ends or is stopped. */
-const streamAnswer = async (state: ChatState, text: string, { output }: ChatLoopOptions, signal: AbortSignal): Promise<void> => {
+const streamAnswer = async (state: ChatState, text: string, loop: ChatLoopOptions, signal: AbortSignal): Promise<void> => {
+  const { output } = loop
   const { images } = state
   const videos = state.videos.map(videoSource)
+  const hideReading = showReading(loop)
   let hasOutput = false
   try {
     for await (const piece of state.session.send(text, { images, videos, signal })) {
+      hideReading()
       output.write(piece)
       hasOutput = true
     }
@@ -65,6 +105,7 @@ const streamAnswer = async (state: ChatState, text: string, { output }: ChatLoop
     state.images = []
     state.videos = []
   } finally {
+    hideReading()
     if (hasOutput) output.write('\n')
   }
 }
@@ -82,8 +123,10 @@ export const runChatLoop = async (loop: ChatLoopOptions): Promise<boolean> => {
   const state: ChatState = { internvl, options: later, images, videos, session: chat(internvl, options), isOver: false }
   for (const image of images) await orThrow(openImage(image))
   for (const video of videos) await orThrow(openVideo(videoSource(video)))
-  const { readline, lines } = await openReadline(loop)
-  const print = (text: string): void => void (text !== '' && messages.write(`${text}\n`))
+  const { readline, lines, close } = await openReadline(loop)
+  const write = (text: string, styled: (text: string) => string): void =>
+    void (text !== '' && messages.write(`${loop.colors ? styled(text) : text}\n`))
+  const print = (text: string): void => write(text, style.message)
   let answering: AbortController | undefined
   let warned = false
   let allAnswered = true
@@ -92,13 +135,13 @@ export const runChatLoop = async (loop: ChatLoopOptions): Promise<boolean> => {
     if (line.trim() === '') return
     if (terminal) await appendHistory(historyFile, line)
     try {
-      if (line.startsWith('/')) return print(await runCommand(state, line))
+      if (line.startsWith('/')) return print(await runCommand(state, messageOf(line)))
       answering = new AbortController()
-      await streamAnswer(state, line, loop, answering.signal)
+      await streamAnswer(state, messageOf(line), loop, answering.signal)
     } catch (error) {
       if (!isExpected(error)) throw error
       allAnswered = false
-      print(error.message)
+      write(error.message, style.error)
     } finally {
       answering = undefined
     }
@@ -122,7 +165,7 @@ export const runChatLoop = async (loop: ChatLoopOptions): Promise<boolean> => {
     }
     return allAnswered
   } finally {
-    readline.close()
+    close()
     state.session.dispose()
   }
 }

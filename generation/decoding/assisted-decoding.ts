@@ -102,7 +102,7 @@ const draftModel = (
 }
 
 /**
- * How many candidates to ask for. A rejected candidate costs a row of a forward, so the number follows the accepted ones: it doubles
+ * The number of candidates to request. A rejected candidate costs a row of a forward, so the number follows the accepted ones: it doubles
  * after a step that accepts all, and shrinks to one more than were accepted otherwise. After steps without an accepted candidate, the
  * next 1, 2, 4, … up to 32 steps run without candidates.
  */

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
+import { readSmallText } from '../../lib/files.js'
 import {
   either,
   type Fields,
@@ -99,14 +99,14 @@ export const generationConfig = (json: unknown, file = 'generation_config.json')
 const eosFromConfig = (json: unknown, file: string): E.Either<Issues, GenerateOptions> => {
   if (!isJson(json)) return E.right({})
   const decoder = json.text_config ?? json.llm_config
-  const [own, inner] = [json, isJson(decoder) ? decoder : {}].map(({ eos_token_id, pad_token_id }) => ({
+  const [outer, inner] = [json, isJson(decoder) ? decoder : {}].map(({ eos_token_id, pad_token_id }) => ({
     eos_token_id,
     pad_token_id
   }))
   return generationConfig(
     {
-      eos_token_id: own!.eos_token_id ?? inner!.eos_token_id ?? null,
-      pad_token_id: own!.pad_token_id ?? inner!.pad_token_id ?? null
+      eos_token_id: outer!.eos_token_id ?? inner!.eos_token_id ?? null,
+      pad_token_id: outer!.pad_token_id ?? inner!.pad_token_id ?? null
     },
     file
   )
@@ -115,7 +115,7 @@ const eosFromConfig = (json: unknown, file: string): E.Either<Issues, GenerateOp
 /** The value of a JSON file; undefined if the file does not exist. */
 const readJson = async (file: string): Promise<E.Either<Issues, unknown>> => {
   try {
-    return E.right(JSON.parse(await readFile(file, 'utf8')))
+    return E.right(JSON.parse(await readSmallText(file)))
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return E.right(undefined)

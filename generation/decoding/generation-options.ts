@@ -42,7 +42,7 @@ interface AllOptions {
   /** Locally typical sampling: keep the smallest set of tokens nearest to the entropy with this probability mass. */
   readonly typicalP: number
   /**
-   * Seed of sampling. The same seed and prompt give the same tokens, whatever else is in the batch. A list has one seed for each
+   * Seed of sampling. The same seed and prompt give the same tokens in any batch. A list has one seed for each
    * row. Random by default.
    */
   readonly seed: number | readonly number[]
@@ -206,22 +206,44 @@ const checkAssistance = (o: GenerateOptions): void => {
   if ((o.numReturnSequences ?? 1) > 1) clash('numReturnSequences')
 }
 
+/** Whether a value is a list whose elements all pass a check; callers without types may give anything. */
+const isListOf = (value: unknown, holds: (element: unknown) => boolean): boolean => Array.isArray(value) && value.every(holds)
+const isTokenId = (id: unknown): boolean => typeof id === 'number' && tokenIdRange.holds(id)
+const isSequence = (ids: unknown): boolean => isListOf(ids, isTokenId) && (ids as readonly number[]).length > 0
+const isBias = (pair: unknown): boolean =>
+  Array.isArray(pair) && isSequence(pair[0]) && typeof pair[1] === 'number' && !Number.isNaN(pair[1])
+
+/** Names of the options that are lists, with the check of an element and the description of a valid list. */
+const listOptions = {
+  badWords: [isSequence, 'non-empty lists of token ids'],
+  sequenceBias: [isBias, 'a list of pairs of a non-empty list of token ids and a number'],
+  stopStrings: [(text) => typeof text === 'string' && text !== '', 'a list of non-empty strings'],
+  logitsProcessors: [(f) => typeof f === 'function', 'a list of functions'],
+  stoppingConditions: [(f) => typeof f === 'function', 'a list of functions']
+} as const satisfies { readonly [K in keyof AllOptions]?: readonly [holds: (element: unknown) => boolean, description: string] }
+
+const checkLists = (o: GenerateOptions): void => {
+  for (const name of idLists)
+    if (o[name] !== undefined && !isListOf(o[name], isTokenId)) rejectOption(name, 'a list of token ids', o[name])
+  for (const [name, [holds, description]] of Object.entries(listOptions) as [
+    keyof typeof listOptions,
+    (typeof listOptions)['badWords']
+  ][])
+    if (o[name] !== undefined && !isListOf(o[name], holds)) rejectOption(name, description, o[name])
+}
+
 /** Throws a `RangeError` that names the first option with an invalid value. */
 export const checkOptions = (o: GenerateOptions): void => {
   for (const [name, range] of Object.entries(optionRanges) as [NumberOption, Range][]) {
     const value = o[name]
     if (value !== undefined && !(typeof value === 'number' && range.holds(value))) rejectOption(name, range.description, value)
   }
-  for (const name of idLists)
-    if (o[name]?.some((id) => !tokenIdRange.holds(id))) rejectOption(name, 'a list of token ids', o[name])
+  checkLists(o)
   if (![o.seed ?? 0].flat().every(Number.isSafeInteger)) rejectOption('seed', 'an integer, or a list of integers', o.seed)
   if (![undefined, true, false, 'never'].includes(o.earlyStopping))
     rejectOption('earlyStopping', "true, false or 'never'", o.earlyStopping)
   checkVisualDelta(o)
   checkAssistance(o)
-  if (o.badWords?.some((ids) => ids.length === 0 || !ids.every(tokenIdRange.holds)))
-    rejectOption('badWords', 'non-empty lists of token ids', o.badWords)
-  if (o.stopStrings?.some((text) => text === '')) rejectOption('stopStrings', 'a list of non-empty strings', o.stopStrings)
   if (o.stopStrings?.length && !o.decode) rejectOption('decode', 'a function if stopStrings are given', o.decode)
   const [beams, answers] = [o.numBeams ?? 1, o.numReturnSequences ?? 1]
   if (answers > beams && !(beams === 1 && isSampling(o)))

@@ -48,10 +48,10 @@ const countUntil = (values: ArrayLike<number>, enough: (sum: number) => boolean)
   return values.length
 }
 
-/** Forbids tokens for which `kept` is false, but never the `minKept` most probable ones. */
-const keepWhere = (logits: Float32Array, kept: (i: number) => boolean, minKept: number): Float32Array => {
+/** Forbids tokens for which `isKept` is false, but never the `minKept` most probable ones. */
+const keepWhere = (logits: Float32Array, isKept: (i: number) => boolean, minKept: number): Float32Array => {
   const safe = new Set(topIndices(logits, minKept))
-  return logits.map((x, i) => (kept(i) || safe.has(i) ? x : minusInfinity))
+  return logits.map((x, i) => (isKept(i) || safe.has(i) ? x : minusInfinity))
 }
 
 /** `logits / temperature`. */
@@ -70,7 +70,7 @@ export const topKFilter =
   }
 
 /**
- * Top-p (nucleus) filter: keeps the smallest set of most probable tokens whose probabilities sum to at minKept `topP`; of equal
+ * Top-p (nucleus) filter: keeps the smallest set of most probable tokens whose probabilities sum to at least `topP`; of equal
  * probabilities the later tokens are kept.
  * Source: Holtzman et al. 2020; `TopPLogitsWarper` (transformers 5.23).
  */
@@ -85,7 +85,7 @@ export const topPFilter =
     return logits.map((x) => (x < limit || (x === limit && equalsToDrop-- > 0) ? minusInfinity : x))
   }
 
-/** Min-p filter: keeps tokens with at minKept `minP` times the largest probability. Source: `MinPLogitsWarper` (transformers 5.23). */
+/** Min-p filter: keeps tokens with at least `minP` times the largest probability. Source: `MinPLogitsWarper` (transformers 5.23). */
 export const minPFilter =
   (minP: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
@@ -96,7 +96,7 @@ export const minPFilter =
 
 /**
  * Locally typical filter: orders tokens by the distance of their information content from the entropy, and keeps the smallest
- * set whose probabilities sum to at minKept `mass`.
+ * set whose probabilities sum to at least `mass`.
  * Source: Meister et al. 2022; `TypicalLogitsWarper` (transformers 5.23).
  */
 export const typicalFilter =

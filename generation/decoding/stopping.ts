@@ -1,6 +1,6 @@
 import type { Decode, GenerateOptions, StoppingCondition } from './generation-options.js'
 
-/** Why a row finished: an end token, the maximum length, a stop string or stopping condition, or the caller's abort signal. */
+/** Reason for which a row finished: an end token, the maximum length, a stop string or stopping condition, or the caller's abort signal. */
 export type FinishReason = 'eos' | 'length' | 'stop' | 'aborted'
 
 /**

@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as t from 'io-ts'
-import { isFile } from '../../lib/files.js'
+import { isFile, readSmallText } from '../../lib/files.js'
 import { indexFile, wholeFile } from '../../lib/safetensors/read.js'
 
 /** A file of a repository in the hub's listing: the name of its blob in the cache, its size in bytes, and its SHA-256 if listed. */
@@ -23,7 +22,7 @@ const Index = t.type({ weight_map: t.record(t.string, t.string) })
 /** The distinct shards of an index; none if the index cannot be read, which the loader of the weights reports. */
 export const shardsOf = async (index: string): Promise<readonly string[]> => {
   try {
-    const json: unknown = JSON.parse(await readFile(index, 'utf8'))
+    const json: unknown = JSON.parse(await readSmallText(index))
     return Index.is(json) ? [...new Set(Object.values(json.weight_map))].sort() : []
   } catch {
     return []

@@ -1,7 +1,9 @@
 import { stat } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
-import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { pipe } from 'fp-ts/lib/function.js'
+import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issues, issue } from '../../lib/error.js'
+import { finishCommit } from '../../lib/safetensors/commit.js'
 import type { HubOptions } from './hub-settings.js'
 import { badName, isPath, isRepoName } from './repo-name.js'
 
@@ -15,7 +17,7 @@ export type { HubOptions, HubProgress } from './hub-settings.js'
  * `await modelFolder('OpenGVLab/InternVL3-1B-hf', { revision: 'main' })()`
  */
 export const modelFolder =
-  (model: string, options: HubOptions = {}): TaskEither<Issues, string> =>
+  (model: string, options: HubOptions = {}): TE.TaskEither<Issues, string> =>
   async () => {
     const isHere = await stat(model).then(
       () => true,
@@ -23,7 +25,11 @@ export const modelFolder =
     )
     if (isHere && options.revision !== undefined)
       (options.onWarning ?? options.onRemark)?.(`${model} is a local folder: revision ${options.revision} is ignored`)
-    if (isHere) return E.right(model)
+    if (isHere)
+      return pipe(
+        finishCommit(model),
+        TE.map(() => model)
+      )()
     if (isPath(model)) return E.left([issue('FolderMissing', `${model}: no such folder`, { file: model })])
     if (!isRepoName(model)) return E.left([badName(model)])
     const { snapshotDownload } = await import('./snapshot.js') // loading the hub package takes time

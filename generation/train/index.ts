@@ -21,6 +21,7 @@ export {
 } from './data/sample.js'
 export type { PreparedSample, SampleSpec } from './data/sample-maker.js'
 export { endlessSampler, lengthGroupedIndices, type SamplerPosition, shuffledIndices } from './data/sampler.js'
+export * from './deprecated.js'
 export { type FineTuneOptions, fineTune } from './fine-tune.js'
 export { type MergeOptions, merge } from './merge.js'
 export { bestCheckpoint, lastCheckpoint, loadCheckpoint, saveCheckpoint } from './train-checkpoint.js'

@@ -1,12 +1,23 @@
-import { realpath } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { getOrThrow, type Issue, type Issues, issue, taskValidation, validation, whenValid } from '../../lib/error.js'
+import {
+  getOrThrow,
+  InternVLError,
+  type Issue,
+  type Issues,
+  issue,
+  taskValidation,
+  validation,
+  whenValid
+} from '../../lib/error.js'
+import { writeFailed } from '../../lib/safetensors/write.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
+import { isJsonArray } from '../evaluate/eval-dataset.js'
 import { countBatches, needsSizes } from './data/dataloader.js'
 import { type MixtureEntry, readMixture, readTrainingData, type TrainingData } from './data/mixture.js'
 import { type SampleSizesOptions, sampleSizes } from './data/sample-sizes.js'
@@ -29,14 +40,18 @@ export interface PreflightOptions extends Pick<SampleSizesOptions, 'skipBad'> {
   readonly onSizeProgress?: ((done: number, total: number) => void) | undefined
 }
 
-const jsonlEntry = (file: string): MixtureEntry => ({
+const datasetEntry = (file: string): MixtureEntry => ({
   ...{ name: file, root: dirname(file), annotation: [file], repeatTime: 1, augment: false }
 })
 
+/** The datasets of a file: a mixture file lists several; a jsonl file or a JSON array of rows is one dataset. */
 const entriesOf = (file: string): TE.TaskEither<Issues, readonly MixtureEntry[]> =>
-  file.endsWith('.json') ? readMixture(file) : TE.right([jsonlEntry(file)])
+  pipe(
+    TE.fromTask(async () => file.endsWith('.json') && !(await isJsonArray(file))),
+    TE.chain((isMixture) => (isMixture ? readMixture(file) : TE.right([datasetEntry(file)])))
+  )
 
-/** The rows of jsonl files and mixture files. */
+/** The rows of all files. */
 const readData = (files: readonly string[], skipBad: boolean): TE.TaskEither<Issues, TrainingData> =>
   pipe(
     files,
@@ -79,6 +94,16 @@ const outputIssues = async ({ dir }: InternVLCheckpoint, { output }: TrainConfig
   return [issue('TargetRefused', `${output}: this is the folder of the model; choose another output`, { file: output })]
 }
 
+/** Creates the output folder and a file in the folder. Throws an `InternVLError` on a read-only disk, before any step is computed. */
+const probeOutput = async (output: string): Promise<void> => {
+  try {
+    await mkdir(output, { recursive: true })
+    await rm(await mkdtemp(join(output, '.write-test-')), { recursive: true })
+  } catch (error) {
+    throw new InternVLError(writeFailed(output, error as Error))
+  }
+}
+
 /** Combinations of settings that are not supported. */
 const settingIssues = (c: TrainConfig): readonly Issue[] => {
   const type = c['loss.type']
@@ -108,7 +133,7 @@ const settingIssues = (c: TrainConfig): readonly Issue[] => {
 
 /**
  * Runs all checks before the first step. `settings` are the settings that checkpoints store. Throws an `InternVLError` with every
- * error in settings, patterns, data, output folder and checkpoints.
+ * error in settings, patterns, data, output folder and checkpoints, or with the error of an output that cannot be written.
  */
 export const preflight = async (
   internvl: InternVLCheckpoint,
@@ -135,5 +160,6 @@ export const preflight = async (
     resume: whenValid(resume, () => undefined)
   }
   const valid = getOrThrow(sequenceS(validation)(checks))
+  await probeOutput(c.output)
   return { parts: valid.parts, data: valid.data, validation: valid.validation, dataDigest: digest! }
 }

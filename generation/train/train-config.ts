@@ -5,7 +5,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, invalid, issue, taskValidation, validateAll, whenValid } from '../../lib/error.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
-import { aliases, type Setting, settings } from './settings.js'
+import { aliases, type Setting, settings } from './train-settings.js'
 
 type Settings = typeof settings
 type Name = keyof Settings

@@ -103,6 +103,9 @@ export const runTrainer = async <P, B>(params: P, batches: Batches<B>, options: 
     await endAll(callbacks).catch(() => undefined) // report the error that stopped training
     throw external ? await stoppedError(external, checkpoints) : error
   }
-  await endAll(callbacks)
+  await endAll(callbacks).catch((error: unknown) => {
+    disposeParams([state.params, state.optimizer.first, state.optimizer.second])
+    throw externalError(error) ?? error
+  })
   return state
 }

@@ -58,8 +58,8 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
   forward({ labels, logitsToKeep, ...inputs }: CausalInputs): CausalOutput {
     return tf.tidy(() => {
       const { embeds, features } = this.embed(inputs)
-      const kept = logitsToKeep === undefined ? {} : { logitsToKeep }
-      const { logits, cache, hiddenStates } = this.internvl.decode(embeds, { ...this.decoding(inputs), ...kept })
+      const decoderOptions = logitsToKeep === undefined ? {} : { logitsToKeep }
+      const { logits, cache, hiddenStates } = this.internvl.decode(embeds, { ...this.decoding(inputs), ...decoderOptions })
       const output = {
         ...(labels ? { loss: causalLoss(logits, labels) } : {}),
         logits,

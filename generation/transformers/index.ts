@@ -6,7 +6,13 @@ export {
   type GenerateArguments,
   InternVLForConditionalGeneration
 } from './conditional-generation.js'
-export { type ConfigFields, InternVLConfig, InternVLVisionConfig } from './config-classes.js'
+export {
+  type BitsAndBytesConfig,
+  type ConfigFields,
+  InternVLConfig,
+  InternVLVisionConfig,
+  type PretrainedOptions
+} from './config-classes.js'
 export {
   type ForwardInputs,
   InternVLModel,

@@ -9,6 +9,8 @@ import { modelFor } from '../../models/families.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { poolVision, type VisionOptions, type VisionOutput, visionTower } from '../../models/internvl/vision.js'
 import { loadVision } from '../../models/internvl/vision-encoder.js'
+import { withActivations } from '../../models/quantization/activations.js'
+import type { Activations } from '../../models/quantization/precision.js'
 import { disposeOnce, throwsWhenDisposed } from '../checkpoint/disposable.js'
 import { demoModel, load } from '../checkpoint/load.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
@@ -166,10 +168,10 @@ export class InternVLVisionModel extends PreTrained<VisionConfig> {
   private readonly tower: (pixelValues: tf.Tensor4D, options?: VisionOptions) => VisionOutput
 
   /** From a configuration, with new parameters by default. */
-  constructor(config: VisionConfig, params: unknown = initParams(visionTower(config))) {
+  constructor(config: VisionConfig, params: unknown = initParams(visionTower(config)), activations?: Activations) {
     super(config, params, visionTower(config))
     const tower = visionTower(config).apply(params as Parameters<ReturnType<typeof visionTower>['apply']>[0])
-    this.tower = throwsWhenDisposed(tower, this.parameters)
+    this.tower = throwsWhenDisposed(withActivations(tower, activations), this.parameters)
   }
 
   /** Loads the vision tower of a checkpoint without the decoder's weights. Throws one `InternVLError` with all errors. */
@@ -179,7 +181,7 @@ export class InternVLVisionModel extends PreTrained<VisionConfig> {
     await selectEngine(options)
     const { config, params } = await orThrow(loadVision(dir, options))
     disposeParams(params.multi_modal_projector)
-    return new InternVLVisionModel(config.visionConfig, params.vision_tower)
+    return new InternVLVisionModel(config.visionConfig, params.vision_tower, options.activations)
   }
 
   /** `[T, C, H, W]` to `lastHiddenState` `[T, 1 + patches, D]` and the requested outputs. */

@@ -36,7 +36,7 @@ export class TextStreamer implements BaseStreamer {
     this.isPrompt = false
     if (prompt && this.options.skipPrompt) return
     const { skipSpecialTokens = false } = this.options
-    this.stream ??= textStream((some) => this.tokenizer.decode(some, { skipSpecialTokens }))
+    this.stream ??= textStream((tokenIds) => this.tokenizer.decode(tokenIds, { skipSpecialTokens }))
     for (const id of ids) this.onFinalizedText(this.stream.push(id), false)
   }
 

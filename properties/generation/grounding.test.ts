@@ -19,14 +19,14 @@ const words = fc.string().filter((text) => !text.includes('<') && !text.includes
 describe('grounding', () => {
   it('parse(render(groundings)) equals the groundings, with any text between them', () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(words, grounding)), words, (said, last) => {
-        const text = said.map(([before, g]) => before + renderGrounding(g)).join('') + last
-        assert.deepEqual(parseGrounding(text), { groundings: said.map(([, g]) => ({ ...g })), problems: [] })
+      fc.property(fc.array(fc.tuple(words, grounding)), words, (parts, last) => {
+        const text = parts.map(([before, g]) => before + renderGrounding(g)).join('') + last
+        assert.deepEqual(parseGrounding(text), { groundings: parts.map(([, g]) => ({ ...g })), problems: [] })
       })
     )
   })
 
-  it('takes one box without the outer list, words between name and box, and boxes without a name', () => {
+  it('accepts one box without the outer list, words between name and box, and boxes without a name', () => {
     const read = (text: string) => parseGrounding(text).groundings
     assert.deepEqual(read('<ref>cat</ref> at <box>[1, 2, 3, 4]</box>'), [{ label: 'cat', boxes: [[1, 2, 3, 4]] }])
     assert.deepEqual(read('<box>[[1,2,3,4],[5,6,7,8]]</box>'), [{ label: '', boxes: [[1, 2, 3, 4], [5, 6, 7, 8]] }]) // biome-ignore format: one line

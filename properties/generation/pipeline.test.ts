@@ -7,7 +7,7 @@ import { load, type Messages, type PipelineOptions, pipeline, tf } from '../../g
 const folder = fileURLToPath(new URL('../../generation/demo/', import.meta.url))
 const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 
-/** A value of the reference with keys in camel case and images where they are. */
+/** A reference value with keys in camel case and image names as paths. */
 const translated = (value: unknown): unknown => {
   if (typeof value === 'string') return value.endsWith('.png') ? folder + value : value
   if (Array.isArray(value)) return value.map(translated)
@@ -33,7 +33,7 @@ describe('pipeline', () => {
   })
   after(() => pipe.dispose())
 
-  it("gives Transformers' records, key by key, for chats, prompts, batches and every way of returning them", async () => {
+  it("gives Transformers' records, key by key, for chats, prompts, batches and every kind of output", async () => {
     for (const { input, options, output } of calls) {
       const { generateKwargs, ...rest } = translated(options) as PipelineOptions & { generateKwargs?: PipelineOptions }
       const given = await pipe(translated(input) as Messages, { ...rest, ...generateKwargs })
@@ -54,34 +54,34 @@ describe('pipeline', () => {
 
   it('reports progress and streams text', async () => {
     const inputs = [ask('Describe the image.', 'shapes.png'), ask('How many circles are there?', 'circle.png')]
-    const told: number[][] = []
+    const reports: number[][] = []
     const texts = ['', '']
     const outputs = await pipe(inputs, {
       returnFullText: false,
-      onProgress: (...progress) => told.push(progress),
+      onProgress: (...progress) => reports.push(progress),
       onText: (text, input) => {
         texts[input] += text
       }
     })
-    assert.deepEqual(told, [[1, 2], [2, 2]]) // biome-ignore format: one line
+    assert.deepEqual(reports, [[1, 2], [2, 2]]) // biome-ignore format: one line
     assert.deepEqual(texts, outputs.map(([output]) => output!.generatedText)) // biome-ignore format: one line
   })
 
   it('accepts a loaded checkpoint and does not dispose it; refuses invalid input; leaks no tensor', async () => {
     const internvl = await load()
     const before = tf.memory().numTensors
-    const own = await pipeline('image-text-to-text', internvl)
-    await own(ask('Describe the image.', 'shapes.png'))
-    await assert.rejects(own({} as never), /must at least provide either text or images/)
-    await assert.rejects(own({ images: 'a.png' } as never), /must provide text/)
-    await assert.rejects(own([]), /empty/)
-    await assert.rejects(own({ text: ask('?', 'shapes.png'), images: 'a.png' } as never), /into its messages/)
-    await assert.rejects(own([{ role: 'king', content: 'x' }] as never), /unknown role "king"/)
-    await assert.rejects(own('x', { stopSequence: '' }), /^RangeError: stopSequence/)
-    await assert.rejects(own('x', { batchSize: 0 }), /batchSize/)
-    await assert.rejects(own('x', { returnTensors: true, returnFullText: true }), /returnFullText/)
+    const pipe = await pipeline('image-text-to-text', internvl)
+    await pipe(ask('Describe the image.', 'shapes.png'))
+    await assert.rejects(pipe({} as never), /must at least provide either text or images/)
+    await assert.rejects(pipe({ images: 'a.png' } as never), /must provide text/)
+    await assert.rejects(pipe([]), /empty/)
+    await assert.rejects(pipe({ text: ask('?', 'shapes.png'), images: 'a.png' } as never), /into its messages/)
+    await assert.rejects(pipe([{ role: 'king', content: 'x' }] as never), /unknown role "king"/)
+    await assert.rejects(pipe('x', { stopSequence: '' }), /^RangeError: stopSequence/)
+    await assert.rejects(pipe('x', { batchSize: 0 }), /batchSize/)
+    await assert.rejects(pipe('x', { returnTensors: true, returnFullText: true }), /returnFullText/)
     await assert.rejects(pipeline('text-generation' as never), /image-text-to-text/)
-    own.dispose()
+    pipe.dispose()
     assert.equal(tf.memory().numTensors, before)
     internvl.dispose()
   })

@@ -10,7 +10,7 @@ const panelOf = (ys: readonly (readonly number[])[]): Panel => ({
   ...labels,
   series: ys.map((line, i) => ({ name: `line ${i}`, points: line.map((y, x) => [x, y] as const) }))
 })
-/** Of each line, how many pieces its path has and how many vertices. */
+/** Numbers of pieces and vertices of the path of each line. */
 const pathsOf = (svg: string): readonly (readonly [pieces: number, vertices: number])[] =>
   [...svg.matchAll(/aria-roledescription="line mark"[^>]* d="([^"]*)"/g)].map(([, d]) => [
     d!.match(/M/g)?.length ?? 0,

@@ -33,7 +33,7 @@ const config = {
   }
 }
 
-/** A random model, large enough in its weights that every token matters to the next; `text` changes its decoder's fields. */
+/** A random model, with weights large enough that every token influences the next; `text` changes its decoder's fields. */
 export const tinyModel = (text: Readonly<Record<string, unknown>> = {}): InternVL => {
   const module = internVL(getOrThrow(parseConfig({ ...config, text_config: { ...config.text_config, ...text } })))
   let seed = 0
@@ -46,8 +46,8 @@ export const tinyModel = (text: Readonly<Record<string, unknown>> = {}): InternV
 /** A prompt: ids without padding, in which each image is four image tokens. */
 export type Prompt = readonly number[]
 
-/** Prompts as one batch, padded on the left; every image is made of its number in the prompt and the prompt's length. */
-export const batchOf = (prompts: readonly Prompt[], extraPadding = 0): GenerateInputs => {
+/** Prompts as one batch, padded on the left, with random images seeded by the first token and the index of the image. */
+export const makeInputs = (prompts: readonly Prompt[], extraPadding = 0): GenerateInputs => {
   const L = Math.max(...prompts.map((ids) => ids.length)) + extraPadding
   const rows = prompts.map((ids) => [...Array<number>(L - ids.length).fill(0), ...ids])
   const mask = prompts.map((ids) => Array.from({ length: L }, (_, i) => (i < L - ids.length ? 0 : 1)))

@@ -18,6 +18,7 @@ const runChat = async (flags: GenerationFlags): Promise<void> => {
     output: process.stdout,
     messages: process.stderr,
     terminal,
+    colors: terminal && process.stderr.hasColors(), // false with NO_COLOR
     historyFile: join(cacheFolder(), 'chat-history')
   })
   internvl.dispose()

@@ -18,8 +18,8 @@ interface DemoTrainFlags {
 const demoTrain = async (folder: string, { engine, saveEvery, evaluateEvery, ...flags }: DemoTrainFlags): Promise<void> => {
   const internvl = await loadWithProgress({ ...(engine ? { engine } : {}) })
   const { demoSteps, trainDemo } = await import('../../demo/train-demo.js')
-  const { progressCallback } = await import('../../train/progress-bar.js')
-  const { jsonlLogger } = await import('../../train/train-log.js')
+  const { progressCallback } = await import('../../train/logging/progress-bar.js')
+  const { jsonlLogger } = await import('../../train/logging/train-log.js')
   const { save } = await import('../../checkpoint/save.js')
   const { steps = demoSteps } = flags
   const progress = progressCallback({ steps: () => steps })

@@ -28,9 +28,9 @@ const megabytes = (bytes: number): number => Math.round(bytes / 1e6)
 
 /** Title and bar of a step, at most 79 columns wide; a long title is cut. */
 const layout = (title: string, unit: string): { readonly format: string; readonly barsize: number } => {
-  const room = columns - 1 - ` [] 9999/9999 ${unit}`.length
-  const cut = title.length > room - smallestBar ? `${title.slice(0, room - smallestBar - 1)}…` : title
-  return { format: `${cut} [{bar}] {value}/{total} ${unit}`, barsize: Math.min(40, room - cut.length) }
+  const freeColumns = columns - 1 - ` [] 9999/9999 ${unit}`.length
+  const cut = title.length > freeColumns - smallestBar ? `${title.slice(0, freeColumns - smallestBar - 1)}…` : title
+  return { format: `${cut} [{bar}] {value}/{total} ${unit}`, barsize: Math.min(40, freeColumns - cut.length) }
 }
 
 /** Shows progress on standard error: on a terminal a bar for every step with a known total, else one line for every step. */

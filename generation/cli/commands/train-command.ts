@@ -67,9 +67,9 @@ const sizeProgress = () => {
 
 /** Callbacks and progress of a run: a bar, `train.jsonl`, TensorBoard and `loss.png`. */
 const callbacksOf = async (config: TrainConfig) => {
-  const { progressCallback } = await import('../../train/progress-bar.js')
-  const { jsonlLogger, lossPlotter } = await import('../../train/train-log.js')
-  const { tensorBoardLogger } = await import('../../train/tensorboard.js')
+  const { progressCallback } = await import('../../train/logging/progress-bar.js')
+  const { jsonlLogger, lossPlotter } = await import('../../train/logging/train-log.js')
+  const { tensorBoardLogger } = await import('../../train/logging/tensorboard.js')
   const logFile = join(config.output, 'train.jsonl')
   let totalSteps = 0
   const progress = progressCallback({ steps: () => totalSteps, logSteps: config['log.steps'] })

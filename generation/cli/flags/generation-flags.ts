@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { VideoSource } from '../../../processors/text/messages.js'
 import type { AnswerOptions } from '../../answer.js'
-import { answerOptions, appendValue, type ModelFlags, positiveInteger } from '../common.js'
+import { answerOptions, appendValue, info, type ModelFlags, positiveInteger } from '../common.js'
 
 /** Options of commands that generate answers, in addition to `ModelFlags`. */
 export interface GenerationFlags extends ModelFlags {
@@ -44,7 +44,7 @@ export const withGenerationOptions = (command: Command): Command =>
     .option('--video <path>', 'video file or URL, folder of frames, or frames as a.png,b.png; may be repeated', appendValue)
     .option('--system <text>', 'system message')
     .addOption(
-      new Option('--num-frames <n>', 'number of frames to sample from a video; default: all')
+      new Option('--num-frames <n>', 'number of frames to sample from a video; all of a shorter video; default: all')
         .argParser(positiveInteger)
         .conflicts('fps')
     )
@@ -70,13 +70,32 @@ export const withGenerationOptions = (command: Command): Command =>
 const defined = <A extends object>(options: A): A =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as A
 
+/** Says once for each length that a video has fewer frames than the user asked for, and that all of them are used. */
+const fewerFramesNotice = (): AnswerOptions['onFewerFrames'] => {
+  const printed = new Set<number>()
+  return (requested, total) => {
+    if (!printed.has(total)) info(`using all ${total} frames of a video, fewer than the ${requested} requested`)
+    printed.add(total)
+  }
+}
+
 /** The options of `answer` and `chat` that were given as flags. Any sampling option turns sampling on. */
 export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
   const { numFrames, fps, numBeams, temperature, topP, topK, seed, stop: stopStrings } = flags
   const { promptLookupNumTokens, maxMatchingNgramSize } = flags
   const isSampling = [temperature, topP, topK, seed].some((n) => n !== undefined)
   const sampling = { temperature, topP, topK, seed, doSample: isSampling || undefined }
-  const options = { numFrames, fps, numBeams, ...sampling, promptLookupNumTokens, maxMatchingNgramSize, stopStrings }
+  const onFewerFrames = numFrames === undefined && fps === undefined ? undefined : fewerFramesNotice()
+  const options = {
+    onFewerFrames,
+    numFrames,
+    fps,
+    numBeams,
+    ...sampling,
+    promptLookupNumTokens,
+    maxMatchingNgramSize,
+    stopStrings
+  }
   return { ...answerOptions(flags), ...defined(options) } as AnswerOptions
 }
 

@@ -1,11 +1,19 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { MemoryOptions } from '../../../models/checkpoint/memory-check.js'
-import { type Dtype, dtypes, type PrecisionOptions, precisionOf } from '../../../models/quantization/precision.js'
+import {
+  type Activations,
+  activationTypes,
+  type Dtype,
+  dtypes,
+  type PrecisionOptions,
+  precisionOf
+} from '../../../models/quantization/precision.js'
 import type { CacheOptions } from '../../../models/quantization/quantized-cache.js'
 
 /** Options for the precision of the weights in memory. */
 export interface PrecisionFlags extends Pick<PrecisionOptions, 'quantize'> {
   readonly dtype?: Dtype
+  readonly activations?: Activations
   readonly cache?: true
   readonly force?: true
 }
@@ -34,12 +42,19 @@ export const withPrecisionOptions = (command: Command): Command =>
     .addOption(
       quantizeOption('quantize the weights: int8 or int4, or by part, vision=int8,decoder=int4; other weights become bfloat16')
     )
+    .addOption(
+      new Option(
+        '--activations <type>',
+        'type of the inputs of linear layers; auto: quantized where that is faster, float32: never; default: auto'
+      ).choices(activationTypes)
+    )
     .option('--cache', 'store the quantized weights on disk, and load them from there the next time')
     .option('--force', 'load even if the available memory seems too small')
 
 /** The options of `load` that were given as flags. */
 export const precisionOptions = ({
   dtype,
+  activations,
   quantize,
   cache,
   force
@@ -47,5 +62,6 @@ export const precisionOptions = ({
   ...(force ? { checkMemory: false } : {}),
   ...(cache ? { cache } : {}),
   ...(dtype === undefined ? {} : { dtype }),
+  ...(activations === undefined ? {} : { activations }),
   ...(quantize === undefined ? {} : { quantize })
 })

@@ -31,13 +31,13 @@ export const sampleSizes =
       }
     }
     await Promise.all(Array.from({ length: CONCURRENCY }, worker))
-    const bad = found.flatMap((size) => (E.isLeft(size) ? size.left : []))
-    const good = found.flatMap((size, i) => (E.isRight(size) ? [{ i, size: size.right }] : []))
-    const none = good.length === 0 ? [issue('NoRows', 'no training row is left.')] : []
-    return whenValid(options.skipBad && good.length > 0 ? [] : [...bad, ...none], () => ({
-      rows: good.map(({ i }) => data.rows[i]!),
-      repeats: good.map(({ i }) => data.repeats[i]!),
-      sizes: good.map(({ size }) => size),
-      skipped: [...data.skipped, ...bad]
+    const issues = found.flatMap((size) => (E.isLeft(size) ? size.left : []))
+    const sized = found.flatMap((size, i) => (E.isRight(size) ? [{ i, size: size.right }] : []))
+    const none = sized.length === 0 ? [issue('NoRows', 'no training row is left.')] : []
+    return whenValid(options.skipBad && sized.length > 0 ? [] : [...issues, ...none], () => ({
+      rows: sized.map(({ i }) => data.rows[i]!),
+      repeats: sized.map(({ i }) => data.repeats[i]!),
+      sizes: sized.map(({ size }) => size),
+      skipped: [...data.skipped, ...issues]
     }))
   }

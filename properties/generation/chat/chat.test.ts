@@ -76,13 +76,13 @@ describe('chat', () => {
 
   it('the streamed pieces joined are the answer in the history', async () => {
     const session = chat(real, { system: 'Be brief.' })
-    let said = ''
-    for await (const text of session.send('Describe the image.', { images: [shown('shapes.png')] })) said += text
+    let streamed = ''
+    for await (const text of session.send('Describe the image.', { images: [shown('shapes.png')] })) streamed += text
     assert.deepEqual(
       session.history.map(({ role }) => role),
       ['system', 'user', 'assistant']
     )
-    assert.equal(session.history[2]!.content, said)
+    assert.equal(session.history[2]!.content, streamed)
     session.reset()
     assert.deepEqual(session.history, [{ role: 'system', content: 'Be brief.' }])
     session.dispose()
@@ -103,15 +103,15 @@ describe('chat', () => {
     for (const stop of ['signal', 'break'] as const) {
       const session = chat(real)
       const aborter = new AbortController()
-      let said = ''
+      let streamed = ''
       for await (const text of session.send('Describe the image.', { images: [shown('shapes.png')], signal: aborter.signal })) {
-        said += text
-        if (said.length < 12) continue
+        streamed += text
+        if (streamed.length < 12) continue
         if (stop === 'break') break
         aborter.abort()
       }
-      assert.equal(session.history[1]!.content, said)
-      assert.ok(said.length >= 12 && said.length < 40, said)
+      assert.equal(session.history[1]!.content, streamed)
+      assert.ok(streamed.length >= 12 && streamed.length < 40, streamed)
       await session.ask('How many circles are there?')
       assert.equal(session.history.length, 4)
       session.dispose()

@@ -22,14 +22,14 @@ const edit =
   (name: string, change: (json: Json) => unknown): Spoil =>
   async (folder) =>
     writeFile(join(folder, name), JSON.stringify(change((await readJson(folder, name)) as Json)))
-const gone =
+const removed =
   (name: string): Spoil =>
   (folder) =>
     rm(join(folder, name))
 
-/** What may be wrong with a file of a checkpoint folder, and what is then said of it. */
-const wrongs: ReadonlyArray<readonly [file: string, spoil: Spoil, says: RegExp]> = [
-  ['config.json', gone('config.json'), /config\.json: no such file/],
+/** Damaged files of a checkpoint folder, and the message of each. */
+const errorCases: ReadonlyArray<readonly [file: string, spoil: Spoil, says: RegExp]> = [
+  ['config.json', removed('config.json'), /config\.json: no such file/],
   ['config.json', text('config.json', '{"a": '), /config\.json: it is not JSON/],
   [
     'config.json',
@@ -43,10 +43,10 @@ const wrongs: ReadonlyArray<readonly [file: string, spoil: Spoil, says: RegExp]>
   ],
   ['generation_config.json', text('generation_config.json', '['), /generation_config\.json: cannot be read as JSON/],
   ['generation_config.json', text('generation_config.json', '{"top_p": 7}'), /top_p should be a number above 0 and at most 1/],
-  ['tokenizer.json', gone('tokenizer.json'), /no tokenizer\.json/],
+  ['tokenizer.json', removed('tokenizer.json'), /no tokenizer\.json/],
   ['tokenizer.json', text('tokenizer.json', '{}'), /tokenizer\.json: model: expected .*, got nothing/],
   ['tokenizer_config.json', text('tokenizer_config.json', 'x'), /tokenizer_config\.json: it is not JSON/],
-  ['processor_config.json', gone('processor_config.json'), /no processor_config\.json/],
+  ['processor_config.json', removed('processor_config.json'), /no processor_config\.json/],
   [
     'processor_config.json',
     edit('processor_config.json', (json) => ({ ...json, image_seq_length: 0 })),
@@ -58,7 +58,7 @@ const wrongs: ReadonlyArray<readonly [file: string, spoil: Spoil, says: RegExp]>
     edit(index, (json) => ({ ...json, weight_map: { ...(json.weight_map as Json), x: '../x' } })),
     /weight_map\.x names "\.\.\/x"/
   ],
-  [shard(1), gone(shard(1)), /model-00001-of-00003\.safetensors: no such file/],
+  [shard(1), removed(shard(1)), /model-00001-of-00003\.safetensors: no such file/],
   [shard(2), (folder) => truncate(join(folder, shard(2)), 100_000), /model-00002-of-00003\.safetensors: the file is cut short/],
   [
     shard(3),
@@ -70,8 +70,8 @@ const wrongs: ReadonlyArray<readonly [file: string, spoil: Spoil, says: RegExp]>
   ]
 ]
 
-/** Whether a folder should have processor files depends on its config.json: one that cannot be read leaves that open. */
-const isOpen = (chosen: typeof wrongs): boolean => {
+/** True if the messages are undefined: config.json decides whether processor files are required, and cannot be read. */
+const isOpen = (chosen: typeof errorCases): boolean => {
   const says = chosen.map(([, , pattern]) => String(pattern)).join()
   return says.includes('not JSON') && says.includes('no processor_config')
 }
@@ -84,10 +84,10 @@ describe('a folder with several errors', () => {
   })
   after(() => rm(join(whole, '..'), { recursive: true }))
 
-  it('is told all of them, whichever files they are in', () =>
+  it('reports every error, in any of the files', () =>
     checkAsync(
       fc
-        .uniqueArray(fc.constantFrom(...wrongs), { selector: ([file]) => file, minLength: 2, maxLength: 4 })
+        .uniqueArray(fc.constantFrom(...errorCases), { selector: ([file]) => file, minLength: 2, maxLength: 4 })
         .filter((chosen) => !isOpen(chosen)),
       async (chosen) => {
         const folder = join(whole, '..', 'spoilt')
@@ -96,9 +96,9 @@ describe('a folder with several errors', () => {
         const { loads, issues } = await inspect(folder)
         await rm(folder, { recursive: true })
         assert.ok(!loads)
-        const told = issues.map(({ message }) => message)
+        const messages = issues.map(({ message }) => message)
         for (const [, , says] of chosen)
-          assert.equal(told.filter((message) => says.test(message)).length, 1, `${says} once in\n${told.join('\n')}`)
+          assert.equal(messages.filter((message) => says.test(message)).length, 1, `${says} once in\n${messages.join('\n')}`)
       },
       40
     ))

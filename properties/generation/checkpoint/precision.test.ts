@@ -33,7 +33,7 @@ const image = fileURLToPath(new URL('../../../generation/demo/shapes.png', impor
 const described =
   'There is a green circle at the top left, a black star at the top right, a blue triangle at the bottom left and a pink triangle at the bottom right.'
 
-/** What a command line gives `load`, or the sentence that refuses it. */
+/** Options of `load` that a command line sets, or the error message of the command line. */
 const parsed = (command: () => ReturnType<typeof askCommand>, ...argv: readonly string[]): PrecisionOptions | string => {
   let options: PrecisionOptions = {}
   const quiet = command()
@@ -64,14 +64,14 @@ describe('precision', () => {
         const precision = precisionOf({ dtype, quantize })
         const base = (dtype ?? (quantize ? 'bfloat16' : 'float32')) === 'float32' ? undefined : 'bf16'
         const asked = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
-        const form = (of: keyof typeof asked, fine = false) =>
+        const expectedFormat = (of: keyof typeof asked, fine = false) =>
           asked[of] === 'int4' ? (fine ? 'int6' : 'int4') : (asked[of] ?? base)
         const expected = {
-          'model.vision_tower.encoder.layer.0.mlp.fc1.weight': form('vision'),
-          'model.multi_modal_projector.linear_1.weight': form('vision'),
-          'model.language_model.layers.0.mlp.up_proj.weight': form('decoder'),
-          'model.language_model.embed_tokens.weight': form('decoder', tied),
-          ...(tied ? {} : { 'lm_head.weight': form('decoder', true) })
+          'model.vision_tower.encoder.layer.0.mlp.fc1.weight': expectedFormat('vision'),
+          'model.multi_modal_projector.linear_1.weight': expectedFormat('vision'),
+          'model.language_model.layers.0.mlp.up_proj.weight': expectedFormat('decoder'),
+          'model.language_model.embed_tokens.weight': expectedFormat('decoder', tied),
+          ...(tied ? {} : { 'lm_head.weight': expectedFormat('decoder', true) })
         }
         const formOf = formatsByKey(precision, new Map(Object.keys(expected).map((key) => [key, smallModuleSize])))
         for (const [key, wanted] of Object.entries(expected)) assert.equal(formOf(key, 'F32'), wanted, key)
@@ -89,9 +89,15 @@ describe('precision', () => {
       ([asked, sizes, dtype]) => {
         const weights = new Map(sizes.map((size, i) => [`model.language_model.layers.0.mlp.${i}.weight`, size] as const))
         const isSmall = sizes.reduce((a, b) => a + b) < smallModuleSize
-        const form = precisionOf(asked).decoder
+        const decoderFormat = precisionOf(asked).decoder
         const stored = dtype === 'BF16' ? 'bf16' : 'float32'
-        const wanted = !isSmall ? form : form === 'int4' ? 'int8' : form === 'int8' ? stored : form
+        const wanted = !isSmall
+          ? decoderFormat
+          : decoderFormat === 'int4'
+            ? 'int8'
+            : decoderFormat === 'int8'
+              ? stored
+              : decoderFormat
         const formOf = formatsByKey(precisionOf(asked), weights)
         for (const key of weights.keys()) assert.equal(formOf(key, dtype) ?? 'float32', wanted)
       },
@@ -108,8 +114,8 @@ describe('precision', () => {
     assert.equal(sizes.size, 24 * 6 + 2 + 24 * 7 + 2)
     for (const quantize of quantizations) {
       const formOf = formatsByKey(precisionOf({ quantize }), sizes)
-      const forms = new Set([...sizes.keys()].map((key) => formOf(key, 'BF16')))
-      assert.deepEqual([...forms].sort(), quantize === 'int8' ? ['int8'] : ['int4', 'int6'])
+      const formats = new Set([...sizes.keys()].map((key) => formOf(key, 'BF16')))
+      assert.deepEqual([...formats].sort(), quantize === 'int8' ? ['int8'] : ['int4', 'int6'])
     }
   })
 
@@ -117,8 +123,8 @@ describe('precision', () => {
     assert.deepEqual(parsed(askCommand, '--dtype', 'bfloat16', 'x'), { dtype: 'bfloat16' })
     assert.deepEqual(parsed(demoCommand, '--quantize', '4bit'), { quantize: '4bit' })
     assert.deepEqual(parsed(demoCommand, '--quantize', '4bit', '--cache'), { quantize: '4bit', cache: true })
-    const each = parsed(embedCommand, '--image', 'x.png', '--quantize', 'vision=int8, decoder=4bit')
-    assert.deepEqual(each, { quantize: { vision: 'int8', decoder: '4bit' } })
+    const parts = parsed(embedCommand, '--image', 'x.png', '--quantize', 'vision=int8, decoder=4bit')
+    assert.deepEqual(parts, { quantize: { vision: 'int8', decoder: '4bit' } })
   })
 
   it('an unknown precision is refused with the list of known ones, before any file is opened', async () => {
@@ -144,7 +150,7 @@ describe('precision', () => {
     assert.throws(() => loadOptions({ quantizationConfig: { loadIn8bit: true, loadIn4bit: true } }), /only one/)
   })
 
-  it('the demo model answers the same in each with logits within 2 and 10 %, its weights lie as asked, and all is freed', async () => {
+  it('the demo model gives equal answers in each precision, logits within 2 and 10 %, weights in the requested format, and leaks no tensor', async () => {
     const content = [{ type: 'image', path: image } as const, { type: 'text', text: 'Describe the image.' } as const]
     const question = { role: 'user', content } as const
     const before = tf.memory().numTensors
@@ -159,15 +165,15 @@ describe('precision', () => {
       const { texts } = await answer(internvl, [[question]])
       if (most < 0.1) assert.deepEqual(texts, [described])
       const { logits } = await answerLogits(internvl, [question, { role: 'assistant', content: described }])
-      const seen = logits.dataSync() as Float32Array
+      const answerValues = logits.dataSync() as Float32Array
       logits.dispose()
-      exact ??= seen
-      const apart = relativeL2([seen], [exact])
-      assert.ok(apart <= most, `${JSON.stringify(asked)}: ${apart}`)
+      exact ??= answerValues
+      const error = relativeL2([answerValues], [exact])
+      assert.ok(error <= most, `${JSON.stringify(asked)}: ${error}`)
       const names = namedParameters(internvl.params).map(([key]) => key)
       const packed = 'model.language_model.layers.0.mlp.up_proj.weight'
-      const form = formatsByKey(precisionOf(asked), new Map([[packed, smallModuleSize]]))(packed, 'BF16')
-      assert.ok(names.includes(form && keepsQuantized() ? `${packed}.${form}` : packed))
+      const format = formatsByKey(precisionOf(asked), new Map([[packed, smallModuleSize]]))(packed, 'BF16')
+      assert.ok(names.includes(format && keepsQuantized() ? `${packed}.${format}` : packed))
       internvl.dispose()
     }
     assert.equal(tf.memory().numTensors, before)
@@ -176,15 +182,15 @@ describe('precision', () => {
   it('the vision encoder and the classes accept a precision; a class counts parameters, not packed integers', async () => {
     const [plain, packed] = [await loadVisionEncoder(), await loadVisionEncoder(undefined, { quantize: 'int8' })]
     const [a, b] = [await embed(plain, [image]), await embed(packed, [image])]
-    const apart = distance(Array.from(a.values.dataSync()), Array.from(b.values.dataSync()))
-    assert.ok(apart > 0 && apart < 0.05, String(apart))
-    for (const each of [plain, packed]) each.dispose()
+    const error = distance(Array.from(a.values.dataSync()), Array.from(b.values.dataSync()))
+    assert.ok(error > 0 && error < 0.05, String(error))
+    for (const encoder of [plain, packed]) encoder.dispose()
     tf.dispose([a.values, b.values])
     const [whole, small] = [
       await InternVLForConditionalGeneration.fromPretrained(),
       await InternVLForConditionalGeneration.fromPretrained(undefined, { quantizationConfig: { loadIn4bit: true } })
     ]
     assert.equal(small.numParameters(), whole.numParameters())
-    for (const each of [whole, small]) each.dispose()
+    for (const model of [whole, small]) model.dispose()
   })
 })

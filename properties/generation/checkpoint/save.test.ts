@@ -111,7 +111,7 @@ describe('inspecting whole folders', () => {
     assert.equal(model?.tree.parameters, 2_672_416)
   })
 
-  it('what is odd is told with what the library does, and still loads', () =>
+  it('an unusual folder has diagnostics that name the behaviour of the library, and still loads', () =>
     inFolder(async (folder) => {
       await changed(folder, {
         'config.json': (json) => ({
@@ -169,7 +169,7 @@ describe('inspecting whole folders', () => {
           return { ...json, added_tokens: [...added, { ...added[0], id: 9000, content: '<far>' }] }
         }
       })
-      const told = (await inspect(folder)).diagnostics.map(({ _tag, message }) => `${_tag}: ${message}`).join('\n')
+      const diagnosticLines = (await inspect(folder)).diagnostics.map(({ _tag, message }) => `${_tag}: ${message}`).join('\n')
       for (const pattern of [
         /ImageSizeDiffers: images are 56x56, .*112x112: they are interpolated/,
         /ImageSeqLengthDiffers: a tile has 4 image tokens, the processor expects 9/,
@@ -177,7 +177,7 @@ describe('inspecting whole folders', () => {
         /TurnEndDiffers: .*<\|im_end\|>.*not an end token \(5\)/,
         /VocabularyLarger: the tokenizer has 9001 tokens/
       ])
-        assert.match(told, pattern)
+        assert.match(diagnosticLines, pattern)
     }))
 
   /** A change of a folder, and the errors that every reader must report. */
@@ -227,13 +227,13 @@ describe('inspecting whole folders', () => {
         const folder = join(parent, 'broken')
         await spoil(folder)
         const { loads, issues } = await inspect(folder)
-        const told = [
+        const reports = [
           issues.map(({ message }) => message),
           await issuesOf(load(folder)),
           await issuesOf(convert(folder, join(parent, 'to'), { layout: 'hf' }))
         ]
         assert.equal(loads, false)
-        for (const messages of told)
+        for (const messages of reports)
           for (const pattern of expected)
             assert.ok(
               messages.some((message) => pattern.test(message)),

@@ -2,7 +2,7 @@ import * as assert from 'node:assert/strict'
 import { progressView } from '../../../generation/cli/commands/setup-command.js'
 import type { SetupProgress } from '../../../lib/engines/install/build-engine.js'
 
-/** A terminal of 80 columns that keeps its text. */
+/** A terminal of 80 columns that records its text. */
 const terminal = () => {
   const written: string[] = []
   const done = (): boolean => true

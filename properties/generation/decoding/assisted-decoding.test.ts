@@ -5,7 +5,7 @@ import { disposeCache, type GenerateOptions, generate, generateAll } from '../..
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { tokens } from '../../arbitraries/logits.js'
-import { batchOf, disposeInputs, tinyModel, vocabulary } from '../tiny.js'
+import { disposeInputs, makeInputs, tinyModel, vocabulary } from '../tiny.js'
 
 const modes: readonly GenerateOptions[] = [
   {},
@@ -21,7 +21,7 @@ describe('assisted decoding', () => {
     draft = tinyModel({ num_hidden_layers: 1 })
   })
   const run = async (ids: readonly number[], options: GenerateOptions) => {
-    const inputs = batchOf([ids])
+    const inputs = makeInputs([ids])
     try {
       return await generateAll(model!, inputs, { maxNewTokens: 24, ...options })
     } finally {
@@ -63,7 +63,7 @@ describe('assisted decoding', () => {
         return model!.decode(...args)
       }
     }) as InternVL
-    const inputs = batchOf([[3, 4, 5]])
+    const inputs = makeInputs([[3, 4, 5]])
     const { sequences } = await generateAll(counted, inputs, { maxNewTokens: 60, promptLookupNumTokens: 8 })
     disposeInputs(inputs)
     assert.equal(sequences[0]!.length, 60) // a tiny greedy model soon repeats itself
@@ -71,7 +71,7 @@ describe('assisted decoding', () => {
   })
 
   it('leaving early disposes everything, and a returned cache continues the row', async () => {
-    const inputs = batchOf([[3, 4, 5, 3, 4]])
+    const inputs = makeInputs([[3, 4, 5, 3, 4]])
     const before = tf.memory().numTensors
     for (const stop of [1, 2, 5]) {
       let step = 0
@@ -90,7 +90,7 @@ describe('assisted decoding', () => {
     disposeInputs(inputs)
   })
 
-  it('looks up what followed the longest n-gram that occurred before', () => {
+  it('looks up the tokens after the earlier occurrence of the longest n-gram', () => {
     assert.deepEqual(promptLookup([1, 2, 3, 4, 1, 2], 3), [3, 4, 1])
     assert.deepEqual(promptLookup([9, 2, 7, 1, 2, 3, 1, 2], 2), [3, 1]) // the 2-gram before the 1-gram
     assert.deepEqual(promptLookup([1, 2, 3], 3), [])
@@ -110,7 +110,7 @@ describe('assisted decoding', () => {
     ]
     const before = tf.memory().numTensors
     for (const [options, message] of wrong) await assert.rejects(run([3, 4, 5], options), { name: 'RangeError', message })
-    const two = batchOf([[3, 4], [5, 6]]) // biome-ignore format: one line
+    const two = makeInputs([[3, 4], [5, 6]]) // biome-ignore format: one line
     await assert.rejects(
       generateAll(model!, two, { promptLookupNumTokens: 2 }),
       /^RangeError: promptLookupNumTokens: expected one prompt/

@@ -5,9 +5,9 @@ import { disposeCache, type GenerateOptions, generateAll } from '../../../genera
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { tokens } from '../../arbitraries/logits.js'
-import { batchOf, disposeInputs, imageToken, type Prompt, tinyModel, vocabulary } from '../tiny.js'
+import { disposeInputs, imageToken, makeInputs, type Prompt, tinyModel, vocabulary } from '../tiny.js'
 
-/** A model that counts what it computes: tokens through the decoder (all rows together), and tiles through the vision tower. */
+/** A model that counts tokens through the decoder (all rows together) and tiles through the vision tower. */
 const counting = (model: InternVL) => {
   const counts = { tokens: 0, tiles: 0 }
   const embed: InternVL['embed'] = (inputs) => {
@@ -27,16 +27,16 @@ const counting = (model: InternVL) => {
 
 const image = [1, 1, 1, 1]
 const words = tokens(vocabulary - 2).map((ids) => ids.map((id) => id + 2))
-const turn: fc.Arbitrary<Prompt> = fc.tuple(fc.boolean(), words).map(([seen, ids]) => [...(seen ? image : []), ...ids])
+const turn: fc.Arbitrary<Prompt> = fc.tuple(fc.boolean(), words).map(([hasImage, ids]) => [...(hasImage ? image : []), ...ids])
 
 describe('cache', () => {
   let model: InternVL
   before(() => {
     model = tinyModel()
   })
-  /** Without image tokens in answers: in the next turn they would need images that do not exist. */
+  /** Answers without image tokens, which would need images in the next turn. */
   const run = async (prompts: readonly Prompt[], options: GenerateOptions, by = model) => {
-    const inputs = batchOf(prompts)
+    const inputs = makeInputs(prompts)
     try {
       return await generateAll(by, inputs, {
         maxNewTokens: 4,
@@ -60,7 +60,7 @@ describe('cache', () => {
           rows.map(([start, a]) => [...start, ...a]),
           { returnCache: true }
         )
-        // some go on from their answer, some change it, some have no cache
+        // some rows continue their answer, some change the answer, some have no cache
         const next = rows.map(([start, a, b, kind], i) => [...start, ...a, ...first.sequences[i]!.slice(0, 4 - kind), ...b])
         const cache = first.cache!.map((c, i) => (rows[i]![3] === 2 && i > 0 ? undefined : c))
         const second = await run(next, { cache, returnCache: true })
@@ -88,7 +88,7 @@ describe('cache', () => {
       free(cache)
       cache = next
       ids = [...ids, ...sequences[0]!]
-      // the last token made was not read yet: it is read with the question
+      // the last generated token was not yet computed: it is computed with the question
       const expected = (i === 0 ? 5 : 1) + question.length + sequences[0]!.length - 1
       assert.equal(counts.tokens, expected, `turn ${i}`)
     }

@@ -11,10 +11,10 @@ import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { tokens } from '../../arbitraries/logits.js'
 import { leavesNoTensor } from '../../laws/generator.js'
-import { batchOf, disposeInputs, type Prompt, tinyModel, vocabulary } from '../tiny.js'
+import { disposeInputs, makeInputs, type Prompt, tinyModel, vocabulary } from '../tiny.js'
 
 const image = [1, 1, 1, 1]
-/** Prompts with 0 to 2 images; the first token tells the images of one from those of another. */
+/** Prompts with 0 to 2 images; the first token determines the images. */
 const prompt: fc.Arbitrary<Prompt> = fc
   .tuple(tokens(vocabulary - 2), fc.nat(2), tokens(vocabulary - 2))
   .map(([before, images, after]) => [
@@ -37,7 +37,7 @@ describe('generate', () => {
     model = tinyModel()
   })
   const run = async (prompts: readonly Prompt[], options: GenerateOptions, padding = 0): Promise<GenerationResult> => {
-    const inputs = batchOf(prompts, padding)
+    const inputs = makeInputs(prompts, padding)
     try {
       return await generateAll(model, inputs, { maxNewTokens: 6, ...options })
     } finally {
@@ -49,7 +49,7 @@ describe('generate', () => {
     fc.assert(
       fc.asyncProperty(prompt, async (ids) => {
         const { sequences } = await run([ids], {})
-        const inputs = batchOf([ids])
+        const inputs = makeInputs([ids])
         const best = tf.tidy(() => {
           // an image token in the answer is a token like any other
           const answer = model.embed({ inputIds: tf.tensor2d([...sequences[0]!], [1, sequences[0]!.length], 'int32') })
@@ -65,18 +65,18 @@ describe('generate', () => {
       { numRuns: 15 }
     ))
 
-  it('the same beyond the trained length, with rotary frequencies of one length throughout', async () => {
+  it('beyond the trained length too, with the rotary frequencies of one length', async () => {
     const rope = { rope_parameters: { rope_type: 'dynamic', rope_theta: 100, factor: 2 }, max_position_embeddings: 6 }
-    const stretched = tinyModel(rope)
+    const model = tinyModel(rope)
     for (const ids of [
       [2, 3, 4],
       [5, 6, 7, 8, 9, 10, 11]
     ]) {
-      const inputs = batchOf([ids])
-      const { sequences } = await generateAll(stretched, inputs, { maxNewTokens: 8, ropeLength: 40 })
-      const full = batchOf([[...ids, ...sequences[0]!]])
+      const inputs = makeInputs([ids])
+      const { sequences } = await generateAll(model, inputs, { maxNewTokens: 8, ropeLength: 40 })
+      const full = makeInputs([[...ids, ...sequences[0]!]])
       const best = tf.tidy(() =>
-        stretched(full, { ropeLength: 40 })
+        model(full, { ropeLength: 40 })
           .logits.argMax(-1)
           .dataSync()
           .slice(ids.length - 1, -1)
@@ -105,7 +105,7 @@ describe('generate', () => {
       ))
 
     it(`${name}: leaks no tensor when it ends, is left early, or fails`, async () => {
-      const inputs = batchOf([[2, ...image, 3], [4, 5, 6], [7]])
+      const inputs = makeInputs([[2, ...image, 3], [4, 5, 6], [7]])
       const before = tf.memory().numTensors
       const o = { ...options, maxNewTokens: 5 }
       await leavesNoTensor(() => generate(model, inputs, o))
@@ -126,12 +126,12 @@ describe('generate', () => {
     })
 
     it(`${name}: the steps joined are the sequences, with their log-probabilities`, async () => {
-      const inputs = batchOf([
+      const inputs = makeInputs([
         [2, ...image, 3],
         [4, 5, 6]
       ])
       const steps = generate(model, inputs, { ...options, maxNewTokens: 6, outputLogprobs: true })
-      const [rows, chances]: [number[][], number[][]] = [
+      const [rows, logprobs]: [number[][], number[][]] = [
         [[], []],
         [[], []]
       ]
@@ -139,20 +139,20 @@ describe('generate', () => {
         const { done, value } = await steps.next()
         if (done) {
           assert.deepEqual(value.sequences, rows)
-          assert.deepEqual(value.logprobs, chances)
+          assert.deepEqual(value.logprobs, logprobs)
           break
         }
         for (const [row, token] of value.tokens.entries()) if (token !== undefined) rows[row]!.push(token)
-        for (const [row, chance] of value.logprobs!.entries()) if (chance !== undefined) chances[row]!.push(chance)
+        for (const [row, logprob] of value.logprobs!.entries()) if (logprob !== undefined) logprobs[row]!.push(logprob)
       }
-      assert.ok(chances.flat().every((chance) => chance <= 0))
+      assert.ok(logprobs.flat().every((logprob) => logprob <= 0))
       disposeInputs(inputs)
     })
   }
 
   it('greedy log-probabilities are those of one full forward', async () => {
     const { sequences, logprobs } = await run([[2, 3, 4]], { outputLogprobs: true })
-    const inputs = batchOf([[2, 3, 4, ...sequences[0]!]])
+    const inputs = makeInputs([[2, 3, 4, ...sequences[0]!]])
     const table = tf.tidy(() => tf.logSoftmax(model(inputs).logits).arraySync() as number[][][])[0]!
     for (const [i, token] of sequences[0]!.entries()) assert.ok(Math.abs(table[2 + i]![token]! - logprobs![0]![i]!) < 1e-4)
     disposeInputs(inputs)
@@ -186,7 +186,7 @@ describe('generate', () => {
 
   it('an abort signal stops after the current step and keeps the tokens', async () => {
     const free = await run([[2, 3]], {})
-    const inputs = batchOf([[2, 3]])
+    const inputs = makeInputs([[2, 3]])
     const controller = new AbortController()
     const steps = generate(model, inputs, { maxNewTokens: 6, signal: controller.signal })
     await steps.next()
@@ -202,7 +202,7 @@ describe('generate', () => {
   })
 
   it('an abort signal stops a beam search, whose best beam is the answer', async () => {
-    const inputs = batchOf([[2, 3]])
+    const inputs = makeInputs([[2, 3]])
     const controller = new AbortController()
     setImmediate(() => controller.abort())
     const { sequences, finishReasons } = await generateAll(model, inputs, {
@@ -230,19 +230,19 @@ describe('generate', () => {
     assert.notDeepEqual(seeded.sequences[1], sequences[0])
   })
 
-  it('enough beams find the most probable answer of all', async () => {
-    const few = Array.from({ length: vocabulary - 3 }, (_, i) => i + 3) // three tokens are left
-    const o: GenerateOptions = { suppressTokens: few, maxNewTokens: 3 }
+  it('with enough beams, beam search finds the most probable of all answers', async () => {
+    const suppressed = Array.from({ length: vocabulary - 3 }, (_, i) => i + 3) // three tokens remain
+    const o: GenerateOptions = { suppressTokens: suppressed, maxNewTokens: 3 }
     const { sequences, scores } = await run([[2, 3]], { ...o, numBeams: 27, lengthPenalty: 0 })
     const all = [0, 1, 2].flatMap((a) => [0, 1, 2].flatMap((b) => [0, 1, 2].map((c) => [a, b, c])))
-    const chances = all.map((ids) => {
+    const scoresOfAll = all.map((ids) => {
       const inputs = { inputIds: tf.tensor2d([[2, 3, ...ids]], [1, 5], 'int32') }
       const table = tf.tidy(() => tf.logSoftmax(model(inputs).logits).arraySync() as number[][][])[0]!
       tf.dispose(inputs.inputIds)
       return ids.reduce((sum, id, i) => sum + table[1 + i]![id]!, 0)
     })
-    const best = chances.indexOf(Math.max(...chances))
+    const best = scoresOfAll.indexOf(Math.max(...scoresOfAll))
     assert.deepEqual(sequences[0], all[best])
-    assert.ok(Math.abs(scores![0]! - chances[best]!) < 1e-4)
+    assert.ok(Math.abs(scores![0]! - scoresOfAll[best]!) < 1e-4)
   })
 })

@@ -30,7 +30,7 @@ describe('generation config', () => {
     assert.ok(E.isLeft(generationConfig([])))
   })
 
-  it('numbers beyond their meaning are errors by key, with the ranges of the options', () => {
+  it('numbers out of range are errors by key, with the ranges of the options', () => {
     const beyond = { num_beams: 1e6, num_return_sequences: 1e6, max_new_tokens: 1e12, eos_token_id: [2, 1e12], top_k: 2 ** 31 }
     const result = generationConfig({ ...beyond, bad_words_ids: [[1e12]], length_penalty: 1e9, min_length: 1e300 })
     assert.deepEqual(E.isLeft(result) && result.left.map(({ path }) => path).sort(), [

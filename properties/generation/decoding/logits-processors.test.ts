@@ -37,7 +37,7 @@ describe('logits', () => {
       ))
   }
 
-  it('what an n-gram processor allows completes no n-gram that stands already, and it forbids nothing else', () =>
+  it('an n-gram processor forbids exactly the tokens that complete an earlier n-gram', () =>
     fc.assert(
       fc.property(tokens(3, 1, 12), fc.integer({ min: 1, max: 4 }), (ids, n) => {
         const out = noRepeatNgram(n)(ids, new Float32Array(4), 0)

@@ -7,13 +7,13 @@ import { featureCache } from '../../../generation/feature-cache.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import type { Messages } from '../../../processors/text/messages.js'
-import { batchOf, disposeInputs, imageToken, tinyModel } from '../tiny.js'
+import { disposeInputs, imageToken, makeInputs, tinyModel } from '../tiny.js'
 
 const image = [imageToken, imageToken, imageToken, imageToken]
 const text = (length: number, seed: number): readonly number[] =>
   Array.from({ length }, (_, i) => 2 + ((i * seed + (i >> 3)) % 37))
 
-/** The model with counts of its tiles and forwards, and a function that is called before each. */
+/** The model with counts of its tiles and forwards, and a function that is called before each forward. */
 const watched = (model: InternVL, before: (event: 'tiles' | 'forward', size: number) => void): InternVL =>
   Object.assign(((...args) => model(...args)) as InternVL, {
     imageFeatures: (pixels: tf.Tensor4D) => {
@@ -39,7 +39,7 @@ describe('prefill with an abort signal', () => {
   for (const [name, options] of Object.entries(modes))
     it(`${name}: a prompt in chunks has the answer of one forward, in a batch and with a cache`, async () => {
       const prompts = [[2, ...image, ...text(1300, 7)], text(30, 5), [...text(700, 3), ...image, 9]]
-      const inputs = batchOf(prompts)
+      const inputs = makeInputs(prompts)
       const before = tf.memory().numTensors
       const o = { ...options, maxNewTokens: 8, imageTokenId: imageToken }
       const sizes: number[] = []
@@ -48,7 +48,7 @@ describe('prefill with an abort signal', () => {
       const chunked = await generateAll(spy, inputs, { ...o, signal, returnCache: true })
       assert.deepEqual(sizes, [435, 435, 435])
       assert.deepEqual(chunked.sequences, whole.sequences)
-      const longer = batchOf(prompts.map((ids, row) => [...ids, ...text(40, 11 + row)]))
+      const longer = makeInputs(prompts.map((ids, row) => [...ids, ...text(40, 11 + row)]))
       const cache = chunked.cache!
       const [a, b] = [await generateAll(model, longer, o), await generateAll(model, longer, { ...o, cache, signal })]
       assert.deepEqual(b.sequences, a.sequences)
@@ -59,7 +59,7 @@ describe('prefill with an abort signal', () => {
     })
 
   it('stops within one chunk of tokens, keeps nothing, and all rows are aborted', async () => {
-    const inputs = batchOf([text(2000, 7), text(1000, 5)])
+    const inputs = makeInputs([text(2000, 7), text(1000, 5)])
     const before = tf.memory().numTensors
     for (const numBeams of [1, 2])
       for (let stop = 1; stop <= 4; stop++) {

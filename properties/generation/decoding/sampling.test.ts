@@ -7,9 +7,9 @@ import { rngOf, sampleIndex } from '../../../generation/decoding/sampling.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { logits, tokens } from '../../arbitraries/logits.js'
-import { batchOf, disposeInputs, tinyModel } from '../tiny.js'
+import { disposeInputs, makeInputs, tinyModel } from '../tiny.js'
 
-/** Pearson's statistic of counts against probabilities, and its degrees of freedom; rare values are taken together. */
+/** Pearson's statistic of counts against probabilities, and its degrees of freedom; rare values are counted as one. */
 const chiSquare = (counts: ArrayLike<number>, probabilities: ArrayLike<number>) => {
   const n = Array.from(counts).reduce((a, b) => a + b)
   const all = Array.from(probabilities, (p, i) => ({ expected: p * n, count: counts[i]! }))
@@ -110,7 +110,7 @@ describe('sampler', () => {
     ]
     for (const filter of options) {
       it(`first tokens follow the filtered distribution: ${JSON.stringify(filter)}`, async () => {
-        const inputs = batchOf([[4, 9]])
+        const inputs = makeInputs([[4, 9]])
         const o: GenerateOptions = { ...filter, doSample: true, seed: 2, maxNewTokens: 1, numReturnSequences: 1500 }
         const { sequences } = await generateAll(model, inputs, o)
         const raw = tf.tidy(
@@ -124,7 +124,7 @@ describe('sampler', () => {
     }
 
     it('a temperature of 0 is greedy', async () => {
-      const inputs = batchOf([[4, 9]])
+      const inputs = makeInputs([[4, 9]])
       const cold = await generateAll(model, inputs, { doSample: true, temperature: 0, maxNewTokens: 5 })
       assert.deepEqual(cold.sequences, (await generateAll(model, inputs, { maxNewTokens: 5 })).sequences)
       disposeInputs(inputs)

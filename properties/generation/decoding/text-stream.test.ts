@@ -3,12 +3,12 @@ import fc from 'fast-check'
 import type { GenerationStream } from '../../../generation/decoding/prepare-generation.js'
 import { streamText, textStream } from '../../../generation/decoding/text-stream.js'
 
-/** A tokenizer whose tokens are bytes, but for one special token without text. */
+/** A tokenizer whose tokens are bytes, except for one special token without text. */
 const special = 256
 const bytesDecode = (ids: readonly number[]) =>
   new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(ids.filter((id) => id !== special)))
 const encode = (text: string) => [...new TextEncoder().encode(text)]
-/** One whose tokens are words with a space before them, dropped before the first: as SentencePiece does. */
+/** A tokenizer whose tokens are words after a space, which is dropped before the first word, as in SentencePiece. */
 const words = ['▁a', 'b', '▁', '▁cd', 'é', '🙂', '.']
 const wordsDecode = (ids: readonly number[]) =>
   ids

@@ -10,7 +10,7 @@ import { type LoadedModel, loadModel } from '../../../models/checkpoint/load-mod
 interface Case {
   readonly ids: number[][]
   readonly mask: number[][]
-  /** As they are named in Python. */
+  /** Options by their names in Python. */
   readonly options: Record<string, unknown>
   readonly tokens: number[][]
   readonly scores: number[] | null
@@ -21,7 +21,7 @@ const reference: { eos: number; pad: number; cases: Case[] } = JSON.parse(
   readFileSync(path('../../reference/generation.json'), 'utf8')
 )
 
-/** `properties/reference/make_generation.py` ran these in Transformers 5.23. */
+/** Results of Transformers 5.23, by `properties/reference/make_generation.py`. */
 describe('generate, beside Transformers', () => {
   let loaded: LoadedModel
   before(async () => {

@@ -8,7 +8,7 @@ import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { positionAt, visualPositions } from '../../../models/internvl/v2pe.js'
 import { tokens } from '../../arbitraries/logits.js'
-import { batchOf, disposeInputs, imageToken, type Prompt, tinyModel, vocabulary } from '../tiny.js'
+import { disposeInputs, imageToken, makeInputs, type Prompt, tinyModel, vocabulary } from '../tiny.js'
 
 const image = [1, 1, 1, 1]
 const words = tokens(vocabulary - 2).map((ids) => ids.map((id) => id + 2))
@@ -21,7 +21,7 @@ describe('visualDelta', () => {
     model = tinyModel()
   })
   const run = async (prompts: readonly Prompt[], options: GenerateOptions) => {
-    const inputs = batchOf(prompts)
+    const inputs = makeInputs(prompts)
     const o = { maxNewTokens: 4, imageTokenId: imageToken, suppressTokens: [imageToken], outputLogprobs: true, ...options }
     return generateAll(model, inputs, o).finally(() => disposeInputs(inputs))
   }
@@ -41,9 +41,9 @@ describe('visualDelta', () => {
     fc.assert(
       fc.asyncProperty(prompt, delta, async (ids, visualDelta) => {
         const { sequences, logprobs } = await run([ids], { visualDelta })
-        const inputs = batchOf([[...ids, ...sequences[0]!]])
-        const own = visualPositions(ids, imageToken, visualDelta)
-        const positionIds = [Array.from({ length: inputs.inputIds.size }, (_, i) => positionAt(own, i))]
+        const inputs = makeInputs([[...ids, ...sequences[0]!]])
+        const positions = visualPositions(ids, imageToken, visualDelta)
+        const positionIds = [Array.from({ length: inputs.inputIds.size }, (_, i) => positionAt(positions, i))]
         const full = tf.tidy(() => tf.logSoftmax(model(inputs, { positionIds }).logits).arraySync() as number[][][])[0]!
         disposeInputs(inputs)
         for (const [i, token] of sequences[0]!.entries())
@@ -63,7 +63,7 @@ describe('visualDelta', () => {
         ]
         for (const { kv } of first.cache!) disposeCache(kv)
         assert.deepEqual(again.sequences, fresh.sequences)
-        for (const [i, chance] of fresh.logprobs![0]!.entries()) assert.ok(Math.abs(chance - again.logprobs![0]![i]!) < 1e-4)
+        for (const [i, logprob] of fresh.logprobs![0]!.entries()) assert.ok(Math.abs(logprob - again.logprobs![0]![i]!) < 1e-4)
       }),
       { numRuns: 8 }
     ))

@@ -67,11 +67,11 @@ describe('demo scenes', () => {
   it('a description lists exactly the shapes in its image', () => {
     for (const row of samples.filter(({ task }) => task === 'describe').slice(0, 300)) {
       const [image] = shown(row)
-      const said = new Map(
+      const described = new Map(
         [...answerOf(row).matchAll(/an? (\w+) \w+ at the (\w+ \w+)/g)].map(([, colour, cell]) => [cell!, colour!])
       )
       for (const [cell, centre] of Object.entries(centres)) {
-        const colour = said.get(cell)
+        const colour = described.get(cell)
         const expected = ground(1, 1, 'white')
         if (colour) drawShape(expected, 'square', colour as ColourName, 0, 0, 1)
         assert.deepEqual(colourAt(image!, centre), colour ? [...expected.data] : colourAt(image!, [0.01, 0.01]))

@@ -10,13 +10,13 @@ import { demoModel, load } from '../../../generation/checkpoint/load.js'
 import { bytesText, hubProgress } from '../../../generation/cli/flags/hub-flags.js'
 import { sizeOf } from '../../../generation/hub/hub-cache.js'
 import { modelFolder } from '../../../generation/hub/index.js'
-import { contents, type Fixture, repo, someFiles, withHub } from './fixture.js'
-import { commitOf, sha256 } from './server.js'
+import { commitOf, sha256 } from './fake-hub.js'
+import { contents, type HubFixture, repo, someFiles, withHub } from './hub-fixture.js'
 
 const weights = someFiles['model.safetensors']!
 const bin = fileURLToPath(new URL('../../../generation/bin.js', import.meta.url))
 
-const internvl = ({ hub, cacheDir }: Fixture, args: readonly string[], env = {}): ChildProcess =>
+const internvl = ({ hub, cacheDir }: HubFixture, args: readonly string[], env = {}): ChildProcess =>
   spawn(process.execPath, [bin, ...args], {
     env: { ...process.env, HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cacheDir, HF_TOKEN: 'hf_x', HF_HUB_OFFLINE: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe']
@@ -32,7 +32,7 @@ describe('internvl download', () => {
   it('prints only the folder, resumes a killed download, and fails with one sentence', () =>
     withHub(async (fixture) => {
       const { hub, cacheDir } = fixture
-      hub.trouble = ({ path }) => (path.endsWith('.safetensors') ? { stallAfter: 12_000 } : undefined)
+      hub.nextFailure = ({ path }) => (path.endsWith('.safetensors') ? { stallAfter: 12_000 } : undefined)
       const killed = internvl(fixture, ['download', repo])
       const ended = finished(killed)
       const hasPart = async (): Promise<boolean> => {
@@ -43,13 +43,13 @@ describe('internvl download', () => {
       while (!(await hasPart())) await new Promise((done) => setTimeout(done, 20))
       killed.kill('SIGKILL')
       await ended
-      hub.trouble = () => undefined
+      hub.nextFailure = () => undefined
       const { out, err, code } = await finished(internvl(fixture, ['download', repo]))
       equal(code, 0, err)
       equal(out, `${join(cacheDir, 'models--Org--Some-model.v1_0', 'snapshots', commitOf('main'))}\n`)
       match(err, /downloading Org\/Some-model\.v1_0\/model\.safetensors \(20\.0 kB, resuming at 12\.0 kB\)/)
-      equal(hub.stored.at(-1)?.range, 'bytes=12000-')
-      ok(hub.asked.every(({ token }) => token === 'hf_x'))
+      equal(hub.storeRequests.at(-1)?.range, 'bytes=12000-')
+      ok(hub.hubRequests.every(({ token }) => token === 'hf_x'))
       deepEqual((await contents(out.trim()))['model.safetensors'], weights)
       const [offline, missing, wrong] = await Promise.all([
         finished(internvl(fixture, ['download', repo], { HF_HUB_OFFLINE: '1' })),
@@ -100,7 +100,7 @@ describe('a model of the hub', () => {
       const model = await load('demo/model', { endpoint: hub.endpoint, cacheDir, token: false, offline: false })
       equal(model.dir, join(cacheDir, 'models--demo--model', 'snapshots', commitOf('main')))
       model.dispose()
-      const asked = hub.asked.length
+      const asked = hub.hubRequests.length
       const before = process.cwd()
       process.chdir(cacheDir)
       try {
@@ -113,16 +113,16 @@ describe('a model of the hub', () => {
         process.chdir(before)
         await rm(join(cacheDir, 'demo'), { recursive: true })
       }
-      const gone = await modelFolder('./demo/model')()
-      ok(E.isLeft(gone) && gone.left[0]._tag === 'FolderMissing')
+      const missing = await modelFolder('./demo/model')()
+      ok(E.isLeft(missing) && missing.left[0]._tag === 'FolderMissing')
       const bad = await modelFolder('internvl3')()
       ok(E.isLeft(bad) && bad.left[0]._tag === 'BadModelName')
-      equal(hub.asked.length, asked)
+      equal(hub.hubRequests.length, asked)
     })
   })
 })
 
-describe('the view of a download', () => {
+describe('the progress of a download', () => {
   const progress = (file: string, done: number, allDone: number) => ({ file, done, total: 100, allDone, allTotal: 200 })
 
   it('prints lines without a terminal: each file once, each tenth once', async () => {
@@ -130,14 +130,14 @@ describe('the view of a download', () => {
     const { options, end } = hubProgress('a/b', stream)
     for (let i = 0; i <= 100; i++) options.onDownload!(progress('x', i, i))
     for (let i = 0; i <= 100; i++) options.onDownload!(progress('y', i, 100 + i))
-    options.onWarning!('a remark')
+    options.onWarning!('a warning')
     end()
     stream.end()
     const lines = (await text(stream)).trimEnd().split('\n')
     equal(lines.filter((line) => line.startsWith('downloading a/b/')).length, 2)
     equal(lines.filter((line) => line.startsWith('downloaded ')).length, 10)
     equal(lines.at(-2), 'downloaded 200 B of 200 B')
-    equal(lines.at(-1), 'a remark')
+    equal(lines.at(-1), 'a warning')
   })
 
   it('shows bars on a terminal, and leaves no signal handler', async () => {
@@ -147,12 +147,12 @@ describe('the view of a download', () => {
     options.onDownload!(progress('x', 0, 0))
     options.onDownload!(progress('x', 50, 50))
     equal(process.listenerCount('SIGINT'), before + 1)
-    await new Promise((done) => setTimeout(done, 300)) // it draws ten times a second
+    await new Promise((done) => setTimeout(done, 300)) // the bars are redrawn ten times a second
     end()
     equal(process.listenerCount('SIGINT'), before)
     match(String(stream.read()), /a\/b .*50 B of 200 B[\s\S]*x .*50 B of 100 B/)
   })
 
-  it('counts bytes as people do', () =>
+  it('formats bytes in decimal units', () =>
     deepEqual([0, 999, 1000, 4230, 1_876_000_000].map(bytesText), ['0 B', '999 B', '1.0 kB', '4.2 kB', '1.9 GB']))
 })

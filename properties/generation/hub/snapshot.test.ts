@@ -2,8 +2,8 @@ import { deepEqual, equal, match, ok } from 'node:assert/strict'
 import { mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { bytesOf, contents, left, needed, repo, right, someFiles, withHub } from './fixture.js'
-import { commitOf, gitHash, sha256 } from './server.js'
+import { commitOf, gitHash, sha256 } from './fake-hub.js'
+import { bytesOf, contents, left, needed, repo, right, someFiles, withHub } from './hub-fixture.js'
 
 const storeOf = (cache: string) => join(cache, 'models--Org--Some-model.v1_0')
 const index = (...shards: readonly string[]) =>
@@ -33,10 +33,10 @@ describe('a snapshot', () => {
   it('is downloaded once: the second time only the commit and its file list are requested', () =>
     withHub(async ({ download, hub }) => {
       const first = right(await download())
-      const [sent, asked] = [hub.sent, hub.asked.length]
+      const [sent, asked] = [hub.sent, hub.hubRequests.length]
       deepEqual(right(await download()), first)
       equal(hub.sent, sent)
-      ok(hub.asked.slice(asked).every(({ path }) => path.startsWith('/api/')))
+      ok(hub.hubRequests.slice(asked).every(({ path }) => path.startsWith('/api/')))
     }))
 
   it('reuses unchanged files of an earlier commit', () =>
@@ -152,13 +152,13 @@ describe('without the hub', () => {
     return folder
   }
 
-  it('the cache of Python is used with a warning, without a request', () =>
-    withHub(async ({ download, cacheDir, hub, remarks }) => {
+  it('the cache is used with a warning, without a request', () =>
+    withHub(async ({ download, cacheDir, hub, warnings }) => {
       const folder = await cacheByHand(cacheDir, needed)
       equal(right(await download(offline)).folder, folder)
       equal(right(await download({ ...offline, revision: commitOf('by hand') })).folder, folder)
-      equal(hub.asked.length, 0)
-      match(remarks[0]!, /offline.*using the cached commit \w{7} of Org\/Some-model\.v1_0/)
+      equal(hub.hubRequests.length, 0)
+      match(warnings[0]!, /offline.*using the cached commit \w{7} of Org\/Some-model\.v1_0/)
     }))
 
   it('missing files are named with the folder of the cache', () =>
@@ -169,18 +169,18 @@ describe('without the hub', () => {
       await cacheByHand(cacheDir, ['tokenizer.json'])
       match(left(await download(offline))[0].message, /lacks config\.json, model\.safetensors/)
       match(left(await download({ ...offline, revision: 'other' }))[0].message, /does not have it/)
-      equal(hub.asked.length, 0)
+      equal(hub.hubRequests.length, 0)
     }))
 
   it('without a network the cache is used at once', () =>
-    withHub(async ({ download, cacheDir, hub, remarks }) => {
+    withHub(async ({ download, cacheDir, hub, warnings }) => {
       const { folder } = right(await download())
       await hub.close()
       right(await download()) // connections that were kept open break only now
       const begun = performance.now()
       equal(right(await download({ backoff: 1000 })).folder, folder)
       ok(performance.now() - begun < 900)
-      match(remarks.at(-1)!, /cannot be reached \(ECONNREFUSED\).*using the cached commit/)
+      match(warnings.at(-1)!, /cannot be reached \(ECONNREFUSED\).*using the cached commit/)
       await rm(storeOf(cacheDir), { recursive: true })
       const [none] = left(await download())
       match(none.message, /cannot be reached.*the cache at .* does not have it/)
@@ -190,7 +190,7 @@ describe('without the hub', () => {
     withHub(async ({ download, hub }) => {
       const { folder } = right(await download())
       for (const status of [500, 429, 401]) {
-        hub.trouble = () => ({ status })
+        hub.nextFailure = () => ({ status })
         equal(right(await download()).folder, folder)
       }
     }))
@@ -200,14 +200,14 @@ describe('without the hub', () => {
       const { folder } = right(await download())
       const files = { ...someFiles, 'model.safetensors': bytesOf(30_000, 7) }
       hub.repos.set(repo, { files, revisions: { main: commitOf('later') } })
-      hub.trouble = ({ path }) => (path.endsWith('model.safetensors') ? { status: 404 } : undefined)
+      hub.nextFailure = ({ path }) => (path.endsWith('model.safetensors') ? { status: 404 } : undefined)
       equal(left(await download())[0]._tag, 'HubFileNotFound')
       equal(right(await download(offline)).folder, folder)
     }))
 })
 
 describe('a name', () => {
-  it('or a revision that could lead out of the cache is refused without a request', () =>
+  it('or revision that could point outside of the cache is refused without a request', () =>
     withHub(({ download, hub }) =>
       fc.assert(
         fc.asyncProperty(
@@ -218,7 +218,7 @@ describe('a name', () => {
               left(await download({ revision }, name)).map(({ _tag }) => _tag),
               ['BadModelName', 'BadRevision']
             )
-            equal(hub.asked.length, 0)
+            equal(hub.hubRequests.length, 0)
           }
         )
       )

@@ -4,25 +4,25 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { maxAttempts } from '../../../generation/hub/hub-client.js'
-import { bytesOf, contents, type Fixture, left, right, someFiles, withHub } from './fixture.js'
-import { type HubFailure, sha256 } from './server.js'
+import { type HubFailure, sha256 } from './fake-hub.js'
+import { bytesOf, contents, type HubFixture, left, right, someFiles, withHub } from './hub-fixture.js'
 
 const weights = someFiles['model.safetensors']!
 const small = { files: { 'config.json': Buffer.from('{}'), 'model.safetensors': weights } }
-const blobs = ({ cacheDir }: Fixture) => join(cacheDir, 'models--Org--Some-model.v1_0', 'blobs')
+const blobs = ({ cacheDir }: HubFixture) => join(cacheDir, 'models--Org--Some-model.v1_0', 'blobs')
 
-/** What a killed process leaves of the weights; no process has this number. */
-const leftBehind = (fixture: Fixture) =>
+/** Partial file of the weights as a killed process leaves it; no process has the id in its name. */
+const partialFile = (fixture: HubFixture) =>
   join(blobs(fixture), `${sha256(weights)}.${hostname().replace(/\W/g, '_')}-${2 ** 22 - 1}-1.incomplete`)
 
-/** What goes wrong with the first requests to the store of large files; nothing after, nor with what is asked of the hub meanwhile. */
-const first = ({ hub }: Fixture, ...troubles: readonly HubFailure[]): void => {
-  hub.trouble = (asked) => (hub.stored.at(-1) === asked ? troubles[hub.stored.length - 1] : undefined)
+/** Makes the first requests to the store of large files fail; later requests and requests to the hub succeed. */
+const failFirst = ({ hub }: HubFixture, ...failures: readonly HubFailure[]): void => {
+  hub.nextFailure = (asked) => (hub.storeRequests.at(-1) === asked ? failures[hub.storeRequests.length - 1] : undefined)
 }
 
-/** Tags of the errors when every request of the hub is answered so. */
-const answered = async (fixture: Fixture, trouble: HubFailure, token: string | false = false) => {
-  fixture.hub.trouble = () => trouble
+/** First error when every request to the hub has this failure. */
+const errorWhenAll = async (fixture: HubFixture, failure: HubFailure, token: string | false = false) => {
+  fixture.hub.nextFailure = () => failure
   const [issue] = left(await fixture.download({ token }))
   return issue
 }
@@ -33,11 +33,11 @@ describe('a broken connection', () => {
       fc.asyncProperty(fc.array(fc.integer({ min: 1, max: 9000 }), { maxLength: 6 }), fc.boolean(), (cuts, noRange) =>
         withHub(async (fixture) => {
           const { hub, download } = fixture
-          first(fixture, ...cuts.map((cutAfter) => ({ cutAfter })), ...(noRange ? [{ noRange }] : []))
+          failFirst(fixture, ...cuts.map((cutAfter) => ({ cutAfter })), ...(noRange ? [{ noRange }] : []))
           const { folder } = right(await download())
           deepEqual((await contents(folder))['model.safetensors'], weights)
-          const begins = hub.stored.map(({ range }) => Number(/\d+/.exec(range ?? '0')))
-          // one that arrived is never asked for again, and none is left out
+          const begins = hub.storeRequests.map(({ range }) => Number(/\d+/.exec(range ?? '0')))
+          // a byte that arrived is never requested again, and no byte is left out
           const most = (i: number) => begins[i]! + (cuts[i] ?? weights.length)
           ok(begins.every((begin, i) => i === 0 || (begin >= begins[i - 1]! && begin <= most(i - 1))))
         }, small)
@@ -55,21 +55,24 @@ describe('a broken connection', () => {
   it('without progress fails after a few attempts, and the downloaded bytes are kept for the next call', () =>
     withHub(async (fixture) => {
       const { hub, download } = fixture
-      hub.trouble = ({ path, range }) =>
+      hub.nextFailure = ({ path, range }) =>
         path.endsWith('.safetensors') ? { cutAfter: range === undefined ? 5000 : 0 } : undefined
       const [issue] = left(await download())
       equal(issue._tag, 'NotCached')
       match(issue.message, /model\.safetensors: the hub at .* cannot be reached/)
       // a connection that breaks before its answer has begun is tried again within an attempt
-      ok(hub.stored.length > maxAttempts && hub.stored.length <= 1 + maxAttempts ** 2, `${hub.stored.length} requests`)
-      hub.trouble = () => undefined
+      ok(
+        hub.storeRequests.length > maxAttempts && hub.storeRequests.length <= 1 + maxAttempts ** 2,
+        `${hub.storeRequests.length} requests`
+      )
+      hub.nextFailure = () => undefined
       right(await download())
-      equal(hub.stored.at(-1)?.range, 'bytes=5000-')
+      equal(hub.storeRequests.at(-1)?.range, 'bytes=5000-')
     }, small))
 
   it('without data for a time is ended and retried', () =>
     withHub(async (fixture) => {
-      first(fixture, { stallAfter: 7000 })
+      failFirst(fixture, { stallAfter: 7000 })
       const before = process.env.HF_HUB_DOWNLOAD_TIMEOUT
       process.env.HF_HUB_DOWNLOAD_TIMEOUT = '1'
       try {
@@ -79,7 +82,7 @@ describe('a broken connection', () => {
         else process.env.HF_HUB_DOWNLOAD_TIMEOUT = before
       }
       deepEqual(
-        fixture.hub.stored.map(({ range }) => range),
+        fixture.hub.storeRequests.map(({ range }) => range),
         [undefined, 'bytes=7000-']
       )
     }, small))
@@ -87,22 +90,22 @@ describe('a broken connection', () => {
   it('by an abort signal rejects with the reason; the next download resumes', () =>
     withHub(async (fixture) => {
       const stop = new AbortController()
-      first(fixture, { stallAfter: 6000 })
+      failFirst(fixture, { stallAfter: 6000 })
       const onDownload = ({ done }: { done: number }) => void (done === 6000 && stop.abort(new Error('enough')))
       await rejects(fixture.download({ signal: stop.signal, onDownload }), /enough/)
       right(await fixture.download())
-      equal(fixture.hub.stored.at(-1)?.range, 'bytes=6000-')
+      equal(fixture.hub.storeRequests.at(-1)?.range, 'bytes=6000-')
     }, small))
 })
 
-describe('bytes that are not those that the hub lists', () => {
+describe('bytes that differ from the listing of the hub', () => {
   it('are deleted: a file of another hash or length never appears under its name', () =>
     withHub(async (fixture) => {
-      for (const [trouble, tag] of [
-        [{ spoil: true }, 'HubWrongHash'],
-        [{ tooMuch: true }, 'HubWrongSize']
+      for (const [failure, tag] of [
+        [{ flipBits: true }, 'HubWrongHash'],
+        [{ surplus: true }, 'HubWrongSize']
       ] as const) {
-        fixture.hub.trouble = ({ path }) => (path.endsWith('.safetensors') ? trouble : undefined)
+        fixture.hub.nextFailure = ({ path }) => (path.endsWith('.safetensors') ? failure : undefined)
         const [issue] = left(await fixture.download())
         equal(issue._tag, tag)
         match(issue.message, /model\.safetensors: .*the download was deleted/)
@@ -113,10 +116,10 @@ describe('bytes that are not those that the hub lists', () => {
   it('at the start of a partial download cost a second download, not the call', () =>
     withHub(async (fixture) => {
       await mkdir(blobs(fixture), { recursive: true })
-      await writeFile(leftBehind(fixture), bytesOf(4000, 99))
+      await writeFile(partialFile(fixture), bytesOf(4000, 99))
       const { folder } = right(await fixture.download())
       deepEqual(
-        fixture.hub.stored.map(({ range }) => range),
+        fixture.hub.storeRequests.map(({ range }) => range),
         ['bytes=4000-', undefined]
       )
       deepEqual((await contents(folder))['model.safetensors'], weights)
@@ -129,7 +132,7 @@ describe('a full disk', () => {
       const size = 2 ** 52
       const sha = 'a'.repeat(64)
       const tree = ['config.json', 'model.safetensors'].map((path) => ({ type: 'file', path, size, oid: sha }))
-      fixture.hub.trouble = ({ path }) => (path.includes('/tree/') ? { status: 200, body: JSON.stringify(tree) } : undefined)
+      fixture.hub.nextFailure = ({ path }) => (path.includes('/tree/') ? { status: 200, body: JSON.stringify(tree) } : undefined)
       const [issue] = left(await fixture.download())
       equal(issue._tag, 'DiskFull')
       match(issue.message, /needs \d+ MB, \d+ MB are free/)
@@ -140,7 +143,7 @@ describe('a full disk', () => {
     if (process.platform !== 'linux') return this.skip()
     return withHub(async (fixture) => {
       await mkdir(blobs(fixture), { recursive: true })
-      await symlink('/dev/full', leftBehind(fixture))
+      await symlink('/dev/full', partialFile(fixture))
       const [issue] = left(await fixture.download())
       equal(issue._tag, 'DiskFull')
       match(issue.message, /ENOSPC.*HF_HUB_CACHE/)
@@ -157,8 +160,8 @@ describe('a full disk', () => {
     }, small))
 })
 
-describe('what the hub refuses', () => {
-  it('is one sentence that says what to do', () =>
+describe('a request that the hub refuses', () => {
+  it('gives one sentence that says what to do', () =>
     withHub(async (fixture) => {
       const gated = { 'x-error-code': 'GatedRepo', 'x-error-message': 'Access is restricted' }
       const cases: readonly [HubFailure, string | false, string, RegExp][] = [
@@ -172,13 +175,13 @@ describe('what the hub refuses', () => {
         [{ status: 200, body: '<html>log in</html>' }, false, 'HubStrange', /check that HF_ENDPOINT/],
         [{ status: 200, body: '{}' }, false, 'HubStrange', /the commit of main/]
       ]
-      for (const [trouble, token, tag, sentence] of cases) {
-        const asked = fixture.hub.asked.length
-        const issue = await answered(fixture, trouble, token)
+      for (const [failure, token, tag, sentence] of cases) {
+        const asked = fixture.hub.hubRequests.length
+        const issue = await errorWhenAll(fixture, failure, token)
         equal(issue._tag, tag)
         match(issue.message, sentence)
         ok(!issue.message.includes('hf_'), 'a token is never shown')
-        equal(fixture.hub.asked.length, asked + 1, 'asking again would not help')
+        equal(fixture.hub.hubRequests.length, asked + 1, 'asking again would not help')
       }
     }))
 
@@ -187,21 +190,21 @@ describe('what the hub refuses', () => {
       equal(left(await download({}, 'Org/other'))[0]._tag, 'HubRepoNotFound')
       const [revision] = left(await download({ revision: 'v9' }))
       match(revision.message, /Org\/Some-model\.v1_0: the hub has no revision v9/)
-      hub.trouble = ({ path }) =>
+      hub.nextFailure = ({ path }) =>
         path.endsWith('tokenizer.json') ? { status: 404, headers: { 'x-error-code': 'EntryNotFound' } } : undefined
       match(left(await download())[0].message, /no file tokenizer\.json at revision main/)
     }))
 
   it('is retried when the hub is busy or down, after the requested wait, a bounded number of times', () =>
     withHub(async (fixture) => {
-      const { hub, download, remarks } = fixture
+      const { hub, download, warnings } = fixture
       const later = { status: 429, headers: { 'retry-after': '1' } }
-      hub.trouble = () => (hub.asked.length === 1 ? later : hub.asked.length === 2 ? { status: 503 } : undefined)
+      hub.nextFailure = () => (hub.hubRequests.length === 1 ? later : hub.hubRequests.length === 2 ? { status: 503 } : undefined)
       const begun = performance.now()
       right(await download())
       ok(performance.now() - begun >= 1000)
-      match(remarks[0]!, /responds with 429; retrying in 1\.0 s/)
-      for (const [trouble, tag, times] of [
+      match(warnings[0]!, /responds with 429; retrying in 1\.0 s/)
+      for (const [failure, tag, times] of [
         [{ status: 429 }, 'HubBusy', maxAttempts],
         [{ status: 503 }, 'HubDown', maxAttempts],
         [{ status: 429, headers: { 'retry-after': '3600' } }, 'HubBusy', 1],
@@ -209,11 +212,11 @@ describe('what the hub refuses', () => {
         [{ status: 429, headers: { 'retry-after': new Date(Date.now() + 3.6e6).toUTCString() } }, 'HubBusy', 1]
       ] as const) {
         await rm(join(fixture.cacheDir, 'models--Org--Some-model.v1_0'), { recursive: true, force: true })
-        const asked = hub.asked.length
-        const issue = await answered(fixture, trouble)
+        const asked = hub.hubRequests.length
+        const issue = await errorWhenAll(fixture, failure)
         equal(issue._tag, tag)
         match(issue.message, times === 1 ? /try again in 3(600|599) s/ : /try again in a few minutes/)
-        equal(hub.asked.length - asked, times)
+        equal(hub.hubRequests.length - asked, times)
       }
     }))
 })
@@ -222,14 +225,14 @@ describe('a token', () => {
   it('is sent to the hub with every request, never to the store of large files', () =>
     withHub(async ({ download, hub }) => {
       right(await download({ token: ' hf_secret\n' }))
-      ok(hub.asked.every(({ token }) => token === 'hf_secret'))
-      ok(hub.stored.length > 0 && hub.stored.every(({ token }) => token === undefined))
+      ok(hub.hubRequests.every(({ token }) => token === 'hf_secret'))
+      ok(hub.storeRequests.length > 0 && hub.storeRequests.every(({ token }) => token === undefined))
     }))
 
   it('with invalid characters is refused before a request', () =>
     withHub(async ({ download, hub }) => {
       for (const token of ['hf_ä', 'hf a', '']) equal(left(await download({ token }))[0]._tag, 'BadToken')
-      equal(hub.asked.length, 0)
+      equal(hub.hubRequests.length, 0)
     }))
 
   it('is not stored in the cache', async () => {

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { demoModel, load } from '../../../generation/checkpoint/load.js'
 import { fineTune } from '../../../generation/train/fine-tune.js'
+import { jsonlLogger } from '../../../generation/train/logging/train-log.js'
 import { trainConfig } from '../../../generation/train/train-config.js'
-import { jsonlLogger } from '../../../generation/train/train-log.js'
 import { getOrThrow } from '../../../lib/error.js'
 import { namedParameters } from '../../../lib/params.js'
 
@@ -57,7 +57,7 @@ describe('fineTune', () => {
     assert.ok(losses[2]! < losses[0]!, losses.join(' '))
     const [old, fresh] = [bits(before.params), bits(result.params)]
     for (const [path, bytes] of old) assert.equal(bytes.equals(fresh.get(path)!), !path.includes('multi_modal_projector'), path)
-    for (const each of [before, result]) each.dispose()
+    for (const model of [before, result]) model.dispose()
   })
 
   it('trains LoRA with frozen weights; the result has LoRA merged', async () => {
@@ -86,6 +86,29 @@ describe('fineTune', () => {
     assert.ok(Math.abs(losses[0]! - 1.2 * Math.LN2) < 1e-5, `${losses[0]}`) // 0.8 (−log σ(0)) + 0.2 (−2 log σ(0))
     assert.ok(losses[1]! < losses[0]!)
     result.dispose()
+  })
+
+  it('an output that cannot be written is one plain error before the first step', async () => {
+    const output = join(folder, 'train.jsonl', 'out') // below a file
+    await assert.rejects(
+      tuned('unwritable', { output, steps: 1 }),
+      (error: Error) =>
+        error.name === 'InternVLError' && /^\S+train\.jsonl\/out: .*cannot be written \(E[^\n]*$/.test(error.message)
+    )
+  })
+
+  it('trains on a JSON array of rows, and on the files of a mixture', async () => {
+    const rows = [rowOf(1, 'circle.png', 'What is this?', 'A circle.')].map((row) => JSON.parse(row) as unknown)
+    await writeFile(join(folder, 'array.json'), JSON.stringify(rows))
+    await writeFile(join(folder, 'mixture.json'), JSON.stringify({ a: { annotation: 'array.json', repeat_time: 2 } }))
+    const settings = { steps: 1, train: { only: ['multi_modal_projector'] } }
+    const losses: number[] = []
+    for (const data of ['array.json', 'mixture.json']) {
+      const found = await tuned(`data-${data}`, { ...settings, data: join(folder, data) })
+      found.result.dispose()
+      losses.push(found.losses[0]!)
+    }
+    assert.ok(Math.abs(losses[0]! - losses[1]!) < 1e-5, losses.join(' '))
   })
 
   it('visual.delta changes the positions of images; random deltas are the same in equal runs', async () => {

@@ -10,7 +10,7 @@ import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
 import { tinyModel, vocabulary } from '../tiny.js'
 
-/** A sample of text with these supervised positions. */
+/** A text sample with the given supervised positions. */
 const textSample = (supervised: readonly boolean[], first: number): Sample => {
   const ids = Int32Array.from(supervised, (_, i) => 2 + ((first + 7 * i) % (vocabulary - 2)))
   const labels = ids.map((id, i) => (supervised[i] ? id : -100))
@@ -41,17 +41,17 @@ describe('training losses', () => {
       const batch = collate(samples, { padId: 0, reduction })
       const { attentionMask, labels, lossWeights } = batch
       const all = (scale: tf.Scalar) => causalLoss(modelOf(scale)(batch, { attentionMask }).logits, labels, lossWeights)
-      const [own, whole] = [(scale: tf.Scalar) => sftLoss(modelOf)(scale, batch, {}).loss, all].map((loss) =>
+      const [supervised, whole] = [(scale: tf.Scalar) => sftLoss(modelOf)(scale, batch, {}).loss, all].map((loss) =>
         valueAndGrad(loss)(tf.scalar(1.5))
       )
-      assertClose(own!.value, whole!.value)
-      assertClose(own!.grads, whole!.grads)
+      assertClose(supervised!.value, whole!.value)
+      assertClose(supervised!.grads, whole!.grads)
       disposeBatch(batch)
     }))
 
   it('answers of pairs have the log-probabilities of all logits', () =>
     check(samples, (samples) => {
-      const [chosen, rejected] = [samples, samples.map((each) => ({ ...each, labels: each.labels.map((x, i) => (i < 2 ? -100 : x)) }))].map((each) => collate(each, { padId: 0 })) // biome-ignore format: one line
+      const [chosen, rejected] = [samples, samples.map((sample) => ({ ...sample, labels: sample.labels.map((x, i) => (i < 2 ? -100 : x)) }))].map((group) => collate(group, { padId: 0 })) // biome-ignore format: one line
       const model = modelOf(tf.scalar(1))
       const logs = [chosen!, rejected!].map((batch) => [...logProbabilities(model(batch, batch).logits, batch.labels).dataSync()])
       const loss = (reference: readonly (readonly number[])[]) =>

@@ -122,8 +122,8 @@ describe('trained weights, as an adapter and merged', () => {
     const config = JSON.parse(await readFile(join(adapter, 'adapter_config.json'), 'utf8'))
     await merge(adapter, other)
     await writeFile(join(other, 'adapter_config.json'), JSON.stringify({ ...config, r: 3 }))
-    const refused = (source: string, target: string, said: RegExp, model?: string) =>
-      assert.rejects(merge(source, target, { model }), said)
+    const refused = (source: string, target: string, message: RegExp, model?: string) =>
+      assert.rejects(merge(source, target, { model }), message)
     await refused(other, at('x'), /adapter_model.safetensors/)
     await refused(adapter, other, /other: the folder is not empty/)
     await refused(adapter, adapter, /adapter: the target is the source folder/)

@@ -3,7 +3,7 @@ import { initialState, train } from '../../../generation/train/training-loop.js'
 import { adamW } from '../../../lib/optim/adamw.js'
 import { tf } from '../../../lib/tf.js'
 
-// A linear regression that is small enough to train in a test; its data depend on the position alone.
+// A linear regression that is small enough to train in a test; the data depends on the position alone.
 
 export type Line = { readonly weight: tf.Tensor2D; readonly bias: tf.Tensor1D }
 export interface Points {

@@ -5,15 +5,15 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
 import { type FineTuneOptions, fineTune } from '../../../generation/train/fine-tune.js'
+import { jsonlLogger } from '../../../generation/train/logging/train-log.js'
 import { trainConfig } from '../../../generation/train/train-config.js'
-import { jsonlLogger } from '../../../generation/train/train-log.js'
 import { getOrThrow } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 
 const imagePath = (name: string) => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
-const rowOf = (said: string, answer: string, image?: string) => ({
+const rowOf = (question: string, answer: string, image?: string) => ({
   ...(image === undefined ? {} : { image: imagePath(image) }),
-  conversations: [{ from: 'human', value: image === undefined ? said : `<image>\n${said}` }, { from: 'gpt', value: answer }]
+  conversations: [{ from: 'human', value: image === undefined ? question : `<image>\n${question}` }, { from: 'gpt', value: answer }]
 }) // biome-ignore format: one line a turn
 const rows = [
   rowOf('What is this?', 'A lonely circle.', 'circle.png'),

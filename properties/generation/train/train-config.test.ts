@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { aliases, settings } from '../../../generation/train/settings.js'
 import { exampleConfig, nearest, readTrainConfig, trainConfig, withoutComments } from '../../../generation/train/train-config.js'
+import { aliases, settings } from '../../../generation/train/train-settings.js'
 import { getOrThrow, orThrow } from '../../../lib/error.js'
 
 const least = { output: 'out', data: 'a.jsonl' }

@@ -4,15 +4,18 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { jsonlLogger } from '../../../generation/train/logging/train-log.js'
 import { bestCheckpoint, lastCheckpoint, loadCheckpoint, saveCheckpoint } from '../../../generation/train/train-checkpoint.js'
 import { runTrainer, type TrainerOptions } from '../../../generation/train/trainer.js'
 import { initialState } from '../../../generation/train/training-loop.js'
-import { orThrow } from '../../../lib/error.js'
+import { InternVLError, orThrow } from '../../../lib/error.js'
 import { disposeParams } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import { type Line, line, lossesOf, type Points, points, settings } from './regression.js'
 
 const childFile = fileURLToPath(new URL('./trainer-child.ts', import.meta.url))
+
+const isError = (message: RegExp) => (error: unknown) => error instanceof InternVLError && message.test(error.message)
 
 describe('runTrainer', () => {
   let checkpoints: string
@@ -96,6 +99,20 @@ describe('runTrainer', () => {
       trained({ saveSteps: 3, callbacks: [log] }),
       /a log file cannot be written \(ENOSPC.*\n.*step-0000003; resume/
     )
+    assert.equal(tf.memory().numTensors, before)
+  })
+
+  it('a log that cannot be written at the start or end of training is one plain error, and leaks no tensor', async () => {
+    const file = join(checkpoints, 'file')
+    await writeFile(file, '')
+    const before = tf.memory().numTensors
+    const logger = jsonlLogger(join(file, 'train.jsonl')) // the folder of the log is a file
+    await assert.rejects(
+      trained({ steps: 1, callbacks: [logger] }),
+      isError(/^training stopped: a log file cannot be written \(E/)
+    )
+    const plotter = { onTrainEnd: () => writeFile(join(file, 'loss.png'), '') }
+    await assert.rejects(trained({ steps: 1, callbacks: [plotter] }), isError(/^a log file cannot be written \(ENOTDIR/))
     assert.equal(tf.memory().numTensors, before)
   })
 

@@ -43,7 +43,7 @@ const batch = [
   ask('Who are you?')
 ]
 
-/** Numbers of a tensor's row: its last axis at these places of the others. */
+/** Values of a row of a tensor: the last axis at the given indices of the other axes. */
 const rowOf = (t: tf.Tensor, ...at: readonly number[]): readonly number[] => {
   const begin = [...at, 0]
   const row = tf.tidy(() => t.slice(begin, begin.map((_, i) => (i < at.length ? 1 : -1))).dataSync()) // biome-ignore format: one line
@@ -97,7 +97,7 @@ describe("Transformers' nouns", () => {
     const before = tf.memory().numTensors
     const mask = inputs.attentionMask.arraySync()
     const known = inputs.inputIds.arraySync().map((row, b) => row.map((id, i) => (mask[b]!.at(i - 1) && mask[b]![i] ? id : -100)))
-    const labels = tf.tensor2d(known, undefined, 'int32') // what a token of padding predicts means nothing
+    const labels = tf.tensor2d(known, undefined, 'int32') // predictions at padding positions are undefined
     const out = model.forward({ ...inputs, labels, outputHiddenStates: true, useCache: true })
     assert.ok(Math.abs(out.loss!.dataSync()[0]! - expected.loss) < 1e-4 * expected.loss, `loss ${out.loss!.dataSync()[0]}`)
     close(rowOf(out.logits, 0, out.logits.shape[1] - 1), expected.logits)
@@ -115,7 +115,7 @@ describe("Transformers' nouns", () => {
     assert.throws(() => model.forward({}), /exactly one of inputIds or inputsEmbeds/)
   })
 
-  it('InternVLModel and InternVLVisionModel give their parts of it', async () => {
+  it('InternVLModel and InternVLVisionModel give their parts of the result', async () => {
     const whole = await InternVLModel.fromPretrained(demoModel)
     const { lastHiddenState, imageHiddenStates } = whole.forward(inputs)
     close(rowOf(lastHiddenState, 1, lastHiddenState.shape[1] - 1), expected.last_hidden_state)
@@ -183,7 +183,7 @@ describe("Transformers' nouns", () => {
     )
   })
 
-  it('configurations read from a folder are instances, and equal what the model has', async () => {
+  it('configurations read from a folder are instances, and equal those of the model', async () => {
     const config = await InternVLConfig.fromPretrained(demoModel)
     assert.ok(config instanceof InternVLConfig)
     assert.equal(config.textConfig.vocabSize, model.config.textConfig.vocabSize)

@@ -60,7 +60,7 @@ describe('dataLoader', () => {
       for (const [e, end] of perEpoch.entries()) {
         const ids = all.slice(perEpoch[e - 1] ?? 0, end).flatMap((batch) => batch!.map(([id]) => id))
         assert.equal(ids.length, 16)
-        for (const { id } of measured.rows) assert.ok([1, 2].includes(ids.filter((each) => each === id).length))
+        for (const { id } of measured.rows) assert.ok([1, 2].includes(ids.filter((other) => other === id).length))
       }
       for (const from of [1, perEpoch[0]! - 1, perEpoch[0]!, perEpoch[1]! + 1])
         assert.deepEqual((await take(measured, options, all.length - from, from)).map(shown), all.slice(from))

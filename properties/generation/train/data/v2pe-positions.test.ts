@@ -29,19 +29,19 @@ describe('v2pePositions', () => {
   })
 
   it('random deltas are those of V2PE, one for each image, by seed and batch index alone', () => {
-    const stepsAt = (seed: number, place: number) => {
-      const row = v2pePositions('random', imageToken, seed)(place)!(samples)[0]!
+    const stepsAt = (seed: number, index: number) => {
+      const row = v2pePositions('random', imageToken, seed)(index)!(samples)[0]!
       for (const at of [1, 6]) // within an image they are one apart and the same
         for (let i = at; i < at + 3; i++) assert.equal(row[i + 1]! - row[i]!, row[at]! - row[at - 1]!)
       return [row[1]! - row[0]!, row[6]! - row[5]!]
     }
-    const all = Array.from({ length: 60 }, (_, place) => stepsAt(3, place))
+    const all = Array.from({ length: 60 }, (_, index) => stepsAt(3, index))
     assert.deepEqual(stepsAt(3, 5), all[5])
     assert.deepEqual(new Set(all.flat()), new Set(visualDeltas))
     assert.ok(all.some(([a, b]) => a !== b))
     assert.notDeepEqual(
       all,
-      Array.from({ length: 60 }, (_, place) => stepsAt(4, place))
+      Array.from({ length: 60 }, (_, index) => stepsAt(4, index))
     )
   })
 

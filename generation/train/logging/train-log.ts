@@ -1,9 +1,9 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { linePlot } from '../plot.js'
+import { linePlot } from '../../plot.js'
+import type { Metrics, TrainerCallback } from '../trainer.js'
 import { averagedSteps, meanOfLast } from './progress-bar.js'
-import type { Metrics, TrainerCallback } from './trainer.js'
 
 /** One line of `train.jsonl`: a step or an evaluation. */
 interface LogEntry {

@@ -1,4 +1,4 @@
-import type { TrainerCallback } from './trainer.js'
+import type { TrainerCallback } from '../trainer.js'
 
 const significant = (x: number): string => (x === 0 ? '0' : Math.abs(x) < 1e-3 ? x.toExponential(2) : x.toPrecision(4))
 
@@ -55,7 +55,7 @@ export const barLine = (step: number, steps: number, pieces: readonly string[], 
   return `${'█'.repeat(filled)}${'░'.repeat(width - filled)} ${text}`
 }
 
-/** Where progress is shown: standard error. */
+/** Stream on which progress is shown: standard error. */
 export interface ProgressStream {
   readonly isTTY?: boolean
   readonly columns?: number

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { crc32c, scalarEvent, tensorBoardLogger, tfRecord } from '../../../generation/train/tensorboard.js'
+import { crc32c, scalarEvent, tensorBoardLogger, tfRecord } from '../../../../generation/train/logging/tensorboard.js'
 
 /** The records of an event file, with lengths and checksums verified. */
 const recordsOf = (bytes: Uint8Array): readonly Uint8Array[] => {

@@ -2,14 +2,14 @@ import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-/** What one request was. */
+/** A request that a server received. */
 export interface HubRequest {
   readonly path: string
   readonly range: string | undefined
   readonly token: string | undefined
 }
 
-/** What goes wrong with a request: another answer, a connection cut after some bytes, one that falls silent, ranges not known, bytes changed. */
+/** Failure of a request: another response, a connection cut or stalled after some bytes, ignored ranges, changed or surplus bytes. */
 export interface HubFailure {
   readonly status?: number
   readonly headers?: Readonly<Record<string, string>>
@@ -17,12 +17,12 @@ export interface HubFailure {
   readonly cutAfter?: number
   readonly stallAfter?: number
   readonly noRange?: boolean
-  readonly spoil?: boolean
-  readonly tooMuch?: boolean
+  readonly flipBits?: boolean
+  readonly surplus?: boolean
 }
 
 export interface FakeRepo {
-  /** Large files are those whose names end in `.safetensors`; their bytes come from another host. */
+  /** Bytes by file name; files with the extension `.safetensors` are served by the store of large files. */
   readonly files: Readonly<Record<string, Buffer>>
   /** Branches and tags; the commit of `main` unless given. */
   readonly revisions?: Readonly<Record<string, string>>
@@ -30,24 +30,24 @@ export interface FakeRepo {
 
 export const commitOf = (name: string): string => createHash('sha1').update(name).digest('hex')
 export const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
-/** The name that git gives a file. */
+/** Object id of a file in git. */
 export const gitHash = (bytes: Buffer): string => createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex')
 const isLarge = (path: string): boolean => path.endsWith('.safetensors')
 
 const listen = (server: Server): Promise<string> =>
   new Promise((done) => server.listen(0, '127.0.0.1', () => done(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)))
 
-/** Two hosts on loopback that speak as the hub and its store of large files do. */
+/** Two servers on loopback with the protocol of the hub and of its store of large files. */
 export interface FakeHub {
   readonly endpoint: string
-  readonly asked: HubRequest[]
-  readonly stored: HubRequest[]
+  readonly hubRequests: HubRequest[]
+  readonly storeRequests: HubRequest[]
   readonly repos: Map<string, FakeRepo>
-  /** What goes wrong with the next requests; asked of each request, in order. */
-  trouble: (asked: HubRequest) => HubFailure | undefined
-  /** Bytes of files that were sent. */
+  /** Failure of a request, or undefined; called once for every request, in order. */
+  nextFailure: (asked: HubRequest) => HubFailure | undefined
+  /** Number of file bytes that were sent. */
   sent: number
-  /** Bytes of the file under way that have arrived where they are wanted; its connection is cut only then. */
+  /** Number of bytes of the current file that the client has received; a connection is cut only then. */
   arrived: number
   readonly close: () => Promise<void>
 }
@@ -55,31 +55,31 @@ export interface FakeHub {
 const notFound = (out: ServerResponse, code: string): void =>
   void out.writeHead(404, { 'x-error-code': code, 'x-error-message': code }).end()
 
-/** Breaks a connection once `holds`: what is on its way when one breaks may be lost. */
+/** Breaks a connection once `holds()` is true; bytes in flight when a connection breaks may be lost. */
 const cutWhen = async (holds: () => boolean, out: ServerResponse): Promise<void> => {
   while (!holds() && !out.destroyed) await new Promise((done) => setTimeout(done, 1))
   out.destroy()
 }
 
-/** Sends bytes as a range of them was asked for, or as the trouble has it. */
-const send = (hub: FakeHub, out: ServerResponse, bytes: Buffer, range: string | undefined, trouble: HubFailure, etag: string) => {
-  const begin = trouble.noRange ? 0 : Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0)
-  const right = trouble.spoil ? Buffer.from(bytes.map((byte) => byte ^ 1)) : bytes
-  const part = trouble.tooMuch ? Buffer.concat([right.subarray(begin), right]) : right.subarray(begin)
+/** Sends the requested range of the bytes, with the given failure. */
+const send = (hub: FakeHub, out: ServerResponse, bytes: Buffer, range: string | undefined, failure: HubFailure, etag: string) => {
+  const begin = failure.noRange ? 0 : Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0)
+  const right = failure.flipBits ? Buffer.from(bytes.map((byte) => byte ^ 1)) : bytes
+  const part = failure.surplus ? Buffer.concat([right.subarray(begin), right]) : right.subarray(begin)
   const isPart = begin > 0
   out.writeHead(isPart ? 206 : 200, {
     etag: `"${etag}"`,
     'content-length': part.length,
     ...(isPart ? { 'content-range': `bytes ${begin}-${bytes.length - 1}/${bytes.length}` } : {})
   })
-  const stop = trouble.cutAfter ?? trouble.stallAfter
+  const stop = failure.cutAfter ?? failure.stallAfter
   const some = part.subarray(0, stop ?? part.length)
   hub.sent += some.length
-  // an answer that is never ended keeps the next one on its connection waiting, so it must be a part
-  if (stop === undefined || (trouble.stallAfter !== undefined && some.length === part.length)) return void out.end(some)
+  // a response that never ends blocks the next one on its connection, so the response must be a part
+  if (stop === undefined || (failure.stallAfter !== undefined && some.length === part.length)) return void out.end(some)
   hub.arrived = 0
   const hasArrived = () => some.length === 0 || hub.arrived >= begin + some.length
-  out.write(some, () => void (trouble.cutAfter === undefined || cutWhen(hasArrived, out)))
+  out.write(some, () => void (failure.cutAfter === undefined || cutWhen(hasArrived, out)))
   if (some.length === 0) out.flushHeaders()
 }
 
@@ -91,7 +91,7 @@ const entryOf = (path: string, bytes: Buffer) => ({
   ...(isLarge(path) ? { lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 134 } } : {})
 })
 
-/** Three entries a page, as the hub splits longer lists. */
+/** Sends the list of files in pages of three entries. */
 const sendTree = (out: ServerResponse, url: URL, { files }: FakeRepo): void => {
   const from = Number(url.searchParams.get('cursor') ?? 0)
   const all = [{ type: 'directory', path: 'examples', size: 0, oid: commitOf('examples') }].concat(
@@ -109,7 +109,7 @@ const answerHub = (
   asked: HubRequest,
   url: URL,
   out: ServerResponse,
-  trouble: HubFailure
+  failure: HubFailure
 ): unknown => {
   const [, repoName = '', kind, rest = ''] =
     /^(?:\/api\/models)?\/([^/]+\/[^/]+)\/(revision|tree|resolve)\/(.*)$/.exec(url.pathname) ?? []
@@ -125,7 +125,7 @@ const answerHub = (
   const bytes = repo.files[decodeURIComponent(file)]
   if (!bytes) return notFound(out, 'EntryNotFound')
   out.setHeader('x-repo-commit', commit)
-  if (!isLarge(file)) return send(hub, out, bytes, asked.range, trouble, gitHash(bytes))
+  if (!isLarge(file)) return send(hub, out, bytes, asked.range, failure, gitHash(bytes))
   const linked = { 'x-linked-etag': `"${sha256(bytes)}"`, 'x-linked-size': bytes.length }
   out.writeHead(302, { ...linked, location: `${store}/${repoName}/${file}?signature=1` }).end()
 }
@@ -134,16 +134,16 @@ const onRequest =
   (
     log: HubRequest[],
     hub: () => FakeHub,
-    answer: (asked: HubRequest, url: URL, out: ServerResponse, trouble: HubFailure) => unknown
+    answer: (asked: HubRequest, url: URL, out: ServerResponse, failure: HubFailure) => unknown
   ) =>
   (request: IncomingMessage, out: ServerResponse): void => {
     const url = new URL(request.url ?? '/', `http://${request.headers.host}`)
     const { range, authorization } = request.headers
     const asked = { path: url.pathname, range, token: authorization?.replace('Bearer ', '') }
     log.push(asked)
-    const trouble = hub().trouble(asked) ?? {}
-    if (trouble.status !== undefined) return void out.writeHead(trouble.status, trouble.headers).end(trouble.body)
-    answer(asked, url, out, trouble)
+    const failure = hub().nextFailure(asked) ?? {}
+    if (failure.status !== undefined) return void out.writeHead(failure.status, failure.headers).end(failure.body)
+    answer(asked, url, out, failure)
   }
 
 /** Starts a hub without repositories. */
@@ -153,9 +153,9 @@ export const startHub = async (): Promise<FakeHub> => {
     onRequest(
       stored,
       () => hub,
-      ({ range }, url, out, trouble) => {
+      ({ range }, url, out, failure) => {
         const [, name = '', file = ''] = /^\/([^/]+\/[^/]+)\/(.*)$/.exec(url.pathname) ?? []
-        send(hub, out, hub.repos.get(name)!.files[file]!, range, trouble, 'of-the-store')
+        send(hub, out, hub.repos.get(name)!.files[file]!, range, failure, 'of-the-store')
       }
     )
   )
@@ -164,7 +164,7 @@ export const startHub = async (): Promise<FakeHub> => {
     onRequest(
       asked,
       () => hub,
-      (request, url, out, trouble) => answerHub(hub, store, request, url, out, trouble)
+      (request, url, out, failure) => answerHub(hub, store, request, url, out, failure)
     )
   )
   const close = async (): Promise<void> => {
@@ -175,10 +175,10 @@ export const startHub = async (): Promise<FakeHub> => {
   }
   const hub: FakeHub = {
     endpoint: await listen(main),
-    asked,
-    stored,
+    hubRequests: asked,
+    storeRequests: stored,
     repos: new Map(),
-    trouble: () => undefined,
+    nextFailure: () => undefined,
     sent: 0,
     arrived: 0,
     close

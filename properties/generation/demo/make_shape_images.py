@@ -1,6 +1,6 @@
-"""Images of every shape drawn by Pillow, for comparison, and their contents.
+"""Makes an image of every shape with Pillow, for comparison, and a list of the contents.
 
-    python make_images.py FOLDER_OF_SCENES_PY
+    python make_shape_images.py FOLDER_OF_SCENES_PY
 """
 import json
 import random

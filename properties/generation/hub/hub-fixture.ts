@@ -5,18 +5,18 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { HubOptions } from '../../../generation/hub/index.js'
 import { type Snapshot, snapshotDownload } from '../../../generation/hub/snapshot.js'
 import type { Issues } from '../../../lib/error.js'
-import { type FakeHub, type FakeRepo, startHub } from './server.js'
+import { type FakeHub, type FakeRepo, startHub } from './fake-hub.js'
 
-// a machine under load is slow, not dead
+// a busy machine is slow: longer timeouts
 process.env.HF_HUB_DOWNLOAD_TIMEOUT ??= '100'
 
 export const repo = 'Org/Some-model.v1_0'
 
-/** Bytes that differ from place to place, so that a piece in the wrong place is seen. */
+/** Bytes that differ at neighbouring offsets, so that a chunk at a wrong offset is detected. */
 export const bytesOf = (length: number, seed = 1): Buffer =>
   Buffer.from(Array.from({ length }, (_, i) => (i * i + i * seed) % 251))
 
-/** A repository as they are: what is needed, and what is not. */
+/** Files of a repository: needed and unneeded ones. */
 export const someFiles: FakeRepo['files'] = {
   'README.md': Buffer.from('# a model'),
   'config.json': Buffer.from('{"model_type":"internvl"}'),
@@ -33,45 +33,45 @@ export const someFiles: FakeRepo['files'] = {
 }
 export const needed = Object.keys(someFiles).filter((name) => !/README|\.bin$|\.py$|\.onnx$/.test(name))
 
-/** A hub with one repository, an empty cache, and calls between them that wait no second. */
-export interface Fixture {
+/** A hub with one repository, an empty cache, and downloads with a backoff of 1 ms. */
+export interface HubFixture {
   readonly hub: FakeHub
   readonly cacheDir: string
-  readonly remarks: string[]
+  readonly warnings: string[]
   readonly download: (options?: HubOptions, name?: string) => Promise<E.Either<Issues, Snapshot>>
 }
 
-/** Runs `use` with a fixture of its own. */
+/** Runs `use` with a new fixture. */
 export const withHub = async (
-  use: (fixture: Fixture) => Promise<void>,
+  use: (fixture: HubFixture) => Promise<void>,
   files: FakeRepo = { files: someFiles }
 ): Promise<void> => {
   const [hub, cacheDir] = [await startHub(), await mkdtemp(join(tmpdir(), 'hub-'))]
   hub.repos.set(repo, files)
-  const remarks: string[] = []
+  const warnings: string[] = []
   const defaults = { endpoint: hub.endpoint, cacheDir, token: false, backoff: 1, offline: false } as const
-  const download: Fixture['download'] = (options = {}, name = repo) => {
+  const download: HubFixture['download'] = (options = {}, name = repo) => {
     const onDownload: HubOptions['onDownload'] = (progress) => {
       if (progress.file === 'model.safetensors') hub.arrived = progress.done
       options.onDownload?.(progress)
     }
-    return snapshotDownload(name, { ...defaults, onWarning: (line) => remarks.push(line), ...options, onDownload })()
+    return snapshotDownload(name, { ...defaults, onWarning: (line) => warnings.push(line), ...options, onDownload })()
   }
   try {
-    await use({ hub, cacheDir, remarks, download })
+    await use({ hub, cacheDir, warnings, download })
   } finally {
     await hub.close()
     await rm(cacheDir, { recursive: true, force: true })
   }
 }
 
-/** The snapshot, or a failed test that says why there is none. */
+/** The snapshot; throws an error with the messages of a failed download. */
 export const right = (result: E.Either<Issues, Snapshot>): Snapshot => {
   if (E.isLeft(result)) throw new Error(result.left.map(({ message }) => message).join('\n'))
   return result.right
 }
 
-/** The errors, or a failed test. */
+/** The errors; throws if the download succeeded. */
 export const left = (result: E.Either<Issues, Snapshot>): Issues => {
   if (E.isRight(result)) throw new Error(`no error, but ${result.right.folder}`)
   return result.left

@@ -1,7 +1,7 @@
 import { appendFileSync, mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import type { TrainerCallback } from './trainer.js'
+import type { TrainerCallback } from '../trainer.js'
 
 // Event files of TensorBoard: each record is a length, its checksum, a protocol buffer and its checksum.
 // Source: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto.

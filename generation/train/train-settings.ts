@@ -50,7 +50,7 @@ export const settings = {
   output: required(text, 'folder of the result, the checkpoints and the logs'),
   data: required(
     either(text, texts),
-    'one or several jsonl files, or a mixture file (.json) that lists jsonl files with their repeats'
+    'jsonl files, JSON arrays of rows, or a mixture file (.json) that lists files with their repeats'
   ),
   validation: setting(text, null, 'jsonl file of the validation set; its loss is logged and selects the best checkpoint'),
   epochs: setting(positive, 1, 'number of passes over the data'),

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { averagedSteps, barLine, meanOfLast, progressCallback } from '../../../generation/train/progress-bar.js'
+import { averagedSteps, barLine, meanOfLast, progressCallback } from '../../../../generation/train/logging/progress-bar.js'
 
 const eraseLine = '\u001b[K'
 const tokens = new RegExp(`${eraseLine.replace('[', '\\[')}|[\\s\\S]`, 'g')
 
-/** The lines that a terminal shows after these writes; understands `\r`, `\n` and "erase to the end of the line". */
+/** The lines on a terminal after the given writes; understands `\r`, `\n` and "erase to the end of the line". */
 const screenOf = (text: string): readonly string[] => {
   const lines = ['']
   let column = 0
