@@ -60,6 +60,21 @@ export const getOrThrow = <A>(result: E.Either<Issues, A>): A => {
   return result.right
 }
 
+/** Message of a caught error, for the message of an issue. An exhausted stack is named by its cause. */
+export const errorText = (error: unknown): string => {
+  const message = error instanceof Error ? error.message : String(error)
+  return error instanceof RangeError && message.startsWith('Maximum call stack') ? 'it is nested too deeply' : message
+}
+
+/** The beginning of a value's JSON text, for the message of an issue; the value's type if the value has no text or is nested too deeply. */
+export const valueText = (value: unknown): string => {
+  try {
+    return JSON.stringify(value)?.slice(0, 60) ?? typeof value
+  } catch {
+    return typeof value
+  }
+}
+
 /** One issue as a left value. */
 export const invalid = (tag: string, message: string, fields: Readonly<Record<string, unknown>> = {}): E.Either<Issues, never> =>
   E.left([issue(tag, message, fields)])

@@ -3,6 +3,7 @@
 export { checkpointed } from './autograd/checkpointing.js'
 export { accumulate, type ValueAndGrad, valueAndGrad, valueGradAndAux } from './autograd/grad.js'
 export { type TrainingOptions, training } from './autograd/train-mode.js'
+export * from './deprecated.js'
 export { type FloatDtype, fromFloat32, type StoredDtype, toFloat32 } from './dtype.js'
 export { type Engine, type EngineName, type EngineOptions, engineNames, selectEngine } from './engines/index.js'
 export { getOrThrow, InputError, InternVLError, type Issue, type Issues, issue, orThrow } from './error.js'

@@ -122,9 +122,9 @@ export const combine = <P>(a: PartialParams<P>, b: PartialParams<P>): P => {
 }
 
 /** Disposes the tensors of `trees` that are not in `kept`. */
-export const disposeExcept = (kept: unknown, ...trees: readonly unknown[]): void => {
-  const keptLeaves = new Set(namedParameters(kept).map(([, leaf]) => leaf))
-  for (const [, leaf] of namedParameters(trees)) if (!keptLeaves.has(leaf)) leaf.dispose()
+export const disposeExcept = (retained: unknown, ...trees: readonly unknown[]): void => {
+  const retainedLeaves = new Set(namedParameters(retained).map(([, leaf]) => leaf))
+  for (const [, leaf] of namedParameters(trees)) if (!retainedLeaves.has(leaf)) leaf.dispose()
 }
 
 /** Disposes every tensor of a tree once. */

@@ -41,6 +41,7 @@ export type {
 export { type DecoderModule, decoderFamilyOf, decoderFor, decoders } from './decoders/index.js'
 export { gatedMlp, qwen2Attention } from './decoders/qwen2.js'
 export { qwen3Attention } from './decoders/qwen3.js'
+export * from './deprecated.js'
 export { families, familyOf, modelFor, partOfPath } from './families.js'
 export {
   type InternVL,
@@ -75,20 +76,12 @@ export {
   type LoraOptions,
   type LoraParts,
   linearLayers,
-  /** @deprecated Use `linearLayers`. */
-  linearLayers as linearModules,
   loraLeaves,
-  /** @deprecated Use `loraLeaves`. */
-  loraLeaves as loraParts,
   loraWeights,
   mergeLora,
-  /** @deprecated Use `mergeLoraInPlace`. */
-  mergeLoraInPlace as absorbLora,
   mergeLoraInPlace,
   type Shapes,
   shapesWithoutLora,
-  /** @deprecated Use `shapesWithoutLora`. */
-  shapesWithoutLora as plainShapes,
   withoutLora
 } from './lora/lora.js'
 export type { ConfigDialect, InternVLModule, ModelFamily, ModelParts } from './model-family.js'

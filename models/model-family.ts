@@ -33,7 +33,7 @@ export interface ConfigDialect {
   readonly layouts: Layouts
 }
 
-/** A model type, and everything that the library has to know of it; `models/families.ts` lists all. */
+/** A model type, and the facts about the model that the library needs; `models/families.ts` lists all. */
 export interface ModelFamily {
   /** `InternVLConfig.modelType`. */
   readonly modelType: string

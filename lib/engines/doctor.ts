@@ -98,8 +98,8 @@ export const environmentIssues = ({ node, cache, engine, native }: Omit<Diagnosi
 
 /** Distinct issues that a command can fix. For a forced native engine, the default fix is to unset the variable. */
 const fixable = (issues: readonly Issue[], requested: string | undefined): readonly Issue[] => {
-  const unique = [...new Map(issues.map((each) => [each.message, each])).values()]
-  const withFix = requested === 'native' ? unique.map((each) => ({ fix: 'unset INTERNVL_ENGINE', ...each }) as Issue) : unique
+  const unique = [...new Map(issues.map((issue) => [issue.message, issue])).values()]
+  const withFix = requested === 'native' ? unique.map((issue) => ({ fix: 'unset INTERNVL_ENGINE', ...issue }) as Issue) : unique
   return withFix.filter(({ fix }) => fix !== undefined)
 }
 

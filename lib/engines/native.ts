@@ -74,12 +74,12 @@ export interface NativeBackend {
   release(...handles: readonly TensorHandle[]): void
 }
 
-const here = dirname(fileURLToPath(import.meta.url))
+const thisFolder = dirname(fileURLToPath(import.meta.url))
 const require = createRequire(import.meta.url)
 
 /** The backend class of tfjs-node with its kernels: bundled beside this file in the published package, the devDependency in a checkout. */
 const loadKernelBackend = (): KernelBackendClass => {
-  const bundled = join(here, 'tfjs-node.cjs')
+  const bundled = join(thisFolder, 'tfjs-node.cjs')
   if (existsSync(bundled)) return require(bundled).NodeJSKernelBackend
   require('@tensorflow/tfjs-node-gpu/dist/register_all_kernels')
   return require('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend').NodeJSKernelBackend

@@ -2,6 +2,7 @@ import { isTraced } from '../autograd/tape.js'
 import { trainingOptions } from '../autograd/train-mode.js'
 import { module } from '../module.js'
 import { fused } from '../ops/fused.js'
+import { hasKernel, runKernel } from '../ops/kernel.js'
 import { dequantizePacked, formatOf, type QuantizationFormat, type StoredWeight } from '../quantization/formats.js'
 import { tf } from '../tf.js'
 import { type Activation, activations } from './activation.js'
@@ -115,6 +116,19 @@ export const fusedInputs = (layers: readonly Linear[]) => {
   }
   if (anyTraced(Object.values(inputs))) return undefined
   return { inputs, formats: stored.map(({ format }): QuantizationFormat | 'float32' => format) }
+}
+
+/**
+ * The outputs of three linear layers of one input, as the q, k and v of attention: one kernel prepares `x` once, where one exists and
+ * no gradient is wanted.
+ */
+export const projectTogether = <R extends tf.Rank>(
+  layers: readonly [Linear, Linear, Linear],
+  x: tf.Tensor<R>
+): readonly [tf.Tensor<R>, tf.Tensor<R>, tf.Tensor<R>] => {
+  const shared = hasKernel('QkvLinear') && x.size > 0 && !isTraced(x) ? fusedInputs(layers) : undefined
+  if (!shared) return [layers[0](x), layers[1](x), layers[2](x)]
+  return runKernel('QkvLinear', { x, ...shared.inputs }, { formats: shared.formats })
 }
 
 export interface LinearOptions {

@@ -58,8 +58,8 @@ const outermostKeys = (json: string): readonly string[] => {
 }
 
 const repeated = (keys: readonly string[]): readonly string[] => {
-  const seen = new Set<string>()
-  return [...new Set(keys.filter((key) => seen.size === seen.add(key).size))]
+  const distinctKeys = new Set<string>()
+  return [...new Set(keys.filter((key) => distinctKeys.size === distinctKeys.add(key).size))]
 }
 
 /** The entry of one tensor, or its error. `dataStart` is the offset of the end of the header. */

@@ -1,11 +1,11 @@
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, invalid, issue, whenValid } from '../error.js'
-import { isFile, isRecord } from '../files.js'
+import { isFile, isRecord, readSmallText } from '../files.js'
 import { filesOf, openSafetensors, type TensorFiles } from './file.js'
 import type { TensorEntry } from './header.js'
 
@@ -32,10 +32,10 @@ const nameIssue = (file: string, key: string, name: unknown): ShardIndex['issues
   return isPlainName(name) ? [] : wrong('UnsafePath', `names ${JSON.stringify(name)}; only files beside the index are read`)
 }
 
-const shardIndex = (file: string, map: Readonly<Record<string, unknown>>): ShardIndex => {
-  const issues = Object.entries(map).flatMap(([key, name]) => nameIssue(file, key, name))
+const shardIndex = (file: string, weightMap: Readonly<Record<string, unknown>>): ShardIndex => {
+  const issues = Object.entries(weightMap).flatMap(([key, name]) => nameIssue(file, key, name))
   const invalidKeys = new Set(issues.map(({ key }) => key))
-  const valid = Object.entries(map as Record<string, string>).filter(([key]) => !invalidKeys.has(key))
+  const valid = Object.entries(weightMap as Record<string, string>).filter(([key]) => !invalidKeys.has(key))
   return { issues, weightMap: new Map(valid) }
 }
 
@@ -43,7 +43,7 @@ const readIndex = (file: string): TE.TaskEither<Issues, ShardIndex> => {
   const malformed = (what: string): Issues => [issue('IndexMalformed', `${file}: ${what}`, { file })]
   return pipe(
     TE.tryCatch(
-      async (): Promise<unknown> => JSON.parse(await readFile(file, 'utf8')),
+      async (): Promise<unknown> => JSON.parse(await readSmallText(file)),
       (error) => malformed(`it is not JSON (${(error as Error).message})`)
     ),
     TE.map((json) => (isRecord(json) ? json.weight_map : undefined)),
@@ -67,7 +67,9 @@ const indexIssues = (
   const absent = [...weightMap].flatMap(([key, name]) => {
     const file = join(folder, name)
     const found = !opened.has(file) || holders.get(key)?.some((entry) => entry.file === file)
-    return found ? [] : [issue('KeyNotInShard', `${file}: it lacks tensor ${key}, which ${index} places there`, { file, key })]
+    return found
+      ? []
+      : [issue('KeyNotInShard', `${file}: it lacks tensor ${key}, which ${index} lists for this file`, { file, key })]
   })
   const extra = [...holders].flatMap(([key, entries]) => {
     const files = entries.map(({ file }) => file)

@@ -32,8 +32,8 @@ export const intoShards = (tensors: readonly TensorSource[], shardBytes: number)
 }
 
 /** `model-00001-of-00003.safetensors`; with the suffix `mark` if that name exists; `model.safetensors` for a single shard. */
-const shardName = (i: number, n: number, mark: string): string =>
-  n === 1 ? wholeFile : `model-${`${i + 1}`.padStart(5, '0')}-of-${`${n}`.padStart(5, '0')}${mark}.safetensors`
+const shardName = (i: number, n: number, suffix: string): string =>
+  n === 1 ? wholeFile : `model-${`${i + 1}`.padStart(5, '0')}-of-${`${n}`.padStart(5, '0')}${suffix}.safetensors`
 
 /** New names of the shards, none present in the folder: the old index stays valid until the new index replaces the old one. */
 export const shardNames = (n: number, present: readonly string[]): readonly string[] => {

@@ -4,8 +4,9 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { dtypeBytes } from '../dtype.js'
 import { InternVLError, type Issues, issue } from '../error.js'
+import { runCommit, writeCommit } from './commit.js'
 import { indexFile } from './read.js'
-import { indexJson, intoShards, removeStale, shardNames, type TensorSource, tensorBytes } from './shards.js'
+import { indexJson, intoShards, shardNames, type TensorSource, tensorBytes } from './shards.js'
 
 export { intoShards, parseSize, type TensorSource } from './shards.js'
 
@@ -81,16 +82,42 @@ const flush = (files: readonly string[]): Promise<unknown> =>
 
 const temporary = (file: string) => join(dirname(file), `.${basename(file)}.${process.pid}.tmp`)
 
-/** Runs `write` on temporary names, then renames the files. If `write` fails, the temporary files are removed and existing files stay. */
-const atomically = async (files: readonly string[], write: (temporaries: readonly string[]) => Promise<void>): Promise<void> => {
-  const names = files.map(temporary)
+/** Runs `write` on a temporary name, then renames the file. If `write` fails, the temporary file is removed and an existing file stays. */
+const atomically = async (file: string, write: (temporary: string) => Promise<void>): Promise<void> => {
+  const name = temporary(file)
   try {
-    await write(names)
-    await flush(names)
-    for (const [i, name] of names.entries()) await rename(name, files[i]!)
+    await write(name)
+    await flush([name])
+    await rename(name, file)
   } finally {
-    await Promise.all(names.map((name) => rm(name, { force: true })))
+    await rm(name, { force: true })
   }
+}
+
+/**
+ * Replaces files of a folder as a whole: `write` fills temporary names, a commit marker makes the replacement certain, and renames
+ * finish it. If the process is killed, the folder has its old files, or the next reader finishes the renames (see `finishCommit`).
+ */
+const replaceFiles = async (
+  folder: string,
+  names: readonly string[],
+  replacesWeights: boolean,
+  write: (temporaries: readonly string[]) => Promise<void>
+): Promise<void> => {
+  await runCommit(folder) // of an earlier process
+  const temporaries = names.map((name) => temporary(join(folder, name)))
+  try {
+    await write(temporaries)
+    await flush(temporaries)
+    await writeCommit(folder, {
+      files: Object.fromEntries(names.map((name, i) => [name, basename(temporaries[i]!)])),
+      replacesWeights
+    })
+  } catch (error) {
+    await Promise.all(temporaries.map((name) => rm(name, { force: true })))
+    throw error
+  }
+  await runCommit(folder)
 }
 
 /** The error of a path that cannot be written, with the system's message. */
@@ -119,11 +146,11 @@ export const writeSafetensors = (
   file: string,
   tensors: readonly TensorSource[],
   metadata: Metadata = torchFormat
-): TaskEither<Issues, void> => task(file, () => atomically([file], ([name]) => writeTo(name!, tensors, metadata)))
+): TaskEither<Issues, void> => task(file, () => atomically(file, (name) => writeTo(name, tensors, metadata)))
 
 /**
- * Writes a safetensors file and small files to a folder, all or none: after an error the previous files are unchanged. Creates the folder
- * if needed. Errors as `writeSafetensors`.
+ * Writes a safetensors file and small files to a folder, all or none: after an error or a kill the previous files are unchanged.
+ * Creates the folder if needed. Errors as `writeSafetensors`.
  */
 export const writeSafetensorsFolder = (
   folder: string,
@@ -133,14 +160,11 @@ export const writeSafetensorsFolder = (
 ): TaskEither<Issues, void> =>
   task(folder, async () => {
     await mkdir(folder, { recursive: true })
-    await atomically(
-      [...files.keys(), name].map((file) => join(folder, file)),
-      async (temporaries) => {
-        for (const [i, content] of [...files.values()].entries())
-          await withFile(temporaries[i]!, 'w', (handle) => append(handle, Buffer.from(content)))
-        await writeTo(temporaries.at(-1)!, tensors, torchFormat)
-      }
-    )
+    await replaceFiles(folder, [...files.keys(), name], false, async (temporaries) => {
+      for (const [i, content] of [...files.values()].entries())
+        await withFile(temporaries[i]!, 'w', (handle) => append(handle, Buffer.from(content)))
+      await writeTo(temporaries.at(-1)!, tensors, torchFormat)
+    })
   })
 
 export interface WriteOptions {
@@ -153,9 +177,8 @@ export interface WriteOptions {
 
 /**
  * Writes a checkpoint folder as Transformers does: `model.safetensors`, or shards of at most `shardBytes` with their index, and
- * `files`. Creates the folder if needed. All files are first written under temporary names; one rename, of the index or of the single
- * file, replaces the old weights, which are removed last. If the process is killed at any time, the folder holds the old weights or the
- * new weights, complete. Errors as `writeSafetensors`.
+ * `files`. Creates the folder if needed. The files replace those of an earlier checkpoint as a whole: if the process is killed at any
+ * time, readers of this library find the old checkpoint or the new one, complete. Errors as `writeSafetensors`.
  */
 export const writeCheckpointTensors = (
   folder: string,
@@ -170,14 +193,10 @@ export const writeCheckpointTensors = (
     // in the order of renaming: new shards, small files, and last the file that readers open first
     const [first, last] = shards.length > 1 ? [names, []] : [[], names]
     const all = [...first, ...small.map(([name]) => name), ...last]
-    await atomically(
-      all.map((name) => join(folder, name)),
-      async (temporaries) => {
-        const at = (name: string) => temporaries[all.indexOf(name)]!
-        for (const [i, shard] of shards.entries()) await writeTo(at(names[i]!), shard, metadata)
-        for (const [name, content] of small)
-          await withFile(at(name), 'w', (handle) => append(handle, typeof content === 'string' ? Buffer.from(content) : content))
-      }
-    )
-    await removeStale(folder, all)
+    await replaceFiles(folder, all, true, async (temporaries) => {
+      const at = (name: string) => temporaries[all.indexOf(name)]!
+      for (const [i, shard] of shards.entries()) await writeTo(at(names[i]!), shard, metadata)
+      for (const [name, content] of small)
+        await withFile(at(name), 'w', (handle) => append(handle, typeof content === 'string' ? Buffer.from(content) : content))
+    })
   })

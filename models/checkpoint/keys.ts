@@ -34,7 +34,7 @@ export type Layouts = Readonly<Partial<Record<Layout, readonly KeyGroup[]>>>
 export const isBuffer = (key: string): boolean =>
   /(^|\.)(rotary_emb\.inv_freq|rotary_emb\.(cos|sin)_cached|position_ids)$/.test(key)
 
-/** Where a key stands: in a checkpoint file or in the module tree. */
+/** Side of a key: a checkpoint file, or the module tree. */
 export type KeySide = 'file' | 'tree'
 
 /** The keys of a rule on one side; only those of the tree may be several. */

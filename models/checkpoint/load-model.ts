@@ -26,6 +26,7 @@ import type { InternVLConfig } from '../config/model-config.js'
 import { modelFor } from '../families.js'
 import type { InternVL } from '../internvl/internvl.js'
 import type { InternVLModule } from '../model-family.js'
+import { withActivations } from '../quantization/activations.js'
 import { precisionOf } from '../quantization/precision.js'
 import { type CacheOptions, cachedWeights } from '../quantization/quantized-cache.js'
 import { splitFormat } from '../quantization/quantized-keys.js'
@@ -180,7 +181,8 @@ const buildModel = (checkpoint: OpenCheckpoint, options: LoadModelOptions): TE.T
     loadTensors(checkpoint, module, plan, options),
     TE.map((tensors) => {
       const params = buildParams(module, (path) => tensors.get(path)!)
-      return { config, layout, module, params, model: module.apply(params), dispose: () => disposeParams(params) }
+      const model = withActivations(module.apply(params), options.activations)
+      return { config, layout, module, params, model, dispose: () => disposeParams(params) }
     })
   )
 }

@@ -73,8 +73,8 @@ const optionOf = (name: string): string => `--${name.startsWith('int') ? 'quanti
 const shortage = (weights: number, needs: readonly MemoryNeed[], available: number): string => {
   const smaller = needs.filter(({ bytes }) => bytes < weights)
   const fitting = smaller.filter(({ bytes }) => bytes + workingBytes <= available)
-  const list = (some: readonly MemoryNeed[]) =>
-    some.map(({ name, bytes }) => `${optionOf(name)} needs ${inGigabytes(bytes + workingBytes)}`).join(', ')
+  const list = (precisionNeeds: readonly MemoryNeed[]) =>
+    precisionNeeds.map(({ name, bytes }) => `${optionOf(name)} needs ${inGigabytes(bytes + workingBytes)}`).join(', ')
   const smallest = smaller.at(-1)
   const advice = fitting.length > 0 ? list(fitting) : smallest ? `nothing fits, for ${list([smallest])}` : 'use a smaller model'
   const parts = `${inGigabytes(weights)} of weights and about ${inGigabytes(workingBytes)} of working memory`

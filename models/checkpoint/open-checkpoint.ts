@@ -6,6 +6,7 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { InternVLError, type Issue, type Issues, issue, validation, whenValid } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { shapeIssues } from '../../lib/params.js'
+import { finishCommit } from '../../lib/safetensors/commit.js'
 import { openCheckpointTensors, type TensorFiles } from '../../lib/safetensors/read.js'
 import type { Json } from '../config/config-fields.js'
 import { type InternVLConfig, parseConfig, readConfigJson } from '../config/parse-config.js'
@@ -141,6 +142,8 @@ const closingOnFailure = async <A>(
 export const openCheckpoint =
   (dir: string, options: OpenOptions = {}): TE.TaskEither<Issues, OpenCheckpoint> =>
   async () => {
+    const commit = await finishCommit(dir)()
+    if (E.isLeft(commit)) return commit
     const [source, opened] = [await readSource(dir)(), await openCheckpointTensors(dir)()]
     if (E.isLeft(opened)) return E.chain((): E.Either<Issues, never> => opened)(sequenceS(validation)({ source, opened })) // the errors of both
     const files = opened.right

@@ -1,9 +1,9 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, invalid, issue, whenValid } from '../../lib/error.js'
+import { readSmallText } from '../../lib/files.js'
 import { dialectOfType, families, modelTypes, unsupportedModelTypes } from '../families.js'
 import { fieldsOf, isJson, type Json, oneOf } from './config-fields.js'
 import type { InternVLConfig } from './model-config.js'
@@ -49,7 +49,7 @@ export const parseConfig = (json: unknown, file = 'config.json'): E.Either<Issue
 
 const readText = (file: string): TE.TaskEither<Issues, string> =>
   TE.tryCatch(
-    () => readFile(file, 'utf8'),
+    () => readSmallText(file),
     (error): Issues => {
       const { code, message } = error as NodeJS.ErrnoException
       const why = code === 'ENOENT' ? 'no such file; a checkpoint folder has one' : message

@@ -11,7 +11,7 @@ import type { InternVLConfig } from './model-config.js'
 /** The dialect of config.json that belongs to a layout of the keys. */
 const dialectNameOf = (layout: Layout): InternVLConfig['dialect'] => (layout.startsWith('original') ? 'original' : 'hf')
 
-/** Fields of a decoder that are written anew, because dialects and versions have them under several names. */
+/** Fields of a decoder that a conversion removes and writes in the target dialect, since their names differ between dialects. */
 const rewrittenTextFields = [
   'architectures',
   'auto_map',

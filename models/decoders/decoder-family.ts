@@ -26,7 +26,7 @@ export interface DecoderDefaults {
   readonly padTokenId?: number
 }
 
-/** Which layers of a decoder use sliding-window attention. */
+/** The layers of a decoder that use sliding-window attention. */
 export interface SlidingWindow {
   /** `upper`: layers from `max_window_layers` on; `even`: every second layer, from layer 0 on. */
   readonly layers: 'none' | 'all' | 'even' | 'upper'
@@ -40,7 +40,7 @@ export interface SlidingWindow {
 export interface RopeRules {
   /** Further names of rope types, which win over the common meaning of a name. */
   readonly typeNames: Readonly<Record<string, RopeConfig['ropeType']>>
-  /** Whether `partial_rotary_factor` is read; other decoders rotate whole heads, whatever the file says. */
+  /** Whether `partial_rotary_factor` is read; other decoders rotate whole heads and ignore the field. */
   readonly isPartial: boolean
 }
 
@@ -52,7 +52,7 @@ export interface Biases {
 }
 
 /**
- * A decoder that a configuration may name, and everything that the library has to know of it. The decoder's file exports one value
+ * A decoder that a configuration may name, and the facts about the decoder that the library needs. The decoder's file exports one value
  * of this type; its line in `models/decoders/index.ts` registers the decoder. `C` is its configuration.
  */
 export interface DecoderFamily<C extends DecoderConfig = DecoderConfig> {

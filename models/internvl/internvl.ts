@@ -84,7 +84,7 @@ export const inTileBatches = <R extends tf.Tensor>(
 export const imageFeatureExtractor = (
   c: InternVLConfig,
   tower: (pixelValues: tf.Tensor4D, options?: VisionOptions) => VisionOutput,
-  project: (map: tf.Tensor3D) => tf.Tensor3D
+  project: (shuffled: tf.Tensor3D) => tf.Tensor3D
 ) => {
   const chosenLayer = (tiles: tf.Tensor4D): tf.Tensor3D => {
     const layer = featureLayer(c)
@@ -100,8 +100,8 @@ export const imageFeatureExtractor = (
     const side = Math.floor(Math.sqrt(selected.shape[1]))
     if (side * side !== selected.shape[1])
       throw new ShapeError(`imageFeatures: ${selected.shape[1]} patch features are no square map`)
-    const map = pixelShuffle(selected.reshape([T, side, side, D]), Math.round(1 / c.downsampleRatio), c.psVersion)
-    return project(map.reshape([T, -1, map.shape[3]]))
+    const shuffled = pixelShuffle(selected.reshape([T, side, side, D]), Math.round(1 / c.downsampleRatio), c.psVersion)
+    return project(shuffled.reshape([T, -1, shuffled.shape[3]]))
   }
   return (pixelValues: tf.Tensor4D): tf.Tensor3D => inTileBatches(c.visionConfig, pixelValues, features)
 }

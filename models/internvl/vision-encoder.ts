@@ -7,6 +7,7 @@ import type { tf } from '../../lib/tf.js'
 import { type LoadModelOptions, loadTensors, openAndBuild } from '../checkpoint/load-model.js'
 import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js'
 import type { InternVLConfig } from '../config/model-config.js'
+import { withActivations } from '../quantization/activations.js'
 import { keepsStoredType } from '../quantization/weight-formats.js'
 import { imageFeatureExtractor, inTileBatches } from './internvl.js'
 import { internVLParts } from './internvl-keys.js'
@@ -56,7 +57,7 @@ const build = (checkpoint: OpenCheckpoint, given: LoadModelOptions): TE.TaskEith
     loadTensors(checkpoint, encoder, planned, options, 'model.'),
     TE.map((tensors) => {
       const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
-      return { config, params, encoder: encoder.apply(params), dispose: () => disposeParams(params) }
+      return { config, params, encoder: withActivations(encoder.apply(params), given.activations), dispose: () => disposeParams(params) }
     })
   )
 }

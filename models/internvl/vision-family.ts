@@ -8,7 +8,7 @@ import type { visionTower } from './vision.js'
 export type VisionModule = ReturnType<typeof visionTower>
 
 /**
- * A vision tower that a configuration may name, and everything that the library has to know of it; its line in
+ * A vision tower that a configuration may name, and the facts about the tower that the library needs; its line in
  * `models/internvl/vision-towers.ts` registers the tower.
  */
 export interface VisionFamily {

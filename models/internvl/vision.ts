@@ -6,7 +6,7 @@ import { conv2dPatches } from '../../lib/nn/conv.js'
 import { dropout, dropPath } from '../../lib/nn/dropout.js'
 import { constant, normal, zeros } from '../../lib/nn/init.js'
 import { resizeGrid } from '../../lib/nn/interpolate.js'
-import { linear } from '../../lib/nn/linear.js'
+import { linear, projectTogether } from '../../lib/nn/linear.js'
 import { layerNorm, noNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { residual } from '../../lib/nn/residual.js'
 import { expectShape } from '../../lib/shape.js'
@@ -79,8 +79,8 @@ export const visionAttention = (c: VisionConfig) => {
     (self) => {
       const scale = (D / H) ** -0.5
       const forward = (x: VisionHidden): VisionHidden => {
-        const [q, k, v] = [self.q_norm(self.q_proj(x)), self.k_norm(self.k_proj(x)), self.v_proj(x)]
-        return self.projection_layer(attendMerged(q, k, v, H, scale))
+        const [q, k, v] = projectTogether([self.q_proj, self.k_proj, self.v_proj], x)
+        return self.projection_layer(attendMerged(self.q_norm(q), self.k_norm(k), v, H, scale))
       }
       const weights = (x: VisionHidden): tf.Tensor4D => {
         const [q, k] = [splitHeads(self.q_norm(self.q_proj(x)), H), splitHeads(self.k_norm(self.k_proj(x)), H)]

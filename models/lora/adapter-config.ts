@@ -1,8 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
-import { type Issues, invalid, issue, whenValid } from '../../lib/error.js'
+import { type Issues, invalid, issue, valueText, whenValid } from '../../lib/error.js'
 import type { LoraWeight } from '../../lib/nn/linear.js'
 import { isJson, type Json } from '../config/config-fields.js'
+import { matchesModule } from './module-pattern.js'
 
 /** The fields of PEFT's `LoraConfig` that determine the computation. */
 export interface AdapterConfig {
@@ -24,7 +25,7 @@ export interface AdapterConfig {
 
 /** The value of the pattern that matches a module, else the default. Source: PEFT's `get_pattern_key`. */
 const valueFor = (patterns: Readonly<Record<string, number>>, module: string, fallback: number): number => {
-  const key = Object.keys(patterns).find((pattern) => new RegExp(`^(?:.*\\.)?(?:${pattern})$`).test(module))
+  const key = Object.keys(patterns).find((pattern) => matchesModule(`^(?:.*\\.)?(?:${pattern})$`, module))
   return key === undefined ? fallback : patterns[key]!
 }
 
@@ -35,7 +36,7 @@ export const alphaOf = ({ alpha, alphaPattern }: AdapterConfig, module: string):
 export const targetedModules = ({ targets }: AdapterConfig, modules: readonly string[]): readonly string[] =>
   modules.filter((module) =>
     typeof targets === 'string'
-      ? targets === 'all-linear' || new RegExp(`^(?:${targets})$`).test(module)
+      ? targets === 'all-linear' || matchesModule(`^(?:${targets})$`, module)
       : targets.some((target) => module === target || module.endsWith(`.${target}`))
   )
 
@@ -91,8 +92,8 @@ export const adapterConfigJson = (
 
 /** Messages for the fields that this library does not support. */
 const unsupported = (json: Json): readonly string[] => [
-  ...(json.peft_type === 'LORA' ? [] : [`peft_type must be LORA, got ${JSON.stringify(json.peft_type)}`]),
-  ...(json.bias === undefined || json.bias === 'none' ? [] : [`bias must be "none", got ${JSON.stringify(json.bias)}`]),
+  ...(json.peft_type === 'LORA' ? [] : [`peft_type must be LORA, got ${valueText(json.peft_type)}`]),
+  ...(json.bias === undefined || json.bias === 'none' ? [] : [`bias must be "none", got ${valueText(json.bias)}`]),
   ...['use_dora', 'fan_in_fan_out', 'lora_bias'].flatMap((key) => (json[key] ? [`${key} is not supported`] : [])),
   ...['layers_to_transform', 'layer_replication', 'target_parameters', 'trainable_token_indices', 'exclude_modules'].flatMap(
     (key) => (isNone(json[key]) ? [] : [`${key} is not supported`])
@@ -116,11 +117,11 @@ const malformed = (json: Json): readonly string[] => {
   const patterns = [json.rank_pattern ?? {}, json.alpha_pattern ?? {}]
   const names = Array.isArray(targets) && targets.every((name) => typeof name === 'string')
   return [
-    ...(isRank(r) ? [] : [`r must be an integer of 1 or more, got ${JSON.stringify(r)}`]),
-    ...(typeof alpha === 'number' && alpha > 0 ? [] : [`lora_alpha must be above 0, got ${JSON.stringify(alpha)}`]),
+    ...(isRank(r) ? [] : [`r must be an integer of 1 or more, got ${valueText(r)}`]),
+    ...(typeof alpha === 'number' && alpha > 0 ? [] : [`lora_alpha must be above 0, got ${valueText(alpha)}`]),
     ...(typeof dropout === 'number' && dropout >= 0 && dropout < 1
       ? []
-      : [`lora_dropout must be in [0, 1), got ${JSON.stringify(dropout)}`]),
+      : [`lora_dropout must be in [0, 1), got ${valueText(dropout)}`]),
     ...(names || (typeof targets === 'string' && isRegExp(targets))
       ? []
       : ['target_modules must be a list of names or a regular expression']),

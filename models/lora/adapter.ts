@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { fromFloat32 } from '../../lib/dtype.js'
-import { type Issue, type Issues, invalid, issue, whenValid } from '../../lib/error.js'
+import { InternVLError, type Issue, type Issues, invalid, issue, whenValid } from '../../lib/error.js'
+import { readSmallText } from '../../lib/files.js'
 import type { Module } from '../../lib/module.js'
 import { declarations, disposeParams, namedParameters } from '../../lib/params.js'
 import { openSafetensors, type TensorEntry, type TensorFiles } from '../../lib/safetensors/read.js'
@@ -140,7 +140,7 @@ const readConfig = (dir: string): TE.TaskEither<Issues, AdapterConfig> => {
     return [issue('FileMissing', `${path}: ${why}`, { file: path })]
   }
   return pipe(
-    TE.tryCatch(() => readFile(path, 'utf8'), unreadable),
+    TE.tryCatch(() => readSmallText(path), unreadable),
     TE.chainEitherK((source) => parseAdapterConfig(path, source))
   )
 }
@@ -164,16 +164,26 @@ export interface OpenAdapter extends Pick<AdapterTensors, 'pairs' | 'saved'> {
   readonly files: TensorFiles
 }
 
+/** The issues that a check returns, or those of the `InternVLError` that the check throws. */
+const issuesOf = (check: () => readonly Issue[]): readonly Issue[] => {
+  try {
+    return check()
+  } catch (error) {
+    if (error instanceof InternVLError) return error.issues
+    throw error
+  }
+}
+
 /** Checks the tensors of an adapter against the shapes of a model, and closes the files where they do not fit. */
 const checkFit =
   (dir: string, shapes: Shapes, config: AdapterConfig, files: TensorFiles): TE.TaskEither<Issues, OpenAdapter> =>
   async () => {
     const file = join(dir, adapterWeightsFile)
     const tensors = groupTensors(files.entries.values(), config)
-    const issues = [
+    const issues = issuesOf(() => [
       ...loraMismatches(file, config, linearLayers(shapes), tensors),
       ...savedModuleMismatches(file, config.modulesToSave, shapes, tensors.saved)
-    ]
+    ])
     if (issues.length > 0) await files.close()
     return whenValid(withSummary(dir, config, issues), () => ({ ...tensors, config, files }))
   }

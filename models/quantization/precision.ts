@@ -17,6 +17,10 @@ export type QuantizationName = Quantization | '4bit'
 export const quantizedParts = ['vision', 'decoder'] as const
 export type QuantizedParts = { readonly [P in (typeof quantizedParts)[number]]?: QuantizationName | false | undefined }
 
+/** Types of activations, the inputs of linear layers. */
+export const activationTypes = ['auto', 'float32'] as const
+export type Activations = (typeof activationTypes)[number]
+
 export interface PrecisionOptions {
   /** Type of weights in memory, `float32` by default; `bfloat16` halves the memory and is exact for files in bfloat16. */
   readonly dtype?: Dtype | undefined
@@ -26,6 +30,11 @@ export interface PrecisionOptions {
    * finer format, see `formatsByKey`; routers and norms are always in float32.
    */
   readonly quantize?: QuantizationName | QuantizedParts | undefined
+  /**
+   * `auto`, the default, lets linear layers with quantized weights quantize their inputs too (to int8 or int16), and those with
+   * bfloat16 weights round them to bfloat16, where that is faster. `float32` computes with the inputs as they are.
+   */
+  readonly activations?: Activations | undefined
 }
 
 /** The format of the weights of each part of a model. */
@@ -46,7 +55,8 @@ const choose = <T extends string>(argument: string, known: readonly T[], value: 
 const quantizationNamed = (name: unknown): Quantization => choose('quantize', quantizations, name === '4bit' ? 'int4' : name)
 
 /** The format of each part. Throws a `RangeError` that names the option and its possible values. */
-export const precisionOf = ({ dtype, quantize }: PrecisionOptions = {}): Precision => {
+export const precisionOf = ({ dtype, quantize, activations }: PrecisionOptions = {}): Precision => {
+  choose('activations', activationTypes, activations ?? 'auto')
   const unquantized = { float32: 'float32', bfloat16: 'bf16' } as const
   const base = unquantized[choose('dtype', dtypes, dtype ?? (quantize === undefined ? 'float32' : 'bfloat16'))]
   const parts: QuantizedParts = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { emitWarning } from 'node:process'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
@@ -16,8 +17,13 @@ import { quantizedVersion } from './quantized-keys.js'
 import type { WeightFormatOptions } from './weight-formats.js'
 
 export interface CacheOptions {
-  /** Keeps the quantized weights in the user's cache folder, and loads them from there the next time. */
+  /**
+   * Keeps the quantized weights in the user's cache folder, and loads them from there the next time. Without space or permission
+   * there, a warning is emitted and the model loads without the cache.
+   */
   readonly cache?: boolean | undefined
+  /** Called with warnings; by default `process.emitWarning`. */
+  readonly onWarning?: ((line: string) => void) | undefined
 }
 
 interface Options extends OpenOptions, WeightFormatOptions, CacheOptions {
@@ -74,7 +80,9 @@ const createCached = async (
     await publish(target, folder, staging, () => exists(folder))
     return done
   } catch (error) {
-    return E.left(readingIssues(dir, error))
+    const isOfCache =
+      error instanceof Error && 'syscall' in error && 'path' in error && String(error.path).startsWith(dirname(folder))
+    return E.left(isOfCache ? writeFailed(folder, error) : readingIssues(dir, error))
   } finally {
     await staging.close()
   }
@@ -104,6 +112,15 @@ const cachedFolder = async (dir: string, options: Options): Promise<E.Either<Iss
   return E.map(() => folder)(created)
 }
 
+/** The source folder, with a warning, if the only errors are of writing to the cache; all other errors stay. */
+const withoutCache =
+  (dir: string, { onWarning = emitWarning }: CacheOptions) =>
+  (issues: Issues): TE.TaskEither<Issues, string> => {
+    if (issues.some(({ _tag }) => _tag !== 'WriteFailed')) return TE.left(issues)
+    onWarning(`${issues[0].message}; the model is loaded without the cache of quantized weights`)
+    return TE.right(dir)
+  }
+
 /**
  * The folder and the options to load a checkpoint with. With `cache` that is a folder in the user's cache, which loads without
  * options like `dir` quantized; the first time takes as long as quantizing and writing. Call `selectEngine` first; `configure`
@@ -116,7 +133,7 @@ export const cachedWeights = <O extends Options>(
   if (options.cache && !Object.values(precisionOf(options)).some((format) => format.startsWith('int')))
     throw new RangeError('cache: only quantized weights are cached; choose a quantization with quantize')
   return pipe(
-    options.cache ? () => cachedFolder(dir, options) : TE.right(dir),
+    options.cache ? pipe(() => cachedFolder(dir, options), TE.orElse(withoutCache(dir, options))) : TE.right(dir),
     TE.map((from) => ({
       dir: from,
       options: from === dir ? options : { ...options, quantize: undefined, dtype: undefined, asStored: true }

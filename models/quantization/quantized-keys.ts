@@ -66,9 +66,9 @@ export const withoutQuantizationNote = ({ quantization_config: _, ...json }: Jso
 /** config.json with the `quantization_config` that belongs to weights with these keys. */
 export const withQuantizationNote = (json: Json, keys: readonly string[]): Json => {
   const parts = quantizationOfParts(keys)
-  const note =
+  const quantizationConfig =
     Object.keys(parts).length > 0
       ? { quantization_config: { library: 'internvl-tfjs', version: quantizedVersion, ...parts } }
       : {}
-  return { ...withoutQuantizationNote(json), ...note }
+  return { ...withoutQuantizationNote(json), ...quantizationConfig }
 }

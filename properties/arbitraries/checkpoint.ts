@@ -83,7 +83,7 @@ export const tree: fc.Arbitrary<{ readonly heads: Heads; readonly tensors: reado
     return { heads, tensors: stored(dtype, declared(heads, layers, vision)) }
   })
 
-/** One model of `tree`, for names. */
+/** One model of `tree`, for tests of names. */
 export const fileKeys: readonly Described[] = stored(
   'F32',
   declared({ numAttentionHeads: 1, numKeyValueHeads: 1, headDim: 2 }, 1, 2)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import type { ContentItem, Messages, Role } from '../../processors/text/messages.js'
-import { images } from './image.js'
+import { images } from './images.js'
 
 /** Texts with special tokens of a template: whole, split in two, and among ordinary words. */
 export const hostileText = (tokens: readonly string[]): fc.Arbitrary<string> => {

@@ -108,7 +108,7 @@ const fixLength: Mutation = (file) => {
 /** One to three mutations of a file; most keep the claimed length of the header right. */
 export const mutation: fc.Arbitrary<Mutation> = fc
   .tuple(fc.array(fc.oneof({ weight: 4, arbitrary: value }, bytes, cut, claim), { minLength: 1, maxLength: 3 }), fc.nat(3))
-  .map(([steps, luck]) => (file) => {
+  .map(([steps, random]) => (file) => {
     const mutated = steps.reduce((bytes, step) => step(bytes), file)
-    return luck ? fixLength(mutated) : mutated
+    return random ? fixLength(mutated) : mutated
   })

@@ -22,5 +22,5 @@ export const randomParams = <P>(module: Module<P>, seed: number): P => {
 
 export const seed = fc.nat(1000)
 
-/** `count(3)`: 1, 2 or 3, smaller ones first when a failure shrinks. */
+/** An integer from 1 to `max`, which shrinks to smaller numbers: `count(3)` is 1, 2 or 3. */
 export const count = (max: number, min = 1) => fc.integer({ min, max })

@@ -54,7 +54,7 @@ describe('the registry of model types', () => {
     assert.equal(partOfPath('optimizer.step'), undefined)
   })
 
-  it('a model that is known but not supported is refused by name, with what it is', () => {
+  it('a known model that is not supported is refused by name, with a description', () => {
     const result = parseConfig({ model_type: 'internvl_vision' })
     const [issue] = result._tag === 'Left' ? result.left : assert.fail('expected an error')
     assert.equal(issue._tag, 'ModelTypeUnsupported')

@@ -32,7 +32,7 @@ export const permissionIssue = (
   if (user === undefined) return undefined // Windows has no numeric owners
   if (uid !== user && uid !== 0) {
     const fix = `sudo chown -R ${user} ${quoted(path)}`
-    const message = `${path}: belongs to user ${uid}, who could change the code that runs; take ownership with \`${fix}\`, or name a folder of your own in INTERNVL_CACHE`
+    const message = `${path}: belongs to user ${uid}, and that user could change the code that runs; take ownership with \`${fix}\`, or name a folder of your own in INTERNVL_CACHE`
     return issue('UnsafeFile', message, { path, expected: user, actual: uid, fix })
   }
   if ((mode & 0o022) === 0) return undefined

@@ -112,11 +112,11 @@ const attention: Kernel = ({ run, at, output, withScratch }, { q, k, v, mask: pa
   const {
     scale,
     numHeads: heads = 0,
-    numKeyValueHeads: keyHeads = heads,
+    numKeyValueHeads = heads,
     causal = false,
     window = 0
   } = attributes as Readonly<Record<string, number>>
-  const [{ H, L: Lq, K }, keys] = [headsOf(q!, heads), headsOf(k!, keyHeads)]
+  const [{ H, L: Lq, K }, keys] = [headsOf(q!, heads), headsOf(k!, numKeyValueHeads)]
   const [B, G, Lk] = [q!.shape[0]!, keys.H, keys.L]
   const compatible = tf.util.arraysEqual(k!.shape, v!.shape) && k!.shape[0] === B && keys.K === K && H % G === 0
   expectAgreement(compatible && (!causal || Lq <= Lk), `q [${q!.shape}], k [${k!.shape}] and v [${v!.shape}]`)

@@ -58,7 +58,7 @@ export const bcoLoss = ({ chosen, rejected }: PreferencePair<tf.Tensor1D>, delta
 /**
  * A preference loss by weights: `{ dpo: 1 }` is DPO, `{ dpo: 0.8, bco: 0.2, nll: 1 }` MPO. It takes the policy's log-probabilities
  * `[B]` (`logProbabilities`), those of the reference, the number of supervised tokens of all chosen answers (of which `nll` is
- * the mean), and the rewardMean so far; BCO's δ includes the present batch. Throws a `RangeError` where no loss has weight.
+ * the mean), and the running mean of earlier rewards; BCO's δ includes the present batch. Throws a `RangeError` where no loss has weight.
  * Source: Wang et al. 2024, MPO; `MultimodalDPOTrainer` (OpenGVLab), after TRL.
  */
 export const preferenceLoss =

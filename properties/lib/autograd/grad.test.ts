@@ -37,7 +37,7 @@ describe('valueAndGrad', () => {
       assert.equal(tf.memory().numTensors, before + 4)
     }))
 
-  it('rejects a loss that is no scalar', () => {
+  it('rejects a loss that is not a scalar', () => {
     const vector = (p: Params) => p.a as tf.Tensor as tf.Scalar
     tf.tidy(() => assert.throws(() => valueAndGrad(vector)(params()), /the loss must be a scalar, got shape \[2\]/))
   })

@@ -47,7 +47,7 @@ const fs = require('node:fs'), args = process.argv.slice(2)
 if (process.env.FAKE_COMPILER === 'broken' && !args.includes('--version')) { console.error('x.cc:1:1: error: no C++17'); process.exit(1) }
 if (!args.includes('--version')) fs.writeFileSync(args[args.indexOf('-o') + 1], 'the addon')`
 
-/** Behaviour of the fake programs; `none` leaves the program out. */
+/** Behaviour of the fake programs; `none` omits the program. */
 export interface Fakes {
   readonly pip?: 'ok' | 'offline' | 'wrong' | 'wrong-nvidia' | 'slow' | 'none'
   readonly compiler?: 'ok' | 'broken' | 'none'

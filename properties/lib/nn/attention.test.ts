@@ -32,7 +32,7 @@ const inputs = ({ B, G, share, past, L, K, causal, window, padding, sinks, seed 
     q: randomTensor<tf.Tensor4D>([B, G * share, L, K], seed),
     k: randomTensor<tf.Tensor4D>([B, G, Lk, K], seed + 1),
     v: randomTensor<tf.Tensor4D>([B, G, Lk, K], seed + 2),
-    see: {
+    masks: {
       ...(causal ? { causalFrom: past, window } : {}),
       padding: paddingMask(mask),
       ...(sinks ? { sinks: randomTensor<tf.Tensor1D>([G * share], seed + 3) } : {})
@@ -43,10 +43,10 @@ const inputs = ({ B, G, share, past, L, K, causal, window, padding, sinks, seed 
 describe('attention', () => {
   const { q, k, v, scale, causalFrom, window, ...expected } = layers.attention
   const see = { full: {}, causal: { causalFrom }, sliding: { causalFrom, window } }
-  for (const [name, visibility] of Object.entries(see))
+  for (const [name, maskOptions] of Object.entries(see))
     it(`${name}, with grouped heads, is PyTorch's`, () =>
       tf.tidy(() => {
-        const out = attend(unpack<tf.Tensor4D>(q), unpack<tf.Tensor4D>(k), unpack<tf.Tensor4D>(v), scale, visibility)
+        const out = attend(unpack<tf.Tensor4D>(q), unpack<tf.Tensor4D>(k), unpack<tf.Tensor4D>(v), scale, maskOptions)
         assertClose(out, unpack(expected[name]), 1e-6)
       }))
 
@@ -54,25 +54,25 @@ describe('attention', () => {
     check(
       fc.tuple(samples, count(40)),
       ([draw, maxScores]) => {
-        const { q, k, v, see } = inputs(draw)
-        assertClose(attend(q, k, v, 0.7, see, maxScores), attend(q, k, v, 0.7, see))
+        const { q, k, v, masks } = inputs(draw)
+        assertClose(attend(q, k, v, 0.7, masks, maxScores), attend(q, k, v, 0.7, masks))
       },
       15
     ))
 
-  it('is a mean of values: a constant stays constant, less the share that a sink takes', () =>
+  it('averages values: a constant stays constant, reduced by the weight of a sink', () =>
     check(samples, (draw) => {
-      const { q, k, v, see } = inputs(draw)
-      const ones = attend(q, k, tf.onesLike(v), 1, see)
+      const { q, k, v, masks } = inputs(draw)
+      const ones = attend(q, k, tf.onesLike(v), 1, masks)
       if (!draw.sinks) assertClose(ones, tf.onesLike(q))
       else assertClose(ones.less(1).logicalAnd(ones.greater(0)).toFloat(), tf.onesLike(q))
     }))
 
   it('a sink far below every score changes nothing', () =>
     check(samples, (draw) => {
-      const { q, k, v, see } = inputs({ ...draw, sinks: false })
+      const { q, k, v, masks } = inputs({ ...draw, sinks: false })
       const sinks = tf.fill([draw.G * draw.share], -1e4) as tf.Tensor1D
-      assertClose(attend(q, k, v, 1, { ...see, sinks }), attend(q, k, v, 1, see))
+      assertClose(attend(q, k, v, 1, { ...masks, sinks }), attend(q, k, v, 1, masks))
     }))
 
   it('segments of a packed row attend as in separate rows, for any block size', () =>

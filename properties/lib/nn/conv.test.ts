@@ -3,7 +3,7 @@ import { conv2dPatches } from '../../../lib/nn/conv.js'
 import { tf } from '../../../lib/tf.js'
 import { count } from '../../arbitraries/tensor.js'
 import { assertClose } from '../../laws/close.js'
-import { moduleLaws } from '../../laws/module.js'
+import { moduleLaws } from '../../laws/module-laws.js'
 import { layers, unpack } from '../../reference/layers.js'
 
 const pair = fc.tuple(count(3), count(3))
@@ -13,7 +13,7 @@ moduleLaws(
   fc.record({ channels: count(3), features: count(4), patch: pair, grid: pair, over: fc.boolean() }),
   ({ channels, features, patch: [h, w], grid: [rows, columns], over }) => ({
     module: conv2dPatches(channels, features, [h, w]),
-    // rows over that fill no patch are dropped
+    // incomplete patches at the border are dropped
     input: [2, channels, rows * h + (over ? h - 1 : 0), columns * w],
     output: [2, rows * columns, features]
   }),

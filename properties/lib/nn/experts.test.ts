@@ -10,7 +10,7 @@ import { layers, unpack } from '../../reference/layers.js'
 const samples = fc.record({ N: count(6), E: count(6, 2), k: count(2), D: count(3), seed })
 
 describe('experts', () => {
-  it('topK finds the highest, highest first, and passes gradients to them alone', () =>
+  it('topK finds the highest scores in descending order, and passes gradients to these scores alone', () =>
     check(samples, ({ N, E, k, seed }) => {
       const scores = randomTensor<tf.Tensor2D>([N, E], seed)
       const { indices, values } = topK(scores, k)
@@ -23,7 +23,7 @@ describe('experts', () => {
       assert.deepEqual(gradient, chosen)
     }))
 
-  it('a mixture is the weighted sum of all experts, computed for the tokens that chose them alone', () =>
+  it('a mixture is the weighted sum of all experts; each expert computes only the tokens that chose it', () =>
     check(samples, ({ N, E, k, D, seed }) => {
       const [x, matrices] = [randomTensor<tf.Tensor2D>([N, D], seed), randomTensor<tf.Tensor3D>([E, D, D], seed + 1)]
       const { indices, values } = topK(randomTensor<tf.Tensor2D>([N, E], seed + 2), k)
@@ -51,10 +51,10 @@ describe('experts', () => {
     tf.tidy(() => {
       const { logits, topK: k, cases } = layers.routers
       for (const { mask, loss, gradients } of cases) {
-        const seen = mask ? tf.tensor2d(mask, undefined, 'int32') : undefined
-        const { value, grads } = tf.valueAndGrads((...all: tf.Tensor[]) => loadBalancingLoss(all as tf.Tensor2D[], k, seen))(
-          logits.map(unpack)
-        )
+        const attentionMask = mask ? tf.tensor2d(mask, undefined, 'int32') : undefined
+        const { value, grads } = tf.valueAndGrads((...all: tf.Tensor[]) =>
+          loadBalancingLoss(all as tf.Tensor2D[], k, attentionMask)
+        )(logits.map(unpack))
         assertClose(value, tf.scalar(loss), 1e-6)
         for (const [i, g] of grads.entries()) assertClose(g, unpack(gradients[i]), 1e-6)
       }

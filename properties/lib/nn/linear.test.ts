@@ -4,7 +4,7 @@ import { tf } from '../../../lib/tf.js'
 import { count, randomParams, randomTensor, seed } from '../../arbitraries/tensor.js'
 import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
-import { moduleLaws } from '../../laws/module.js'
+import { moduleLaws } from '../../laws/module-laws.js'
 
 const configs = fc.record({
   from: count(5),

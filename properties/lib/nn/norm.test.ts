@@ -3,7 +3,7 @@ import { layerNorm, noNorm, rmsNorm } from '../../../lib/nn/norm.js'
 import { tf } from '../../../lib/tf.js'
 import { count } from '../../arbitraries/tensor.js'
 import { assertClose } from '../../laws/close.js'
-import { moduleLaws } from '../../laws/module.js'
+import { moduleLaws } from '../../laws/module-laws.js'
 import { layers, unpack } from '../../reference/layers.js'
 
 const configs = fc.record({ features: count(6, 2), length: count(3) })

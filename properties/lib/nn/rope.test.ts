@@ -51,6 +51,6 @@ describe('rope', () => {
       before = dynamicRopeLength(before, n, 64)
       return before
     })
-    assert.deepEqual(remembered, [64, 64, 65, 75, 75, 75, 64, 64, 64]) // read from a Transformers module, forward after forward
+    assert.deepEqual(remembered, [64, 64, 65, 75, 75, 75, 64, 64, 64]) // values of consecutive forwards of a Transformers module
   })
 })

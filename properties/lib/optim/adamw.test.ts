@@ -8,7 +8,7 @@ type Tree = { readonly p: tf.Tensor2D; readonly q: tf.Tensor1D }
 const tree = (p: number[][], q: number[]): Tree => ({ p: tf.tensor2d(p), q: tf.tensor1d(q) })
 const flat = (t: Tree): readonly number[] => namedParameters(t).flatMap(([, leaf]) => Array.from(leaf.dataSync()))
 
-// torch 2.15: AdamW(lr=0.01, weight_decay=0.1, none on q) after clip_grad_norm_(1.5), three steps
+// torch 2.15: AdamW(lr=0.01, weight_decay=0.1, no decay of q) after clip_grad_norm_(1.5), three steps
 const steps = [
   { p: [[0.1, -0.2], [0.3, 4.0]], q: [1.0, -1.0], norm: 4.25910758972168, after: [0.4895000159740448, -0.9890000224113464, 1.9880000352859497, 0.2397499978542328, 0.9900000095367432, -2.990000009536743] },
   { p: [[-0.5, 0.0], [0.3, -4.0]], q: [2.0, 0.1], norm: 4.511097431182861, after: [0.4949025809764862, -0.9813104867935181, 1.9760311841964722, 0.23974914848804474, 0.9802885055541992, -2.9840288162231445] },
@@ -31,7 +31,7 @@ describe('adamW', () => {
       }
     }))
 
-  it('leaves the old parameters and the old state as they were, and makes nothing but the new ones', () =>
+  it('leaves the old parameters and the old state unchanged, and creates only the new tensors', () =>
     tf.tidy(() => {
       const optimizer = adamW({ learningRate: 0.1 })
       const params = tree([[1]], [2])
@@ -46,32 +46,32 @@ describe('adamW', () => {
 
   it('multiplies the schedule’s learning rate of a step, counted from 0, by the factor of a path', () =>
     tf.tidy(() => {
-      const seen: number[] = []
+      const calls: number[] = []
       const learningRate = (step: number) => {
-        seen.push(step)
+        calls.push(step)
         return 0.1 * (step + 1)
       }
       const scheduled = adamW({ learningRate, learningRateFactor: (path) => (path === 'p' ? 0.5 : 1) })
       const grads = tree([[3]], [4])
       const once = scheduled.update(tree([[1]], [2]), grads, scheduled.init(tree([[1]], [2])))
       const twice = scheduled.update(once.params, grads, once.state)
-      assert.deepEqual(seen, [0, 1])
+      assert.deepEqual(calls, [0, 1])
       const rate = (r: number, params: Tree, state: typeof once.state) =>
         flat(adamW({ learningRate: r }).update(params, grads, state).params)
       assert.equal(flat(twice.params)[0], rate(0.1, once.params, once.state)[0])
       assert.equal(flat(twice.params)[1], rate(0.2, once.params, once.state)[1])
     }))
 
-  it('that consumes gives the same, and frees what it was given', () =>
+  it('an update that consumes its inputs gives the same result, and disposes the inputs', () =>
     tf.tidy(() => {
       const optimizer = adamW({ learningRate: 0.1 })
       const made = () => ({ params: tree([[1]], [2]), grads: tree([[3]], [4]) })
-      const [kept, given] = [made(), made()]
-      const [state, handed] = [optimizer.init(kept.params), optimizer.init(given.params)]
+      const [retained, consumed] = [made(), made()]
+      const [state, consumedState] = [optimizer.init(retained.params), optimizer.init(consumed.params)]
       const before = tf.memory().numTensors
-      const next = optimizer.update(given.params, given.grads, handed, { consume: true })
+      const next = optimizer.update(consumed.params, consumed.grads, consumedState, { consume: true })
       assert.equal(tf.memory().numTensors - before, 6 - 8)
-      assert.deepEqual(flat(next.params), flat(optimizer.update(kept.params, kept.grads, state).params))
+      assert.deepEqual(flat(next.params), flat(optimizer.update(retained.params, retained.grads, state).params))
     }))
 
   it('leaves absent leaves of a partial tree absent', () =>
@@ -82,7 +82,7 @@ describe('adamW', () => {
       assert.deepEqual([next.q, Object.keys(state.first)], [undefined, ['p']])
     }))
 
-  it('decay is for no norm and no bias, under the names that InternVL has', () => {
+  it('weight decay excludes norms and biases of InternVL', () => {
     const none = [
       'a.input_layernorm.weight',
       'model.language_model.norm.weight',

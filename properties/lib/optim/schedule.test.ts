@@ -13,7 +13,7 @@ const cases: readonly Case[] = JSON.parse(readFileSync(new URL('../../reference/
 
 describe('schedule', () => {
   for (const { name, warmupSteps, totalSteps, rates } of cases)
-    it(`${name}, ${warmupSteps} of ${totalSteps} steps warming up: the rates are Transformers'`, () => {
+    it(`${name}, ${warmupSteps} of ${totalSteps} steps of warm-up: the learning rates equal Transformers'`, () => {
       const schedule = schedules[name]({ learningRate: 2e-3, warmupSteps, totalSteps })
       for (const [step, rate] of rates.entries())
         assert.ok(Math.abs(schedule(step) - rate) < 1e-15, `step ${step}: ${schedule(step)}, expected ${rate}`)

@@ -41,10 +41,10 @@ describe('safetensors of a folder', () => {
     })
   }
 
-  it('shards of any size give back every tensor, bit for bit, and Transformers’ names', async () => {
+  it('shards of any size restore every tensor, bit for bit, and have the names of Transformers', async () => {
     await fc.assert(
       fc.asyncProperty(tensors, fc.integer({ min: 1, max: 200 }), async (written, shardBytes) => {
-        await rm(folder, { recursive: true }) // over earlier shards of these names it would choose others
+        await rm(folder, { recursive: true }) // with earlier shards of these names in the folder, other names would be chosen
         await mkdir(folder)
         await orThrow(writeCheckpointTensors(folder, written, { shardBytes }))
         const shards = intoShards(written, shardBytes).length
@@ -59,7 +59,7 @@ describe('safetensors of a folder', () => {
     )
   })
 
-  it('shards fill up in order, none beyond its size but for one tensor alone', () => {
+  it('shards are filled in order; only a shard of a single tensor may exceed the size', () => {
     fc.assert(
       fc.property(tensors, fc.integer({ min: 1, max: 200 }), (written, shardBytes) => {
         const shards = intoShards(written, shardBytes)
@@ -95,7 +95,7 @@ describe('safetensors of a folder', () => {
     assert.deepEqual(await issues(join(folder, 'file')), ['FolderMissing: ./file'])
   })
 
-  it('two broken shards are both reported, with what else is wrong', async () => {
+  it('two broken shards are both reported, with all other errors', async () => {
     await sharded()
     await truncate(join(folder, shard(1)), 20)
     await rm(join(folder, shard(2)))
@@ -128,7 +128,7 @@ describe('safetensors of a folder', () => {
     assert.deepEqual(await issues(), ['KeyNotInShard: c', 'DuplicateKey: a'])
   })
 
-  it('an index names files beside it and no others', async () => {
+  it('an index may name only files in its own folder', async () => {
     await sharded()
     for (const name of ['../x.safetensors', '/etc/passwd', 'sub/x.safetensors', '..', '', 'a\\x.safetensors', 'C:\\x', 'x\u0000'])
       await editIndex((map) => {
@@ -137,7 +137,7 @@ describe('safetensors of a folder', () => {
       }).then(async () => assert.deepEqual(await issues(), ['UnsafePath: a', 'IndexMalformed: b'], name))
   })
 
-  it('a name that is refused hides no other error', async () => {
+  it('a refused name does not hide other errors', async () => {
     await sharded()
     await editIndex((map) => {
       map.a = '../x.safetensors'
@@ -147,7 +147,7 @@ describe('safetensors of a folder', () => {
     assert.deepEqual(await issues(), [`FileMissing: ./${shard(3)}`, 'UnsafePath: a'])
   })
 
-  it('an index of another form is an error', async () => {
+  it('an index without a weight map is an error', async () => {
     await sharded()
     for (const text of ['', '[]', '{}', 'null', '{"weight_map": []}', '{"weight_map": "a"}', '{"weight_map'])
       await writeFile(join(folder, index), text).then(async () =>
@@ -155,7 +155,7 @@ describe('safetensors of a folder', () => {
       )
   })
 
-  it('saving over an earlier checkpoint leaves none of its weights', async () => {
+  it('saving over an earlier checkpoint removes its weights', async () => {
     await sharded()
     await orThrow(writeCheckpointTensors(folder, [a]))
     assert.deepEqual(await readdir(folder), ['model.safetensors'])

@@ -141,7 +141,7 @@ describe('safetensors', () => {
       for (const { message } of issues) assert.ok(message.startsWith(`${file}: `) && message.includes(names), message)
     })
 
-  it('no such file and a folder are errors', async () => {
+  it('a missing file and a folder are errors', async () => {
     for (const [path, tag] of [
       [join(folder, 'none'), 'FileMissing'],
       [folder, 'FileUnreadable']
@@ -161,7 +161,7 @@ describe('safetensors', () => {
     32
   )
 
-  it('10,000 mutations of a header: always an error with a sentence, or tensors that lie within the file', () => {
+  it('10,000 mutations of a header: always an error with a message, or tensors within the file', () => {
     const parse = (bytes: Uint8Array) =>
       E.Chain.chain(headerLength(file, bytes.subarray(0, 8), bytes.length), (length) =>
         parseHeader(file, bytes.subarray(8, 8 + length), bytes.length)
@@ -234,7 +234,7 @@ describe('safetensors', () => {
     await read.close()
   })
 
-  it('a write that fails leaves the old file, and nothing else', async () => {
+  it('a failed write leaves the old file, and nothing else', async () => {
     await orThrow(writeSafetensors(file, [ones('a', 4)]))
     const before = await readFile(file)
     const failing = { ...ones('b', 4), bytes: () => Promise.reject(new Error('no data')) }

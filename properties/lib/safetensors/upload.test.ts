@@ -37,7 +37,7 @@ describe('uploading stored tensors', () => {
       samples,
       async ({ shape, dtype, rows, seed }) => {
         const size = shape.reduce((a, b) => a * b, 1)
-        const exponents = [0x3c, 0xbc, 0x40] // of no NaN in any type, so that values can be compared
+        const exponents = [0x3c, 0xbc, 0x40] // no NaN in any type, so that values can be compared
         const bytes = Uint8Array.from({ length: size * dtypeBytes[dtype] }, (_, i) =>
           (i + 1) % dtypeBytes[dtype] ? (i * 37 + seed) % 256 : exponents[(i + seed) % 3]!
         )
@@ -51,7 +51,7 @@ describe('uploading stored tensors', () => {
       100
     ))
 
-  it('reading that fails half way leaves nothing', async () => {
+  it('a read that fails midway leaves no tensor', async () => {
     const before = tf.memory().numTensors
     const failing = async function* (): Chunks {
       yield new Uint8Array(8)
@@ -62,7 +62,7 @@ describe('uploading stored tensors', () => {
   })
 })
 
-/** Whatever the bytes, NaN among them. */
+/** Asserts equal values bit for bit; any NaN equals any other NaN. */
 const sameBits = (actual: Float32Array, expected: Float32Array): void => {
   const bits = ({ buffer, byteOffset, length }: Float32Array) => new Uint32Array(buffer, byteOffset, length)
   const [a, b] = [bits(actual), bits(expected.slice())]
@@ -89,7 +89,7 @@ describe('reading a range of a file into a tensor', () => {
   const readBack = (file: number, offset: number, dtype: StoredDtype, shape: readonly number[]): Float32Array | undefined =>
     tf.tidy(() => (uploadRange(file, offset, dtype, shape) as tf.Tensor | undefined)?.dataSync<'float32'>())
 
-  it('every 16-bit number widens as it does elsewhere, NaN, infinities and subnormals too', async () => {
+  it('every 16-bit number widens as in TypeScript, also NaN, infinities and subnormals', async () => {
     const bytes = new Uint8Array(Uint16Array.from({ length: 2 ** 16 }, (_, i) => i).buffer)
     for (const dtype of ['BF16', 'F16'] as const) {
       const read = await inFile(bytes, (file) => readBack(file, 0, dtype, [256, 256]))
@@ -123,7 +123,7 @@ describe('reading a range of a file into a tensor', () => {
       )
     ))
 
-  /** No exponent of them is all ones, in any type and at any offset. */
+  /** Bytes without an all-ones exponent, in any type and at any offset. */
   const finite = bytes.map((byte) => byte & 0b10111011)
   it('rows quantized while they are read equal rows quantized after reading', () =>
     inFile(finite, (file) =>
@@ -140,6 +140,6 @@ describe('reading a range of a file into a tensor', () => {
       )
     ))
 
-  it('types that it does not read are left to the other way', () =>
+  it('returns undefined for types that the kernel does not read', () =>
     inFile(new Uint8Array(8), (file) => assert.equal(uploadRange(file, 0, 'I8', [8]), undefined)))
 })

@@ -61,11 +61,11 @@ describe('converting a checkpoint', () => {
         const { config, params } = smallModel(json)
         await inFolder(async (folder) => {
           const [a, b, c] = ['a', 'b', 'c'].map((name) => join(folder, name)) as [string, string, string]
-          await orThrow(saveModel(a, { config, params, dtype, layout: from, json: { ...json, mine: { kept: true } } }))
+          await orThrow(saveModel(a, { config, params, dtype, layout: from, json: { ...json, mine: { custom: true } } }))
           assert.equal(await convert(a, b, { layout: to, shardBytes }), to)
           assert.equal(await convert(b, c, { layout: from }), from)
           assert.deepEqual(await stored(c), await stored(a))
-          assert.deepEqual((await readJson(b)).mine, { kept: true })
+          assert.deepEqual((await readJson(b)).mine, { custom: true })
           const [before, after] = [await orThrow(openCheckpoint(a)), await orThrow(openCheckpoint(c))]
           assert.deepEqual({ ...after.config, original: 0 }, { ...before.config, original: 0 })
           await Promise.all([before.files.close(), after.files.close()])
@@ -89,7 +89,7 @@ describe('converting a checkpoint', () => {
     disposeParams(params)
   })
 
-  it('another type rounds once: a wider type and back changes nothing', () =>
+  it('conversion to another type rounds once; to a wider type and back changes nothing', () =>
     checkAsync(fc.constantFrom('bfloat16', 'float16' as const), async (dtype) => {
       const { config, params } = smallModel(modelJson('qwen2'))
       await inFolder(async (folder) => {

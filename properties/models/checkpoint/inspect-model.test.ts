@@ -60,7 +60,7 @@ describe('inspecting a model', () => {
     ))
 
   it('the memory of each precision does not depend on the engine', async () => {
-    const { name: own } = await selectEngine()
+    const { name: engineBefore } = await selectEngine()
     await selectEngine({ engine: 'cpu' })
     try {
       const { needs } = await orThrow(inspectModel(demoModel))
@@ -68,7 +68,7 @@ describe('inspecting a model', () => {
       for (const [more, less] of [['float32', 'bfloat16'], ['bfloat16', 'int8'], ['int8', 'int4']] as const) // biome-ignore format: pairs
         assert.ok(bytes[more]! > bytes[less]!, `${more} ${bytes[more]}, ${less} ${bytes[less]}`)
     } finally {
-      await selectEngine({ engine: own })
+      await selectEngine({ engine: engineBefore })
     }
   })
 

@@ -17,8 +17,8 @@ import { inFolder, modelJson, quantizableJson, readJson, smallModel } from '../f
 const decoders = ['qwen2', 'qwen3_moe', 'gpt_oss'] as const
 const needs: readonly MemoryNeed[] = precisions.map(({ name }, i) => ({ name, bytes: 8e9 / 2 ** i }))
 
-const withMemory = async <A>(told: string, run: () => Promise<A>): Promise<A> => {
-  process.env.INTERNVL_MEMORY = told
+const withMemory = async <A>(memory: string, run: () => Promise<A>): Promise<A> => {
+  process.env.INTERNVL_MEMORY = memory
   try {
     return await run()
   } finally {
@@ -52,16 +52,16 @@ describe('the memory check before loading', () => {
       })
   })
 
-  it('refuses a model exactly where the memory is short; the message lists every precision that fits', () =>
+  it('refuses a model exactly if the memory is too small; the message lists every precision that fits', () =>
     check(
       fc.record({
-        room: fc.integer({ min: 0, max: 12 }),
+        free: fc.integer({ min: 0, max: 12 }),
         swap: fc.integer({ min: 0, max: 4 }),
         sure: fc.boolean(),
         i: fc.nat(3)
       }),
-      ({ room, swap, sure, i }) => {
-        const available = { bytes: room * 1e9, bytesWithSwap: (room + swap) * 1e9, exact: sure }
+      ({ free, swap, sure, i }) => {
+        const available = { bytes: free * 1e9, bytesWithSwap: (free + swap) * 1e9, exact: sure }
         const wanted = needs[i]!.bytes
         const found = memoryIssue(wanted, needs, available)
         assert.equal(found === undefined, wanted + workingBytes <= available.bytes)

@@ -91,7 +91,7 @@ describe('saving a model', () => {
             { shardBytes: sample.before, files: old }
           )
         )
-        const [names, held] = [(await readdir(folder)).sort(), await stored(folder)]
+        const [names, contentsBefore] = [(await readdir(folder)).sort(), await stored(folder)]
         const next = keys.map((key, i) => tensor(key, 2, i === sample.at))
         const failed = await writeCheckpointTensors(folder, next, {
           shardBytes: sample.after,
@@ -99,7 +99,7 @@ describe('saving a model', () => {
         })()
         assert.equal(failed._tag, 'Left')
         assert.deepEqual((await readdir(folder)).sort(), names)
-        assert.deepEqual(await stored(folder), held)
+        assert.deepEqual(await stored(folder), contentsBefore)
       })
     ))
 
@@ -108,7 +108,7 @@ describe('saving a model', () => {
       const json = modelJson('qwen2')
       const { config, params } = smallModel(json)
       await orThrow(saveModel(folder, { config, params, shardBytes: 2000 }))
-      const held = await stored(folder)
+      const contentsBefore = await stored(folder)
       const script = `
         const { writeCheckpointTensors } = await import('./lib/safetensors/write.ts')
         const tensor = (key, bytes) => ({ key, dtype: 'U8', shape: [4], bytes })
@@ -120,7 +120,7 @@ describe('saving a model', () => {
         (await readdir(folder)).some((name) => name.endsWith('.tmp')),
         'it was killed half way'
       )
-      assert.deepEqual(await stored(folder), held)
+      assert.deepEqual(await stored(folder), contentsBefore)
       await orThrow(saveModel(folder, { config, params }))
       assert.deepEqual((await readdir(folder)).sort(), ['config.json', 'model.safetensors'])
       disposeParams(params)

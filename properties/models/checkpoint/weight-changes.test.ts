@@ -52,7 +52,7 @@ describe('changing weights by a LoRA update', () => {
     )
   })
 
-  it('walks through no numbers in search of tensors', () => {
+  it('does not search arrays of numbers for tensors', () => {
     const [rows, rank, columns] = [64, 2, 4096]
     const run = () =>
       addProduct(values(rows * columns, 1), values(rank * columns, 2), values(rows * rank, 3), [rows, rank, columns], 1)
@@ -63,7 +63,7 @@ describe('changing weights by a LoRA update', () => {
     ) // a control: this call is counted
   })
 
-  it('leaves no tensor, also where a step fails', () => {
+  it('leaks no tensor, also if a step fails', () => {
     const before = tf.memory().numTensors
     addProduct(values(6, 1), values(3, 2), values(2, 3), [2, 1, 3], 1)
     assert.throws(() => addProduct(values(6, 1), values(3, 2), values(1, 3), [2, 1, 3], 1))

@@ -22,7 +22,7 @@ const withField = (json: Json, path: string, value: unknown): Json => {
   return { ...json, [key]: rest.length ? withField(json[key] as Json, rest.join('.'), value) : value }
 }
 
-/** Fields that the library reads and that have one kind, by what is never right in them. */
+/** Paths of fields with one kind, by a value that is never valid. */
 const wrong: Readonly<Record<string, readonly unknown[]>> = {
   downsample_ratio: ['0.5', 0, -1, null],
   image_seq_length: ['256', 0, 1.5],
@@ -136,14 +136,14 @@ describe('config.json', () => {
       assert.equal(parsed({ model_type: 'internvl_chat', llm_config: { architectures: [name] } }).textConfig.modelType, expected)
   })
 
-  it('rope_parameters, and rope_theta beside rope_scaling, parse to the same', () => {
-    const forms = fc.record({
+  it('rope_parameters, and rope_theta beside rope_scaling, parse to equal configurations', () => {
+    const variants = fc.record({
       factor: fc.integer({ min: 1, max: 9 }),
       theta: fc.integer({ min: 2, max: 1e7 }),
       type: fc.constantFrom('linear', 'dynamic', 'yarn')
     })
     fc.assert(
-      fc.property(forms, fc.constantFrom('type', 'rope_type'), ({ factor, theta, type }, key) => {
+      fc.property(variants, fc.constantFrom('type', 'rope_type'), ({ factor, theta, type }, key) => {
         const rope = (text_config: Json) => parsed({ model_type: 'internvl', text_config }).textConfig.rope
         const now = rope({ rope_parameters: { rope_type: type, factor, rope_theta: theta } })
         assert.deepEqual(rope({ rope_theta: theta, rope_scaling: { [key]: type, factor } }), now)
@@ -168,7 +168,7 @@ describe('config.json', () => {
         assert.ok(issues[0].message.includes(`x/config.json: ${path} should be ${issues[0].expected}; it is `), issues[0].message)
       }
     const twice = { model_type: 'internvl', text_config: { model_type: 'qwen3', attention_bias: 1 } }
-    assert.deepEqual(paths(twice), ['text_config.attention_bias'], 'a field is told once')
+    assert.deepEqual(paths(twice), ['text_config.attention_bias'], 'a field is reported once')
     const several = fc.uniqueArray(fc.constantFrom(...Object.keys(wrong).filter((path) => !/rope|model_type/.test(path))), {
       minLength: 2
     })

@@ -10,7 +10,7 @@ import type { Qwen2Config, qwen2Decoder } from '../../../models/decoders/qwen2.j
 import type { Qwen3Config, qwen3Decoder } from '../../../models/decoders/qwen3.js'
 import { internVL } from '../../../models/internvl/internvl.js'
 
-/** Compiles only if `A` may stand for `B`. */
+/** Compiles only if `A` is assignable to `B`. */
 const assignable = <A extends B, B>(): [A?, B?] => []
 
 type ParamsOf<D extends (c: never) => { readonly apply: (params: never) => unknown }> = Parameters<ReturnType<D>['apply']>[0]
@@ -33,7 +33,7 @@ describe('parameter trees', () => {
       assert.equal(byKey.get('model.language_model.layers.0.mlp.gate_proj.weight'), weight)
       const decoder: DecoderParams = initParams(decoderFor(config.textConfig))
       assert.deepEqual(decoder.layers[0]!.self_attn.q_proj.bias?.shape, [8])
-      // @ts-expect-error: a decoder layer has no such part
+      // @ts-expect-error: a decoder layer has no such field
       assert.equal(params.model.language_model.layers[0]!.mlp.gate, undefined)
     }))
 })

@@ -9,7 +9,7 @@ import { loadModel } from '../../../models/checkpoint/load-model.js'
 import { saveModel } from '../../../models/checkpoint/save-model.js'
 import { parseConfig, type TextConfig } from '../../../models/config/parse-config.js'
 import { familyOf } from '../../../models/families.js'
-import { decoderLaws } from '../../laws/decoder.js'
+import { decoderLaws } from '../../laws/decoder-laws.js'
 import { inFolder, modelJson, readJson, smallModel } from '../folders.js'
 
 // Run by `extending.test.ts` in a copy of the source that has the toy decoder, tower and model type of docs/extending.md.

@@ -6,7 +6,7 @@ import { visionLayerDecay } from '../../../models/internvl/layer-decay.js'
 describe('visionLayerDecay', () => {
   const config = getOrThrow(parseConfig({ model_type: 'internvl', vision_config: { num_hidden_layers: 3 } }))
 
-  it('falls by one factor a layer from the top of the tower to its embeddings, and leaves the rest alone', () => {
+  it('decreases by a constant factor per layer from the last layer to the embeddings, and is 1 outside the tower', () => {
     const factor = visionLayerDecay(config, 0.5)
     const tower = (rest: string) => factor(`model.vision_tower.${rest}`)
     assert.deepEqual(

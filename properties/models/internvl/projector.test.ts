@@ -6,7 +6,7 @@ import { parseConfig } from '../../../models/config/parse-config.js'
 import { pixelShuffle, projector } from '../../../models/internvl/projector.js'
 import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
 import { check } from '../../laws/check.js'
-import { moduleLaws } from '../../laws/module.js'
+import { moduleLaws } from '../../laws/module-laws.js'
 
 moduleLaws(
   'projector',
@@ -23,14 +23,14 @@ moduleLaws(
 )
 
 describe('pixelShuffle', () => {
-  const map = fc.record({ h: count(3), w: count(3), s: count(3), C: count(2), seed })
+  const grid = fc.record({ h: count(3), w: count(3), s: count(3), C: count(2), seed })
   const at = (x: tf.Tensor4D) => {
     const values = x.arraySync()
     return (i: number, j: number, c: number) => values[0]![i]![j]![c]
   }
 
-  it('a token is its s × s patches, row by row; v1 transposes the map', () =>
-    check(map, ({ h, w, s, C, seed }) => {
+  it('a token is its s × s patches, row by row; v1 transposes the grid', () =>
+    check(grid, ({ h, w, s, C, seed }) => {
       const x = randomTensor<tf.Tensor4D>([1, h * s, w * s, C], seed)
       const [from, v1, v2] = [at(x), at(pixelShuffle(x, s, 'v1')), at(pixelShuffle(x, s, 'v2'))]
       for (let i = 0; i < h * s; i++)
@@ -43,7 +43,7 @@ describe('pixelShuffle', () => {
           }
     }))
 
-  it('rejects a map that is not divisible, and names its size', () => {
+  it('rejects a grid of patches that is not divisible, and names the size', () => {
     check(seed, (seed) => {
       assert.throws(() => pixelShuffle(randomTensor([1, 3, 4, 1], seed), 2), /3 x 4 patches are not divisible by 2/)
     })

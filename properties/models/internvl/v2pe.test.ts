@@ -30,7 +30,7 @@ describe('visualPositions', () => {
       })
     ))
 
-  it('later tokens change nothing before them', () =>
+  it('later tokens do not change earlier positions', () =>
     fc.assert(
       fc.property(ids, ids, delta, (row, more, step) =>
         assert.deepEqual(visualPositions([...row, ...more], image, step).slice(0, row.length), visualPositions(row, image, step))

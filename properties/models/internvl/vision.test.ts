@@ -4,10 +4,10 @@ import { layerNorm } from '../../../lib/nn/norm.js'
 import { tf } from '../../../lib/tf.js'
 import { visionTower } from '../../../models/internvl/vision.js'
 import { randomParams, randomTensor, seed } from '../../arbitraries/tensor.js'
-import { gridOf, visionConfig } from '../../arbitraries/vision.js'
+import { gridOf, visionConfig } from '../../arbitraries/vision-tower-config.js'
 import { check } from '../../laws/check.js'
 import { assertClose } from '../../laws/close.js'
-import { moduleLaws } from '../../laws/module.js'
+import { moduleLaws } from '../../laws/module-laws.js'
 
 moduleLaws(
   'vision tower',
@@ -69,7 +69,7 @@ describe('vision tower', () => {
     assert.equal(await peak(9), await peak(3))
   })
 
-  it('a tile with other than its channels is refused by name', () =>
+  it('a tile with a wrong number of channels is a ShapeError that names the argument', () =>
     check(samples, ({ c, seed }) => {
       const { tower } = made(c, seed)
       assert.throws(() => tower(tf.zeros([1, 4, 8, 8])), /pixelValues: expected \[\*, 3, \*, \*\], got \[1, 4, 8, 8\]/)

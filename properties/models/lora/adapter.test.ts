@@ -28,7 +28,7 @@ describe('LoRA and adapters', () => {
   })
 
   const options = (more: Partial<LoraOptions> = {}): LoraOptions => ({ rank: 3, alpha: 7, targets: ['q_proj', 'mlp.*'], ...more })
-  /** LoRA weights under which every B matters. */
+  /** LoRA weights with a random B instead of zeros. */
   const withLora = (more?: Partial<LoraOptions>): InternVLParams => {
     let n = 0
     const fresh = getOrThrow(addLora(demo.params, options(more)))
@@ -47,7 +47,7 @@ describe('LoRA and adapters', () => {
       assert.deepEqual(namedParameters(withoutLora(lora)), namedParameters(demo.params))
     }))
 
-  it('merged weights compute the same as separate ones', () =>
+  it('merged weights give the outputs of separate weights', () =>
     check(fc.record({ rank: fc.integer({ min: 1, max: 5 }), alpha: fc.constantFrom(1, 4, 16), seed: fc.nat(99) }), (sample) => {
       const lora = withLora(sample)
       assert.ok(namedParameters(lora).some(([path]) => isLoraPath(path)))
@@ -142,6 +142,8 @@ describe('LoRA and adapters', () => {
       (await refused({ target_modules: '(' })).join(),
       /target_modules must be a list of names or a regular expression/
     )
+    const slow = { target_modules: '(.*)*x', rank_pattern: { '(q+)+-': 2 } } // times that grow exponentially with the path
+    assert.match((await refused(slow)).join(), /the regular expression .* takes more than 1 s/)
     assert.match(
       messages(await loadAdapter(folder('nowhere'), demo.params)()).join(),
       /no such file; give the folder of a PEFT adapter/

@@ -1,5 +1,5 @@
 // The matrix product (GEMM) of linear layers and attention. Both factors are read along the summed axis without packing; a tile of
-// 4 x 2 sumEach stays in registers (x86 has 16).
+// 4 x 2 accumulators stays in registers (x86 has 16).
 import { load4, sumEach, sumLanes } from './simd'
 
 /** Entries of x that stay in the second-level cache while all rows of w are read. */

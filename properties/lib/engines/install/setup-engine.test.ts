@@ -26,7 +26,7 @@ describe('setup', () => {
   }
   const message = async (options: SetupOptions): Promise<string> => {
     const result = await setup(options)()
-    return E.isLeft(result) ? result.left.map((each) => each.message).join('\n') : ''
+    return E.isLeft(result) ? result.left.map((issue) => issue.message).join('\n') : ''
   }
   const left = (): readonly string[] => (existsSync(bench.engines) ? readdirSync(bench.engines) : [])
   const engine = (): string => join(bench.engines, bench.plan().folder)
@@ -34,7 +34,7 @@ describe('setup', () => {
     for (let i = 0; i < 200 && !condition(); i++) await sleep(50)
     assert.ok(condition(), 'the condition did not hold within 10 s')
   }
-  const child = (pip: 'ok' | 'slow'): ChildProcess & { readonly said: Promise<string> } => {
+  const child = (pip: 'ok' | 'slow'): ChildProcess & { readonly output: Promise<string> } => {
     const started = spawn(process.execPath, ['--import', 'tsx', childFile, bench.root, pip], {
       stdio: ['ignore', 'pipe', 'inherit']
     })
@@ -42,7 +42,7 @@ describe('setup', () => {
     started.stdout.on('data', (chunk) => {
       text += chunk
     })
-    return Object.assign(started, { said: once(started, 'close').then(() => text.trim()) })
+    return Object.assign(started, { output: once(started, 'close').then(() => text.trim()) })
   }
 
   it('builds the engine, keeps only the files that run, and does nothing the second time', async () => {
@@ -126,7 +126,7 @@ describe('setup', () => {
     const killed = child('slow')
     await until(() => bench.downloads().length === 1)
     killed.kill('SIGKILL')
-    await killed.said
+    await killed.output
     process.kill(bench.downloads()[0]?.pid as number, 'SIGKILL')
     assert.ok(left().some((name) => name.includes('.staging-')))
     assert.ok(!existsSync(engine()))
@@ -135,8 +135,8 @@ describe('setup', () => {
   })
 
   it('of two processes at once, one builds the engine and the other waits', async () => {
-    const [here, there] = [child('ok'), child('ok')]
-    assert.deepEqual([await here.said, await there.said].sort(), ['made', 'ready'])
+    const [first, second] = [child('ok'), child('ok')]
+    assert.deepEqual([await first.output, await second.output].sort(), ['made', 'ready'])
     assert.equal(bench.downloads().length, 1)
     assert.deepEqual(left(), [bench.plan().folder])
   })

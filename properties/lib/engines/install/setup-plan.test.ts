@@ -17,7 +17,7 @@ const only = <A>(result: E.Either<unknown, A>): A => {
 const x64: Machine = { platform: 'linux-x64', hasGpu: false, hasAvx: true }
 
 describe('planSetup', () => {
-  it('a GPU chooses the CUDA build, and INTERNVL_CUDA outweighs what is at hand', () => {
+  it('a machine with a GPU gets the CUDA build, unless INTERNVL_CUDA says otherwise', () => {
     const variant = (machine: Partial<Machine>): string => only(planSetup({ ...x64, ...machine })).variant
     assert.equal(variant({}), 'cpu')
     assert.equal(variant({ hasGpu: true }), 'cuda')
@@ -26,7 +26,7 @@ describe('planSetup', () => {
     assert.equal(variant({ platform: 'linux-arm64', hasGpu: true }), 'cpu')
   })
 
-  it('every machine gets a plan that fits it, or a sentence why not', () => {
+  it('every machine gets a plan that runs on it, or an error with the reason', () => {
     fc.assert(
       fc.property(machines, (machine) => {
         const plan = planSetup(machine)
@@ -40,7 +40,7 @@ describe('planSetup', () => {
     )
   })
 
-  it('refuses what the wheels do not run on: another C library, a processor without AVX, CUDA where there is none', () => {
+  it('refuses machines on which the wheels do not run: another C library, a processor without AVX, CUDA where there is none', () => {
     const refused = (machine: Partial<Machine>): string => {
       const plan = planSetup({ ...x64, ...machine })
       return E.isLeft(plan) ? plan.left[0].message : 'planned'
@@ -51,14 +51,14 @@ describe('planSetup', () => {
     assert.match(refused({ cuda: 'yes' }), /INTERNVL_CUDA=yes/)
   })
 
-  it("behind a CUDA build stands the CPU's", () => {
+  it('the CPU build follows a CUDA build', () => {
     const variants = (machine: Partial<Machine>) => only(usablePlans({ ...x64, ...machine })).map(({ variant }) => variant)
     assert.deepEqual(variants({}), ['cpu'])
     assert.deepEqual(variants({ hasGpu: true }), ['cuda', 'cpu'])
     assert.deepEqual(variants({ cuda: '1' }), ['cuda', 'cpu'])
   })
 
-  it('the NVIDIA wheels are those of the extra and-cuda, however the metadata writes them', () => {
+  it('the NVIDIA wheels are those of the extra and-cuda, in every notation of the metadata', () => {
     const metadata = [
       'Requires-Dist: numpy <2.1.0,>=1.26.0',
       "Requires-Dist: nvidia-cublas-cu12 ==12.5.3.2 ; extra == 'and-cuda'",

@@ -27,7 +27,7 @@ with zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED) as z:
 `
 
 describe('unpack', () => {
-  it('takes what is needed of a real zip file, and counts its bytes', async function () {
+  it('unpacks the needed members of a real zip file, and counts the bytes', async function () {
     const python = await findTool('python', process.env)()
     if (E.isLeft(python)) return this.skip() // the wheels come by pip, which implies Python
     const folder = mkdtempSync(join(tmpdir(), 'internvl-unpack-'))

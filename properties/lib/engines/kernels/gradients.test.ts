@@ -19,18 +19,18 @@ import { check } from '../../../laws/check.js'
 import { assertClose } from '../../../laws/close.js'
 
 type Tensors = readonly tf.Tensor[]
-/** Of any number of inputs: what a parameter of type `never` gets, every layer takes. */
+/** A function of any number of tensors; parameters of type `never` accept every layer. */
 type Op = (...xs: never[]) => tf.Tensor
 
-/** `dy`, drawn, pulled back through f to those of its inputs that `wanted` names; all by default. */
-const back = (f: Op, xs: Tensors, wanted: Tensors): Tensors =>
+/** Gradients of the inputs `wanted` of `f`, for a random gradient of the output. */
+const gradientsOf = (f: Op, xs: Tensors, wanted: Tensors): Tensors =>
   vjp(() => [(f as (...xs: Tensors) => tf.Tensor)(...xs)], wanted, ([y]) => [randomTensor([...y!.shape], 77)]).grads.map((g) => g!) // biome-ignore format: one line
 
-/** An engine's kernels give the gradients of their compositions: of all inputs together, and of each alone. */
-const sameWayBack = (f: Op, xs: Tensors, tolerance = 2e-5): void => {
-  const expected = withoutKernels(() => back(f, xs, xs))
-  for (const [i, g] of back(f, xs, xs).entries()) assertClose(g, expected[i]!, tolerance, `input ${i}`)
-  for (const [i, x] of xs.entries()) assertClose(back(f, xs, [x])[0]!, expected[i]!, tolerance, `input ${i} alone`)
+/** Asserts that kernels and their compositions have equal gradients: of all inputs together, and of each input alone. */
+const assertSameGradients = (f: Op, xs: Tensors, tolerance = 2e-5): void => {
+  const expected = withoutKernels(() => gradientsOf(f, xs, xs))
+  for (const [i, g] of gradientsOf(f, xs, xs).entries()) assertClose(g, expected[i]!, tolerance, `input ${i}`)
+  for (const [i, x] of xs.entries()) assertClose(gradientsOf(f, xs, [x])[0]!, expected[i]!, tolerance, `input ${i} alone`)
 }
 
 describe('gradients of kernels are those of their compositions', () => {
@@ -43,20 +43,20 @@ describe('gradients of kernels are those of their compositions', () => {
       ({ rows: { L, D, N, seed }, large, bias }) => {
         const [M, K] = large ? [L * 9, D * 9] : [L, D]
         const xs = [randomTensor([2, M, K], seed), randomTensor([N, K], seed + 1), randomTensor([N], seed + 2)]
-        sameWayBack((x, w, b) => affine(x, w, b), bias ? xs : xs.slice(0, 2), 5e-5)
+        assertSameGradients((x, w, b) => affine(x, w, b), bias ? xs : xs.slice(0, 2), 5e-5)
       },
       12
     ))
 
-  it('affine of weights beyond the caches, of few rows and of more than are packed at once', () => {
+  it('affine with weights larger than the CPU caches, with few rows and with more rows than are packed at once', () => {
     for (const [M, K, N] of [
       [9, 563, 521],
       [1600, 131, 1029]
     ] as const)
-      sameWayBack((x, w) => affine(x, w), [randomTensor([M, K], 1), randomTensor([N, K], 2)], 5e-5)
+      assertSameGradients((x, w) => affine(x, w), [randomTensor([M, K], 1), randomTensor([N, K], 2)], 5e-5)
   })
 
-  it('a low-rank update beside a weight, with dropout and without, and its values', () =>
+  it('a linear layer with a LoRA update, with and without dropout: values and gradients', () =>
     check(
       fc.record({ rows, rank: count(20), bias: fc.boolean(), drops: fc.boolean() }),
       ({ rows: { L, D, N, seed }, rank, bias, drops }) => {
@@ -70,20 +70,20 @@ describe('gradients of kernels are those of their compositions', () => {
           [rank, D],
           [N, rank]
         ].map((shape, i) => randomTensor(shape, seed + 2 + i))
-        sameWayBack(f, xs)
+        assertSameGradients(f, xs)
         const y = () => f(...(xs as [tf.Tensor, tf.Tensor2D, tf.Tensor2D]))
         assertClose(y(), withoutKernels(y), 2e-5)
       },
       20
     ))
 
-  it('norms, of heads side by side too', () =>
+  it('norms, also of merged heads', () =>
     check(
       fc.record({ rows, H: count(3) }),
       ({ rows: { B, L, D, seed }, H }) => {
         const [x, w, b] = [randomTensor([B, L, D], seed, 3), randomTensor([D], seed + 1), randomTensor([D], seed + 2)]
-        sameWayBack((x, weight, bias) => layerNorm(D, 1e-2).apply({ weight, bias })(x), [x, w, b])
-        sameWayBack((x, weight) => rmsNorm(D, 1e-2).apply({ weight })(x), [randomTensor([B, L, H * D], seed + 3), w])
+        assertSameGradients((x, weight, bias) => layerNorm(D, 1e-2).apply({ weight, bias })(x), [x, w, b])
+        assertSameGradients((x, weight) => rmsNorm(D, 1e-2).apply({ weight })(x), [randomTensor([B, L, H * D], seed + 3), w])
       },
       12
     ))
@@ -92,17 +92,17 @@ describe('gradients of kernels are those of their compositions', () => {
     check(rows, ({ B, L, D, seed }) => {
       const [x, y] = [randomTensor([B, L, D], seed, 2), randomTensor([B, L, D], seed + 1)]
       for (const name of activationNames) {
-        sameWayBack((x) => activations[name](x), [x])
-        sameWayBack((x, y) => gated(name, x, y), [x, y])
+        assertSameGradients((x) => activations[name](x), [x])
+        assertSameGradients((x, y) => gated(name, x, y), [x, y])
       }
-      sameWayBack((x, branch, scale) => residual(x, branch, scale), [x, y, randomTensor([D], seed + 2)])
+      assertSameGradients((x, branch, scale) => residual(x, branch, scale), [x, y, randomTensor([D], seed + 2)])
     }))
 
   it('rotary positions', () =>
     check(fc.record({ rows, half: count(9), rest: fc.nat(5) }), ({ rows: { B, L, seed }, half, rest }) => {
       const angles = randomTensor<tf.Tensor4D>([1, 1, L, half], seed)
       const tables = { cos: tf.concat([angles.cos(), angles.cos()], 3), sin: tf.concat([angles.sin(), angles.sin()], 3) }
-      sameWayBack((x) => applyRope(x, tables), [randomTensor([B, 2, L, 2 * half + rest], seed + 1)])
+      assertSameGradients((x) => applyRope(x, tables), [randomTensor([B, 2, L, 2 * half + rest], seed + 1)])
     }))
 
   const attention = fc.record({
@@ -125,7 +125,10 @@ describe('gradients of kernels are those of their compositions', () => {
         const hidden = Array.from({ length: B * (past + L) }, (_, j) => (j % (past + L) < past / 2 ? -1e9 : 0))
         const padding = padded ? tf.tensor4d(hidden, [B, 1, 1, past + L]) : undefined
         const see = { ...(causal ? { causalFrom: past, window } : {}), padding }
-        sameWayBack((q, k, v) => attend(q, k, v, K ** -0.5, see), [of(G * group, L, 0), of(G, past + L, 1), of(G, past + L, 2)])
+        assertSameGradients(
+          (q, k, v) => attend(q, k, v, K ** -0.5, see),
+          [of(G * group, L, 0), of(G, past + L, 1), of(G, past + L, 2)]
+        )
       },
       15
     ))
@@ -133,7 +136,7 @@ describe('gradients of kernels are those of their compositions', () => {
   it('attention of merged heads', () =>
     check(fc.record({ B: count(2), H: count(4), L: count(130), K: count(30), seed }), ({ B, H, L, K, seed }) => {
       const xs = [0, 1, 2].map((i) => randomTensor([B, L, H * K], seed + i))
-      sameWayBack((q, k, v) => attendMerged(q, k, v, H, K ** -0.5), xs)
+      assertSameGradients((q, k, v) => attendMerged(q, k, v, H, K ** -0.5), xs)
     }))
 
   it('token losses, and their values', () =>
@@ -142,7 +145,7 @@ describe('gradients of kernels are those of their compositions', () => {
       const logits = randomTensor<tf.Tensor2D>([N, V], seed, 5)
       const run = () => tokenLosses(logits, labels)
       assertClose(run(), withoutKernels(run))
-      sameWayBack((x) => tokenLosses(x, labels), [logits])
+      assertSameGradients((x) => tokenLosses(x, labels), [logits])
     }))
 
   it('a step of AdamW, and the norm of a tree', () =>

@@ -11,12 +11,13 @@ import {
 } from '../../../../lib/engines/kernels/schema.js'
 import { tf } from '../../../../lib/tf.js'
 
-/** Random numbers of a seed. */
+/** A random generator. */
 export interface Random {
   /** A whole number in [0, n). */
   readonly below: (n: number) => number
   readonly pick: <A>(values: readonly A[]) => A
-  readonly chance: (probability: number) => boolean
+  /** True with the given probability. */
+  readonly happens: (probability: number) => boolean
 }
 
 /** Source: mulberry32. */
@@ -30,7 +31,7 @@ export const randomOf = (seed: number): Random => {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
   const below = (n: number) => Math.floor(next() * n)
-  return { below, pick: (values) => values[below(values.length)]!, chance: (probability) => next() < probability }
+  return { below, pick: (values) => values[below(values.length)]!, happens: (probability) => next() < probability }
 }
 
 export interface KernelCall {
@@ -44,7 +45,7 @@ type Sizes = Record<string, number>
 const sizeOf = (name: string, sizes: Sizes): number => sizes[name] ?? 0
 
 /** Small random sizes for all axes that satisfy the relations of a signature. */
-const drawSizes = ({ relations = [], axes = {} }: Signature, random: Random, sizes: Sizes = {}): Sizes => {
+const sampleSizes = ({ relations = [], axes = {} }: Signature, random: Random, sizes: Sizes = {}): Sizes => {
   for (const axis of 'ABCDEFGHIJKLMNOPQRSTUVWXYZ') sizes[axis] ??= 1 + random.below(5)
   for (const parameter of ['pastLength']) sizes[parameter] ??= random.below(4)
   for (let pass = 0; pass < 3; pass++)
@@ -59,7 +60,7 @@ const drawSizes = ({ relations = [], axes = {} }: Signature, random: Random, siz
   return sizes
 }
 
-const drawShape = (shape: string, sizes: Sizes, leading: readonly number[], alternative: number): number[] => {
+const sampleShape = (shape: string, sizes: Sizes, leading: readonly number[], alternative: number): number[] => {
   const patterns = shape.split('|')
   const tokens = patterns[alternative % patterns.length]!.match(/\.\.\.|1|\([A-Z] [A-Z]\)|[A-Z]/g) ?? []
   return tokens.flatMap((token) => {
@@ -68,7 +69,7 @@ const drawShape = (shape: string, sizes: Sizes, leading: readonly number[], alte
   })
 }
 
-const packed = (format: string, columns: number): number => {
+const packedColumns = (format: string, columns: number): number => {
   if (format === 'float32') return columns
   return format === 'bfloat16' ? Math.ceil(columns / 2) : Math.ceil(columns / 64) * { int8: 17, int6: 13, int4: 9 }[format]!
 }
@@ -79,34 +80,34 @@ const tensorOf = (shape: readonly number[], dtype: 'float32' | 'int32' | 'bool',
   return tf.tensor(dtype === 'bool' ? values.map((x) => x & 1) : values, [...shape], dtype)
 }
 
-const drawValue = ({ type, count }: Parameter, random: Random): unknown => {
-  if (count) return Array.from({ length: count }, () => drawValue({ type }, random))
-  if (type === 'bool') return random.chance(0.5)
+const sampleValue = ({ type, count }: Parameter, random: Random): unknown => {
+  if (count) return Array.from({ length: count }, () => sampleValue({ type }, random))
+  if (type === 'bool') return random.happens(0.5)
   if (type === 'float') return random.pick([0.5, 1, 1e-5])
   if (type === 'int') return random.below(5)
   const { of, first, count: values } = enumTypes[type]
   return enums[of][first + random.below(values)]
 }
 
-const drawSignature = (signature: Signature, random: Random, sizes: Sizes, leading: readonly number[], alternative: number) => {
+const sampleSignature = (signature: Signature, random: Random, sizes: Sizes, leading: readonly number[], alternative: number) => {
   const attributes: Record<string, unknown> = {}
   for (const [name, parameter] of Object.entries(signature.parameters ?? {}))
-    attributes[name] = parameter.type === 'int' && name in sizes ? sizes[name] : drawValue(parameter, random)
+    attributes[name] = parameter.type === 'int' && name in sizes ? sizes[name] : sampleValue(parameter, random)
   const inputs: Record<string, tf.Tensor> = {}
   for (const [name, input] of Object.entries<Input>(signature.inputs ?? {})) {
-    if (input.optional && random.chance(0.5)) continue
-    const shape = drawShape(input.shape, sizes, leading, alternative)
+    if (input.optional && random.happens(0.5)) continue
+    const shape = sampleShape(input.shape, sizes, leading, alternative)
     const [, list = '', index] = /^(\w+)(?:\[(\d)\])?$/.exec(input.format ?? '') ?? []
     const given = attributes[list] as string | readonly string[] | undefined
     const format = input.format ? (index === undefined ? (given as string) : given![Number(index)]!) : 'float32'
-    if (format !== 'float32') shape.push(packed(format, shape.pop()!))
+    if (format !== 'float32') shape.push(packedColumns(format, shape.pop()!))
     inputs[name] = tensorOf(shape, format !== 'float32' ? 'int32' : input.dtype, random, name === 'labels')
   }
   return { inputs, attributes }
 }
 
 /** A valid call of a kernel, with small tensors. `file` is the descriptor of an open file of some bytes. */
-export const drawCall = (
+export const sampleCall = (
   kernel: KernelName,
   signatures: Readonly<Record<string, Signature>>,
   random: Random,
@@ -117,22 +118,22 @@ export const drawCall = (
   const decoder: Signature = kernel === 'DecoderLayers' ? signatures.AttentionWeights! : {}
   const fits: readonly Relation[] = kernel === 'DecoderLayers' ? [['atMost', 'S', 'C'], ['atMost', 'R', 'K']] : [] // biome-ignore format: one line
   const relations = [...(part?.relations ?? []), ...(decoder.relations ?? []), ...(schema.relations ?? []), ...fits]
-  const sizes = drawSizes({ relations, axes: { ...schema.axes, ...part?.axes, ...decoder.axes } }, random)
+  const sizes = sampleSizes({ relations, axes: { ...schema.axes, ...part?.axes, ...decoder.axes } }, random)
   const leading = Array.from({ length: random.below(3) }, () => 1 + random.below(3))
   const alternative = random.below(2)
-  const own = drawSignature(schema, random, sizes, leading, alternative)
-  const more = part ? drawSignature(part, random, sizes, leading, alternative) : { inputs: {}, attributes: {} }
-  const attributes: Record<string, unknown> = { ...own.attributes, ...more.attributes }
-  const inputs: Record<string, tf.Tensor> = { ...own.inputs, ...more.inputs }
+  const kernelPart = sampleSignature(schema, random, sizes, leading, alternative)
+  const sharedPart = part ? sampleSignature(part, random, sizes, leading, alternative) : { inputs: {}, attributes: {} }
+  const attributes: Record<string, unknown> = { ...kernelPart.attributes, ...sharedPart.attributes }
+  const inputs: Record<string, tf.Tensor> = { ...kernelPart.inputs, ...sharedPart.inputs }
   if ('file' in attributes) attributes.file = file
   if (kernel === 'GlobalNorm') inputs['a.b'] = tensorOf(leading, 'float32', random)
   if (kernel === 'DecoderLayers') {
-    const layer = (name: string) => drawSignature(signatures[name]!, random, sizes, leading, alternative)
+    const layer = (name: string) => sampleSignature(signatures[name]!, random, sizes, leading, alternative)
     const layers = Array.from({ length: 1 + random.below(2) }, () => ({
       attention: layer('AttentionWeights'),
       mlp: layer('MlpWeights')
     }))
-    const cache = () => tensorOf(drawShape('B G C K', sizes, [], 0), 'float32', random)
+    const cache = () => tensorOf(sampleShape('B G C K', sizes, [], 0), 'float32', random)
     attributes.layers = layers
     attributes.numLayers = layers.length
     attributes.caches = layers.flatMap(() => [cache(), cache()])
@@ -164,7 +165,7 @@ export const spoil = ({ kernel, inputs, attributes }: KernelCall, random: Random
   for (let i = 0; i <= random.below(3); i++) {
     const [input, attribute] = [random.pick(Object.keys(wrong.inputs)), random.pick(Object.keys(wrong.attributes))]
     const tensor = input === undefined ? undefined : wrong.inputs[input]
-    if (tensor && random.chance(0.6)) {
+    if (tensor && random.happens(0.6)) {
       const mistake = random.below(10)
       if (mistake === 0) delete wrong.inputs[input!]
       else if (mistake === 1) wrong.inputs.unknown = tensor
@@ -175,7 +176,7 @@ export const spoil = ({ kernel, inputs, attributes }: KernelCall, random: Random
           wrongShape(tensor.shape, random),
           tensor.dtype as 'float32' | 'int32' | 'bool',
           random,
-          random.chance(0.5)
+          random.happens(0.5)
         )
     } else if (attribute !== undefined && !['file', 'layers', 'norm', 'caches'].includes(attribute))
       wrong.attributes[attribute] = random.pick<unknown>([

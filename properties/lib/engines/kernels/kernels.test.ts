@@ -2,13 +2,13 @@ import * as assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { type EngineName, selectEngine } from '../../../../lib/engines/index.js'
 import { kernelsInUse } from '../../../../lib/engines/kernels/register.js'
-import { cpuFlags } from '../../../../lib/engines/machine.js'
+import { type GemmKind, gemmKindsFor, type WeightFormat, withKernelSettings } from '../../../../lib/engines/kernels/settings.js'
 import { type Activation, activationNames, activations, gated } from '../../../../lib/nn/activation.js'
 import { type AttentionMaskOptions, attend, attendMerged } from '../../../../lib/nn/attention.js'
 import { type DecoderLayerParts, fusedDecoder } from '../../../../lib/nn/fusion/fused-decoder.js'
 import { gatedMlpBlock } from '../../../../lib/nn/gated-linear-unit.js'
 import { attendCached, type LayerCache, layerCache } from '../../../../lib/nn/kv-cache.js'
-import { affine, type Linear, linear } from '../../../../lib/nn/linear.js'
+import { affine, type Linear, linear, projectTogether } from '../../../../lib/nn/linear.js'
 import { layerNorm, rmsNorm } from '../../../../lib/nn/norm.js'
 import { residual } from '../../../../lib/nn/residual.js'
 import { applyRope, type RopeTables } from '../../../../lib/nn/rope.js'
@@ -23,23 +23,23 @@ import {
 } from '../../../../lib/quantization/formats.js'
 import { tf } from '../../../../lib/tf.js'
 
-/** Each kernel gives what the composition of plain ops gives, at any size: vectors' tails, tiles' edges, one row, one head. */
+/** Every kernel equals the composition of plain ops at any size: tails of vectors, edges of tiles, one row, one head. */
 const laws = (engine: EngineName) => () => {
-  let own: EngineName
+  let engineBefore: EngineName
   before(async function () {
-    own = (await selectEngine()).name
-    const present = own === 'native' || engine !== 'native'
+    engineBefore = (await selectEngine()).name
+    const present = engineBefore === 'native' || engine !== 'native'
     if (present) await selectEngine({ engine })
     if (present && kernelsInUse().length > 0) return
     console.log(`    no kernels of the ${engine} engine here: the native one's are compiled by its set-up, for a CPU`)
     this.skip()
   })
-  after(() => selectEngine({ engine: own }))
+  after(() => selectEngine({ engine: engineBefore }))
 
   const random = <R extends tf.Rank>(shape: tf.ShapeMap[R], seed: number): tf.Tensor<R> =>
-    tf.randomNormal<R>(shape, 0, 1, 'float32', seed + 1) // 0 is no seed
+    tf.randomNormal<R>(shape, 0, 1, 'float32', seed + 1) // TensorFlow replaces seed 0 by a random seed
 
-  /** Largest difference, over the largest value; over a hundredth where all are smaller, as a single one far down a tail is. */
+  /** Largest difference, relative to the largest value or to 0.01 where all values are smaller. */
   const difference = (f: () => tf.Tensor): number =>
     tf.tidy(() => {
       const [kernel, composition] = [f(), withoutKernels(f)]
@@ -52,11 +52,11 @@ const laws = (engine: EngineName) => () => {
   const seed = fc.nat()
   const holds = <T extends unknown[]>(
     arbitraries: { [I in keyof T]: fc.Arbitrary<T[I]> },
-    check: (...drawn: T) => void,
+    check: (...values: T) => void,
     numRuns = 40
   ): void =>
     fc.assert(
-      fc.property(fc.tuple(...arbitraries), (drawn) => tf.tidy(() => check(...(drawn as unknown as T)))),
+      fc.property(fc.tuple(...arbitraries), (values) => tf.tidy(() => check(...(values as unknown as T)))),
       { numRuns }
     )
 
@@ -78,28 +78,28 @@ const laws = (engine: EngineName) => () => {
       }
     ))
 
-  const packed = fc.record({
+  const cases = fc.record({
     M: fc.integer({ min: 1, max: 30 }),
     K: fc.integer({ min: 1, max: 700 }),
     N: fc.integer({ min: 1, max: 90 }),
-    form: fc.constantFrom(...quantizationFormats),
+    format: fc.constantFrom(...quantizationFormats),
     s: seed
   })
-  /** With packed weights; fewer are multiplied in another way. */
+  /** Number of rows from which the GEMM multiplies with quantized weights; fewer rows use the GEMV. */
   const manyRows = 25
-  const inIntegers = (form: QuantizationFormat | null | undefined): boolean => Boolean(form?.startsWith('int'))
-  /** Few rows meet int8, int6 and int4 as whole numbers up to 127: each entry off by half a step at most. */
+  const inIntegers = (format: QuantizationFormat | null | undefined): boolean => Boolean(format?.startsWith('int'))
+  /** Asserts the error bound of the GEMV with blockwise weights: entries of x are rounded to int8, by at most half a step. */
   const closeTo = (f: () => tf.Tensor, x: tf.Tensor2D, weight: tf.Tensor2D): void => {
     const step = x.abs().max(1, true).div(127)
     const bound = step.mul(0.5).mul(weight.abs().sum(1).expandDims(0)).mul(1.001).add(1e-6)
     assert.ok(f().sub(withoutKernels(f)).abs().lessEqual(bound).all().dataSync()[0])
   }
 
-  it('packed weights: packed the same bit for bit, and multiplied as what they unpack to', () =>
-    holds([packed], ({ M, K, N, form, s }) => {
+  it('quantized weights: equal bit for bit, and products equal those of the dequantized weights', () =>
+    holds([cases], ({ M, K, N, format, s }) => {
       const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
-      const weight = quantize(form, w)
-      const [ours, theirs] = [weight, withoutKernels(() => quantize(form, w))].map((each) => formatOf(each).tensor)
+      const weight = quantize(format, w)
+      const [ours, theirs] = [weight, withoutKernels(() => quantize(format, w))].map((quantized) => formatOf(quantized).tensor)
       assert.deepEqual(ours!.shape, theirs!.shape)
       assert.deepEqual(ours!.dataSync(), theirs!.dataSync())
       assert.equal(
@@ -109,49 +109,108 @@ const laws = (engine: EngineName) => () => {
       const b = random<tf.Rank.R1>([N], s + 2)
       const rows = (n: number) => tf.tile(x, [Math.ceil(n / M), 1]).slice([0, 0], [n, K]) as tf.Tensor2D
       for (const n of [1, 2, 3, 7, 8, manyRows - 1])
-        if (inIntegers(form)) closeTo(() => affine(rows(n), weight), rows(n), dequantize(weight, K))
+        if (inIntegers(format)) closeTo(() => affine(rows(n), weight), rows(n), dequantize(weight, K))
         else equal(() => affine(rows(n), weight, b, 'silu'))
       equal(() => affine(rows(manyRows + M), weight, b, 'silu'))
     }))
 
-  // to the nearest of 8 bits, a number is off by 2⁻⁹ of it at most; weights in bf16 are so already
-  const roundings = !cpuFlags().has('avx512_bf16') ? () => 0 : (form: QuantizationFormat) => (form === 'bf16' ? 1 : 2)
+  const nameOf = (format: QuantizationFormat): WeightFormat => (format === 'bf16' ? 'bfloat16' : format)
+  /** Relative L2 error of a product with random numbers. */
+  const tolerances: Readonly<Record<GemmKind, number>> = { float32: 1e-6, bfloat16: 4e-3, amxBfloat16: 4e-3, int16: 1.5e-3 }
+  /** Largest error of an entry, relative to the product of absolute values. Rounding to bfloat16 has a relative error of at most 2⁻⁹. */
+  const rounding = (kind: GemmKind, format: QuantizationFormat): number =>
+    kind === 'float32' ? 0 : kind === 'int16' ? 2e-3 : (format === 'bf16' ? 1 : 2) * 2 ** -9 * 1.001
   const large = fc.record({
     M: fc.integer({ min: manyRows, max: 80 }),
     K: fc.integer({ min: 400, max: 1100 }),
     N: fc.integer({ min: 330, max: 400 }),
-    form: fc.constantFrom(...quantizationFormats),
+    format: fc.constantFrom(...quantizationFormats),
     s: seed
   })
-  it('many rows and large packed weights: in float32, or in bfloat16 where the processor has arithmetic for it', () =>
+  const operands = (K: number, N: number, M: number, s: number) => ({
+    x: random<tf.Rank.R2>([M, K], s),
+    w: random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))
+  })
+  it('many rows and large quantized weights: every kind of arithmetic is within its tolerance', () =>
     holds(
       [large],
-      ({ M, K, N, form, s }) => {
-        const [x, w] = [random<tf.Rank.R2>([M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
-        const weight = quantize(form, w)
+      ({ M, K, N, format, s }) => {
+        const { x, w } = operands(K, N, M, s)
+        const weight = quantize(format, w)
+        const exact = withoutKernels(() => affine(x, weight))
         const sizes = tf.matMul(x.abs(), dequantize(weight, K).abs(), false, true)
-        const bound = sizes.mul(1e-6 + roundings(form) * 2 ** -9 * 1.001).add(1e-6)
-        const apart = affine(x, weight).sub(withoutKernels(() => affine(x, weight)))
-        assert.ok(apart.abs().lessEqual(bound).all().dataSync()[0])
+        for (const kind of gemmKindsFor(nameOf(format))) {
+          const y = withKernelSettings({ gemmKinds: { [nameOf(format)]: kind } }, () => affine(x, weight))
+          const error = y.sub(exact)
+          const relative = error.norm().div(exact.norm()).dataSync()[0]!
+          assert.ok(relative <= tolerances[kind], `${format} ${kind}: ${relative}`)
+          const bound = sizes.mul(1e-6 + rounding(kind, format)).add(1e-6)
+          assert.ok(error.abs().lessEqual(bound).all().dataSync()[0], `${format} ${kind}`)
+        }
       },
       15
     ))
 
-  const someForm = fc.option(fc.constantFrom(...quantizationFormats))
-  const mapOf = (K: number, N: number, chosen: QuantizationFormat | null, i: number): Linear => {
+  it('an outlier in a row of activations leaves the other rows unchanged, and costs its own row at most a 13th bit of the outlier', () =>
+    holds(
+      [large],
+      ({ M, K, N, format, s }) => {
+        const { x, w } = operands(K, N, M, s)
+        const weight = quantize(format, w)
+        const spike = tf.oneHot(tf.tensor1d([s % K], 'int32'), K).mul<tf.Tensor2D>(1000)
+        const spiked = tf.concat([x.slice([0, 0], [1, K]).add<tf.Tensor2D>(spike), x.slice([1, 0], [M - 1, K])])
+        const [plain, outlier] = [affine(x, weight), affine(spiked, weight)]
+        assert.deepEqual(outlier.slice([1, 0], [M - 1, N]).dataSync(), plain.slice([1, 0], [M - 1, N]).dataSync())
+        const exact = withoutKernels(() => affine(spiked, weight)).slice([0, 0], [1, N])
+        const relative = outlier.slice([0, 0], [1, N]).sub(exact).norm().div(exact.norm()).dataSync()[0]!
+        assert.ok(relative <= 5e-3, `${format}: ${relative}`)
+      },
+      8
+    ))
+
+  it('float32 activations: products with quantized weights equal the composition, for few rows and many', () =>
+    holds(
+      [large],
+      ({ M, K, N, format, s }) => {
+        const { x, w } = operands(K, N, M, s)
+        const weight = quantize(format, w)
+        withKernelSettings({ float32Activations: true }, () => {
+          equal(() => affine(x, weight))
+          equal(() => affine(x.slice([0, 0], [3, K]), weight))
+        })
+      },
+      8
+    ))
+
+  const anyFormat = fc.option(fc.constantFrom(...quantizationFormats))
+  const randomLinear = (K: number, N: number, chosen: QuantizationFormat | null, i: number): Linear => {
     const [weight, bias] = [random<tf.Rank.R2>([N, K], i).div<tf.Tensor2D>(Math.sqrt(K)), random<tf.Rank.R1>([N], i + 5)]
     const stored = chosen ? quantize(chosen, weight) : weight
     return linear(K, N, { bias: i % 2 === 0 }).apply(i % 2 === 0 ? { weight: stored, bias } : { weight: stored })
   }
-  it('what joins a product changes nothing: norms before, sums after, gates', () =>
-    holds([packed, someForm, someForm, activation, fc.boolean()], ({ M, K, N, form, s }, second, third, act, normed) => {
-      const [gate_proj, up_proj] = [mapOf(K, N, form, s + 1), mapOf(K, N, second, s + 2)]
-      const maps = { gate_proj, up_proj, down_proj: mapOf(N, K, third, s + 3) }
+  it('q, k and v projected together are the same as one by one, bit for bit', () =>
+    holds(
+      [large, anyFormat, anyFormat],
+      ({ M, K, N, format, s }, second, third) => {
+        const layers = [randomLinear(K, N, format, s + 1), randomLinear(K, 40, second, s + 2), randomLinear(K, N, third, s + 3)]
+        for (const rows of [1, M]) {
+          const x = random<tf.Rank.R3>([1, rows, K], s)
+          const together = projectTogether(layers as [Linear, Linear, Linear], x)
+          for (const [i, layer] of layers.entries()) assert.deepEqual(together[i]!.dataSync(), layer(x).dataSync())
+        }
+      },
+      8
+    ))
+
+  it('fused norms, residuals and gates do not change a product', () =>
+    holds([cases, anyFormat, anyFormat, activation, fc.boolean()], ({ M, K, N, format, s }, second, third, act, normed) => {
+      const [gate_proj, up_proj] = [randomLinear(K, N, format, s + 1), randomLinear(K, N, second, s + 2)]
+      const projections = { gate_proj, up_proj, down_proj: randomLinear(N, K, third, s + 3) }
       const norm = rmsNorm(K, 1e-6).apply({ weight: random<tf.Rank.R1>([K], s + 4) })
       for (const rows of [1, M, manyRows + M]) {
         const [x, y] = [random<tf.Rank.R3>([1, rows, K], s), random<tf.Rank.R3>([1, rows, N], s + 9)]
-        if (rows < manyRows && [form, second, third].some(inIntegers)) continue
-        equal(() => gatedMlpBlock({ activation: act, projections: maps }, x, normed ? norm : undefined))
+        if (rows < manyRows && [format, second, third].some(inIntegers)) continue
+        equal(() => gatedMlpBlock({ activation: act, projections: projections }, x, normed ? norm : undefined))
         equal(() => gate_proj(x, y))
       }
     }))
@@ -166,7 +225,7 @@ const laws = (engine: EngineName) => () => {
     sinks: fc.boolean(),
     s: seed
   })
-  it('attention after a cache that grows in place, step by step, and what branches off it', () =>
+  it('attention with a cache that grows in place, step by step, and other continuations of the same cache', () =>
     holds([cached], ({ B, G, group, half, lengths, window, sinks, s }) => {
       const [H, K] = [G * group, 2 * half]
       const extra = { window, sinks: sinks ? random<tf.Rank.R1>([H], s) : undefined }
@@ -190,24 +249,28 @@ const laws = (engine: EngineName) => () => {
       equal(run)
     }))
 
-  it('the branch of attention in one step is its steps one by one, for every form, with norms of heads and without', () =>
+  it('a fused attention block equals its operations one by one, for every quantization format, with and without head norms', () =>
     holds(
-      [cached, fc.tuple(someForm, someForm), fc.boolean()],
+      [cached, fc.tuple(anyFormat, anyFormat), fc.boolean()],
       ({ B, G, group, half, lengths, window, sinks, s }, chosen, normed) => {
         const [H, K, D] = [G * group, 2 * half, 24]
-        const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [
+        const [first, second] = chosen.map((format) => (inIntegers(format) ? 'bf16' : format)) as [
           QuantizationFormat | null,
           QuantizationFormat | null
         ]
         const headNorm = (i: number) => rmsNorm(K, 1e-5).apply({ weight: random<tf.Rank.R1>([K], s + i) })
-        const maps = {
-          ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
-          o_proj: mapOf(H * K, D, second, s + 3),
+        const projections = {
+          ...{
+            q_proj: randomLinear(D, H * K, first, s),
+            k_proj: randomLinear(D, G * K, second, s + 1),
+            v_proj: randomLinear(D, G * K, first, s + 2)
+          },
+          o_proj: randomLinear(H * K, D, second, s + 3),
           ...(normed ? { q_norm: headNorm(4), k_norm: headNorm(5) } : {})
         }
         const norm = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 6) })
         const sink = sinks ? random<tf.Rank.R1>([H], s + 7) : undefined
-        const parts = { projections: maps, numHeads: H, numKeyValueHeads: G, window, sinks: sink }
+        const parts = { projections: projections, numHeads: H, numKeyValueHeads: G, window, sinks: sink }
         equal(() => {
           let past: LayerCache | undefined
           const outputs = lengths.map((L, i) => {
@@ -223,27 +286,36 @@ const laws = (engine: EngineName) => () => {
       }
     ))
 
-  it('all layers of a decoder and their norm in one step are what they are one by one, for every form, with a cache and without', () =>
-    holds([cached, fc.tuple(someForm, someForm), fc.boolean()], ({ B, G, group, half, lengths, window, s }, chosen, normed) => {
+  it('a fused decoder equals its layers and norm one by one, for every quantization format, with and without a cache', () =>
+    holds([cached, fc.tuple(anyFormat, anyFormat), fc.boolean()], ({ B, G, group, half, lengths, window, s }, chosen, normed) => {
       const [H, K, D, I] = [G * group, 2 * half, 24, 40]
-      const [first, second] = chosen.map((form) => (inIntegers(form) ? 'bf16' : form)) as [
+      const [first, second] = chosen.map((format) => (inIntegers(format) ? 'bf16' : format)) as [
         QuantizationFormat | null,
         QuantizationFormat | null
       ]
       const layerOf = (s: number): DecoderLayerParts => {
         const norm = (size: number, i: number) => rmsNorm(size, 1e-6).apply({ weight: random<tf.Rank.R1>([size], s + i) })
-        const maps = {
-          ...{ q_proj: mapOf(D, H * K, first, s), k_proj: mapOf(D, G * K, second, s + 1), v_proj: mapOf(D, G * K, first, s + 2) },
-          o_proj: mapOf(H * K, D, second, s + 3),
+        const attentionProjections = {
+          ...{
+            q_proj: randomLinear(D, H * K, first, s),
+            k_proj: randomLinear(D, G * K, second, s + 1),
+            v_proj: randomLinear(D, G * K, first, s + 2)
+          },
+          o_proj: randomLinear(H * K, D, second, s + 3),
           ...(normed ? { q_norm: norm(K, 4), k_norm: norm(K, 5) } : {})
         }
-        const unit = {
-          gate_proj: mapOf(D, I, first, s + 6),
-          up_proj: mapOf(D, I, second, s + 7),
-          down_proj: mapOf(I, D, first, s + 8)
+        const mlpProjections = {
+          gate_proj: randomLinear(D, I, first, s + 6),
+          up_proj: randomLinear(D, I, second, s + 7),
+          down_proj: randomLinear(I, D, first, s + 8)
         }
-        const attention = { projections: maps, numHeads: H, numKeyValueHeads: G, window }
-        return { attentionNorm: norm(D, 9), attention, mlpNorm: norm(D, 10), mlp: { projections: unit, activation: 'silu' } }
+        const attention = { projections: attentionProjections, numHeads: H, numKeyValueHeads: G, window }
+        return {
+          attentionNorm: norm(D, 9),
+          attention,
+          mlpNorm: norm(D, 10),
+          mlp: { projections: mlpProjections, activation: 'silu' }
+        }
       }
       const layers = [layerOf(s), layerOf(s + 20), layerOf(s + 40)]
       const last = rmsNorm(D, 1e-6).apply({ weight: random<tf.Rank.R1>([D], s + 60) })
@@ -274,7 +346,7 @@ const laws = (engine: EngineName) => () => {
       })
     }))
 
-  it('a cache is a value: what grows from it leaves it as it is, and it is copied only when memory ends', () =>
+  it('a cache is a value: appends leave it unchanged, and positions are copied only when the capacity is exceeded', () =>
     holds([fc.integer({ min: 1, max: 50 }), seed], (L, s) => {
       const of = (n: number, i: number) => random<tf.Rank.R3>([1, n, 8], s + i)
       const rope = { cos: tf.ones<tf.Rank.R4>([1, 1, 1, 8]), sin: tf.zeros<tf.Rank.R4>([1, 1, 1, 8]) }
@@ -282,13 +354,13 @@ const laws = (engine: EngineName) => () => {
       const first = layerCache(random<tf.Rank.R4>([1, 1, L, 8], s), random<tf.Rank.R4>([1, 1, L, 8], s + 1))
       const before = first.key.dataSync()
       let now = first
-      const rooms = new Set<number>()
+      const capacities = new Set<number>()
       for (let i = 0; i < 100; i++) {
         now = attendCached([of(1, i), of(1, i + 1), of(1, i + 2)], now, options).cache
-        rooms.add(now.key.shape[2])
+        capacities.add(now.key.shape[2])
         assert.ok(now.length === L + i + 1 && now.key.shape[2] >= now.length)
       }
-      if (kernelsInUse().includes('CachedAttention')) assert.ok(rooms.size < 8, 'memory grows by half')
+      if (kernelsInUse().includes('CachedAttention')) assert.ok(capacities.size < 8, 'memory grows by half')
       assert.deepEqual(first.key.dataSync(), before)
       assert.deepEqual(now.key.slice([0, 0, 0, 0], [1, 1, L, 8]).dataSync(), before)
     }))
@@ -310,7 +382,7 @@ const laws = (engine: EngineName) => () => {
     holds([attention], ({ B, G, group, Lq, past, K, causal, window, hidden, sinks, s }) => {
       const [H, Lk] = [G * group, past + Lq]
       const columns = Array.from({ length: B * Lk }, (_, j) => (j % Lk < Math.min(hidden, past) ? -1e9 : 0))
-      // a window of padding alone shows nothing: what such a row holds is no one's concern
+      // a row whose window holds padding only has no defined result
       const padding = hidden > 0 && !window ? tf.tensor4d(columns, [B, 1, 1, Lk]) : undefined
       const see: AttentionMaskOptions = {
         ...(causal ? { causalFrom: past, window } : {}),
@@ -359,7 +431,7 @@ const laws = (engine: EngineName) => () => {
       }
     ))
 
-  it('rotary positions, of whole heads and of their first part', () =>
+  it('rotary positions of whole heads, and of the first part of each head', () =>
     holds(
       [
         fc.integer({ min: 1, max: 3 }),
@@ -370,8 +442,8 @@ const laws = (engine: EngineName) => () => {
         fc.boolean(),
         seed
       ],
-      (B: number, H: number, L: number, half: number, rest: number, each: boolean, s: number) => {
-        const shape: [number, number, number, number] = [each ? B : 1, 1, L, 2 * half]
+      (B: number, H: number, L: number, half: number, rest: number, perRow: boolean, s: number) => {
+        const shape: [number, number, number, number] = [perRow ? B : 1, 1, L, 2 * half]
         const tables = { cos: random<tf.Rank.R4>(shape, s), sin: random<tf.Rank.R4>(shape, s + 1) }
         const x = random<tf.Rank.R4>([B, H, L, 2 * half + rest], s + 2)
         equal(() => applyRope(x, tables))
@@ -385,14 +457,16 @@ const laws = (engine: EngineName) => () => {
       for (const name of activationNames) assert.ok(holdsNaN(activations[name](nan)), name)
       assert.ok(holdsNaN(attend(nan, nan, nan, 1)))
       assert.ok(holdsNaN(attend(nan.slice([0, 0, 0, 0], [1, 1, 1, 8]), nan, nan, 1)))
-      for (const form of quantizationFormats)
+      for (const format of quantizationFormats)
         for (const rows of [1, 20])
-          assert.ok(holdsNaN(affine(tf.fill([rows, 70], Number.NaN), quantize(form, tf.ones([4, 70])))), form)
+          assert.ok(holdsNaN(affine(tf.fill([rows, 70], Number.NaN), quantize(format, tf.ones([4, 70])))), format)
+      for (const format of quantizationFormats)
+        assert.ok(holdsNaN(affine(tf.fill([30, 512], Number.NaN), quantize(format, tf.ones([300, 512])))), format)
     })
     nan.dispose()
   })
 
-  it('inputs that do not agree, or are no float32, are an error of the op', () => {
+  it('inputs that do not agree, or are not float32, are an error of the op', () => {
     assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3]), tf.ones([4, 5]) as tf.Tensor2D)), /must agree/)
     assert.throws(() => tf.tidy(() => affine(tf.ones([2, 3], 'int32'), tf.ones([4, 3]) as tf.Tensor2D)), /float|int32/)
   })

@@ -22,7 +22,7 @@ describe('schema of kernel parameters', () => {
     for (const [path, text] of Object.entries(headers())) assert.equal(readFileSync(cpu(path), 'utf8'), text, path)
   })
 
-  it('formats and axes refer to parameters of the same signature, which precede what has a default of them', () => {
+  it('formats and axes refer to parameters of the same signature; a default refers to an earlier parameter', () => {
     for (const [name, signature] of Object.entries({ ...kernels, ...parts } as Readonly<Record<string, Signature>>)) {
       const parameters = Object.keys(signature.parameters ?? {})
       for (const axis of Object.values(signature.axes ?? {})) assert.ok(parameters.includes(axis), `${name}: ${axis}`)

@@ -12,7 +12,7 @@ import { attr, nativeBackend } from '../../../../lib/engines/native.js'
 import { runKernel } from '../../../../lib/ops/kernel.js'
 import { ShapeError } from '../../../../lib/shape.js'
 import { tf } from '../../../../lib/tf.js'
-import { drawCall, type KernelCall, randomOf, spoil } from './kernel-calls.js'
+import { type KernelCall, randomOf, sampleCall, spoil } from './kernel-calls.js'
 
 const [mode, seed, count] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])]
 await selectEngine({ engine: 'native' })
@@ -33,7 +33,7 @@ const read = (results: tf.Tensor | tf.Tensor[]): void => {
 /** The call by way of the registry, which checks it in TypeScript. */
 const checked = ({ kernel, inputs, attributes }: KernelCall): void => read(runKernel(kernel, inputs, attributes))
 
-/** The call of the operator itself: its parameters are spoilt behind the checks of TypeScript. */
+/** The call of the operator itself: wrong parameters bypass the checks of TypeScript. */
 const unchecked = (valid: KernelCall, wrong: KernelCall): void => {
   const native = nativeBackend()!
   const { parameters } = createRequire(import.meta.url)(kernelsLibrary()) as { readonly parameters: Float64Array }
@@ -42,9 +42,9 @@ const unchecked = (valid: KernelCall, wrong: KernelCall): void => {
   const end = compileSignature(valid.kernel, schema).write(valid.inputs, valid.attributes, parameters, 0, tensors, axes)
   if (schema.part)
     compileSignature(valid.kernel, parts[schema.part]).write(valid.inputs, valid.attributes, parameters, end, tensors, axes)
-  if (random.chance(0.4)) parameters[random.below(12)] = random.pick([-1, 0, 1, 2, 9, 0.5, 2 ** 40, Number.NaN])
-  const given = random.chance(0.7) ? Object.values(wrong.inputs) : tensors
-  const list = random.chance(0.2) ? given.slice(1) : given
+  if (random.happens(0.4)) parameters[random.below(12)] = random.pick([-1, 0, 1, 2, 9, 0.5, 2 ** 40, Number.NaN])
+  const given = random.happens(0.7) ? Object.values(wrong.inputs) : tensors
+  const list = random.happens(0.2) ? given.slice(1) : given
   const types = list.map(({ dtype }) => (dtype === 'int32' ? 'int32' : 'float32'))
   read(
     native.executeOp(
@@ -60,7 +60,7 @@ const outcomes = { given: 0, refused: 0, otherwise: [] as string[], valid: 0 }
 for (let i = 0; i < count && names.length > 0; i++)
   tf.tidy(() => {
     const kernel = names[i % names.length]!
-    const valid = drawCall(kernel, parts, random, file)
+    const valid = sampleCall(kernel, parts, random, file)
     if (mode === 'checked' && i < 4 * names.length) {
       try {
         checked(valid)
@@ -73,7 +73,7 @@ for (let i = 0; i < count && names.length > 0; i++)
     try {
       if (mode === 'checked') checked(wrong)
       else if (kernel === 'DecoderLayers')
-        return // its fixed part are addresses, which only TypeScript writes
+        return // the static part holds addresses, which only TypeScript writes
       else unchecked(valid, wrong)
       outcomes.given++
     } catch (error) {

@@ -60,16 +60,23 @@ describe('wrong calls of kernels', () => {
   it('name the kernel, the argument, the expected and the actual shape', () => {
     const scalar = tf.scalar(1)
     const labels = tf.scalar(0, 'int32')
-    const eye = (n: number) => tf.eye(n)
+    const identity = (n: number) => tf.eye(n)
     shapeError(() => runKernel('LayerNorm', { x: scalar, weight: tf.ones([2]), bias: tf.ones([2]) }, { eps: 1 }), /^LayerNorm: .*x: expected float32 \[…, D\], got float32 \[\]$/) // biome-ignore format: one line
-    shapeError(() => runKernel('LayerNorm', { x: eye(2), weight: tf.ones([3]), bias: tf.ones([2]) }, { eps: 1 }), /weight: expected float32 \[D = 2\], got float32 \[3\]/) // biome-ignore format: one line
+    shapeError(() => runKernel('LayerNorm', { x: identity(2), weight: tf.ones([3]), bias: tf.ones([2]) }, { eps: 1 }), /weight: expected float32 \[D = 2\], got float32 \[3\]/) // biome-ignore format: one line
     shapeError(() => runKernel('RmsNorm', { x: scalar, weight: tf.ones([2]) }, { eps: 1 }), /^RmsNorm: .*x/)
     shapeError(() => runKernel('RmsNorm', { x: tf.ones([2, 5]), weight: tf.ones([2]) }, { eps: 1 }), /D > 0 that divides N, got D = 2, N = 5/) // biome-ignore format: one line
     shapeError(() => runKernel('CrossEntropy', { logits: scalar, labels }, {}), /^CrossEntropy: .*logits/)
     shapeError(() => runKernel('Rope', { x: tf.ones([1, 1, 1, 2]), cos: scalar, sin: scalar }, {}), /^Rope: .*cos/)
-    shapeError(() => runKernel('QuantizeWeight', { x: eye(2) }, { format: 'float32' }), /format: expected one of bfloat16, int8, int6, int4, got float32/) // biome-ignore format: one line
-    shapeError(() => runKernel('Linear', { x: eye(2), weight: eye(2) }, { format: 'int8' }), /weight: expected int32 \[N, K = 2, packed as int8\], got float32 \[2, 2\]/) // biome-ignore format: one line
-    const lora = { dy: eye(2), x: eye(2), weight: tf.ones([2]), lora_A: eye(2), lora_B: eye(2), scaling: scalar }
+    shapeError(() => runKernel('QuantizeWeight', { x: identity(2) }, { format: 'float32' }), /format: expected one of bfloat16, int8, int6, int4, got float32/) // biome-ignore format: one line
+    shapeError(() => runKernel('Linear', { x: identity(2), weight: identity(2) }, { format: 'int8' }), /weight: expected int32 \[N, K = 2, packed as int8\], got float32 \[2, 2\]/) // biome-ignore format: one line
+    const lora = {
+      dy: identity(2),
+      x: identity(2),
+      weight: tf.ones([2]),
+      lora_A: identity(2),
+      lora_B: identity(2),
+      scaling: scalar
+    }
     const needs = { needsX: true, needsLoraInput: false, needsLoraA: true, needsLoraB: true }
     shapeError(() => runKernel<tf.Tensor[]>('LoraLinearBackward', lora, needs), /weight: expected float32 \[N = 2, K = 2\], got float32 \[2\]/) // biome-ignore format: one line
   })

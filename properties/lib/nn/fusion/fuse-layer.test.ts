@@ -74,7 +74,7 @@ const isFused = (layer: ReturnType<typeof layerOf>): boolean =>
   })
 
 describe('fuseLayer', () => {
-  it('recognises a pre-norm layer by its forward, whatever the names of its parts', () =>
+  it('recognises a pre-norm layer by its forward, with any names of its parts', () =>
     assert.equal(isFused(layerOf((h, self) => h.add(self.mlp(self.norm2(h))))), true))
 
   it('leaves a branch without a description as written', () =>

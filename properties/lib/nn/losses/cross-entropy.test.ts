@@ -27,7 +27,7 @@ describe('loss', () => {
       assertClose(grad, unpack(gradient), 1e-6)
     }))
 
-  it('the same added to all logits of a place changes nothing, however much', () =>
+  it('a constant added to all logits of a position changes nothing', () =>
     check(seed, (seed) => {
       const shift = tf.randomUniform([2, 5, 1], -500, 500, 'float32', seed)
       const moved = causalLoss(unpack<tf.Tensor3D>(logits).add(shift), wanted())
@@ -47,7 +47,7 @@ describe('loss', () => {
         assertClose(grad, unpack(reduced[kind].gradient))
       }))
 
-  it('a packed row weighs as its samples do in rows of their own', () => {
+  it('a packed row has the weights of its samples in separate rows', () => {
     const [a, b] = [
       [-100, 3, 4, 5],
       [-100, -100, 7]
@@ -58,7 +58,7 @@ describe('loss', () => {
     }
   })
 
-  it('in blocks of rows it is the same, value and gradient', () =>
+  it('computing in blocks of rows changes neither value nor gradient', () =>
     check(fc.record({ N: count(7), V: count(5, 2), most: count(12), seed }), ({ N, V, most, seed }) => {
       const logits = randomTensor<tf.Tensor2D>([N, V], seed)
       const labels = tf.tensor1d(Array.from({ length: N }, (_, i) => ((i + seed) % 3 === 0 ? -100 : (i * seed) % V)), 'int32') // biome-ignore format: one line
@@ -74,13 +74,13 @@ describe('loss', () => {
       assertClose(blocks.grad, whole.grad)
     }))
 
-  it('logProbabilities are those of each sample’s labels', () =>
+  it('logProbabilities sums the log-probabilities of the labels of each sample', () =>
     tf.tidy(() => {
       for (const { logits, policy } of reference.steps)
         assertClose(logProbabilities(unpack(logits), tf.tensor2d(reference.labels, undefined, 'int32')), tf.tensor1d(policy))
     }))
 
-  it('refuses a label that is no token', () =>
+  it('refuses a label outside the vocabulary', () =>
     tf.tidy(() => {
       const run = (label: number) => tokenLosses(tf.zeros([1, 5]), tf.tensor1d([label], 'int32'))
       assert.throws(() => run(5), /labels: 5 is not in \[0, 5\), nor -100/)

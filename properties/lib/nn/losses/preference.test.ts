@@ -26,7 +26,7 @@ const chosenTokens = labels.slice(0, 2).flat().filter((label: number) => label !
 
 describe('preference losses', () => {
   for (const name of ['dpo', 'bco', 'nll', 'mpo'] as const)
-    it(`${name}, its gradient and its running shift are PyTorch’s over three batches`, () =>
+    it(`${name}, its gradient and its running reward mean equal PyTorch’s over three batches`, () =>
       tf.tidy(() => {
         const of = name === 'mpo' ? mpo : preferenceLoss({ weights: { [name]: 1 }, beta })
         let shift: RunningRewardMean = initialRewardMean
@@ -44,7 +44,7 @@ describe('preference losses', () => {
         }
       }))
 
-  it('of a policy that is its reference, DPO is log 2 and its parts are named', () =>
+  it('DPO of a policy equal to the reference is log 2, and the terms are reported by name', () =>
     tf.tidy(() => {
       const logs = { chosen: tf.tensor1d([-3, -7]), rejected: tf.tensor1d([-5, -1]) }
       const { loss, parts, rewards } = dpo(logs, { chosen: [-3, -7], rejected: [-5, -1] }, 4)
@@ -53,7 +53,7 @@ describe('preference losses', () => {
       assert.deepEqual(rewards.chosen, [0, 0])
     }))
 
-  it('refuses weights that leave nothing', () => {
+  it('refuses weights that are all zero', () => {
     const none = preferenceLoss({ weights: { dpo: 0 } })
     const logs = { chosen: tf.tensor1d([0]), rejected: tf.tensor1d([0]) }
     assert.throws(() => none(logs, { chosen: [0], rejected: [0] }, 1), /the weights of dpo, bco and nll are all 0/)

@@ -7,7 +7,7 @@ import { decoderFor } from '../../models/decoders/index.js'
 import { count, randomParams, randomTensor, seed } from '../arbitraries/tensor.js'
 import { check } from './check.js'
 import { assertClose } from './close.js'
-import { moduleLaws } from './module.js'
+import { moduleLaws } from './module-laws.js'
 
 const rows = (x: Hidden, from: number, to: number): Hidden => x.slice([0, from, 0], [-1, to - from, -1])
 
