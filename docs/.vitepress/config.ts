@@ -26,6 +26,7 @@ const reference = [
   { text: 'Engines and platforms', link: '/engines' },
   { text: 'Performance', link: '/performance' },
   { text: 'Architecture', link: '/architecture' },
+  { text: 'Promises and tests', link: '/promises' },
   { text: 'Adding a model', link: '/extending' },
   { text: 'Dependencies', link: '/dependencies' },
   { text: 'Glossary', link: '/glossary' }

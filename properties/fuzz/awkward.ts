@@ -27,14 +27,19 @@ const oddTexts = [
 /** A short text repeated up to `most` times. */
 export const repeatedTexts = (most: number): fc.Arbitrary<string> =>
   fc
-    .tuple(fc.constantFrom('a', ' ', '\n', '1', '.', 'ab ', '<', '\ud83d\ude00', '\u0301', '<|im_end|>', '<IMG_CONTEXT>'), fc.nat(most))
+    .tuple(
+      fc.constantFrom('a', ' ', '\n', '1', '.', 'ab ', '<', '\ud83d\ude00', '\u0301', '<|im_end|>', '<IMG_CONTEXT>'),
+      fc.nat(most)
+    )
     .map(([unit, count]) => unit.repeat(count))
 
 const everyCodeUnit = Array.from({ length: 65_536 }, (_, i) => String.fromCharCode(i)).join('')
 
 /** Short texts: odd Unicode, special tokens, random code points. */
 export const shortTexts: fc.Arbitrary<string> = fc
-  .array(fc.oneof(fc.constantFrom(...tokens), fc.constantFrom(...oddTexts), fc.string({ unit: 'binary', maxLength: 8 })), { maxLength: 5 })
+  .array(fc.oneof(fc.constantFrom(...tokens), fc.constantFrom(...oddTexts), fc.string({ unit: 'binary', maxLength: 8 })), {
+    maxLength: 5
+  })
   .map((parts) => parts.join(''))
 
 /** Texts of a prompt: short ones mostly; one in about thirty has every UTF-16 code unit or is very long. */

@@ -23,7 +23,14 @@ export const demoConfig = {
     num_key_value_heads: 2,
     max_position_embeddings: 256
   },
-  vision_config: { ...vision, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, image_size: [28, 28] }
+  vision_config: {
+    ...vision,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    image_size: [28, 28]
+  }
 }
 
 const processor = json('processor_config.json')

@@ -48,7 +48,11 @@ export const jsonEdits = (
     { weight: 1, arbitrary: fc.record({ op: fc.constant('cut' as const), at: fc.nat() }) },
     { weight: 1, arbitrary: fc.record({ op: fc.constant('insert' as const), at: fc.nat(), text: shortTexts }) }
   )
-  const all = [{ weight: 8, arbitrary: replaced }, { weight: 2, arbitrary: added }, { weight: 4, arbitrary: rest }]
+  const all = [
+    { weight: 8, arbitrary: replaced },
+    { weight: 2, arbitrary: added },
+    { weight: 4, arbitrary: rest }
+  ]
   const more = known.length > 0 ? [{ weight: 6, arbitrary: fc.oneof(...known) }] : []
   return fc.array(fc.oneof(...all, ...more), { minLength: 1, maxLength: most })
 }

@@ -2,15 +2,15 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type InternVLCheckpoint, demoModel, load } from '../../generation/checkpoint/load.js'
+import { demoModel, type InternVLCheckpoint, load } from '../../generation/checkpoint/load.js'
 import { getOrThrow, orThrow } from '../../lib/error.js'
 import { buildParams, disposeParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import { saveModel } from '../../models/checkpoint/save-model.js'
 import { parseConfig } from '../../models/config/parse-config.js'
+import { internVL } from '../../models/internvl/internvl.js'
 import { saveAdapter } from '../../models/lora/adapter.js'
 import { addLora } from '../../models/lora/lora.js'
-import { internVL } from '../../models/internvl/internvl.js'
 import { demoConfig, processorConfig } from './base-files.js'
 
 /** Folder of the sample images and videos. */
@@ -50,7 +50,7 @@ export const makeFixture = async (): Promise<Fixture> => {
   await orThrow(saveModel(single, { config, params, files, dtype: 'bfloat16' }))
   await orThrow(saveModel(sharded, { config, params, files, dtype: 'bfloat16', shardBytes: 8192 }))
   const withLora = getOrThrow(addLora(params, { rank: 2, alpha: 4, targets: ['q_proj', 'down_proj'], seed: 1 }))
-  await orThrow(saveAdapter(adapter, withLora, module, { base: single }))
+  await orThrow(saveAdapter(adapter, withLora, { base: single }))
   disposeParams(withLora)
   disposeParams(params)
   const internvl = await load(single)

@@ -39,7 +39,8 @@ export const isDocumented = (error: unknown): boolean => {
 }
 
 /** A leaked message of JavaScript inside a documented error: its text names a property of undefined, or an object without a text. */
-const leakedMessages = /Cannot read propert|is not a function|is not iterable|is not defined|\[object Object\]|Maximum call stack/
+const leakedMessages =
+  /Cannot read propert|\w\.\w+ is not a function|undefined is not|is not defined|\[object Object\]|Maximum call stack/
 
 /** The verdict on an error. */
 export const verdictOf = (error: unknown): Verdict => {
