@@ -1,4 +1,4 @@
-// Prints what `npm test` is about to do, before the engine is set up: one line on standard error.
+// Prints the plan of `npm test` before the engine is set up: one line on standard error.
 import { readdirSync } from 'node:fs'
 
 const files = readdirSync(new URL('.', import.meta.url), { recursive: true }).filter((name) => `${name}`.endsWith('.test.ts'))

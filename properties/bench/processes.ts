@@ -7,7 +7,7 @@ import type { Profile } from './measure/profile.js'
 import type { TrainJob } from './measure/training-steps.js'
 import { peftPython, python } from './peers/python.js'
 
-const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+const pathOf = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
 
 /** Runs a program and returns its standard output. Errors: a `RangeError` with the last lines of its standard error. */
 export const output = (command: string, args: readonly string[]): Promise<string> =>
@@ -35,7 +35,7 @@ const lastLine = async <A>(command: string, args: readonly string[]): Promise<A>
 const child = (what: 'measure' | 'profile' | 'train', job: Job | TrainJob) => [
   '--import',
   'tsx',
-  here('measure/child.ts'),
+  pathOf('measure/child.ts'),
   what,
   JSON.stringify(job)
 ]
@@ -44,13 +44,12 @@ const child = (what: 'measure' | 'profile' | 'train', job: Job | TrainJob) => [
 export const ours = (job: Job): Promise<Measured> => lastLine(process.execPath, child('measure', job))
 
 /** Profiles this project in a separate process. */
-/** Profiles this project in a separate process. */
 export const profiled = (job: Job): Promise<Profile> => lastLine(process.execPath, child('profile', job))
 
 /** Measures Transformers, in the type that the job's precision is compared with. */
 export const transformers = ({ checkpoint, precision, kind, size, newTokens, runs }: Job): Promise<Measured> =>
   lastLine(python(), [
-    ...[here('peers/bench_transformers.py'), '--checkpoint', checkpoint, '--dtype', transformersDtype(precision)],
+    ...[pathOf('peers/bench_transformers.py'), '--checkpoint', checkpoint, '--dtype', transformersDtype(precision)],
     ...['--new-tokens', `${newTokens}`, '--runs', `${runs}`, ...(kind === 'load' ? ['--load'] : [`--${kind}`, `${size}`])]
   ])
 
@@ -60,12 +59,21 @@ export const oursTraining = (job: TrainJob): Promise<Measured> => lastLine(proce
 /** Measures the same steps with PEFT, which starts from the adapter that `oursTraining` wrote. */
 export const peftTraining = ({ checkpoint, size, steps, adapter }: TrainJob): Promise<Measured> =>
   lastLine(peftPython(), [
-    ...[here('peers/bench_peft.py'), '--checkpoint', checkpoint, '--adapter', adapter],
+    ...[pathOf('peers/bench_peft.py'), '--checkpoint', checkpoint, '--adapter', adapter],
     ...['--batch', `${size}`, '--steps', `${steps}`]
   ])
 
 /** Measures llama.cpp on a GGUF file; `modules` is the folder in which node-llama-cpp is installed. */
 export const llamaCpp = (modules: string, file: string, dtype: string, { size, newTokens, runs }: Job): Promise<Measured> =>
   lastLine(process.execPath, [
-    ...[here('peers/bench_llamacpp.mjs'), modules, file, dtype, `${size}`, `${newTokens}`, `${runs}`, `${availableParallelism()}`]
+    ...[
+      pathOf('peers/bench_llamacpp.mjs'),
+      modules,
+      file,
+      dtype,
+      `${size}`,
+      `${newTokens}`,
+      `${runs}`,
+      `${availableParallelism()}`
+    ]
   ])

@@ -59,7 +59,7 @@ export const findCases = (dir: string): readonly Case[] => {
 
 /** The folder `images` in the case's folder or the nearest parent that has one. */
 export const imagesFor = (dir: string): string => {
-  const here = join(dir, 'images')
-  if (existsSync(here)) return here
+  const imagesFolder = join(dir, 'images')
+  if (existsSync(imagesFolder)) return imagesFolder
   return dirname(dir) === dir ? 'images' : imagesFor(dirname(dir))
 }

@@ -25,8 +25,8 @@ const checksOf = async (one: Case, { images = imagesFor(one.dir), precision }: F
 const count = (checks: readonly Check[], tag: string): number => checks.filter(({ outcome }) => outcome._tag === tag).length
 
 const summary = (checks: readonly Check[]): string => {
-  const apart = checks.flatMap((check) => check.apart ?? [])
-  const worst = apart.length > 0 ? `, at most ${(100 * Math.max(...apart)).toFixed(2)} % apart` : ''
+  const distances = checks.flatMap((check) => check.distance ?? [])
+  const worst = distances.length > 0 ? `, at most ${(100 * Math.max(...distances)).toFixed(2)} % apart` : ''
   return `${count(checks, 'Passed')} passed, ${count(checks, 'Failed')} failed, ${count(checks, 'Skipped')} skipped${worst}`
 }
 

@@ -27,7 +27,7 @@ import {
   tensor
 } from './reference-inputs.js'
 
-/** Everything that the checks of one input need. */
+/** The data for the checks of one input. */
 interface Context extends StoredInput {
   readonly prefix: string
   readonly images: string

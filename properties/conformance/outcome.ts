@@ -11,7 +11,7 @@ export interface Check {
   readonly name: string
   readonly outcome: Outcome
   /** Relative L2 distance from the expected value, for checks of precision. */
-  readonly apart?: number
+  readonly distance?: number
 }
 
 export const passed: Outcome = { _tag: 'Passed' }

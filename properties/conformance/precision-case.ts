@@ -42,12 +42,12 @@ const unpaddedRows = (logits: Float32Array, mask: Float32Array): readonly Float3
 
 const inputCheck = (name: string, internvl: InternVLCheckpoint, one: StoredInput, most: number): Check => {
   const [expected, mask] = [one.stored.get('logits')!.values, one.stored.get('attention_mask')!.values]
-  const apart = tf.tidy(() => relativeL2(unpaddedRows(dataOf(stepped(internvl, one)), mask), unpaddedRows(expected, mask)))
+  const distance = tf.tidy(() => relativeL2(unpaddedRows(dataOf(stepped(internvl, one)), mask), unpaddedRows(expected, mask)))
   const percent = (x: number) => `${(100 * x).toFixed(2)} %`
   return {
     name,
-    outcome: expectThat(apart <= most, () => `${percent(apart)} from the reference, at most ${percent(most)}`),
-    apart
+    outcome: expectThat(distance <= most, () => `${percent(distance)} from the reference, at most ${percent(most)}`),
+    distance
   }
 }
 

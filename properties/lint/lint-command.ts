@@ -4,7 +4,7 @@ import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { lint, type SourceFile } from './lint-rules.js'
 
-// Rules that biome does not have: vocabulary, size of folders, file names. `tsx properties/lint/main.ts [PATH…]` reports only
+// Rules that biome does not have: vocabulary, size of folders, file names. `tsx properties/lint/lint-command.ts [PATH…]` reports only
 // problems under these paths. Import directions and cycles are rules of biome.json.
 
 const root = fileURLToPath(new URL('../..', import.meta.url))

@@ -14,7 +14,14 @@ export interface Problem {
   readonly message: string
 }
 
+interface Line {
+  readonly path: string
+  readonly line: string
+  readonly normalized: string
+}
+
 const MAX_FILES = 15
+const typescript = /\.(ts|mjs)$/
 const code = new Set(['.ts', '.js', '.mjs', '.cjs', '.cc', '.h', '.py'])
 const floors = ['lib', 'models', 'processors', 'generation', 'properties']
 /** AssemblyScript mirrors names of the C++ kernels, and has a compiler of its own. */
@@ -29,8 +36,15 @@ const spaced = (line: string): string =>
     .replace(/[ .]*\.[ .]*/g, ' . ')
     .toLowerCase()} `
 
-const matches = ({ kind, term }: Rule, line: string, normalized: string): boolean =>
-  kind === 'words' ? normalized.includes(` ${term} `) : new RegExp(`\\b${term}\\b`).test(line)
+/** Declarations of an identifier, and uses in a list or a destructuring pattern: `const each`, `(each) =>`, `{ each }`. */
+const declaration = (term: string): RegExp =>
+  new RegExp(`\\b(?:const|let|readonly) ${term}\\b|[({[,] ?${term}(?= ?(?:[,)}\\]:]|\\?:|=>))|\\b${term} =>`)
+
+const matches = ({ kind, term }: Rule, { path, line, normalized }: Line): boolean => {
+  if (kind === 'words') return normalized.includes(` ${term} `)
+  if (kind === 'identifier') return new RegExp(`\\b${term}\\b`).test(line)
+  return typescript.test(path) && declaration(term).test(line)
+}
 
 const isAllowed = (uses: readonly Allowed[], term: string, path: string, context: string): boolean =>
   uses.some((use) => path.startsWith(use.path) && (use.term === '*' || use.term === term) && (use.line?.test(context) ?? true))
@@ -45,7 +59,7 @@ export const vocabularyProblems = (
     const normalized = spaced(line)
     const context = `${lines[i - 1] ?? ''}\n${line}`
     return terms
-      .filter((rule) => matches(rule, line, normalized) && !isAllowed(uses, rule.term, path, context))
+      .filter((rule) => matches(rule, { path, line, normalized }) && !isAllowed(uses, rule.term, path, context))
       .map(({ term, use }) => ({ path, line: i + 1, message: `"${term}": write ${use}` }))
   })
 }
@@ -54,18 +68,19 @@ export const vocabularyProblems = (
 export const nameProblems = ({ path }: SourceFile): readonly Problem[] =>
   vocabularyProblems({ path, text: path }).map(({ message }) => ({ path, message: `file name: ${message}` }))
 
-const commentStart: Readonly<Record<string, RegExp>> = { '.py': /(?:^|\s)(?:#|""")\s*What\b/ }
-const defaultStart = /(?:\/\*\*?|(?<!:)\/\/)\s*What\b/
+const opening = /^(What|How|Why|Who|Where|Which|It|They|Those)\b/
+const commentStart: Readonly<Record<string, RegExp>> = { '.py': /(?:^|\s)(?:#|""")\s*(\w.*)/ }
+const defaultStart = /(?:\/\*\*?|(?<!:)\/\/)\s*(\w.*)/
 
-/** Comments and docstrings that begin with "What". */
+/** Comments and docstrings that begin with "What", "How", "It" and the like instead of their subject. */
 export const commentProblems = ({ path, text }: SourceFile): readonly Problem[] => {
   if (!code.has(extname(path)) || path.startsWith('properties/lint/')) return []
   const lines = text.split('\n')
   return lines.flatMap((line, i) => {
-    const opensAbove = /^\s*\/\*\*?\s*$/.test(lines[i - 1] ?? '') && /^\s*\*\s*What\b/.test(line)
-    return opensAbove || (commentStart[extname(path)] ?? defaultStart).test(line)
-      ? [{ path, line: i + 1, message: 'a comment begins with "What": put the subject first' }]
-      : []
+    const isFirst = /^\s*\/\*\*?\s*$/.test(lines[i - 1] ?? '')
+    const text = isFirst ? line.replace(/^\s*\*\s*/, '') : ((commentStart[extname(path)] ?? defaultStart).exec(line)?.[1] ?? '')
+    const word = opening.exec(text)?.[1]
+    return word ? [{ path, line: i + 1, message: `a comment begins with "${word}": put the subject first` }] : []
   })
 }
 
@@ -83,10 +98,14 @@ export const folderProblems = (paths: readonly string[]): readonly Problem[] =>
     .filter(([, files]) => files.length > MAX_FILES)
     .map(([path, files]) => ({ path, message: `${files.length} source files side by side; at most ${MAX_FILES}` }))
 
-/** Source files that share a basename. Exempt: `index.ts`, tests (which mirror their source) and the wasm assembly. */
+/** Source files that share a basename. Exempt: `index.ts`, `deprecated.ts` (old names of a floor's exports), tests (which mirror their source) and the wasm assembly. */
 export const basenameProblems = (paths: readonly string[]): readonly Problem[] => {
   const counted = paths.filter(
-    (path) => isSource(path) && basename(path) !== 'index.ts' && !/\.test\.ts$/.test(path) && !path.startsWith(assembly)
+    (path) =>
+      isSource(path) &&
+      !['index.ts', 'deprecated.ts'].includes(basename(path)) &&
+      !/\.test\.ts$/.test(path) &&
+      !path.startsWith(assembly)
   )
   return [...grouped(counted, (path) => basename(path))]
     .filter(([, files]) => files.length > 1)

@@ -35,6 +35,27 @@ describe('vocabulary lint', () => {
     assert.deepEqual(found('export { collate as batchOf }'), ['1: batchOf'])
   })
 
+  it('refuses names of variables that are plain English in prose', () => {
+    const refused = [
+      'const own = 1',
+      'xs.map((each) => each)',
+      'for (const each of xs) f()',
+      '({ a, kept }) => a',
+      'readonly form: string'
+    ]
+    for (const text of refused) assert.equal(found(text).length, 1, text)
+    for (const text of [
+      '// each layer',
+      'an image of its own',
+      'rows are kept',
+      'x.form()',
+      'const format = 1',
+      'forEach((x) => x)'
+    ])
+      assert.deepEqual(found(text), [], text)
+    assert.deepEqual(found('const own = 1', 'lib/a.cc'), [])
+  })
+
   it('accepts a term where the allow-list says so, and only there', () => {
     assert.deepEqual(found('// film grain', 'processors/video/a.ts'), [])
     assert.deepEqual(found('// film grain', 'lib/a.ts'), ['1: film'])
@@ -53,12 +74,16 @@ describe('vocabulary lint', () => {
     assert.deepEqual(problems('a.ts', '/** What is seen. */\n/**\n * What else.\n */\n// What now\nconst a = "What?"'), [1, 3, 5])
     assert.deepEqual(problems('a.py', '"""What it does."""\nx = 1  # What\nprint("What")'), [1, 2])
     assert.deepEqual(problems('a.cc', '// What\n// Says what'), [1])
+    assert.deepEqual(
+      problems('a.ts', '/** How long. */\n// It is\n// Its size\n/** Whether so. */\nconst a = 1 // Why'),
+      [1, 2, 5]
+    )
     assert.deepEqual(problems('a.md', '# What is this'), [])
   })
 })
 
 describe('folder lint', () => {
-  it('refuses more than 15 source files in a folder, whatever their extensions', () => {
+  it('refuses more than 15 source files in a folder, of all extensions', () => {
     const files = (n: number) => Array.from({ length: n }, (_, i) => `lib/a/${i}${i % 2 ? '.ts' : '.cc'}`)
     assert.deepEqual(folderProblems([...files(15), 'lib/a/x.json', 'lib/a/b/y.ts']), [])
     assert.equal(folderProblems(files(16)).length, 1)
