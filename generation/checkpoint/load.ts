@@ -66,7 +66,11 @@ const defaultOptions = ({ config }: LoadedModel, processor: Processor): Generate
 }
 
 /** The model with an adapter applied. Takes over the parameters of `loaded`. */
-const withAdapter = async (loaded: LoadedModel, adapter: string, { activations }: LoadOptions): Promise<E.Either<Issues, LoadedModel>> => {
+const withAdapter = async (
+  loaded: LoadedModel,
+  adapter: string,
+  { activations }: LoadOptions
+): Promise<E.Either<Issues, LoadedModel>> => {
   const adapterParams = await loadAdapter(adapter, loaded.params, loaded.module)()
   if (E.isLeft(adapterParams)) {
     loaded.dispose()

@@ -4,9 +4,11 @@ import { dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issue, type Issues, issue } from '../error.js'
 import type { Engine, Loaders } from './engine.js'
+import { kernelsLibrary } from './install/compile-kernels.js'
 import { cacheFolder, enginesFolder, folderBytes, verifyEngine } from './install/engine-folder.js'
 import { planSetup } from './install/setup-plan.js'
 import { findToolchain } from './install/toolchain.js'
+import { type GemmChoice, gemmChoices } from './kernels/gemm-choice.js'
 import { kernelsInUse } from './kernels/register.js'
 import { loaders as engineLoaders } from './loaders.js'
 import { cpuFlags, gpuNames, thisMachine } from './machine.js'
@@ -25,6 +27,8 @@ export interface Diagnosis {
   }
   /** Names of the registered kernels of this library: the native engine's, on the CPU. */
   readonly kernels: readonly string[]
+  /** Arithmetic of matrix products with many rows, for each format of weights, and the measured speeds. */
+  readonly gemm: readonly GemmChoice[]
   readonly node: { readonly version: string; readonly supported: boolean }
   readonly cpu: { readonly model: string; readonly cores: number; readonly features: readonly string[] }
   readonly threads: { readonly intraOp: string; readonly openMp: string }
@@ -128,6 +132,7 @@ export const diagnose = async ({
     engine: E.isRight(chosen) ? chosen.right : null,
     native,
     kernels: kernelsInUse(),
+    gemm: gemmChoices(kernelsLibrary(env)),
     node: { version: process.version, supported: isSupportedNode(process.version) },
     cpu: {
       model: cpu?.model ?? 'unknown',

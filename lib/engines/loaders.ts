@@ -11,6 +11,7 @@ import { enginesFolder, verifyEngine } from './install/engine-folder.js'
 import { verifyRecordedHash } from './install/file-trust.js'
 import { forceSetupHint } from './install/hints.js'
 import { usablePlans } from './install/setup-plan.js'
+import { chooseGemmKinds } from './kernels/gemm-choice.js'
 import { loadKernels } from './kernels/register.js'
 import { thisMachine } from './machine.js'
 import { loadNative, type NativeBackend, nativeBackend } from './native.js'
@@ -61,14 +62,11 @@ const addKernels = async (devices: readonly string[], env: NodeJS.ProcessEnv = p
   if (!ops || devices.includes('GPU') || env.INTERNVL_KERNELS === '0') return []
   const library = kernelsLibrary(env)
   if (!existsSync(library)) return kernelsIssue(library)
-  return pipe(
+  const loaded = pipe(
     await verifyRecordedHash(library),
-    E.chain((verified) => loadVerified(verified, ops)),
-    E.match(
-      (issues): readonly Issue[] => issues,
-      () => []
-    )
+    E.chain((verified) => loadVerified(verified, ops))
   )
+  return E.isLeft(loaded) ? loaded.left : chooseGemmKinds(library, env)
 }
 
 const native = async (): Promise<E.Either<Issues, LoadedEngine>> => {

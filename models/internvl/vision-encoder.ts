@@ -57,7 +57,12 @@ const build = (checkpoint: OpenCheckpoint, given: LoadModelOptions): TE.TaskEith
     loadTensors(checkpoint, encoder, planned, options, 'model.'),
     TE.map((tensors) => {
       const params = buildParams(encoder, (path) => tensors.get(`model.${path}`)!)
-      return { config, params, encoder: withActivations(encoder.apply(params), given.activations), dispose: () => disposeParams(params) }
+      return {
+        config,
+        params,
+        encoder: withActivations(encoder.apply(params), given.activations),
+        dispose: () => disposeParams(params)
+      }
     })
   )
 }

@@ -62,7 +62,7 @@ export const rules: readonly Rule[] = [
   ...names('the noun, or inner and outer', 'own'),
   ...names('isKept, retained, or the noun', 'kept'),
   ...names('position, index, tile', 'place'),
-  ...names('reported, messages', 'told', 'said', 'heard'),
+  ...names('reported, messages', 'said', 'heard'),
   ...names('vision encoder', 'eye'),
   ...names('distance, error', 'apart'),
   ...names('format', 'form', 'forms'),

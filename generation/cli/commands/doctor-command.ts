@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander'
 import type { Diagnosis } from '../../../lib/engines/doctor.js'
+import type { GemmSpeeds } from '../../../lib/engines/kernels/gemm-choice.js'
 import type { Issue } from '../../../lib/error.js'
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`
@@ -7,11 +8,18 @@ const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`
 const renderIssue = ({ message, fix }: Issue): string =>
   `error     ${message}${message.includes(String(fix)) ? '' : ` (\`${fix}\`)`}`
 
+/** ` (float32 120 GFLOP/s, int16 210)`, or nothing without a measurement. */
+const renderSpeeds = (gflops: GemmSpeeds): string => {
+  const [first, ...others] = Object.entries(gflops)
+  return first ? ` (${[`${first.join(' ')} GFLOP/s`, ...others.map((other) => other.join(' '))].join(', ')})` : ''
+}
+
 /** A diagnosis as lines of text: engine, machine and errors. */
 export const renderDiagnosis = ({
   engine,
   native,
   kernels,
+  gemm,
   node,
   cpu,
   threads,
@@ -26,6 +34,9 @@ export const renderDiagnosis = ({
     ['devices', engine?.devices.join(', ') ?? '-'],
     ['native', `${native.state}${native.variant ? `, ${native.variant} build` : ''}${native.folder ? `, ${native.folder}` : ''}`],
     ['kernels', kernels.join(' ') || 'none: operations are composed of TensorFlow’s ops'],
+    ...gemm.map(
+      ({ format, kind, gflops }, i) => [i ? '' : 'products', `${format} weights: ${kind}${renderSpeeds(gflops)}`] as const
+    ),
     ['node', `${node.version}${node.supported ? '' : ' (too old)'}`],
     ['processor', `${cpu.model}, ${cpu.cores} cores`],
     ['features', cpu.features.join(' ') || '-'],

@@ -35,6 +35,13 @@ export const gemmKindsFor = (format: WeightFormat): readonly GemmKind[] => {
   return gemmKinds().filter((kind) => kind !== 'int16' || format.startsWith('int'))
 }
 
+/** The kind that is set for a format, or its only kind; undefined without the library. */
+export const gemmKindOf = (format: WeightFormat): GemmKind | undefined => {
+  const number = loaded?.settings[kernelSettings.indexOf(format)]
+  const kinds = gemmKindsFor(format)
+  return number ? (enums.GemmKind[number] as GemmKind) : kinds.length === 1 ? kinds[0] : undefined
+}
+
 /** Settings of the library; a setting that is not given stays as it is. */
 export interface KernelSettings {
   /** Activations are neither quantized nor rounded to bfloat16. */

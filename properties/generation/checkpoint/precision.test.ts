@@ -57,6 +57,31 @@ const options = fc.record({
 })
 
 describe('precision', () => {
+  it('activations: float32 on the command line and in load; an unknown type is an error that names the option', async () => {
+    const known = parsed(askCommand, 'what?', '--activations', 'float32')
+    assert.deepEqual(known, { activations: 'float32' })
+    assert.match(String(parsed(askCommand, 'what?', '--activations', 'int3')), /--activations .*float32/)
+    assert.throws(
+      () => precisionOf({ activations: 'int3' as 'auto' }),
+      /activations: there is no "int3"; it can be auto or float32/
+    )
+    await assert.rejects(load(undefined, { activations: 'int3' as 'auto' }), /activations: there is no "int3"/)
+  })
+
+  it('image features with quantized activations are within 1 % of those with float32 activations', async () => {
+    const featuresWith = async (options: PrecisionOptions) => {
+      const internvl = await load(undefined, { quantize: 'int8', ...options })
+      const pixels = tf.randomNormal<tf.Rank.R4>([1, 3, ...internvl.config.visionConfig.imageSize], 0, 1, 'float32', 7)
+      const features = internvl.model.imageFeatures(pixels)
+      const values = Float32Array.from(features.dataSync())
+      tf.dispose([pixels, features])
+      internvl.dispose()
+      return values
+    }
+    const [exact, quantized] = [await featuresWith({ activations: 'float32' }), await featuresWith({})]
+    assert.ok(relativeL2([exact], [quantized]) < 0.01)
+  })
+
   it('each part has the requested precision; parts that are not named have the dtype', () =>
     check(
       fc.tuple(options, fc.boolean()),

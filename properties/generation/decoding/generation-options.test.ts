@@ -54,6 +54,25 @@ describe('options', () => {
       assert.throws(() => generate(never, inputs, options), new RegExp(`^RangeError: ${Object.keys(options).at(-1)}: expected`))
   })
 
+  it('lists of another type are RangeErrors that name the option', () => {
+    const lists = [
+      'badWords',
+      'sequenceBias',
+      'stopStrings',
+      'eosTokenIds',
+      'suppressTokens',
+      'logitsProcessors',
+      'stoppingConditions'
+    ]
+    for (const name of lists)
+      for (const value of [false, 3, 'x', {}, [0.5], [null], [[[]]], [[[], 1]]])
+        assert.throws(
+          () => generate(never, inputs, { [name]: value, decode: String }),
+          (error: Error) => error instanceof RangeError && error.message.startsWith(`${name}: expected`),
+          `${name}: ${JSON.stringify(value)}`
+        )
+  })
+
   it('a prompt longer than the model is an InputError that names the lengths, before any forward', () =>
     assert.throws(
       () => generate(never, inputs, { maxPositionEmbeddings: 2 }),
