@@ -9,6 +9,7 @@ import type { ImageConfig } from '../processors/config/processor-config.js'
 import type { ImageSource } from '../processors/image/image.js'
 import { openImageTiles } from '../processors/media/open-media.js'
 import { loadProcessor } from '../processors/processor.js'
+import { MAX_PATCHES } from '../processors/processor-options.js'
 import { disposeOnce, throwsWhenDisposed } from './checkpoint/disposable.js'
 import { distinctIssues } from './checkpoint/distinct-issues.js'
 import { demoModel, type LoadOptions } from './checkpoint/load.js'
@@ -106,6 +107,8 @@ export const embed = async (
   { maxPatches = 1, ...requested }: EmbedOptions = {}
 ): Promise<Embeddings> => {
   if (images.length === 0) throw new RangeError('images: the list is empty; give at least one image')
+  if (!Number.isSafeInteger(maxPatches) || maxPatches < 1 || maxPatches > MAX_PATCHES)
+    throw new RangeError(`maxPatches: expected a whole number from 1 to ${MAX_PATCHES}, got ${maxPatches}`)
   const { image } = vision
   const compute = encoderOutput(vision, requested)
   const outputs: tf.Tensor[] = []

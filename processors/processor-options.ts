@@ -73,7 +73,7 @@ export const tokensPerTile = ({ image, imageSeqLength }: ProcessorConfig, size: 
   (imageSeqLength * size.width * size.height) / (image.size.width * image.size.height)
 
 /** Bounds of options: beyond them a single image would need gigabytes. */
-const MAX_PATCHES = 1024
+export const MAX_PATCHES = 1024
 const MAX_TILE_SIDE = 4096
 
 const isPositiveInteger = (n: number): boolean => Number.isInteger(n) && n > 0

@@ -74,7 +74,12 @@ export interface OpenedRow extends PromptRow {
 export const disallowedTokens = (
   control: readonly string[],
   { allowedSpecial = GROUNDING_TOKENS }: TextOptions
-): readonly string[] => (allowedSpecial === 'all' ? [] : control.filter((token) => !allowedSpecial.includes(token)))
+): readonly string[] => {
+  if (allowedSpecial === 'all') return []
+  if (!Array.isArray(allowedSpecial))
+    throw new RangeError(`allowedSpecial: expected 'all' or a list of tokens, got ${JSON.stringify(allowedSpecial)}`)
+  return control.filter((token) => !allowedSpecial.includes(token))
+}
 
 export const countKind = (kinds: readonly VisualKind[], kind: VisualKind): number => kinds.filter((k) => k === kind).length
 

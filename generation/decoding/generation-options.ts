@@ -159,7 +159,7 @@ export const optionRanges = {
   minP: numberBetween(0, 1),
   typicalP: share,
   numBeams: integerBetween(1, 256), // every beam has a KV cache and a row of logits
-  numReturnSequences: integerBetween(1, 1024), // every sequence has a KV cache
+  numReturnSequences: integerBetween(1, 4096), // every sequence has a KV cache
   lengthPenalty: numberBetween(-100, 100), // an exponent of the length
   repetitionPenalty: { description: 'a number above 0 and at most 1000000', holds: (n) => n > 0 && n <= 1e6 },
   noRepeatNgramSize: tokenCount,

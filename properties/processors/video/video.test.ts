@@ -42,7 +42,7 @@ describe('video', () => {
     const all = frameIndices({ totalNumFrames: 3 }, { ...sampling, numFrames: 4, onFewerFrames })
     assert.deepEqual([getOrThrow(all), calls], [[0, 1, 2], [[4, 3]]])
     assert.match(wrong(9, { numFrames: 4, fps: 1 }, 30), /numFrames=4 and fps=1 exclude each other/)
-    assert.match(wrong(9, { fps: 1 }), /fps=1 needs the video's rate/)
+    assert.match(wrong(9, { fps: 1 }), /fps=1 needs the video's own frame rate/)
     assert.match(wrong(9, { numFrames: 3, initialShift: 9 }), /initialShift=9 lies outside/)
     assert.match(wrong(9, { numFrames: 3, initialShift: Number.NaN }), /initialShift: expected true, false or a number, got NaN/)
     for (const numFrames of [0, -1, 2.5, Number.NaN, Number.POSITIVE_INFINITY])
@@ -50,7 +50,7 @@ describe('video', () => {
     for (const fps of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
       assert.match(wrong(9, { fps }, 30), /^fps: expected a number above 0, got/)
     for (const rate of [0, -1, Number.NaN])
-      assert.match(wrong(9, { fps: 1 }, rate), /fps=1 needs the video's rate .* above 0; its frame rate is/)
+      assert.match(wrong(9, { fps: 1 }, rate), /fps=1 needs the video's own .* above 0; its frame rate is/)
     assert.match(wrong(9, { fps: 1 }, 30), /fps=1: no frame would be sampled from a video of 9 frames/)
   })
 
