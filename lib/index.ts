@@ -18,7 +18,15 @@ export { type DecoderLayer, type FeedForward, fuseLayer, type MoeOutput } from '
 export { type GatedLinearUnit, type GatedProjections, gatedLinearUnit } from './nn/gated-linear-unit.js'
 export { constant, normal, ones, zeros } from './nn/init.js'
 export { resizeGrid } from './nn/interpolate.js'
-export { type AttentionOptions, attendCached, type CachedAttentionOptions, type LayerCache, layerCache } from './nn/kv-cache.js'
+export {
+  type AttentionOptions,
+  attendCached,
+  type CachedAttentionOptions,
+  type KVCacheType,
+  kvCacheTypes,
+  type LayerCache,
+  layerCache
+} from './nn/kv-cache.js'
 export { affine, type Linear, type LinearOptions, type LoraWeight, linear, type OnLastAxis, type Weight } from './nn/linear.js'
 export {
   causalLoss,

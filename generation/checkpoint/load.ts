@@ -6,10 +6,9 @@ import { pipe } from 'fp-ts/lib/function.js'
 import { type Engine, type EngineOptions, selectEngine } from '../../lib/engines/index.js'
 import { getOrThrow, type Issues, orThrow, validation } from '../../lib/error.js'
 import { disposeExcept, disposeParams } from '../../lib/params.js'
-import { type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
+import { bindModel, type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
 import { adapterBase, loadAdapter } from '../../models/lora/adapter.js'
 import { mergeLoraInPlace } from '../../models/lora/lora.js'
-import { withActivations } from '../../models/quantization/activations.js'
 import { loadProcessor, type Processor } from '../../processors/processor.js'
 import { imageContextId } from '../../processors/text/placeholders.js'
 import { readGenerationConfig } from '../decoding/generation-config.js'
@@ -69,7 +68,7 @@ const defaultOptions = ({ config }: LoadedModel, processor: Processor): Generate
 const withAdapter = async (
   loaded: LoadedModel,
   adapter: string,
-  { activations }: LoadOptions
+  options: LoadOptions
 ): Promise<E.Either<Issues, LoadedModel>> => {
   const adapterParams = await loadAdapter(adapter, loaded.params, loaded.module)()
   if (E.isLeft(adapterParams)) {
@@ -78,7 +77,7 @@ const withAdapter = async (
   }
   const params = mergeLoraInPlace(adapterParams.right)
   disposeExcept(params, loaded.params) // tensors that the adapter replaced
-  const model = withActivations(loaded.module.apply(params), activations)
+  const model = bindModel(loaded.module, params, options)
   return E.right({ ...loaded, params, model, dispose: () => disposeParams(params) })
 }
 

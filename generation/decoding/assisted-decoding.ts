@@ -1,9 +1,8 @@
-import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { cropBatch, disposeCache, type ForwardResult, forwardSequence, rowCache } from './batch-cache.js'
 import type { AssistantModel } from './generation-options.js'
-import { type GenerateInputs, prefill } from './prefill.js'
+import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration } from './prepare-generation.js'
 import { appendToken, initialRows, tokenSelector, toResult, toStep } from './sampling-loop.js'
 
@@ -64,7 +63,11 @@ const draftModel = (
     const previous = output
     const next = previous
       ? forwardSequence(model, previous.batch, ids, 1)
-      : (await prefill(model, inputs, prompts, positions, { imageTokenId: o.imageTokenId, ropeLength: o.ropeLength }))!
+      : (await prefill(model, inputs, prompts, positions, {
+          imageTokenId: o.imageTokenId,
+          ropeLength: o.ropeLength,
+          kvCache: o.kvCache
+        }))!
     if (previous) disposeCache(previous.batch.kv)
     output = next
     return next
@@ -145,12 +148,12 @@ export async function* assistedLoop(model: InternVL, inputs: GenerateInputs, pre
         ? draftModel(o.assistantModel, output.logits.shape[1], inputs, prepared)
         : { propose: (ids, count) => promptLookup(ids, count, o.maxMatchingNgramSize), dispose: () => undefined }
       const cachedLength = row.ids.length
-      const select = await tokenSelector(output.logits, prepared)
+      const select = await tokenSelector(output.logits, [prepared])
       let accepted = 0
       while (!row.finishReason) {
         const selected = select(row, accepted)
         appendToken(row, selected, finishReason)
-        await yieldToEventLoop() // TensorFlow blocks the event loop: abort signals and streams are served here
+        await takePause(o) // TensorFlow blocks the event loop: abort signals and streams are served here
         yield toStep(rows, rows, [selected], o)
         if (o.signal?.aborted) row.finishReason ??= 'aborted'
         if (accepted === candidates.length || selected.token !== candidates[accepted]) break

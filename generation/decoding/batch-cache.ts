@@ -1,4 +1,4 @@
-import { cropCache, type LayerCache, layerCache } from '../../lib/nn/kv-cache.js'
+import { cropCache, type LayerCache, layerCache, mapLayerCache } from '../../lib/nn/kv-cache.js'
 import type { Positions } from '../../lib/nn/rope.js'
 import { tf } from '../../lib/tf.js'
 import { cacheLength, type KVCache } from '../../models/decoders/decoder.js'
@@ -44,13 +44,7 @@ export const disposeCache = (kv: KVCache): void => {
 
 /** Applies `f` to the keys and values of every layer; the new cache has `length` used positions. */
 const mapCache = (kv: KVCache, f: (t: tf.Tensor4D) => tf.Tensor4D, length: number): KVCache =>
-  kv.map(({ key, value }) =>
-    layerCache(
-      tf.tidy(() => f(key)),
-      tf.tidy(() => f(value)),
-      length
-    )
-  )
+  kv.map((cache) => mapLayerCache(cache, f, length))
 
 /** Runs `f` and then disposes the tensors, also when `f` throws. */
 export const disposingAfter = <A>(tensors: readonly tf.Tensor[], f: () => A): A => {
@@ -155,9 +149,12 @@ export const reusableLength = (ids: readonly number[], positions: readonly numbe
 export const concatRows = (caches: ReadonlyArray<RowCache | undefined>, lengths: readonly number[]): KVCache => {
   const longest = Math.max(...lengths)
   const some = caches.find((cache) => cache !== undefined)!.kv
+  const types = [...new Set(caches.flatMap((cache) => cache?.kv[0]?.type ?? []))]
+  if (types.length > 1)
+    throw new RangeError(`cache: expected rows of one type, got ${types.join(' and ')}; use one kvCache for all`)
   const paddedRow = (t: tf.Tensor4D | undefined, like: tf.Tensor4D, length: number): tf.Tensor4D => {
     const [, G, , K] = like.shape
-    const padding = tf.zeros<tf.Rank.R4>([1, G, longest - length, K])
+    const padding = tf.zeros<tf.Rank.R4>([1, G, longest - length, K], like.dtype)
     if (!t || length === 0) return padding
     const prefix = t.slice([0, 0, 0, 0], [1, G, length, K])
     return length === longest ? prefix : tf.concat4d([padding, prefix], 2)
@@ -169,5 +166,5 @@ export const concatRows = (caches: ReadonlyArray<RowCache | undefined>, lengths:
         0
       )
     )
-  return some.map((_, layer) => layerCache(joined(layer, 'key'), joined(layer, 'value')))
+  return some.map((like, layer) => layerCache(joined(layer, 'key'), joined(layer, 'value'), longest, like))
 }

@@ -1,4 +1,6 @@
+import type { KVCacheType } from '../../lib/nn/kv-cache.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
+import { checkKVCacheType } from '../../models/quantization/precision.js'
 import type { RowCache } from './batch-cache.js'
 
 /** Decodes token ids to text. */
@@ -83,8 +85,20 @@ interface AllOptions {
   readonly stoppingConditions: readonly StoppingCondition[]
   /** Also return the log-probability of each token, from the unprocessed logits. */
   readonly outputLogprobs: boolean
+  /**
+   * Also return this many of the most probable tokens at each step with their log-probabilities, from the unprocessed logits; turns
+   * `outputLogprobs` on. At most 100; not with beams.
+   */
+  readonly topLogprobs: number
   /** Stops after the current step and keeps the tokens generated so far. */
   readonly signal: AbortSignal
+  /**
+   * Awaited after each step, tile and chunk of the prompt; by default the event loop runs once. With a signal or with `pause`, prompts
+   * are computed in chunks.
+   */
+  readonly pause: () => Promise<unknown>
+  /** Most prompt tokens of one forward where prompts are computed in chunks; 512 by default. */
+  readonly prefillChunkSize: number
   /**
    * Prompt-lookup decoding: tokens that followed an earlier occurrence of the last n-gram are checked together, at most this many a
    * step. The tokens stay the same; texts that repeat parts of the prompt decode faster. For one row, without beams.
@@ -102,6 +116,11 @@ interface AllOptions {
   readonly cache: ReadonlyArray<RowCache | undefined>
   /** Return the KV cache of each row, which the caller then owns. */
   readonly returnCache: boolean
+  /**
+   * Type of the keys and values in the KV cache: `float32`, `bfloat16` or `int8`. By default that of `load`: `bfloat16` where weights
+   * are quantized, else `float32`. A given `cache` keeps its type.
+   */
+  readonly kvCache: KVCacheType
   /**
    * V2PE: position increment of an image token, above 0 and at most 1; 'auto' is the largest power of two, at least 1/256, with
    * which prompt and answer fit `maxPositionEmbeddings`. 1 by default. For models trained with V2PE; needs `imageTokenId`.
@@ -171,6 +190,8 @@ export const optionRanges = {
   forcedBosTokenId: tokenIdRange,
   imageTokenId: tokenIdRange,
   ropeLength: tokenCount,
+  prefillChunkSize: positiveTokenCount,
+  topLogprobs: integerBetween(0, 100),
   maxPositionEmbeddings: positiveTokenCount
 } as const satisfies { readonly [K in NumberOption]: Range }
 
@@ -239,9 +260,12 @@ export const checkOptions = (o: GenerateOptions): void => {
     if (value !== undefined && !(typeof value === 'number' && range.holds(value))) rejectOption(name, range.description, value)
   }
   checkLists(o)
+  checkKVCacheType(o.kvCache)
   if (![o.seed ?? 0].flat().every(Number.isSafeInteger)) rejectOption('seed', 'an integer, or a list of integers', o.seed)
   if (![undefined, true, false, 'never'].includes(o.earlyStopping))
     rejectOption('earlyStopping', "true, false or 'never'", o.earlyStopping)
+  if (o.pause !== undefined && typeof o.pause !== 'function') rejectOption('pause', 'a function', o.pause)
+  if (o.topLogprobs && (o.numBeams ?? 1) > 1) rejectOption('topLogprobs', 'no value with numBeams above 1', o.topLogprobs)
   checkVisualDelta(o)
   checkAssistance(o)
   if (o.stopStrings?.length && !o.decode) rejectOption('decode', 'a function if stopStrings are given', o.decode)
@@ -252,6 +276,10 @@ export const checkOptions = (o: GenerateOptions): void => {
 
 /** Whether tokens are sampled; temperature 0 is greedy. */
 export const isSampling = ({ doSample = false, temperature = 1 }: GenerateOptions): boolean => doSample && temperature !== 0
+
+/** Whether log-probabilities of tokens are returned. */
+export const returnsLogprobs = ({ outputLogprobs, topLogprobs }: GenerateOptions): boolean =>
+  outputLogprobs === true || (topLogprobs ?? 0) > 0
 
 /** Whether a forward checks candidate tokens. */
 export const isAssisted = (o: GenerateOptions): boolean => o.promptLookupNumTokens !== undefined || o.assistantModel !== undefined

@@ -6,6 +6,7 @@ import { tf } from '../../lib/tf.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { positionAt, visualDeltas, visualPositions } from '../../models/internvl/v2pe.js'
+import { withKVCacheType } from '../../models/quantization/kv-cache-type.js'
 import {
   concatRows,
   disposeCache,
@@ -76,26 +77,32 @@ export const tilesPerChunk = (height: number, width: number): number => Math.max
 /** Prompt tokens of one forward between two checks of the abort signal. */
 const TOKENS_PER_CHUNK = 512
 
+/** How a prompt is computed in chunks, between which other work runs; in one piece without a signal and without `pause`. */
+export type Pacing = Pick<GenerateOptions, 'signal' | 'pause' | 'prefillChunkSize'>
+
+/** Whether there is a reason to stop between two chunks. */
+export const isPaced = ({ signal, pause }: Pacing): boolean => signal !== undefined || pause !== undefined
+
+/** Lets other work run: `pause`, by default one turn of the event loop, which TensorFlow blocks otherwise. */
+export const takePause = async ({ pause = yieldToEventLoop }: Pacing): Promise<void> => void (await pause())
+
 /**
- * Image features `[T, N, D]` of tiles. With a signal, tiles are encoded chunk by chunk and the event loop runs in between; undefined
- * after an abort.
+ * Image features `[T, N, D]` of tiles. With pacing, tiles are encoded chunk by chunk with a pause in between; undefined after an
+ * abort.
  */
-const encodeTiles = async (
-  model: InternVL,
-  pixelValues: tf.Tensor4D,
-  signal: AbortSignal | undefined
-): Promise<tf.Tensor3D | undefined> => {
-  if (!signal) return model.imageFeatures(pixelValues)
+const encodeTiles = async (model: InternVL, pixelValues: tf.Tensor4D, pacing: Pacing): Promise<tf.Tensor3D | undefined> => {
+  const { signal } = pacing
+  if (!isPaced(pacing)) return model.imageFeatures(pixelValues)
   const [T, C, H, W] = pixelValues.shape
   const size = tilesPerChunk(H, W)
   const chunks: tf.Tensor3D[] = []
   try {
-    for (let start = 0; start < T && !signal.aborted; start += size) {
+    for (let start = 0; start < T && !signal?.aborted; start += size) {
       const tiles = () => pixelValues.slice([start, 0, 0, 0], [Math.min(size, T - start), C, H, W])
       chunks.push(tf.tidy(() => model.imageFeatures(tiles())))
-      await yieldToEventLoop()
+      await takePause(pacing)
     }
-    return signal.aborted ? undefined : tf.concat(chunks)
+    return signal?.aborted ? undefined : tf.concat(chunks)
   } finally {
     tf.dispose(chunks)
   }
@@ -110,7 +117,7 @@ const selectImageFeatures = async (
   { pixelValues, imageFeatures }: GenerateInputs,
   needed: readonly number[],
   total: number,
-  signal: AbortSignal | undefined
+  pacing: Pacing
 ): Promise<tf.Tensor3D | undefined> => {
   const T = (imageFeatures ?? pixelValues)?.shape[0] ?? 0
   if (T === 0 || total % T !== 0) throw new ShapeError(`merge: ${total} image tokens in inputIds, ${T} tiles`)
@@ -119,7 +126,7 @@ const selectImageFeatures = async (
   const gathered = tf.tidy(() => (imageFeatures ?? pixelValues!).gather(tf.tensor1d(tiles, 'int32')))
   const features = imageFeatures
     ? (gathered as tf.Tensor3D)
-    : await encodeTiles(model, gathered as tf.Tensor4D, signal).finally(() => gathered.dispose())
+    : await encodeTiles(model, gathered as tf.Tensor4D, pacing).finally(() => gathered.dispose())
   if (!features) return undefined
   return disposingAfter([features], () => {
     const [, perTile, D] = features.shape
@@ -133,10 +140,10 @@ const selectImageFeatures = async (
 const embedPrompts = async (
   model: InternVL,
   inputs: GenerateInputs,
-  signal: AbortSignal | undefined
+  pacing: Pacing
 ): Promise<tf.Tensor3D | undefined> => {
-  if (!signal || !inputs.pixelValues || inputs.imageFeatures) return model.embed(inputs)
-  const imageFeatures = await encodeTiles(model, inputs.pixelValues, signal)
+  if (!isPaced(pacing) || !inputs.pixelValues || inputs.imageFeatures) return model.embed(inputs)
+  const imageFeatures = await encodeTiles(model, inputs.pixelValues, pacing)
   return imageFeatures && disposingAfter([imageFeatures], () => model.embed({ inputIds: inputs.inputIds, imageFeatures }))
 }
 
@@ -146,12 +153,12 @@ const embedSuffix = async (
   inputs: GenerateInputs,
   prompts: readonly (readonly number[])[],
   reused: readonly number[],
-  { imageTokenId, signal }: GenerateOptions
+  { imageTokenId, ...pacing }: Pacing & Pick<GenerateOptions, 'imageTokenId'>
 ): Promise<tf.Tensor3D | undefined> => {
   const imageTokens = prompts.flatMap((ids, row) => ids.flatMap((id, i) => (id === imageTokenId ? [{ row, i }] : [])))
   const needed = imageTokens.flatMap(({ row, i }, n) => (i >= reused[row]! ? [n] : []))
   const imageFeatures =
-    needed.length > 0 ? await selectImageFeatures(model, inputs, needed, imageTokens.length, signal) : undefined
+    needed.length > 0 ? await selectImageFeatures(model, inputs, needed, imageTokens.length, pacing) : undefined
   if (needed.length > 0 && !imageFeatures) return undefined
   const suffixes = prompts.map((ids, row) => ids.slice(reused[row]))
   const M = Math.max(...suffixes.map((ids) => ids.length))
@@ -163,18 +170,19 @@ const embedSuffix = async (
 }
 
 /**
- * Forward of embeddings `[B, M, D]` after `past`. With a signal, in equal chunks of at most `TOKENS_PER_CHUNK` tokens between which
- * the event loop runs; undefined after an abort.
+ * Forward of embeddings `[B, M, D]` after `past`. With pacing, in equal chunks of at most `prefillChunkSize` tokens with a pause in
+ * between; undefined after an abort.
  */
 const forwardChunks = async (
   model: InternVL,
   embeds: tf.Tensor3D,
   past: KVCache | undefined,
   layout: Parameters<typeof forward>[3],
-  signal: AbortSignal | undefined
+  pacing: Pacing
 ): Promise<ForwardResult | undefined> => {
+  const { signal, prefillChunkSize = TOKENS_PER_CHUNK } = pacing
   const [B, M, D] = embeds.shape
-  const chunks = signal ? Math.ceil(M / TOKENS_PER_CHUNK) : 1
+  const chunks = isPaced(pacing) ? Math.ceil(M / prefillChunkSize) : 1
   if (chunks === 1) return signal?.aborted ? undefined : forward(model, embeds, past, layout)
   let output: ForwardResult | undefined
   const release = (): void => {
@@ -199,7 +207,7 @@ const forwardChunks = async (
       release()
       throw error
     }
-    await yieldToEventLoop()
+    if (end < M) await takePause(pacing)
   }
   return output
 }
@@ -215,16 +223,16 @@ export const prefill = async (
   inputs: GenerateInputs,
   prompts: readonly (readonly number[])[],
   positions: Positions,
-  options: Pick<GenerateOptions, 'cache' | 'imageTokenId' | 'ropeLength' | 'signal' | 'removeInvalidValues'> = {}
+  options: Pick<GenerateOptions, 'cache' | 'imageTokenId' | 'kvCache' | 'ropeLength' | 'removeInvalidValues'> & Pacing = {}
 ): Promise<ForwardResult | undefined> => {
-  const { cache: caches = [], imageTokenId, ropeLength = 0, signal } = options
+  const { cache: caches = [], imageTokenId, ropeLength = 0 } = options
   const missing = prompts.map((ids, row) => ids.length - reusableLength(ids, positions[row]!, caches[row]))
   const reused = prompts.map((ids) => Math.max(0, ids.length - Math.max(...missing)))
   const longestReused = Math.max(...reused)
   if (longestReused > 0 && imageTokenId === undefined && (inputs.pixelValues ?? inputs.imageFeatures))
     throw new RangeError('imageTokenId: expected a token id if cache is given with images; take it from the configuration')
   const embeds = await (longestReused === 0
-    ? embedPrompts(model, inputs, signal)
+    ? embedPrompts(model, inputs, options)
     : embedSuffix(model, inputs, prompts, reused, options))
   if (!embeds) return undefined
   const length = longestReused + embeds.shape[1]
@@ -235,7 +243,8 @@ export const prefill = async (
     ropeLength
   }
   const past = longestReused === 0 ? undefined : concatRows(caches, reused)
-  const output = await forwardChunks(model, embeds, past, layout, signal).finally(() =>
+  const bound = options.kvCache ? withKVCacheType(model, options.kvCache) : model
+  const output = await forwardChunks(bound, embeds, past, layout, options).finally(() =>
     tf.dispose([embeds, ...(past ? tensorsOf(past) : [])])
   )
   if (output && !options.removeInvalidValues)

@@ -1,5 +1,6 @@
 import { isTraced } from '../autograd/tape.js'
 import { hasKernel, runKernel } from '../ops/kernel.js'
+import { dequantizePacked, packedRowLength, type QuantizationFormat } from '../quantization/formats.js'
 import { tf } from '../tf.js'
 import { type AttentionMaskOptions, attend, mergeHeads, splitHeads } from './attention.js'
 import { applyRope, type RopeTables } from './rope.js'
@@ -13,6 +14,10 @@ export interface CacheBuffer {
   usedLength: number
 }
 
+/** Types of the keys and values in a cache. int8 has a scale for each 32 numbers, see lib/quantization/formats.ts. */
+export const kvCacheTypes = ['float32', 'bfloat16', 'int8'] as const
+export type KVCacheType = (typeof kvCacheTypes)[number]
+
 /**
  * Keys (already rotated) and values of one layer, `[B, G, capacity, K]`, with G key-value heads. The first `length` positions belong
  * to the cache. A cache is a value: later appends never change its positions. A cache may append in place only if its own `length`
@@ -23,28 +28,51 @@ export interface LayerCache {
   readonly value: tf.Tensor4D
   readonly length: number
   readonly buffer: CacheBuffer
+  /** Of another type than float32, the tensors are int32 and their last axis is packed as in a quantized weight. */
+  readonly type: KVCacheType
+  /** K. */
+  readonly headDim: number
 }
 
-/** A cache of keys and values `[B, G, L, K]`; the first `length` positions are used, all by default. */
-export const layerCache = (key: tf.Tensor4D, value: tf.Tensor4D, length: number = key.shape[2]): LayerCache => ({
-  key,
-  value,
-  length,
-  buffer: { usedLength: length }
-})
+/** A cache of keys and values `[B, G, L, K]`, float32 by default; the first `length` positions are used, all by default. */
+export const layerCache = (
+  key: tf.Tensor4D,
+  value: tf.Tensor4D,
+  length: number = key.shape[2],
+  { type, headDim }: Pick<LayerCache, 'type' | 'headDim'> = { type: 'float32', headDim: key.shape[3] }
+): LayerCache => ({ key, value, length, buffer: { usedLength: length }, type, headDim })
+
+/** A cache of `length` positions whose keys and values are those of `cache` after `f`, which keeps the last axis. */
+export const mapLayerCache = (cache: LayerCache, f: (t: tf.Tensor4D) => tf.Tensor4D, length: number): LayerCache => {
+  const [key, value] = [tf.tidy(() => f(cache.key)), tf.tidy(() => f(cache.value))]
+  return layerCache(key, value, length, cache)
+}
 
 /**
  * The first `length` positions of a cache, in the same tensors. The caller gives up the longer cache: the positions after `length` are
  * free for the next append.
  */
-export const cropCache = ({ key, value }: LayerCache, length: number): LayerCache => layerCache(key, value, length)
+export const cropCache = (cache: LayerCache, length: number): LayerCache => layerCache(cache.key, cache.value, length, cache)
 
 /** Keys or values of the used positions, `[B, G, length, K]`. */
 const usedPositions = (t: tf.Tensor4D, length: number): tf.Tensor4D =>
   t.shape[2] === length ? t : t.slice([0, 0, 0, 0], [t.shape[0], t.shape[1], length, t.shape[3]])
 
+/** The format of weights whose rows a packed cache has. */
+const formatOf = (type: Exclude<KVCacheType, 'float32'>): QuantizationFormat => (type === 'bfloat16' ? 'bf16' : type)
+
+/** Keys or values of the used positions in float32, `[B, G, length, K]`. */
+const usedInFloat32 = ({ length, type, headDim }: LayerCache, t: tf.Tensor4D): tf.Tensor4D => {
+  const used = usedPositions(t, length)
+  return type === 'float32' ? used : dequantizePacked(formatOf(type), used, headDim)
+}
+
 /** Capacity for `length` positions and half as many more, a multiple of 64: growing by half keeps copies rare. */
 export const grownCapacity = (length: number): number => Math.ceil((length * 3) / 2 / 64) * 64
+
+/** Number of elements of the last axis of a cache's tensors. */
+const rowLength = (type: KVCacheType, headDim: number): number =>
+  type === 'float32' ? headDim : packedRowLength(formatOf(type), headDim)
 
 /** Heads, window, sinks and scale of an attention layer: the same for every step. */
 export interface AttentionOptions extends Pick<AttentionMaskOptions, 'window' | 'sinks'> {
@@ -59,17 +87,19 @@ export interface AttentionOptions extends Pick<AttentionMaskOptions, 'window' | 
 /** Options of one attention step: those of the layer, rotary tables and masks. */
 export interface CachedAttentionOptions extends AttentionOptions, Pick<AttentionMaskOptions, 'padding' | 'segments'> {
   readonly rope: RopeTables
+  /** Type of a new cache, float32 by default; a cache that exists keeps its own. Engines without the kernels have float32 alone. */
+  readonly cacheType?: KVCacheType | undefined
 }
 
 /** The composition: keys and values are concatenated with those of the cache. */
 const attendConcatenated = (
   [q, k, v]: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   past: LayerCache | undefined,
-  { numHeads, numKeyValueHeads, rope, scale, ...mask }: CachedAttentionOptions & { readonly scale: number }
+  { numHeads, numKeyValueHeads, rope, scale, cacheType: _, ...mask }: CachedAttentionOptions & { readonly scale: number }
 ) => {
   const [newKey, newValue] = [applyRope(splitHeads(k, numKeyValueHeads), rope), splitHeads(v, numKeyValueHeads)]
-  const key = past ? tf.concat([usedPositions(past.key, past.length), newKey], 2) : newKey
-  const value = past ? tf.concat([usedPositions(past.value, past.length), newValue], 2) : newValue
+  const key = past ? tf.concat([usedInFloat32(past, past.key), newKey], 2) : newKey
+  const value = past ? tf.concat([usedInFloat32(past, past.value), newValue], 2) : newValue
   const causalFrom = past?.length ?? 0
   const out = mergeHeads(attend(applyRope(splitHeads(q, numHeads), rope), key, value, scale, { ...mask, causalFrom }))
   return { out, cache: layerCache(key, value) }
@@ -90,21 +120,22 @@ const copyToCapacity = (t: tf.Tensor4D, length: number, capacity: number): tf.Te
 export const appendToCache = (
   past: LayerCache | undefined,
   [B, G, L, K]: readonly [number, number, number, number],
-  { rope, padding }: Pick<CachedAttentionOptions, 'rope' | 'padding'>,
+  { rope, padding, cacheType }: Pick<CachedAttentionOptions, 'rope' | 'padding' | 'cacheType'>,
   capacity = L
 ) => {
   const pastLength = past?.length ?? 0
+  const type = past?.type ?? cacheType ?? 'float32'
   const length = pastLength + L
   const inPlace = past !== undefined && past.buffer.usedLength === pastLength && past.key.shape[2] >= length
   const bufferOf = (t: tf.Tensor4D | undefined): tf.Tensor4D => {
-    if (!t) return tf.fill([B, G, capacity, K], 0)
+    if (!t) return tf.fill([B, G, capacity, rowLength(type, K)], 0, type === 'float32' ? 'float32' : 'int32')
     return inPlace ? t.clone() : copyToCapacity(t, pastLength, grownCapacity(length))
   }
   const buffer = inPlace ? past.buffer : { usedLength: length }
   buffer.usedLength = length
-  const cache: LayerCache = { key: bufferOf(past?.key), value: bufferOf(past?.value), length, buffer }
+  const cache: LayerCache = { key: bufferOf(past?.key), value: bufferOf(past?.value), length, buffer, type, headDim: K }
   const inputs = { cos: rope.cos, sin: rope.sin, mask: padding, key: cache.key, value: cache.value }
-  return { inputs, attributes: { pastLength }, cache }
+  return { inputs, attributes: { pastLength, cacheFormat: type }, cache }
 }
 
 /**

@@ -28,7 +28,7 @@ export interface AttentionParts extends AttentionOptions {
 }
 
 /** Inputs of attention that all layers of one forward share, and the layer's own cache. */
-export interface AttentionContext extends Pick<CachedAttentionOptions, 'rope' | 'padding' | 'segments'> {
+export interface AttentionContext extends Pick<CachedAttentionOptions, 'rope' | 'padding' | 'segments' | 'cacheType'> {
   readonly cache: LayerCache | undefined
 }
 
@@ -105,7 +105,7 @@ export const attentionBlock = (
   const hidden = runKernel<tf.Tensor3D>(
     'AttentionBlock',
     { x, ...inputs, ...fixed.inputs },
-    { ...attributes, ...fixed.attributes }
+    { ...attributes, headDim: fixed.headDim, ...fixed.attributes }
   )
   return { hidden, cache }
 }

@@ -27,7 +27,8 @@ import { modelFor } from '../families.js'
 import type { InternVL } from '../internvl/internvl.js'
 import type { InternVLModule } from '../model-family.js'
 import { withActivations } from '../quantization/activations.js'
-import { precisionOf } from '../quantization/precision.js'
+import { defaultKVCacheType, withKVCacheType } from '../quantization/kv-cache-type.js'
+import { type PrecisionOptions, precisionOf } from '../quantization/precision.js'
 import { type CacheOptions, cachedWeights } from '../quantization/quantized-cache.js'
 import { splitFormat } from '../quantization/quantized-keys.js'
 import { precisionIssues, type WeightFormatOptions, weightFormats } from '../quantization/weight-formats.js'
@@ -174,6 +175,15 @@ export const openAndBuild = <A>(
   )
 }
 
+/** The model of a module and its parameters, with the types of activations and of the KV cache that the options say. */
+export const bindModel = (
+  module: InternVLModule,
+  params: InternVLParams,
+  { activations, kvCache }: PrecisionOptions
+): InternVL => {
+  return withKVCacheType(withActivations(module.apply(params), activations), kvCache ?? defaultKVCacheType(params))
+}
+
 const buildModel = (checkpoint: OpenCheckpoint, options: LoadModelOptions): TE.TaskEither<Issues, LoadedModel> => {
   const { config, layout, plan } = checkpoint
   const module = modelFor(config)
@@ -181,7 +191,7 @@ const buildModel = (checkpoint: OpenCheckpoint, options: LoadModelOptions): TE.T
     loadTensors(checkpoint, module, plan, options),
     TE.map((tensors) => {
       const params = buildParams(module, (path) => tensors.get(path)!)
-      const model = withActivations(module.apply(params), options.activations)
+      const model = bindModel(module, params, options)
       return { config, layout, module, params, model, dispose: () => disposeParams(params) }
     })
   )

@@ -5,7 +5,7 @@ import { paddingMask } from '../../lib/nn/attention.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
 import { type DecoderLayer, type FeedForward, feedForwardOutput, fuseLayer } from '../../lib/nn/fusion/fuse-layer.js'
 import { fusedDecoder } from '../../lib/nn/fusion/fused-decoder.js'
-import type { LayerCache } from '../../lib/nn/kv-cache.js'
+import type { KVCacheType, LayerCache } from '../../lib/nn/kv-cache.js'
 import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { fusible } from '../../lib/nn/residual.js'
 import { type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
@@ -41,6 +41,8 @@ export interface DecoderOptions {
    */
   readonly ropeLength?: number | undefined
   readonly useCache?: boolean
+  /** Type of the keys and values in a new cache; a cache that exists keeps its own. float32 by default. */
+  readonly kvCache?: KVCacheType | undefined
   readonly outputHiddenStates?: boolean
   readonly outputRouterLogits?: boolean
 }
@@ -150,7 +152,8 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         if (options.segments) expectShape('segments', options.segments, [B, L])
         const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L), options.ropeLength)
         const padding = options.attentionMask && paddingMask(options.attentionMask)
-        const context = { rope, padding, segments: options.segments }
+        const cacheType = options.useCache ? options.kvCache : undefined // no rounding where the cache is not kept
+        const context = { rope, padding, segments: options.segments, cacheType }
         const fused = options.outputHiddenStates ? undefined : runFused(embeds, options.cache, context)
         const {
           hidden,

@@ -1,4 +1,5 @@
 import type { StoredDtype } from '../../lib/dtype.js'
+import { type KVCacheType, kvCacheTypes } from '../../lib/nn/kv-cache.js'
 import type { QuantizationFormat } from '../../lib/quantization/formats.js'
 import { partOfPath } from '../families.js'
 
@@ -35,6 +36,11 @@ export interface PrecisionOptions {
    * bfloat16 weights round them to bfloat16, where that is faster. `float32` computes with the inputs as they are.
    */
   readonly activations?: Activations | undefined
+  /**
+   * Type of keys and values in the KV cache: `bfloat16` takes half the memory of `float32`, `int8` about a quarter. By default
+   * `bfloat16` where weights are quantized to int8 or int4, else `float32`. Engines without the compiled kernels have `float32` alone.
+   */
+  readonly kvCache?: KVCacheType | undefined
 }
 
 /** The format of the weights of each part of a model. */
@@ -51,12 +57,16 @@ const choose = <T extends string>(argument: string, known: readonly T[], value: 
   throw new RangeError(`${argument}: there is no ${JSON.stringify(value)}; it can be ${known.join(' or ')}`)
 }
 
+/** Throws a `RangeError` for an unknown type of the KV cache. */
+export const checkKVCacheType = (type: unknown = 'float32'): void => void choose('kvCache', kvCacheTypes, type)
+
 /** The present name of a quantization. Throws a `RangeError` that lists the names. */
 const quantizationNamed = (name: unknown): Quantization => choose('quantize', quantizations, name === '4bit' ? 'int4' : name)
 
 /** The format of each part. Throws a `RangeError` that names the option and its possible values. */
-export const precisionOf = ({ dtype, quantize, activations }: PrecisionOptions = {}): Precision => {
+export const precisionOf = ({ dtype, quantize, activations, kvCache }: PrecisionOptions = {}): Precision => {
   choose('activations', activationTypes, activations ?? 'auto')
+  checkKVCacheType(kvCache)
   const unquantized = { float32: 'float32', bfloat16: 'bf16' } as const
   const base = unquantized[choose('dtype', dtypes, dtype ?? (quantize === undefined ? 'float32' : 'bfloat16'))]
   const parts: QuantizedParts = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }

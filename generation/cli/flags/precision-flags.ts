@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { type KVCacheType, kvCacheTypes } from '../../../lib/nn/kv-cache.js'
 import type { MemoryOptions } from '../../../models/checkpoint/memory-check.js'
 import {
   type Activations,
@@ -14,6 +15,7 @@ import type { CacheOptions } from '../../../models/quantization/quantized-cache.
 export interface PrecisionFlags extends Pick<PrecisionOptions, 'quantize'> {
   readonly dtype?: Dtype
   readonly activations?: Activations
+  readonly kvCache?: KVCacheType
   readonly cache?: true
   readonly force?: true
 }
@@ -48,6 +50,12 @@ export const withPrecisionOptions = (command: Command): Command =>
         'type of the inputs of linear layers; auto: quantized where that is faster, float32: never; default: auto'
       ).choices(activationTypes)
     )
+    .addOption(
+      new Option(
+        '--kv-cache <type>',
+        'type of keys and values in the KV cache; default: bfloat16 for quantized weights, else float32'
+      ).choices(kvCacheTypes)
+    )
     .option('--cache', 'store the quantized weights on disk, and load them from there the next time')
     .option('--force', 'load even if the available memory seems too small')
 
@@ -55,6 +63,7 @@ export const withPrecisionOptions = (command: Command): Command =>
 export const precisionOptions = ({
   dtype,
   activations,
+  kvCache,
   quantize,
   cache,
   force
@@ -63,5 +72,6 @@ export const precisionOptions = ({
   ...(cache ? { cache } : {}),
   ...(dtype === undefined ? {} : { dtype }),
   ...(activations === undefined ? {} : { activations }),
+  ...(kvCache === undefined ? {} : { kvCache }),
   ...(quantize === undefined ? {} : { quantize })
 })

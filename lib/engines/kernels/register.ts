@@ -101,8 +101,9 @@ const kernelFunction = (
         throw new ShapeError(`${name}: expected numLayers = ${numLayers} layers and twice as many caches, got ${layers.length} layers and ${caches?.length} caches`) // biome-ignore format: one line
     }
     const all = caches ?? Object.values(inputs).filter((x) => x !== undefined)
-    const wrong = all.find(({ dtype }) => dtype !== 'float32')
-    if (wrong) throw new ShapeError(`${name}: expected float32 inputs, got ${wrong.dtype} [${wrong.shape.join(', ')}]`)
+    const expected = (attributes.cacheFormat ?? 'float32') === 'float32' ? 'float32' : 'int32'
+    const wrong = all.find(({ dtype }) => dtype !== expected)
+    if (wrong) throw new ShapeError(`${name}: expected ${expected} inputs, got ${wrong.dtype} [${wrong.shape.join(', ')}]`)
     return all
   }
 

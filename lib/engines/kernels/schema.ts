@@ -36,7 +36,11 @@ const positionRelations: readonly Relation[] = [
   ['oneOr', 'M', 'B']
 ]
 const cacheRelations: readonly Relation[] = [...positionRelations, ['atMost', 'S', 'C'], ['atMost', 'R', 'K']]
-const kvCache = { key: float32('B G C K'), value: float32('B G C K') }
+/** Keys and values of all positions, in a format of weights: a row is one position of one head. */
+const kvCache = { key: weight('B G C K', 'cacheFormat'), value: weight('B G C K', 'cacheFormat') }
+const cacheParameters = { pastLength: int, cacheFormat: { type: 'Format', default: 'float32' } } as const
+/** K cannot be read from the shape of a packed cache. */
+const headDimParameter = { headDim: int } as const
 
 /** Heads of cached attention: H query heads that share G key/value heads. */
 const heads = {
@@ -188,7 +192,7 @@ export const kernels = {
     outputs: y
   },
   CachedAttention: {
-    parameters: { pastLength: int, ...heads },
+    parameters: { ...cacheParameters, ...heads },
     axes: headAxes,
     inputs: {
       q: float32('B L (H K)'),
@@ -202,7 +206,8 @@ export const kernels = {
     outputs: y
   },
   AttentionBlock: {
-    parameters: { pastLength: int },
+    parameters: { ...cacheParameters, ...headDimParameter },
+    axes: { K: 'headDim' },
     inputs: { x: float32('B L D'), ...positions, ...kvCache },
     relations: cacheRelations,
     part: 'AttentionWeights',
@@ -210,7 +215,8 @@ export const kernels = {
   },
   /** The variadic inputs are key and value caches of each layer. Weights and their parameters follow in the fixed part, see register.ts. */
   DecoderLayers: {
-    parameters: { pastLength: int, numLayers: int, eps: float },
+    parameters: { ...cacheParameters, ...headDimParameter, numLayers: int, eps: float },
+    axes: { K: 'headDim' },
     inputs: { x: float32('B L D'), ...positions },
     relations: positionRelations,
     variadic: true,

@@ -46,7 +46,7 @@ export const fusedDecoder = (layers: ReadonlyArray<DecoderLayerParts | undefined
     { segments, ...context }: Omit<AttentionContext, 'cache'>
   ): { readonly hidden: tf.Tensor3D; readonly cache: readonly LayerCache[] } | undefined => {
     if (!parts || !hasKernel('DecoderLayers') || isRecording() || segments) return undefined
-    if (caches?.some(({ length }) => length !== caches[0]!.length)) return undefined
+    if (caches?.some(({ length, type }) => length !== caches[0]!.length || type !== caches[0]!.type)) return undefined
     fixed ??= allDefined(parts.map(staticInputs)) ?? false
     if (!fixed) return undefined
     const [B, L] = x.shape
@@ -56,6 +56,7 @@ export const fusedDecoder = (layers: ReadonlyArray<DecoderLayerParts | undefined
     const cache = steps.map(({ cache }) => cache)
     const attributes = {
       ...steps[0]!.attributes,
+      headDim: fixed[0]!.attention.headDim,
       layers: fixed,
       norm: { weight: norm.weight, eps: norm.eps },
       numLayers: fixed.length,

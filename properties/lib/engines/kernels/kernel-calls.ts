@@ -133,7 +133,12 @@ export const sampleCall = (
       attention: layer('AttentionWeights'),
       mlp: layer('MlpWeights')
     }))
-    const cache = () => tensorOf(sampleShape('B G C K', sizes, [], 0), 'float32', random)
+    const format = attributes.cacheFormat as string
+    const cache = () => {
+      const shape = sampleShape('B G C K', sizes, [], 0)
+      if (format !== 'float32') shape.push(packedColumns(format, shape.pop()!))
+      return tensorOf(shape, format === 'float32' ? 'float32' : 'int32', random)
+    }
     attributes.layers = layers
     attributes.numLayers = layers.length
     attributes.caches = layers.flatMap(() => [cache(), cache()])

@@ -21,7 +21,7 @@ void attentionBlock(const kernels::AttentionWeights &weights, const Axes &axes, 
 
 namespace {
 void attentionBlockOperator(const kernels::AttentionBlock &in, Reader &, OperatorContext &context) {
-  const NewPositions positions{in.pastLength, in.cos, in.sin, in.mask};
+  const NewPositions positions{in.pastLength, in.cacheFormat, in.cos, in.sin, in.mask};
   attentionBlock(in.part, in.axes, in.x.data, positions, in.key, in.value, context.output(in.x.shape).data);
 }
 

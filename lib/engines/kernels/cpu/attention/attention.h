@@ -3,17 +3,37 @@
 #include <algorithm>
 #include <cstdint>
 #include "operator/tensor.h"
+#include "quantization/dequantize.h"
 
-/** Heads of `[B, H, capacity, K]`, of which the first L positions are used, or of `[B, L, H·K]` if `merged`. */
+/**
+ * Heads of `[B, H, capacity, K]`, of which the first L positions are used, or of `[B, L, H·K]` if `merged`. In a format other than float32
+ * the K numbers of a position are a packed row, see quantization/format.h.
+ */
 struct Heads {
   float *data;
   int64_t B, H, L, K;
   bool merged;
   int64_t capacity;
-  float *row(int64_t b, int64_t h, int64_t l) const { return data + (merged ? ((b * L + l) * H + h) * K : ((b * H + h) * capacity + l) * K); }
-  int64_t stride() const { return merged ? H * K : K; }
+  Format format = Format::float32;
+  float *row(int64_t b, int64_t h, int64_t l) const { return data + (merged ? (b * L + l) * H + h : (b * H + h) * capacity + l) * columns(); }
+  /** Number of 32-bit words of a position. */
+  int64_t columns() const { return packedColumns(format, K); }
+  int64_t stride() const { return merged ? H * columns() : columns(); }
   int64_t size() const { return B * H * L * K; }
 };
+
+/** Positions of a head in float32, `stride` floats apart. */
+struct FloatRows {
+  const float *data;
+  int64_t stride;
+};
+
+/** Positions `[from, from + count)` of a head: the memory of the heads, or a dequantized copy in `buffer`, `[count][K]`. */
+inline FloatRows floatRows(const Heads &x, int64_t b, int64_t h, int64_t from, int64_t count, float *buffer) {
+  if (x.format == Format::float32) return {x.row(b, h, from), x.stride()};
+  for (int64_t i = 0; i < count; i++) dequantizeRow(x.format, x.row(b, h, from + i), 0, x.K, buffer + i * x.K);
+  return {buffer, x.K};
+}
 
 /** Heads of a tensor `[B, H, L, K]`, or `[B, L, H·K]` with H given. */
 inline Heads headsOf(const Tensor &x, int64_t H) {

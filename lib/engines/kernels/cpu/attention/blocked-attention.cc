@@ -4,6 +4,7 @@
 #include <memory>
 #include "attention/attention.h"
 #include "gemm/microkernel.h"
+#include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
 
 namespace {
@@ -106,12 +107,13 @@ void attendBlock(const Attention &p, Block &block, const float *packedKeys, cons
   unpack(block.out.get(), blockQueries, K, present, p.out.row(b, h, l), p.out.stride());
 }
 
-/** Packs the values of R keys from j on into `[K/R][Lk][R]`. */
-void packValues(const Attention &p, int64_t b, int64_t g, int64_t j, float *to) {
+/** Packs the values of R keys from j on into `[K/R][Lk][R]`. `buffer` is scratch memory for them. */
+void packValues(const Attention &p, int64_t b, int64_t g, int64_t j, float *buffer, float *to) {
   const int64_t K = p.k.K, dims = roundUp(K, R), end = std::min(j + R, p.k.L);
+  const FloatRows values = floatRows(p.v, b, g, j, end - j, buffer);
   for (int64_t d = 0; d < dims; d += R)
     for (int64_t i = j; i < end; i++) {
-      const float *from = p.v.row(b, g, i) + d;
+      const float *from = values.data + (i - j) * values.stride + d;
       float *at = to + d * p.k.L + i * R;
       if (d + R <= K) std::memcpy(at, from, R * sizeof(float));
       else
@@ -126,11 +128,14 @@ void blockedAttention(const Attention &p) {
   const std::unique_ptr<float[]> packed(new float[heads * (length * K + dims * p.k.L)]);
   float *packedKeys = packed.get(), *packedValues = packedKeys + heads * length * K; // [heads][Lk/R][K][R], [heads][K/R][Lk][R]
   parallel(p.k.B * length / R, 8, [&](int64_t from, int64_t to) {
+    static thread_local ScratchBuffer scratch;
+    float *buffer = scratch.reserve(R * K);
     for (int64_t i = from; i < to; i++) {
-      const int64_t b = i / (length / R), j = i % (length / R) * R;
+      const int64_t b = i / (length / R), j = i % (length / R) * R, count = std::min(R, p.k.L - j);
       for (int64_t g = 0; g < p.k.H; g++) {
-        pack<R>(packedKeys + ((b * p.k.H + g) * length + j) * K, p.k.row(b, g, j), p.k.stride(), std::min(R, p.k.L - j), K);
-        packValues(p, b, g, j, packedValues + (b * p.k.H + g) * dims * p.k.L);
+        const FloatRows keys = floatRows(p.k, b, g, j, count, buffer);
+        pack<R>(packedKeys + ((b * p.k.H + g) * length + j) * K, keys.data, keys.stride, count, K);
+        packValues(p, b, g, j, buffer, packedValues + (b * p.k.H + g) * dims * p.k.L);
       }
     }
   });

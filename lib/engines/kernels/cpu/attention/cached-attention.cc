@@ -3,6 +3,7 @@
 #include "nn/norm.h"
 #include "nn/rope.h"
 #include "operator/operator.h"
+#include "quantization/quantize.h"
 #include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
 
@@ -17,6 +18,12 @@ void prepareHead(int64_t K, int64_t R, const Tensor &norm, float eps, const floa
   }
   rotate(K, R, x, cos, sin, y);
 }
+
+/** Copies one row of K numbers into the cache, quantized if the cache is. */
+void storeRow(const Heads &cache, const float *x, float *row) {
+  if (cache.format == Format::float32) std::copy_n(x, cache.K, row);
+  else quantizeRow(cache.format, x, cache.K, reinterpret_cast<int32_t *>(row));
+}
 } // namespace
 
 void attendCached(const AttentionOptions &options, const NewPositions &positions, const NewHeads &heads, const Tensor &key, const Tensor &value, float *out) {
@@ -24,18 +31,21 @@ void attendCached(const AttentionOptions &options, const NewPositions &positions
   const int64_t past = positions.pastLength, S = past + L, capacity = key.dim(2), R = positions.cos.dim(-1);
   if (B * L * H * K == 0) return;
   const bool sharedTables = positions.cos.dim(0) == 1;
-  const Heads keys{key.data, B, G, S, K, false, capacity}, values{value.data, B, G, S, K, false, capacity};
+  const Heads keys{key.data, B, G, S, K, false, capacity, positions.cacheFormat}, values{value.data, B, G, S, K, false, capacity, positions.cacheFormat};
   static thread_local ScratchBuffer scratch;
   float *rotated = scratch.reserve(B * L * H * K);
   parallel(B * L, std::max<int64_t>(1, (1 << 14) / ((H + G) * K)), [&](int64_t from, int64_t to) {
+    static thread_local ScratchBuffer rowScratch;
+    float *newKey = rowScratch.reserve(K);
     for (int64_t i = from; i < to; i++) {
       const int64_t b = i / L, l = i % L, angle = ((sharedTables ? 0 : b) * L + l) * R;
       const float *cos = positions.cos.data + angle, *sin = positions.sin.data + angle;
       for (int64_t h = i * H; h < (i + 1) * H; h++) prepareHead(K, R, options.qNorm, options.headEps, heads.q + h * K, cos, sin, rotated + h * K);
       for (int64_t g = 0; g < G; g++) {
         const int64_t at = (i * G + g) * K;
-        prepareHead(K, R, options.kNorm, options.headEps, heads.k + at, cos, sin, keys.row(b, g, past + l));
-        std::copy_n(heads.v + at, K, values.row(b, g, past + l));
+        prepareHead(K, R, options.kNorm, options.headEps, heads.k + at, cos, sin, newKey);
+        storeRow(keys, newKey, keys.row(b, g, past + l));
+        storeRow(values, heads.v + at, values.row(b, g, past + l));
       }
     }
   });
@@ -46,7 +56,7 @@ void attendCached(const AttentionOptions &options, const NewPositions &positions
 
 namespace {
 void cachedAttention(const kernels::CachedAttention &in, Reader &, OperatorContext &context) {
-  const NewPositions positions{in.pastLength, in.cos, in.sin, in.mask};
+  const NewPositions positions{in.pastLength, in.cacheFormat, in.cos, in.sin, in.mask};
   const AttentionOptions options{in.axes['H'], in.axes['G'], in.window, in.scale, in.headEps, in.qNorm, in.kNorm, in.sinks};
   const NewHeads heads{in.axes['B'], in.axes['L'], in.axes['K'], in.q.data, in.k.data, in.v.data};
   attendCached(options, positions, heads, in.key, in.value, context.output(in.q.shape).data);

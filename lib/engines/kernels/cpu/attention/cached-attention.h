@@ -1,10 +1,12 @@
 // Causal attention of new positions after a KV cache.
 #pragma once
 #include "operator/tensor.h"
+#include "quantization/format.h"
 
 /** Rotary tables `[B or 1, 1, L, R]` and the additive mask `[B or 1, 1, 1, S]` of new positions, of which `pastLength` precede in the cache. */
 struct NewPositions {
   int64_t pastLength;
+  Format cacheFormat; // of the keys and values in the cache
   Tensor cos, sin, mask; // mask.data is null without a mask
 };
 

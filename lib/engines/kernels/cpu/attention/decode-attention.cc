@@ -39,11 +39,11 @@ struct Run {
   const float *row(int64_t j) const { return data + std::min(j, count - 1) * stride; }
 };
 
-/** A run of the rows from `from` on; copied to `padded`, `[keysPerRun][paddedK]`, if K is not a multiple of W. */
+/** A run of the rows from `from` on; copied to `padded`, `[keysPerRun][paddedK]`, if the rows are packed or K is not a multiple of W. */
 Run runOf(const Heads &x, int64_t b, int64_t g, int64_t from, int64_t count, int64_t paddedK, float *padded) {
-  if (x.K == paddedK) return {x.row(b, g, from), x.stride(), count};
+  if (x.format == Format::float32 && x.K == paddedK) return {x.row(b, g, from), x.stride(), count};
   for (int64_t j = 0; j < count; j++) {
-    std::copy_n(x.row(b, g, from + j), x.K, padded + j * paddedK);
+    dequantizeRow(x.format, x.row(b, g, from + j), 0, x.K, padded + j * paddedK);
     std::fill_n(padded + j * paddedK + x.K, paddedK - x.K, 0.0f);
   }
   return {padded, paddedK, count};

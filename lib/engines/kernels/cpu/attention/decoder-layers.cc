@@ -25,12 +25,12 @@ void decoderLayers(const kernels::DecoderLayers &in, Reader &given, OperatorCont
   require(tensors[0] >= 1 && end <= maxParameters, "expected the addresses of the weights");
   Reader fixed(context, given.rest(), tensors);
   const Tensor y = context.output(in.x.shape);
-  const NewPositions positions{in.pastLength, in.cos, in.sin, in.mask};
+  const NewPositions positions{in.pastLength, in.cacheFormat, in.cos, in.sin, in.mask};
   static thread_local ScratchBuffer scratch;
   float *attended = scratch.reserve(M * D);
   for (int64_t i = 0; i < layers; i++) {
     Axes axes = in.axes;
-    const Tensor key = given.input("key", TF_FLOAT, "BGCK", axes), value = given.input("value", TF_FLOAT, "BGCK", axes);
+    const Tensor key = given.weight("key", in.cacheFormat, "BGCK", axes), value = given.weight("value", in.cacheFormat, "BGCK", axes);
     const auto attention = kernels::AttentionWeights::read(fixed, axes);
     require(axes['S'] <= axes['C'], "pastLength + L must be at most the capacity C of the cache");
     require(axes['R'] <= axes['K'], "R must be at most K");

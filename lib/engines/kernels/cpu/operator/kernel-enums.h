@@ -1,7 +1,7 @@
 // Generated from lib/engines/kernels/schema.ts by `npm run build:kernels`. Do not edit.
 #pragma once
 
-constexpr char schemaVersion[] = "117ca4902def372c";
+constexpr char schemaVersion[] = "92ab187b8631523f";
 
 enum class Activation { none, gelu, geluTanh, quickGelu, silu, relu };
 enum class Format { float32, bfloat16, int8, int6, int4 };

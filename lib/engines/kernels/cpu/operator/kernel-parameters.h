@@ -334,8 +334,9 @@ struct Attention {
 struct CachedAttention {
   static constexpr const char *operatorName = "InternvlCachedAttention";
   static constexpr const char *outputs[] = {"y: float"};
-  static constexpr int numValues = 10;
+  static constexpr int numValues = 11;
   int64_t pastLength;
+  ::Format cacheFormat;
   float scale;
   int64_t numHeads;
   int64_t numKeyValueHeads;
@@ -347,6 +348,7 @@ struct CachedAttention {
     CachedAttention s{};
     [[maybe_unused]] Axes &axes = s.axes;
     s.pastLength = reader.readInt("pastLength");
+    s.cacheFormat = reader.readEnum<::Format>("cacheFormat", 0, 5);
     s.scale = reader.readFloat();
     s.numHeads = reader.readInt("numHeads");
     s.numKeyValueHeads = reader.readInt("numKeyValueHeads");
@@ -364,8 +366,8 @@ struct CachedAttention {
     s.cos = reader.input("cos", TF_FLOAT, "T1LR", axes);
     s.sin = reader.input("sin", TF_FLOAT, "T1LR", axes);
     if (has_mask) s.mask = reader.input("mask", TF_FLOAT, "M11S", axes);
-    s.key = reader.input("key", TF_FLOAT, "BGCK", axes);
-    s.value = reader.input("value", TF_FLOAT, "BGCK", axes);
+    s.key = reader.weight("key", s.cacheFormat, "BGCK", axes);
+    s.value = reader.weight("value", s.cacheFormat, "BGCK", axes);
     if (has_qNorm) s.qNorm = reader.input("qNorm", TF_FLOAT, "K", axes);
     if (has_kNorm) s.kNorm = reader.input("kNorm", TF_FLOAT, "K", axes);
     if (has_sinks) s.sinks = reader.input("sinks", TF_FLOAT, "H", axes);
@@ -383,8 +385,10 @@ struct CachedAttention {
 struct AttentionBlock {
   static constexpr const char *operatorName = "InternvlAttentionBlock";
   static constexpr const char *outputs[] = {"y: float"};
-  static constexpr int numValues = 2;
+  static constexpr int numValues = 4;
   int64_t pastLength;
+  ::Format cacheFormat;
+  int64_t headDim;
   Tensor x, cos, sin, mask, key, value;
   AttentionWeights part;
   Axes axes;
@@ -392,13 +396,16 @@ struct AttentionBlock {
     AttentionBlock s{};
     [[maybe_unused]] Axes &axes = s.axes;
     s.pastLength = reader.readInt("pastLength");
+    s.cacheFormat = reader.readEnum<::Format>("cacheFormat", 0, 5);
+    s.headDim = reader.readInt("headDim");
     const bool has_mask = reader.readBool();
+    require(s.headDim == 0 || axes.bind('K', s.headDim), "headDim must be K");
     s.x = reader.input("x", TF_FLOAT, "BLD", axes);
     s.cos = reader.input("cos", TF_FLOAT, "T1LR", axes);
     s.sin = reader.input("sin", TF_FLOAT, "T1LR", axes);
     if (has_mask) s.mask = reader.input("mask", TF_FLOAT, "M11S", axes);
-    s.key = reader.input("key", TF_FLOAT, "BGCK", axes);
-    s.value = reader.input("value", TF_FLOAT, "BGCK", axes);
+    s.key = reader.weight("key", s.cacheFormat, "BGCK", axes);
+    s.value = reader.weight("value", s.cacheFormat, "BGCK", axes);
     require(axes['T'] < 0 || axes['T'] == 1 || axes['T'] == axes['B'], "T must be 1 or B");
     require(axes['R'] % 2 == 0, "R must be even");
     require(axes.bind('S', s.pastLength + axes['L']), "S must be pastLength + L");
@@ -413,8 +420,10 @@ struct AttentionBlock {
 struct DecoderLayers {
   static constexpr const char *operatorName = "InternvlDecoderLayers";
   static constexpr const char *outputs[] = {"y: float"};
-  static constexpr int numValues = 4;
+  static constexpr int numValues = 6;
   int64_t pastLength;
+  ::Format cacheFormat;
+  int64_t headDim;
   int64_t numLayers;
   float eps;
   Tensor x, cos, sin, mask;
@@ -423,9 +432,12 @@ struct DecoderLayers {
     DecoderLayers s{};
     [[maybe_unused]] Axes &axes = s.axes;
     s.pastLength = reader.readInt("pastLength");
+    s.cacheFormat = reader.readEnum<::Format>("cacheFormat", 0, 5);
+    s.headDim = reader.readInt("headDim");
     s.numLayers = reader.readInt("numLayers");
     s.eps = reader.readFloat();
     const bool has_mask = reader.readBool();
+    require(s.headDim == 0 || axes.bind('K', s.headDim), "headDim must be K");
     s.x = reader.input("x", TF_FLOAT, "BLD", axes);
     s.cos = reader.input("cos", TF_FLOAT, "T1LR", axes);
     s.sin = reader.input("sin", TF_FLOAT, "T1LR", axes);

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import { attend, mergeHeads, splitHeads } from '../../../lib/nn/attention.js'
+import { attendCached, cropCache, type KVCacheType, kvCacheTypes, type LayerCache } from '../../../lib/nn/kv-cache.js'
+import { hasKernel, withoutKernels } from '../../../lib/ops/kernel.js'
+import { dequantizePacked, formatOf, quantize } from '../../../lib/quantization/formats.js'
+import { tf } from '../../../lib/tf.js'
+
+/** Keys or values `[B, L, G·K]`, every head of a position rounded as a cache of the type rounds its rows. */
+const rounded = (x: tf.Tensor3D, K: number, type: KVCacheType): tf.Tensor3D => {
+  if (type === 'float32') return x
+  const { format, tensor } = formatOf(quantize(type === 'bfloat16' ? 'bf16' : type, x.reshape([-1, K])))
+  assert.ok(format !== 'float32')
+  return dequantizePacked(format, tensor, K).reshape(x.shape)
+}
+
+const heads = (B: number, L: number, N: number, seed: number) => tf.randomNormal<tf.Rank.R3>([B, L, N], 0, 1, 'float32', seed + 1)
+
+describe('KV cache', () => {
+  const cases = fc.record({
+    type: fc.constantFrom(...kvCacheTypes),
+    B: fc.integer({ min: 1, max: 2 }),
+    G: fc.integer({ min: 1, max: 2 }),
+    group: fc.integer({ min: 1, max: 3 }),
+    K: fc.integer({ min: 1, max: 70 }).map((half) => 2 * half),
+    lengths: fc.array(fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 80 })), { minLength: 1, maxLength: 4 }),
+    s: fc.nat(1000)
+  })
+
+  it('attention with a packed cache is attention over the rounded keys and values, and memory is that of the type', function () {
+    if (!hasKernel('CachedAttention')) return this.skip() // packed caches need the compiled kernels
+    fc.assert(
+      fc.property(cases, ({ type, B, G, group, K, lengths, s }) => {
+        tf.tidy(() => {
+          const rope = { cos: tf.ones<tf.Rank.R4>([1, 1, 1, K]), sin: tf.zeros<tf.Rank.R4>([1, 1, 1, K]) }
+          const options = { numHeads: G * group, numKeyValueHeads: G, cacheType: type }
+          let cache: LayerCache | undefined
+          let [keys, values]: tf.Tensor3D[] = []
+          for (const [i, L] of lengths.entries()) {
+            const q = heads(B, L, G * group * K, s + 10 * i)
+            const [k, v] = [heads(B, L, G * K, s + 10 * i + 1), heads(B, L, G * K, s + 10 * i + 2)]
+            const tables = { cos: rope.cos.tile([1, 1, L, 1]), sin: rope.sin.tile([1, 1, L, 1]) } as typeof rope
+            const step = attendCached([q, k, v], cache, { ...options, rope: tables })
+            const [newKeys, newValues] = [rounded(k, K, type), rounded(v, K, type)]
+            const past = cache?.length ?? 0
+            keys = keys ? tf.concat([keys, newKeys], 1) : newKeys
+            values = values ? tf.concat([values, newValues], 1) : newValues
+            const expected = mergeHeads(
+              attend(splitHeads(q, G * group), splitHeads(keys, G), splitHeads(values, G), K ** -0.5, { causalFrom: past })
+            )
+            const error = step.out.sub(expected).abs().max().dataSync()[0]!
+            assert.ok(error < 1e-4, `${type}: error ${error} at step ${i}`)
+            cache = step.cache
+          }
+          assert.equal(cache!.type, type)
+          assert.equal(cache!.headDim, K)
+          const bytes = (cache!.key.size * 4) / (B * G * cache!.key.shape[2])
+          const blocks = Math.ceil(K / 64)
+          assert.equal(bytes, { float32: 4 * K, bfloat16: 2 * K, int8: blocks * 68 }[type])
+        })
+      }),
+      { numRuns: 60 }
+    )
+  })
+
+  it('a step that needs the composition continues a packed cache in float32', function () {
+    if (!hasKernel('CachedAttention')) return this.skip() // packed caches need the compiled kernels
+    tf.tidy(() => {
+      const K = 64
+      const tables = (L: number) => ({ cos: tf.ones<tf.Rank.R4>([1, 1, L, K]), sin: tf.zeros<tf.Rank.R4>([1, 1, L, K]) })
+      const qkv = (L: number, s: number) => [heads(1, L, 2 * K, s), heads(1, L, K, s + 1), heads(1, L, K, s + 2)] as const
+      const options = { numHeads: 2, numKeyValueHeads: 1 }
+      for (const cacheType of kvCacheTypes) {
+        const first = attendCached(qkv(5, 1), undefined, { ...options, cacheType, rope: tables(5) }).cache
+        const fused = attendCached(qkv(2, 7), cropCache(first, 4), { ...options, rope: tables(2) })
+        const composed = withoutKernels(() => attendCached(qkv(2, 7), cropCache(first, 4), { ...options, rope: tables(2) }))
+        assert.ok(fused.out.sub(composed.out).abs().max().dataSync()[0]! < (cacheType === 'int8' ? 0.03 : 0.01))
+        assert.equal(composed.cache.type, 'float32')
+        assert.equal(composed.cache.length, 6)
+      }
+    })
+  })
+})
