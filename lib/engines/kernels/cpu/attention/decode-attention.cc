@@ -77,16 +77,22 @@ template <int Q> inline void scoreTile(const float *q, const float *const (&keys
   }
 }
 
-/** Scores of all rows with a run of keys; prefetches the values of the run and the next keys. */
-void score(const Group &group, const Run &keys, const Run &values) {
+/** Prefetches row j of the values of this run and of the keys of the next. */
+inline void prefetch(const Heads &keys, const Heads &values, int64_t b, int64_t g, int64_t j) {
+  const float *nextKey = keys.row(b, g, j + keysPerRun), *value = values.row(b, g, j);
+  for (int64_t d = 0; d < keys.columns(); d += 16) {
+    __builtin_prefetch(value + d);
+    __builtin_prefetch(nextKey + d, 0, 2);
+  }
+}
+
+/** Scores of all rows with a run of keys from `from` on. */
+void score(const Attention &p, const Group &group, const Run &keys, int64_t from) {
   for (int64_t j = 0; j < keys.count; j += scoreKeys) {
     const float *rows[scoreKeys];
     for (int i = 0; i < scoreKeys; i++) {
       rows[i] = keys.row(j + i);
-      for (int64_t d = 0; d < group.K; d += 16) {
-        __builtin_prefetch(values.row(j + i) + d);
-        __builtin_prefetch(rows[i] + keysPerRun * keys.stride + d, 0, 2);
-      }
+      prefetch(p.k, p.v, group.b, group.g, from + std::min(j + i, keys.count - 1));
     }
     int64_t r = 0;
     for (; r + scoreQueries <= group.rows; r += scoreQueries)
@@ -153,17 +159,17 @@ template <int V> inline void addColumns(const Group &group, const Run &values, i
     valueTile<1, V>(group.weights + r * keysPerRun, values.data + d, values.stride, values.count, out + r * group.K + d, group.K);
 }
 
-/** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `padded` is scratch memory for two runs. */
+/** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `padded` is scratch memory for one run. */
 void attendRun(const Attention &p, const Group &group, int64_t from, int64_t to, PartialSoftmax &partial, float *padded) {
   const int64_t count = to - from;
   const Run keys = runOf(p.k, group.b, group.g, from, count, group.K, padded);
-  const Run values = runOf(p.v, group.b, group.g, from, count, group.K, padded + keysPerRun * group.K);
-  score(group, keys, values);
+  score(p, group, keys, from);
   const float *mask = p.maskOf(group.b);
   for (int64_t r = 0; r < group.rows; r++) {
     const int64_t position = p.start() + r % p.q.L, low = std::max(p.firstKey(position), from), high = std::min(p.endKey(position), to);
     softmaxInPlace(group, r, count, low - from, high - from, mask ? mask + from : nullptr, partial);
   }
+  const Run values = runOf(p.v, group.b, group.g, from, count, group.K, padded); // in the place of the keys, so that a run stays in the L1 cache
   int64_t d = 0;
   for (; d + valueVecs * W <= group.K; d += valueVecs * W) addColumns<valueVecs>(group, values, d, partial.out);
   for (; d < group.K; d += W) addColumns<1>(group, values, d, partial.out);
@@ -209,7 +215,7 @@ void decodeAttention(const Attention &p) {
   float *partials = partialScratch.reserve(heads * parts * partSize);
   parallel(heads * parts, heads * rows * p.k.L * p.k.K < (1 << 16) ? heads * parts : 1, [&](int64_t first, int64_t end) {
     static thread_local ScratchBuffer scratch;
-    float *q = scratch.reserve(rows * (K + keysPerRun) + 2 * keysPerRun * K), *weights = q + rows * K, *padded = weights + rows * keysPerRun;
+    float *q = scratch.reserve(rows * (K + keysPerRun) + keysPerRun * K), *weights = q + rows * K, *padded = weights + rows * keysPerRun;
     for (int64_t i = first; i < end; i++) {
       const Group group{i / parts / p.k.H, i / parts % p.k.H, rows, K, q, weights};
       gatherQueries(p, group);
