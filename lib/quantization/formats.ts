@@ -1,13 +1,15 @@
 import { fromFloat32, toFloat32 } from '../dtype.js'
 import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
+import { bfloat16, groupSize, nearestEven, type QuantizeGroup } from './group.js'
+import { codebook, int4Group } from './int4.js'
 
 /**
  * Quantization formats of a weight `[N, K]` in memory. The name of a format is the key of its packed int32 tensor.
  * - `bf16`: bfloat16, two weights in an int32.
  * - `int8`: 8.5 bits a weight. Blocks of 64: an int32 with the bfloat16 scales of both groups of 32, then one byte for each weight.
  * - `int4`: 4.5 bits a weight. Blocks of 64: an int32 with the scales, then 32 bytes whose low four bits are the first group and
- *   whose high four bits are the second; each number is an index into `codebook`, the optimal levels for Gaussian weights.
+ *   whose high four bits are the second; each number is an index into `codebook`, see int4.ts.
  * - `int6`: 6.5 bits a weight. Blocks of 64: as int4, then 16 bytes with the upper two bits of four weights that are 16 apart each. The
  *   numbers are integers from -31 to 31, stored with 32 added.
  *
@@ -31,8 +33,8 @@ export const formatOf = (
   return { format, tensor }
 }
 
-/** Number of weights in a block, and in a group, which has one scale. */
-const [blockSize, groupSize] = [64, 32]
+/** Number of weights in a block: two groups. */
+const blockSize = 2 * groupSize
 
 const blocks = (columns: number): number => Math.ceil(columns / blockSize)
 
@@ -50,17 +52,7 @@ const blockBytes: Readonly<Record<BlockFormat, number>> = {
 export const packedRowLength = (format: QuantizationFormat, columns: number): number =>
   format === 'bf16' ? Math.ceil(columns / 2) : (blocks(columns) * blockBytes[format]) / 4
 
-/** Levels of int4 with the least squared error (7.3 %) for Gaussian weights in groups of 32 with optimal scales. By Lloyd's algorithm. */
-const codebook = [-127, -100, -80, -63, -48, -34, -21, -9, 2, 14, 25, 37, 50, 65, 84, 109] as const
-
 const { fround } = Math
-const bfloat16 = (x: number): number => toFloat32(fromFloat32(Float32Array.of(x), 'BF16'), 'BF16')[0]!
-
-/** Rounds to the nearest integer, ties to even. */
-const nearestEven = (x: number): number => fround(fround(x + 12582912) - 12582912)
-
-/** Quantizes a group: its scale and numbers. */
-type QuantizeGroup = (weights: Float32Array) => { readonly scale: number; readonly numbers: Int8Array }
 
 /** Uniform levels from `-most` to `most`; `shift` is added to every number. */
 const uniformGroup =
@@ -73,64 +65,6 @@ const uniformGroup =
     )
     return { scale, numbers }
   }
-
-/** Twice the midpoints between neighbouring levels, which are integers. */
-const midpoints = codebook.slice(1).map((level, i) => codebook[i]! + level)
-
-/** Index of the nearest level for `2 · weight / scale`, truncated to an integer `i - 255`. */
-const nearestNumbers = Int8Array.from({ length: 511 }, (_, i) => {
-  const value = i - 255
-  return midpoints.filter((midpoint) => (value > 0 ? value >= midpoint : value > midpoint)).length
-})
-
-/**
- * Candidate scales of a group: the largest weight at an end of the codebook, or near it. For every candidate, the level of each weight in
- * 127ths of the largest weight, `[w + 127]`.
- */
-const candidates = [codebook[0], codebook[15]].flatMap((end) =>
-  [0.9, 0.98, 1.06, 1.16].map((factor) =>
-    Int32Array.from({ length: 255 }, (_, i) => {
-      const x = ((i - 127) * end) / (127 * factor)
-      return codebook[midpoints.filter((midpoint) => 2 * x > midpoint).length]!
-    })
-  )
-)
-
-/** The scale (in 127ths of the group's largest weight) with the least squared error: `product / square` of the best candidate. */
-const bestRatio = (weights: Int8Array): number => {
-  let [best, ratio] = [-1, 0]
-  for (const levels of candidates) {
-    let [product, square] = [0, 0]
-    for (const w of weights) {
-      const level = levels[w + 127]!
-      product += w * level
-      square += level * level
-    }
-    const gain = (product * product) / square
-    if (gain > best) [best, ratio] = [gain, product / square]
-  }
-  return ratio
-}
-
-/** Clamps to `[-most, most]`; NaN becomes `-most`. */
-const bounded = (x: number, most: number): number => (x > -most ? Math.min(x, most) : -most)
-
-const smallestNormal = 2 ** -126
-
-/** int4: the best of the candidate scales, and the nearest level of every weight. */
-const int4Group: QuantizeGroup = (weights) => {
-  const [high, low] = [weights.reduce((a, b) => (b > a ? b : a)), weights.reduce((a, b) => (b < a ? b : a))]
-  const most = high >= -low ? high : low
-  const inverse = fround(127 / most)
-  const zeroGroup = { scale: 0, numbers: new Int8Array(groupSize) }
-  if (!Number.isFinite(inverse)) return zeroGroup
-  const rounded = Int8Array.from(weights, (w) => nearestEven(bounded(fround(w * inverse), 127)))
-  const scale = bfloat16(fround((bestRatio(rounded) * most) / 127))
-  if (!(Math.abs(scale) >= smallestNormal) || !Number.isFinite(scale)) return zeroGroup
-  const doubled = fround(2 / scale)
-  const numbers = Int8Array.from(weights, (w) => nearestNumbers[Math.trunc(bounded(fround(w * doubled), 255)) + 255]!)
-  return { scale, numbers }
-}
 
 const quantizeGroup: Readonly<Record<BlockFormat, QuantizeGroup>> = {
   int8: uniformGroup(127, 0),

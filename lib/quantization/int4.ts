@@ -1,0 +1,69 @@
+import { bfloat16, groupSize, nearestEven, type QuantizeGroup } from './group.js'
+
+/**
+ * The int4 format of a weight: 4.5 bits a weight. Groups of 32 weights share a bfloat16 scale; a weight is its scale times one of the 16
+ * levels of `codebook`. formats.ts has the layout in memory, lib/engines/kernels/cpu/quantization the same in C++.
+ */
+
+/** Levels of int4 with the least squared error (7.3 %) for Gaussian weights in groups of 32 with optimal scales. By Lloyd's algorithm. */
+export const codebook = [-127, -100, -80, -63, -48, -34, -21, -9, 2, 14, 25, 37, 50, 65, 84, 109] as const
+
+const { fround } = Math
+
+/** Twice the midpoints between neighbouring levels, which are integers. */
+const midpoints = codebook.slice(1).map((level, i) => codebook[i]! + level)
+
+/** Index of the nearest level for `2 · weight / scale`, truncated to an integer `i - 255`. */
+const nearestNumbers = Int8Array.from({ length: 511 }, (_, i) => {
+  const value = i - 255
+  return midpoints.filter((midpoint) => (value > 0 ? value >= midpoint : value > midpoint)).length
+})
+
+/**
+ * Candidate scales of a group: the largest weight at an end of the codebook, or near it. For every candidate, the level of each weight in
+ * 127ths of the largest weight, `[w + 127]`.
+ */
+const candidates = [codebook[0], codebook[15]].flatMap((end) =>
+  [0.9, 0.98, 1.06, 1.16].map((factor) =>
+    Int32Array.from({ length: 255 }, (_, i) => {
+      const x = ((i - 127) * end) / (127 * factor)
+      return codebook[midpoints.filter((midpoint) => 2 * x > midpoint).length]!
+    })
+  )
+)
+
+/** The scale (in 127ths of the group's largest weight) with the least squared error: `product / square` of the best candidate. */
+const bestRatio = (weights: Int8Array): number => {
+  let [best, ratio] = [-1, 0]
+  for (const levels of candidates) {
+    let [product, square] = [0, 0]
+    for (const w of weights) {
+      const level = levels[w + 127]!
+      product += w * level
+      square += level * level
+    }
+    const gain = (product * product) / square
+    if (gain > best) [best, ratio] = [gain, product / square]
+  }
+  return ratio
+}
+
+/** Clamps to `[-most, most]`; NaN becomes `-most`. */
+const bounded = (x: number, most: number): number => (x > -most ? Math.min(x, most) : -most)
+
+const smallestNormal = 2 ** -126
+
+/** int4: the best of the candidate scales, and the nearest level of every weight. */
+export const int4Group: QuantizeGroup = (weights) => {
+  const [high, low] = [weights.reduce((a, b) => (b > a ? b : a)), weights.reduce((a, b) => (b < a ? b : a))]
+  const most = high >= -low ? high : low
+  const inverse = fround(127 / most)
+  const zeroGroup = { scale: 0, numbers: new Int8Array(groupSize) }
+  if (!Number.isFinite(inverse)) return zeroGroup
+  const rounded = Int8Array.from(weights, (w) => nearestEven(bounded(fround(w * inverse), 127)))
+  const scale = bfloat16(fround((bestRatio(rounded) * most) / 127))
+  if (!(Math.abs(scale) >= smallestNormal) || !Number.isFinite(scale)) return zeroGroup
+  const doubled = fround(2 / scale)
+  const numbers = Int8Array.from(weights, (w) => nearestNumbers[Math.trunc(bounded(fround(w * doubled), 255)) + 255]!)
+  return { scale, numbers }
+}
