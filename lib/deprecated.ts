@@ -14,6 +14,8 @@ export type {
 export {
   /** @deprecated Use `initialRewardMean`. */
   initialRewardMean as noRewards,
+  /** @deprecated Use `PreferenceLoss`. */
+  type PreferenceLoss as Preference,
   /** @deprecated Use `PreferencePair`. */
   type PreferencePair as PairLogs,
   /** @deprecated Use `RunningRewardMean`. */
