@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { autoSetup } from '../../generation/cli/commands/setup-command.js'
 import { contestsOf, runContest, stepsOf } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
+import { machinePeaks } from './measure/machine-peaks.js'
 import { profileTable } from './measure/profile.js'
 import { quality } from './measure/quality.js'
 import { profiled } from './processes.js'
@@ -16,6 +17,7 @@ import {
   machineName,
   readHistory
 } from './report/bench-history.js'
+import { peaksLine, rooflineLines } from './report/roofline.js'
 import type { Result } from './report/summary.js'
 import { contextShares, table, trainingNotes } from './report/table.js'
 
@@ -51,17 +53,20 @@ const measureAll = async (flags: Flags): Promise<void> => {
   const about = { commit: commitName(), date: new Date().toISOString(), machine: machineName() }
   if (json !== '-') console.log(`${about.machine}; best of ${rounds} x ${runs} ${flags.train ? 'steps' : 'runs'} (median)`)
   const entries: Entry[] = []
+  const peaks = flags.roofline ? machinePeaks() : undefined
+  if (peaks && json !== '-') console.log(peaksLine(peaks))
   for (const folder of flags.checkpoint) {
     const results: Result[] = []
     if (json !== '-') console.log(`\n${folder}`)
     for (const contest of contests.filter(({ checkpoint }) => checkpoint === folder)) {
       const found = await runContest(contest, rounds, say)
       results.push(...found)
-      if (json !== '-') console.log(['', table(found), ...trainingNotes(found)].join('\n'))
+      if (json !== '-')
+        console.log(['', table(found), ...trainingNotes(found), ...(peaks ? rooflineLines(found, peaks) : [])].join('\n'))
     }
     const shares = contextShares(results)
     if (json !== '-' && shares.length > 0) console.log(`\n${shares.join('\n')}`)
-    entries.push({ ...about, checkpoint: checkpointName(folder), runs, rounds, results })
+    entries.push({ ...about, ...(peaks ? { peaks } : {}), checkpoint: checkpointName(folder), runs, rounds, results })
   }
   if (json) await writeJson(json, entries)
   if (file) say(`history: ${file}, plotted in ${await appendHistory(file, entries)}`)

@@ -3,15 +3,19 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { demoModel } from '../../generation/checkpoint/load.js'
+import { demoModel, load } from '../../generation/checkpoint/load.js'
+import { namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
+import { partOfPath } from '../../models/families.js'
 import { contestsOf, runContest } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
 import { type Figure, type Job, type Measured, measure } from './measure/measure.js'
 import { profile, profileTable, watched } from './measure/profile.js'
 import { quality, relativeL2 } from './measure/quality.js'
 import { measureTraining } from './measure/training-steps.js'
+import { workOf } from './measure/work.js'
 import { appendHistory, type Entry, historyPanels, readHistory } from './report/bench-history.js'
+import { peaksLine, rooflineLines } from './report/roofline.js'
 import { median, ratios, summarize } from './report/summary.js'
 import { contextShares, table, trainingNotes } from './report/table.js'
 
@@ -69,6 +73,41 @@ describe('bench', () => {
         }),
         { examples: [[[1, 2]], [[3, 1, 2]], [[1, 1, 2]]] }
       ))
+  })
+
+  describe('roofline', () => {
+    const peaks = { threads: 2, bytesPerSecond: 1e10, float32: 1e11, int16: 2e11 }
+
+    it('the shares are work a second over the limits', () => {
+      const work = { vision: 1e11, prefill: 2e11, bytesPerToken: 5e8 }
+      const found = summarize(
+        [{ ...measured([2]), work, samples: { vision_s: [2], prefill_s: [4], decode_tokens_per_s: [10] } }],
+        'tiles',
+        1
+      )
+      assert.deepEqual(rooflineLines([found, summarize([measured([1])], 'tiles', 1)], peaks), [
+        "native int8: vision 50 GFLOP/s (0.50 of float32's peak); first token 50 GFLOP/s (0.50 of float32's peak); decoding reads 500 MB a step, 5.0 GB/s (0.50 of the memory's)"
+      ])
+      assert.equal(peaksLine(peaks), 'limits (2 threads): memory 10 GB/s, float32 100 GFLOP/s, int16 200 Gop/s')
+    })
+
+    it('work of the demo model: operations of its products, bytes of its weights', async () => {
+      const internvl = await load()
+      const size = (part: string) =>
+        namedParameters(internvl.params)
+          .filter(([path, { rank }]) => partOfPath(path) === part && rank > 1)
+          .reduce((sum, [, tensor]) => sum + tensor.size, 0)
+      const none = workOf(internvl, { tiles: 0, rows: 1, promptTokens: 1, newTokens: 0 })
+      assert.equal(none.vision, 0)
+      const head = size('head') || size('embeddings')
+      assert.ok(none.prefill >= 2 * (size('decoder') + head) && none.prefill < 2.1 * (size('decoder') + head))
+      assert.ok(none.bytesPerToken >= 4 * (size('decoder') + head))
+      const tile = workOf(internvl, { tiles: 1, rows: 1, promptTokens: 1, newTokens: 0 })
+      const twoTiles = workOf(internvl, { tiles: 2, rows: 1, promptTokens: 1, newTokens: 0 })
+      assert.equal(twoTiles.vision, 2 * tile.vision)
+      assert.ok(tile.vision > 2 * size('vision'))
+      internvl.dispose()
+    })
   })
 
   describe('measure', () => {
@@ -195,6 +234,13 @@ describe('bench', () => {
     ]
     for (const [args, message] of wrong)
       it(`${args} is refused with a message`, async () => assert.match(`${await parsed(...args.split(' '))}`, message))
+
+    it('--roofline and --openvino measure speed: loading, training, profiles and quality refuse them', async () => {
+      for (const flag of ['--roofline', '--openvino'])
+        for (const other of ['--load', '--train', '--profile', '--quality'])
+          assert.match(String(await parsed(flag, other)), new RegExp(`error: ${other}`))
+      assert.equal(((await parsed('--roofline')) as Flags).roofline, true)
+    })
 
     it('--llamacpp needs a precision that llama.cpp has', async () => {
       const flags = (await parsed('--llamacpp')) as Flags

@@ -3,8 +3,9 @@ import type { Flags } from './flags.js'
 import type { Job, Kind, Measured } from './measure/measure.js'
 import { ggufTypes, type PrecisionName, transformersDtype } from './measure/precisions.js'
 import { checkLlamaCpp, ggufOf, llamaModules } from './peers/llamacpp.js'
+import { checkOpenVino, openvinoCommand, openvinoTypes } from './peers/openvino.js'
 import { peftPython, python, workshop } from './peers/python.js'
-import { llamaCpp, ours, oursTraining, peftTraining, transformers } from './processes.js'
+import { llamaCpp, openvino, ours, oursTraining, peftTraining, transformers } from './processes.js'
 import { checkpointName } from './report/bench-history.js'
 import { type Result, ratios, summarize } from './report/summary.js'
 import { caseName } from './report/table.js'
@@ -57,6 +58,18 @@ const withLlamaCpp = (jobs: readonly Job[]): readonly Contender[] =>
     ]
   })
 
+/** Every precision that OpenVINO has too for a part of the model, followed by OpenVINO. */
+const withOpenVino = (part: keyof typeof openvinoTypes, jobs: readonly Job[]): readonly Contender[] =>
+  jobs.flatMap((job) => {
+    const type = openvinoTypes[part][job.precision]
+    if (!type) return []
+    const rival = `OpenVINO ${type}`
+    return [
+      { name: job.precision, rival, run: () => ours(job) },
+      { name: rival, run: async () => openvino(await openvinoCommand(job.checkpoint, part, type, job)) }
+    ]
+  })
+
 /** Number of training steps in one process. */
 export const stepsOf = ({ steps = 4 }: Flags): number => steps
 
@@ -77,23 +90,32 @@ const trainings = (flags: Flags): readonly Contest[] =>
   )
 
 /** The cases that the flags select: tiles, context lengths and batch sizes; one tile by default. */
-const casesOf = ({ load, tiles, context, batch, llamacpp }: Flags): ReadonlyArray<readonly [Job['kind'], number]> => {
+const casesOf = ({ load, tiles, context, batch, llamacpp, openvino }: Flags): ReadonlyArray<readonly [Job['kind'], number]> => {
   if (load) return [['load', 1]]
   const asked = { tiles, context, batch }
   const cases = (['tiles', 'context', 'batch'] as const).flatMap((kind) =>
     (asked[kind] ?? []).map((size) => [kind, size] as const)
   )
-  return cases.length > 0 || llamacpp ? cases : [['tiles', 1]]
+  return cases.length > 0 || llamacpp || openvino ? cases : [['tiles', 1]]
 }
 
 /** Everything to measure. Throws a `RangeError` for a missing program or package, before anything is measured. */
 export const contestsOf = (flags: Flags): readonly Contest[] => {
-  const { checkpoint: checkpoints, precision, newTokens, runs, compare = false, llamacpp = false } = flags
+  const {
+    checkpoint: checkpoints,
+    precision,
+    newTokens,
+    runs,
+    compare = false,
+    llamacpp = false,
+    openvino: withPeer = false
+  } = flags
   if (compare) flags.train ? peftPython() : python()
   if (flags.train) return trainings(flags)
   if (llamacpp && !precision.some((name) => ggufTypes[name]))
     throw new RangeError(`--llamacpp compares int8 and int4; --precision is ${precision.join(',')}`)
   if (llamacpp) checkLlamaCpp(checkpoints)
+  if (withPeer) checkOpenVino(checkpoints)
   return checkpoints.flatMap((checkpoint) => {
     const jobs = (kind: Job['kind'], size: number) =>
       precision.map((name: PrecisionName): Job => ({ checkpoint, precision: name, kind, size, newTokens, runs }))
@@ -104,7 +126,20 @@ export const contestsOf = (flags: Flags): readonly Contest[] => {
       contenders: withTransformers(jobs(kind, size), compare)
     }))
     const decoders = { checkpoint, kind: 'context' as const, size: PROMPT, contenders: withLlamaCpp(jobs('context', PROMPT)) }
-    return llamacpp ? [...contests, decoders] : contests
+    const beside = (part: keyof typeof openvinoTypes, kind: Job['kind'], size: number): Contest[] => {
+      const contenders = withOpenVino(part, jobs(kind, size))
+      return contenders.length > 0 ? [{ checkpoint, kind, size, contenders }] : []
+    }
+    return [
+      ...contests,
+      ...(llamacpp ? [decoders] : []),
+      ...(withPeer
+        ? [
+            ...beside('vision', 'tiles', 1),
+            ...[PROMPT, ...(flags.context ?? [])].flatMap((size) => beside('decoder', 'context', size))
+          ]
+        : [])
+    ]
   })
 }
 

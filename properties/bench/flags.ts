@@ -18,6 +18,8 @@ export interface Flags {
   readonly train?: true
   readonly steps?: number
   readonly llamacpp?: true
+  readonly openvino?: true
+  readonly roofline?: true
   readonly profile?: true
   readonly quality?: true
   readonly eval?: string
@@ -50,7 +52,7 @@ const numbers = list(positiveInteger)
 
 const examples = `
 Every figure is the best of its runs, with the median in brackets. Every measurement has its own process, so that peak memory is
-measured separately. With --compare and --llamacpp the processes take turns, so that a drift of the machine's speed affects all alike.
+measured separately. With --compare, --llamacpp and --openvino the processes take turns, so that a drift of the machine's speed affects all alike.
 
 Examples:
   npm run bench:checkpoint -- --like internvl3-1b --out /tmp/1b                 full size, random weights
@@ -58,21 +60,39 @@ Examples:
   npm run bench -- --checkpoint /tmp/1b --precision bfloat16,int8 --compare --rounds 2   (npm run bench:setup first)
   npm run bench -- --checkpoint /tmp/1b --precision int8 --context 100,4000 --batch 1,4,8
   npm run bench -- --checkpoint /tmp/1b --precision int8,int4 --llamacpp       (npm run bench:setup -- --llamacpp first)
+  npm run bench -- --checkpoint /tmp/1b --precision float32,int8,int4 --openvino --roofline   (npm run bench:setup -- --openvino first)
   npm run bench -- --checkpoint /tmp/1b --train --compare --rounds 2             steps, losses and memory, compared with PEFT
   npm run bench -- --quality --eval questions.jsonl                              the demo model: quality by precision`
 
 /** The first conflict between flags, as a sentence. */
 const conflict = (flags: Flags): string | undefined => {
-  const { load, compare, train, steps, llamacpp, profile, quality, tiles, context, batch, json, history, precision } = flags
+  const {
+    load,
+    compare,
+    train,
+    steps,
+    llamacpp,
+    openvino,
+    roofline,
+    profile,
+    quality,
+    tiles,
+    context,
+    batch,
+    json,
+    history,
+    precision
+  } = flags
   const sizes = tiles ?? context ?? batch
-  if (load && (sizes || llamacpp)) return '--load times loading only: remove --tiles, --context, --batch and --llamacpp'
-  if (train && (load || llamacpp || profile || quality || tiles || context))
+  if (load && (sizes || llamacpp || openvino || roofline))
+    return '--load times loading only: remove --tiles, --context, --batch, --llamacpp, --openvino and --roofline'
+  if (train && (load || llamacpp || openvino || roofline || profile || quality || tiles || context))
     return '--train can be combined with --checkpoint, --compare, --batch, --steps and --rounds only'
   if (train && precision.some((name) => name !== 'float32')) return '--train measures float32 only'
   if (steps !== undefined && !train) return '--steps needs --train'
-  if (quality && (sizes || load || compare || llamacpp || profile))
+  if (quality && (sizes || load || compare || llamacpp || openvino || roofline || profile))
     return '--quality can be combined with --checkpoint, --precision and --eval only'
-  if (profile && (context || batch || load || compare || llamacpp))
+  if (profile && (context || batch || load || compare || llamacpp || openvino || roofline))
     return '--profile can be combined with --checkpoint, --precision and --tiles only'
   if ((profile || quality) && history) return '--history stores speeds: remove --profile and --quality'
   if (profile && json) return '--profile prints a table only: remove --json'
@@ -104,6 +124,11 @@ export const benchCommand = (run: (flags: Flags) => Promise<void>): Command => {
     .option('--load', 'measure loading only, and its peak memory')
     .option('--compare', 'also measure Transformers (and PEFT) on PyTorch, in turn; quantized weights are compared with bfloat16')
     .option('--llamacpp', "also measure llama.cpp's Q8_0 and Q4_0 beside int8 and int4: the decoder only, 320 prompt tokens")
+    .option(
+      '--openvino',
+      'also measure OpenVINO, in turn: one tile through the vision tower (float32, int8), and 320 prompt tokens and decoding (int8, int4)'
+    )
+    .option('--roofline', "measure the machine's limits in the same run, and print each figure's share of them")
     .option('--train', 'measure training steps: LoRA of rank 16 on the decoder, the rest frozen, one tile and 80 words a row')
     .option('--steps <n>', 'training steps in one process, the first as a warm-up; 4 by default', positiveInteger)
     .option('--profile', 'measure the time by op')

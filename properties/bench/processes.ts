@@ -63,6 +63,10 @@ export const peftTraining = ({ checkpoint, size, steps, adapter }: TrainJob): Pr
     ...['--batch', `${size}`, '--steps', `${steps}`]
   ])
 
+/** Measures a part of a checkpoint with OpenVINO, by the command of `openvinoCommand`. */
+export const openvino = ([command, args]: readonly [command: string, args: readonly string[]]): Promise<Measured> =>
+  lastLine(command, args)
+
 /** Measures llama.cpp on a GGUF file; `modules` is the folder in which node-llama-cpp is installed. */
 export const llamaCpp = (modules: string, file: string, dtype: string, { size, newTokens, runs }: Job): Promise<Measured> =>
   lastLine(process.execPath, [

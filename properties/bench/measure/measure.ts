@@ -5,6 +5,7 @@ import { selectEngine } from '../../../lib/engines/index.js'
 import { tf } from '../../../lib/tf.js'
 import { imageInputs, textInputs } from './inputs.js'
 import { type PrecisionName, precisions } from './precisions.js'
+import { type Work, workOf } from './work.js'
 
 /** The quantity that varies: tiles of an image, tokens of a text prompt, rows of a batch, rows of a training batch; `load` measures loading alone. */
 export type Kind = 'tiles' | 'context' | 'batch' | 'train' | 'load'
@@ -34,6 +35,8 @@ export interface Measured {
   readonly dtype: string
   /** Tokens of the prompt. */
   readonly tokens?: number
+  /** Work of one run, of this project's measurements. */
+  readonly work?: Work
   readonly samples: { readonly [F in Figure]?: readonly number[] }
   /** Loss before every training step. */
   readonly losses?: readonly number[]
@@ -96,7 +99,9 @@ export const measure = async (job: Job): Promise<Measured> => {
     const inputs = inputsOf(internvl, job)
     const runs: Run[] = []
     for (let run = 0; run < job.runs; run++) runs.push(await runOnce(internvl, inputs, job.newTokens))
-    const tokens = inputs.inputIds.shape[1]
+    const [rows, tokens] = inputs.inputIds.shape
+    const tiles = inputs.pixelValues?.shape[0] ?? 0
+    const work = workOf(internvl, { tiles, rows, promptTokens: tokens, newTokens: job.newTokens })
     tf.dispose([inputs.inputIds, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
     const values = (key: keyof Run) => ({ [key]: runs.flatMap((run) => run[key] ?? []) })
     const samples = {
@@ -105,7 +110,7 @@ export const measure = async (job: Job): Promise<Measured> => {
       ...values('prefill_s'),
       ...values('decode_tokens_per_s')
     }
-    return { ...contender, tokens, samples: { ...samples, peak_rss_mb: [peakMegabytes()] } }
+    return { ...contender, tokens, work, samples: { ...samples, peak_rss_mb: [peakMegabytes()] } }
   } finally {
     internvl.dispose()
   }

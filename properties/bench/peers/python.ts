@@ -20,9 +20,8 @@ export const python = (): string => {
   return chosen
 }
 
-/** The interpreter, with the package `name` installed. Throws a `RangeError` with the install command if the package is missing. */
-export const pythonWith = (name: string, how: string): string => {
-  const chosen = python()
+/** An interpreter, with the package `name` installed. Throws a `RangeError` with the install command if the package is missing. */
+export const pythonWith = (name: string, how: string, chosen: string = python()): string => {
   if (spawnSync(chosen, ['-c', `import ${name}`]).status !== 0)
     throw new RangeError(`${chosen}: the package ${name} is not installed; ${how}`)
   return chosen

@@ -2,11 +2,13 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
+import { openvinoEnvironment } from './openvino.js'
 import { environment, workshop } from './python.js'
 
 // Versions with which the reference values were computed.
 const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.23.0', 'peft==0.21.2', 'pillow']
 const gguf = 'gguf==0.19.0'
+const openvinoPackages = ['openvino', 'nncf', 'optimum-intel[openvino]']
 const nodeLlamaCpp = 'node-llama-cpp@3.22.1'
 
 const run = (command: string, args: readonly string[]): void => {
@@ -24,9 +26,15 @@ const prebuilt = ({ platform, arch } = process): string => {
   return `${platform === 'win32' ? 'win' : platform}-${arch === 'arm' ? 'armv7l' : arch}`
 }
 
-const setup = ({ llamacpp }: { readonly llamacpp?: true }): void => {
+const setUpOpenVino = (): void => {
+  run('python3', ['-m', 'venv', openvinoEnvironment])
+  run(join(openvinoEnvironment, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', ...openvinoPackages])
+}
+
+const setup = ({ llamacpp, openvino }: { readonly llamacpp?: true; readonly openvino?: true }): void => {
   run('python3', ['-m', 'venv', environment])
   run(join(environment, 'bin', 'python'), ['-m', 'pip', 'install', '--quiet', ...packages, ...(llamacpp ? [gguf] : [])])
+  if (openvino) setUpOpenVino()
   if (!llamacpp) return
   mkdirSync(workshop, { recursive: true })
   writeFileSync(join(workshop, 'package.json'), '{ "private": true }\n') // without this file npm would install into the project
@@ -40,5 +48,6 @@ const setup = ({ llamacpp }: { readonly llamacpp?: true }): void => {
 new Command('bench:setup')
   .description('create the Python environment for `npm run bench -- --compare` in .venv, with Transformers and PEFT')
   .option('--llamacpp', 'also install the packages for --llamacpp: gguf in .venv, node-llama-cpp in .bench')
+  .option('--openvino', 'also install OpenVINO and its converters for --openvino, in .bench')
   .action(setup)
   .parse()

@@ -4,6 +4,7 @@ import { appendFile, mkdir, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { linePlots, type Panel } from '../../../generation/plot.js'
+import type { MachinePeaks } from '../measure/machine-peaks.js'
 import type { Figure } from '../measure/measure.js'
 import { workshop } from '../peers/python.js'
 import type { Result } from './summary.js'
@@ -18,6 +19,8 @@ export interface Entry {
   readonly checkpoint: string
   readonly runs: number
   readonly rounds: number
+  /** Limits of the machine, measured in the same run with `--roofline`. */
+  readonly peaks?: MachinePeaks
   readonly results: readonly Result[]
 }
 

@@ -16,6 +16,7 @@ export interface Result extends Flat {
   readonly train?: number
   readonly tokens?: number
   readonly losses?: readonly number[]
+  readonly work?: Measured['work']
   readonly memory?: Measured['memory']
   readonly median: Flat
   /** Comparison with the rival: speed-up factor, and for memory the share of the rival's. */
