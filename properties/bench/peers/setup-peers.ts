@@ -8,7 +8,8 @@ import { environment, workshop } from './python.js'
 // Versions with which the reference values were computed.
 const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.23.0', 'peft==0.21.2', 'pillow']
 const gguf = 'gguf==0.19.0'
-const openvinoPackages = ['openvino', 'nncf', 'optimum-intel[openvino]']
+// All versions are pinned: pip searches for a set that fits for more than ten minutes otherwise.
+const openvinoPackages = ['openvino==2026.4.1', 'nncf==3.4.0', 'optimum-intel==2.2.0', 'transformers==5.5.4', 'torch==2.15.0']
 const nodeLlamaCpp = 'node-llama-cpp@3.22.1'
 
 const run = (command: string, args: readonly string[]): void => {
