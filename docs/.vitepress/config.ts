@@ -18,6 +18,7 @@ const guide = [
   { text: 'Coming from Transformers', link: '/transformers' },
   { text: 'Checkpoints', link: '/checkpoints' },
   { text: 'Precision and memory', link: '/precision' },
+  { text: 'Images and videos', link: '/media' },
   { text: 'Data format', link: '/data-format' },
   { text: 'Fine-tuning', link: '/fine-tuning' },
   { text: 'Troubleshooting', link: '/troubleshooting' }

@@ -1,3 +1,4 @@
+import { valueText } from '../../lib/error.js'
 /** An 8-bit image, three channels interleaved: `data[(y · width + x) · 3 + channel]`. */
 export interface Rgb {
   readonly data: Uint8Array
@@ -165,7 +166,7 @@ const nearest = (image: Rgb, { width, height }: Size): Rgb => {
 
 const filterOf = (resample: number): Filter => {
   const filter = FILTERS[resample]
-  if (!filter) throw new RangeError(`resample: expected a number from 0 to 5 (Pillow's filters), got ${resample}`)
+  if (!filter) throw new RangeError(`resample: expected a number from 0 to 5 (Pillow's filters), got ${valueText(resample)}`)
   return filter
 }
 

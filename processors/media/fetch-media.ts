@@ -1,90 +1,149 @@
-import { lookup } from 'node:dns/promises'
-import { BlockList, isIP } from 'node:net'
+import { lookup as dnsLookup } from 'node:dns'
+import { type IncomingMessage, request as requestHttp } from 'node:http'
+import { request as requestHttps } from 'node:https'
+import { isIP, type LookupFunction, type Socket } from 'node:net'
+import { pipeline, type Readable } from 'node:stream'
+import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
-import { type Issues, issue } from '../../lib/error.js'
+import { type Issues, invalid } from '../../lib/error.js'
+import { isGlobalAddress } from './address-range.js'
+import { allowsHost, type MediaOptions, type MediaPolicy, policyOf } from './media-policy.js'
 
-export interface DownloadOptions {
-  /** Seconds for the whole download. Default: 30. */
-  readonly timeout?: number
-  /** Largest download in bytes. Default: 100 MiB. */
-  readonly maxBytes?: number
-  /** Whether URLs may point to loopback and private addresses. Default: true. */
-  readonly allowPrivateAddresses?: boolean
-}
+export type { MediaOptions as DownloadOptions } from './media-policy.js'
 
-const PRIVATE = new BlockList()
-for (const [net, prefix] of [
-  ['0.0.0.0', 8],
-  ['10.0.0.0', 8],
-  ['100.64.0.0', 10],
-  ['127.0.0.0', 8],
-  ['169.254.0.0', 16],
-  ['172.16.0.0', 12],
-  ['192.168.0.0', 16]
-] as const)
-  PRIVATE.addSubnet(net, prefix, 'ipv4')
-for (const [net, prefix] of [
-  ['::', 127],
-  ['fc00::', 7],
-  ['fe80::', 10]
-] as const)
-  PRIVATE.addSubnet(net, prefix, 'ipv6')
-
-const isPrivate = async (host: string): Promise<boolean> => {
-  const bare = host.replace(/^\[|\]$/g, '')
-  const addresses = isIP(bare) ? [bare] : (await lookup(bare, { all: true })).map(({ address }) => address)
-  return addresses.some((address) => PRIVATE.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4'))
-}
-
+/** The policy forbids a URL, a redirect, an address or a size. */
 class RefusedDownload extends Error {}
 
-const MAX_REDIRECTS = 10
+interface Limits {
+  readonly policy: Required<MediaPolicy>
+  readonly lookup: LookupFunction
+  readonly signal: AbortSignal
+}
 
-const follow = async (url: URL, signal: AbortSignal, allowPrivate: boolean, hops = 0): Promise<Response> => {
+const checkAddress = ({ addresses }: Required<MediaPolicy>, host: string, address: string): void => {
+  if (addresses === 'any' || isGlobalAddress(address)) return
+  const name = host === address ? host : `${host} (${address})`
+  throw new RefusedDownload(`${name} is not an address on the internet (a private address, for example)`)
+}
+
+/**
+ * The resolver of the connecting socket: the socket connects to the addresses that were checked, so a name that resolves to another
+ * address the next time (DNS rebinding) gains nothing.
+ */
+const checkedLookup =
+  ({ policy, lookup }: Limits): LookupFunction =>
+  (host, options, callback) =>
+    lookup(host, { ...options, all: true }, (error, found) => {
+      const resolved = typeof found === 'string' ? [{ address: found, family: isIP(found) }] : (found ?? [])
+      try {
+        if (error) throw error
+        for (const { address } of resolved) checkAddress(policy, host, address)
+        const [first] = resolved
+        if (!first) throw new RefusedDownload(`${host} has no address`)
+        if (options.all) callback(null, resolved)
+        else callback(null, first.address, first.family)
+      } catch (refused) {
+        callback(refused as Error, [])
+      }
+    })
+
+/** Throws where the policy forbids a URL. Sockets resolve no IP addresses, so those are checked here. */
+const checkUrl = (url: URL, policy: Required<MediaPolicy>): void => {
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw new RefusedDownload(`it redirects to ${url.protocol}, only http and https are allowed`)
-  if (!allowPrivate && (await isPrivate(url.hostname))) throw new RefusedDownload(`${url.hostname} is a private address`)
-  const response = await fetch(url, { redirect: 'manual', signal })
-  const next = response.headers.get('location')
-  if (response.status >= 300 && response.status < 400 && next !== null) {
-    if (hops === MAX_REDIRECTS) throw new RefusedDownload(`more than ${MAX_REDIRECTS} redirects`)
-    await response.body?.cancel()
-    return follow(new URL(next, url), signal, allowPrivate, hops + 1)
+  const host = url.hostname.replace(/^\[|\]$/g, '')
+  if (!allowsHost(policy, host)) throw new RefusedDownload(`${host} is not one of the allowed domains (mediaPolicy.domains)`)
+  if (isIP(host)) checkAddress(policy, host, host)
+}
+
+const send = (url: URL, limits: Limits): Promise<IncomingMessage> =>
+  new Promise((resolve, reject) => {
+    checkUrl(url, limits.policy)
+    const request = url.protocol === 'https:' ? requestHttps : requestHttp
+    const headers = { accept: '*/*', 'accept-encoding': 'identity', 'user-agent': 'internvl-tfjs' }
+    // no agent: a pooled connection would skip the checks
+    const sent = request(url, { agent: false, lookup: checkedLookup(limits), signal: limits.signal, headers }, resolve)
+    sent.on('error', reject)
+    sent.on('socket', (socket: Socket) =>
+      socket.once('connect', () => {
+        try {
+          checkAddress(limits.policy, url.hostname, socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, '') ?? '')
+        } catch (error) {
+          sent.destroy(error as Error)
+        }
+      })
+    )
+    sent.end()
+  })
+
+const follow = async (url: URL, limits: Limits, hops = 0): Promise<IncomingMessage> => {
+  const response = await send(url, limits)
+  const { statusCode = 0, statusMessage = '', headers } = response
+  if (statusCode >= 300 && statusCode < 400 && headers.location !== undefined) {
+    response.destroy()
+    const { maxRedirects } = limits.policy
+    if (hops >= maxRedirects) throw new RefusedDownload(`more than ${maxRedirects} redirects`)
+    return follow(new URL(headers.location, url), limits, hops + 1)
   }
-  if (!response.ok) throw new RefusedDownload(`the server answered ${response.status} ${response.statusText}`.trimEnd())
+  if (statusCode < 200 || statusCode >= 300) {
+    response.destroy()
+    throw new RefusedDownload(`the server answered ${statusCode} ${statusMessage}`.trimEnd())
+  }
   return response
 }
 
-const bodyOf = async (response: Response, maxBytes: number): Promise<Buffer> => {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of response.body ?? []) {
-    size += chunk.length
-    if (size > maxBytes) throw new RefusedDownload(`it is larger than ${maxBytes} bytes`)
-    chunks.push(chunk)
+const decoders: Readonly<Record<string, () => NodeJS.ReadWriteStream>> = {
+  gzip: createGunzip,
+  'x-gzip': createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress
+}
+
+/** The body; decompressed where the server compressed it though not asked to. */
+const decoded = (response: IncomingMessage): Readable => {
+  const decoder = decoders[response.headers['content-encoding']?.toLowerCase() ?? '']
+  return decoder ? (pipeline(response, decoder(), () => undefined) as unknown as Readable) : response
+}
+
+const bodyOf = async (response: IncomingMessage, maxBytes: number): Promise<Buffer> => {
+  const tooLarge = () => new RefusedDownload(`it is larger than ${maxBytes} bytes`)
+  try {
+    if (Number(response.headers['content-length'] ?? 0) > maxBytes) throw tooLarge()
+    const chunks: Uint8Array[] = []
+    let size = 0
+    for await (const chunk of decoded(response)) {
+      size += chunk.length
+      if (size > maxBytes) throw tooLarge()
+      chunks.push(chunk)
+    }
+    return Buffer.concat(chunks)
+  } finally {
+    response.destroy()
   }
-  return Buffer.concat(chunks)
 }
 
-const reasonOf = (error: unknown, timeout: number): string => {
-  if (!(error instanceof Error)) return String(error)
-  if (error.name === 'TimeoutError') return `it took longer than ${timeout} seconds`
-  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message
+const reasonOf = (error: unknown): string => {
+  const { message, code } = error as NodeJS.ErrnoException
+  const [first] = error instanceof AggregateError ? error.errors : []
+  return message || (first as Error | undefined)?.message || code || String(error)
 }
 
-/** Downloads an http or https URL within the limits of time and size. Errors: one that names the URL and the reason. */
+/**
+ * Downloads an http or https URL within the media policy: domains, addresses, redirects, time and size. Errors: `Download`, which names
+ * the URL and the reason.
+ */
 export const download =
-  (
-    address: string | URL,
-    { timeout = 30, maxBytes = 100 * 2 ** 20, allowPrivateAddresses = true }: DownloadOptions = {}
-  ): TaskEither<Issues, Buffer> =>
+  (address: string | URL, options: MediaOptions = {}): TaskEither<Issues, Buffer> =>
   async () => {
+    const policy = policyOf(options)
+    const signal = AbortSignal.timeout(policy.timeout * 1000)
     try {
-      const response = await follow(new URL(address), AbortSignal.timeout(timeout * 1000), allowPrivateAddresses)
-      return E.right(await bodyOf(response, maxBytes))
+      const response = await follow(new URL(address), { policy, lookup: options.lookup ?? dnsLookup, signal })
+      return E.right(await bodyOf(response, policy.maxBytes))
     } catch (error) {
+      const reason = signal.aborted ? `it took longer than ${policy.timeout} seconds` : reasonOf(error)
       const url = String(address)
-      return E.left([issue('Download', `${url}: could not be fetched: ${reasonOf(error, timeout)}.`, { url })])
+      return invalid('Download', `${url}: could not be fetched: ${reason}.`, { url })
     }
   }

@@ -46,6 +46,28 @@ const endOfSegment = (head: Buffer): number => {
 const hasTrailer = async (file: FileHandle, size: number): Promise<boolean> =>
   (await bytesAt(file, Math.max(0, size - 64), 64)).findLast((byte) => byte !== 0) === 0x3b
 
+const ASF_HEADER = Buffer.from('3026b2758e66cf11a6d900aa0062ce6c', 'hex')
+const ASF_FILE_PROPERTIES = Buffer.from('a1dcab8c47a9cf118ee400c00c205365', 'hex')
+
+/** File size in the header of a wmv or asf file; 0 where it has none, as in a live stream. Source: Advanced Systems Format, 3.2. */
+const endOfAsf = (head: Buffer): number => {
+  const at = head.indexOf(ASF_FILE_PROPERTIES)
+  return at < 0 || at + 48 > head.length ? 0 : Number(head.readBigUInt64LE(at + 40))
+}
+
+const LARGEST_OGG_PAGE = 65_307 // bytes
+
+/** End of the last page of an ogg file, which may be greater than the file; 0 where none is found. Source: RFC 3533, 6. */
+const endOfOgg = async (file: FileHandle, size: number): Promise<number> => {
+  const start = Math.max(0, size - LARGEST_OGG_PAGE)
+  const tail = await bytesAt(file, start, LARGEST_OGG_PAGE)
+  const at = tail.lastIndexOf('OggS')
+  if (at < 0) return 0
+  const segments = tail.subarray(at + 27, at + 27 + (tail[at + 26] ?? 0))
+  const isCut = segments.length === 0 || segments.length < tail[at + 26]!
+  return isCut ? size + 1 : start + at + 27 + segments.length + segments.reduce((sum, length) => sum + length, 0)
+}
+
 /** File length in bytes that a container's headers declare; greater than `size` for a truncated file, 0 where the headers do not tell. */
 export const endOfContainer = async (path: string, size: number): Promise<number> => {
   const file = await open(path)
@@ -57,6 +79,8 @@ export const endOfContainer = async (path: string, size: number): Promise<number
     if (head.length > 12 && head.toString('latin1', 0, 4) === 'RIFF')
       return head.readUInt32LE(4) === 0xffffffff ? 0 : 8 + head.readUInt32LE(4)
     if (head.toString('latin1', 0, 3) === 'GIF') return (await hasTrailer(file, size)) ? size : size + 1
+    if (head.subarray(0, 16).equals(ASF_HEADER)) return endOfAsf(head)
+    if (head.toString('latin1', 0, 4) === 'OggS') return await endOfOgg(file, size)
     return 0
   } finally {
     await file.close()

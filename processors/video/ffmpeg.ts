@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import type { Rgb } from '../image/resize.js'
+import { RGB_FILTERS } from './rgb-filter.js'
 import {
   DEMUXERS,
   type FramePacket,
@@ -81,8 +82,9 @@ const frameAt = async (path: string, reading: VideoProbe, { index, pts, seek }: 
   const seconds = seek === undefined ? undefined : ((seek - 0.5) * timeBase[0]) / timeBase[1]
   const from = seconds === undefined ? [] : ['-seek_timestamp', '1', '-noaccurate_seek', '-ss', seconds.toFixed(6)]
   const chosen = pts === undefined ? `eq(n\\,${index})` : `eq(pts\\,${pts})`
-  const convert = ['-sws_flags', 'bilinear', '-pix_fmt', 'rgb24', '-f', 'rawvideo', 'pipe:1']
-  const select = ['-map', '0:V:0', '-vf', `select=${chosen},scale=flags=bilinear`, '-frames:v', '1', '-fps_mode', 'passthrough']
+  const filters = `select=${chosen},${RGB_FILTERS}`
+  const select = ['-map', '0:V:0', '-vf', filters, '-frames:v', '1', '-fps_mode', 'passthrough']
+  const convert = ['-pix_fmt', 'rgb24', '-f', 'rawvideo', 'pipe:1']
   const args = ['-v', 'error', '-nostdin', '-noautorotate', ...from, '-copyts', ...input(path), ...select, ...convert]
   const output = await run('ffmpeg', args)
   return output?.stdout.length === width * height * 3 ? { data: new Uint8Array(output.stdout), width, height } : undefined

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issues, invalid } from '../../lib/error.js'
+import { type Issues, invalid, valueText } from '../../lib/error.js'
 
 /** Facts about a video that are known before a frame is decoded. */
 export interface VideoMetadata {
@@ -27,13 +27,15 @@ const samplingError = (rate: number | undefined, { numFrames, fps, initialShift 
   if (numFrames !== undefined && fps !== undefined)
     return `numFrames=${numFrames} and fps=${fps} exclude each other: give one of them.`
   if (numFrames !== undefined && !(Number.isSafeInteger(numFrames) && numFrames > 0))
-    return `numFrames: expected a whole number above 0, got ${numFrames}.`
-  if (!isRate(fps)) return `fps: expected a number above 0, got ${fps}.`
+    return `numFrames: expected a whole number above 0, got ${valueText(numFrames)}.`
+  if (!isRate(fps)) return `fps: expected a number above 0, got ${valueText(fps)}.`
   if (fps !== undefined && rate === undefined)
     return `fps=${fps} needs the video's own frame rate, which is unknown here: give numFrames.`
   if (fps !== undefined && !isRate(rate))
     return `fps=${fps} needs the video's own frame rate, a number above 0; its frame rate is ${rate}.`
-  return Number.isNaN(Number(initialShift)) ? `initialShift: expected true, false or a number, got ${initialShift}.` : undefined
+  return Number.isNaN(Number(initialShift))
+    ? `initialShift: expected true, false or a number, got ${valueText(initialShift)}.`
+    : undefined
 }
 
 const SPLITTER = 2 ** 27 + 1

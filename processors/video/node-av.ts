@@ -1,6 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
-import type { CodecContext, FormatContext, Frame, Packet, SoftwareScaleContext, Stream } from 'node-av/lib'
+import type { CodecContext, FormatContext, Frame, Packet, Stream } from 'node-av/lib'
 import type { Rgb } from '../image/resize.js'
+import { type Av, loadAv } from '../media/load-av.js'
+import { rgbConverter } from './rgb-filter.js'
 import {
   DEMUXERS,
   type FramePacket,
@@ -11,24 +13,6 @@ import {
   type VideoProbe,
   type VideoReader
 } from './timeline.js'
-
-type Av = typeof import('node-av/lib') & typeof import('node-av/constants')
-
-// The low-level API: the high-level API needs Promise.withResolvers, which Node 20 lacks.
-const load = async (): Promise<Av | undefined> => {
-  try {
-    const av = { ...(await import('node-av/lib')), ...(await import('node-av/constants')) }
-    av.Log.setLevel(av.AV_LOG_QUIET)
-    return av
-  } catch {
-    return undefined // not installed, or no binary for this platform
-  }
-}
-let loading: Promise<Av | undefined> | undefined
-const loaded = (): Promise<Av | undefined> => {
-  loading ??= load()
-  return loading
-}
 
 interface Input {
   readonly format: FormatContext
@@ -93,7 +77,7 @@ const degreesOf = (matrix: Buffer | null): number => {
 }
 
 const probe = async (path: string): Promise<VideoProbe | string> => {
-  const av = await loaded()
+  const av = await loadAv()
   if (!av) return 'unavailable'
   const input = await openInput(av, path)
   if (typeof input === 'string') return input
@@ -118,7 +102,7 @@ interface Decoder extends Input {
   readonly codec: CodecContext
   readonly packet: Packet
   readonly frame: Frame
-  readonly scale: SoftwareScaleContext
+  readonly rgb: ReturnType<typeof rgbConverter>
 }
 
 /** Decoder threads. Each thread buffers frames, so four are used for small frames and one from 1280 x 720 on. */
@@ -133,13 +117,10 @@ const openDecoder = async (av: Av, input: Input): Promise<Decoder | undefined> =
   codec.pktTimebase = input.stream.timeBase
   codec.threadCount = threadsFor(input.stream.codecpar.width, input.stream.codecpar.height)
   if ((await codec.open2(found, null)) < 0) return undefined
-  const scale = new av.SoftwareScaleContext()
-  scale.allocContext()
-  scale.setOption('sws_flags', 'bilinear') // the scaler of torchcodec and PyAV
   const [packet, frame] = [new av.Packet(), new av.Frame()]
   packet.alloc()
   frame.alloc()
-  return { ...input, codec, packet, frame, scale }
+  return { ...input, codec, packet, frame, rgb: rgbConverter(av) }
 }
 
 /** Decodes every frame from the key frame at `seek` on into `frame`; yields its time and its index since the seek. */
@@ -155,20 +136,6 @@ async function* decode(av: Av, { format, stream, codec, packet, frame }: Decoder
     else if (packet.streamIndex === stream.index) await codec.sendPacket(packet)
     packet.unref()
     while ((await codec.receiveFrame(frame)) >= 0) yield { time: timeOf(av, frame.bestEffortTimestamp), count: count++ }
-  }
-}
-
-const toRgb = async (av: Av, { frame, scale }: Decoder): Promise<Rgb | undefined> => {
-  const rgb = new av.Frame()
-  rgb.alloc()
-  try {
-    const { width, height } = frame
-    Object.assign(rgb, { width, height, format: av.AV_PIX_FMT_RGB24 })
-    if (rgb.getBuffer() < 0 || (await scale.scaleFrame(rgb, frame)) < 0) return undefined
-    const { buffer, byteOffset, length } = rgb.toBuffer() // toBuffer copies
-    return { data: new Uint8Array(buffer, byteOffset, length), width, height }
-  } finally {
-    rgb.free()
   }
 }
 
@@ -200,12 +167,12 @@ async function* decodeTargets(av: Av, decoder: Decoder, first: number, targets: 
   for (const target of targets) {
     const { seek } = target
     const isBehind = seek !== undefined && (current?.time === undefined || current.time < seek)
-    yield (await (isBehind ? advanceFrom(target, seek) : advance(target))) ? await toRgb(av, decoder) : undefined
+    yield (await (isBehind ? advanceFrom(target, seek) : advance(target))) ? await decoder.rgb.convert(decoder.frame) : undefined
   }
 }
 
 async function* frames(path: string, { packets }: VideoProbe, targets: readonly FrameTarget[]): AsyncGenerator<Rgb | undefined> {
-  const av = await loaded()
+  const av = await loadAv()
   const input = av && (await openInput(av, path))
   if (!av || !input || typeof input === 'string') return yield undefined
   const decoder = await openDecoder(av, input)
@@ -215,7 +182,7 @@ async function* frames(path: string, { packets }: VideoProbe, targets: readonly 
   } finally {
     decoder?.frame.free()
     decoder?.packet.free()
-    decoder?.scale.freeContext()
+    decoder?.rgb.free()
     decoder?.codec.freeContext()
     await input.format.closeInput()
   }

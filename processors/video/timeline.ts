@@ -38,10 +38,11 @@ export interface VideoReader {
 }
 
 /** FFmpeg demuxers that are allowed. Playlists and other formats that open further files are excluded. */
-export const DEMUXERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts'
+export const DEMUXERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts,flv,asf,ogg,apng,mpeg,mpegvideo,dv,mxf,ivf'
 
 /** Error text for a file that FFmpeg cannot open. */
-export const notAVideo = (why: string): string => `not a readable video (${why}); use mp4, mov, webm, mkv, gif, avi or ts`
+export const notAVideo = (why: string): string =>
+  `not a readable video (${why}); use mp4, mov, webm, mkv, gif, avi, ts, mpg, flv, wmv, ogv or apng`
 
 export const NO_VIDEO_STREAM = 'the file has no video stream; it may contain audio only'
 

@@ -1,13 +1,13 @@
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issues, invalid } from '../../lib/error.js'
 import type { OpenOptions } from '../image/image.js'
+import { checkPixels } from '../image/pixel-limit.js'
 import type { Rgb, Size } from '../image/resize.js'
-import { download } from '../media/fetch-media.js'
-import { dataUrlBytes, isHttpUrl, localPath } from '../media/media-source.js'
+import { type MediaFile, openSource } from '../media/media-source.js'
 import type { VideoBytes } from '../text/messages.js'
 import { endOfContainer } from './container-end.js'
 import { ffmpeg } from './ffmpeg.js'
@@ -23,14 +23,8 @@ export interface OpenedVideo extends VideoMetadata {
   readonly frames: (indices: readonly number[]) => AsyncIterable<E.Either<Issues, Rgb>>
 }
 
-/** The path or the bytes of a video file; error messages use `name`. */
-interface VideoFileSource {
-  readonly name: string
-  readonly source: string | Uint8Array
-}
-
 /** Calls `use` with a path. Bytes are written to a temporary file for the duration of the call, because FFmpeg seeks in files. */
-async function* withPath<A>({ source }: VideoFileSource, use: (path: string) => AsyncIterable<A>): AsyncGenerator<A> {
+async function* withPath<A>({ source }: MediaFile, use: (path: string) => AsyncIterable<A>): AsyncGenerator<A> {
   if (typeof source === 'string') return yield* use(source)
   const dir = await mkdtemp(join(tmpdir(), 'internvl-video-'))
   try {
@@ -41,21 +35,12 @@ async function* withPath<A>({ source }: VideoFileSource, use: (path: string) => 
   }
 }
 
-const videoFileOf = async (
-  source: string | URL | VideoBytes,
-  options: OpenOptions
-): Promise<E.Either<Issues, VideoFileSource>> => {
+const videoFileOf = async (source: string | URL | VideoBytes, options: OpenOptions): Promise<E.Either<Issues, MediaFile>> => {
   if (source instanceof Blob) return E.right({ name: 'Blob', source: Buffer.from(await source.arrayBuffer()) })
-  if (source instanceof ArrayBuffer) return E.right({ name: 'ArrayBuffer', source: new Uint8Array(source) })
-  if (source instanceof Uint8Array) return E.right({ name: 'Buffer', source })
-  const text = String(source)
-  if (isHttpUrl(text)) {
-    const bytes = await download(text, options)()
-    return E.isLeft(bytes) ? bytes : E.right({ name: text, source: bytes.right })
-  }
-  const bytes = dataUrlBytes(text)
-  if (bytes) return E.right({ name: 'data URL', source: bytes })
-  return E.map((path: string) => ({ name: path, source: resolve(path) }))(localPath(text))
+  if (source instanceof ArrayBuffer) return E.right({ name: 'ArrayBuffer', source: Buffer.from(source) })
+  if (source instanceof Uint8Array)
+    return E.right({ name: 'Buffer', source: Buffer.from(source.buffer, source.byteOffset, source.byteLength) })
+  return openSource(String(source), 'video', options)
 }
 
 const INSTALL_READER =
@@ -96,7 +81,7 @@ const probe = async (path: string, name: string, readers: readonly VideoReader[]
 }
 
 /** Decodes the frames at rising indices and rotates them upright, one at a time; ends with an error at the first frame that cannot be decoded. */
-async function* decodeFrames(file: VideoFileSource, { reader, reading }: ProbedFile, indices: readonly number[]) {
+async function* decodeFrames(file: MediaFile, { reader, reading }: ProbedFile, indices: readonly number[]) {
   const timeline = timelineOf(reading)
   const targets = indices.map(timeline.target)
   let decoded = 0
@@ -133,8 +118,8 @@ export const openVideoFile =
     for await (const opened of withPath(file.right, (path) => probed(path, file.right.name, readers))) {
       if (E.isLeft(opened)) return opened
       const { width, height, quarterTurns } = opened.right.reading
-      if (options.maxPixels !== undefined && width * height > options.maxPixels)
-        return invalid('TooLarge', `${file.right.name}: ${width} x ${height} pixels, more than ${options.maxPixels}.`)
+      const whole = checkPixels({ width, height }, file.right.name, options.maxPixels)
+      if (E.isLeft(whole)) return whole
       const { totalNumFrames, fps } = timelineOf(opened.right.reading)
       const size = quarterTurns % 2 === 0 ? { width, height } : { width: height, height: width }
       return E.right({

@@ -3,8 +3,10 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issues, invalid } from '../../lib/error.js'
+import { IMAGE_EXTENSIONS } from '../image/codecs/image-format.js'
 import { type ImageSource, type OpenOptions, openImage, readImage } from '../image/image.js'
-import { localPath } from '../media/media-source.js'
+import { allowedPath } from '../media/media-policy.js'
+import { isHttpUrl, localPath } from '../media/media-source.js'
 import { isFrames, type VideoSource } from '../text/messages.js'
 import { type OpenedVideo, openVideoFile } from './video-file.js'
 
@@ -17,18 +19,18 @@ const videoOfFrames = (frames: readonly ImageSource[], fps: number | undefined, 
   }
 })
 
-const IMAGE_EXTENSIONS = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i
-
 /** Paths of the images in a folder, sorted by name with numbers compared by value; undefined where `source` is not a folder. */
-const imagePathsIn = async (source: string | URL): Promise<readonly string[] | undefined> => {
+const imagePathsIn = async (source: string | URL, options: OpenOptions): Promise<readonly string[] | undefined> => {
+  if (isHttpUrl(String(source)) || /^data:/i.test(String(source))) return undefined
   const path = localPath(String(source))
-  if (E.isLeft(path)) return undefined // `openVideoFile` reports the error
-  const names = await readdir(path.right).catch(() => undefined)
+  const folder = E.isRight(path) ? await allowedPath(path.right, options) : path
+  if (E.isLeft(folder)) return undefined // `openVideoFile` reports the error
+  const names = await readdir(folder.right).catch(() => undefined)
   const order = new Intl.Collator('en', { numeric: true })
   return names
     ?.filter((name) => IMAGE_EXTENSIONS.test(name))
     .sort(order.compare)
-    .map((name) => join(path.right, name))
+    .map((name) => join(folder.right, name))
 }
 
 /**
@@ -42,7 +44,7 @@ export const openVideo =
       return source.length > 0
         ? E.right(videoOfFrames(source, fps, options))
         : invalid('Video', 'The video has no frames: give at least one.')
-    const images = typeof source === 'string' || source instanceof URL ? await imagePathsIn(source) : undefined
+    const images = typeof source === 'string' || source instanceof URL ? await imagePathsIn(source, options) : undefined
     if (images?.length === 0) return invalid('Video', `${source}: no images in this folder.`, { path: String(source) })
     if (images) return E.right(videoOfFrames(images, fps, options))
     const video = await openVideoFile(source, options)()

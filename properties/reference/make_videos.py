@@ -1,16 +1,19 @@
 """Videos for properties/processors/video-file.test.ts, with the frames that Transformers' decoder returns.
 
     pip install av torchcodec numpy
-    python properties/reference/make_videos.py
+    python properties/reference/make_videos.py           # all videos
+    python properties/reference/make_videos.py --more    # only those of `more`
 
 The frame of index i shows i in binary, its lowest bit top left, as eight blocks (4 x 2) of black and white; the videos
 `bt601`, `bt709` and `full` show coloured blocks instead. `videos.json` holds, as torchcodec decodes it, each video's number
-of frames, frames a second, size, and each frame's mean colour in each block. torchcodec in its exact mode is the decoder
+of frames, frames a second, size, each frame's mean colour in each block, and the SHA-256 of all frames' RGB bytes. torchcodec in its exact mode is the decoder
 that Transformers 5.23 uses by default.
 """
 
 import json
+import sys
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 
 import av
@@ -34,11 +37,12 @@ def bits(index, width, height):
     return blocks([(255,) * 3 if index >> k & 1 else (0,) * 3 for k in range(8)], width, height)
 
 
-def video(name, codec, frames, *, rate=30, pts=None, pixels="yuv420p", container=None, options=None, setup=None, **context):
+def video(name, codec, frames, *, rate=30, pts=None, pixels="yuv420p", container=None, options=None, format=None, flags=0, **context):
     """Encodes frames; `pts` are times in thousandths of a second where the rate varies."""
-    with av.open(str(VIDEOS / name), "w", options=container or {}) as out:
+    with av.open(str(VIDEOS / name), "w", format=format, options=container or {}) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
+        stream.codec_context.flags = int(stream.codec_context.flags) | flags
         if pts:
             stream.codec_context.time_base = Fraction(1, 1000)
         for key, value in context.items():
@@ -70,6 +74,35 @@ def copied(source, name, container=None, hide=False):
             last = bytes(packet), packet.pts, packet.time_base
             packet.stream = stream
             out.mux(packet)
+
+
+def more():
+    """Videos of other pixel formats, scans and containers, added later: written without changing the others."""
+    small = [pattern(i, 64, 48) for i in range(6)]
+    interlaced = {"flags": 1 << 29 | 1 << 18}  # interlaced motion estimation and DCT
+    x264 = {"preset": "medium", "crf": "30", "x264-params": "log-level=none", "g": "6", "bf": "2"}
+    x265 = {"x265-params": "log-level=none"}
+    video("ten-bit.mp4", "libx265", small, pixels="yuv420p10le", options=x265)
+    hdr = {"x265-params": "log-level=none:colormatrix=bt2020nc:colorprim=bt2020:transfer=smpte2084"}
+    video("hdr.mp4", "libx265", small, pixels="yuv420p10le", options=hdr, colorspace=9)
+    video("ten-bit-422.mp4", "libx264", small, pixels="yuv422p10le", options=x264)
+    video("odd-width.mp4", "libx264", [pattern(i, 66, 50) for i in range(3)], options=x264)
+    video("interlaced.mp4", "libx264", small, options=x264, **interlaced)
+    video("interlaced.m2ts", "libx264", small, options=x264, **interlaced)
+    video("interlaced.mpg", "mpeg2video", small, options={"g": "6", "bf": "2"}, **interlaced)
+    video("interlaced.mov", "prores_ks", small[:2], pixels="yuv422p10le", **interlaced)
+    video("plain.flv", "flv", small[:3])
+    video("plain.wmv", "wmv2", small[:3])
+    video("plain.ogv", "libvpx", small[:3], format="ogg")
+    video("plain.apng", "apng", small[:3], pixels="rgb24")
+
+
+def pattern(i, width, height):
+    """A moving gradient with a red rectangle."""
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.stack([(x * 4 + i * 9) % 256, (y * 5 + i * 3) % 256, ((x + y) * 3 + i * 20) % 256], -1).astype(np.uint8)
+    image[5 + i : 15 + i, 10 + i * 2 : 30 + i * 2] = [250, 20, 30]
+    return image
 
 
 def sound(name):
@@ -130,17 +163,27 @@ def expected(path):
     decoder = VideoDecoder(str(path), seek_mode="exact", dimension_order="NHWC")
     about = decoder.metadata
     frames = [frame.numpy() for frame in decoder.get_frames_at(list(range(about.num_frames))).data]
-    return {"totalNumFrames": about.num_frames, "fps": about.average_fps, "width": frames[0].shape[1], "height": frames[0].shape[0], "blocks": [means(f) for f in frames] if len(frames) < 15 else None}
+    short = len(frames) < 15
+    return {
+        "totalNumFrames": about.num_frames,
+        "fps": about.average_fps,
+        "width": frames[0].shape[1],
+        "height": frames[0].shape[0],
+        "blocks": [means(f) for f in frames] if short else None,
+        "sha256": sha256(b"".join(f.tobytes() for f in frames)).hexdigest() if short else None,
+    }
 
 
 if __name__ == "__main__":
-    make()
+    if "--more" not in sys.argv:
+        make()
+    more()
     cases = {}
     for path in sorted(VIDEOS.iterdir()):
         if path.suffix not in (".json", ".m4a"):
             try:
                 cases[path.name] = expected(path)
             except Exception as error:
-                print(path.name, error)
+                print(path.name, str(error)[:100])
     (VIDEOS / "videos.json").write_text(json.dumps(cases, separators=(",", ":")))
     print(sum(p.stat().st_size for p in VIDEOS.iterdir()), "bytes")

@@ -51,8 +51,11 @@ const some = (all: Readonly<Record<string, fc.Arbitrary<unknown>>>, most: number
     .array(fc.oneof(...Object.entries(all).map(([name, value]) => fc.tuple(fc.constant(name), fc.oneof({ weight: 7, arbitrary: value }, { weight: 1, arbitrary: values })))), { minLength: 1, maxLength: most })
     .map((entries) => Object.fromEntries(entries)) // biome-ignore format: one line
 
-/** At most 16 new tokens where the options set no valid limit, so that an input takes a moment. */
-const bounded = (options: AnswerOptions): AnswerOptions => ({ maxNewTokens: 4, ...options })
+/**
+ * Options with 4 new tokens where they set no limit, and a signal: a generation that they allow to go on for long must stop within a step of
+ * the abort.
+ */
+const bounded = (options: AnswerOptions): AnswerOptions => ({ maxNewTokens: 4, ...options, signal: AbortSignal.timeout(4000) })
 
 /** Options of answers, streams left early, chats and embeddings: plausible values, numbers without bounds, other types. */
 export const optionKind = fuzzKind<Input>({
