@@ -1,4 +1,5 @@
 import type { KeyGroup, Layout, Layouts } from './checkpoint/keys.js'
+import type { Json } from './config/config-fields.js'
 import type { InternVLConfig } from './config/model-config.js'
 import { internVLFamily } from './internvl/internvl-family.js'
 import type { ConfigDialect, InternVLModule, ModelFamily, ModelParts } from './model-family.js'
@@ -11,8 +12,28 @@ export const families: readonly [ModelFamily, ...ModelFamily[]] = [
 
 /** Model types that are refused by name, with the model that each is. */
 export const unsupportedModelTypes: Readonly<Record<string, string>> = {
+  interns1_pro: 'Intern-S1-Pro, a mixture of experts of its own with another vision tower',
   intern_vit_6b: 'a vision tower alone (InternViT), without projector and decoder',
   internvl_vision: 'a vision tower alone (InternViT), without projector and decoder'
+}
+
+/** Models whose `model_type` is that of others, by another field of config.json. */
+const unsupportedBy: readonly (readonly [description: string, holds: (text: string, json: Json) => boolean])[] = [
+  ['Mono-InternVL, whose decoder has visual experts in the place of a vision tower', (text) => text.includes('InternLM2VE')],
+  ['InternVL 1.0, a contrastive model with QLLaMA', (_, json) => json.qllama_config !== undefined],
+  ['SenseNova-U1, which reads and generates images with one model', (text) => /sensenova_?u1/i.test(text)]
+]
+
+/** The description of a model that is known and not supported; undefined for others. */
+export const unsupportedModel = (json: Json): string | undefined => {
+  const type = json.model_type
+  if (typeof type === 'string' && Object.hasOwn(unsupportedModelTypes, type)) return unsupportedModelTypes[type]
+  const llm = json.llm_config as Json | null | undefined
+  const text = [type, json.architectures, llm?.architectures, llm?.model_type]
+    .flat()
+    .filter((name) => typeof name === 'string')
+    .join(' ')
+  return unsupportedBy.find(([, holds]) => holds(text, json))?.[0]
 }
 
 const dialects: readonly ConfigDialect[] = families.flatMap((family) => Object.values(family.dialects))

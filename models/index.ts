@@ -51,6 +51,7 @@ export {
   internVL,
   mergeFeatures
 } from './internvl/internvl.js'
+export type { FlashEncoder, FlashThresholds } from './internvl/flash/tile-features.js'
 export { visionLayerDecay } from './internvl/layer-decay.js'
 export { pixelShuffle, projector } from './internvl/projector.js'
 export { visualDeltas, visualPositions } from './internvl/v2pe.js'

@@ -13,6 +13,10 @@ export interface ModelParts {
   readonly decoder: string
   readonly embeddings: string
   readonly head: string
+  /** The router of a Flash model: pooling, gating, and the projector of compressed tiles. */
+  readonly pooling: string
+  readonly gating: string
+  readonly quarterProjector: string
 }
 
 /** One published form of a family's config.json and weights. */

@@ -72,7 +72,9 @@ const uploadFromFile = (files: TensorFiles, { key, parts, dtype, shape, mxfp4 }:
   const [part, ...others] = parts
   if (!part || others.length > 0 || mxfp4) return undefined
   const { file, offset } = files.entries.get(part.source)!
-  const [fd, begin] = [files.handles.get(file)!.fd, offset + part.begin]
+  const handle = files.handles.get(file)
+  if (!handle) return undefined // dequantized while it is read
+  const [fd, begin] = [handle.fd, offset + part.begin]
   const stored = splitFormat(key).format
   try {
     return stored ? uploadPackedRange(fd, begin, shape as Matrix, stored) : uploadRange(fd, begin, dtype, shape, format)

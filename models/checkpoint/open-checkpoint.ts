@@ -7,14 +7,18 @@ import { InternVLError, type Issue, type Issues, issue, validation, whenValid } 
 import type { Module } from '../../lib/module.js'
 import { shapeIssues } from '../../lib/params.js'
 import { finishCommit } from '../../lib/safetensors/commit.js'
-import { openCheckpointTensors, type TensorFiles } from '../../lib/safetensors/read.js'
+import type { TensorFiles } from '../../lib/safetensors/read.js'
 import type { Json } from '../config/config-fields.js'
+import { settleFlash } from '../config/flash-config.js'
 import { type InternVLConfig, parseConfig, readConfigJson } from '../config/parse-config.js'
-import { familyOf } from '../families.js'
-import { quantizationIssues } from '../quantization/foreign-quantization.js'
-import { declaredShapes, packedTypeIssues, splitFormat } from '../quantization/quantized-keys.js'
+import { familyOf, partOfPath } from '../families.js'
+import { dequantizedFiles } from '../quantization/foreign/dequantized-files.js'
+import { foreignConfig, quantizationIssues } from '../quantization/foreign-quantization.js'
+import { declaredShapes, packedTypeIssues, splitFormat, withoutQuantizationNote } from '../quantization/quantized-keys.js'
 import { type Layout, type Planned, planTree, recognizeLayout } from './layout.js'
+import { openWeights } from './open-weights.js'
 import { pieceReader, type ReadRange } from './read-planned.js'
+import { hasUnmergedLora, mergedFiles, withoutLoraFields } from './unmerged-lora.js'
 
 export interface OpenOptions {
   /** Id of the image token, for folders whose config.json has none (OpenGVLab's layout): the tokenizer has the id. */
@@ -102,7 +106,10 @@ const planCheckpoint = (dir: string, config: InternVLConfig, files: TensorFiles)
       )
     ),
     (result) => TE.fromEither(withFolder(dir, result)),
-    TE.chainTaskK(({ layout, stored }) => async () => ({ ...(await settleHead(config, files, stored)), stored, layout }))
+    TE.chainTaskK(({ layout, stored }) => async () => {
+      const hasRouter = stored.some(({ key }) => partOfPath(key) === 'gating')
+      return { ...(await settleHead(settleFlash(config, hasRouter), files, stored)), stored, layout }
+    })
   )
 
 /** The issues of an exception while files were read. */
@@ -144,14 +151,18 @@ export const openCheckpoint =
   async () => {
     const commit = await finishCommit(dir)()
     if (E.isLeft(commit)) return commit
-    const [source, opened] = [await readSource(dir)(), await openCheckpointTensors(dir)()]
+    const [source, opened] = [await readSource(dir)(), await openWeights(dir)()]
     if (E.isLeft(opened)) return E.chain((): E.Either<Issues, never> => opened)(sequenceS(validation)({ source, opened })) // the errors of both
-    const files = opened.right
+    const foreign = E.isRight(source) ? foreignConfig(source.right.json) : undefined
+    const isUnmerged = E.isRight(source) && hasUnmergedLora(source.right.json)
+    const dequantized = foreign ? await dequantizedFiles(opened.right, foreign) : opened.right
+    const files = isUnmerged ? mergedFiles(dequantized) : dequantized
+    const toPlain = (json: Json): Json => withoutLoraFields(foreign ? withoutQuantizationNote(json) : json)
     const plan = ({ json, config: read }: { readonly json: Json; readonly config: InternVLConfig }) => {
       const known = options.imageTokenId === undefined ? read : { ...read, imageTokenId: options.imageTokenId }
       return pipe(
         planCheckpoint(dir, options.configure?.(known) ?? known, files),
-        TE.map((planned): OpenCheckpoint => ({ dir, json, files, ...planned }))
+        TE.map((planned): OpenCheckpoint => ({ dir, json: toPlain(json), files, ...planned }))
       )
     }
     return closingOnFailure(dir, files, pipe(TE.fromEither(source), TE.chain(plan)))

@@ -1,4 +1,4 @@
-import { type Issue, issue } from '../../lib/error.js'
+import { type Issue, issue, valueText } from '../../lib/error.js'
 import type { Activation } from '../../lib/nn/activation.js'
 import type { Pair } from './config-types.js'
 import { type Bounds, outOfBounds } from './number-bounds.js'
@@ -63,10 +63,7 @@ export interface Fields {
   readonly note: (key: string, expected: string) => void
 }
 
-const shown = (value: unknown): string => {
-  const json = JSON.stringify(value) ?? 'nothing'
-  return json.length > 60 ? `${json.slice(0, 57)}...` : json
-}
+const shown = (value: unknown): string => (value === undefined ? 'nothing' : valueText(value))
 
 /** Typed access to `source`. Errors are added to `issues`, with `file` and the dotted path of the field. */
 export const fieldsOf = (source: Json, file: string, issues: Issue[], path = '', bounds: Bounds = {}): Fields => {

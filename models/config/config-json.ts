@@ -8,6 +8,8 @@ const floats: ReadonlySet<string> = new Set([
   'drop_path_rate',
   'dropout',
   'factor',
+  'flash_absolute_threshold',
+  'flash_relative_threshold',
   'hidden_dropout_prob',
   'high_freq_factor',
   'initializer_factor',

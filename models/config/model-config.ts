@@ -1,5 +1,6 @@
 import type { Activation } from '../../lib/nn/activation.js'
 import type { TextConfig } from '../decoders/index.js'
+import type { FlashThresholds } from '../internvl/flash/tile-features.js'
 import type { Pair, VisionConfig } from './config-types.js'
 
 /** Image processing and prompt format in OpenGVLab's config.json, which has no separate processor configuration. */
@@ -11,6 +12,12 @@ export interface OriginalProcessing {
   readonly minDynamicPatch: number
   readonly maxDynamicPatch: number
   readonly pad2square: boolean
+}
+
+/** The router of InternVL3.5-Flash (`flash_mode`, `flash_relative_threshold`, `flash_absolute_threshold`). */
+export interface FlashConfig extends FlashThresholds {
+  /** Whether tiles are compressed unless an option says otherwise. */
+  readonly mode: boolean
 }
 
 /** `config.json` of a checkpoint, the same for every dialect. */
@@ -35,6 +42,8 @@ export interface InternVLConfig {
   readonly tieWordEmbeddings: boolean
   /** Type of the stored weights. */
   readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'float64' | undefined
+  /** Only of a Flash model; a checkpoint that stores a router has one even if the file does not say so. */
+  readonly flash?: FlashConfig | undefined
   /** Only in OpenGVLab's dialect. */
   readonly original: OriginalProcessing | undefined
 }

@@ -66,6 +66,8 @@ export const configBounds: Bounds = {
   dropout: share,
   drop_path_rate: share,
   partial_rotary_factor: share,
+  flash_relative_threshold: share,
+  flash_absolute_threshold: share,
   // coefficients
   rms_norm_eps: share,
   layer_norm_eps: share,

@@ -1,5 +1,6 @@
 import type { ConfigDialect } from '../model-family.js'
 import { count, type Fields, flag, integer, type Json, oneOf, positive, sides, text, toPair } from './config-fields.js'
+import { flashConfig, flashJson } from './flash-config.js'
 import type { InternVLConfig } from './model-config.js'
 import { textConfig } from './text-config.js'
 import { dtypeOf, featureLayer } from './transformers-config.js'
@@ -27,6 +28,7 @@ const parse = (f: Fields): InternVLConfig => {
     visionFeatureSelectStrategy: 'default',
     tieWordEmbeddings: decoder.tieWordEmbeddings,
     dtype: dtypeOf(f),
+    flash: flashConfig(f),
     original: {
       template: f.maybe('template', text),
       imageSize,
@@ -56,6 +58,7 @@ const write = (c: InternVLConfig, decoderType?: string): Json =>
     architectures: ['InternVLChatModel'],
     model_type: 'internvl_chat',
     downsample_ratio: c.downsampleRatio,
+    ...flashJson(c),
     ps_version: c.psVersion,
     select_layer: c.visionFeatureLayer,
     torch_dtype: c.dtype,

@@ -2,9 +2,9 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, invalid, issue, whenValid } from '../../lib/error.js'
+import { errorText, type Issue, type Issues, invalid, issue, whenValid } from '../../lib/error.js'
 import { readSmallText } from '../../lib/files.js'
-import { dialectOfType, families, modelTypes, unsupportedModelTypes } from '../families.js'
+import { dialectOfType, families, modelTypes, unsupportedModel } from '../families.js'
 import { fieldsOf, isJson, type Json, oneOf } from './config-fields.js'
 import type { InternVLConfig } from './model-config.js'
 import { configBounds } from './number-bounds.js'
@@ -24,9 +24,9 @@ const likelyType = (json: Json): string => {
 
 /** A `model_type` that is known not to be supported gets an error that says what it is. */
 const supported = (json: Json, file: string): E.Either<Issues, Json> => {
-  const type = json.model_type
-  if (typeof type !== 'string' || !Object.hasOwn(unsupportedModelTypes, type)) return E.right(json)
-  const message = `${file}: model_type ${type} is ${unsupportedModelTypes[type]}; this library loads ${modelTypes.join(', ')}`
+  const [type, description] = [json.model_type, unsupportedModel(json)]
+  if (description === undefined) return E.right(json)
+  const message = `${file}: model_type ${type} is ${description}; this library loads ${modelTypes.join(', ')}`
   return invalid('ModelTypeUnsupported', message, { file, path: 'model_type', expected: modelTypes, actual: type })
 }
 
@@ -60,7 +60,7 @@ const readText = (file: string): TE.TaskEither<Issues, string> =>
 const parseJson = (source: string, file: string): E.Either<Issues, unknown> =>
   E.tryCatch(
     () => JSON.parse(source),
-    (error): Issues => [issue('ConfigNotJson', `${file}: it is not JSON (${(error as Error).message})`, { file })]
+    (error): Issues => [issue('ConfigNotJson', `${file}: it is not JSON (${errorText(error)})`, { file })]
   )
 
 /** Reads config.json of a checkpoint folder as JSON. Errors: `ConfigMissing`, `ConfigNotJson`, `ConfigNotAnObject`. */

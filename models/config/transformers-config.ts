@@ -14,6 +14,7 @@ import {
   positive,
   text
 } from './config-fields.js'
+import { flashConfig, flashJson } from './flash-config.js'
 import type { InternVLConfig } from './model-config.js'
 import { textConfig } from './text-config.js'
 import { hfVisionDefaults, hfVisionJson, visionConfig } from './vision-config.js'
@@ -53,6 +54,7 @@ const parse = (f: Fields): InternVLConfig => {
     visionFeatureSelectStrategy: f('vision_feature_select_strategy', oneOf(['default', 'full']), 'default'),
     tieWordEmbeddings: f('tie_word_embeddings', flag, true),
     dtype: dtypeOf(f),
+    flash: flashConfig(f),
     original: undefined
   }
 }
@@ -62,6 +64,7 @@ const write = (c: InternVLConfig, decoderType?: string): Json =>
     architectures: ['InternVLForConditionalGeneration'],
     model_type: 'internvl',
     downsample_ratio: c.downsampleRatio,
+    ...flashJson(c),
     dtype: c.dtype,
     torch_dtype: c.dtype, // its name until 4.56
     image_seq_length: c.imageSeqLength,

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
+import { type Issue, type Issues, issue, valueText, whenValid } from '../../lib/error.js'
 import type { Layout } from '../checkpoint/keys.js'
 import type { DecoderFamily } from '../decoders/decoder-family.js'
 import { findDecoder } from '../decoders/index.js'
@@ -34,14 +34,14 @@ const renamedDecoderOf = (json: Json): DecoderFamily | undefined => {
   const [type, architectures] = [json[provenance] ?? llm.model_type, llm.architectures]
   return findDecoder(
     ({ modelType, architecture, originalKeys }) =>
-      originalKeys !== undefined && (type === undefined ? `${architectures}` === architecture : type === modelType)
+      originalKeys !== undefined && (type === undefined ? [architectures].flat()[0] === architecture : type === modelType)
   )
 }
 
 const originalLayoutOf = (decoder: DecoderFamily | undefined): Layout => (decoder ? `original-${decoder.modelType}` : 'original')
 
 const untranslatableIssue = (layout: Layout, path: string, value: unknown, only: string): Issue =>
-  issue('ConfigUntranslatable', `config.json: ${path} is ${JSON.stringify(value)}; the ${layout} layout has only ${only}`, {
+  issue('ConfigUntranslatable', `config.json: ${path} is ${valueText(value)}; the ${layout} layout has only ${only}`, {
     path,
     actual: value
   })

@@ -10,12 +10,16 @@ export const internVLParts: ModelParts = {
   projector: 'model.multi_modal_projector',
   decoder: 'model.language_model',
   embeddings: 'model.language_model.embed_tokens',
-  head: 'lm_head'
+  head: 'lm_head',
+  pooling: 'model.pooling_before_gating',
+  gating: 'model.gating',
+  quarterProjector: 'model.mlp2'
 }
 
-const { vision, projector, decoder, head } = internVLParts
+const { vision, projector, decoder, head, pooling, gating, quarterProjector } = internVLParts
+const router = [pooling, gating, quarterProjector]
 const rule = (file: string, tree: string): KeyRule => ({ file, tree })
-const treeKeys = [vision, projector, decoder, head].map((part) => `${part}.**`)
+const treeKeys = [vision, projector, decoder, head, ...router].map((part) => `${part}.**`)
 
 /** The keys of the module tree. */
 const treeGroup: KeyGroup = { name: 'hf', rules: treeKeys.map((key) => rule(key, key)), recognizedBy: treeKeys }
@@ -24,7 +28,7 @@ const treeGroup: KeyGroup = { name: 'hf', rules: treeKeys.map((key) => rule(key,
 const unprefixed = (path: string): string => path.replace(/^model\./, '')
 const firstGroup: KeyGroup = {
   name: 'hf-first',
-  rules: [vision, projector].map((part) => rule(`${unprefixed(part)}.**`, `${part}.**`)),
+  rules: [vision, projector, ...router].map((part) => rule(`${unprefixed(part)}.**`, `${part}.**`)),
   recognizedBy: [vision, projector].map((part) => `${unprefixed(part)}.**`)
 }
 
@@ -47,7 +51,8 @@ const originalGroup: KeyGroup = {
     ...visionTowers.flatMap(({ originalKeys }) => originalKeys?.rules ?? []),
     rule('mlp1.0.**', `${projector}.layer_norm.**`),
     rule('mlp1.1.**', `${projector}.linear_1.**`),
-    rule('mlp1.3.**', `${projector}.linear_2.**`)
+    rule('mlp1.3.**', `${projector}.linear_2.**`),
+    ...router.map((part) => rule(`${unprefixed(part)}.**`, `${part}.**`))
   ],
   recognizedBy: [...visionTowers.flatMap(({ originalKeys }) => originalKeys?.recognizedBy ?? []), 'mlp1.**']
 }

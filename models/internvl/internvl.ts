@@ -3,9 +3,11 @@ import { linear } from '../../lib/nn/linear.js'
 import { ShapeError } from '../../lib/shape.js'
 import { tf } from '../../lib/tf.js'
 import type { VisionConfig } from '../config/config-types.js'
-import type { InternVLConfig } from '../config/model-config.js'
+import type { FlashConfig, InternVLConfig } from '../config/model-config.js'
 import type { DecoderOptions, DecoderOutput, Hidden } from '../decoders/decoder.js'
 import { decoderFor } from '../decoders/index.js'
+import { flashRouter } from './flash/router.js'
+import { type FlashEncoder, packTileFeatures } from './flash/tile-features.js'
 import { pixelShuffle, projector } from './projector.js'
 import type { VisionOptions, VisionOutput } from './vision.js'
 import { visionTowerFor } from './vision-towers.js'
@@ -42,6 +44,8 @@ export interface InternVL {
   readonly embed: (inputs: InternVLInputs) => Hidden
   /** Logits of embeddings, by the decoder and the output head. */
   readonly decode: (embeds: Hidden, options?: InternVLOptions) => InternVLOutput
+  /** The router of a Flash model. `generate` compresses tiles by it; `imageFeatures` and the forward compress none. */
+  readonly flash?: FlashEncoder | undefined
 }
 
 /**
@@ -80,12 +84,10 @@ export const inTileBatches = <R extends tf.Tensor>(
   return tf.concat(starts.map((start) => tf.tidy(() => compute(batch(start)))))
 }
 
-/** Image features of tiles, by a vision tower and a projector: `[T, C, H, W] → [T, N, D]`. Source: `get_image_features`. */
-export const imageFeatureExtractor = (
-  c: InternVLConfig,
-  tower: (pixelValues: tf.Tensor4D, options?: VisionOptions) => VisionOutput,
-  project: (shuffled: tf.Tensor3D) => tf.Tensor3D
-) => {
+type Tower = (pixelValues: tf.Tensor4D, options?: VisionOptions) => VisionOutput
+
+/** States of the patches, by a vision tower: `[T, C, H, W] → [T, h, w, D]`. */
+const patchStates = (c: InternVLConfig, tower: Tower) => {
   const chosenLayer = (tiles: tf.Tensor4D): tf.Tensor3D => {
     const layer = featureLayer(c)
     if (layer === -1) return tower(tiles).lastHiddenState
@@ -93,28 +95,57 @@ export const imageFeatureExtractor = (
     if (!state) throw new RangeError(`vision_feature_layer ${layer}: the tower has ${c.visionConfig.numHiddenLayers} layers`)
     return state
   }
-  const features = (tiles: tf.Tensor4D): tf.Tensor3D => {
+  return (tiles: tf.Tensor4D): tf.Tensor4D => {
     const all = chosenLayer(tiles)
     const [T, L, D] = all.shape
     const selected = c.visionFeatureSelectStrategy === 'default' ? all.slice([0, 1, 0], [T, L - 1, D]) : all
     const side = Math.floor(Math.sqrt(selected.shape[1]))
     if (side * side !== selected.shape[1])
       throw new ShapeError(`imageFeatures: ${selected.shape[1]} patch features are no square map`)
-    const shuffled = pixelShuffle(selected.reshape([T, side, side, D]), Math.round(1 / c.downsampleRatio), c.psVersion)
-    return project(shuffled.reshape([T, -1, shuffled.shape[3]]))
+    return selected.reshape([T, side, side, D])
   }
+}
+
+/** States of patches as one row for each image token: a pixel shuffle by `s`, `[T, h, w, D] → [T, h·w / s², s²·D]`. */
+const shuffledRows = (states: tf.Tensor4D, s: number, { psVersion }: InternVLConfig): tf.Tensor3D => {
+  const shuffled = pixelShuffle(states, s, psVersion)
+  return shuffled.reshape([shuffled.shape[0], -1, shuffled.shape[3]])
+}
+
+/** Patches on the side of the square that one image token covers. */
+const patchesPerToken = ({ downsampleRatio }: InternVLConfig): number => Math.round(1 / downsampleRatio)
+
+/** Image features of tiles, by a vision tower and a projector: `[T, C, H, W] → [T, N, D]`. Source: `get_image_features`. */
+export const imageFeatureExtractor = (c: InternVLConfig, tower: Tower, project: (shuffled: tf.Tensor3D) => tf.Tensor3D) => {
+  const statesOf = patchStates(c, tower)
+  const features = (tiles: tf.Tensor4D): tf.Tensor3D => project(shuffledRows(statesOf(tiles), patchesPerToken(c), c))
   return (pixelValues: tf.Tensor4D): tf.Tensor3D => inTileBatches(c.visionConfig, pixelValues, features)
 }
 
-/** Vision tower, projector and decoder. Source: `InternVLModel` (transformers 5.23). */
+/** Vision tower, projector, decoder, and the router of a Flash model. Source: `InternVLModel` (transformers 5.23). */
 const internVLModel = (c: InternVLConfig) =>
   module(
     {
       vision_tower: visionTowerFor(c.visionConfig),
       multi_modal_projector: projector(c),
-      language_model: decoderFor(c.textConfig)
+      language_model: decoderFor(c.textConfig),
+      ...(c.flash ? flashRouter(c) : {})
     },
     (self) => {
+      const flashEncoder = ({ mode, ...thresholds }: FlashConfig): FlashEncoder => {
+        const statesOf = patchStates(c, self.vision_tower)
+        const tileFeatures = (tiles: tf.Tensor4D): tf.Tensor2D => {
+          const states = statesOf(tiles)
+          const [T, h, w, D] = states.shape
+          const rows = (s: number) => shuffledRows(states, s, c)
+          const scores = self.gating!(self.pooling_before_gating!(states.reshape([T, h * w, D])))
+          const s = patchesPerToken(c)
+          return packTileFeatures(self.multi_modal_projector(rows(s)), self.mlp2!(rows(s ** 2)), scores)
+        }
+        const encode = (tiles: tf.Tensor4D) => inTileBatches(c.visionConfig, tiles, tileFeatures)
+        return Object.assign(encode, { mode, ...thresholds, hiddenSize: c.textConfig.hiddenSize })
+      }
+      const flash = c.flash && flashEncoder(c.flash)
       const imageFeatures = imageFeatureExtractor(c, self.vision_tower, self.multi_modal_projector)
       const embed = ({ inputIds, pixelValues, imageFeatures: precomputed }: InternVLInputs): Hidden => {
         const embeds = self.language_model.embedTokens(inputIds)
@@ -125,7 +156,12 @@ const internVLModel = (c: InternVLConfig) =>
         return mergeFeatures(embeds, inputIds, features, c.imageTokenId)
       }
       const decode = (embeds: Hidden, options?: DecoderOptions) => self.language_model(embeds, options)
-      return Object.assign(decode, { imageFeatures, embed, embedTokens: self.language_model.embedTokens })
+      return Object.assign(decode, {
+        imageFeatures,
+        embed,
+        embedTokens: self.language_model.embedTokens,
+        ...(flash ? { flash } : {})
+      })
     }
   )
 
@@ -153,7 +189,7 @@ export const internVL = (c: InternVLConfig) => {
   return module(
     { model: internVLModel(c), ...(c.tieWordEmbeddings ? {} : { lm_head: linear(D, V, { bias: false }) }) },
     (self): InternVL => {
-      const { imageFeatures, embed, embedTokens } = self.model
+      const { imageFeatures, embed, embedTokens, flash } = self.model
       const head = self.lm_head ?? embedTokens.attend
       const decode = (embeds: Hidden, { logitsToKeep, logitsAt, ...options }: InternVLOptions = {}): InternVLOutput => {
         const { hidden, ...rest } = self.model(embeds, options)
@@ -161,7 +197,7 @@ export const internVL = (c: InternVLConfig) => {
         return { logits: head(states), ...rest }
       }
       const forward = (inputs: InternVLInputs, options: InternVLOptions = {}) => decode(embed(inputs), options)
-      return Object.assign(forward, { imageFeatures, embed, decode })
+      return Object.assign(forward, { imageFeatures, embed, decode, ...(flash ? { flash } : {}) })
     }
   )
 }

@@ -1,10 +1,11 @@
+import { valueText } from '../../lib/error.js'
 /** The position steps (deltas) of V2PE training, one sampled for each image: 1, 1/2, …, 1/256. Source: `v2pe_rnd` (OpenGVLab/V2PE). */
 export const visualDeltas: readonly number[] = Array.from({ length: 9 }, (_, k) => 2 ** -k)
 
 /** Throws a `RangeError` for a delta outside (0, 1]. */
 const checked = (delta: number): number => {
   if (delta > 0 && delta <= 1) return delta
-  throw new RangeError(`visualDelta: expected above 0 and at most 1, got ${delta}`)
+  throw new RangeError(`visualDelta: expected above 0 and at most 1, got ${valueText(delta)}`)
 }
 
 /** Whether token i is the first of consecutive image tokens. */

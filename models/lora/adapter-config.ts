@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
-import { type Issues, invalid, issue, valueText, whenValid } from '../../lib/error.js'
+import { errorText, type Issues, invalid, issue, valueText, whenValid } from '../../lib/error.js'
 import type { LoraWeight } from '../../lib/nn/linear.js'
 import { isJson, type Json } from '../config/config-fields.js'
 import { matchesModule } from './module-pattern.js'
@@ -16,6 +16,10 @@ export interface AdapterConfig {
   readonly rslora: boolean
   /** Names at the end of module paths, or a regular expression that matches whole paths. */
   readonly targets: readonly string[] | string
+  /** Modules that the targets leave out: names at the end of paths, or a regular expression. */
+  readonly excluded: readonly string[] | string
+  /** Indices of the layers with LoRA; undefined for all. */
+  readonly layers: readonly number[] | undefined
   /** Names at the end of the paths of modules that were trained in full. */
   readonly modulesToSave: readonly string[]
   /** Ranks and alphas of single modules, by a regular expression for the end of the path. */
@@ -32,12 +36,24 @@ const valueFor = (patterns: Readonly<Record<string, number>>, module: string, fa
 export const rankOf = ({ rank, rankPattern }: AdapterConfig, module: string): number => valueFor(rankPattern, module, rank)
 export const alphaOf = ({ alpha, alphaPattern }: AdapterConfig, module: string): number => valueFor(alphaPattern, module, alpha)
 
+const matchesTargets = (targets: readonly string[] | string, module: string): boolean =>
+  typeof targets === 'string'
+    ? targets === 'all-linear' || matchesModule(`^(?:${targets})$`, module)
+    : targets.some((target) => module === target || module.endsWith(`.${target}`))
+
+/** Index of the layer that a module is in: the last number in the module's path. */
+const layerOf = (module: string): number | undefined => {
+  const index = /.*\.[^.]*\.(\d+)\./.exec(module)?.[1]
+  return index === undefined ? undefined : Number(index)
+}
+
 /** The modules that the targets match. Source: PEFT's `check_target_module_exists`. */
-export const targetedModules = ({ targets }: AdapterConfig, modules: readonly string[]): readonly string[] =>
-  modules.filter((module) =>
-    typeof targets === 'string'
-      ? targets === 'all-linear' || matchesModule(`^(?:${targets})$`, module)
-      : targets.some((target) => module === target || module.endsWith(`.${target}`))
+export const targetedModules = ({ targets, excluded, layers }: AdapterConfig, modules: readonly string[]): readonly string[] =>
+  modules.filter(
+    (module) =>
+      matchesTargets(targets, module) &&
+      !(excluded.length > 0 && matchesTargets(excluded, module)) &&
+      (layers === undefined || targets.includes(module) || layers.includes(layerOf(module) ?? -1)) // a whole path counts in any layer
   )
 
 const escaped = (path: string): string => path.replaceAll('.', '\\.')
@@ -95,8 +111,8 @@ const unsupported = (json: Json): readonly string[] => [
   ...(json.peft_type === 'LORA' ? [] : [`peft_type must be LORA, got ${valueText(json.peft_type)}`]),
   ...(json.bias === undefined || json.bias === 'none' ? [] : [`bias must be "none", got ${valueText(json.bias)}`]),
   ...['use_dora', 'fan_in_fan_out', 'lora_bias'].flatMap((key) => (json[key] ? [`${key} is not supported`] : [])),
-  ...['layers_to_transform', 'layer_replication', 'target_parameters', 'trainable_token_indices', 'exclude_modules'].flatMap(
-    (key) => (isNone(json[key]) ? [] : [`${key} is not supported`])
+  ...['layers_pattern', 'layer_replication', 'target_parameters', 'trainable_token_indices'].flatMap((key) =>
+    isNone(json[key]) ? [] : [`${key} is not supported`]
   )
 ]
 
@@ -112,19 +128,33 @@ const isRegExp = (source: string): boolean => {
   }
 }
 
+const areNames = (value: unknown): value is readonly string[] =>
+  Array.isArray(value) && value.every((name) => typeof name === 'string')
+
+/** The message for a value that is neither a list of names nor a regular expression of JavaScript. */
+const targetProblem = (key: string, value: unknown): readonly string[] => {
+  if (areNames(value)) return []
+  if (typeof value !== 'string') return [`${key} must be a list of names or a regular expression`]
+  return isRegExp(value)
+    ? []
+    : [`${key} is a regular expression that only Python reads, ${valueText(value)}; list the names of the modules`]
+}
+
 const malformed = (json: Json): readonly string[] => {
   const { r, lora_alpha: alpha = 8, lora_dropout: dropout = 0, target_modules: targets, modules_to_save: saved = null } = json
   const patterns = [json.rank_pattern ?? {}, json.alpha_pattern ?? {}]
-  const names = Array.isArray(targets) && targets.every((name) => typeof name === 'string')
+  const { layers_to_transform: layers = null, exclude_modules: excluded = null } = json
   return [
     ...(isRank(r) ? [] : [`r must be an integer of 1 or more, got ${valueText(r)}`]),
     ...(typeof alpha === 'number' && alpha > 0 ? [] : [`lora_alpha must be above 0, got ${valueText(alpha)}`]),
     ...(typeof dropout === 'number' && dropout >= 0 && dropout < 1
       ? []
       : [`lora_dropout must be in [0, 1), got ${valueText(dropout)}`]),
-    ...(names || (typeof targets === 'string' && isRegExp(targets))
+    ...targetProblem('target_modules', targets),
+    ...(excluded === null ? [] : targetProblem('exclude_modules', excluded)),
+    ...(layers === null || [layers].flat().every((layer) => Number.isSafeInteger(layer) && Number(layer) >= 0)
       ? []
-      : ['target_modules must be a list of names or a regular expression']),
+      : ['layers_to_transform must be a layer index or a list of them']),
     ...(saved === null || (Array.isArray(saved) && saved.every((name) => typeof name === 'string'))
       ? []
       : ['modules_to_save must be a list of names']),
@@ -139,7 +169,7 @@ const malformed = (json: Json): readonly string[] => {
 const parseJson = (file: string, source: string): E.Either<Issues, unknown> =>
   E.tryCatch(
     () => JSON.parse(source),
-    (error): Issues => [issue('AdapterConfig', `${file}: it is not JSON (${(error as Error).message})`, { file })]
+    (error): Issues => [issue('AdapterConfig', `${file}: it is not JSON (${errorText(error)})`, { file })]
   )
 
 const checked = (file: string, json: Json): E.Either<Issues, Json> =>
@@ -162,6 +192,8 @@ export const parseAdapterConfig = (file: string, source: string): E.Either<Issue
       dropout: (config.lora_dropout ?? 0) as number,
       rslora: config.use_rslora === true,
       targets: config.target_modules as string | readonly string[],
+      excluded: (config.exclude_modules ?? []) as string | readonly string[],
+      layers: isNone(config.layers_to_transform) ? undefined : ([config.layers_to_transform].flat() as readonly number[]),
       modulesToSave: (config.modules_to_save ?? []) as readonly string[],
       rankPattern: (config.rank_pattern ?? {}) as Readonly<Record<string, number>>,
       alphaPattern: (config.alpha_pattern ?? {}) as Readonly<Record<string, number>>

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { type Issue, issue } from '../../lib/error.js'
 import { isJson, type Json } from '../config/config-fields.js'
+import { readMethods } from './foreign/dequantized-files.js'
 import type { Quantization } from './precision.js'
 import { quantizedVersion } from './quantized-keys.js'
 
@@ -26,6 +27,24 @@ const alternative = (config: Json): Quantization => {
   return bits >= 8 ? 'int8' : 'int4'
 }
 
+/** Whether `dequantizedFiles` reads the weights of a method; of AWQ and GPTQ not every variant. */
+const isRead = (config: Json, method: string): boolean => {
+  if (method === 'awq') return Number(config.bits ?? 4) === 4 && (config.version ?? 'gemm') === 'gemm'
+  if (method === 'gptq') return [2, 4, 8].includes(Number(config.bits ?? 4))
+  if (method === 'compressed-tensors')
+    return ['pack-quantized', 'int-quantized', 'float-quantized', 'naive-quantized'].includes(String(config.format))
+  return readMethods.includes(method)
+}
+
+/** The `quantization_config` of weights that other software quantized and that are read; undefined for other folders. */
+export const foreignConfig = (json: Json): Json | undefined => {
+  const found = quantizationConfigs(json).find(
+    ({ library, quant_method }) => library !== 'internvl-tfjs' && quant_method !== 'mxfp4'
+  )
+  if (!found) return undefined
+  return found.quant_method === undefined ? { ...found, quant_method: 'bitsandbytes' } : found
+}
+
 const issueOf = (config: Json, file: string): readonly Issue[] => {
   if (config.library === 'internvl-tfjs') {
     if (config.version === quantizedVersion) return []
@@ -36,7 +55,7 @@ const issueOf = (config: Json, file: string): readonly Issue[] => {
   }
   const isBitsAndBytes = config.load_in_8bit === true || config.load_in_4bit === true
   const method = typeof config.quant_method === 'string' ? config.quant_method : isBitsAndBytes ? 'bitsandbytes' : undefined
-  if (method === undefined || method === 'mxfp4') return []
+  if (method === undefined || method === 'mxfp4' || isRead(config, method)) return []
   const quantize = alternative(config)
   const message =
     `${file}: its weights are quantized by ${methodNames[method] ?? method}, which this library does not read: ` +
@@ -45,8 +64,8 @@ const issueOf = (config: Json, file: string): readonly Issue[] => {
 }
 
 /**
- * An error for every quantization of other software that config.json states: bitsandbytes, AWQ, GPTQ and others have formats of
- * their own. MXFP4, in which GPT-OSS is published, is read. Errors: `QuantizedElsewhere`, `QuantizedVersion`.
+ * An error for every quantization of other software that config.json states and that is not read: rare variants of AWQ, GPTQ and
+ * compressed-tensors, and other methods. MXFP4, in which GPT-OSS is published, is read. Errors: `QuantizedElsewhere`, `QuantizedVersion`.
  */
 export const quantizationIssues = (json: Json, dir: string): readonly Issue[] => {
   const issues = quantizationConfigs(json).flatMap((config) => issueOf(config, join(dir, 'config.json')))

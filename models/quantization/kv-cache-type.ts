@@ -9,12 +9,13 @@ export const defaultKVCacheType = (params: unknown): KVCacheType =>
 
 /** The model with another type of new KV caches where a call does not choose one. */
 export const withKVCacheType = (model: InternVL, kvCache: KVCacheType): InternVL => {
-  const { imageFeatures, embed } = model
+  const { imageFeatures, embed, flash } = model
   const forward: InternVL = Object.assign(
     (...[inputs, options]: Parameters<InternVL>) => model(inputs, { kvCache, ...options }),
     {
       imageFeatures,
       embed,
+      ...(flash ? { flash } : {}),
       decode: (...[embeds, options]: Parameters<InternVL['decode']>) => model.decode(embeds, { kvCache, ...options })
     }
   )

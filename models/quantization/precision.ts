@@ -1,4 +1,5 @@
 import type { StoredDtype } from '../../lib/dtype.js'
+import { valueText } from '../../lib/error.js'
 import { type KVCacheType, kvCacheTypes } from '../../lib/nn/kv-cache.js'
 import type { QuantizationFormat } from '../../lib/quantization/formats.js'
 import { partOfPath } from '../families.js'
@@ -54,7 +55,7 @@ export interface Precision {
 
 const choose = <T extends string>(argument: string, known: readonly T[], value: unknown): T => {
   if (known.includes(value as T)) return value as T
-  throw new RangeError(`${argument}: there is no ${JSON.stringify(value)}; it can be ${known.join(' or ')}`)
+  throw new RangeError(`${argument}: there is no ${valueText(value)}; it can be ${known.join(' or ')}`)
 }
 
 /** Throws a `RangeError` for an unknown type of the KV cache. */
@@ -85,7 +86,7 @@ export const precisionOf = ({ dtype, quantize, activations, kvCache }: Precision
 /** The part whose format a weight has, by its path in the module tree. Without a separate head, the embeddings are the head. */
 export const precisionPartOf = (path: string, hasSeparateHead = false): keyof Precision => {
   const part = partOfPath(path)
-  if (part === 'vision' || part === 'projector') return 'vision'
+  if (part === 'vision' || part === 'projector' || part === 'quarterProjector') return 'vision'
   return part === 'head' || (part === 'embeddings' && !hasSeparateHead) ? 'head' : 'decoder'
 }
 

@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from 'commander'
 import { autoSetup } from '../../generation/cli/commands/setup-command.js'
 import { selectEngine } from '../../lib/engines/index.js'
 import { type Case, findCases, imagesFor } from './case.js'
+import { flashCaseChecks, isFlashCase } from './flash-case.js'
 import { modelCaseChecks } from './model-case.js'
 import type { Check } from './outcome.js'
 import { type CoarsePrecision, precisionCaseChecks, tolerances } from './precision-case.js'
@@ -18,6 +19,7 @@ interface Flags {
 
 const checksOf = async (one: Case, { images = imagesFor(one.dir), precision }: Flags): Promise<readonly Check[]> => {
   const isModel = !existsSync(join(one.dir, 'processor.json'))
+  if (isModel && isFlashCase(one)) return precision ? [] : flashCaseChecks(one, images)
   if (precision) return isModel ? precisionCaseChecks(one, precision) : []
   return isModel ? modelCaseChecks(one, images) : processorCaseChecks(one, images)
 }

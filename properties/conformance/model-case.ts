@@ -5,7 +5,7 @@ import { type InternVLCheckpoint, load } from '../../generation/checkpoint/load.
 import { generateAll } from '../../generation/decoding/generate.js'
 import { generationConfig } from '../../generation/decoding/generation-config.js'
 import { valueAndGrad } from '../../lib/autograd/grad.js'
-import { getOrThrow, orThrow } from '../../lib/error.js'
+import { getOrThrow, type Issues, orThrow } from '../../lib/error.js'
 import { causalLoss } from '../../lib/nn/losses/cross-entropy.js'
 import { adamW, clipByGlobalNorm } from '../../lib/optim/adamw.js'
 import { disposeParams, mapParams, namedParameters } from '../../lib/params.js'
@@ -28,16 +28,16 @@ import {
 } from './reference-inputs.js'
 
 /** The data for the checks of one input. */
-interface Context extends StoredInput {
+export interface Context extends StoredInput {
   readonly prefix: string
   readonly images: string
   readonly internvl: InternVLCheckpoint
 }
 
 /** Tolerances, relative to the largest reference value. Source: the reference's README. */
-const tolerance = { states: 1e-3, loss: 1e-4, gradientNorm: 2e-3, smallGradientNorm: 1e-5, trainingLoss: 1e-3 }
+export const tolerance = { states: 1e-3, loss: 1e-4, gradientNorm: 2e-3, smallGradientNorm: 1e-5, trainingLoss: 1e-3 }
 
-const numbers = (t: tf.Tensor): Numbers => ({ shape: t.shape, values: Float32Array.from(t.dataSync()) })
+export const numbers = (t: tf.Tensor): Numbers => ({ shape: t.shape, values: Float32Array.from(t.dataSync()) })
 const camel = (name: string): string => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 const camelKeys = (record: Readonly<Record<string, unknown>>): Record<string, unknown> =>
   Object.fromEntries(Object.entries(record).map(([key, value]) => [camel(key), value]))
@@ -72,7 +72,7 @@ const expectFrames = (actual: Numbers, expected: Numbers, std: readonly number[]
   )
 }
 
-const processorChecks = (
+export const processorChecks = (
   { prefix, internvl, input, stored }: Context,
   prepared: E.Either<unknown, ModelInputs>
 ): readonly Check[] => {
@@ -102,7 +102,7 @@ const processorChecks = (
 }
 
 /** Runs `f`, whose result is not a tensor, and disposes every tensor that `f` creates. */
-const scratch = <A>(f: () => A): A => {
+export const scratch = <A>(f: () => A): A => {
   tf.engine().startScope()
   try {
     return f()
@@ -254,9 +254,12 @@ const trainingChecks = async (dir: string, prefix: string, internvl: InternVLChe
   return checks
 }
 
+/** The inputs that this project's processor makes of an input's messages. */
+export const preparedInputs = async (context: Context): Promise<E.Either<Issues, ModelInputs>> =>
+  context.internvl.processor.prepare(await messagesOf(context), camelKeys(context.input.processor))()
+
 const inputChecks = async (context: Context): Promise<readonly Check[]> => {
-  const { internvl, input } = context
-  const prepared = await internvl.processor.prepare(await messagesOf(context), camelKeys(input.processor))()
+  const prepared = await preparedInputs(context)
   const checks = [...processorChecks(context, prepared), ...forwardChecks(context)]
   if (E.isRight(prepared)) {
     const { inputIds, attentionMask, pixelValues } = prepared.right

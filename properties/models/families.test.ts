@@ -59,5 +59,14 @@ describe('the registry of model types', () => {
     const [issue] = result._tag === 'Left' ? result.left : assert.fail('expected an error')
     assert.equal(issue._tag, 'ModelTypeUnsupported')
     assert.match(issue.message, /model_type internvl_vision is a vision tower alone.*this library loads internvl, internvl_chat/)
+    const messageOf = (json: object): string => {
+      const parsed = parseConfig(json)
+      return parsed._tag === 'Left' ? parsed.left[0].message : 'none'
+    }
+    const mono = { model_type: 'internvl_chat', llm_config: { architectures: ['InternLM2VEForCausalLM'] } }
+    assert.match(messageOf(mono), /model_type internvl_chat is Mono-InternVL/)
+    assert.match(messageOf({ model_type: 'interns1_pro' }), /is Intern-S1-Pro/)
+    assert.match(messageOf({ model_type: 'internvl', qllama_config: {} }), /is InternVL 1\.0/)
+    assert.match(messageOf({ model_type: 'sensenova_u1' }), /is SenseNova-U1/)
   })
 })

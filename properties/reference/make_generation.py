@@ -31,6 +31,8 @@ OPTIONS = [
     dict(forced_bos_token_id=7, min_length=20),
     dict(min_new_tokens=8),
     dict(sequence_bias="bias"),
+    dict(exponential_decay_length_penalty=[1, 1.8]),
+    dict(exponential_decay_length_penalty=[3, 1.3], num_beams=3),
 ]
 cases = []
 for texts in TEXTS:

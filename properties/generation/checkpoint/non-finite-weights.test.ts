@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { answer } from '../../../generation/answer.js'
-import { load } from '../../../generation/checkpoint/load.js'
-import { save } from '../../../generation/checkpoint/save.js'
+import { demoModel, load } from '../../../generation/checkpoint/load.js'
+import { nonFiniteWarning } from '../../../generation/checkpoint/non-finite-weights.js'
+import { convert, save } from '../../../generation/checkpoint/save.js'
 import { type GenerateOptions, generateAll } from '../../../generation/decoding/generate.js'
 import { InternVLError } from '../../../lib/error.js'
 import { namedParameters } from '../../../lib/params.js'
+import { keepsQuantized, quantize } from '../../../lib/quantization/formats.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
+import { storedFormats } from '../../../models/quantization/quantized-keys.js'
 import { inFolder } from '../../models/folders.js'
 import { tinyModel } from '../tiny.js'
 
@@ -38,6 +43,52 @@ describe('weights that are NaN or infinite', () => {
       assert.deepEqual(warnings, [])
       clean.dispose()
       demo.dispose()
+    }))
+
+  it('in the scales of int8, int6 and int4 weights are named in the same line', () =>
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...storedFormats),
+        fc.integer({ min: 1, max: 5 }),
+        fc.integer({ min: 1, max: 200 }),
+        fc.nat(),
+        fc.constantFrom(0x7fc0, 0x7f80, 0xff80),
+        fc.boolean(),
+        (format, rows, columns, at, bits, isSecond) => {
+          const weight = quantize(format, tf.randomNormal<tf.Rank.R2>([rows, columns])) as unknown as Record<string, tf.Tensor2D>
+          const packed = weight[format]!
+          const warningOf = (tensor: tf.Tensor) =>
+            nonFiniteWarning('dir', { a: { weight: { [format]: tensor } }, norm: tf.ones([2]) })
+          assert.equal(warningOf(packed), undefined)
+          const words = Int32Array.from(packed.dataSync())
+          const perBlock = packed.shape[1] / Math.ceil(columns / 64)
+          const word = (at % (rows * Math.ceil(columns / 64))) * perBlock // blocks follow each other in all rows
+          words[word] = isSecond ? (words[word]! & 0xffff) | (bits << 16) : (words[word]! & ~0xffff) | bits
+          const damaged = tf.tensor2d(words, packed.shape, 'int32')
+          assert.match(String(warningOf(damaged)), new RegExp(`^dir: a\\.weight\\.${format} have values that are NaN`))
+          tf.dispose([packed, damaged])
+        }
+      )
+    ))
+
+  it('in a scale of a converted int8 folder are one warning at load', () =>
+    inFolder(async (folder) => {
+      await convert(demoModel, folder, { layout: 'hf', quantize: 'int8', force: true })
+      const file = join(folder, 'model.safetensors')
+      const bytes = await readFile(file)
+      const headerBytes = Number(bytes.readBigUInt64LE(0))
+      const header = JSON.parse(bytes.subarray(8, 8 + headerBytes).toString()) as Record<
+        string,
+        { readonly data_offsets: readonly number[] }
+      >
+      const key = Object.keys(header).find((name) => /layers\.1\.mlp\..*\.int8$/.test(name))!
+      bytes.writeUInt16LE(0x7fc0, 8 + headerBytes + header[key]!.data_offsets[0]!)
+      await writeFile(file, bytes)
+      const warnings: string[] = []
+      const internvl = await load(folder, { onWarning: (line) => warnings.push(line) })
+      internvl.dispose()
+      if (keepsQuantized())
+        assert.ok(warnings.length === 1 && warnings[0]!.includes(key) && /NaN or infinite/.test(warnings[0]!), warnings.join())
     }))
 
   const model = tinyModel()

@@ -140,8 +140,10 @@ describe('LoRA and adapters', () => {
     assert.match(both.join('\n'), /use_dora is not supported\n.*r must be an integer of 1 or more, got 0/)
     assert.match(
       (await refused({ target_modules: '(' })).join(),
-      /target_modules must be a list of names or a regular expression/
+      /target_modules is a regular expression that only Python reads, .*list the names of the modules/
     )
+    assert.match((await refused({ target_modules: 3 })).join(), /target_modules must be a list of names or a regular expression/)
+    assert.match((await refused({ layers_to_transform: ['a'] })).join(), /layers_to_transform must be a layer index/)
     const slow = { target_modules: '(.*)*x', rank_pattern: { '(q+)+-': 2 } } // times that grow exponentially with the path
     assert.match((await refused(slow)).join(), /the regular expression .* takes more than 1 s/)
     assert.match(

@@ -1,0 +1,106 @@
+import * as E from 'fp-ts/lib/Either.js'
+import { type Issues, invalid } from '../../lib/error.js'
+import type { Json } from '../config/config-fields.js'
+import type { GgufFile, GgufValue } from './gguf-file.js'
+
+/** Architectures of GGUF that are read, and the decoders that they are. */
+const decoders: Readonly<Record<string, string>> = { qwen2: 'qwen2', qwen3: 'qwen3', llama: 'llama', internlm2: 'llama' }
+
+/** The metadata under a prefix, by the rest of the key. */
+const under =
+  ({ metadata }: GgufFile, prefix: string) =>
+  (key: string): GgufValue | undefined =>
+    metadata.get(`${prefix}.${key}`)
+
+const first = (value: GgufValue | undefined): GgufValue | undefined => (Array.isArray(value) ? value[0] : value)
+
+/** `rope_scaling` of a decoder; GGUF keeps the factor of linear and yarn scaling. */
+const ropeScaling = (at: (key: string) => GgufValue | undefined): Json | null => {
+  const type = at('rope.scaling.type')
+  if (type !== 'linear' && type !== 'yarn') return null
+  const original = at('rope.scaling.original_context_length')
+  return {
+    rope_type: type,
+    factor: at('rope.scaling.factor') ?? 1,
+    ...(original === undefined ? {} : { original_max_position_embeddings: original })
+  }
+}
+
+const textConfig = (model: GgufFile, architecture: string): Json => {
+  const at = under(model, architecture)
+  const [heads, hidden] = [first(at('attention.head_count')), at('embedding_length')]
+  const hasBias = model.tensors.has('blk.0.attn_q.bias')
+  return {
+    model_type: decoders[architecture],
+    vocab_size: model.tensors.get('token_embd.weight')?.shape[0],
+    hidden_size: hidden,
+    intermediate_size: first(at('feed_forward_length')),
+    num_hidden_layers: at('block_count'),
+    num_attention_heads: heads,
+    num_key_value_heads: first(at('attention.head_count_kv')) ?? heads,
+    head_dim: at('attention.key_length') ?? Number(hidden) / Number(heads),
+    max_position_embeddings: at('context_length'),
+    rms_norm_eps: at('attention.layer_norm_rms_epsilon'),
+    rope_theta: at('rope.freq_base') ?? 10000,
+    rope_scaling: ropeScaling(at),
+    hidden_act: 'silu',
+    ...(architecture === 'qwen2' ? {} : { attention_bias: hasBias }),
+    tie_word_embeddings: !model.tensors.has('output.weight')
+  }
+}
+
+const visionConfig = (mmproj: GgufFile): Json => {
+  const at = under(mmproj, 'clip.vision')
+  const has = (name: string) => mmproj.tensors.has(`v.blk.0.${name}`)
+  return {
+    model_type: 'internvl_vision',
+    hidden_size: at('embedding_length'),
+    intermediate_size: at('feed_forward_length'),
+    num_hidden_layers: at('block_count'),
+    num_attention_heads: at('attention.head_count'),
+    layer_norm_eps: at('attention.layer_norm_epsilon'),
+    image_size: [at('image_size'), at('image_size')],
+    patch_size: [at('patch_size'), at('patch_size')],
+    hidden_act: mmproj.metadata.get('clip.use_silu') === true ? 'silu' : 'gelu',
+    attention_bias: has('attn_q.bias') || has('attn_qkv.bias'),
+    use_qk_norm: has('attn_q_norm.weight'),
+    norm_type: has('ln1.bias') ? 'layer_norm' : 'rms_norm',
+    use_mean_pooling: true
+  }
+}
+
+/** The error of a GGUF file of another kind. */
+const refuse = ({ path }: GgufFile, why: string) => invalid('Gguf', `${path}: ${why}`, { file: path })
+
+/**
+ * config.json, in Transformers' dialect, of a decoder and a vision tower with projector in GGUF files.
+ * Errors: files of other models, and the two files in the wrong order. Source: `convert_hf_to_gguf.py` of llama.cpp.
+ */
+export const ggufConfig = (model: GgufFile, mmproj: GgufFile, imageTokenId: number | undefined): E.Either<Issues, Json> => {
+  const architecture = String(model.metadata.get('general.architecture'))
+  if (architecture === 'clip') return refuse(model, 'it holds a vision tower, not a language model; give it as --mmproj')
+  if (!Object.hasOwn(decoders, architecture))
+    return refuse(model, `its architecture is ${architecture}; read are ${Object.keys(decoders).join(', ')}`)
+  const projector = mmproj.metadata.get('clip.projector_type') ?? mmproj.metadata.get('clip.vision.projector_type')
+  if (projector !== 'internvl')
+    return refuse(mmproj, `its projector type is ${projector ?? 'none'}, not internvl; give the mmproj file of the same model`)
+  if (imageTokenId === undefined)
+    return refuse(model, 'its vocabulary has no <IMG_CONTEXT>; is this the language model of an InternVL?')
+  const [vision, scale] = [visionConfig(mmproj), Number(mmproj.metadata.get('clip.vision.projector.scale_factor') ?? 2)]
+  const text = textConfig(model, architecture)
+  const [[side], [patch]] = [vision.image_size as readonly [number], vision.patch_size as readonly [number]]
+  return E.right({
+    architectures: ['InternVLForConditionalGeneration'],
+    model_type: 'internvl',
+    dtype: 'float32',
+    downsample_ratio: 1 / scale,
+    image_seq_length: Math.floor((Math.floor(side / patch) / scale) ** 2),
+    image_token_id: imageTokenId,
+    projector_hidden_act: 'gelu',
+    tie_word_embeddings: text.tie_word_embeddings,
+    text_config: text,
+    vision_config: vision,
+    vision_feature_layer: -1,
+    vision_feature_select_strategy: 'default'
+  })
+}

@@ -1,0 +1,80 @@
+"""Writes a small InternVL as a pair of GGUF files and what Transformers computes with the dequantized weights:
+`python make_gguf.py CASE OUT` with a case of the reference (`qwen3`, `qwen2-tied`; gguf 0.19, transformers 5.23). OUT gets model.gguf, mmproj.gguf
+and expected.json: ids, pixel values by a formula, logits of the last position, and greedy tokens. Names and permutations are those of
+llama.cpp's convert_hf_to_gguf.py."""
+import json
+import sys
+from pathlib import Path
+import gguf
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText
+
+case, out = Path(sys.argv[1]), Path(sys.argv[2])
+arch = sys.argv[3]
+model = AutoModelForImageTextToText.from_pretrained(case / "checkpoint", dtype=torch.float32).eval()
+config, text, vision = model.config, model.config.text_config, model.config.vision_config
+tokenizer = json.loads((case / "checkpoint/tokenizer.json").read_text())
+Type = gguf.GGMLQuantizationType
+TEXT = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+VISION = {"attention.q_proj": "attn_q", "attention.k_proj": "attn_k", "attention.v_proj": "attn_v", "attention.projection_layer": "attn_out", "attention.q_norm": "attn_q_norm", "attention.k_norm": "attn_k_norm", "layernorm_before": "ln1", "layernorm_after": "ln2", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down", "lambda_1": "ls1.weight", "lambda_2": "ls2.weight"}
+WHOLE = {"language_model.embed_tokens": "token_embd", "language_model.norm": "output_norm", "lm_head": "output", "vision_tower.embeddings.cls_token": "v.class_embd", "vision_tower.embeddings.position_embeddings": "v.position_embd.weight",
+         "vision_tower.embeddings.patch_embeddings.projection": "v.patch_embd", "multi_modal_projector.layer_norm": "mm.model.mlp.0", "multi_modal_projector.linear_1": "mm.model.mlp.1", "multi_modal_projector.linear_2": "mm.model.mlp.3"}
+
+
+def name_of(key):
+    key = key.removeprefix("model.")
+    for old, new in WHOLE.items():
+        if key == old or key.startswith(old + "."): return key.replace(old, new, 1)
+    n = key.split(".layers." if "layers" in key else ".layer.")[1].split(".")[0]
+    table, prefix = (TEXT, "blk") if "language_model" in key else (VISION, "v.blk")
+    rest = key.split(f".{n}.", 1)[1]
+    for old, new in table.items():
+        if rest == old or rest.startswith(old + "."): return f"{prefix}.{n}." + rest.replace(old, new, 1)
+    raise KeyError(key)
+
+
+def permuted(x, heads):
+    return x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+
+w, v = gguf.GGUFWriter(out / "model.gguf", arch), gguf.GGUFWriter(out / "mmproj.gguf", "clip")
+w.add_context_length(text.max_position_embeddings); w.add_embedding_length(text.hidden_size); w.add_block_count(text.num_hidden_layers); w.add_feed_forward_length(text.intermediate_size)
+w.add_head_count(text.num_attention_heads); w.add_head_count_kv(text.num_key_value_heads); w.add_layer_norm_rms_eps(text.rms_norm_eps); w.add_rope_freq_base((text.rope_parameters or {}).get("rope_theta", 10000.0)); w.add_key_length(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+vocab = {i: t for t, i in tokenizer["model"]["vocab"].items()} | {t["id"]: t["content"] for t in tokenizer["added_tokens"]}
+special = {t["id"] for t in tokenizer["added_tokens"] if t["special"]}
+added = {t["id"] for t in tokenizer["added_tokens"]}
+w.add_tokenizer_model("gpt2"); w.add_tokenizer_pre("qwen2"); w.add_token_list([vocab.get(i, f"[PAD{i}]") for i in range(text.vocab_size)])
+w.add_token_types([3 if i in special else 4 if i in added else 1 if i in vocab else 5 for i in range(text.vocab_size)])
+w.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]]); w.add_eos_token_id(model.generation_config.eos_token_id or 0); w.add_add_bos_token(False)
+w.add_chat_template("{% for m in messages %}{{ m.content }}{% endfor %}")
+v.add_clip_has_vision_encoder(True); v.add_clip_projector_type("internvl"); v.add_vision_image_size(vision.image_size[0]); v.add_vision_patch_size(vision.patch_size[0]); v.add_vision_embedding_length(vision.hidden_size)
+v.add_vision_feed_forward_length(vision.intermediate_size); v.add_vision_block_count(vision.num_hidden_layers); v.add_vision_head_count(vision.num_attention_heads); v.add_vision_attention_layernorm_eps(vision.layer_norm_eps)
+v.add_vision_image_mean([0.485, 0.456, 0.406]); v.add_vision_image_std([0.229, 0.224, 0.225]); v.add_vision_projector_scale_factor(2); v.add_vision_use_gelu(True); v.add_vision_projection_dim(text.hidden_size)
+state, new = model.state_dict(), {}
+kinds = [Type.Q8_0, Type.Q4_0, Type.Q5_1, Type.Q4_1, Type.Q5_0, Type.F16, Type.BF16]
+for i, (key, x) in enumerate(state.items()):
+    if key == "lm_head.weight" and text.tie_word_embeddings: continue
+    name = name_of(key)
+    data = x.float().numpy()
+    heads = text.num_attention_heads if ".attn_q." in name else text.num_key_value_heads if ".attn_k." in name else 0
+    back = lambda y: y
+    if arch == "llama" and name.startswith("blk.") and heads:
+        data, shape = permuted(data, heads), data.shape
+        back = lambda y: y.reshape(heads, shape[0] // heads // 2, 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
+    kind = kinds[i % len(kinds)] if data.ndim == 2 and data.shape[-1] % 32 == 0 and min(data.shape) > 1 else Type.F16 if "patch_embd.weight" in name else Type.F32
+    stored = data.reshape(data.shape[-2:]) if "position_embd" in name else data.reshape(-1) if "class_embd" in name else data
+    raw = gguf.quants.quantize(np.ascontiguousarray(stored), kind)
+    (v if name.startswith(("v.", "mm.")) else w).add_tensor(name, raw, raw_dtype=kind)
+    new[key] = torch.from_numpy(np.ascontiguousarray(back(gguf.quants.dequantize(raw, kind).reshape(data.shape))))
+for writer in (w, v):
+    writer.write_header_to_file(); writer.write_kv_data_to_file(); writer.write_tensors_to_file(); writer.close()
+model.load_state_dict(new, strict=False); model.tie_weights()
+tokens = (vision.image_size[0] // vision.patch_size[0] // 2) ** 2
+ids = torch.tensor([[5, 6, *[config.image_token_id] * tokens, 7, 8, 9, 10]])
+side = vision.image_size[0]
+pixels = torch.sin(torch.arange(3 * side * side, dtype=torch.float64) * 0.37).float().reshape(1, 3, side, side)
+with torch.no_grad():
+    logits = model(input_ids=ids, pixel_values=pixels).logits[0, -1]
+    greedy = model.generate(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=0)[0, ids.shape[1]:]
+(out / "expected.json").write_text(json.dumps(dict(ids=ids[0].tolist(), side=side, logits=[round(x, 5) for x in logits.tolist()], greedy=greedy.tolist())))
