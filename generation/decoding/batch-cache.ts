@@ -12,6 +12,8 @@ export interface RowCache {
   readonly ids: readonly number[]
   /** Position id of each token; rotary embeddings of the keys depend on it. */
   readonly positions: readonly number[]
+  /** Whether each tile of the prompt was compressed; of models with a router (InternVL3.5-Flash). */
+  readonly compressed?: readonly boolean[]
 }
 
 /** Padding and positions of the rows of a batch. */

@@ -1,4 +1,3 @@
-import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { disposeCache, type ForwardResult, forwardTokens, type RowCache, rowCache, selectRows } from './batch-cache.js'
@@ -14,7 +13,7 @@ import {
 import { isSampling } from './generation-options.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
-import { type GenerateInputs, prefill } from './prefill.js'
+import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
 import { invalidLogits } from './sampling.js'
 
@@ -166,7 +165,7 @@ export async function* beamSearch(model: InternVL, inputs: GenerateInputs, prepa
     if (read && o.returnCache) caches = prompts.map((ids, row) => rowCache(read, row, ids))
     while (output && unfinished.length > 0) {
       const candidates = await selectCandidates(output, unfinished, prepared)
-      await yieldToEventLoop() // TensorFlow blocks the event loop: abort signals are delivered here
+      await takePause(o) // TensorFlow blocks the event loop: abort signals are delivered here
       const width = output.batch.padding.length / unfinished.length // cache rows of a search: 1 after the prefill, then numBeams
       const steps = unfinished.map((search, s) => {
         const step = searchStep(search, candidates[s]!, prepared)

@@ -1,7 +1,8 @@
 import type { InternVL } from '../../models/internvl/internvl.js'
+import { isRouted, routeInputs, withFates } from '../flash/route-inputs.js'
 import { assistedLoop } from './assisted-decoding.js'
 import { beamSearch } from './beam-search.js'
-import { type GenerateOptions, isAssisted } from './generation-options.js'
+import { checkOptions, type GenerateOptions, isAssisted } from './generation-options.js'
 import type { GenerateInputs } from './prefill.js'
 import { type GenerationResult, type GenerationStream, prepareGeneration } from './prepare-generation.js'
 import { samplingLoop } from './sampling-loop.js'
@@ -23,7 +24,44 @@ export type { FinishReason } from './stopping.js'
  */
 export const generate = (model: InternVL, inputs: GenerateInputs, options: GenerateOptions = {}): GenerationStream => {
   const loop = (options.numBeams ?? 1) > 1 ? beamSearch : isAssisted(options) ? assistedLoop : samplingLoop
-  return loop(model, inputs, prepareGeneration(inputs, options))
+  if (!isRouted(model, inputs, options)) return loop(model, inputs, prepareGeneration(inputs, options))
+  checkOptions(options)
+  if (options.assistantModel)
+    throw new RangeError(
+      'assistantModel: cannot be used with a router, which shortens the prompt for one model only; set flash: false'
+    )
+  return generateRouted(model, inputs, options, loop)
+}
+
+/** `generate` after the router of a Flash model has shortened the prompts. */
+async function* generateRouted(
+  model: InternVL,
+  inputs: GenerateInputs,
+  options: GenerateOptions,
+  loop: typeof samplingLoop
+): GenerationStream {
+  const routed = await routeInputs(model, inputs, options)
+  if (!routed) return abortedResult(inputs, options)
+  try {
+    const result = yield* loop(model, routed.inputs, prepareGeneration(routed.inputs, routed.options))
+    const { routing } = routed
+    return { ...result, ...(result.cache ? { cache: withFates(result.cache, routing) } : {}), routing }
+  } finally {
+    routed.dispose()
+  }
+}
+
+/** The result of rows that were stopped before the first forward. */
+const abortedResult = (
+  { inputIds }: GenerateInputs,
+  { numReturnSequences = 1, outputLogprobs }: GenerateOptions
+): GenerationResult => {
+  const rows = Array.from({ length: inputIds.shape[0] * numReturnSequences })
+  return {
+    sequences: rows.map(() => []),
+    finishReasons: rows.map(() => 'aborted' as const),
+    ...(outputLogprobs ? { logprobs: rows.map(() => []) } : {})
+  }
 }
 
 /** Runs a generator to its end and returns its result; `onValue` receives each value. Closes the generator if `onValue` throws. */

@@ -44,6 +44,12 @@ const biases: Kind<Biases> = {
   is: (v): v is Biases => Array.isArray(v) && v.every((pair) => listOf(tokenId).is(pair?.[0]) && number.is(pair?.[1]))
 }
 
+/** `[start, factor]`, as Transformers saves `exponential_decay_length_penalty`. */
+const decay: Kind<readonly [number, number]> = {
+  expected: 'a pair of a number of tokens and a factor above 0',
+  is: (v): v is readonly [number, number] => Array.isArray(v) && v.length === 2 && v.every(number.is) && v[0]! >= 0 && v[1]! > 0
+}
+
 const optionsOf = (f: Fields): GenerateOptions => {
   const stops = f.maybe('stop_strings', either(text, listOf(text)))
   const forcedBos = ids(f, 'forced_bos_token_id')
@@ -60,6 +66,11 @@ const optionsOf = (f: Fields): GenerateOptions => {
     topP: numeric(f, 'top_p', 'topP'),
     minP: numeric(f, 'min_p', 'minP'),
     typicalP: numeric(f, 'typical_p', 'typicalP'),
+    epsilonCutoff: numeric(f, 'epsilon_cutoff', 'epsilonCutoff'),
+    etaCutoff: numeric(f, 'eta_cutoff', 'etaCutoff'),
+    topH: numeric(f, 'top_h', 'topH'),
+    maxTime: numeric(f, 'max_time', 'maxTime'),
+    exponentialDecayLengthPenalty: f.maybe('exponential_decay_length_penalty', decay),
     numBeams: numeric(f, 'num_beams', 'numBeams'),
     lengthPenalty: numeric(f, 'length_penalty', 'lengthPenalty'),
     earlyStopping: f.maybe('early_stopping', either(flag, oneOf(['never'] as const))),

@@ -1,3 +1,4 @@
+import { valueText } from '../../lib/error.js'
 import type { KVCacheType } from '../../lib/nn/kv-cache.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { checkKVCacheType } from '../../models/quantization/precision.js'
@@ -43,6 +44,12 @@ interface AllOptions {
   readonly minP: number
   /** Locally typical sampling: keep the smallest set of tokens nearest to the entropy with this probability mass. */
   readonly typicalP: number
+  /** Epsilon sampling: keep tokens with at least this probability; 0 keeps all. */
+  readonly epsilonCutoff: number
+  /** Eta sampling: keep tokens with at least a probability that falls with the entropy; 0 keeps all. */
+  readonly etaCutoff: number
+  /** Top-h sampling: keep the most probable tokens up to this share of the entropy; 1 keeps all. */
+  readonly topH: number
   /**
    * Seed of sampling. The same seed and prompt give the same tokens in any batch. A list has one seed for each
    * row. Random by default.
@@ -57,8 +64,16 @@ interface AllOptions {
   readonly numReturnSequences: number
   /** Values above 1 make tokens of prompt and answer less probable. */
   readonly repetitionPenalty: number
+  /** Subtracted from the logit of every token of the answer so far: values above 0 favour new tokens. -2 to 2, as in OpenAI's API. */
+  readonly presencePenalty: number
+  /** Subtracted from the logit of a token once for each time that the answer has the token. -2 to 2, as in OpenAI's API. */
+  readonly frequencyPenalty: number
   /** No n-gram of this size appears twice in prompt and answer; 0 is off. */
   readonly noRepeatNgramSize: number
+  /** `[start, factor]`: after `start` new tokens the logits of end tokens rise by `factor` to the power of the tokens since. */
+  readonly exponentialDecayLengthPenalty: readonly [start: number, factor: number]
+  /** Maximum seconds: no further token is generated after them, and the finish reason is `length`. */
+  readonly maxTime: number
   /** Tokens that are never generated. */
   readonly suppressTokens: readonly number[]
   /** Tokens that are never generated as the first token. */
@@ -90,6 +105,10 @@ interface AllOptions {
    * `outputLogprobs` on. At most 100; not with beams.
    */
   readonly topLogprobs: number
+  /** Also return the logits that each token was selected from, after all processors, as `stepScores`; not for beams. */
+  readonly outputScores: boolean
+  /** Also return the unprocessed logits of each token, as `stepLogits`; not for beams. */
+  readonly outputLogits: boolean
   /** Stops after the current step and keeps the tokens generated so far. */
   readonly signal: AbortSignal
   /**
@@ -133,6 +152,15 @@ interface AllOptions {
    * remembers the longest so far, over batches. By default the longest row of this batch.
    */
   readonly ropeLength: number
+  /**
+   * InternVL3.5-Flash: whether the router lets tiles without detail have a quarter of their tokens. By default what config.json says
+   * (`flash_mode`). `flashRelativeThreshold` and `flashAbsoluteThreshold` are those of config.json by default.
+   */
+  readonly flash: boolean
+  /** A tile is compressed only if its score is above this quantile of the scores of all tiles of the conversation; 0 to 1. */
+  readonly flashRelativeThreshold: number
+  /** A tile is compressed only if its score is at least this; 0 to 1. */
+  readonly flashAbsoluteThreshold: number
   /** Number of positions of the model; a longer prompt is an error. */
   readonly maxPositionEmbeddings: number
 }
@@ -177,15 +205,23 @@ export const optionRanges = {
   topP: share,
   minP: numberBetween(0, 1),
   typicalP: share,
+  epsilonCutoff: { description: 'a number from 0 to below 1', holds: (n) => n >= 0 && n < 1 },
+  etaCutoff: { description: 'a number from 0 to below 1', holds: (n) => n >= 0 && n < 1 },
+  topH: share,
+  maxTime: { description: 'a number of seconds above 0 and at most 1000000000', holds: (n) => n > 0 && n <= 1e9 },
   numBeams: integerBetween(1, 256), // every beam has a KV cache and a row of logits
   numReturnSequences: integerBetween(1, 4096), // every sequence has a KV cache
   lengthPenalty: numberBetween(-100, 100), // an exponent of the length
   repetitionPenalty: { description: 'a number above 0 and at most 1000000', holds: (n) => n > 0 && n <= 1e6 },
+  presencePenalty: numberBetween(-2, 2),
+  frequencyPenalty: numberBetween(-2, 2),
   noRepeatNgramSize: tokenCount,
   promptLookupNumTokens: positiveTokenCount,
   maxMatchingNgramSize: positiveTokenCount,
   numAssistantTokens: positiveTokenCount,
   assistantConfidenceThreshold: numberBetween(0, 1),
+  flashRelativeThreshold: numberBetween(0, 1),
+  flashAbsoluteThreshold: numberBetween(0, 1),
   padTokenId: tokenIdRange,
   forcedBosTokenId: tokenIdRange,
   imageTokenId: tokenIdRange,
@@ -196,8 +232,7 @@ export const optionRanges = {
 } as const satisfies { readonly [K in NumberOption]: Range }
 
 const rejectOption = (name: keyof AllOptions, description: string, value: unknown): never => {
-  const shown = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value)) // JSON cannot represent NaN
-  throw new RangeError(`${name}: expected ${description}, got ${shown}`)
+  throw new RangeError(`${name}: expected ${description}, got ${valueText(value)}`)
 }
 
 const idLists = ['eosTokenIds', 'suppressTokens', 'beginSuppressTokens', 'forcedTokens', 'forcedEosTokenIds'] as const
@@ -266,6 +301,12 @@ export const checkOptions = (o: GenerateOptions): void => {
     rejectOption('earlyStopping', "true, false or 'never'", o.earlyStopping)
   if (o.pause !== undefined && typeof o.pause !== 'function') rejectOption('pause', 'a function', o.pause)
   if (o.topLogprobs && (o.numBeams ?? 1) > 1) rejectOption('topLogprobs', 'no value with numBeams above 1', o.topLogprobs)
+  if (![undefined, true, false].includes(o.flash)) rejectOption('flash', 'true or false', o.flash)
+  const decay: unknown = o.exponentialDecayLengthPenalty
+  if (decay !== undefined && !(Array.isArray(decay) && decay.length === 2 && tokenCount.holds(decay[0]) && decay[1] > 0))
+    rejectOption('exponentialDecayLengthPenalty', 'a pair of a number of tokens and a factor above 0', decay)
+  for (const name of ['outputScores', 'outputLogits'] as const)
+    if (o[name] && (o.numBeams ?? 1) > 1) throw new RangeError(`${name}: cannot be used with numBeams ${o.numBeams}; leave one of the two out`) // biome-ignore format: one line
   checkVisualDelta(o)
   checkAssistance(o)
   if (o.stopStrings?.length && !o.decode) rejectOption('decode', 'a function if stopStrings are given', o.decode)

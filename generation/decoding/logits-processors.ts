@@ -1,5 +1,14 @@
 import { type GenerateOptions, isSampling, type LogitsProcessor } from './generation-options.js'
-import { minPFilter, temperatureScale, topKFilter, topPFilter, typicalFilter } from './logits-warpers.js'
+import {
+  epsilonFilter,
+  etaFilter,
+  minPFilter,
+  temperatureScale,
+  topHFilter,
+  topKFilter,
+  topPFilter,
+  typicalFilter
+} from './logits-warpers.js'
 
 /** Applies the processors in order. */
 export const compose =
@@ -29,6 +38,20 @@ export const repetitionPenalty =
   (ids, logits) => {
     const out = logits.slice()
     for (const id of new Set(ids)) if (id < out.length) out[id] = logits[id]! < 0 ? logits[id]! * penalty : logits[id]! / penalty
+    return out
+  }
+
+/**
+ * Subtracts `presence`, and `frequency` for each occurrence, from the logits of the answer's tokens. The prompt does not count.
+ * Source: OpenAI's API reference, `presence_penalty` and `frequency_penalty`.
+ */
+export const countPenalty =
+  (presence: number, frequency: number): LogitsProcessor =>
+  (ids, logits, promptLength) => {
+    const out = logits.slice()
+    const answer = ids.slice(promptLength)
+    for (const id of new Set(answer)) if (id < out.length) out[id]! -= presence
+    for (const id of answer) if (id < out.length) out[id]! -= frequency
     return out
   }
 
@@ -96,6 +119,21 @@ export const logSoftmax = (logits: Float32Array): Float32Array => {
   return logits.map((x) => x - max - log)
 }
 
+/**
+ * Raises the logits of end tokens exponentially after `start` new tokens: `x + |x| · (factor ** n − 1)` for the n-th token beyond it.
+ * Source: `ExponentialDecayLengthPenalty` (transformers 5.23).
+ */
+export const exponentialDecay =
+  ([start, factor]: readonly [start: number, factor: number], eosTokenIds: readonly number[]): LogitsProcessor =>
+  (ids, logits, promptLength) => {
+    const beyond = newTokenCount(ids, promptLength) - start
+    if (beyond <= 0) return logits
+    const out = logits.slice()
+    for (const id of eosTokenIds)
+      if (Number.isFinite(out[id])) out[id] = logits[id]! + Math.abs(logits[id]!) * (factor ** beyond - 1)
+    return out
+  }
+
 /** Number of new tokens in `ids`. */
 const newTokenCount = (ids: readonly number[], promptLength: number): number => ids.length - promptLength
 
@@ -110,6 +148,7 @@ export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNe
   const isTooShort = (ids: readonly number[], promptLength: number) => newTokenCount(ids, promptLength) < minNewTokens
   if (o.sequenceBias?.length) list.push(sequenceBias(o.sequenceBias))
   if ((o.repetitionPenalty ?? 1) !== 1) list.push(repetitionPenalty(o.repetitionPenalty!))
+  if (o.presencePenalty || o.frequencyPenalty) list.push(countPenalty(o.presencePenalty ?? 0, o.frequencyPenalty ?? 0))
   if (o.noRepeatNgramSize) list.push(noRepeatNgram(o.noRepeatNgramSize))
   if (o.badWords?.length) list.push(badWords(o.badWords, eosTokenIds))
   if (eosTokenIds.length > 0 && minNewTokens > 0) list.push(suppress(eosTokenIds, isTooShort))
@@ -118,6 +157,8 @@ export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNe
   if (o.forcedEosTokenIds?.length)
     list.push(force(o.forcedEosTokenIds, (ids, prompt) => newTokenCount(ids, prompt) === maxNewTokens - 1))
   if (o.removeInvalidValues) list.push(removeInvalid)
+  if (o.exponentialDecayLengthPenalty && eosTokenIds.length > 0)
+    list.push(exponentialDecay(o.exponentialDecayLengthPenalty, eosTokenIds))
   if (o.suppressTokens?.length) list.push(suppress(o.suppressTokens))
   if (o.beginSuppressTokens?.length) list.push(suppress(o.beginSuppressTokens, (ids, prompt) => ids.length === prompt))
   list.push(...(o.logitsProcessors ?? []), ...warpers(o))
@@ -128,13 +169,16 @@ export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNe
 /** Filters of the distribution, with sampling only; beam search keeps one token more than there are end tokens. */
 const warpers = (o: GenerateOptions): readonly LogitsProcessor[] => {
   if (!isSampling(o)) return []
-  const { temperature = 1, topK = 50, topP = 1, minP = 0, typicalP = 1 } = o
+  const { temperature = 1, topH = 1, topK = 50, topP = 1, minP = 0, typicalP = 1, epsilonCutoff = 0, etaCutoff = 0 } = o
   const keep = (o.numBeams ?? 1) > 1 ? (o.eosTokenIds?.length ?? 1) + 1 : 1
   return [
     ...(temperature === 1 ? [] : [temperatureScale(temperature)]),
+    ...(topH === 1 ? [] : [topHFilter(topH)]),
     ...(topK === 0 ? [] : [topKFilter(topK, keep)]),
     ...(topP === 1 ? [] : [topPFilter(topP, keep)]),
     ...(minP === 0 ? [] : [minPFilter(minP, keep)]),
-    ...(typicalP === 1 ? [] : [typicalFilter(typicalP, keep)])
+    ...(typicalP === 1 ? [] : [typicalFilter(typicalP, keep)]),
+    ...(epsilonCutoff === 0 ? [] : [epsilonFilter(epsilonCutoff, keep)]),
+    ...(etaCutoff === 0 ? [] : [etaFilter(etaCutoff, keep)])
   ]
 }

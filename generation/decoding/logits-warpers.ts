@@ -94,6 +94,54 @@ export const minPFilter =
     return keepWhere(logits, (i) => probabilities[i]! >= limit, minKept)
   }
 
+/** Entropy of a distribution, in nats. */
+const entropyOf = (probabilities: Float64Array): number =>
+  probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0)
+
+/**
+ * Epsilon filter: keeps tokens with at least this probability.
+ * Source: Hewitt et al. 2022; `EpsilonLogitsWarper` (transformers 5.23).
+ */
+export const epsilonFilter =
+  (epsilon: number, minKept = 1): LogitsProcessor =>
+  (_ids, logits) => {
+    const probabilities = softmax(logits)
+    return keepWhere(logits, (i) => probabilities[i]! >= epsilon, minKept)
+  }
+
+/**
+ * Eta filter: keeps tokens with at least the smaller of `epsilon` and `√epsilon · exp(−entropy)` as their probability.
+ * Source: Hewitt et al. 2022; `EtaLogitsWarper` (transformers 5.23).
+ */
+export const etaFilter =
+  (epsilon: number, minKept = 1): LogitsProcessor =>
+  (_ids, logits) => {
+    const probabilities = softmax(logits)
+    const limit = Math.min(epsilon, Math.sqrt(epsilon) * Math.exp(-entropyOf(probabilities)))
+    return keepWhere(logits, (i) => probabilities[i]! >= limit, minKept)
+  }
+
+/** Tokens that `topHFilter` considers. */
+const TOP_H_TOKENS = 100
+
+/**
+ * Top-h filter: of the 100 most probable tokens keeps the first ones whose entropy terms `−p log p` sum to at most `topH` times the
+ * entropy; at least the most probable. Source: `TopHLogitsWarper` (transformers 5.23).
+ */
+export const topHFilter =
+  (topH: number): LogitsProcessor =>
+  (_ids, logits) => {
+    const order = topIndices(logits, Math.min(TOP_H_TOKENS, logits.length))
+    const probabilities = softmax(order.map((i) => logits[i]!))
+    const limit = entropyOf(probabilities) * topH
+    const count = countUntil(
+      probabilities.map((p) => (p > 0 ? -p * Math.log(p) : 0)),
+      (sum) => sum > limit
+    )
+    const chosen = new Set(order.slice(0, Math.max(1, count)))
+    return logits.map((x, i) => (chosen.has(i) ? x : minusInfinity))
+  }
+
 /**
  * Locally typical filter: orders tokens by the distance of their information content from the entropy, and keeps the smallest
  * set whose probabilities sum to at least `mass`.
@@ -103,7 +151,7 @@ export const typicalFilter =
   (mass: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
     const probabilities = softmax(logits)
-    const entropy = probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0)
+    const entropy = entropyOf(probabilities)
     const distance = probabilities.map((p) => Math.abs(-Math.log(p) - entropy))
     const order = indicesOf(logits, isPossible).sort((a, b) => distance[a]! - distance[b]! || a - b)
     const probabilitiesInOrder = order.map((i) => probabilities[i]!)

@@ -77,7 +77,7 @@ export const tilesPerChunk = (height: number, width: number): number => Math.max
 /** Prompt tokens of one forward between two checks of the abort signal. */
 const TOKENS_PER_CHUNK = 512
 
-/** How a prompt is computed in chunks, between which other work runs; in one piece without a signal and without `pause`. */
+/** Pauses of a prompt that is computed in chunks; a prompt without a signal and without `pause` is computed in one piece. */
 export type Pacing = Pick<GenerateOptions, 'signal' | 'pause' | 'prefillChunkSize'>
 
 /** Whether there is a reason to stop between two chunks. */
@@ -87,19 +87,23 @@ export const isPaced = ({ signal, pause }: Pacing): boolean => signal !== undefi
 export const takePause = async ({ pause = yieldToEventLoop }: Pacing): Promise<void> => void (await pause())
 
 /**
- * Image features `[T, N, D]` of tiles. With pacing, tiles are encoded chunk by chunk with a pause in between; undefined after an
- * abort.
+ * Features of tiles by `encode`, such as `model.imageFeatures`. With pacing, tiles are encoded chunk by chunk with a pause in between;
+ * undefined after an abort.
  */
-const encodeTiles = async (model: InternVL, pixelValues: tf.Tensor4D, pacing: Pacing): Promise<tf.Tensor3D | undefined> => {
+export const encodeTiles = async <R extends tf.Tensor>(
+  encode: (pixelValues: tf.Tensor4D) => R,
+  pixelValues: tf.Tensor4D,
+  pacing: Pacing
+): Promise<R | undefined> => {
   const { signal } = pacing
-  if (!isPaced(pacing)) return model.imageFeatures(pixelValues)
+  if (!isPaced(pacing)) return encode(pixelValues)
   const [T, C, H, W] = pixelValues.shape
   const size = tilesPerChunk(H, W)
-  const chunks: tf.Tensor3D[] = []
+  const chunks: R[] = []
   try {
     for (let start = 0; start < T && !signal?.aborted; start += size) {
       const tiles = () => pixelValues.slice([start, 0, 0, 0], [Math.min(size, T - start), C, H, W])
-      chunks.push(tf.tidy(() => model.imageFeatures(tiles())))
+      chunks.push(tf.tidy(() => encode(tiles())))
       await takePause(pacing)
     }
     return signal?.aborted ? undefined : tf.concat(chunks)
@@ -126,7 +130,7 @@ const selectImageFeatures = async (
   const gathered = tf.tidy(() => (imageFeatures ?? pixelValues!).gather(tf.tensor1d(tiles, 'int32')))
   const features = imageFeatures
     ? (gathered as tf.Tensor3D)
-    : await encodeTiles(model, gathered as tf.Tensor4D, pacing).finally(() => gathered.dispose())
+    : await encodeTiles(model.imageFeatures, gathered as tf.Tensor4D, pacing).finally(() => gathered.dispose())
   if (!features) return undefined
   return disposingAfter([features], () => {
     const [, perTile, D] = features.shape
@@ -137,13 +141,9 @@ const selectImageFeatures = async (
 }
 
 /** Embeddings `[B, L, D]` of whole prompts; undefined after an abort. */
-const embedPrompts = async (
-  model: InternVL,
-  inputs: GenerateInputs,
-  pacing: Pacing
-): Promise<tf.Tensor3D | undefined> => {
+const embedPrompts = async (model: InternVL, inputs: GenerateInputs, pacing: Pacing): Promise<tf.Tensor3D | undefined> => {
   if (!isPaced(pacing) || !inputs.pixelValues || inputs.imageFeatures) return model.embed(inputs)
-  const imageFeatures = await encodeTiles(model, inputs.pixelValues, pacing)
+  const imageFeatures = await encodeTiles(model.imageFeatures, inputs.pixelValues, pacing)
   return imageFeatures && disposingAfter([imageFeatures], () => model.embed({ inputIds: inputs.inputIds, imageFeatures }))
 }
 

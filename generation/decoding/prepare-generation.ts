@@ -5,11 +5,29 @@ import { compose, logitsProcessors } from './logits-processors.js'
 import { type GenerateInputs, promptPositions, promptsOf } from './prefill.js'
 import { type FinishReason, type FinishRule, finishRule } from './stopping.js'
 
+/** A token and its log-probability. */
+export interface TopLogprob {
+  readonly token: number
+  readonly logprob: number
+}
+
 /** One decoding step: the new token of every row, undefined for rows that have finished. */
 export interface Step {
   readonly tokens: ReadonlyArray<number | undefined>
   /** Log-probability of each token, with `outputLogprobs`. */
   readonly logprobs?: ReadonlyArray<number | undefined>
+  /** The most probable tokens before each token, most probable first, with `topLogprobs`. */
+  readonly topLogprobs?: ReadonlyArray<readonly TopLogprob[] | undefined>
+}
+
+/** The fates of one row's tiles, by the router of a Flash model. */
+export interface RowRouting {
+  /** The router's probability p of each tile that a quarter of its tokens suffices. */
+  readonly scores: readonly number[]
+  /** Whether each tile was compressed to a quarter of its tokens. */
+  readonly compressed: readonly boolean[]
+  /** Prompt tokens after compression. */
+  readonly promptTokens: number
 }
 
 export interface GenerationResult {
@@ -18,6 +36,10 @@ export interface GenerationResult {
   readonly finishReasons: readonly FinishReason[]
   /** Log-probability of each new token, with `outputLogprobs`. */
   readonly logprobs?: readonly (readonly number[])[]
+  /** Unprocessed logits `[V]` of each new token, with `outputLogits`. */
+  readonly stepLogits?: readonly (readonly Float32Array[])[]
+  /** Logits `[V]` that each new token was selected from, after all processors, with `outputScores`. */
+  readonly stepScores?: readonly (readonly Float32Array[])[]
   /** Beam search only: the sum of log-probabilities over `length ** lengthPenalty`. */
   readonly scores?: readonly number[]
   /**
@@ -25,6 +47,8 @@ export interface GenerationResult {
    * by `disposeCache(cache.kv)`.
    */
   readonly cache?: readonly RowCache[]
+  /** The fates of each prompt's tiles, if a router compressed them. */
+  readonly routing?: readonly RowRouting[]
 }
 
 /** Steps of one `generate` call; the return value is its result. */

@@ -1,4 +1,3 @@
-import { setImmediate as yieldToEventLoop } from 'node:timers/promises'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import {
@@ -10,11 +9,11 @@ import {
   rowCache,
   selectRows
 } from './batch-cache.js'
-import { type GenerateOptions, isSampling } from './generation-options.js'
+import { type GenerateOptions, isSampling, returnsLogprobs } from './generation-options.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
-import { type GenerateInputs, prefill } from './prefill.js'
-import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
+import { type GenerateInputs, prefill, takePause } from './prefill.js'
+import type { GenerationResult, GenerationStream, PreparedGeneration, Step, TopLogprob } from './prepare-generation.js'
 import { invalidLogits, type RandomGenerator, rngOf, sampleIndex } from './sampling.js'
 import type { FinishReason, FinishRule } from './stopping.js'
 
@@ -26,6 +25,9 @@ export interface SequenceState {
   /** Token ids of prompt and answer. */
   readonly ids: number[]
   readonly logprobs: number[]
+  /** Unprocessed and processed logits of each token, where the options ask for them. */
+  readonly stepLogits: Float32Array[]
+  readonly stepScores: Float32Array[]
   rng: RandomGenerator
   finishReason?: FinishReason
 }
@@ -33,7 +35,13 @@ export interface SequenceState {
 export interface SelectedToken {
   readonly token: number
   readonly logprob?: number
+  readonly topLogprobs?: readonly TopLogprob[]
+  readonly logits?: Float32Array
+  readonly scores?: Float32Array
 }
+
+/** The options that select the next token of a row. */
+export type Selection = Pick<PreparedGeneration, 'options' | 'logitsProcessor'>
 
 /** `numReturnSequences` rows for each prompt, each with a random generator of its own. */
 export const initialRows = ({ options: o, prompts, seeds }: PreparedGeneration): readonly SequenceState[] =>
@@ -43,12 +51,14 @@ export const initialRows = ({ options: o, prompts, seeds }: PreparedGeneration):
       promptLength: ids.length,
       ids: [...ids],
       logprobs: [],
+      stepLogits: [],
+      stepScores: [],
       rng: rngOf(seeds[source]!, sequence).foldIn(ids)
     }))
   )
 
 /** Prefill of the prompts, each repeated for its `numReturnSequences` rows; undefined after an abort. */
-const prefillRows = async (
+export const prefillRows = async (
   model: InternVL,
   inputs: GenerateInputs,
   { options: o, prompts, positions }: PreparedGeneration,
@@ -64,34 +74,50 @@ const prefillRows = async (
   return { logits, batch }
 }
 
+/** Whether the index of the largest logit is all that a row needs. */
+const needsArgMaxOnly = ({ options: o, logitsProcessor }: Selection): boolean =>
+  !logitsProcessor && !isSampling(o) && !returnsLogprobs(o) && !o.outputScores && !o.outputLogits
+
+/** The log-probabilities of a selected token and of the most probable tokens, from unprocessed logits `[V]`. */
+const withLogprobs = (token: number, raw: Float32Array, { topLogprobs = 0 }: GenerateOptions): SelectedToken => {
+  const logprobs = logSoftmax(raw)
+  const top = topLogprobs > 0 ? topIndices(raw, topLogprobs).map((id) => ({ token: id, logprob: logprobs[id]! })) : undefined
+  return { token, logprob: logprobs[token]!, ...(top ? { topLogprobs: top } : {}) }
+}
+
 /**
- * Reads logits `[N, V]` back, disposes them, and returns a function that selects the next token of a row from logits `n`. Greedy search
- * without processors reads only N numbers back.
+ * Reads logits `[N, V]` back, disposes them, and returns a function that selects the next token of a row from logits `n`, by the
+ * options of the row: `selections` has those of each of the N rows, or one for all. If all rows are greedy without processors, only
+ * 2 N numbers are read back. The function throws an `InternVLError` with the tag `InvalidLogits` for a row whose logits are NaN.
  */
 export const tokenSelector = async (
   logits: tf.Tensor2D,
-  { options: o, logitsProcessor }: PreparedGeneration
+  selections: readonly Selection[]
 ): Promise<(row: SequenceState, n: number) => SelectedToken> => {
-  const isGreedy = !logitsProcessor && !isSampling(o) && !o.outputLogprobs
+  const isGreedy = selections.every(needsArgMaxOnly)
   const [N, V] = logits.shape
   // the first logit of each row is read too: one NaN in the hidden states makes all logits of its row NaN
   const tokensAndLogits = () => tf.concat([logits.argMax(-1).toFloat(), logits.slice([0, 0], [N, 1]).reshape([N])])
   const output = isGreedy ? tf.tidy(tokensAndLogits) : logits
   const data = await output.data().finally(() => tf.dispose([logits, output]))
-  const firstLogits = Array.from({ length: N }, (_, n) => data[isGreedy ? N + n : n * V]!)
-  if (!o.removeInvalidValues && firstLogits.some(Number.isNaN)) throw invalidLogits()
-  if (isGreedy) return (_, n) => ({ token: data[n]! })
   return (row, n) => {
+    const { options: o, logitsProcessor } = selections[n] ?? selections[0]!
+    if (!o.removeInvalidValues && Number.isNaN(data[isGreedy ? N + n : n * V]!)) throw invalidLogits()
+    if (isGreedy) return { token: data[n]! }
     const raw = data.slice(n * V, (n + 1) * V) as Float32Array
     const processed = logitsProcessor ? logitsProcessor(row.ids, raw, row.promptLength) : raw
     const token = isSampling(o) ? sampleIndex(processed, row.rng.uniform()) : topIndices(processed, 1)[0]!
-    return o.outputLogprobs ? { token, logprob: logSoftmax(raw)[token]! } : { token }
+    const outputs = { ...(o.outputLogits ? { logits: raw } : {}), ...(o.outputScores ? { scores: processed } : {}) }
+    return { ...(returnsLogprobs(o) ? withLogprobs(token, raw, o) : { token }), ...outputs }
   }
 }
 
-export const appendToken = (row: SequenceState, { token, logprob }: SelectedToken, finishReasonOf: FinishRule): void => {
+export const appendToken = (row: SequenceState, selected: SelectedToken, finishReasonOf: FinishRule): void => {
+  const { token, logprob, logits, scores } = selected
   row.ids.push(token)
   if (logprob !== undefined) row.logprobs.push(logprob)
+  if (logits) row.stepLogits.push(logits)
+  if (scores) row.stepScores.push(scores)
   row.rng = row.rng.foldIn([token])
   const finishReason = finishReasonOf(row.ids, row.promptLength)
   if (finishReason) row.finishReason = finishReason
@@ -105,7 +131,9 @@ export const toStep = (
 ): Step => {
   const byRow = rows.map((row) => selected[unfinished.indexOf(row)])
   const tokens = byRow.map((choice) => choice?.token)
-  return o.outputLogprobs ? { tokens, logprobs: byRow.map((choice) => choice?.logprob) } : { tokens }
+  if (!returnsLogprobs(o)) return { tokens }
+  const step = { tokens, logprobs: byRow.map((choice) => choice?.logprob) }
+  return o.topLogprobs ? { ...step, topLogprobs: byRow.map((choice) => choice?.topLogprobs) } : step
 }
 
 export const toResult = (
@@ -115,7 +143,9 @@ export const toResult = (
 ): GenerationResult => ({
   sequences: rows.map((row) => row.ids.slice(row.promptLength)),
   finishReasons: rows.map((row) => row.finishReason ?? 'aborted'),
-  ...(o.outputLogprobs ? { logprobs: rows.map((row) => row.logprobs) } : {}),
+  ...(returnsLogprobs(o) ? { logprobs: rows.map((row) => row.logprobs) } : {}),
+  ...(o.outputLogits ? { stepLogits: rows.map((row) => row.stepLogits) } : {}),
+  ...(o.outputScores ? { stepScores: rows.map((row) => row.stepScores) } : {}),
   ...(o.returnCache && caches.size === rows.length ? { cache: rows.map((row) => caches.get(row)!) } : {})
 })
 
@@ -151,10 +181,10 @@ export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, pre
   try {
     if (!o.signal?.aborted) output = await prefillRows(model, inputs, prepared, rows)
     while (output && unfinished.length > 0) {
-      const select = await tokenSelector(output.logits, prepared)
+      const select = await tokenSelector(output.logits, [prepared])
       const selected = unfinished.map(select)
       for (const [i, row] of unfinished.entries()) appendToken(row, selected[i]!, finishReason)
-      await yieldToEventLoop() // TensorFlow blocks the event loop: abort signals and streams are served here
+      await takePause(o) // TensorFlow blocks the event loop: abort signals and streams are served here
       yield toStep(rows, unfinished, selected, o)
       if (o.signal?.aborted) for (const row of unfinished) row.finishReason ??= 'aborted'
       const { batch } = output

@@ -1,6 +1,6 @@
 import type { Decode, GenerateOptions, StoppingCondition } from './generation-options.js'
 
-/** Reason for which a row finished: an end token, the maximum length, a stop string or stopping condition, or the caller's abort signal. */
+/** Reason for which a row finished: an end token, the maximum length or time, a stop string or stopping condition, or the caller's abort signal. */
 export type FinishReason = 'eos' | 'length' | 'stop' | 'aborted'
 
 /**
@@ -19,14 +19,18 @@ export const stopStringCondition = (texts: readonly string[], decode: Decode): S
 /** The finish reason of a row after the last of `ids` (prompt and answer), undefined if the row continues. */
 export type FinishRule = (ids: readonly number[], promptLength: number) => FinishReason | undefined
 
-/** The finish rule of the options: end tokens, stop strings, stopping conditions and `maxNewTokens`. */
-export const finishRule = (o: GenerateOptions, maxNewTokens: number): FinishRule => {
+/**
+ * The finish rule of the options: end tokens, stop strings, stopping conditions, `maxNewTokens`, and `maxTime` from now on; `now` is a
+ * clock in milliseconds.
+ */
+export const finishRule = (o: GenerateOptions, maxNewTokens: number, now: () => number = () => performance.now()): FinishRule => {
+  const end = o.maxTime === undefined ? Number.POSITIVE_INFINITY : now() + 1000 * o.maxTime
   const eosTokenIds = new Set(o.eosTokenIds)
   const texts = o.stopStrings?.length ? [stopStringCondition(o.stopStrings, o.decode!)] : []
   const conditions = [...texts, ...(o.stoppingConditions ?? [])]
   return (ids, promptLength) => {
     if (eosTokenIds.has(ids.at(-1)!)) return 'eos'
     if (conditions.some((holds) => holds(ids, promptLength))) return 'stop'
-    return ids.length - promptLength >= maxNewTokens ? 'length' : undefined
+    return ids.length - promptLength >= maxNewTokens || (end < Number.POSITIVE_INFINITY && now() > end) ? 'length' : undefined
   }
 }

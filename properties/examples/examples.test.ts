@@ -8,6 +8,7 @@ import { lossOfCustomTensors } from './library/forward-and-loss.js'
 import { hiddenStateChanges } from './library/hidden-states.js'
 import { similarityOfImages } from './library/image-features.js'
 import { describeWithoutWord } from './library/logits-processor.js'
+import { answerManyClients } from './library/many-clients.js'
 import { trainOnOneConversation } from './library/training-step.js'
 import { describeImagesInOneBatch } from './transformers/batched-images.js'
 import { compareImagesInOneBatch } from './transformers/batched-multi-image.js'
@@ -61,6 +62,14 @@ describe('examples', () => {
       streamed += text
     })
     assert.deepEqual([streamed, answered], [description, 'One.'])
+  })
+  it('an engine for many clients', async () => {
+    let streamed = ''
+    const result = await answerManyClients((text) => {
+      streamed += text
+    })
+    assert.equal(streamed, description)
+    assert.deepEqual(result, { color: 'Gray.', imageTokens: 16, accepted: 3 })
   })
   it('forward and loss', async () => {
     const { shape, loss } = await lossOfCustomTensors()

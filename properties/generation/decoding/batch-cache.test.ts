@@ -5,25 +5,7 @@ import { disposeCache, type GenerateOptions, generateAll } from '../../../genera
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { tokens } from '../../arbitraries/logits.js'
-import { disposeInputs, imageToken, makeInputs, type Prompt, tinyModel, vocabulary } from '../tiny.js'
-
-/** A model that counts tokens through the decoder (all rows together) and tiles through the vision tower. */
-const counting = (model: InternVL) => {
-  const counts = { tokens: 0, tiles: 0 }
-  const embed: InternVL['embed'] = (inputs) => {
-    counts.tokens += inputs.inputIds.size
-    if (inputs.pixelValues) counts.tiles += inputs.pixelValues.shape[0]
-    return model.embed(inputs)
-  }
-  const imageFeatures: InternVL['imageFeatures'] = (pixelValues) => {
-    counts.tiles += pixelValues.shape[0]
-    return model.imageFeatures(pixelValues)
-  }
-  return {
-    counts,
-    model: Object.assign((...a: Parameters<InternVL>) => model(...a), model, { embed, imageFeatures }) as InternVL
-  }
-}
+import { countingModel, disposeInputs, imageToken, makeInputs, type Prompt, tinyModel, vocabulary } from '../tiny.js'
 
 const image = [1, 1, 1, 1]
 const words = tokens(vocabulary - 2).map((ids) => ids.map((id) => id + 2))
@@ -77,7 +59,7 @@ describe('cache', () => {
     ))
 
   it('a conversation of ten turns about one image encodes the image once, and a turn computes only its new tokens', async () => {
-    const { counts, model: counted } = counting(model)
+    const { counts, model: counted } = countingModel(model)
     let ids: readonly number[] = [2, ...image]
     let cache: readonly RowCache[] | undefined
     for (let i = 0; i < 10; i++) {
@@ -97,7 +79,7 @@ describe('cache', () => {
   })
 
   it('a new image is encoded alone', async () => {
-    const { counts, model: counted } = counting(model)
+    const { counts, model: counted } = countingModel(model)
     const start = [2, ...image, 3]
     const first = await run([start], { returnCache: true }, counted)
     counts.tiles = 0

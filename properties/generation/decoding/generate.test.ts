@@ -150,6 +150,35 @@ describe('generate', () => {
     })
   }
 
+  it('outputScores and outputLogits give the logits before and after the processors, of every row', async () => {
+    const prompts = [
+      [2, 3, 4],
+      [5, 6],
+      [7, 1, 1, 1, 1, 8]
+    ]
+    const options = { outputScores: true, outputLogits: true, outputLogprobs: true, maxNewTokens: 4 }
+    const plain = await run(prompts, options)
+    const penalized = await run(prompts, { ...options, suppressTokens: [plain.sequences[0]![0]!] })
+    for (const { sequences, stepLogits, stepScores, logprobs } of [plain, penalized])
+      for (const [row, ids] of sequences.entries()) {
+        assert.deepEqual([stepLogits![row]!.length, stepScores![row]!.length], [ids.length, ids.length])
+        for (const [step, token] of ids.entries()) {
+          const [logits, scores] = [stepLogits![row]![step]!, stepScores![row]![step]!]
+          assert.equal(scores.indexOf(Math.max(...scores)), token)
+          const sum = logits.reduce((total, x) => total + Math.exp(x), 0)
+          assert.ok(Math.abs(logits[token]! - Math.log(sum) - logprobs![row]![step]!) < 1e-4)
+        }
+      }
+    assert.deepEqual(plain.stepLogits, plain.stepScores)
+    assert.equal(penalized.stepScores![0]![0]![plain.sequences[0]![0]!], Number.NEGATIVE_INFINITY)
+    assert.deepEqual(penalized.stepLogits![0]![0], plain.stepLogits![0]![0])
+    await assert.rejects(async () => run(prompts, { ...options, numBeams: 2 }), /outputScores: cannot be used with numBeams 2/)
+    await assert.rejects(
+      async () => run(prompts, { exponentialDecayLengthPenalty: [1, 0] }),
+      /exponentialDecayLengthPenalty: expected a pair/
+    )
+  })
+
   it('greedy log-probabilities are those of one full forward', async () => {
     const { sequences, logprobs } = await run([[2, 3, 4]], { outputLogprobs: true })
     const inputs = makeInputs([[2, 3, 4, ...sequences[0]!]])

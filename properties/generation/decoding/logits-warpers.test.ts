@@ -3,9 +3,12 @@ import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import type { LogitsProcessor } from '../../../generation/decoding/generation-options.js'
 import {
+  epsilonFilter,
+  etaFilter,
   minPFilter,
   softmax,
   temperatureScale,
+  topHFilter,
   topIndices,
   topKFilter,
   topPFilter,
@@ -18,7 +21,10 @@ const warpers: Readonly<Record<string, (value: number, keep?: number) => LogitsP
   topK: topKFilter,
   topP: topPFilter,
   minP: minPFilter,
-  typicalP: typicalFilter
+  typicalP: typicalFilter,
+  epsilonCutoff: epsilonFilter,
+  etaCutoff: etaFilter,
+  topH: topHFilter
 }
 
 interface Case {

@@ -28,4 +28,14 @@ describe('stop', () => {
     assert.equal(stop([1, 2, 2], 1), 'length')
     assert.equal(stop([7, 2], 1), undefined)
   })
+
+  it('stops at the first token after maxTime, by the given clock', () => {
+    let now = 5000
+    const stop = finishRule({ maxTime: 1.5 }, 10, () => now)
+    assert.equal(stop([1, 2], 1), undefined)
+    now = 6500
+    assert.equal(stop([1, 2, 2], 1), undefined)
+    now = 6501
+    assert.equal(stop([1, 2, 2, 2], 1), 'length')
+  })
 })

@@ -1,0 +1,77 @@
+import { tf } from '../../../lib/tf.js'
+import { type VisionEncoder, visionEncoder } from '../../../models/internvl/vision-encoder.js'
+import type { ImageSource } from '../../../processors/image/image.js'
+import type { InternVLCheckpoint } from '../../checkpoint/load.js'
+import { tilesPerChunk } from '../../decoding/prefill.js'
+import type { Tiles } from '../../feature-cache.js'
+import type { EngineRequest, ImageVectors, MediaTiling, RequestOptions, Tokenized } from '../engine-types.js'
+import { type RequestContext, requestOptions } from './request-context.js'
+
+/** The vision encoder of a loaded model, with the same parameters. */
+const encoderOf = ({ config, params }: InternVLCheckpoint): VisionEncoder => {
+  const module = visionEncoder(config)
+  return module.apply(params.model as Parameters<typeof module.apply>[0])
+}
+
+/** Sum of the pooled embeddings of tiles, `[D]`; one chunk of tiles a turn. */
+const sumOfTiles = async (
+  pooled: VisionEncoder['pooled'],
+  { data, shape: [T, C, H, W] }: Tiles,
+  pause: () => Promise<void>
+): Promise<readonly number[]> => {
+  const [chunk, size] = [tilesPerChunk(H, W), C * H * W]
+  let sum: readonly number[] = []
+  for (let start = 0; start < T; start += chunk) {
+    const end = Math.min(T, start + chunk)
+    await pause()
+    const pixels = data.subarray(start * size, end * size)
+    const vector = tf.tidy(() => pooled(tf.tensor4d(pixels, [end - start, C, H, W])).sum<tf.Tensor1D>(0))
+    const values = vector.dataSync()
+    vector.dispose()
+    sum = Array.from(values, (value, i) => value + (sum[i] ?? 0))
+  }
+  return sum
+}
+
+/** One vector for each image, see `GenerationEngine.embed`. */
+const embedImages = async (
+  context: RequestContext,
+  images: readonly ImageSource[],
+  options: RequestOptions = {}
+): Promise<ImageVectors> => {
+  const { internvl, scheduler, prepare } = context
+  if (images.length === 0) throw new RangeError('images: the list is empty; give at least one image')
+  const merged = requestOptions(context, options) // the engine's limits of media hold here too
+  const { pooled } = encoderOf(internvl)
+  const { pause } = scheduler.turns.join('first')
+  const vectors: (readonly number[])[] = []
+  const tiles: number[] = []
+  for (const source of images) {
+    const read = await prepare.image(source, options.maxPatches ?? 1, merged)
+    const sum = await sumOfTiles(pooled, read, pause)
+    vectors.push(sum.map((value) => value / read.shape[0]))
+    tiles.push(read.shape[0])
+  }
+  return { vectors, tiles }
+}
+
+const tokenize = async (
+  context: RequestContext,
+  { messages, prompt, options }: Pick<EngineRequest, 'messages' | 'prompt' | 'options'>
+): Promise<Tokenized> => {
+  const ids = await context.prepare.tokenize({ messages, prompt }, requestOptions(context, options))
+  const { imageTokenId } = context.internvl.generation
+  return { ids, imageTokens: ids.filter((id) => id === imageTokenId).length }
+}
+
+/** Calls that the process answers beside requests, by name. */
+export const engineCalls = {
+  tokenize,
+  tiling: (
+    context: RequestContext,
+    { messages, prompt, options }: Pick<EngineRequest, 'messages' | 'prompt' | 'options'>
+  ): Promise<readonly MediaTiling[]> => context.prepare.tiling({ messages, prompt }, requestOptions(context, options)),
+  detokenize: async ({ internvl }: RequestContext, ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }) =>
+    internvl.processor.decode(ids, options),
+  embed: embedImages
+} as const

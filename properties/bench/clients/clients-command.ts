@@ -1,0 +1,73 @@
+import { writeFile } from 'node:fs/promises'
+import { Command, Option } from 'commander'
+import { demoModel } from '../../../generation/checkpoint/load.js'
+import { autoSetup } from '../../../generation/cli/commands/setup-command.js'
+import { positiveInteger } from '../../../generation/cli/common.js'
+import { createEngine } from '../../../generation/engine/create-engine.js'
+import { type Quantization, quantizations } from '../../../models/quantization/precision.js'
+import { type LoadFigures, loadTable, runLoad } from './clients.js'
+
+interface Flags {
+  readonly checkpoint: string
+  readonly quantize?: Quantization
+  readonly clients: readonly number[]
+  readonly requests: number
+  readonly promptTokens: number
+  readonly images: number
+  readonly newTokens: number
+  readonly maxBatch: number
+  readonly json?: string
+}
+
+const say = (line: string): void => void process.stderr.write(`${line}\n`)
+
+const bench = async (flags: Flags): Promise<void> => {
+  await autoSetup()
+  const { checkpoint, quantize, clients, requests, promptTokens, images, newTokens, maxBatch, json } = flags
+  const maxQueue = Math.max(...clients)
+  const engine = await createEngine(checkpoint, { quantize, maxBatch, maxQueue, prefixCacheBytes: 0, featureCacheBytes: 0 })
+  try {
+    const { precision, loadSeconds, engine: name } = engine.info
+    console.log(`${checkpoint}, ${precision}, ${name}, loaded in ${loadSeconds.toFixed(1)} s, batch of at most ${maxBatch}`)
+    console.log(`${promptTokens} prompt tokens, ${images} images, ${newTokens} new tokens a request`)
+    const load = { requestsPerClient: requests, promptTokens, images, newTokens }
+    await runLoad(engine, { ...load, clients: 1, requestsPerClient: 1, newTokens: Math.min(8, newTokens) }, 99) // warm-up
+    const figures: LoadFigures[] = []
+    for (const count of clients) {
+      say(`${count} clients`)
+      figures.push(await runLoad(engine, { ...load, clients: count }, count))
+    }
+    console.log(loadTable(figures))
+    if (json) await writeFile(json, `${JSON.stringify({ checkpoint, precision, ...load, maxBatch, figures }, null, 2)}\n`)
+  } finally {
+    await engine.close()
+  }
+}
+
+const examples = `
+Each client sends its next request when it has the answer to the last. Every request has a prompt of its own, and the caches of prefixes
+and image features are off.
+
+Examples:
+  npm run bench:checkpoint -- --like internvl3-1b --out /tmp/1b        full size, random weights
+  npm run bench:clients -- --checkpoint /tmp/1b --quantize int8 --clients 1,8`
+
+await new Command('bench:clients')
+  .description('load an engine with clients: time to the first token, tokens a second, and the gain of continuous batching')
+  .option('--checkpoint <dir>', 'a checkpoint folder; the demo model by default', demoModel)
+  .addOption(new Option('--quantize <name>', 'quantization of the weights; float32 by default').choices(quantizations))
+  .option('--clients <ns>', 'numbers of clients, such as 1,8', (text) => text.split(',').map(positiveInteger), [1, 8])
+  .option('--requests <n>', 'requests of each client', positiveInteger, 3)
+  .option('--prompt-tokens <n>', 'text tokens of each prompt', positiveInteger, 64)
+  .option('--images <n>', 'images of one tile in each request', (text) => (text === '0' ? 0 : positiveInteger(text)), 0)
+  .option('--new-tokens <n>', 'tokens of each answer', positiveInteger, 64)
+  .option('--max-batch <n>', 'rows that are decoded together', positiveInteger, 8)
+  .option('--json <file>', 'also write the figures as JSON')
+  .addHelpText('after', examples)
+  .showHelpAfterError('(add --help for all options)')
+  .action(bench)
+  .parseAsync()
+  .catch((error: Error) => {
+    say(`bench:clients: ${['InternVLError', 'RangeError'].includes(error.name) ? error.message : error.stack}`)
+    process.exitCode = 1
+  })
