@@ -5,8 +5,10 @@ import type { InternVLCheckpoint } from './checkpoint/load.js'
 import { type GenerationResult, generate, runToEnd } from './decoding/generate.js'
 import type { GenerateOptions } from './decoding/generation-options.js'
 import { streamText } from './decoding/text-stream.js'
+import type { ResponseOptions } from './structured/response-format.js'
+import { type ResponseConstraint, responseConstraint } from './structured/response-processor.js'
 
-export type AnswerOptions = PrepareOptions & GenerateOptions
+export type AnswerOptions = PrepareOptions & GenerateOptions & ResponseOptions
 
 /** Sizes and durations of one `answer` call. */
 export interface Timings {
@@ -35,29 +37,38 @@ const secondsBetween = (start: number, end: number): number => (end - start) / 1
 
 /**
  * Answers a batch of conversations: yields the new text of every row after each step, and returns all answers. Leaving early
- * (`break`, `return()`) disposes every tensor. Throws an `InternVLError` for messages or images that cannot be read.
+ * (`break`, `return()`) disposes every tensor. Throws an `InternVLError` for messages or images that cannot be read,
+ * and a `RangeError` for an option.
  */
 export async function* streamAnswers(
-  { processor, model, generation }: InternVLCheckpoint,
+  internvl: InternVLCheckpoint,
   batch: readonly Messages[],
   options: AnswerOptions = {}
 ): AsyncGenerator<readonly string[], Answers, void> {
+  const { processor, model, generation } = internvl
   const start = performance.now()
   const inputs = await orThrow(processor.prepare(batch, options))
   const prepared = performance.now()
   const decode = (ids: readonly number[]) => processor.decode(ids, { skipSpecialTokens: true })
   const texts: string[] = [] // one for each row
   let stream: ReturnType<typeof streamText> | undefined
+  let constraint: ResponseConstraint | undefined
   let firstToken: number | undefined
   try {
-    stream = streamText(generate(model, inputs, { decode, ...generation, ...options }), decode, options.stopStrings)
+    constraint = await responseConstraint(internvl, options.responseFormat)
+    const logitsProcessors = [...(options.logitsProcessors ?? []), ...constraint.processors]
+    stream = streamText(
+      generate(model, inputs, { decode, ...generation, ...options, logitsProcessors }),
+      decode,
+      options.stopStrings
+    )
     while (true) {
       const { done, value } = await stream.next()
       const now = performance.now()
       firstToken ??= now
       if (done) {
         const timings = {
-          promptTokens: inputs.inputIds.shape[1],
+          promptTokens: value.routing ? Math.max(...value.routing.map((row) => row.promptTokens)) : inputs.inputIds.shape[1],
           newTokens: value.sequences.reduce((n, ids) => n + ids.length, 0),
           tiles: inputs.pixelValues?.shape[0] ?? 0,
           prepareSeconds: secondsBetween(start, prepared),
@@ -71,6 +82,7 @@ export async function* streamAnswers(
     }
   } finally {
     await stream?.return(undefined as never)
+    constraint?.release()
     inputs.dispose()
   }
 }

@@ -19,6 +19,8 @@ const guide = [
   { text: 'Checkpoints', link: '/checkpoints' },
   { text: 'Precision and memory', link: '/precision' },
   { text: 'Images and videos', link: '/media' },
+  { text: 'Many requests at once', link: '/many-requests' },
+  { text: 'Serving', link: '/serving' },
   { text: 'Data format', link: '/data-format' },
   { text: 'Fine-tuning', link: '/fine-tuning' },
   { text: 'Troubleshooting', link: '/troubleshooting' }
@@ -32,10 +34,12 @@ const reference = [
   { text: 'Dependencies', link: '/dependencies' },
   { text: 'Glossary', link: '/glossary' }
 ]
-const packages = ['root', 'lib', 'models', 'processors', 'generation', 'train', 'transformers'].map((name) => ({
-  text: name === 'root' ? 'internvl-tfjs' : `internvl-tfjs/${name}`,
-  link: `/packages/${name}`
-}))
+const packages = ['root', 'lib', 'models', 'processors', 'generation', 'train', 'transformers', 'server', 'ai-sdk'].map(
+  (name) => ({
+    text: name === 'root' ? 'internvl-tfjs' : `internvl-tfjs/${name}`,
+    link: `/packages/${name}`
+  })
+)
 
 // Dead links fail the build (VitePress' default), links into the API pages too: TypeDoc writes them to docs/public/api first.
 export default defineConfig({

@@ -1,5 +1,4 @@
 import { getOrThrow } from '../../lib/error.js'
-import { tf } from '../../lib/tf.js'
 import type { ImageSource } from '../../processors/image/image.js'
 import type { PrepareOptions } from '../../processors/processor.js'
 import type { Message, Messages, VideoSource } from '../../processors/text/messages.js'
@@ -9,11 +8,15 @@ import { type FinishReason, generate, runToEnd } from '../decoding/generate.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
 import { streamText } from '../decoding/text-stream.js'
 import { type FeatureCache, featureCache } from '../feature-cache.js'
+import { withFates } from '../flash/route-inputs.js'
+import type { ResponseOptions } from '../structured/response-format.js'
+import { type ResponseConstraint, responseConstraint } from '../structured/response-processor.js'
 import { imageItem, restoreHistory, type SaveOptions, saveHistory, videoItem } from './history.js'
 import { prepareTurn } from './turn.js'
 
 /** Options of `generate`, without those that the session sets itself. */
-type TurnOptions = Omit<GenerateOptions, 'cache' | 'returnCache' | 'numReturnSequences' | 'decode' | 'imageTokenId'>
+type TurnOptions = Omit<GenerateOptions, 'cache' | 'returnCache' | 'numReturnSequences' | 'decode' | 'imageTokenId'> &
+  ResponseOptions
 
 export interface SendOptions extends TurnOptions {
   /** Images shown before the text. */
@@ -62,7 +65,7 @@ export interface ChatSession {
 }
 
 /** Maximum new tokens of an answer if neither the call nor the checkpoint sets a limit. */
-const defaultMaxNewTokens = 1024
+export const defaultMaxNewTokens = 1024
 
 const userMessage = async (text: string, { images = [], videos = [] }: SendOptions, o: PrepareOptions): Promise<Message> => {
   const visuals = [...images.map((image) => imageItem(image, o)), ...videos.map((video) => videoItem(video, o))]
@@ -106,18 +109,23 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
 
   async function* answer(turn: Messages, { images: _i, videos: _v, ...turnOptions }: SendOptions, sessionSignal: AbortSignal) {
     const signal = turnOptions.signal ? AbortSignal.any([turnOptions.signal, sessionSignal]) : sessionSignal
-    const { inputs, ...counts } = await prepareTurn(internvl, turn, cache, features, { ...settings, ...turnOptions, signal })
-    const o = { ...settings, ...turnOptions, decode, signal, cache: [cache], returnCache: true }
+    const prepared = await prepareTurn(internvl, turn, cache, features, { ...settings, ...turnOptions, signal })
+    const { inputs, routing, promptTokens, reusedTokens } = prepared
+    const o = { ...settings, ...turnOptions, decode, signal, cache: [prepared.cache], returnCache: true }
     let stream: ReturnType<typeof streamText> | undefined
+    let constraint: ResponseConstraint | undefined
     let answerText: string | undefined
     try {
-      stream = streamText(generate(model, inputs, o), decode, o.stopStrings) // throws a RangeError for options
+      constraint = await responseConstraint(internvl, o.responseFormat)
+      const logitsProcessors = [...(o.logitsProcessors ?? []), ...constraint.processors]
+      stream = streamText(generate(model, inputs, { ...o, logitsProcessors }), decode, o.stopStrings) // throws a RangeError for options
       while (true) {
         const { done, value } = await stream.next()
         answerText ??= ''
         if (done) {
-          if (value.cache?.[0]) replaceCache(value.cache[0])
-          return { text: answerText, finishReason: value.finishReasons[0]!, ...counts, newTokens: value.sequences[0]!.length }
+          if (value.cache) replaceCache((routing ? withFates(value.cache, routing) : value.cache)[0])
+          const newTokens = value.sequences[0]!.length
+          return { text: answerText, finishReason: value.finishReasons[0]!, promptTokens, reusedTokens, newTokens }
         }
         answerText += value[0]
         if (value[0] !== '') yield value[0]!
@@ -125,7 +133,8 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
     } finally {
       if (answerText !== undefined) history = [...turn, { role: 'assistant', content: answerText }]
       await stream?.return(undefined as never)
-      tf.dispose([inputs.inputIds, ...(inputs.imageFeatures ? [inputs.imageFeatures] : [])])
+      constraint?.release()
+      prepared.dispose()
     }
   }
 

@@ -1,9 +1,9 @@
 import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issues, issue, orThrow } from '../../lib/error.js'
+import { errorText, type Issues, issue, orThrow } from '../../lib/error.js'
 import { encodePng } from '../../processors/image/draw.js'
-import { type ImageSource, readImage } from '../../processors/image/image.js'
+import { type ImageSource, isBase64Image, readImage } from '../../processors/image/image.js'
 import { type DownloadOptions, download } from '../../processors/media/fetch-media.js'
 import {
   type ContentItem,
@@ -47,11 +47,11 @@ export const videoItem = async (source: VideoSource, options?: DownloadOptions):
 const dataUrl = (bytes: Uint8Array | ArrayBuffer): string =>
   `data:application/octet-stream;base64,${Buffer.from(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes)).toString('base64')}`
 
-/** An image as text: its path or URL, or its bytes as a data URL. */
+/** An image as text: its path, URL or base64, or its bytes as a data URL. */
 const imageText = async (source: ImageSource, { images }: ImageEncoding): Promise<string> => {
   const text = sourceText(source)
   if (text !== '') {
-    if (isUrl(source)) return text
+    if (isUrl(source) || isBase64Image(text)) return text
     const path = source instanceof URL || /^file:/i.test(text) ? text : resolve(text)
     return images === 'path' ? path : dataUrl(await readFile(/^file:/i.test(path) ? new URL(path) : path))
   }
@@ -102,6 +102,6 @@ export const restoreHistory = (json: string, name = 'history'): E.Either<Issues,
     if (!Array.isArray(messages)) return notAConversation('messages should be a list')
     return messages.length === 0 ? E.right([]) : checkMessages(messages, name)
   } catch (error) {
-    return notAConversation((error as Error).message)
+    return notAConversation(errorText(error))
   }
 }

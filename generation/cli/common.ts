@@ -36,6 +36,7 @@ export const appendValue = (value: string, before: readonly string[] = []): read
 export interface HubFlags {
   readonly revision?: string
   readonly offline?: true
+  readonly mmproj?: string
 }
 
 const hubHelp = `
@@ -48,17 +49,18 @@ export const withHubOptions = (command: Command): Command =>
   command
     .option('--revision <name>', 'branch, tag or commit of a model on the hub; default: main')
     .option('--offline', 'send no request to the hub; use cached files only')
+    .option('--mmproj <file>', 'vision tower of a model in GGUF; default: the only file named mmproj beside the model')
     .addHelpText('after', hubHelp)
 
 /** Runs a task that may download `name` from the hub, and shows the progress on standard error. */
 export const withHubProgress = async <A>(
   name: string,
-  { revision, offline }: HubFlags,
+  { revision, offline, mmproj }: HubFlags,
   task: (name: string, options: HubOptions) => TaskEither<Issues, A>
 ): Promise<A> => {
   const view = hubProgress(name)
   try {
-    return await orThrow(task(name, { ...view.options, revision, offline }))
+    return await orThrow(task(name, { ...view.options, revision, offline, mmproj }))
   } finally {
     view.end()
   }
@@ -86,7 +88,10 @@ export const withEngineOption = (command: Command): Command =>
 /** Adds the options of `ModelFlags` that concern loading. */
 export const withLoadOptions = (command: Command): Command =>
   withEngineOption(withPrecisionOptions(withHubOptions(command)))
-    .option('-m, --model <name>', 'checkpoint folder, or org/name on the hub; default: the small demo model of the package')
+    .option(
+      '-m, --model <name>',
+      'checkpoint folder, GGUF file, or org/name on the hub; default: the small demo model of the package'
+    )
     .option(
       '--adapter <folder>',
       'folder of a LoRA adapter in PEFT format; without --model the base model of the adapter is loaded'

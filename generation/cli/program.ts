@@ -3,9 +3,9 @@ import { Command } from 'commander'
 import { askCommand } from './commands/ask-command.js'
 import { chatCommand } from './commands/chat-command.js'
 import { convertCommand } from './commands/convert-command.js'
-import { demoCommand } from './commands/demo-command.js'
-import { demoEvalCommand } from './commands/demo-eval-command.js'
-import { demoTrainCommand } from './commands/demo-train-command.js'
+import { demoCommand } from './commands/demo/demo-command.js'
+import { demoEvalCommand } from './commands/demo/demo-eval-command.js'
+import { demoTrainCommand } from './commands/demo/demo-train-command.js'
 import { doctorCommand } from './commands/doctor-command.js'
 import { downloadCommand } from './commands/download-command.js'
 import { embedCommand } from './commands/embed-command.js'
@@ -13,6 +13,7 @@ import { evalCommand } from './commands/eval-command.js'
 import { inspectCommand } from './commands/inspect-command.js'
 import { mergeCommand } from './commands/merge-command.js'
 import { perplexityCommand } from './commands/perplexity-command.js'
+import { serveCommand } from './commands/serve-command.js'
 import { setupCommand } from './commands/setup-command.js'
 import { trainCommand } from './commands/train-command.js'
 
@@ -40,6 +41,7 @@ export const program = (): Command => {
     downloadCommand(),
     trainCommand(),
     mergeCommand(),
+    serveCommand(),
     setupCommand(),
     doctorCommand()
   ]

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -58,6 +58,8 @@ try {
     ]),
     'a green circle at the top left'
   )
+  const page = readFileSync(join(project, 'node_modules/internvl-tfjs/dist/generation/server/page/index.html'), 'utf8')
+  expect('page', page, '<script type="module">')
   expect('help', run('npx', ['internvl', '--help']), 'doctor')
 } finally {
   rmSync(project, { recursive: true, force: true })

@@ -72,7 +72,7 @@ const embedImages = async (flags: EmbedFlags): Promise<void> => {
 export const embedCommand = (): Command =>
   withPrecisionOptions(withHubOptions(new Command('embed')))
     .description('compute image embeddings with the vision encoder alone')
-    .requiredOption('-i, --image <path>', 'image file or http(s) URL; may be repeated', appendValue)
+    .requiredOption('-i, --image <path>', 'image file, http(s) or data URL, or base64; may be repeated', appendValue)
     .option('-m, --model <name>', 'checkpoint folder, or org/name on the hub; default: the small demo model of the package')
     .addOption(
       new Option(

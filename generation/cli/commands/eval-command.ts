@@ -5,7 +5,7 @@ import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import { cacheFolder } from '../../../lib/engines/install/engine-folder.js'
 import { orThrow } from '../../../lib/error.js'
-import type { Messages } from '../../../processors/text/messages.js'
+import { itemsOf, type Messages } from '../../../processors/text/messages.js'
 import type { InternVLCheckpoint } from '../../checkpoint/load.js'
 import { type DatasetRow, readDataset } from '../../evaluate/eval-dataset.js'
 import { evaluateRows } from '../../evaluate/eval-journal.js'
@@ -63,8 +63,10 @@ export const renderSummary = (summary: ReturnType<typeof summarize>): string =>
     ...(summary.sameAsTransformers ? [line('equal to Transformers', summary.sameAsTransformers)] : [])
   ].join('\n')
 
-const textOf = ({ content }: Messages[number]): string =>
-  typeof content === 'string' ? content : content.map((item) => (item.type === 'text' ? item.text : '')).join('')
+const textOf = (message: Messages[number]): string =>
+  itemsOf(message)
+    .map((item) => (item.type === 'text' ? item.text : ''))
+    .join('')
 
 /** The prompt (all messages before the last answer) and the expected answer. */
 export const splitPrompt = ({ messages }: DatasetRow): { readonly prompt: Messages; readonly expected: string } => {
@@ -89,7 +91,7 @@ export const score = (row: DatasetRow, answer: string): EvaluatedRow => {
 
 /** Local image files of the rows with their sizes and times: an image with other content may have another answer. */
 const imageStates = async (rows: readonly DatasetRow[]): Promise<readonly string[]> => {
-  const items = rows.flatMap(({ messages }) => messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content)))
+  const items = rows.flatMap(({ messages }) => messages.flatMap(itemsOf))
   const paths = new Set(items.flatMap((item) => ('path' in item && typeof item.path === 'string' ? [item.path] : [])))
   const state = (path: string) =>
     stat(path).then(

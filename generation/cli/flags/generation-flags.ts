@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { IMAGE_EXTENSIONS } from '../../../processors/image/codecs/image-format.js'
 import type { VideoSource } from '../../../processors/text/messages.js'
 import type { AnswerOptions } from '../../answer.js'
 import { answerOptions, appendValue, info, type ModelFlags, positiveInteger } from '../common.js'
@@ -18,6 +19,9 @@ export interface GenerationFlags extends ModelFlags {
   readonly stop?: readonly string[]
   readonly promptLookupNumTokens?: number
   readonly maxMatchingNgramSize?: number
+  readonly flash?: boolean
+  readonly flashRelativeThreshold?: number
+  readonly flashAbsoluteThreshold?: number
 }
 
 const numberWhere =
@@ -30,6 +34,7 @@ const numberWhere =
 const atLeastZero = numberWhere((n) => n >= 0 && Number.isFinite(n), 'a number of 0 or more')
 const aboveZero = numberWhere((n) => n > 0 && Number.isFinite(n), 'a number above 0')
 const probability = numberWhere((n) => n > 0 && n <= 1, 'a number above 0 and at most 1')
+const share = numberWhere((n) => n >= 0 && n <= 1, 'a number from 0 to 1')
 const natural = numberWhere((n) => Number.isSafeInteger(n) && n >= 0, 'a whole number of 0 or more')
 
 const stopText = (text: string, before?: readonly string[]): readonly string[] => {
@@ -40,7 +45,7 @@ const stopText = (text: string, before?: readonly string[]): readonly string[] =
 /** Adds the options of `GenerationFlags`. */
 export const withGenerationOptions = (command: Command): Command =>
   command
-    .option('-i, --image <path>', 'image file or http(s) URL; may be repeated', appendValue)
+    .option('-i, --image <path>', 'image file, http(s) or data URL, or base64; may be repeated', appendValue)
     .option('--video <path>', 'video file or URL, folder of frames, or frames as a.png,b.png; may be repeated', appendValue)
     .option('--system <text>', 'system message')
     .addOption(
@@ -64,6 +69,10 @@ export const withGenerationOptions = (command: Command): Command =>
       positiveInteger
     )
     .option('--max-matching-ngram-size <n>', 'longest n-gram that prompt lookup searches for; default: 2', positiveInteger)
+    .option('--flash', 'InternVL3.5-Flash: tiles without detail get a quarter of their tokens; default: as config.json says')
+    .option('--no-flash', 'InternVL3.5-Flash: every tile keeps all its tokens')
+    .option('--flash-relative-threshold <n>', 'quantile of the tile scores above which tiles are compressed; 0 to 1', share)
+    .option('--flash-absolute-threshold <n>', 'least score of a compressed tile; 0 to 1', share)
     .option('--stop <text>', 'stop string: the answer ends before this text; may be repeated', stopText)
 
 /** Removes undefined values. */
@@ -82,7 +91,7 @@ const fewerFramesNotice = (): AnswerOptions['onFewerFrames'] => {
 /** The options of `answer` and `chat` that were given as flags. Any sampling option turns sampling on. */
 export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
   const { numFrames, fps, numBeams, temperature, topP, topK, seed, stop: stopStrings } = flags
-  const { promptLookupNumTokens, maxMatchingNgramSize } = flags
+  const { promptLookupNumTokens, maxMatchingNgramSize, flash, flashRelativeThreshold, flashAbsoluteThreshold } = flags
   const isSampling = [temperature, topP, topK, seed].some((n) => n !== undefined)
   const sampling = { temperature, topP, topK, seed, doSample: isSampling || undefined }
   const onFewerFrames = numFrames === undefined && fps === undefined ? undefined : fewerFramesNotice()
@@ -94,12 +103,15 @@ export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
     ...sampling,
     promptLookupNumTokens,
     maxMatchingNgramSize,
+    flash,
+    flashRelativeThreshold,
+    flashAbsoluteThreshold,
     stopStrings
   }
   return { ...answerOptions(flags), ...defined(options) } as AnswerOptions
 }
 
-const isImageFile = (path: string): boolean => /\.(jpe?g|png|webp|gif|tiff?)$/i.test(path)
+const isImageFile = (path: string): boolean => IMAGE_EXTENSIONS.test(path)
 
 /** A video argument: a comma-separated list of image files is a list of frames. */
 export const videoSource = (path: string): VideoSource => {

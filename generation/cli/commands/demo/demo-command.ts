@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
-import type { ContentItem, Messages } from '../../../processors/text/messages.js'
-import { info, loadWithProgress } from '../common.js'
-import { type PrecisionFlags, withPrecisionOptions } from '../flags/precision-flags.js'
+import type { ContentItem, Messages } from '../../../../processors/text/messages.js'
+import { info, loadWithProgress } from '../../common.js'
+import { type PrecisionFlags, withPrecisionOptions } from '../../flags/precision-flags.js'
 
 interface Scene {
   /** Image files, or folders of video frames, in generation/demo. */
@@ -23,7 +23,7 @@ const scenes: readonly Scene[] = [
 
 const item = (name: string): ContentItem => ({
   type: name.endsWith('.png') ? 'image' : 'video',
-  path: fileURLToPath(new URL(`../../demo/${name}`, import.meta.url))
+  path: fileURLToPath(new URL(`../../../demo/${name}`, import.meta.url))
 })
 
 const conversation = ({ media }: Scene, question: string): Messages => [
@@ -33,7 +33,7 @@ const conversation = ({ media }: Scene, question: string): Messages => [
 const demo = async (flags: PrecisionFlags): Promise<void> => {
   const startTime = performance.now()
   const internvl = await loadWithProgress(flags)
-  const { streamAnswers } = await import('../../answer.js')
+  const { streamAnswers } = await import('../../../answer.js')
   const { engine } = internvl
   info(`engine: ${engine.name} (${engine.reason}); model loaded in ${((performance.now() - startTime) / 1000).toFixed(1)} s`)
   for (const scene of scenes) {

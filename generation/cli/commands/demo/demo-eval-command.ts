@@ -1,11 +1,11 @@
 import { Command, Option } from 'commander'
-import { engineNames } from '../../../lib/engines/engine.js'
-import type { EngineName } from '../../../lib/engines/index.js'
-import { orThrow } from '../../../lib/error.js'
-import { sceneSample } from '../../demo/scenes.js'
-import { type DatasetRow, readDataset } from '../../evaluate/eval-dataset.js'
-import { info, loadWithProgress, positiveInteger } from '../common.js'
-import { chunks, type EvaluatedRow, renderSummary, score, splitPrompt, summarize } from './eval-command.js'
+import { engineNames } from '../../../../lib/engines/engine.js'
+import type { EngineName } from '../../../../lib/engines/index.js'
+import { orThrow } from '../../../../lib/error.js'
+import { sceneSample } from '../../../demo/scenes.js'
+import { type DatasetRow, readDataset } from '../../../evaluate/eval-dataset.js'
+import { info, loadWithProgress, positiveInteger } from '../../common.js'
+import { chunks, type EvaluatedRow, renderSummary, score, splitPrompt, summarize } from '../eval-command.js'
 
 interface DemoEvalFlags {
   readonly count: number
@@ -23,7 +23,7 @@ const demoEval = async (folder: string | undefined, file: string | undefined, fl
     ...(folder === undefined ? {} : { model: folder }),
     ...(flags.engine ? { engine: flags.engine } : {})
   })
-  const { answer } = await import('../../answer.js')
+  const { answer } = await import('../../../answer.js')
   const startTime = performance.now()
   const scored: EvaluatedRow[] = []
   for (const batch of chunks(rows, 24)) {

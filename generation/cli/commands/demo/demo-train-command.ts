@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
-import type { EngineName } from '../../../lib/engines/index.js'
-import { interruptSignal, loadWithProgress, positiveInteger, withEngineOption } from '../common.js'
+import type { EngineName } from '../../../../lib/engines/index.js'
+import { interruptSignal, loadWithProgress, positiveInteger, withEngineOption } from '../../common.js'
 
 interface DemoTrainFlags {
   readonly steps?: number
@@ -17,10 +17,10 @@ interface DemoTrainFlags {
 
 const demoTrain = async (folder: string, { engine, saveEvery, evaluateEvery, ...flags }: DemoTrainFlags): Promise<void> => {
   const internvl = await loadWithProgress({ ...(engine ? { engine } : {}) })
-  const { demoSteps, trainDemo } = await import('../../demo/train-demo.js')
-  const { progressCallback } = await import('../../train/logging/progress-bar.js')
-  const { jsonlLogger } = await import('../../train/logging/train-log.js')
-  const { save } = await import('../../checkpoint/save.js')
+  const { demoSteps, trainDemo } = await import('../../../demo/train-demo.js')
+  const { progressCallback } = await import('../../../train/logging/progress-bar.js')
+  const { jsonlLogger } = await import('../../../train/logging/train-log.js')
+  const { save } = await import('../../../checkpoint/save.js')
   const { steps = demoSteps } = flags
   const progress = progressCallback({ steps: () => steps })
   const signal = interruptSignal(progress.print)

@@ -1,0 +1,87 @@
+import { type ChatChunk, type ChatSettings, type Medium, questionMessage } from './exchange.js'
+import { sseEvents } from './sse-events.js'
+
+/** The served model. */
+export interface ServedModel {
+  readonly id: string
+  readonly max_model_len: number
+  readonly precision: string
+  readonly engine: string
+  readonly parameters: number
+}
+
+/** Tiles of an image, or frames of a video, as the model gets them. */
+export interface Tiling {
+  readonly type: 'image' | 'video'
+  readonly tiles: number
+  readonly tile_width: number
+  readonly tile_height: number
+  readonly tokens_per_tile: number
+  readonly tokens: number
+  readonly has_thumbnail: boolean
+  readonly width?: number
+  readonly height?: number
+  readonly columns?: number
+  readonly rows?: number
+}
+
+/** An answer of the server that is an error. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string
+  ) {
+    super(message)
+  }
+}
+
+const apiError = async (response: Response): Promise<ApiError> => {
+  const body = (await response.json().catch(() => undefined)) as { readonly error?: { readonly message?: string } } | undefined
+  return new ApiError(response.status, body?.error?.message ?? `The server answered with status ${response.status}.`)
+}
+
+/** Sends a request; paths are relative, so that the page works behind a proxy's prefix. */
+const send = async (path: string, key: string, init: RequestInit = {}): Promise<Response> => {
+  const headers = { 'content-type': 'application/json', ...(key === '' ? {} : { authorization: `Bearer ${key}` }) }
+  const response = await fetch(path, { ...init, headers }).catch((error: Error) => {
+    throw error.name === 'AbortError' ? error : new ApiError(0, 'The server does not answer; is it still running?')
+  })
+  if (!response.ok) throw await apiError(response)
+  return response
+}
+
+export const fetchModel = async (key: string): Promise<ServedModel> => {
+  const { data } = (await (await send('v1/models', key)).json()) as { readonly data: readonly ServedModel[] }
+  return data[0]!
+}
+
+/** The tiles of one image or video. */
+export const fetchTiling = async (medium: Medium, { maxPatches, numFrames }: ChatSettings, key: string): Promise<Tiling> => {
+  const body = {
+    messages: [questionMessage({ media: [medium], question: '' })],
+    ...(maxPatches === undefined ? {} : { max_patches: maxPatches }),
+    ...(numFrames === undefined ? {} : { num_frames: numFrames })
+  }
+  const response = await send('tiles', key, { method: 'POST', body: JSON.stringify(body) })
+  const { data } = (await response.json()) as { readonly data: readonly Tiling[] }
+  return data[0]!
+}
+
+/** The bytes of a body; Safari has no iterator for them. */
+async function* bytesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = body.getReader()
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value
+  } catch (error) {
+    if ((error as Error).name === 'AbortError') throw error
+    throw new ApiError(0, 'The answer broke off: the connection to the server was lost.')
+  } finally {
+    await reader.cancel().catch(() => undefined) // a broken stream
+  }
+}
+
+/** The chunks of a streamed answer. Throws an `ApiError`, and an `AbortError` after an abort. */
+export async function* streamChunks(body: object, key: string, signal: AbortSignal): AsyncGenerator<ChatChunk> {
+  const response = await send('v1/chat/completions', key, { method: 'POST', body: JSON.stringify(body), signal })
+  for await (const data of sseEvents(bytesOf(response.body!))) yield JSON.parse(data) as ChatChunk
+}

@@ -1,0 +1,82 @@
+import type { EngineInfo, RequestOptions } from '../../engine/engine-types.js'
+import type { ResponseFormat } from '../../structured/response-format.js'
+import { RequestError } from '../server-errors.js'
+import type { ChatRequest } from './chat-request.js'
+import { mediaFields, patchesFor } from './request-messages.js'
+import { toolFormat, toolsOf } from './tool-calls.js'
+
+const given = <A extends object>(record: A): Partial<A> =>
+  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined && value !== null)) as Partial<A>
+
+/**
+ * Sampling of a request. Without any of the parameters the checkpoint's own settings hold. With temperature 0 all of several answers
+ * are the most probable one.
+ */
+const samplingOptions = ({ temperature, top_p, top_k, min_p, n }: ChatRequest, { defaults }: EngineInfo): RequestOptions => {
+  const topK = top_k === undefined || top_k === null ? undefined : Math.max(0, top_k)
+  const isMany = (n ?? 1) > 1
+  if (temperature === 0) return isMany ? { doSample: true, temperature: 1, topK: 1 } : { doSample: false }
+  const isAsked = [temperature, top_p, top_k, min_p].some((value) => value !== undefined && value !== null)
+  if (!isAsked && !(isMany && defaults.doSample !== true)) return {}
+  return { topK: defaults.topK ?? 0, ...given({ temperature, topP: top_p, topK, minP: min_p }), doSample: true } as RequestOptions
+}
+
+/** The form of the answer; at most one field may ask for one. */
+const answerFormat = (request: ChatRequest, info: EngineInfo): ResponseFormat | undefined => {
+  const { response_format: format, guided_json, guided_regex, guided_grammar, guided_choice } = request
+  const formats: Readonly<Record<string, ResponseFormat | undefined>> = {
+    tool_choice: toolFormat(request, info),
+    response_format:
+      format?.type === 'json_object'
+        ? 'json'
+        : format?.type === 'json_schema'
+          ? { schema: format.json_schema.schema }
+          : undefined,
+    guided_json: guided_json ? { schema: guided_json } : undefined,
+    guided_regex: guided_regex ? { regex: guided_regex } : undefined,
+    guided_grammar: guided_grammar ? { grammar: guided_grammar } : undefined,
+    guided_choice: guided_choice ? { choice: guided_choice } : undefined
+  }
+  const asked = Object.entries(formats).filter(([, value]) => value !== undefined)
+  if (asked.length > 1) {
+    const names = asked.map(([name]) => name).join(' and ')
+    throw new RequestError(400, `${names} exclude each other; leave one of them out`, asked[1]![0], 'conflict')
+  }
+  return asked[0]?.[1]
+}
+
+/** Whether the last message is the beginning of the answer. */
+const continuesAnswer = ({ messages, add_generation_prompt: add, continue_final_message: continues }: ChatRequest): boolean => {
+  const last = messages.at(-1)!
+  return continues ?? (add !== true && last.role === 'assistant' && !last.tool_calls?.length)
+}
+
+/** Options of the engine for a request. Throws a `RequestError` that names a wrong field. */
+export const toRequestOptions = (request: ChatRequest, info: EngineInfo): RequestOptions => {
+  const { max_completion_tokens, max_tokens, stop, logprobs, top_logprobs, logit_bias, num_beams, n } = request
+  if (top_logprobs && !logprobs) throw new RequestError(400, 'top_logprobs: needs logprobs: true', 'top_logprobs', 'conflict')
+  const tools = toolsOf(request, info)
+  const continueFinalMessage = continuesAnswer(request)
+  return {
+    ...samplingOptions(request, info),
+    ...given({
+      seed: request.seed,
+      maxNewTokens: max_completion_tokens ?? max_tokens,
+      numReturnSequences: n,
+      numBeams: num_beams,
+      stopStrings: typeof stop === 'string' ? [stop] : stop,
+      presencePenalty: request.presence_penalty,
+      frequencyPenalty: request.frequency_penalty,
+      repetitionPenalty: request.repetition_penalty,
+      maxPatches: request.max_patches ?? patchesFor(mediaFields(request.messages)),
+      numFrames: request.num_frames,
+      fps: request.fps,
+      templateVariables: request.chat_template_kwargs,
+      responseFormat: answerFormat(request, info),
+      tools: tools.length > 0 ? tools : undefined,
+      sequenceBias: logit_bias ? Object.entries(logit_bias).map(([id, bias]) => [[Number(id)], bias] as const) : undefined
+    }),
+    ...(logprobs ? { outputLogprobs: true, topLogprobs: top_logprobs ?? 0 } : {}),
+    ...(continueFinalMessage ? { continueFinalMessage } : given({ addGenerationPrompt: request.add_generation_prompt }))
+  } as RequestOptions
+}

@@ -1,0 +1,100 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+// `npm run test:container`: runs the steps of the Dockerfile in a fresh folder, where no docker is needed: COPY, RUN, WORKDIR, ENV, then
+// the entry point and the health check. Users and images of docker are not tested.
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const machine = mkdtempSync(join(tmpdir(), 'internvl-container-'))
+const port = 8000 + (process.pid % 1000)
+
+/** A path of the container in the fresh folder; the port, too, is one of this machine. */
+const moved = (text: string): string =>
+  text
+    .replace(/(^|[\s=])\/(app|src|models)\b/g, (_, before: string, name: string) => `${before}${machine}/${name}`)
+    .replaceAll('8000', String(port))
+
+const instructions = readFileSync(join(root, 'Dockerfile'), 'utf8')
+  .split('\n')
+  .filter((line) => line !== '' && !line.startsWith('#'))
+  .map((line) => {
+    const [name = '', ...words] = line.split(' ')
+    return { name, text: words.join(' ') }
+  })
+
+const tracked = (): readonly string[] =>
+  execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
+    .split('\n')
+    .filter((file) => file !== '')
+
+let env: NodeJS.ProcessEnv = { ...process.env }
+let folder = machine
+const steps: Readonly<Record<string, (text: string) => void>> = {
+  FROM: () => {
+    env = { ...process.env }
+  },
+  ENV: (text) => {
+    env = {
+      ...env,
+      ...Object.fromEntries(
+        moved(text)
+          .split(' ')
+          .map((pair) => pair.split('=') as [string, string])
+      )
+    }
+  },
+  WORKDIR: (text) => {
+    folder = moved(text)
+    mkdirSync(folder, { recursive: true })
+  },
+  COPY: (text) => {
+    if (text !== '. .') return // folders of the other stage are here already
+    for (const file of tracked()) {
+      mkdirSync(dirname(join(folder, file)), { recursive: true })
+      cpSync(join(root, file), join(folder, file))
+    }
+  },
+  RUN: (text) => {
+    const command = moved(text).replace(/ && chown .*/, '')
+    process.stderr.write(`$ ${command}\n`)
+    execFileSync('sh', ['-c', command], { cwd: folder, env, stdio: ['ignore', 'ignore', 'inherit'] })
+  }
+}
+
+const check = (name: string, holds: boolean): void => {
+  if (!holds) throw new Error(`container: ${name} failed`)
+  process.stderr.write(`ok: ${name}\n`)
+}
+
+const textOf = (name: string): string => instructions.find((instruction) => instruction.name === name)!.text
+
+try {
+  for (const { name, text } of instructions) steps[name]?.(text)
+  check('runs without root', textOf('USER') === 'node')
+  const [command, ...args] = JSON.parse(moved(textOf('ENTRYPOINT'))) as [string, ...string[]]
+  const local = args.map((arg) => (arg === '0.0.0.0' ? '127.0.0.1' : arg))
+  const server = spawn(command, local, { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = new Promise<number | null>((resolve) => server.on('exit', resolve))
+  const ready = new Promise<boolean>((resolve) => {
+    server.stdout.once('data', () => resolve(true))
+    server.once('exit', () => resolve(false))
+  })
+  check('the server starts', await ready)
+  execFileSync('sh', ['-c', moved(textOf('HEALTHCHECK')).replace(/^.*?CMD /, '')], { env, stdio: 'inherit' })
+  check('the health check succeeds', true)
+  const request = { messages: [{ role: 'user', content: 'Is it red?' }], guided_regex: '(yes|no)!' }
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${process.env.INTERNVL_API_KEY ?? ''}` }
+  const answer = await fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify(request)
+  })
+  check('an answer has the format', /"content":"(yes|no)!"/.test(await answer.text()))
+  server.kill('SIGTERM')
+  check('SIGTERM ends the server with 0', (await ended) === 0)
+} finally {
+  rmSync(machine, { recursive: true, force: true })
+}
