@@ -2,11 +2,11 @@ import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { selectEngine } from '../lib/engines/index.js'
-import { getOrThrow, orThrow, validation } from '../lib/error.js'
+import { getOrThrow, orThrow, validation, valueText } from '../lib/error.js'
 import { tf } from '../lib/tf.js'
 import { type LoadedVision, loadVision } from '../models/internvl/vision-encoder.js'
 import type { ImageConfig } from '../processors/config/processor-config.js'
-import type { ImageSource } from '../processors/image/image.js'
+import type { ImageSource, OpenOptions } from '../processors/image/image.js'
 import { openImageTiles } from '../processors/media/open-media.js'
 import { loadProcessor } from '../processors/processor.js'
 import { MAX_PATCHES } from '../processors/processor-options.js'
@@ -53,7 +53,7 @@ export interface Embeddings {
   readonly tiles: readonly number[]
 }
 
-export interface EmbedOptions {
+export interface EmbedOptions extends OpenOptions {
   /** The projector's output, all image tokens of a tile `[T, N, D]`, instead of one vector. */
   readonly projected?: boolean
   /** The hidden states after this many layers (0: the embeddings), `[T, L, D]`, instead of one vector. */
@@ -65,8 +65,8 @@ export interface EmbedOptions {
 }
 
 /** The tiles of one image, `[T, 3, height, width]`. */
-const readTiles = async (source: ImageSource, config: ImageConfig): Promise<tf.Tensor4D> => {
-  const visual = await orThrow(openImageTiles(source, config, {}))
+const readTiles = async (source: ImageSource, config: ImageConfig, options: OpenOptions): Promise<tf.Tensor4D> => {
+  const visual = await orThrow(openImageTiles(source, config, options))
   const { width, height } = visual.tileSize
   const pixels = new Float32Array(visual.tiles * 3 * width * height)
   await orThrow(visual.write(pixels, 0))
@@ -81,7 +81,7 @@ const encoderOutput = ({ encoder, config }: LoadedVision, { projected, hiddenSta
   const { numHiddenLayers: layers } = config.visionConfig
   const layerOf = (name: string, value: number, last: number): number => {
     if (Number.isInteger(value) && value >= 0 && value <= last) return value
-    throw new RangeError(`${name}: expected an integer from 0 to ${last}, got ${value}`)
+    throw new RangeError(`${name}: expected an integer from 0 to ${last}, got ${valueText(value)}`)
   }
   if (hiddenStates !== undefined) {
     const layer = layerOf('hiddenStates', hiddenStates, layers)
@@ -108,13 +108,17 @@ export const embed = async (
 ): Promise<Embeddings> => {
   if (images.length === 0) throw new RangeError('images: the list is empty; give at least one image')
   if (!Number.isSafeInteger(maxPatches) || maxPatches < 1 || maxPatches > MAX_PATCHES)
-    throw new RangeError(`maxPatches: expected a whole number from 1 to ${MAX_PATCHES}, got ${maxPatches}`)
+    throw new RangeError(`maxPatches: expected a whole number from 1 to ${MAX_PATCHES}, got ${valueText(maxPatches)}`)
   const { image } = vision
   const compute = encoderOutput(vision, requested)
   const outputs: tf.Tensor[] = []
   try {
     for (const source of images) {
-      const tiles = await readTiles(source, { ...image, maxPatches, minPatches: Math.min(image.minPatches, maxPatches) })
+      const tiles = await readTiles(
+        source,
+        { ...image, maxPatches, minPatches: Math.min(image.minPatches, maxPatches) },
+        requested
+      )
       try {
         outputs.push(compute(tiles))
       } finally {

@@ -21,6 +21,8 @@ export interface FeatureCache {
   readonly model: InternVL
   /** Image features `[T, N, D]` of tiles. The caller disposes the tensor. */
   readonly features: (tiles: Tiles) => tf.Tensor3D
+  /** Tile features of a model with a router: what both fates of each tile need (see `packTileFeatures`). The caller disposes the tensor. */
+  readonly tileFeatures: (tiles: Tiles) => tf.Tensor2D
   /** Numbers of tiles encoded and reused since the beginning; tiles and bytes cached now. */
   readonly counts: () => { readonly encoded: number; readonly reused: number; readonly entries: number; readonly bytes: number }
   readonly clear: () => void
@@ -57,7 +59,7 @@ const lruCache = ({ maxBytes = 256 * 2 ** 20, maxEntries = Number.POSITIVE_INFIN
 }
 
 /** A key for the content of each tile: its size and the SHA-256 of its pixels. */
-const contentKeys = ({ data, shape: [T, C, H, W] }: Tiles): readonly string[] =>
+export const contentKeys = ({ data, shape: [T, C, H, W] }: Tiles): readonly string[] =>
   Array.from({ length: T }, (_, i) => {
     const pixels = data.subarray(i * C * H * W, (i + 1) * C * H * W)
     const bytes = new Uint8Array(pixels.buffer, pixels.byteOffset, pixels.byteLength)
@@ -68,20 +70,24 @@ const contentKeys = ({ data, shape: [T, C, H, W] }: Tiles): readonly string[] =>
 export const featureCache = (model: InternVL, options: FeatureCacheOptions = {}): FeatureCache => {
   const cache = lruCache(options)
   let [encoded, reused, D] = [0, 0, 1]
-  /** Features `[N, D]` of each of the tiles with these indices. */
+  const { flash } = model
+  /** Features of tiles as the cache holds them: `[T, N, D]`, or the tile features of a model with a router. */
+  const compute = (pixels: tf.Tensor4D): tf.Tensor3D | tf.Tensor2D => (flash ? flash(pixels) : model.imageFeatures(pixels))
+  /** Features of each of the tiles with these indices. */
   const encode = ({ data, shape: [, ...tile] }: Tiles, indices: readonly number[]): readonly Float32Array[] => {
     const size = tile.reduce((a, b) => a * b)
     const pixels = new Float32Array(indices.length * size)
     for (const [position, i] of indices.entries()) pixels.set(data.subarray(i * size, (i + 1) * size), position * size)
-    const features = tf.tidy(() => model.imageFeatures(tf.tensor4d(pixels, [indices.length, ...tile])))
+    const features = tf.tidy(() => compute(tf.tensor4d(pixels, [indices.length, ...tile])))
     const sizePerTile = features.size / indices.length
     const values = features.dataSync<'float32'>()
-    D = features.shape[2]
+    D = flash?.hiddenSize ?? features.shape[2]!
     features.dispose()
     encoded += indices.length
     return indices.map((_, position) => values.slice(position * sizePerTile, (position + 1) * sizePerTile))
   }
-  const features = (tiles: Tiles): tf.Tensor3D => {
+  /** Features of each tile, from the cache or encoded now. */
+  const lookUp = (tiles: Tiles): readonly Float32Array[] => {
     const keys = contentKeys(tiles)
     const found = new Map(keys.flatMap((key) => (cache.get(key) ? [[key, cache.get(key)!] as const] : [])))
     const missing = keys.flatMap((key, i) => (found.has(key) || keys.indexOf(key) < i ? [] : [i]))
@@ -91,9 +97,16 @@ export const featureCache = (model: InternVL, options: FeatureCacheOptions = {})
         cache.put(keys[missing[position]!]!, values)
       }
     reused += keys.length - missing.length
-    return tf.tidy(
-      () => tf.stack(keys.map((key) => tf.tensor2d(found.get(key)!, [found.get(key)!.length / D, D]))) as tf.Tensor3D
-    )
+    return keys.map((key) => found.get(key)!)
   }
-  return { model, features, counts: () => ({ encoded, reused, ...cache.size() }), clear: cache.clear }
+  const wholeFeatures = (row: Float32Array): Float32Array => (flash ? row.subarray(0, ((row.length - 1) * 4) / 5) : row)
+  const features = (tiles: Tiles): tf.Tensor3D => {
+    const rows = lookUp(tiles).map(wholeFeatures)
+    return tf.tidy(() => tf.stack(rows.map((row) => tf.tensor2d(row, [row.length / D, D]))) as tf.Tensor3D)
+  }
+  const tileFeatures = (tiles: Tiles): tf.Tensor2D => {
+    if (!flash) throw new RangeError('tileFeatures: the model has no router; use features')
+    return tf.tidy(() => tf.stack(lookUp(tiles).map((row) => tf.tensor1d(row))) as tf.Tensor2D)
+  }
+  return { model, features, tileFeatures, counts: () => ({ encoded, reused, ...cache.size() }), clear: cache.clear }
 }

@@ -20,6 +20,43 @@ export type { FinishReason } from './decoding/stopping.js'
 export { streamText, type TextStream, textStream } from './decoding/text-stream.js'
 export * from './deprecated.js'
 export { type Embeddings, type EmbedOptions, embed, loadVisionEncoder, type VisionCheckpoint } from './embed.js'
+export { createEngine } from './engine/create-engine.js'
+export {
+  EngineClosedError,
+  EngineCrashedError,
+  EngineError,
+  EngineFailedError,
+  QueueFullError
+} from './engine/engine-errors.js'
+export type {
+  Choice,
+  ChoiceEvent,
+  CloseOptions,
+  CreateEngineOptions,
+  EngineEvent,
+  EngineHandle,
+  EngineInfo,
+  EngineRequest,
+  EngineResult,
+  EngineState,
+  EngineStats,
+  EngineTimings,
+  FinishedEvent,
+  GenerationEngine,
+  ImageVectors,
+  NamedProcessor,
+  PrefixCacheSize,
+  ProcessStats,
+  PromptUsage,
+  RequestOptions,
+  StartedEvent,
+  TokenEvent,
+  MediaTiling,
+  Tokenized,
+  TokenLogprob,
+  Usage
+} from './engine/engine-types.js'
+export type { LogitsProcessorFactory } from './engine/process/named-processors.js'
 export { type BestOfOptions, bestOf, type ScoredAnswer, type Scorer } from './evaluate/best-of.js'
 export { type DatasetRow, readDataset } from './evaluate/eval-dataset.js'
 export {
@@ -44,3 +81,4 @@ export {
 export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
 export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
 export { linePlot, linePlots, type Panel, type PlotLabels, type Series } from './plot.js'
+export type { JsonSchema, ResponseFormat, ResponseOptions, StandardSchema } from './structured/response-format.js'

@@ -68,7 +68,8 @@ export const appendAnswer = (messages: Messages, answer: string, continued: bool
   if (!continued) return [...messages, { role: 'assistant', content: answer }]
   const last = messages.at(-1)!
   if (typeof last.content === 'string') return [...messages.slice(0, -1), { ...last, content: last.content + answer }]
-  const end = last.content.at(-1)
+  const items = last.content ?? []
+  const end = items.at(-1)
   const extended = end?.type === 'text' ? { ...end, text: end.text + answer } : fail('The final message has no text to continue.')
-  return [...messages.slice(0, -1), { ...last, content: [...last.content.slice(0, -1), extended] }]
+  return [...messages.slice(0, -1), { ...last, content: [...items.slice(0, -1), extended] }]
 }

@@ -1,4 +1,4 @@
-import { orThrow } from '../lib/error.js'
+import { orThrow, valueText } from '../lib/error.js'
 import type { ModelInputs, PrepareOptions } from '../processors/processor.js'
 import type { Messages } from '../processors/text/messages.js'
 import { type InternVLCheckpoint, load } from './checkpoint/load.js'
@@ -154,7 +154,7 @@ const answerBatch = async (
 const runPipeline = async (internvl: InternVLCheckpoint, input: unknown, options: PipelineOptions = {}) => {
   const { batchSize = 1, onProgress, onText } = options
   if (!Number.isSafeInteger(batchSize) || batchSize < 1)
-    throw new RangeError(`batchSize: expected an integer, 1 or more, got ${batchSize}`)
+    throw new RangeError(`batchSize: expected an integer, 1 or more, got ${valueText(batchSize)}`)
   if ([options.stopSequence ?? []].flat().includes(''))
     throw new RangeError('stopSequence: expected a non-empty string or a list of non-empty strings')
   if (options.returnTensors && options.returnFullText !== undefined)
@@ -186,7 +186,7 @@ export const pipeline = async (
   model?: string | InternVLCheckpoint,
   options: PretrainedOptions = {}
 ): Promise<ImageTextToTextPipeline> => {
-  if (task !== 'image-text-to-text') throw new RangeError(`task: expected 'image-text-to-text', got ${JSON.stringify(task)}`)
+  if (task !== 'image-text-to-text') throw new RangeError(`task: expected 'image-text-to-text', got ${valueText(task)}`)
   const isLoaded = typeof model === 'object'
   const internvl = isLoaded ? model : await load(model, loadOptions(options))
   const run = (input: unknown, o?: PipelineOptions) => runPipeline(internvl, input, o)

@@ -66,10 +66,15 @@ export const errorText = (error: unknown): string => {
   return error instanceof RangeError && message.startsWith('Maximum call stack') ? 'it is nested too deeply' : message
 }
 
-/** The beginning of a value's JSON text, for the message of an issue; the value's type if the value has no text or is nested too deeply. */
+/**
+ * A value for the message of an error: a number as it is, else at most 60 characters of the JSON text; the type of a value without JSON
+ * text, such as one that is nested too deeply.
+ */
 export const valueText = (value: unknown): string => {
+  if (typeof value === 'number') return String(value) // JSON cannot represent NaN
   try {
-    return JSON.stringify(value)?.slice(0, 60) ?? typeof value
+    const text = JSON.stringify(value) ?? typeof value
+    return text.length > 60 ? `${text.slice(0, 57)}...` : text
   } catch {
     return typeof value
   }

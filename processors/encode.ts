@@ -1,8 +1,9 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
+import { isNonEmpty } from 'fp-ts/lib/ReadonlyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, invalid, validateAll, validation, whenValid } from '../lib/error.js'
+import { type Issue, type Issues, invalid, issue, validateAll, validation, whenValid } from '../lib/error.js'
 import { checkConversationSize, countMedia, limitIssue } from './limits.js'
 import { openImageTiles, openVideoTiles, type VisualInput } from './media/open-media.js'
 import {
@@ -20,7 +21,7 @@ import {
 } from './prompt-row.js'
 import type { Prompt } from './text/chat-template.js'
 import { answerSpans, checkAnswers, encodeTurns, type LabelledIds, type Turn } from './text/labels.js'
-import { checkMessages, checkNotEmpty, imageSourceOf, itemsOf, type Messages, videoSourceOf } from './text/messages.js'
+import { checkMessages, imageSourceOf, itemsOf, type Messages, videoSourceOf } from './text/messages.js'
 import { placeholderKinds } from './text/placeholders.js'
 import type { Piece, Tokenizer } from './text/tokenizer.js'
 
@@ -93,9 +94,7 @@ const messageRow = (
 ): E.Either<Issues, PromptRow> =>
   pipe(
     checkMessages(messages, where),
-    E.chain((valid) =>
-      whenValid([...checkConversationSize(valid, options.limits, where), ...checkNotEmpty(valid, where)], () => valid)
-    ),
+    E.chain((valid) => whenValid(checkConversationSize(valid, options.limits, where), () => valid)),
     E.chain((valid) =>
       pipe(
         parts.chatTemplate.render(valid, disallowedTokens(parts.control, options), options),
@@ -162,6 +161,28 @@ export const encodeWithLabels = (
   )
 }
 
+/** Whether spans lie in a text, one after the other. */
+const areSpansOf = (text: string, spans: unknown): boolean =>
+  Array.isArray(spans) &&
+  spans.every((span) => Array.isArray(span) && span.slice(0, 2).every(Number.isSafeInteger)) &&
+  spans
+    .toSorted(([a], [b]) => a - b)
+    .every(([start, end], i, sorted) => start >= (sorted[i - 1]?.[1] ?? 0) && end >= start && end <= text.length)
+
+/** An error for a value that is neither a text nor a prompt of `renderPrompt`. */
+const promptIssues = (value: unknown, where: string): readonly Issue[] => {
+  if (typeof value === 'string') return []
+  const { text, spans } = (value ?? {}) as Partial<Prompt>
+  return typeof text === 'string' && areSpansOf(text, spans)
+    ? []
+    : [
+        issue(
+          'Message',
+          `${where}: expected a rendered text, or a prompt of renderPrompt: { text, spans } with spans in the text.`
+        )
+      ]
+}
+
 /** Encodes a batch of rendered prompts; their placeholders take the images and videos in order, over all rows. */
 export const encodeRendered = (
   parts: ProcessorParts,
@@ -169,12 +190,15 @@ export const encodeRendered = (
   options: PrepareOptions
 ): TE.TaskEither<Issues, EncodedBatch> => {
   if (text.length === 0) return TE.fromEither(invalid('Message', 'You have to specify text.'))
+  const malformed = text.flatMap((t, i) => promptIssues(t, `text[${i}]`))
+  if (isNonEmpty(malformed)) return TE.left(malformed)
+  const prompts = text.map((t): Prompt => (typeof t === 'string' ? { text: t, spans: [] } : t))
   const oversized = [
-    ...text.flatMap((t, i) => limitIssue(options.limits, 'maxCharacters', t.length, `text[${i}]`, 'characters')),
+    ...prompts.flatMap((t, i) => limitIssue(options.limits, 'maxCharacters', t.text.length, `text[${i}]`, 'characters')),
     ...limitIssue(options.limits, 'maxMedia', images.length + videos.length, 'The batch', 'images and videos')
   ]
-  const prompts = text.map((t): Prompt => ({ text: t, spans: [] }))
-  const kinds = prompts.map((prompt) => placeholderKinds(parts.splitPrompt(prompt, []), parts.visual))
+  const disallowed = disallowedTokens(parts.control, options)
+  const kinds = prompts.map((prompt) => placeholderKinds(parts.splitPrompt(prompt, disallowed), parts.visual))
   const media = [...images.map(() => 'image' as const), ...videos.map(() => 'video' as const)]
   const queues = { image: [...images], video: [...videos] }
   const rows = prompts.map((prompt, i): PromptRow => {

@@ -5,6 +5,7 @@ export { drawBoxes, drawOn, encodePng, type LabelledBox, writeImageFile } from '
 export { type ImageSource, type RawImage, readImage } from './image/image.js'
 export { RESAMPLE, type Rgb, resize, type Size } from './image/resize.js'
 export { bestGrid, countTiles, supportedGrids } from './image/tiling.js'
+export { type MediaPolicy, serverMediaPolicy } from './media/media-policy.js'
 export type { ModelInputs } from './model-inputs.js'
 export {
   type EncodedBatch,
@@ -12,9 +13,20 @@ export {
   loadProcessor,
   type PrepareOptions,
   type Processor,
+  type Prompt,
   type RenderedInputs
 } from './processor.js'
 export type { ImageOptions, VideoOptions } from './processor-options.js'
-export type { ContentItem, ImageItem, Message, Messages, TextItem, VideoItem } from './text/messages.js'
+export type {
+  ContentItem,
+  ContentMessage,
+  ImageItem,
+  Message,
+  Messages,
+  Role,
+  TextItem,
+  ToolCallMessage,
+  VideoItem
+} from './text/messages.js'
 export type { Tokenizer } from './text/tokenizer.js'
 export { frameIndices } from './video/frame-sampling.js'

@@ -1,4 +1,5 @@
 import { type Issue, issue } from '../lib/error.js'
+import { DEFAULT_MAX_PIXELS } from './image/pixel-limit.js'
 import { itemsOf, type Messages } from './text/messages.js'
 
 /** Largest sizes of one request. They are checked before any text is tokenized and before any pixel is decoded. */
@@ -13,6 +14,8 @@ export interface InputLimits {
   readonly maxFrames?: number
   /** Tiles and frames of a batch. Default: 8,000. */
   readonly maxTiles?: number
+  /** Pixels of an image with all its frames, or of a video's frame, checked before decoding. Default: Pillow's limit, for the first frame. */
+  readonly maxPixels?: number
 }
 
 export const DEFAULT_LIMITS: Required<InputLimits> = {
@@ -20,7 +23,8 @@ export const DEFAULT_LIMITS: Required<InputLimits> = {
   maxCharacters: 500_000,
   maxMedia: 1000,
   maxFrames: 4000,
-  maxTiles: 8000
+  maxTiles: 8000,
+  maxPixels: DEFAULT_MAX_PIXELS
 }
 
 /** Error where `actual` exceeds a limit. */

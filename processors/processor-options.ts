@@ -1,4 +1,4 @@
-import { type Issue, issue } from '../lib/error.js'
+import { type Issue, issue, valueText } from '../lib/error.js'
 import type { ImageConfig, ProcessorConfig, VideoConfig } from './config/processor-config.js'
 import type { Size } from './image/resize.js'
 
@@ -78,22 +78,24 @@ const MAX_TILE_SIDE = 4096
 
 const isPositiveInteger = (n: number): boolean => Number.isInteger(n) && n > 0
 
+const isPerChannel = (values: unknown): boolean => Array.isArray(values) && values.length === 3 && values.every(Number.isFinite)
+
 /** All errors of a call's options; `base` is the checkpoint's configuration, the second argument includes the overrides. */
 export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig): readonly Issue[] => {
   const { size, minPatches: min, maxPatches: max, resample, mean, std } = image
   const errors: string[] = []
-  const isSide = (n: number): boolean => isPositiveInteger(n) && n <= MAX_TILE_SIDE
-  if (!isSide(size.width) || !isSide(size.height))
-    errors.push(`size: expected whole pixels from 1 to ${MAX_TILE_SIDE}, got ${size.width} x ${size.height}.`)
+  const isSide = (n: number | undefined): boolean => n !== undefined && isPositiveInteger(n) && n <= MAX_TILE_SIDE
+  if (!isSide(size?.width) || !isSide(size?.height))
+    errors.push(`size: expected whole pixels from 1 to ${MAX_TILE_SIDE}, got ${valueText(size)}.`)
   else if (!isPositiveInteger(tokensPerTile(base, size)))
     errors.push(`size: a tile of ${size.width} x ${size.height} pixels is not a whole number of tokens for this checkpoint.`)
-  if (!isPositiveInteger(min)) errors.push(`minPatches: expected a whole number above 0, got ${min}.`)
+  if (!isPositiveInteger(min)) errors.push(`minPatches: expected a whole number above 0, got ${valueText(min)}.`)
   if (!isPositiveInteger(max) || max > MAX_PATCHES)
-    errors.push(`maxPatches: expected a whole number from 1 to ${MAX_PATCHES}, got ${max}.`)
+    errors.push(`maxPatches: expected a whole number from 1 to ${MAX_PATCHES}, got ${valueText(max)}.`)
   if (max > 1 && min > max) errors.push(`minPatches=${min} is more than maxPatches=${max}.`)
   if (!Number.isInteger(resample) || resample < 0 || resample > 5)
-    errors.push(`resample: expected one of Pillow's filters, 0 to 5, got ${resample}.`)
-  if (mean.length !== 3 || std.length !== 3 || std.includes(0))
+    errors.push(`resample: expected one of Pillow's filters, 0 to 5, got ${valueText(resample)}.`)
+  if (!isPerChannel(mean) || !isPerChannel(std) || std.includes(0))
     errors.push('mean and std: expected three numbers each, std without a 0.')
   return errors.map((message) => issue('Option', message))
 }

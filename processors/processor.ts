@@ -18,7 +18,7 @@ import {
   type RenderedInputs
 } from './encode.js'
 import { type ModelInputs, toModelInputs } from './model-inputs.js'
-import { type ChatTemplate, compileTemplate, type RenderOptions } from './text/chat-template.js'
+import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from './text/chat-template.js'
 import { checkMessages, type Messages } from './text/messages.js'
 import { controlTokens, specialTokenSplitter, visualTokens, visualTokenText } from './text/placeholders.js'
 import { originalTemplate, publishedTemplate } from './text/published-templates.js'
@@ -26,19 +26,31 @@ import { buildTokenizer, type Tokenizer } from './text/tokenizer.js'
 
 export type { EncodedBatch, EncodedConversation, PrepareOptions, RenderedInputs, TextOptions } from './encode.js'
 export type { ModelInputs } from './model-inputs.js'
+export type { Prompt } from './text/chat-template.js'
 
 export interface Processor {
   readonly config: ProcessorConfig
   readonly tokenizer: Tokenizer
   readonly chatTemplate: ChatTemplate
-  /** Renders a conversation to its prompt, equal to `apply_chat_template(…, tokenize=False)`. */
+  /**
+   * Renders a conversation to the text of its prompt, equal to `apply_chat_template(…, tokenize=False)`. The text does not tell which special
+   * tokens a user typed: to encode it, take `renderPrompt`.
+   */
   readonly render: (messages: Messages, options?: RenderOptions) => E.Either<Issues, string>
+  /**
+   * Renders a conversation to its prompt with the ranges of message texts. `prepareText` and `encodeText` take the prompt, and treat special
+   * tokens that a user typed as text: the two steps together give what `prepare` and `encodeBatch` give. Text may be added at the end of
+   * `text`.
+   */
+  readonly renderPrompt: (messages: Messages, options?: RenderOptions) => E.Either<Issues, Prompt>
   /** Prepares a batch of conversations, one per row, with their images and videos as model inputs. */
   readonly prepare: (batch: readonly Messages[], options?: PrepareOptions) => TE.TaskEither<Issues, ModelInputs>
   /** Prepares rendered prompts as model inputs. Source: `InternVLProcessor.__call__` (transformers 5.23). */
   readonly prepareText: (inputs: RenderedInputs, options?: PrepareOptions) => TE.TaskEither<Issues, ModelInputs>
   /** Encodes a batch of conversations to plain token ids; images and videos are opened but not decoded. */
   readonly encodeBatch: (batch: readonly Messages[], options?: PrepareOptions) => TE.TaskEither<Issues, EncodedBatch>
+  /** Encodes rendered prompts to plain token ids; images and videos are opened but not decoded. */
+  readonly encodeText: (inputs: RenderedInputs, options?: PrepareOptions) => TE.TaskEither<Issues, EncodedBatch>
   /**
    * Encodes a conversation for training: ids and labels (the tokens of the answers and of their ends, −100 elsewhere). Images and
    * videos are not decoded.
@@ -71,10 +83,17 @@ const processorOf = (parts: ProcessorParts): Processor => {
         E.map(({ text }) => text),
         E.mapLeft(inputIssues)
       ),
+    renderPrompt: (messages, options) =>
+      pipe(
+        checkMessages(messages),
+        E.chain((valid) => chatTemplate.render(valid, parts.control, options)),
+        E.mapLeft(inputIssues)
+      ),
     prepare: (batch, options = {}) => pipe(encodeMessages(parts, batch, options), toInputs(options), TE.mapLeft(inputIssues)),
     prepareText: (inputs, options = {}) =>
       pipe(encodeRendered(parts, inputs, options), toInputs(options), TE.mapLeft(inputIssues)),
     encodeBatch: (batch, options = {}) => pipe(encodeMessages(parts, batch, options), TE.mapLeft(inputIssues)),
+    encodeText: (inputs, options = {}) => pipe(encodeRendered(parts, inputs, options), TE.mapLeft(inputIssues)),
     encode: (messages, options = {}) => pipe(encodeWithLabels(parts, messages, options), TE.mapLeft(inputIssues)),
     countTokens: (messages, options = {}) =>
       pipe(

@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, invalid, issue, validateAll, whenValid } from '../lib/error.js'
+import { type Issue, type Issues, invalid, issue, validateAll, valueText, whenValid } from '../lib/error.js'
 import type { ProcessorConfig } from './config/processor-config.js'
 import type { ImageSource, OpenOptions } from './image/image.js'
 import { type InputLimits, limitIssue } from './limits.js'
@@ -36,9 +36,12 @@ export interface LimitOptions {
 
 export type PrepareOptions = RenderOptions & TextOptions & ImageOptions & VideoOptions & OpenOptions & LimitOptions
 
-/** Rendered prompts with the images and videos of all their placeholders in order. Special tokens in the text are tokens. */
+/**
+ * Rendered prompts with the images and videos of all their placeholders in order. In a string every special token is a token, also one
+ * that a user typed; in a `Prompt` of `renderPrompt` only the template's.
+ */
 export interface RenderedInputs {
-  readonly text: readonly string[]
+  readonly text: readonly (string | Prompt)[]
   readonly images?: readonly ImageSource[]
   readonly videos?: readonly VideoSource[]
 }
@@ -77,7 +80,7 @@ export const disallowedTokens = (
 ): readonly string[] => {
   if (allowedSpecial === 'all') return []
   if (!Array.isArray(allowedSpecial))
-    throw new RangeError(`allowedSpecial: expected 'all' or a list of tokens, got ${JSON.stringify(allowedSpecial)}`)
+    throw new RangeError(`allowedSpecial: expected 'all' or a list of tokens, got ${valueText(allowedSpecial)}`)
   return control.filter((token) => !allowedSpecial.includes(token))
 }
 
@@ -134,9 +137,11 @@ export const openRows = (
   options: PrepareOptions
 ): TE.TaskEither<Issues, readonly OpenedRow[]> => {
   const settings = withOptions(config, options)
+  const maxPixels = options.limits?.maxPixels ?? options.maxPixels
+  const openOptions: OpenOptions = maxPixels === undefined ? options : { ...options, maxPixels }
   const openRow = (row: PromptRow): TE.TaskEither<Issues, OpenedRow> =>
     pipe(
-      validateTasks(row.open(settings, options)),
+      validateTasks(row.open(settings, openOptions)),
       TE.map((visuals) => ({ ...row, visuals }))
     )
   return pipe(
@@ -145,6 +150,9 @@ export const openRows = (
     TE.chainEitherK((opened) => whenValid(checkTiles(opened, options), () => opened))
   )
 }
+
+/** Greatest number of image and video tokens of a row: far beyond the positions of every model. */
+const MAX_VISUAL_TOKENS = 2 ** 22
 
 export interface ExpandedRow {
   /** Pieces of each part of the prompt. */
@@ -176,6 +184,9 @@ export const expandRow = (
       const counts = visuals.map(({ kind, tiles, tileSize }) => ({ kind, tiles, tokens: tokensPerTile(config, tileSize) }))
       if (counts.some(({ tokens }) => tokens === 0 || !Number.isInteger(tokens)))
         return invalid('Option', `${where}: a tile of its size is not a whole number of tokens; leave doResize on.`)
+      const total = counts.reduce((sum, { tiles, tokens }) => sum + tiles * tokens, 0)
+      if (total > MAX_VISUAL_TOKENS)
+        return invalid('TooLarge', `${where}: ${total} tokens of images and videos, more than ${MAX_VISUAL_TOKENS}; show fewer.`)
       const { bos_token: bos } = tokenizer.names
       return E.right({
         parts: parts.map((part) => expandPlaceholders(part, counts.splice(0, placeholderKinds(part, visual).length), visual)),

@@ -1,3 +1,4 @@
+import { valueText } from '../../lib/error.js'
 import type { Messages } from '../../processors/text/messages.js'
 import { type AnswerOptions, answer } from '../answer.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
@@ -26,7 +27,7 @@ const scoreTexts = async (messages: Messages, texts: readonly string[], scorer: 
   for (const text of new Set(texts)) {
     const score = await scorer(messages, text)
     if (typeof score !== 'number' || Number.isNaN(score))
-      throw new RangeError(`scorer: expected a number for ${JSON.stringify(text)}, got ${score}`)
+      throw new RangeError(`scorer: expected a number for ${JSON.stringify(text)}, got ${valueText(score)}`)
     scores.set(text, score)
   }
   return scores
@@ -46,7 +47,7 @@ export const bestOf = async (
   messages: Messages,
   { n = 8, scorer, ...options }: BestOfOptions
 ): Promise<readonly ScoredAnswer[]> => {
-  if (!Number.isSafeInteger(n) || n < 1) throw new RangeError(`n: expected an integer, 1 or more, got ${n}`)
+  if (!Number.isSafeInteger(n) || n < 1) throw new RangeError(`n: expected an integer, 1 or more, got ${valueText(n)}`)
   const sampling = { doSample: true, ...options, numBeams: 1, numReturnSequences: n, outputLogprobs: scorer === 'logprob' }
   const { texts, result } = await answer(internvl, [messages], sampling)
   const scores = scorer === 'logprob' ? undefined : await scoreTexts(messages, texts, scorer)

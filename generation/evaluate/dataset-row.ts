@@ -4,6 +4,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
 import { type Issue, type Issues, invalid, issue, whenValid } from '../../lib/error.js'
 import { isRecord } from '../../lib/files.js'
+import { isBase64Image } from '../../processors/image/image.js'
 import { type ContentItem, type Messages, ROLES, type Role } from '../../processors/text/messages.js'
 
 /** One row of a dataset: a conversation. */
@@ -204,7 +205,8 @@ const assignMedia = (turns: readonly Turn[], media: Media, where: string): E.Eit
 export const rowFromJson = (json: unknown, where: string, folder: string): E.Either<Issues, DatasetRow> => {
   const invalidRow = (message: string) => invalid('DatasetRow', `${where}: ${message}`, { where })
   if (!isRecord(json)) return invalidRow('not a JSON object')
-  const resolve = (path: string) => (isAbsolute(path) || /^(https?|data|file):/.test(path) ? path : join(folder, path))
+  const resolve = (path: string) =>
+    isAbsolute(path) || /^(https?|data|file):/.test(path) || isBase64Image(path) ? path : join(folder, path)
   const [images, videos] = [imageList(json), videoList(json)]
   if (!images || !videos) return invalidRow('image should be a path or a list of paths, video a path or a list of frames')
   const media = {

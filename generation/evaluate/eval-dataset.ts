@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
+import { errorText, type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { type DatasetRow, rowFromJson } from './dataset-row.js'
 
 export type { DatasetRow } from './dataset-row.js'
@@ -11,7 +11,7 @@ export type { DatasetRow } from './dataset-row.js'
 const parseJson = (text: string, tag: string, where: string): E.Either<Issues, unknown> =>
   E.tryCatch(
     () => JSON.parse(text) as unknown,
-    (error) => [issue(tag, `${where}: not JSON (${(error as Error).message})`, { where })]
+    (error) => [issue(tag, `${where}: not JSON (${errorText(error)})`, { where })]
   )
 
 /** Parses one line of a jsonl file; `where` names the line in errors, `folder` is the folder of its images and videos. */

@@ -33,6 +33,8 @@ export interface HubOptions {
   readonly onWarning?: ((line: string) => void) | undefined
   /** @deprecated The name of `onWarning` before 0.2. */
   readonly onRemark?: ((line: string) => void) | undefined
+  /** For a model in GGUF: the file of its vision tower; by default the only file named `mmproj` beside it. */
+  readonly mmproj?: string | undefined
 }
 
 /** `HubOptions` with all defaults applied. Durations are in milliseconds. */

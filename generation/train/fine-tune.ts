@@ -22,7 +22,7 @@ import { lastCheckpoint } from './train-checkpoint.js'
 import { preferenceWeights, type TrainConfig } from './train-config.js'
 import type { Trainable } from './trainable.js'
 import { type Metrics, runTrainer, type TrainerOptions } from './trainer.js'
-import type { Batches, Loss } from './training-loop.js'
+import type { Batches, Loss, TrainState } from './training-loop.js'
 
 export interface FineTuneOptions extends Pick<TrainerOptions<never, never>, 'callbacks' | 'signal'>, PreflightOptions {
   /** Called with the errors of rows that are skipped. */
@@ -79,10 +79,13 @@ const validationLoss = <B>(objective: Objective<B>, data: TrainingData, options:
     let [sum, weight, taken] = [0, 0, 0]
     for await (const batch of objective.batches(data)(0)) {
       if (batch !== undefined) {
-        const batchWeight = objective.weightOf(batch)
-        sum += batchWeight * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
-        weight += batchWeight
-        objective.disposeBatch(batch)
+        try {
+          const batchWeight = objective.weightOf(batch)
+          sum += batchWeight * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
+          weight += batchWeight
+        } finally {
+          objective.disposeBatch(batch)
+        }
       }
       if (++taken === batches) break
     }
@@ -165,8 +168,11 @@ const adapterIssues = ({ params }: InternVLCheckpoint, trained: Trained): readon
 /** Writes the merged model and, where LoRA was trained and PEFT can hold all trained parameters, the adapter. */
 const saveResult = async (internvl: InternVLCheckpoint, c: TrainConfig, trained: Trained, frozen: Trained): Promise<void> => {
   const params = wholeModel(trained, frozen)
-  await save(c.output, { config: internvl.config, params, dtype: c['save.dtype'], processorFilesFrom: internvl.dir })
-  disposeExcept([internvl.params, trained, frozen], params)
+  try {
+    await save(c.output, { config: internvl.config, params, dtype: c['save.dtype'], processorFilesFrom: internvl.dir })
+  } finally {
+    disposeExcept([internvl.params, trained, frozen], params)
+  }
   if (c['lora.rank'] === null || adapterIssues(internvl, trained).length > 0) return
   const options = { base: baseOf(internvl, c), beside: trainedWithoutLora(trained) }
   await orThrow(saveAdapter(join(c.output, 'adapter'), combine<InternVLParams>(trained, frozen), options))
@@ -198,11 +204,16 @@ export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, opt
   const last = await lastCheckpoint(options.checkpoints)
   for (const message of warnings(internvl, c, found, last, options)) options.onWarning?.(message)
   const loading = { ...options, model: internvl.dir, config: c }
-  const { state, isFinished } =
-    c['loss.type'] === 'sft'
-      ? await runObjective(internvl, c, found, sftObjective(internvl, found.parts, c, loading), loading)
-      : await runObjective(internvl, c, found, pairObjective(internvl, found.parts, c, loading), loading)
-  if (isFinished) await saveResult(internvl, c, state.params, found.parts.frozen)
-  disposeExcept(internvl.params, state.params, state.optimizer.first, state.optimizer.second, found.parts)
-  return isFinished
+  let state: TrainState<Trained> | undefined
+  try {
+    const run =
+      c['loss.type'] === 'sft'
+        ? await runObjective(internvl, c, found, sftObjective(internvl, found.parts, c, loading), loading)
+        : await runObjective(internvl, c, found, pairObjective(internvl, found.parts, c, loading), loading)
+    state = run.state
+    if (run.isFinished) await saveResult(internvl, c, state.params, found.parts.frozen)
+    return run.isFinished
+  } finally {
+    disposeExcept(internvl.params, ...(state ? [state.params, state.optimizer.first, state.optimizer.second] : []), found.parts)
+  }
 }

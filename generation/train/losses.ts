@@ -10,6 +10,7 @@ import {
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { type Batch, type BatchOptions, collate, disposeBatch } from './data/collate.js'
+import type { Sample } from './data/sample.js'
 import type { PreparedSample } from './data/sample-maker.js'
 import { defaultPositions, type PositionScheme } from './data/v2pe-positions.js'
 import type { Batches, Loss } from './training-loop.js'
@@ -59,6 +60,24 @@ const answerLogs = (model: InternVL, batch: Batch): tf.Tensor1D => {
   return tf.matMul(tf.tensor2d(rowMask), tokenLosses(logits, targetsOf(batch.labels)).reshape<tf.Tensor2D>([-1, 1])).reshape([B])
 }
 
+/** A batch of pairs with the log-probabilities of the reference. Disposes its tensors where it throws. */
+const withReference = (prepared: readonly PreparedSample[], reference: InternVL, options: BatchOptions): PairBatch => {
+  const collated: Batch[] = []
+  const add = (samples: readonly Sample[]): Batch => {
+    const batch = collate(samples, options)
+    collated.push(batch)
+    return batch
+  }
+  const referenceLogs = (batch: Batch) => Array.from(tidyDataSync(() => answerLogs(reference, batch)))
+  try {
+    const [chosen, rejected] = [add(prepared.map(({ sample }) => sample)), add(prepared.map((pair) => pair.rejected!))]
+    return { chosen, rejected, reference: { chosen: referenceLogs(chosen), rejected: referenceLogs(rejected) } }
+  } catch (error) {
+    collated.forEach(disposeBatch)
+    throw error
+  }
+}
+
 /** Batches of pairs. The reference model runs once per batch, outside of the training step. */
 export const pairBatches = (
   samples: Batches<readonly PreparedSample[]>,
@@ -74,10 +93,7 @@ export const pairBatches = (
         yield undefined
         continue
       }
-      const chosen = collate(prepared.map(({ sample }) => sample), { ...options, positions }) // biome-ignore format: one line
-      const rejected = collate(prepared.map((pair) => pair.rejected!), { ...options, positions }) // biome-ignore format: one line
-      const referenceLogs = (batch: Batch) => Array.from(tidyDataSync(() => answerLogs(reference, batch)))
-      yield { chosen, rejected, reference: { chosen: referenceLogs(chosen), rejected: referenceLogs(rejected) } }
+      yield withReference(prepared, reference, { ...options, positions })
     }
   }
 

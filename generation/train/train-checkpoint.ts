@@ -5,7 +5,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
-import { InternVLError, type Issues, issue, orThrow } from '../../lib/error.js'
+import { errorText, InternVLError, type Issues, issue, orThrow } from '../../lib/error.js'
 import type { AdamWState } from '../../lib/optim/adamw.js'
 import { mapParams, namedParameters, type StateDict, shapeIssues } from '../../lib/params.js'
 import { openSafetensors } from '../../lib/safetensors/read.js'
@@ -103,9 +103,7 @@ const removeCheckpoint = async (folder: string, name: string): Promise<void> => 
 
 const unreadable = (dir: string, error: unknown): Issues => {
   if (error instanceof InternVLError) return error.issues
-  return [
-    issue('CheckpointUnreadable', `${dir}: not a checkpoint of a training run (${(error as Error).message})`, { file: dir })
-  ]
+  return [issue('CheckpointUnreadable', `${dir}: not a checkpoint of a training run (${errorText(error)})`, { file: dir })]
 }
 
 /** The metadata of a checkpoint. Errors: `CheckpointUnreadable`; a field that is missing or wrong. */

@@ -3,7 +3,17 @@ import { sequenceT } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, invalid, issue, taskValidation, validateAll, whenValid } from '../../lib/error.js'
+import {
+  errorText,
+  type Issue,
+  type Issues,
+  invalid,
+  issue,
+  taskValidation,
+  validateAll,
+  valueText,
+  whenValid
+} from '../../lib/error.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
 import { aliases, type Setting, settings } from './train-settings.js'
 
@@ -22,16 +32,20 @@ export const preferenceWeights = (c: TrainConfig) => {
 
 const currentName = (key: string): string => (Object.hasOwn(aliases, key) ? aliases[key]! : key)
 
+/** Levels of nested sections that are read. */
+const maxSections = 8
+
 /** Values of nested objects by dotted path, old names of settings replaced by their current names. */
-const flatten = (json: Json, path = ''): Readonly<Record<string, unknown>> =>
+const flatten = (json: Json, path = '', level = 1): Readonly<Record<string, unknown>> =>
   Object.fromEntries(
     Object.entries(json).flatMap(([key, value]) =>
-      isJson(value) ? Object.entries(flatten(value, `${path}${key}.`)) : [[currentName(`${path}${key}`), value] as const]
+      isJson(value) && level < maxSections
+        ? Object.entries(flatten(value, `${path}${key}.`, level + 1))
+        : [[currentName(`${path}${key}`), value] as const]
     )
   )
 
 const entries = () => Object.entries(settings) as ReadonlyArray<readonly [Name, Setting<unknown>]>
-const show = (value: unknown): string => JSON.stringify(value) ?? String(value)
 
 /** Levenshtein distance: the number of letters to insert, delete or replace. Source: Levenshtein 1966. */
 const editDistance = (a: string, b: string): number => {
@@ -71,7 +85,7 @@ const configIssues = (given: Readonly<Record<string, unknown>>, file: string): r
     if (value === null)
       return required ? [issue('ConfigField', `${file}: ${key} is missing: expected ${kind.expected}`, { key })] : []
     if (kind.is(value)) return []
-    const message = `${file}: ${key}: expected ${kind.expected}, got ${show(value)}`
+    const message = `${file}: ${key}: expected ${kind.expected}, got ${valueText(value)}`
     return [issue('ConfigField', message, { key, expected: kind.expected, actual: value })]
   })
 ]
@@ -111,7 +125,7 @@ const parseFile = (source: string, file: string): E.Either<Issues, Json> =>
   pipe(
     E.tryCatch(
       () => JSON.parse(withoutComments(source)) as unknown,
-      (error): Issues => [issue('ConfigFile', `${file}: not valid JSON (${(error as Error).message})`, { file })]
+      (error): Issues => [issue('ConfigFile', `${file}: not valid JSON (${errorText(error)})`, { file })]
     ),
     E.filterOrElse(isJson, (): Issues => [issue('ConfigFile', `${file}: expected one JSON object of settings`, { file })])
   )
@@ -145,7 +159,7 @@ export const readTrainConfig = (file: string, set: readonly string[] = []): TE.T
 export const exampleConfig = (given: Readonly<Record<string, unknown>> = { output: 'tuned', data: 'train.jsonl' }): string => {
   const all = entries()
   const line = (name: string, key: string, { kind, value, description }: Setting<unknown>, indent: string) =>
-    `${indent}// ${description}: ${kind.expected}\n${indent}${JSON.stringify(name)}: ${show(given[key] ?? value)},`
+    `${indent}// ${description}: ${kind.expected}\n${indent}${JSON.stringify(name)}: ${JSON.stringify(given[key] ?? value)},`
   const sections = [...new Set(all.map(([key]) => (key.includes('.') ? key.split('.')[0]! : '')))]
   const bodies = sections.map((section) => {
     const members = all.filter(([key]) => (section === '' ? !key.includes('.') : key.startsWith(`${section}.`)))

@@ -4,6 +4,7 @@ import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { type PartialParams, partition } from '../../lib/params.js'
 import { matchesPath } from '../../lib/path-pattern.js'
 import type { InternVLParams } from '../../models/checkpoint/load-model.js'
+import { partOfPath } from '../../models/families.js'
 import { addLora, isLoraPath, pathWithoutLora, type Shapes, shapesWithoutLora, targetModules } from '../../models/lora/lora.js'
 import type { TrainConfig } from './train-config.js'
 
@@ -20,6 +21,12 @@ const covers = (pattern: string): ((path: string) => boolean) => {
   const matches = matchesPath(pattern)
   return (path) => path.split('.').some((_, i, names) => matches(names.slice(0, i + 1).join('.')))
 }
+
+/**
+ * Whether a parameter belongs to the router of a Flash model, which is never trained: training shows every tile with all its tokens,
+ * so that no gradient reaches the router.
+ */
+const isRouterPath = (path: string): boolean => ['pooling', 'gating', 'quarterProjector'].includes(partOfPath(path) ?? '')
 
 /** The top-level part of a parameter: `model.vision_tower`, `lm_head`. */
 const topLevel = (path: string): string =>
@@ -70,7 +77,7 @@ export const trainedShapes = (shapes: Shapes, c: Patterns): E.Either<Issues, Sha
   const [only, freeze] = [c['train.only'], c['train.freeze']]
   const isIncluded = (path: string): boolean =>
     isLoraPath(path) || (only ? only.some((pattern) => covers(pattern)(path)) : c['lora.rank'] === null)
-  const isFrozen = (path: string): boolean => freeze.some((pattern) => covers(pattern)(path))
+  const isFrozen = (path: string): boolean => isRouterPath(path) || freeze.some((pattern) => covers(pattern)(path))
   const all = lora && E.isRight(modules) ? withLoraShapes(shapes, modules.right, lora.rank) : shapes
   const trained = new Map([...all].filter(([path]) => isIncluded(pathWithoutLora(path)) && !isFrozen(pathWithoutLora(path))))
   const issues = [

@@ -40,12 +40,15 @@ const startState = async <P, B>(params: P, { checkpoints, resume, optimizer }: T
   const last = await lastCheckpoint(checkpoints)
   if (last === undefined) return initialState(params, optimizer)
   if (!resume) {
+    disposeParams(params)
     const message = `${checkpoints}: the folder holds checkpoints of an earlier run; resume this run, or choose another folder`
     throw new InternVLError([issue('CheckpointsThere', message, { file: checkpoints })])
   }
-  const { state } = await orThrow(loadCheckpoint(last, params))
-  disposeParams(params)
-  return state
+  try {
+    return (await orThrow(loadCheckpoint(last, params))).state
+  } finally {
+    disposeParams(params)
+  }
 }
 
 /** The errors that stopped training, and the checkpoint from which training can resume. */

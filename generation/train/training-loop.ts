@@ -120,9 +120,11 @@ export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[]
   return { state: { params: next.params, optimizer: next.state, step, position, lossState }, loss, gradNorm }
 }
 
-/** The next `n` batches, fewer where the data ends, and the number of batches between them that could not be made. */
-const takeBatches = async <B>(source: AsyncIterator<B | undefined> | Iterator<B | undefined>, n: number) => {
-  const taken: B[] = []
+/**
+ * Adds the next `n` batches to `taken`, fewer where the data ends. Returns the number of batches between them that could not be made. Where
+ * the source throws, `taken` has the batches before.
+ */
+const takeBatches = async <B>(source: AsyncIterator<B | undefined> | Iterator<B | undefined>, n: number, taken: B[]) => {
   let missing = 0
   while (taken.length < n) {
     const next = await source.next()
@@ -130,19 +132,11 @@ const takeBatches = async <B>(source: AsyncIterator<B | undefined> | Iterator<B 
     if (next.value === undefined) missing++
     else taken.push(next.value)
   }
-  return { taken: taken as readonly B[], missing }
+  return missing
 }
 
 const iterate = <A>(source: AsyncIterable<A> | Iterable<A>): AsyncIterator<A> | Iterator<A> =>
   Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
-
-const thenDispose = <B, A>(batches: readonly B[], dispose: (batch: B) => void, use: () => A): A => {
-  try {
-    return use()
-  } finally {
-    for (const batch of batches) dispose(batch)
-  }
-}
 
 /**
  * The training loop: yields a report and the state after each step. A state is valid until the caller requests the next one, which
@@ -163,15 +157,21 @@ export async function* train<P, B, S = AdamWState>(
     while (state.step < steps) {
       const startTime = performance.now()
       await setImmediate() // let messages and signals through between steps
-      const { taken, missing } = await takeBatches(source, gradientAccumulation)
-      if (taken.length === 0) return
-      const from = { ...state, position: state.position + missing } // a missing batch counts as a position in the data
-      const tokens = taken.reduce((n, batch) => n + tokensOf(batch), 0)
-      const { loss, gradNorm, state: next } = thenDispose(taken, disposeBatch, () => takeStep(from, taken, options))
-      const seconds = (performance.now() - startTime) / 1000
-      const report = { step: next.step, loss, gradNorm, learningRate: learningRate(state.step), tokens, seconds }
-      state = next
-      yield { ...report, state }
+      const rate = learningRate(state.step)
+      const taken: B[] = []
+      let report: Omit<StepReport<P, S>, 'seconds'>
+      try {
+        const missing = await takeBatches(source, gradientAccumulation, taken)
+        if (taken.length === 0) return
+        const from = { ...state, position: state.position + missing } // a missing batch counts as a position in the data
+        const tokens = taken.reduce((n, batch) => n + tokensOf(batch), 0)
+        const taking = takeStep(from, taken, options)
+        report = { ...taking, step: taking.state.step, learningRate: rate, tokens }
+        state = report.state
+      } finally {
+        for (const batch of taken) disposeBatch(batch)
+      }
+      yield { ...report, seconds: (performance.now() - startTime) / 1000 }
     }
   } finally {
     await source.return?.()

@@ -1,7 +1,7 @@
 import { getOrThrow, orThrow } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
 import type { ImageSource } from '../../processors/image/image.js'
-import { loadProcessor, type ModelInputs, type PrepareOptions, type Processor } from '../../processors/processor.js'
+import { loadProcessor, type ModelInputs, type PrepareOptions, type Processor, type Prompt } from '../../processors/processor.js'
 import type { RenderOptions } from '../../processors/text/chat-template.js'
 import type { Message, Messages, VideoSource } from '../../processors/text/messages.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
@@ -87,16 +87,27 @@ export class InternVLProcessor {
     return ids
   }
 
-  /** Prompts with the images and videos of their placeholders, in order: `processor(text=…, images=…, videos=…)` in Python. */
+  /**
+   * Renders a conversation to a prompt for `process` that tells typed text from the template's: special tokens that a user typed stay text, as
+   * with `tokenize: true`. Transformers has no counterpart.
+   */
+  renderPrompt(messages: Messages, options: RenderOptions = {}): Prompt {
+    return getOrThrow(this.processor.renderPrompt(messages, { addGenerationPrompt: false, ...options }))
+  }
+
+  /**
+   * Prompts with the images and videos of their placeholders, in order: `processor(text=…, images=…, videos=…)` in Python. In a string every
+   * special token is a token, a typed one too; a prompt of `renderPrompt` is safe for typed text.
+   */
   async process(
     inputs: {
-      readonly text: string | readonly string[]
+      readonly text: string | Prompt | readonly (string | Prompt)[]
       readonly images?: ImageSource | readonly ImageSource[]
       readonly videos?: readonly VideoSource[]
     },
     options: PrepareOptions = {}
   ): Promise<BatchFeature> {
-    const text = typeof inputs.text === 'string' ? [inputs.text] : inputs.text
+    const text = Array.isArray(inputs.text) ? (inputs.text as readonly (string | Prompt)[]) : [inputs.text as string | Prompt]
     const images = inputs.images === undefined ? [] : ([inputs.images].flat() as readonly ImageSource[])
     return toBatchFeature(await orThrow(this.processor.prepareText({ text, images, videos: inputs.videos ?? [] }, options)))
   }

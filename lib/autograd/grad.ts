@@ -77,5 +77,17 @@ export const accumulate = <A, P>(
     const loss = lossOf(batch)
     return valueAndGrad((params: P) => loss(params).mul<tf.Scalar>(weights[i]! / total))
   })
-  return (params) => shares.slice(1).reduce((sum, share) => addGradients(sum, share(params)), shares[0]!(params))
+  return (params) => {
+    let sum: ValueAndGrad<P> | undefined
+    try {
+      for (const share of shares) {
+        const next = share(params)
+        sum = sum ? addGradients(sum, next) : next
+      }
+      return sum!
+    } catch (error) {
+      disposeParams([sum?.value, sum?.grads])
+      throw error
+    }
+  }
 }

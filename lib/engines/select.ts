@@ -3,7 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as NEA from 'fp-ts/lib/NonEmptyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { getOrThrow, type Issue, type Issues, invalid, issue } from '../error.js'
+import { getOrThrow, type Issue, type Issues, invalid, issue, valueText } from '../error.js'
 import { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 import { loaders } from './loaders.js'
 
@@ -19,7 +19,7 @@ export const candidates = (requested: string | undefined): E.Either<Issues, NEA.
   if (!requested) return E.right([...engineNames])
   const known = engineNames.find((name) => name === requested)
   if (known) return E.right([known])
-  const message = `no engine is called ${JSON.stringify(requested)}: INTERNVL_ENGINE (or the option) is one of ${engineNames.join(', ')}`
+  const message = `no engine is called ${valueText(requested)}: INTERNVL_ENGINE (or the option) is one of ${engineNames.join(', ')}`
   return invalid('UnknownEngine', message, { expected: engineNames, actual: requested, fix: 'unset INTERNVL_ENGINE' })
 }
 
@@ -61,7 +61,8 @@ export const chooseEngine =
 
 const setThreads = (threads: number | undefined): void => {
   if (threads === undefined) return
-  if (!Number.isInteger(threads) || threads < 1) throw new RangeError(`threads: expected a whole number from 1, got ${threads}`)
+  if (!Number.isInteger(threads) || threads < 1)
+    throw new RangeError(`threads: expected a whole number from 1, got ${valueText(threads)}`)
   process.env.TF_NUM_INTRAOP_THREADS = process.env.OMP_NUM_THREADS = String(threads)
 }
 

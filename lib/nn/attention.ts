@@ -1,4 +1,6 @@
+import { valueText } from '../error.js'
 import { fused } from '../ops/fused.js'
+import { expectAxes, expectWhole, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 
 /** Additive mask value: far below any score, but finite, so that a fully masked row gives no NaN. */
@@ -21,26 +23,35 @@ export interface AttentionMaskOptions {
   readonly segments?: tf.Tensor2D | undefined
 }
 
+const expectHeads = (operation: string, heads: number, width: number): void => {
+  expectWhole(operation, 'heads', heads, 1, 2 ** 20)
+  if (width % heads !== 0) throw new ShapeError(`${operation}: a width of ${width} is not a multiple of ${heads} heads`)
+}
+
 /** `[B, L, H·K] → [B, H, L, K]`. */
 export const splitHeads = (x: tf.Tensor3D, heads: number): tf.Tensor4D => {
-  const [B, L, D] = x.shape
+  const { B, L, D } = expectAxes('splitHeads', { x: [x, 'B L D'] }) as Record<'B' | 'L' | 'D', number>
+  expectHeads('splitHeads', heads, D)
   if (L === 1) return x.reshape([B, heads, L, D / heads]) // no transpose needed: the memory order is equal
   return x.reshape<tf.Tensor4D>([B, L, heads, D / heads]).transpose([0, 2, 1, 3])
 }
 
 /** `[B, H, L, K] → [B, L, H·K]`. */
 export const mergeHeads = (x: tf.Tensor4D): tf.Tensor3D => {
+  expectAxes('mergeHeads', { x: [x, 'B H L K'] })
   const [B, H, L, K] = x.shape
   return (L === 1 ? x : x.transpose([0, 2, 1, 3])).reshape([B, L, H * K])
 }
 
 /** Additive mask `[B, 1, 1, L]` of an attention mask `[B, L]` of ones and zeros; `undefined` if every entry is one. */
-export const paddingMask = (attentionMask: tf.Tensor2D): tf.Tensor4D | undefined =>
-  attentionMask.dataSync().every((value) => value !== 0)
+export const paddingMask = (attentionMask: tf.Tensor2D): tf.Tensor4D | undefined => {
+  expectAxes('paddingMask', { attentionMask: [attentionMask, 'B L'] })
+  return attentionMask.dataSync().every((value) => value !== 0)
     ? undefined
     : tf.tidy(() =>
         attentionMask.toFloat().sub(1).mul(-maskedScore).reshape([attentionMask.shape[0], 1, 1, attentionMask.shape[1]])
       )
+}
 
 /** Additive mask `[1, 1, rows, columns]`: row i, at position `from + i`, attends to the last `window` columns up to that position. */
 const causalMask = (from: number, rows: number, columns: number, window = Number.POSITIVE_INFINITY): tf.Tensor4D => {
@@ -111,6 +122,28 @@ const attendInBlocks = (
   return tf.concat(blocks, 2)
 }
 
+const expectAttention = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, mask: AttentionMaskOptions): void => {
+  const { padding, sinks, segments } = mask
+  const { B, H, G, Lq, Lk } = expectAxes('attend', {
+    q: [q, 'B H Lq K'],
+    k: [k, 'B G Lk K'],
+    v: [v, 'B G Lk K'],
+    ...(padding ? { padding: [padding, '* 1 1 *'] } : {}),
+    ...(sinks ? { sinks: [sinks, 'H'] } : {}),
+    ...(segments ? { segments: [segments, 'B *'] } : {})
+  }) as Record<'B' | 'H' | 'G' | 'Lq' | 'Lk', number>
+  if (H % G !== 0) throw new ShapeError(`attend: ${H} heads of q are not a multiple of ${G} heads of k and v`)
+  if (padding && ((padding.shape[0] !== 1 && padding.shape[0] !== B) || padding.shape[3] < Lk))
+    throw new ShapeError(`attend: padding: expected [${B}, 1, 1, ${Lk}], got [${padding.shape.join(', ')}]`)
+  const from = mask.causalFrom ?? 0
+  if (!Number.isSafeInteger(from) || from < 0 || from + Lq > 2 ** 24)
+    throw new RangeError(`attend: causalFrom: expected a whole number from 0 to 2^24, got ${valueText(from)}`)
+  if (segments && (segments.shape[1] < Lk || segments.shape[1] < from + Lq))
+    throw new ShapeError(
+      `attend: segments: expected [${B}, ${Math.max(Lk, from + Lq)}] or longer, got [${segments.shape.join(', ')}]`
+    )
+}
+
 /**
  * `softmax(q kᵀ · scale + mask) v`: queries `[B, H, Lq, K]`, keys and values `[B, G, Lk, K]` with G dividing H
  * (grouped-query attention), result `[B, H, Lq, K]`. Long inputs are computed in blocks of queries to bound memory: at most `maxScores`
@@ -124,6 +157,7 @@ export const attend = (
   mask: AttentionMaskOptions = {},
   maxScores = defaultMaxScores
 ): tf.Tensor4D => {
+  expectAttention(q, k, v, mask)
   const { causalFrom, window, padding, sinks } = mask
   const inputs = { q, k, v, mask: padding, sinks }
   const composition = (t: typeof inputs) =>
@@ -135,7 +169,10 @@ export const attend = (
 }
 
 /** Full attention of merged heads: queries, keys, values and result are `[B, L, H·K]`. */
-export const attendMerged = (q: tf.Tensor3D, k: tf.Tensor3D, v: tf.Tensor3D, heads: number, scale: number): tf.Tensor3D =>
-  fused('Attention', { q, k, v }, { scale, numHeads: heads }, (t) =>
+export const attendMerged = (q: tf.Tensor3D, k: tf.Tensor3D, v: tf.Tensor3D, heads: number, scale: number): tf.Tensor3D => {
+  const { D } = expectAxes('attendMerged', { q: [q, 'B Lq D'], k: [k, 'B Lk D'], v: [v, 'B Lk D'] }) as Record<'D', number>
+  expectHeads('attendMerged', heads, D)
+  return fused('Attention', { q, k, v }, { scale, numHeads: heads }, (t) =>
     mergeHeads(attendInBlocks(splitHeads(t.q, heads), splitHeads(t.k, heads), splitHeads(t.v, heads), scale))
   )
+}

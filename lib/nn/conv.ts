@@ -1,4 +1,5 @@
 import { module } from '../module.js'
+import { expectAxes, ShapeError } from '../shape.js'
 import type { tf } from '../tf.js'
 import { normal, zeros } from './init.js'
 import { affine } from './linear.js'
@@ -13,8 +14,11 @@ export const conv2dPatches = (channels: number, features: number, [h, w]: readon
     { weight: normal<tf.Rank.R4>(features, channels, h, w), bias: zeros<tf.Rank.R1>(features) },
     (self) =>
       (x: tf.Tensor4D): tf.Tensor3D => {
+        expectAxes('conv2dPatches', { x: [x, `B ${channels} H W`] })
         const [B, C] = x.shape
         const [rows, columns] = [Math.floor(x.shape[2] / h), Math.floor(x.shape[3] / w)]
+        if (rows === 0 || columns === 0)
+          throw new ShapeError(`conv2dPatches: an image of ${x.shape[2]} x ${x.shape[3]} is smaller than a patch of ${h} x ${w}`)
         const whole = x.slice([0, 0, 0, 0], [B, C, rows * h, columns * w])
         const patches = whole
           .reshape([B, C, rows, h, columns, w])

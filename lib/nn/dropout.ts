@@ -1,4 +1,5 @@
 import { nextDropoutSeed, trainingOptions } from '../autograd/train-mode.js'
+import { expectAxes } from '../shape.js'
 import { tf } from '../tf.js'
 
 /** A dropout mask: 0 with probability `rate`, else `1 / (1 − rate)`. Source: the finaliser of MurmurHash3 over a counter. */
@@ -30,6 +31,7 @@ export const dropout = <R extends tf.Rank>(x: tf.Tensor<R>, rate = trainingOptio
 export const dropPath = <R extends tf.Rank>(branch: tf.Tensor<R>, share: number): tf.Tensor<R> => {
   const rate = checked((trainingOptions()?.dropPath ?? 0) * share)
   if (rate === 0) return branch
+  expectAxes('dropPath', { branch: [branch, '… *'] })
   const [B, ...rest] = branch.shape
   return branch.mul(tf.tensor(mask(B!, rate, nextDropoutSeed()), [B!, ...rest.map(() => 1)]))
 }

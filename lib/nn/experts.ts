@@ -1,4 +1,5 @@
 import { tidyDataSync } from '../data-sync.js'
+import { expectAxes, expectWhole, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 
 /** The k experts of each of N tokens, `[N][k]`, and their weights `[N, k]`. */
@@ -12,7 +13,10 @@ export const topK = (
   scores: tf.Tensor2D,
   k: number
 ): { readonly indices: ReadonlyArray<Int32Array>; readonly values: tf.Tensor2D } => {
+  expectAxes('topK', { scores: [scores, 'N E'] })
   const [N, E] = scores.shape
+  expectWhole('topK', 'k', k, 1, E)
+  if (N === 0) return { indices: [], values: tf.zeros([0, k]) }
   const flat = tidyDataSync(() => tf.topk(scores, k).indices) as Int32Array
   const indices = Array.from({ length: N }, (_, n) => flat.slice(n * k, (n + 1) * k))
   // `tf.topk` has no gradient; `tf.gather` of its indices has
@@ -32,7 +36,11 @@ export const mixtureOfExperts = (
   { experts, weights }: ExpertRouting,
   expert: (index: number, rows: tf.Tensor2D) => tf.Tensor2D
 ): tf.Tensor2D => {
-  const [N, k] = weights.shape
+  const { N, k } = expectAxes('mixtureOfExperts', { x: [x, 'N D'], weights: [weights, 'N k'] }) as Record<'N' | 'k', number>
+  if (N === 0 || k === 0 || experts.length !== N || experts.some((row) => row.length !== k))
+    throw new ShapeError(
+      `mixtureOfExperts: experts: expected [${Math.max(1, N)}][${Math.max(1, k)}] indices, got ${experts.length} rows for ${N} tokens`
+    )
   const chosenBy = new Map<number, number[]>() // expert -> slots n·k + i of the tokens that chose the expert
   experts.forEach((row, n) => {
     for (let i = 0; i < k; i++) chosenBy.set(row[i]!, [...(chosenBy.get(row[i]!) ?? []), n * k + i])
@@ -62,7 +70,14 @@ export const mixtureOfExperts = (
  */
 export const loadBalancingLoss = (routerLogits: readonly tf.Tensor2D[], k: number, attentionMask?: tf.Tensor2D): tf.Scalar =>
   tf.tidy(() => {
-    const [N, E] = routerLogits[0]!.shape
+    if (routerLogits.length === 0) throw new ShapeError('loadBalancingLoss: no layer')
+    const layers = Object.fromEntries(
+      routerLogits.map((logits, i) => [`routerLogits[${i}]`, [logits, 'N E', 'float32'] as const])
+    )
+    const { N, E } = expectAxes('loadBalancingLoss', layers) as Record<'N' | 'E', number>
+    expectWhole('loadBalancingLoss', 'k', k, 1, E)
+    if (attentionMask && attentionMask.size !== N)
+      throw new ShapeError(`loadBalancingLoss: attentionMask: expected ${N} entries, got [${attentionMask.shape.join(', ')}]`)
     const counted = attentionMask ? attentionMask.toFloat().reshape<tf.Tensor2D>([N, 1]) : tf.ones<tf.Rank.R2>([N, 1])
     const rows = counted.sum().mul(routerLogits.length)
     const perLayer = routerLogits.map((logits) => {

@@ -1,3 +1,4 @@
+import { expectAxes, expectWhole } from '../shape.js'
 import { tf } from '../tf.js'
 
 /** The cubic convolution kernel with a = −0.75, as PyTorch's `bicubic`. Source: Keys 1981. */
@@ -28,6 +29,8 @@ export const resizeGrid = (
   [h, w]: readonly [number, number],
   [rows, columns]: readonly [number, number]
 ): tf.Tensor2D => {
+  for (const [name, length] of Object.entries({ h, w, rows, columns })) expectWhole('resizeGrid', name, length, 1, 2 ** 20)
+  expectAxes('resizeGrid', { x: [x, `${h * w} D`] })
   const D = x.shape[1]
   const [vertical, horizontal] = [
     tf.tensor2d(bicubicWeights(h, rows) as number[][]),

@@ -1,6 +1,7 @@
 import { isTraced } from '../autograd/tape.js'
 import { hasKernel, runKernel } from '../ops/kernel.js'
 import { dequantizePacked, packedRowLength, type QuantizationFormat } from '../quantization/formats.js'
+import { expectAxes, expectWhole, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 import { type AttentionMaskOptions, attend, mergeHeads, splitHeads } from './attention.js'
 import { applyRope, type RopeTables } from './rope.js'
@@ -40,7 +41,11 @@ export const layerCache = (
   value: tf.Tensor4D,
   length: number = key.shape[2],
   { type, headDim }: Pick<LayerCache, 'type' | 'headDim'> = { type: 'float32', headDim: key.shape[3] }
-): LayerCache => ({ key, value, length, buffer: { usedLength: length }, type, headDim })
+): LayerCache => {
+  const { C } = expectAxes('layerCache', { key: [key, 'B G C K'], value: [value, 'B G C K'] }) as Record<'C', number>
+  expectWhole('layerCache', 'length', length, 0, C)
+  return { key, value, length, buffer: { usedLength: length }, type, headDim }
+}
 
 /** A cache of `length` positions whose keys and values are those of `cache` after `f`, which keeps the last axis. */
 export const mapLayerCache = (cache: LayerCache, f: (t: tf.Tensor4D) => tf.Tensor4D, length: number): LayerCache => {
@@ -151,7 +156,14 @@ export const attendCached = (
   if (options.segments && past) throw new RangeError('attendCached: segments need whole rows; pass no cache with them')
   const [q, k, v] = qkv
   const { numHeads, numKeyValueHeads, window, sinks, segments } = options
-  const [B, L, width] = q.shape
+  const { B, L, Dq, Dk } = expectAxes('attendCached', { q: [q, 'B L Dq'], k: [k, 'B L Dk'], v: [v, 'B L Dk'] }) as Record<'B' | 'L' | 'Dq' | 'Dk', number> // biome-ignore format: one line
+  expectWhole('attendCached', 'numHeads', numHeads, 1, Math.max(1, Dq))
+  expectWhole('attendCached', 'numKeyValueHeads', numKeyValueHeads, 1, numHeads)
+  if (Dq % numHeads !== 0 || numHeads % numKeyValueHeads !== 0 || Dk * numHeads !== Dq * numKeyValueHeads)
+    throw new ShapeError(
+      `attendCached: widths ${Dq} and ${Dk} do not divide into ${numHeads} heads and ${numKeyValueHeads} key-value heads`
+    )
+  const width = Dq
   const scale = options.scale ?? (width / numHeads) ** -0.5
   if (!hasKernel('CachedAttention') || segments || [...qkv, sinks].some((x) => x && isTraced(x)))
     return attendConcatenated(qkv, past, { ...options, scale })

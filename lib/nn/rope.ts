@@ -1,5 +1,6 @@
 import { fromFloat32, toFloat32 } from '../dtype.js'
 import { fused } from '../ops/fused.js'
+import { expectAxes, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 
 /** Parameters of rotary position embeddings: the base, and the scaling beyond the trained length. */
@@ -145,6 +146,8 @@ export type Positions = ReadonlyArray<readonly number[]>
 export const ropeTables = ({ inverse, scaling }: Frequencies, positions: Positions): RopeTables => {
   const half = inverse.length
   const [B, L] = [positions.length, positions[0]?.length ?? 0]
+  const other = positions.find((row) => row.length !== L)
+  if (other) throw new ShapeError(`ropeTables: rows of ${L} and of ${other.length} positions; pad them to one length`)
   const [cos, sin] = [new Float32Array(B * L * 2 * half), new Float32Array(B * L * 2 * half)]
   positions.flat().forEach((position, row) => {
     for (let i = 0; i < half; i++) {
@@ -161,11 +164,14 @@ export const ropeTables = ({ inverse, scaling }: Frequencies, positions: Positio
  * Rotates the first R entries of each head of `x` `[B, H, L, K]` by its position's angles; entry i is paired with i + R/2.
  * Source: Su et al. 2021, eq. 34, in the half-split order of Transformers' `rotate_half`.
  */
-export const applyRope = (input: tf.Tensor4D, tables: RopeTables): tf.Tensor4D =>
-  fused('Rope', { x: input, ...tables }, {}, ({ x, cos, sin }) => {
+export const applyRope = (input: tf.Tensor4D, tables: RopeTables): tf.Tensor4D => {
+  const { K, R } = expectAxes('applyRope', { x: [input, 'B H L K'], cos: [tables.cos, '* 1 L R'], sin: [tables.sin, '* 1 L R'] }) as Record<'K' | 'R', number> // biome-ignore format: one line
+  if (R > K || R % 2 !== 0) throw new ShapeError(`applyRope: ${R} rotated entries: expected an even number of at most ${K}`)
+  return fused('Rope', { x: input, ...tables }, {}, ({ x, cos, sin }) => {
     const [R, K] = [cos.shape[3], x.shape[3]]
     const [first, second, ...rest] = tf.split(x, K > R ? [R / 2, R / 2, K - R] : 2, 3) as [tf.Tensor4D, tf.Tensor4D]
     const rotatedPart = K > R ? tf.concat([first, second], 3) : x
     const rotated = rotatedPart.mul(cos).add<tf.Tensor4D>(tf.concat([second.neg(), first], 3).mul(sin))
     return K > R ? tf.concat([rotated, ...rest], 3) : rotated
   })
+}

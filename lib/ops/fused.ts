@@ -1,4 +1,5 @@
 import { customGradient, isRecording, isTraced, vjp } from '../autograd/tape.js'
+import { ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 import { backwardRules } from './gradients.js'
 import { hasKernel, type KernelInputs, runKernel } from './kernel.js'
@@ -43,6 +44,20 @@ const differentiable = <T extends tf.Tensor>(
 }
 
 /**
+ * Runs a composition; its plain operations refuse tensors that do not fit with errors of TensorFlow.js, which become a `ShapeError` with the
+ * shapes of the inputs.
+ */
+const compose = <T, I extends KernelInputs>(kernel: string, inputs: I, composition: (inputs: I) => T): T => {
+  try {
+    return composition(inputs)
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'Error' || /memory|exhausted|allocat/i.test(error.message)) throw error
+    const shapes = presentInputs(inputs).map(([name, x]) => `${name} ${x.dtype} [${x.shape?.join(', ')}]`)
+    throw new ShapeError(`${kernel}: shapes must agree, got ${shapes.join(', ')}`, { cause: error })
+  }
+}
+
+/**
  * A pure function with two implementations: the engine's kernel where one is registered, else a composition of plain ops, which every
  * engine has. Both give the same numbers and gradients. While a gradient is recorded the kernel still runs; the backward pass uses
  * `backwardRules`, or differentiates the composition on the saved inputs. Inputs that are `undefined` are absent.
@@ -53,7 +68,7 @@ export const fused = <T extends tf.Tensor | readonly tf.Tensor[], I extends Kern
   attributes: Readonly<Record<string, unknown>>,
   composition: (inputs: I) => T
 ): T => {
-  if (!hasKernel(kernel) || hasEmpty(inputs)) return composition(inputs)
+  if (!hasKernel(kernel) || hasEmpty(inputs)) return compose(kernel, inputs, composition)
   if (isRecording() && presentInputs(inputs).some(([, x]) => isTraced(x)))
     return differentiable(kernel, inputs, attributes, composition as (inputs: KernelInputs) => T & tf.Tensor)
   return runKernel<T>(kernel, inputs, attributes)

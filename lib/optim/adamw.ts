@@ -1,5 +1,6 @@
 import { fused } from '../ops/fused.js'
 import { mapParams, namedParameters } from '../params.js'
+import { expectAxes } from '../shape.js'
 import { tf } from '../tf.js'
 import type { Schedule } from './schedule.js'
 
@@ -94,6 +95,8 @@ export const adamW = (options: AdamWOptions): Optimizer<AdamWState> => {
       const second: Record<string, tf.Tensor> = {}
       const updated = mapParams((leaf, path) => {
         const [g, m, v] = [gradients.get(path)!, state.first[path]!, state.second[path]!]
+        for (const [name, tensor] of Object.entries({ gradient: g, 'first moment': m, 'second moment': v }))
+          expectAxes(`adamW: ${path}`, { [name]: [tensor, leaf.shape.join(' ')] })
         const rate = base * learningRateFactor(path)
         const decay = decays(path) ? 1 - rate * weightDecay : 1
         const [newLeaf, newFirst, newSecond] = step(leaf, g, m, v, {

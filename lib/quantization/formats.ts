@@ -1,5 +1,7 @@
 import { fromFloat32, toFloat32 } from '../dtype.js'
+import { valueText } from '../error.js'
 import { fused } from '../ops/fused.js'
+import { expectAxes, expectWhole } from '../shape.js'
 import { tf } from '../tf.js'
 import { bfloat16, groupSize, nearestEven, type QuantizeGroup } from './group.js'
 import { codebook, int4Group } from './int4.js'
@@ -39,7 +41,7 @@ const blockSize = 2 * groupSize
 const blocks = (columns: number): number => Math.ceil(columns / blockSize)
 
 /** Formats in blocks. */
-type BlockFormat = Exclude<QuantizationFormat, 'bf16'>
+export type BlockFormat = Exclude<QuantizationFormat, 'bf16'>
 
 /** Bytes of a block: scales and weights. */
 const blockBytes: Readonly<Record<BlockFormat, number>> = {
@@ -101,6 +103,16 @@ const levelIn = (format: BlockFormat, weights: Uint8Array, i: number): number =>
   return (low | (((weights[byte]! >> bit) & 3) << 4)) - 32
 }
 
+/**
+ * The scales of a packed weight in blocks `[…, packed]`, two bfloat16 in an int32: `[…, blocks]`, a 9th to a 17th of the data. The caller
+ * owns the result.
+ */
+export const packedScales = (format: BlockFormat, packed: tf.Tensor): tf.Tensor => {
+  const zeros = packed.shape.map(() => 0)
+  const strides = packed.shape.map((_, axis) => (axis === packed.rank - 1 ? blockBytes[format] / 4 : 1))
+  return packed.stridedSlice(zeros, [...packed.shape], strides)
+}
+
 /** Quantizes rows of `columns` weights to packed rows. */
 export const quantizeRows = (format: QuantizationFormat, weights: Float32Array, columns: number): Int32Array => {
   const [rows, length] = [weights.length / columns, packedRowLength(format, columns)]
@@ -138,6 +150,9 @@ export const dequantizeRows = (format: QuantizationFormat, packed: Int32Array, c
 
 /** Quantizes a weight `[N, K]`. */
 export const quantize = (format: QuantizationFormat, weight: tf.Tensor2D): QuantizedWeight => {
+  if (!quantizationFormats.includes(format))
+    throw new RangeError(`quantize: there is no format ${valueText(format)}; use one of ${quantizationFormats.join(', ')}`)
+  expectAxes('quantize', { weight: [weight, 'N K', 'float32'] })
   const [N, K] = weight.shape
   const packed = fused('QuantizeWeight', { x: weight }, { format }, ({ x }) =>
     tf.tensor2d(quantizeRows(format, x.dataSync() as Float32Array, K), [N, packedRowLength(format, K)], 'int32')
@@ -154,6 +169,8 @@ export const keepsQuantized = (): boolean => tf.getKernel('QuantizedLinear', tf.
 /** Dequantizes a weight `[N, columns]` to float32; a float32 weight is returned as it is. No gradient flows through quantized weights. */
 export const dequantize = (weight: StoredWeight, columns: number): tf.Tensor2D => {
   const { format, tensor } = formatOf(weight)
+  expectWhole('dequantize', 'columns', columns, 0, 2 ** 31 - 1)
+  expectAxes('dequantize', { weight: format === 'float32' ? [tensor, `N ${columns}`, 'float32'] : [tensor, `N ${packedRowLength(format, columns)}`, 'int32'] }) // biome-ignore format: one line
   return format === 'float32' ? tensor : dequantizePacked(format, tensor, columns)
 }
 

@@ -2,7 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import { dtypeBytes, isStoredDtype, type StoredDtype } from '../dtype.js'
-import { type Issue, type Issues, issue, whenValid } from '../error.js'
+import { errorText, type Issue, type Issues, issue, valueText, whenValid } from '../error.js'
 import { isRecord } from '../files.js'
 import { sizeOf } from '../shape.js'
 
@@ -69,7 +69,7 @@ const tensorEntry = (file: string, key: string, value: unknown, dataStart: numbe
   if (!isRecord(value)) return wrong('TensorMalformed', 'its description is not an object')
   const { dtype, shape, data_offsets: offsets } = value
   if (!isStoredDtype(dtype))
-    return wrong('UnknownDtype', `unknown dtype ${JSON.stringify(dtype)}; known are ${Object.keys(dtypeBytes).join(', ')}`, {
+    return wrong('UnknownDtype', `unknown dtype ${valueText(dtype)}; known are ${Object.keys(dtypeBytes).join(', ')}`, {
       dtype
     })
   if (!isNaturals(shape)) return wrong('TensorMalformed', 'its shape is not a list of whole numbers', { shape })
@@ -158,11 +158,9 @@ export const parseHeader = (file: string, header: Uint8Array, fileBytes: number)
         const json: unknown = JSON.parse(text)
         return { json, duplicates: repeated(outermostKeys(text)) }
       },
-      (error) => (error as Error).message
+      (error) => errorText(error)
     ),
-    E.flatMap(({ json, duplicates }) =>
-      isRecord(json) ? E.right({ json, duplicates }) : E.left(`it is ${JSON.stringify(json).slice(0, 40)}`)
-    ),
+    E.flatMap(({ json, duplicates }) => (isRecord(json) ? E.right({ json, duplicates }) : E.left(`it is ${valueText(json)}`))),
     E.mapLeft((reason): Issues => {
       const message = `${file}: its header is not a JSON object (${reason}); it is no safetensors file, or damaged`
       return [issue('HeaderNotJson', message, { file })]

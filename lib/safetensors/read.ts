@@ -4,7 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, invalid, issue, whenValid } from '../error.js'
+import { errorText, type Issue, type Issues, invalid, issue, valueText, whenValid } from '../error.js'
 import { isFile, isRecord, readSmallText } from '../files.js'
 import { filesOf, openSafetensors, type TensorFiles } from './file.js'
 import type { TensorEntry } from './header.js'
@@ -28,7 +28,7 @@ const isPlainName = (name: string) => name !== '' && name !== '..' && basename(n
 /** The error of an index entry that is not a valid shard name, or an empty list. */
 const nameIssue = (file: string, key: string, name: unknown): ShardIndex['issues'] => {
   const wrong = (tag: string, what: string) => [{ ...issue(tag, `${file}: weight_map.${key} ${what}`, { file, name }), key }]
-  if (typeof name !== 'string') return wrong('IndexMalformed', `is ${JSON.stringify(name)}, not the name of a file`)
+  if (typeof name !== 'string') return wrong('IndexMalformed', `is ${valueText(name)}, not the name of a file`)
   return isPlainName(name) ? [] : wrong('UnsafePath', `names ${JSON.stringify(name)}; only files beside the index are read`)
 }
 
@@ -44,7 +44,7 @@ const readIndex = (file: string): TE.TaskEither<Issues, ShardIndex> => {
   return pipe(
     TE.tryCatch(
       async (): Promise<unknown> => JSON.parse(await readSmallText(file)),
-      (error) => malformed(`it is not JSON (${(error as Error).message})`)
+      (error) => malformed(`it is not JSON (${errorText(error)})`)
     ),
     TE.map((json) => (isRecord(json) ? json.weight_map : undefined)),
     TE.filterOrElse(isRecord, () => malformed('its weight_map is not an object that names the file of each tensor')),

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import { type Issues, invalid } from '../../lib/error.js'
-import { readSmallText } from '../../lib/files.js'
+import { errorText, type Issues, invalid } from '../../lib/error.js'
+import { readSmallFile, readSmallText } from '../../lib/files.js'
+import { sentencePieceFiles, sentencePieceTokenizer } from '../text/sentencepiece/sentencepiece-files.js'
 import { tokenizerFromVocabulary } from '../text/vocabulary.js'
 import type { ProcessorFiles } from './processor-config.js'
 
@@ -34,7 +34,7 @@ const readJson = async (path: string): Promise<E.Either<Issues, unknown>> => {
   try {
     return E.right(JSON.parse(text.right))
   } catch (error) {
-    return invalid('Json', `${path}: it is not JSON (${(error as Error).message})`, { path })
+    return invalid('Json', `${path}: it is not JSON (${errorText(error)})`, { path })
   }
 }
 
@@ -48,13 +48,22 @@ const chatTemplateIn = (value: unknown): string | undefined => {
   return (template.find(({ name }) => name === 'default') ?? template[0])?.template
 }
 
-const tokenizerWithoutJson = (dir: string, vocab: unknown, merges: unknown, config: unknown): E.Either<Issues, unknown> => {
-  if ((vocab === undefined || typeof merges !== 'string') && existsSync(join(dir, 'tokenizer.model')))
-    return invalid(
-      'NoTokenizer',
-      `${dir}: SentencePiece (tokenizer.model) is not supported; put tokenizer.json beside it, which a fast tokenizer of Transformers saves`,
-      { dir }
-    )
+/** The tokenizer of a folder that has tokenizer.model, as tokenizer.json; undefined without one. */
+const readSentencePiece = async (dir: string): Promise<E.Either<Issues, unknown> | undefined> => {
+  const contents = await Promise.all(
+    sentencePieceFiles.map(async (name) => [name, await readSmallFile(join(dir, name)).catch(() => undefined)] as const)
+  )
+  return sentencePieceTokenizer(new Map(contents.flatMap(([name, bytes]) => (bytes ? [[name, bytes] as const] : []))), dir)
+}
+
+const tokenizerWithoutJson = async (
+  dir: string,
+  vocab: unknown,
+  merges: unknown,
+  config: unknown
+): Promise<E.Either<Issues, unknown>> => {
+  const converted = vocab === undefined || typeof merges !== 'string' ? await readSentencePiece(dir) : undefined
+  if (converted) return converted
   if (vocab === undefined || typeof merges !== 'string')
     return invalid('NoTokenizer', `${dir}: no tokenizer.json; is this a checkpoint folder?`, { dir })
   return tokenizerFromVocabulary(vocab, merges, t.UnknownRecord.is(config) ? config.tokenizer_class : undefined, dir)
@@ -96,7 +105,7 @@ export const readProcessorFolder = async (dir: string): Promise<ProcessorFolder>
   const tokenizer = at('tokenizer.json')
   const hasTokenizer = tokenizer !== undefined || E.isLeft(read.get('tokenizer.json')!)
   if (!hasTokenizer)
-    read.set('tokenizer.json', tokenizerWithoutJson(dir, at('vocab.json'), at('merges.txt'), at('tokenizer_config.json')))
+    read.set('tokenizer.json', await tokenizerWithoutJson(dir, at('vocab.json'), at('merges.txt'), at('tokenizer_config.json')))
   return {
     dir,
     config: at('config.json'),

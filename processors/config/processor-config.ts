@@ -46,13 +46,18 @@ const DEFAULTS = { size: { width: 384, height: 384 }, resample: RESAMPLE.bicubic
 const IMAGENET = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
 
 const or = <C extends t.Mixed>(codec: C) => t.union([codec, t.null, t.undefined], `${codec.name} or null`)
-const positive = t.refinement(t.number, (n) => Number.isInteger(n) && n > 0, 'a whole number above 0')
+/** A whole number from 1; each number of a file has the bound that its meaning sets, several times beyond the published models. */
+const wholeTo = (most: number) =>
+  t.refinement(t.number, (n) => Number.isInteger(n) && n > 0 && n <= most, `a whole number from 1 to ${most}`)
+const side = wholeTo(16_384) // pixels
+const tokens = wholeTo(65_536)
+const patches = wholeTo(1024)
+const frames = wholeTo(1_000_000)
+const share = t.refinement(t.number, (n) => n > 0 && n <= 1, 'a number above 0 and at most 1')
+const finite = t.refinement(t.number, Number.isFinite, 'a finite number')
 const filter = t.refinement(t.number, (n) => Number.isInteger(n) && n >= 0 && n <= 5, "one of Pillow's filters, 0 to 5")
-const perChannel = t.union(
-  [t.number, t.refinement(t.array(t.number), (a) => a.length === 3)],
-  'a number or three, one per channel'
-)
-const sizeCodec = t.union([positive, t.type({ height: positive, width: positive })], '{"height", "width"} or one number')
+const perChannel = t.union([finite, t.refinement(t.array(finite), (a) => a.length === 3)], 'a number or three, one per channel')
+const sizeCodec = t.union([side, t.type({ height: side, width: side })], '{"height", "width"} or one number')
 
 const Section = t.partial(
   {
@@ -60,35 +65,35 @@ const Section = t.partial(
     resample: or(filter),
     do_resize: or(t.boolean),
     do_rescale: or(t.boolean),
-    rescale_factor: or(t.number),
+    rescale_factor: or(finite),
     do_normalize: or(t.boolean),
     image_mean: or(perChannel),
     image_std: or(perChannel),
-    min_patches: or(positive),
-    max_patches: or(positive),
+    min_patches: or(patches),
+    max_patches: or(patches),
     do_sample_frames: or(t.boolean),
-    num_frames: or(positive),
-    fps: or(t.number),
-    initial_shift: or(t.union([t.boolean, t.number]))
+    num_frames: or(frames),
+    fps: or(finite),
+    initial_shift: or(t.union([t.boolean, finite]))
   },
   'an object'
 )
 type Section = t.TypeOf<typeof Section>
 
 const Processor = t.partial(
-  { image_seq_length: or(positive), image_processor: or(t.UnknownRecord), video_processor: or(t.UnknownRecord) },
+  { image_seq_length: or(tokens), image_processor: or(t.UnknownRecord), video_processor: or(t.UnknownRecord) },
   'an object'
 )
 
 const Original = t.intersection([
-  t.type({ vision_config: t.intersection([t.type({ patch_size: positive }), t.partial({ image_size: or(positive) })]) }),
+  t.type({ vision_config: t.intersection([t.type({ patch_size: side }), t.partial({ image_size: or(side) })]) }),
   t.partial({
-    force_image_size: or(positive),
-    downsample_ratio: or(t.number),
+    force_image_size: or(side),
+    downsample_ratio: or(share),
     dynamic_image_size: or(t.boolean),
     use_thumbnail: or(t.boolean),
-    min_dynamic_patch: or(positive),
-    max_dynamic_patch: or(positive)
+    min_dynamic_patch: or(patches),
+    max_dynamic_patch: or(patches)
   })
 ])
 type Original = t.TypeOf<typeof Original>

@@ -6,6 +6,7 @@ import { type Issues, issue, validateAll } from '../../lib/error.js'
 import { readSmallFile } from '../../lib/files.js'
 import type { Processor } from '../processor.js'
 import { VISUAL_TOKENS } from '../text/placeholders.js'
+import { sentencePieceTokenizer } from '../text/sentencepiece/sentencepiece-files.js'
 import { type ImageConfig, isOriginal, type ProcessorConfig, type VideoConfig } from './processor-config.js'
 
 /** Files of a checkpoint folder other than config.json and the weights. */
@@ -97,21 +98,30 @@ const tokenizerConfig = (source: string | Uint8Array | undefined): string => {
   const parsed: unknown = source === undefined ? {} : JSON.parse(Buffer.from(source).toString('utf8'))
   const config = t.UnknownRecord.is(parsed) ? parsed : {}
   const { auto_map, extra_special_tokens: extra, ...rest } = config
+  const isInternLm = /^InternLM2Tokenizer/.test(String(rest.tokenizer_class)) // a class that Transformers has not
   const named = { ...VISUAL_TOKENS, ...(t.UnknownRecord.is(extra) ? extra : {}) }
   const missing = Object.entries(named).filter(([name]) => !Object.hasOwn(rest, name))
   return json({
     ...rest,
-    ...(auto_map === undefined ? {} : { tokenizer_class: 'PreTrainedTokenizerFast' }), // auto_map names Python code of the checkpoint
+    ...(auto_map === undefined && !isInternLm ? {} : { tokenizer_class: 'PreTrainedTokenizerFast' }), // auto_map names Python code of the checkpoint
     extra_special_tokens: Object.fromEntries(missing),
     processor_class: 'InternVLProcessor'
   })
+}
+
+/** The files with the tokenizer.json equivalent of tokenizer.model, where a folder has only the latter. */
+const withTokenizerJson = (files: Files): Files => {
+  if (files.has('tokenizer.json') || files.has('vocab.json')) return files
+  const converted = sentencePieceTokenizer(files, '')
+  return converted && E.isRight(converted) ? new Map([...files, ['tokenizer.json', json(converted.right)]]) : files
 }
 
 /**
  * Processor files for saving a checkpoint in another layout. For `hf`, the settings that OpenGVLab's layout has in config.json are
  * written as processor files, and the chat template that it names as chat_template.jinja. All other files are copied.
  */
-export const processorFilesFor = (target: 'hf' | 'original', processor: Processor, files: Files, config: unknown): Files => {
+export const processorFilesFor = (target: 'hf' | 'original', processor: Processor, found: Files, config: unknown): Files => {
+  const files = withTokenizerJson(found)
   if (target === 'original' || !isOriginal(config)) return files
   const written = new Map([
     ['tokenizer_config.json', tokenizerConfig(files.get('tokenizer_config.json'))],

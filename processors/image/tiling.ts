@@ -47,7 +47,8 @@ export const bestGrid = (image: Size, tile: Size, min: number, max: number): Gri
   return best
 }
 
-const gridOf = (image: Size, { size, cropToPatches, minPatches, maxPatches }: TilingOptions): Grid =>
+/** The grid of an image of a given size, without the thumbnail. */
+export const gridOf = (image: Size, { size, cropToPatches, minPatches, maxPatches }: TilingOptions): Grid =>
   cropToPatches && maxPatches > 1 ? bestGrid(image, size, minPatches, maxPatches) : { columns: 1, rows: 1 }
 
 /** Number of tiles of an image of a given size, including the thumbnail. */

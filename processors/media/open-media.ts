@@ -6,7 +6,7 @@ import type { ImageConfig, VideoConfig } from '../config/processor-config.js'
 import { type ImageSource, type OpenOptions, openImage } from '../image/image.js'
 import { normalizeTable, writeTile } from '../image/normalize.js'
 import { type Rgb, resizeFrame, type Size } from '../image/resize.js'
-import { countTiles, tilesOf } from '../image/tiling.js'
+import { countTiles, type Grid, gridOf, tilesOf } from '../image/tiling.js'
 import type { VideoSource } from '../text/messages.js'
 import { frameIndices } from '../video/frame-sampling.js'
 import { openVideo } from '../video/video.js'
@@ -16,6 +16,8 @@ export interface VisualInput {
   readonly kind: 'image' | 'video'
   readonly tiles: number
   readonly tileSize: Size
+  /** Upright size of an image in pixels, and the grid of its tiles without the thumbnail; a video has none. */
+  readonly layout?: Size & Grid
   /** Decodes the tiles `[tiles, 3, height, width]` into `out` from `offset` on. */
   readonly write: (out: Float32Array, offset: number) => TE.TaskEither<Issues, void>
 }
@@ -63,10 +65,12 @@ export const openImageTiles = (
       const tilesIn = isUnresized ? (rgb: Rgb) => [rgb] : (rgb: Rgb) => tilesOf(rgb, config)
       const tileSize = isUnresized ? { width: image.width, height: image.height } : config.size
       const table = normalizeTable(config)
+      const { width, height } = image
       return {
         kind: 'image',
         tiles: isUnresized ? 1 : countTiles(image, config),
         tileSize,
+        layout: { width, height, ...(isUnresized ? { columns: 1, rows: 1 } : gridOf(image, config)) },
         write: (out, offset) => () => writeTiles(decodedImage(image.decode), tilesIn, tileSize, table, out, offset, options)
       }
     })

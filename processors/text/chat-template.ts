@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { errorText, type Issues, issue } from '../../lib/error.js'
-import { compileJinja, type JinjaTemplate } from './jinja-interpreter.js'
+import { compileJinja, type JinjaTemplate } from './jinja/jinja-interpreter.js'
 import type { Messages } from './messages.js'
 
 export interface RenderOptions {
@@ -44,14 +44,17 @@ type Variables = Readonly<Record<string, unknown>>
 
 const isPlain = (value: object): boolean => [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
+/** Names that a template may compare or look up; they contain no token. */
+const isName = (text: string): boolean => /^[\w$.-]*$/.test(text)
+
 /** A message for the template: texts mapped by `f`, null fields omitted as in Transformers, bytes and pixels replaced by ''. */
 const toPlain = (value: unknown, f: MapText, key = ''): Json => {
-  if (typeof value === 'string') return key === 'role' || key === 'type' ? value : f(value)
+  if (typeof value === 'string') return (key === 'role' || key === 'type') && isName(value) ? value : f(value)
   if (typeof value === 'number' || typeof value === 'boolean' || value === null) return value
   if (Array.isArray(value)) return value.map((item) => toPlain(item, f))
   if (typeof value !== 'object' || value === null || !isPlain(value)) return ''
   const entries = Object.entries(value).filter(([, v]) => v !== undefined && v !== null)
-  return Object.fromEntries(entries.map(([k, v]) => [k, toPlain(v, f, k)]))
+  return Object.fromEntries(entries.map(([k, v]) => [isName(k) ? k : f(k), toPlain(v, f, k)]))
 }
 
 interface Markers {

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
+import { type Issue, type Issues, issue, valueText, whenValid } from '../../lib/error.js'
 import type { ImageSource } from '../image/image.js'
 
 export interface TextItem {
@@ -7,7 +7,7 @@ export interface TextItem {
   readonly text: string
 }
 
-/** An image item; its source has any of the names that Transformers accepts. */
+/** An image item; a text under any of these names is a URL, a path, a data URL or base64, as in Transformers. */
 export interface ImageItem {
   readonly type: 'image'
   readonly image?: ImageSource
@@ -38,58 +38,88 @@ export const isFrames = (source: VideoSource): source is readonly ImageSource[] 
 export type ContentItem = TextItem | ImageItem | VideoItem
 
 export const ROLES = ['system', 'developer', 'user', 'assistant', 'tool'] as const
-export type Role = (typeof ROLES)[number]
+/** A common role, or another word that the chat template knows, such as `function` or `observation`. */
+export type Role = (typeof ROLES)[number] | (string & {})
 
-/**
- * One turn; fields beyond `role` and `content` are passed to the chat template. The assistant's message with `tool_calls` may have
- * `content: null` or no content, as in Transformers.
- */
-export interface Message {
+/** A turn with content. */
+export interface ContentMessage {
   readonly role: Role
   readonly content: string | readonly ContentItem[]
   /** Calls of tools that the assistant made, as the chat template expects them. */
   readonly tool_calls?: readonly unknown[]
 }
 
+/** A turn of the assistant that calls tools; the content may be null or absent, as in Transformers. */
+export interface ToolCallMessage {
+  readonly role: 'assistant'
+  readonly content?: string | readonly ContentItem[] | null
+  readonly tool_calls: readonly unknown[]
+}
+
+/** One turn; fields beyond `role`, `content` and `tool_calls` are passed to the chat template. */
+export type Message = ContentMessage | ToolCallMessage
+
 /** A conversation in Transformers' format. */
 export type Messages = readonly Message[]
 
 /** Content of a message as a list of items; empty for a message without content. */
-export const itemsOf = ({ content }: { readonly content?: Message['content'] | null }): readonly ContentItem[] =>
+export const itemsOf = ({ content }: Pick<Message, 'content'>): readonly ContentItem[] =>
   typeof content === 'string' ? [{ type: 'text', text: content }] : (content ?? [])
 
 /** Source of an image item; undefined where the item has none. */
-export const imageSourceOf = (item: ImageItem): ImageSource | undefined =>
-  item.image ?? item.url ?? item.path ?? (item.base64 === undefined ? undefined : `data:image/*;base64,${item.base64}`)
+export const imageSourceOf = (item: ImageItem): ImageSource | undefined => item.image ?? item.url ?? item.path ?? item.base64
 
 /** Source of a video item; undefined where the item has none. */
 export const videoSourceOf = (item: VideoItem): VideoSource | undefined => item.video ?? item.frames ?? item.url ?? item.path
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
+const isVideoSource = (value: unknown): boolean =>
+  typeof value === 'string' || Array.isArray(value) || [URL, Uint8Array, ArrayBuffer, Blob].some((type) => value instanceof type)
+
 const checkItem = (item: unknown, where: string): readonly Issue[] => {
   const type = isRecord(item) ? item.type : undefined
-  if (type === 'image' || type === 'video') return []
+  if (type === 'image') return []
+  if (type === 'video') {
+    const source = videoSourceOf(item as unknown as VideoItem)
+    return (source ?? undefined) === undefined || isVideoSource(source)
+      ? []
+      : [issue('Message', `${where}: a video is a path, a URL, bytes or a list of frames, got ${valueText(source)}.`)]
+  }
   if (type !== 'text')
     return [
-      issue('Message', `${where}: expected an item of type "text", "image" or "video", got ${JSON.stringify(type) ?? 'none'}.`)
+      issue(
+        'Message',
+        `${where}: expected an item of type "text", "image" or "video", got ${type === undefined ? 'none' : valueText(type)}.`
+      )
     ]
   return isRecord(item) && typeof item.text === 'string'
     ? []
     : [issue('Message', `${where}: a text item needs its text as a string.`)]
 }
 
+/** A word of at most 64 letters, digits, `_`, `-` and `.`: templates compare roles as they are, so that a role must not contain a token. */
+const ROLE = /^[\p{L}\p{N}_][\p{L}\p{N}_.-]{0,63}$/u
+
+const checkRole = (role: unknown, where: string): readonly Issue[] =>
+  typeof role === 'string' && ROLE.test(role)
+    ? []
+    : [
+        issue(
+          'Message',
+          `${where}: role: expected ${ROLES.join(', ')}, or another word that the chat template knows, got ${valueText(role)}.`,
+          { role }
+        )
+      ]
+
 const checkMessage = (message: unknown, where: string): readonly Issue[] => {
   if (!isRecord(message)) return [issue('Message', `${where}: expected {role, content}.`)]
   const { role, content } = message
-  const known = ROLES.some((r) => r === role)
-  const unknown = known
-    ? []
-    : [issue('Message', `${where}: unknown role ${JSON.stringify(role)}; use one of ${ROLES.join(', ')}.`, { role })]
+  const wrongRole = checkRole(role, where)
   const isToolCall = role === 'assistant' && Array.isArray(message.tool_calls) && (content ?? null) === null
-  if (typeof content === 'string' || isToolCall) return unknown
-  if (!Array.isArray(content)) return [...unknown, issue('Message', `${where}: content must be text or a list of items.`)]
-  return [...unknown, ...content.flatMap((item, i) => checkItem(item, `${where}.content[${i}]`))]
+  if (typeof content === 'string' || isToolCall) return wrongRole
+  if (!Array.isArray(content)) return [...wrongRole, issue('Message', `${where}: content must be text or a list of items.`)]
+  return [...wrongRole, ...content.flatMap((item, i) => checkItem(item, `${where}.content[${i}]`))]
 }
 
 // OpenAI's {type: "image_url", image_url: {url}} is an image item, in Transformers too
@@ -111,11 +141,3 @@ export const checkMessages = (messages: readonly unknown[], where = 'messages'):
   if (normal.length === 0) issues.push(issue('Message', `${where}: the conversation is empty.`))
   return whenValid(issues, () => normal as Messages) // checked above, item by item
 }
-
-/** An error for every user message without text other than white space, images or videos. */
-export const checkNotEmpty = (messages: Messages, where = 'messages'): readonly Issue[] =>
-  messages.flatMap((message, i) =>
-    message.role === 'user' && itemsOf(message).every((item) => item.type === 'text' && item.text.trim() === '')
-      ? [issue('EmptyMessage', `${where}[${i}]: the user's message is empty; ask something or show an image.`)]
-      : []
-  )

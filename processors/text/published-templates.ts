@@ -56,6 +56,8 @@ const jinja = ({ head, system, user, generation, answer, ...style }: Style, imag
   const answerEnd = `(${quote(style.lastEnd)} if loop.last else ${quote(style.answerEnd)})`
   return (
     `{% if messages[0]['role'] != 'system' %}{{ ${quote(head + system + style.end)} }}{% endif %}{% for message in messages %}` +
+    "{% if message['role'] not in ['system', 'user', 'assistant'] %}" +
+    "{{ raise_exception('this conversation template has no role ' + message['role'] + ', only system, user and assistant') }}{% endif %}" +
     `{{ {'system': ${quote(head)}, 'user': ${quote(user)}, 'assistant': ${quote(answer)}}[message['role']] }}${content}` +
     `{{ ${answerEnd} if message['role'] == 'assistant' else ${quote(style.end)} }}{% endfor %}` +
     `{% if add_generation_prompt %}{{ ${quote(generation)} }}{% endif %}`

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { type BpeModel, mergeSteps } from './bpe-merges.js'
+import { type RunPart, withoutDeadline } from './regex-deadline.js'
 
 type Model = NonNullable<HuggingFaceTokenizer['model']>
 type PreTokenizer = NonNullable<HuggingFaceTokenizer['pre_tokenizer']>
@@ -39,17 +40,24 @@ const stagesOf = (preTokenizer: PreTokenizer): readonly PreTokenizer[] =>
   (preTokenizer as { tokenizers?: readonly PreTokenizer[] }).tokenizers ?? [preTokenizer]
 
 /** Words of a normalized text: the pre-tokenizers run one after another, each on a few words at a time. */
-function* preTokenize(preTokenizer: PreTokenizer, text: string, section: number): Steps<string[]> {
+function* preTokenize(preTokenizer: PreTokenizer, text: string, section: number, run: RunPart): Steps<string[]> {
   let words = [text]
   for (const stage of stagesOf(preTokenizer)) {
     const split: string[] = []
     for (let i = 0; i < words.length; i += CHUNK) {
-      for (const word of stage._call(words.slice(i, i + CHUNK), { section_index: section })) split.push(word)
+      const chunk = words.slice(i, i + CHUNK)
+      for (const word of run(() => stage._call(chunk, { section_index: section }))) split.push(word)
       yield
     }
     words = split
   }
   return words
+}
+
+/** The tokens with each run of unknown ones as one. */
+const fuseUnknown = ({ tokens_to_ids: ids, unk_token_id: unknown }: Model, tokens: readonly string[]): string[] => {
+  const isUnknown = (token: string | undefined) => token !== undefined && (ids.get(token) ?? unknown) === unknown
+  return tokens.filter((token, i) => !(isUnknown(token) && isUnknown(tokens[i - 1])))
 }
 
 /** Vocabulary entries of a long word. */
@@ -69,19 +77,26 @@ function* longWordTokens(model: Model & BpeModel, word: string): Steps<string[]>
 export function* tokenSteps(
   { normalizer, pre_tokenizer, model }: HuggingFaceTokenizer,
   text: string,
-  section: number
+  section: number,
+  unigram?: (text: string) => Steps<string[]>,
+  run: RunPart = withoutDeadline
 ): Steps<string[]> {
-  const normal = normalizer ? normalizer._call(text) : text
+  const normal = normalizer ? run(() => normalizer._call(text)) : text
   if (normal === '') return []
-  const words = pre_tokenizer ? yield* preTokenize(pre_tokenizer, normal, section) : [normal]
-  if (!model!.fuse_unk && isBpe(model!)) {
+  const words = pre_tokenizer ? yield* preTokenize(pre_tokenizer, normal, section, run) : [normal]
+  if (unigram) {
+    const tokens: string[] = []
+    for (const word of words) for (const token of yield* unigram(word)) tokens.push(token)
+    return tokens
+  }
+  if (isBpe(model!)) {
     const tokens: string[] = []
     for (let i = 0; i < words.length; i++) {
       const word = words[i]!
       for (const token of word.length > LONG_WORD ? yield* longWordTokens(model!, word) : model!._call([word])) tokens.push(token)
       if (i % CHUNK === CHUNK - 1) yield
     }
-    return tokens
+    return model!.fuse_unk ? fuseUnknown(model!, tokens) : tokens
   }
   return model!._call(words)
 }

@@ -3,7 +3,7 @@ import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
-import { errorText, type Issues, issue, validation } from '../../lib/error.js'
+import { errorText, type Issues, issue, validation, whenValid } from '../../lib/error.js'
 import { decode } from '../config/decode-json.js'
 import {
   type AcceptToken,
@@ -16,7 +16,11 @@ import {
   tokenNames,
   withDecoderTokens
 } from './added-tokens.js'
+import { hasUnknownRegex, type RunPart, withDeadline, withoutDeadline } from './regex-deadline.js'
+import { charsmapNormalizer } from './sentencepiece/charsmap.js'
+import { type UnigramJson, unigramEncoder } from './sentencepiece/unigram.js'
 import { runSteps, runStepsAsync, type Steps, tokenSteps } from './tokenize-steps.js'
+import { tokenizerFieldIssues } from './tokenizer-fields.js'
 
 /** The token `id`, `count` times in a row. */
 export interface RepeatedToken {
@@ -65,6 +69,8 @@ const TokenizerJson = t.intersection([
 
 type Settings = Readonly<Record<string, unknown>>
 type Model = NonNullable<HuggingFaceTokenizer['model']>
+type Decoder = NonNullable<HuggingFaceTokenizer['decoder']>
+type Normalizer = NonNullable<HuggingFaceTokenizer['normalizer']>
 
 /** Ids of vocabulary entries. Where plain text equals a special token, the text is encoded character by character instead. */
 const wordIds = (model: Model, isSpecial: (id: number) => boolean, words: readonly string[]): number[] =>
@@ -95,13 +101,42 @@ const affixes = (hf: HuggingFaceTokenizer, config: Settings, names: TokenNames):
   return [tokens.slice(0, at).flatMap(id), tokens.slice(at + 1).flatMap(id)]
 }
 
+/**
+ * Corrects two normalizers of @huggingface/tokenizers: compiled normalizations, which it approximates, and prefixes, which it puts
+ * before an empty text too.
+ */
+const correctNormalizer = (normalizer: Normalizer): void => {
+  const { normalizers, config } = normalizer as {
+    readonly normalizers?: readonly Normalizer[]
+    readonly config?: { readonly precompiled_charsmap?: unknown; readonly prepend?: unknown }
+  }
+  normalizers?.forEach(correctNormalizer)
+  const { precompiled_charsmap: compiled, prepend } = config ?? {}
+  if (typeof compiled === 'string') normalizer.normalize = charsmapNormalizer(Buffer.from(compiled, 'base64'))
+  if (typeof prepend === 'string') normalizer.normalize = (text: string) => (text === '' ? '' : prepend + text)
+}
+
+/** Decodes bytes to U+FEFF where they are; @huggingface/tokenizers drops these. */
+const keepByteOrderMarks = (decoder: Decoder): void => {
+  const { decoders, text_decoder } = decoder as { decoders?: readonly Decoder[]; text_decoder?: object }
+  decoders?.forEach(keepByteOrderMarks)
+  if (text_decoder) Object.assign(decoder, { text_decoder: new TextDecoder('utf-8', { ignoreBOM: true }) })
+}
+
 const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenizer => {
   const hf = new HuggingFaceTokenizer(json, config)
   const model = hf.model!
+  if (hf.normalizer) correctNormalizer(hf.normalizer)
+  if (hf.decoder) keepByteOrderMarks(hf.decoder)
   const names = tokenNames(config)
   const addedTokens = (json.added_tokens ?? []).map(toAddedToken)
   const specials = new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id))
   const isSpecial = (id: number): boolean => specials.has(id)
+  const special = new Set(addedTokens.filter((token) => token.special).map(({ content }) => content))
+  const unigram = json.model.type === 'Unigram' ? unigramEncoder(json.model as unknown as UnigramJson, special) : undefined
+  const [run, runDecoder] = [[json.normalizer, json.pre_tokenizer], json.decoder].map((part) =>
+    hasUnknownRegex(part) ? withDeadline : withoutDeadline
+  ) as [RunPart, RunPart]
   const [prefix, suffix] = affixes(hf, config, names)
   const split = addedTokenSplitter(addedTokens)
   // Transformers does not clean up spaces for BPE, where it would corrupt byte-level text
@@ -109,7 +144,7 @@ const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenize
   function* encodeSteps(pieces: readonly Piece[], { addSpecialTokens = true }: EncodeOptions = {}): Steps<number[]> {
     const ids: number[][] = []
     for (const [section, piece] of mergeText(pieces).entries()) {
-      if (typeof piece === 'string') ids.push(wordIds(model, isSpecial, yield* tokenSteps(hf, piece, section)))
+      if (typeof piece === 'string') ids.push(wordIds(model, isSpecial, yield* tokenSteps(hf, piece, section, unigram, run)))
       else ids.push(Array<number>(piece.count).fill(piece.id))
     }
     return (addSpecialTokens ? [prefix, ...ids, suffix] : ids).flat()
@@ -126,13 +161,27 @@ const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenize
     encode: (text, options) => encodePieces(split(text).map(toPiece), options),
     decode: (ids, { skipSpecialTokens = false } = {}) => {
       const known = ids.filter((id) => model.vocab[id] !== undefined && !(skipSpecialTokens && isSpecial(id)))
-      return known.length === 0 ? '' : hf.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: cleanUp })
+      if (known.length === 0) return ''
+      return runDecoder(() => hf.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: cleanUp }))
     },
     idOf: (token) => model.tokens_to_ids.get(token),
     tokenOf: (id) => model.vocab[id],
     isSpecial
   }
 }
+
+/** A text of letters, digits, punctuation, spaces, a line break and letters of other scripts, which every tokenizer can encode. */
+const SAMPLE_TEXT = 'Hello, 42 wörld!\n 你好'
+
+/** The tokenizer, after it has encoded and decoded a short text. Throws where the tokenizer cannot. */
+const tried = (tokenizer: Tokenizer): Tokenizer => {
+  tokenizer.decode(tokenizer.encode(SAMPLE_TEXT))
+  return tokenizer
+}
+
+/** Message of a tokenizer that cannot be built; a `TypeError` says only how @huggingface/tokenizers is written. */
+const reasonOf = (error: unknown): string =>
+  error instanceof TypeError ? 'a field has a value that its type does not take' : errorText(error)
 
 /**
  * Builds a tokenizer from the parsed tokenizer.json and tokenizer_config.json.
@@ -145,12 +194,13 @@ export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.E
       tokenizer: decode(TokenizerJson, json, `${dir}/tokenizer.json`),
       settings: decode(t.UnknownRecord, config, `${dir}/tokenizer_config.json`)
     }),
+    E.chain((parts) => whenValid(tokenizerFieldIssues(parts.tokenizer, `${dir}/tokenizer.json`), () => parts)),
     E.chain(({ tokenizer, settings }) => {
       const defaults = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null }
       const added_tokens = [...withDecoderTokens(settings, tokenizer.added_tokens ?? [])]
       return E.tryCatch(
-        () => build({ ...defaults, ...tokenizer, added_tokens }, settings),
-        (error): Issues => [issue('Tokenizer', `${dir}/tokenizer.json: the tokenizer cannot be built: ${errorText(error)}.`)]
+        () => tried(build({ ...defaults, ...tokenizer, added_tokens }, settings)),
+        (error): Issues => [issue('Tokenizer', `${dir}/tokenizer.json: the tokenizer cannot be built: ${reasonOf(error)}.`)]
       )
     })
   )

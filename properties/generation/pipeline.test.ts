@@ -76,7 +76,7 @@ describe('pipeline', () => {
     await assert.rejects(pipe({ images: 'a.png' } as never), /must provide text/)
     await assert.rejects(pipe([]), /empty/)
     await assert.rejects(pipe({ text: ask('?', 'shapes.png'), images: 'a.png' } as never), /into its messages/)
-    await assert.rejects(pipe([{ role: 'king', content: 'x' }] as never), /unknown role "king"/)
+    await assert.rejects(pipe([{ role: 'a king', content: 'x' }]), /role: expected .*, got "a king"/)
     await assert.rejects(pipe('x', { stopSequence: '' }), /^RangeError: stopSequence/)
     await assert.rejects(pipe('x', { batchSize: 0 }), /batchSize/)
     await assert.rejects(pipe('x', { returnTensors: true, returnFullText: true }), /returnFullText/)

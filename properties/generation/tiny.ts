@@ -66,3 +66,21 @@ export const makeInputs = (prompts: readonly Prompt[], extraPadding = 0): Genera
 
 export const disposeInputs = ({ inputIds, attentionMask, pixelValues }: GenerateInputs): void =>
   tf.dispose([inputIds, ...(attentionMask ? [attentionMask] : []), ...(pixelValues ? [pixelValues] : [])])
+
+/** A model that counts tokens through the decoder (all rows together) and tiles through the vision tower. */
+export const countingModel = (model: InternVL) => {
+  const counts = { tokens: 0, tiles: 0 }
+  const embed: InternVL['embed'] = (inputs) => {
+    counts.tokens += inputs.inputIds.size
+    if (inputs.pixelValues) counts.tiles += inputs.pixelValues.shape[0]
+    return model.embed(inputs)
+  }
+  const imageFeatures: InternVL['imageFeatures'] = (pixelValues) => {
+    counts.tiles += pixelValues.shape[0]
+    return model.imageFeatures(pixelValues)
+  }
+  return {
+    counts,
+    model: Object.assign((...a: Parameters<InternVL>) => model(...a), model, { embed, imageFeatures }) as InternVL
+  }
+}

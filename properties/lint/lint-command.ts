@@ -8,7 +8,7 @@ import { lint, type SourceFile } from './lint-rules.js'
 // problems under these paths. Import directions and cycles are rules of biome.json.
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const linted = new Set(['.ts', '.js', '.mjs', '.cjs', '.cc', '.h', '.py', '.md'])
+const linted = new Set(['.ts', '.tsx', '.js', '.mjs', '.cjs', '.cc', '.h', '.py', '.md'])
 
 /** Tracked and new files of the repository, except ignored ones. */
 const repositoryFiles = (): readonly SourceFile[] =>

@@ -21,8 +21,8 @@ interface Line {
 }
 
 const MAX_FILES = 15
-const typescript = /\.(ts|mjs)$/
-const code = new Set(['.ts', '.js', '.mjs', '.cjs', '.cc', '.h', '.py'])
+const typescript = /\.(tsx?|mjs)$/
+const code = new Set(['.ts', '.tsx', '.js', '.mjs', '.cjs', '.cc', '.h', '.py'])
 const floors = ['lib', 'models', 'processors', 'generation', 'properties']
 /** AssemblyScript mirrors names of the C++ kernels, and has a compiler of its own. */
 const assembly = 'lib/engines/wasm-kernels/assembly/'

@@ -7,8 +7,8 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { getOrThrow, InputError, InternVLError, type Issues, orThrow } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
-import { loadProcessor, type PrepareOptions, type Processor } from '../../processors/processor.js'
-import { itemsOf, type Messages } from '../../processors/text/messages.js'
+import { loadProcessor, type PrepareOptions, type Processor, type Prompt } from '../../processors/processor.js'
+import { type ContentItem, itemsOf, type Messages } from '../../processors/text/messages.js'
 import { conversations, hostileText } from '../arbitraries/message.js'
 import { cases, demo, imagePath } from './cases.js'
 
@@ -16,9 +16,15 @@ const wrong = async <A>(task: TaskEither<Issues, A>): Promise<string> => {
   const result = await task()
   return E.isLeft(result) ? result.left.map(({ message }) => message).join('\n') : 'no error'
 }
-const user = (...content: Exclude<Messages[number]['content'], string>): Messages => [{ role: 'user', content }]
+const user = (...content: readonly ContentItem[]): Messages => [{ role: 'user', content }]
 const text = (content: string) => ({ type: 'text', text: content }) as const
 const image = (name = 'rgb.png') => ({ type: 'image', path: imagePath(name) }) as const
+
+/** Templates, and rows of [template, messages, prompt, ids]; the prompt is null where the template refuses the messages. */
+interface RoleCases {
+  readonly templates: Readonly<Record<string, string>>
+  readonly rows: readonly (readonly [string, Messages, string | null, readonly number[] | null])[]
+}
 
 describe('processor', () => {
   let processor: Processor
@@ -150,6 +156,53 @@ describe('processor', () => {
     assert.deepEqual([await count({ allowedSpecial: 'all' }, ref), await count({ allowedSpecial: 'all' }, end)], [1, 2])
   })
 
+  it('empty turns, and roles that only a template knows, are rendered and encoded as by Transformers', async () => {
+    const file = new URL('text/role-cases.json', import.meta.url)
+    const { templates, rows } = JSON.parse(readFileSync(file, 'utf8')) as RoleCases
+    for (const [name, messages, prompt, ids] of rows) {
+      const options = { chatTemplate: templates[name]! }
+      const rendered = processor.render(messages, options)
+      assert.equal(E.isRight(rendered) ? rendered.right : null, prompt, `${name}: ${JSON.stringify(messages)}`)
+      if (prompt === null) continue
+      const encoded = await orThrow(processor.encodeBatch([messages], options))
+      assert.deepEqual(encoded.ids[0], ids, `${name}: ${JSON.stringify(messages)}`)
+    }
+    const hostile = ['user<|im_end|>', '', ' ', 'a b', '<|im_start|>', 'x'.repeat(65), 7, null, undefined]
+    for (const role of hostile)
+      assert.match(
+        await wrong(processor.prepare([[{ role, content: 'x' } as never]])),
+        /role: expected .* word that the chat template knows, got /
+      )
+  })
+
+  it('conversations in two steps, renderPrompt and encodeText, have the ids of encodeBatch: typed special tokens stay text', async () => {
+    const control = ['<|im_start|>', '<|im_end|>', '<IMG_CONTEXT>', '<video>', '</think>', '<ref>']
+    const ids = async (task: TaskEither<Issues, { readonly ids: readonly (readonly number[])[] }>) => (await orThrow(task)).ids
+    await fc.assert(
+      fc.asyncProperty(fc.array(hostileText(control), { minLength: 1, maxLength: 4 }), fc.boolean(), async (texts, withImage) => {
+        const messages = texts.flatMap((typed, i): Messages => (i % 2 === 0 ? user(...(withImage ? [image()] : []), text(typed)) : [{ role: 'assistant', content: typed }])) // biome-ignore format: one line
+        const images = messages.flatMap(itemsOf).flatMap((item) => (item.type === 'image' ? [item.path!] : []))
+        const prompt = getOrThrow(processor.renderPrompt(messages))
+        assert.equal(prompt.text, getOrThrow(processor.render(messages)))
+        const whole = await ids(processor.encodeBatch([messages], { maxPatches: 1 }))
+        assert.deepEqual(await ids(processor.encodeText({ text: [prompt], images }, { maxPatches: 1 })), whole)
+      })
+    )
+    const typed = user(text('a<|im_end|>b'))
+    const prompt = getOrThrow(processor.renderPrompt(typed))
+    const end = processor.tokenizer.idOf('<|im_end|>')
+    const ends = async (value: string | Prompt, options?: PrepareOptions): Promise<number> =>
+      (await ids(processor.encodeText({ text: [value] }, options)))[0]!.filter((id) => id === end).length
+    assert.deepEqual([await ends(prompt), await ends(prompt.text), await ends(prompt, { allowedSpecial: 'all' })], [1, 2, 2])
+    assert.equal(await ends({ ...prompt, text: `${prompt.text}Yes<|im_end|>` }), 2)
+    for (const spans of [[[0, 1e9, false]], [[5, 2, false]], [[0, 3, false], [2, 4, false]], 'x', [null]]) // biome-ignore format: one line
+      assert.match(
+        await wrong(processor.prepareText({ text: [{ text: 'abcdef', spans } as never] })),
+        /text\[0\]: expected a rendered text/
+      )
+    assert.match(await wrong(processor.prepareText({ text: [null as never] })), /text\[0\]: expected a rendered text/)
+  })
+
   it('rendered prompts with images give the same inputs as conversations', async () => {
     const batch = [user(image(), text('a')), user(image('palette.gif'), text('b'))]
     const prompts = batch.map((row) => getOrThrow(processor.render(row)))
@@ -192,11 +245,11 @@ describe('processor', () => {
 
   it('reports all errors of a call', async () => {
     const bad = await wrong(
-      processor.prepare([[{ role: 'robot', content: [{ type: 'sound' }] }] as unknown as Messages, user(text(' '))])
+      processor.prepare([[{ role: 'a robot', content: [{ type: 'sound' }] }] as unknown as Messages, [{ role: 'user' }] as never])
     )
-    assert.match(bad, /batch\[0\]\[0\]: unknown role "robot"/)
+    assert.match(bad, /batch\[0\]\[0\]: role: expected system, developer, .* got "a robot"/)
     assert.match(bad, /batch\[0\]\[0\]\.content\[0\]: expected an item of type .*, got "sound"/)
-    assert.match(bad, /batch\[1\]\[0\]: the user's message is empty/)
+    assert.match(bad, /batch\[1\]\[0\]: content must be text or a list of items/)
     const missing = await wrong(processor.prepare([user(image('no.png'), image('none.png'), { type: 'image' }, text('?'))]))
     assert.match(
       missing,

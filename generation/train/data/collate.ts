@@ -77,6 +77,7 @@ export const collate = (samples: readonly Sample[], options: BatchOptions): Batc
   const labels = samples.map((sample) => pad([...sample.labels], ignoreIndex))
   const matrix = (rows: ReadonlyArray<readonly number[]>, dtype: 'int32' | 'float32') =>
     tf.tensor2d(rows.flat(), [samples.length, L], dtype)
+  const positionIds = positions?.(samples).map((row) => pad(row, 0)) // before the first tensor, since the scheme may throw
   const pixelValues = pixelsOf(samples)
   return {
     inputIds: matrix(
@@ -89,7 +90,7 @@ export const collate = (samples: readonly Sample[], options: BatchOptions): Batc
     ),
     labels: matrix(labels, 'int32'),
     lossWeights: matrix(reductionWeights(labels, reduction), 'float32'),
-    ...(positions ? { positionIds: positions(samples).map((row) => pad(row, 0)) } : {}),
+    ...(positionIds ? { positionIds } : {}),
     ...(pixelValues ? { pixelValues } : {}),
     numPatches: samples.flatMap(({ numPatches }) => numPatches),
     samples: samples.length,

@@ -4,7 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
-import { type Issue, type Issues, issue, whenValid } from '../../../lib/error.js'
+import { errorText, type Issue, type Issues, issue, whenValid } from '../../../lib/error.js'
 import { random } from '../../../lib/random.js'
 import { decode } from '../../../processors/config/decode-json.js'
 import { type DatasetRow, readRows } from '../../evaluate/eval-dataset.js'
@@ -91,7 +91,7 @@ export const readMixture = (file: string): TE.TaskEither<Issues, readonly Mixtur
     TE.chainEitherK((text) =>
       E.tryCatch(
         () => JSON.parse(text) as unknown,
-        (error) => failed(`not JSON (${(error as Error).message}).`)
+        (error) => failed(`not JSON (${errorText(error)}).`)
       )
     ),
     TE.chainEitherK((json) => decode(mixtureCodec, json, file)),

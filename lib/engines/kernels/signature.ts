@@ -1,3 +1,4 @@
+import { valueText } from '../../error.js'
 import { ShapeError } from '../../shape.js'
 import type { tf } from '../../tf.js'
 import {
@@ -84,7 +85,9 @@ export const newAxes = (): Axes => new Axes()
 /** Throws the error of a parameter. */
 const refuse = (kernel: string, parameter: CompiledParameter, index: number, value: unknown): never => {
   const name = parameter.count ? `${parameter.name}[${index}]` : parameter.name
-  throw new ShapeError(`${kernel}: ${name}: expected ${expected(parameter)}, got ${String(value)}`)
+  throw new ShapeError(
+    `${kernel}: ${name}: expected ${expected(parameter)}, got ${typeof value === 'string' ? value : valueText(value)}`
+  )
 }
 
 const writeParameter = (

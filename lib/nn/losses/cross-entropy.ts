@@ -1,5 +1,6 @@
 import { customGradient } from '../../autograd/tape.js'
 import { fused } from '../../ops/fused.js'
+import { expectAxes, ShapeError } from '../../shape.js'
 import { tf } from '../../tf.js'
 
 /** Label of positions that the loss ignores. Source: `ignore_index` of PyTorch. */
@@ -62,6 +63,7 @@ const checkLabels = (labels: tf.Tensor1D, V: number): void => {
  * the vocabulary.
  */
 export const tokenLosses = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits = defaultMaxLogits): tf.Tensor1D => {
+  expectAxes('tokenLosses', { logits: [logits, 'N V', 'float32'], labels: [labels, 'N', 'int32'] })
   checkLabels(labels, logits.shape[1])
   return fused('CrossEntropy', { logits, labels }, {}, (given) => lossesInBlocks(given.logits, given.labels, maxLogits))
 }
@@ -73,6 +75,7 @@ export const tokenLosses = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits 
  */
 export const crossEntropy = (logits: tf.Tensor2D, labels: tf.Tensor1D, weights?: tf.Tensor1D): tf.Scalar =>
   tf.tidy(() => {
+    expectAxes('crossEntropy', { logits: [logits, 'N V', 'float32'], labels: [labels, 'N', 'int32'], ...(weights ? { weights: [weights, 'N'] } : {}) }) // biome-ignore format: one line
     const counted = labels.notEqual(ignoreIndex).toFloat()
     const w = weights ? weights.mul(counted) : counted
     return tokenLosses(logits, labels).mul(w).sum().div<tf.Scalar>(w.sum())
@@ -85,12 +88,21 @@ const predicted = (logits: tf.Tensor3D): tf.Tensor2D => {
 }
 const following = (x: tf.Tensor2D): tf.Tensor1D => x.slice([0, 1], [x.shape[0], x.shape[1] - 1]).reshape([-1])
 
+/** Throws a `ShapeError` unless logits `[B, L, V]` and labels `[B, L]` agree and L is at least 1. */
+const expectRows = (operation: string, logits: tf.Tensor3D, labels: tf.Tensor2D, weights?: tf.Tensor2D): void => {
+  const { L } = expectAxes(operation, { logits: [logits, 'B L V', 'float32'], labels: [labels, 'B L', 'int32'], ...(weights ? { weights: [weights, 'B L'] } : {}) }) // biome-ignore format: one line
+  if (L === 0) throw new ShapeError(`${operation}: rows without tokens`)
+}
+
 /**
  * Loss of predicting each token from those before it: `logits` `[B, L, V]`, `labels` `[B, L]`, −100 ignored, and a weight for each
  * label, `[B, L]`, 1 by default. Source: `ForCausalLMLoss`.
  */
 export const causalLoss = (logits: tf.Tensor3D, labels: tf.Tensor2D, weights?: tf.Tensor2D): tf.Scalar =>
-  tf.tidy(() => crossEntropy(predicted(logits), following(labels), weights && following(weights)))
+  tf.tidy(() => {
+    expectRows('causalLoss', logits, labels, weights)
+    return crossEntropy(predicted(logits), following(labels), weights && following(weights))
+  })
 
 /**
  * Supervised positions: indices into `[B·L]` whose next label is not −100, the only positions whose logits a causal loss needs. `[0]`,
@@ -106,6 +118,7 @@ export const supervisedPositions = (labels: tf.Tensor2D): readonly number[] => {
 /** `log p(labels)` of every sample, summed over the labels that are not −100: `[B, L, V]`, `[B, L]` → `[B]`. Source: TRL's `get_batch_logps`. */
 export const logProbabilities = (logits: tf.Tensor3D, labels: tf.Tensor2D): tf.Tensor1D =>
   tf.tidy(() => {
+    expectRows('logProbabilities', logits, labels)
     const [B, L] = labels.shape
     return tokenLosses(predicted(logits), following(labels))
       .reshape([B, L - 1])

@@ -1,3 +1,4 @@
+import { expectAxes, ShapeError } from '../../shape.js'
 import { tf } from '../../tf.js'
 
 /** Values of chosen and rejected answers, pair by pair: log-probabilities summed over the tokens of an answer, or rewards. */
@@ -37,6 +38,12 @@ export interface PreferenceLoss {
 /** `−log σ(x)`. `tf.logSigmoid` saves no input for its gradient, which fails if the input is disposed before. */
 const negativeLogSigmoid = (x: tf.Tensor1D): tf.Tensor1D => x.neg().softplus()
 
+/** Throws a `ShapeError` unless chosen and rejected are `[B]` with B of at least 1. */
+const expectPairs = (operation: string, { chosen, rejected }: PreferencePair<tf.Tensor1D>): void => {
+  const { B } = expectAxes(operation, { chosen: [chosen, 'B', 'float32'], rejected: [rejected, 'B', 'float32'] })
+  if (B === 0) throw new ShapeError(`${operation}: no pairs`)
+}
+
 /** The running mean with one more batch, whose mean reward counts once. Source: `RunningMoments` (TRL), as `bco_pair` updates it. */
 export const updateRewardMean = ({ mean, count }: RunningRewardMean, batchMean: number): RunningRewardMean => ({
   mean: mean + (batchMean - mean) / (count + 1),
@@ -45,15 +52,19 @@ export const updateRewardMean = ({ mean, count }: RunningRewardMean, batchMean: 
 
 /** Mean of `−log σ(chosen − rejected)` over pairs' rewards `[B]`. Source: Rafailov et al. 2023, DPO; TRL's `sigmoid`. */
 export const dpoLoss = ({ chosen, rejected }: PreferencePair<tf.Tensor1D>): tf.Scalar =>
-  tf.tidy(() => negativeLogSigmoid(chosen.sub(rejected)).mean())
+  tf.tidy(() => {
+    expectPairs('dpoLoss', { chosen, rejected })
+    return negativeLogSigmoid(chosen.sub(rejected)).mean()
+  })
 
 /** Mean of `−log σ(chosen − δ) − log σ(δ − rejected)` over pairs' rewards `[B]`. Source: Jung et al. 2024, BCO; TRL's `bco_pair`. */
 export const bcoLoss = ({ chosen, rejected }: PreferencePair<tf.Tensor1D>, delta: number): tf.Scalar =>
-  tf.tidy(() =>
-    negativeLogSigmoid(chosen.sub(delta))
+  tf.tidy(() => {
+    expectPairs('bcoLoss', { chosen, rejected })
+    return negativeLogSigmoid(chosen.sub(delta))
       .add<tf.Tensor1D>(negativeLogSigmoid(rejected.neg().add(delta)))
       .mean()
-  )
+  })
 
 /**
  * A preference loss by weights: `{ dpo: 1 }` is DPO, `{ dpo: 0.8, bco: 0.2, nll: 1 }` MPO. It takes the policy's log-probabilities
@@ -72,6 +83,10 @@ export const preferenceLoss =
     const { dpo = 0, bco = 0, nll = 0 } = weights
     if (![dpo, bco, nll].some((weight) => weight !== 0))
       throw new RangeError('preferenceLoss: the weights of dpo, bco and nll are all 0; give at least one a weight')
+    expectPairs('preferenceLoss', policy)
+    for (const [name, base] of Object.entries(reference))
+      if (base.length !== policy.chosen.size)
+        throw new ShapeError(`preferenceLoss: reference.${name}: expected ${policy.chosen.size} numbers, got ${base.length}`)
     const reward = (log: tf.Tensor1D, base: readonly number[]): tf.Tensor1D =>
       log.sub<tf.Tensor1D>(tf.tensor1d([...base])).mul(beta)
     const rewards = {

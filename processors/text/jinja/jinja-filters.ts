@@ -1,3 +1,4 @@
+import { NOT_TEST_FILTER, TEST_FILTER, TUPLE_FILTER } from './jinja-tokens.js'
 import { type JinjaValue, pythonText, toArray, toFloat, toJinja, toTuple } from './jinja-values.js'
 
 type Arguments = readonly [positional: readonly JinjaValue[], keyword: ReadonlyMap<string, JinjaValue>]
@@ -52,6 +53,79 @@ const roundHalfEven = (x: number, digits: number): number => {
   return (isHalf ? floor + (floor % 2) : Math.round(scaled)) / factor
 }
 
+/** Numbers and booleans as numbers; `undefined` for other values. */
+const numberOf = ({ type, value }: JinjaValue): number | undefined =>
+  ['IntegerValue', 'FloatValue', 'BooleanValue'].includes(type) ? Number(value) : undefined
+
+/** Python's `==`. */
+const isEqual = (a: JinjaValue, b: JinjaValue): boolean => {
+  const [x, y] = [numberOf(a), numberOf(b)]
+  if (x !== undefined || y !== undefined) return x === y
+  if (isList(a) && isList(b))
+    return a.value.length === b.value.length && a.value.every((item: JinjaValue, i: number) => isEqual(item, b.value[i]))
+  if (a.type === 'ObjectValue' && b.type === 'ObjectValue')
+    return (
+      a.value.size === b.value.size && [...a.value].every(([key, item]) => b.value.has(key) && isEqual(item, b.value.get(key)))
+    )
+  return a.type === b.type && a.value === b.value
+}
+
+/** Python's order of two numbers or two strings: below 0, 0 or above 0. */
+const order = (a: JinjaValue, b: JinjaValue): number => {
+  const [x, y] = [numberOf(a) ?? a.value, numberOf(b) ?? b.value]
+  if (typeof x !== typeof y || !['number', 'string'].includes(typeof x))
+    throw new Error(`'${a.type.replace('Value', '')}' and '${b.type.replace('Value', '')}' have no order`)
+  return x < y ? -1 : x > y ? 1 : 0
+}
+
+const isIn = (value: JinjaValue, container: JinjaValue): boolean =>
+  container.type === 'StringValue' && value.type === 'StringValue'
+    ? container.value.includes(value.value)
+    : itemsIn(container).some((item) => isEqual(item, value))
+
+/** Comparison operators. */
+export const COMPARISONS: ReadonlyMap<string, (a: JinjaValue, b: JinjaValue) => boolean> = new Map([
+  ['==', isEqual],
+  ['!=', (a, b) => !isEqual(a, b)],
+  ['<', (a, b) => order(a, b) < 0],
+  ['<=', (a, b) => order(a, b) <= 0],
+  ['>', (a, b) => order(a, b) > 0],
+  ['>=', (a, b) => order(a, b) >= 0],
+  ['in', isIn],
+  ['not in', (a, b) => !isIn(a, b)]
+])
+
+/** A test with one argument. */
+const binaryTest =
+  (name: string, test: (value: JinjaValue, other: JinjaValue) => boolean): Test =>
+  (value, ...args) => {
+    if (args.length !== 1) throw new Error(`test ${name}: expected one argument, got ${args.length}`)
+    return test(value, args[0]!)
+  }
+
+const isDivisible: Test = (value, by) => {
+  const [x, y] = [numberOf(value), by && numberOf(by)]
+  if (x === undefined || !y) throw new Error('test divisibleby: expected two numbers, the second not 0')
+  return x % y === 0
+}
+
+/** Tests of Jinja with an argument, by all their names. */
+export const TESTS: Readonly<Record<string, Test>> = Object.fromEntries(
+  (
+    [
+      ['divisibleby', isDivisible],
+      ['eq equalto ==', COMPARISONS.get('==')!],
+      ['ne !=', COMPARISONS.get('!=')!],
+      ['lt lessthan <', COMPARISONS.get('<')!],
+      ['le <=', COMPARISONS.get('<=')!],
+      ['gt greaterthan >', COMPARISONS.get('>')!],
+      ['ge >=', COMPARISONS.get('>=')!],
+      ['in', COMPARISONS.get('in')!],
+      ['sameas', (a, b) => a === b || (a.type === b.type && !isList(a) && a.type !== 'ObjectValue' && a.value === b.value)]
+    ] as const satisfies readonly (readonly [string, (a: JinjaValue, b: JinjaValue) => boolean])[]
+  ).flatMap(([names, test]) => names.split(' ').map((name) => [name, binaryTest(name, test)] as const))
+)
+
 const compare = (a: JinjaValue, b: JinjaValue): number => (a.value < b.value ? -1 : a.value > b.value ? 1 : 0)
 
 type Filter = (value: JinjaValue, args: Arguments, findTest: FindTest) => JinjaValue
@@ -81,6 +155,9 @@ export const FILTERS: Readonly<Record<string, Filter>> = {
     const total = items.reduce((sum, item) => sum + Number(item.value), Number(start?.value ?? 0))
     return items.some(({ type }) => type === 'FloatValue') ? toFloat(total) : toJinja(total)
   },
+  [TEST_FILTER]: (value, [[name, ...args]], findTest) => toJinja(findTest(name!.value)(value, ...args)),
+  [NOT_TEST_FILTER]: (value, [[name, ...args]], findTest) => toJinja(!findTest(name!.value)(value, ...args)),
+  [TUPLE_FILTER]: (value) => toTuple(value.value),
   min: (value) => itemsIn(value).reduce((a, b) => (compare(b, a) < 0 ? b : a)),
   max: (value) => itemsIn(value).reduce((a, b) => (compare(b, a) > 0 ? b : a)),
   select: selecting(true, false),

@@ -1,6 +1,8 @@
-import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja'
-import { FILTERS, formatPercent, itemsIn, STRING_METHODS } from './jinja-filters.js'
-import { type JinjaValue, pythonJson, pythonText, toArray, toFunction, toJinja, toTuple } from './jinja-values.js'
+import { Environment, Interpreter, parse } from '@huggingface/jinja'
+import { errorText } from '../../../lib/error.js'
+import { COMPARISONS, FILTERS, formatPercent, STRING_METHODS, TESTS } from './jinja-filters.js'
+import { type JinjaToken, jinjaTokens } from './jinja-tokens.js'
+import { isTuple, type JinjaValue, pythonJson, pythonText, toArray, toFunction, toJinja, toTuple } from './jinja-values.js'
 
 /** Bounds of one rendering: a chat template comes from a checkpoint, and may be hostile. */
 const MAX_STEPS = 1_000_000 // evaluated nodes; an item of a loop counts as five
@@ -77,13 +79,17 @@ class PythonInterpreter extends Base {
 
   override evaluateBinaryExpression(node: Node, environment: Environment): JinjaValue {
     const operator = node.operator.value as string
-    if (!['~', '*', '%'].includes(operator)) return super.evaluateBinaryExpression(node, environment)
-    const [left, right] = [this.evaluate(node.left, environment), this.evaluate(node.right, environment)]
-    if (operator === '~') return toJinja(pythonText(left) + pythonText(right))
+    if (operator === 'and' || operator === 'or') return super.evaluateBinaryExpression(node, environment)
+    const compares = COMPARISONS.get(operator)
+    const operands = [this.evaluate(node.left, environment), this.evaluate(node.right, environment)] as const
+    if (compares) return toJinja(compares(...operands))
+    if (operator === '%' && isText(operands[0]))
+      return toJinja(formatPercent(operands[0].value, isTuple(operands[1]) ? operands[1].value : [operands[1]]))
+    if (operator === '+' && operands.every(isTuple)) return toTuple(operands.flatMap(({ value }) => value))
+    const [left, right] = operands.map((value) => (value.type === 'BooleanValue' ? toJinja(Number(value.value)) : value)) as [JinjaValue, JinjaValue] // biome-ignore format: one line
+    if (operator === '~') return toJinja(pythonText(operands[0]) + pythonText(operands[1]))
     if (operator === '*' && (isText(left) || isList(left)) && isInteger(right)) return repeat(left, Number(right.value))
     if (operator === '*' && (isText(right) || isList(right)) && isInteger(left)) return repeat(right, Number(left.value))
-    if (operator === '%' && isText(left))
-      return toJinja(formatPercent(left.value, right.type === 'TupleValue' ? right.value : [right]))
     const scope = new Environment(environment)
     scope.setVariable('left', left as never)
     scope.setVariable('right', right as never)
@@ -105,15 +111,10 @@ class PythonInterpreter extends Base {
   }
 
   private filtered(name: string, operand: JinjaValue, environment: Environment, args: readonly Node[] = []): JinjaValue {
+    const plainTests = environment.tests as unknown as Map<string, (...values: readonly JinjaValue[]) => boolean>
     const findTest = (test: string) => {
-      const aliases: Record<string, string> = { equalto: 'eq', '==': 'eq' }
-      const known = (environment.tests as unknown as Map<string, (...values: readonly JinjaValue[]) => boolean>).get(
-        aliases[test] ?? test
-      )
+      const known = Object.hasOwn(TESTS, test) ? TESTS[test] : plainTests.get(test)
       if (known) return known
-      if (test === 'in')
-        return (value: JinjaValue, list?: JinjaValue) => itemsIn(list!).some((item) => item.value === value.value)
-      if (test === 'ne' || test === '!=') return (value: JinjaValue, other?: JinjaValue) => value.value !== other?.value
       throw new Error(`Unknown test: ${test}`)
     }
     return FILTERS[name]!(operand, this.evaluateArguments(args, environment), findTest)
@@ -220,12 +221,40 @@ const GLOBALS = {
 /** A compiled Jinja template, rendered as Python's Jinja2 renders it. Throws the errors of the template and of its bounds. */
 export type JinjaTemplate = (variables: Readonly<Record<string, unknown>>) => string
 
+/** The statement or expression up to the token at `last`, as text. */
+const excerpt = (tokens: readonly JinjaToken[], last: number): string => {
+  const start = tokens.findLastIndex(({ type }, i) => i <= last && (type === 'OpenStatement' || type === 'OpenExpression'))
+  const texts = tokens
+    .slice(Math.max(0, start), last + 1)
+    .map(({ type, value }) => (type === 'StringLiteral' ? `'${value}'` : value))
+  return texts.join(' ').slice(-80)
+}
+
+/** The syntax tree of tokens. Throws an error that quotes the statement where the parser stopped. */
+const parseTokens = (tokens: readonly JinjaToken[]): Node => {
+  let last = 0
+  const watched = tokens.map(({ type, value }, i) => ({
+    value,
+    get type() {
+      last = Math.max(last, i)
+      return type
+    }
+  }))
+  try {
+    return parse(watched as never) as unknown as Node
+  } catch (error) {
+    // the parser ends with a `TypeError` where the template ends too early
+    const reason = error instanceof TypeError ? 'the template ends too early' : errorText(error)
+    throw new Error(`${reason} (at \`${excerpt(tokens, last)}\`)`)
+  }
+}
+
 /** Compiles a template with the settings of Transformers (`trim_blocks`, `lstrip_blocks`). Throws for a syntax error. */
 export const compileJinja = (source: string): JinjaTemplate => {
-  const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }))
+  const program = parseTokens(jinjaTokens(source))
   return (variables) => {
     const environment = new Environment()
     for (const [name, value] of Object.entries({ ...GLOBALS, ...variables })) environment.set(name, value)
-    return new PythonInterpreter(environment).evaluate(program as unknown as Node, environment).value
+    return new PythonInterpreter(environment).evaluate(program, environment).value
   }
 }

@@ -29,6 +29,8 @@ export const toTuple = (values: readonly JinjaValue[]): JinjaValue => {
   return tuple
 }
 
+export const isTuple = (value: JinjaValue): boolean => value.type === 'TupleValue' || tuples.has(value)
+
 /** Python's `repr` of a float. */
 const floatText = (x: number): string => {
   if (Number.isNaN(x)) return 'nan'
@@ -66,7 +68,7 @@ const stringRepr = (text: string): string => {
 const repr = (value: JinjaValue): string => {
   const items = (): string => value.value.map(repr).join(', ')
   if (value.type === 'StringValue') return stringRepr(value.value)
-  if (value.type === 'TupleValue' || tuples.has(value)) return value.value.length === 1 ? `(${items()},)` : `(${items()})`
+  if (isTuple(value)) return value.value.length === 1 ? `(${items()},)` : `(${items()})`
   if (value.type === 'ArrayValue') return `[${items()}]`
   if (value.type === 'ObjectValue')
     return `{${[...(value.value as Map<string, JinjaValue>)].map(([key, item]) => `${stringRepr(key)}: ${repr(item)}`).join(', ')}}`

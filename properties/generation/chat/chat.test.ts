@@ -125,7 +125,6 @@ describe('chat', () => {
     await assert.rejects(session.ask('What is this?', { images: ['nowhere.png'] }), /nowhere\.png: no such image/)
     await assert.rejects(session.ask('Who?', { topP: 2 }), /topP/)
     await assert.rejects(session.ask('Who?', { stopStrings: [''] }), /stopStrings/)
-    await assert.rejects(session.ask(' '), /empty/)
     assert.equal(session.history, history)
     const first = session.send('Who are you?')
     await first.next()
@@ -155,7 +154,7 @@ describe('chat', () => {
     session.dispose()
     await rm(folder, { recursive: true })
     assert.throws(() => restoreChat(real, '{'), /not a saved conversation/)
-    assert.throws(() => restoreChat(real, '{"messages":[{"role":"king","content":"x"}]}'), /unknown role "king"/)
+    assert.throws(() => restoreChat(real, '{"messages":[{"role":"a king","content":"x"}]}'), /role: expected .*, got "a king"/)
   })
 
   it('an image file with new content is encoded again', async () => {

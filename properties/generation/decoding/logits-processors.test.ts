@@ -6,6 +6,8 @@ import { logits, tokens } from '../../arbitraries/logits.js'
 
 const options: Readonly<Record<string, GenerateOptions>> = {
   repetitionPenalty: { repetitionPenalty: 1.3 },
+  presencePenalty: { presencePenalty: 0.7 },
+  frequencyPenalty: { frequencyPenalty: -1.5, presencePenalty: 2 },
   noRepeatNgramSize: { noRepeatNgramSize: 2 },
   badWords: { badWords: [[1], [2, 3], [4, 1]], eosTokenIds: [4] },
   sequenceBias: {
@@ -24,6 +26,12 @@ const options: Readonly<Record<string, GenerateOptions>> = {
 }
 
 describe('logits', () => {
+  it('presence and frequency penalties count the tokens of the answer alone', () => {
+    const [process] = logitsProcessors({ presencePenalty: 0.5, frequencyPenalty: 0.25 }, 2, 5)
+    const penalized = process!([1, 0, 2, 2, 3, 9], Float32Array.of(1, 1, 1, 1), 2)
+    assert.deepEqual([...penalized], [1, 1, 0, 0.25])
+  })
+
   for (const [name, o] of Object.entries(options)) {
     it(`${name} does not change its arguments, accepts ids beyond the vocabulary, and returns as many logits`, () =>
       fc.assert(

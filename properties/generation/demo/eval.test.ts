@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { demoEvalCommand } from '../../../generation/cli/commands/demo-eval-command.js'
+import { demoEvalCommand } from '../../../generation/cli/commands/demo/demo-eval-command.js'
 
 /** Standard output of a command. */
 const printed = async (args: readonly string[]): Promise<string> => {

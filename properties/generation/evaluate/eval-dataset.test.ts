@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { isJsonArray, readDataset } from '../../../generation/evaluate/eval-dataset.js'
 import { orThrow } from '../../../lib/error.js'
+import { imagePath } from '../../processors/cases.js'
 
 const dir = mkdtempSync(join(tmpdir(), 'dataset-'))
 const write = (...lines: readonly string[]): string => {
@@ -146,6 +147,16 @@ describe('readDataset', () => {
     assert.deepEqual(messages[1]!.content, [text('blue.')])
     for (const value of [{ chosen: 'a', rejected: 'b' }, { chosen: [chosen], rejected: [rejected] }, { chosen: [prompt, chosen], rejected: [chosen, rejected] }, { prompt: 'p', chosen: [chosen, prompt, chosen], rejected: 'x' }]) // biome-ignore format: one line
       assert.ok(E.isLeft(await readDataset(write(JSON.stringify(value)))()), JSON.stringify(value))
+  })
+
+  it('leaves base64 and data URLs as they are', async () => {
+    const base64 = readFileSync(imagePath('rgb.png')).toString('base64')
+    const sources = [base64, `data:image/png;base64,${base64}`]
+    const [only] = await orThrow(readDataset(write(row('<image><image>', { image: sources }))))
+    assert.deepEqual(
+      (only!.messages[0]!.content as readonly { readonly path?: string }[]).flatMap(({ path }) => path ?? []),
+      sources
+    )
   })
 
   it('a file without rows is an error', async () => {

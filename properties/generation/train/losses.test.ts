@@ -1,7 +1,9 @@
+import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { collate, disposeBatch } from '../../../generation/train/data/collate.js'
 import type { Sample } from '../../../generation/train/data/sample.js'
-import { pairLoss, sftLoss } from '../../../generation/train/losses.js'
+import type { PreparedSample } from '../../../generation/train/data/sample-maker.js'
+import { pairBatches, pairLoss, sftLoss } from '../../../generation/train/losses.js'
 import { valueAndGrad } from '../../../lib/autograd/grad.js'
 import { causalLoss, logProbabilities } from '../../../lib/nn/losses/cross-entropy.js'
 import { tf } from '../../../lib/tf.js'
@@ -48,6 +50,25 @@ describe('training losses', () => {
       assertClose(supervised!.grads, whole!.grads)
       disposeBatch(batch)
     }))
+
+  it('batches of pairs leave no tensor where the reference fails in the chosen or the rejected answer', async () => {
+    const sample = textSample([false, true, true], 3)
+    const prepared = [{ sample, rejected: sample }] as readonly PreparedSample[]
+    const model = tinyModel()
+    for (const failsAt of [1, 2]) {
+      let calls = 0
+      const reference = Object.assign((...given: Parameters<InternVL>) => {
+        if (++calls === failsAt) throw new Error('failed')
+        return model(...given)
+      }, model) as InternVL
+      const before = tf.memory().numTensors
+      const batches = pairBatches(() => [prepared], reference, { padId: 0 })(0)
+      await assert.rejects(async () => {
+        for await (const _ of batches) assert.fail('a batch without a reference')
+      }, /failed/)
+      assert.equal(tf.memory().numTensors, before)
+    }
+  })
 
   it('answers of pairs have the log-probabilities of all logits', () =>
     check(samples, (samples) => {

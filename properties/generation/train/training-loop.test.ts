@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { initialState, type TrainState, takeStep, train } from '../../../generation/train/training-loop.js'
+import { initialState, type TrainOptions, type TrainState, takeStep, train } from '../../../generation/train/training-loop.js'
 import { InternVLError } from '../../../lib/error.js'
 import { combine, partition } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
+import { leavesNoTensor } from '../../laws/generator.js'
 import { type Line, line, type Points, points, pointsAt, settings, square } from './regression.js'
 
 const numbers = ({ weight, bias }: Line) => [...weight.dataSync(), ...bias.dataSync()]
@@ -77,6 +78,71 @@ describe('train', () => {
     }
     free(last)
     assert.deepEqual([counts.size, tf.memory().numTensors], [1, before])
+  })
+
+  it('leaves no tensor, left after any step by break, return, an error of the consumer or throw', async () => {
+    for (const gradientAccumulation of [1, 3]) {
+      const options = { ...settings, steps: 4, gradientAccumulation, maxGradNorm: 1 }
+      await leavesNoTensor(async function* () {
+        let last = initialState(line(), settings.optimizer)
+        try {
+          for await (const report of train(last, points, options)) {
+            last = report.state
+            yield report.loss
+          }
+        } finally {
+          free(last)
+        }
+      })
+      const before = tf.memory().numTensors
+      for (let steps = 0; steps <= 4; steps++) {
+        let last = initialState(line(), settings.optimizer)
+        const run = train(last, points, options)
+        for (let step = 0; step < steps; step++) last = (await run.next()).value!.state
+        await assert.rejects(run.throw(new Error('left')), /left/)
+        free(last)
+        assert.equal(tf.memory().numTensors, before, `throw after ${steps} steps`)
+      }
+    }
+  })
+
+  it('leaves no tensor where the data, the loss, the weight or the number of tokens of any batch throws', async () => {
+    const fail = (at: number) => {
+      let calls = 0
+      return () => {
+        if (++calls === at) throw new Error('failed')
+        return 1
+      }
+    }
+    const failing = (at: number): readonly Partial<TrainOptions<Line, Points>>[] => {
+      const failsAt = fail(at)
+      const loss: typeof square = (...given) => {
+        const result = square(...given)
+        failsAt()
+        return result
+      }
+      return [{ loss }, { weightOf: fail(at) }, { tokensOf: fail(at) }, { learningRate: fail(at) }, {}]
+    }
+    const source = (at: number) =>
+      function* (position: number): Generator<Points> {
+        const failsAt = fail(at)
+        for (let i = position; ; i++) {
+          failsAt()
+          yield pointsAt(i)
+        }
+      }
+    for (let at = 1; at <= 6; at++)
+      for (const [i, options] of failing(at).entries()) {
+        const before = tf.memory().numTensors
+        let last = initialState(line(), settings.optimizer)
+        const batches = Object.keys(options).length === 0 ? source(at) : points
+        const run = async () => {
+          for await (const report of train(last, batches, { ...settings, steps: 9, gradientAccumulation: 2, ...options })) last = report.state // biome-ignore format: one line
+        }
+        await assert.rejects(run(), /failed/)
+        free(last)
+        assert.equal(tf.memory().numTensors, before, `option ${i}, call ${at}`)
+      }
   })
 
   it('throws at a loss that is not finite, and leaves the state unchanged', () => {

@@ -73,6 +73,17 @@ describe('processor config', () => {
     )
   })
 
+  it('refuses numbers beyond the bound of their meaning', () => {
+    const wrong = [0, -1, 1.5, 1e21, 2 ** 31, Number.POSITIVE_INFINITY]
+    for (const value of wrong) {
+      assert.equal(issues({ processor: { image_seq_length: value, image_processor: image } }).length, 1, String(value))
+      for (const field of ['min_patches', 'max_patches', 'num_frames', 'size'])
+        assert.notEqual(issues({ preprocessor: { ...image, [field]: value } }).length, 0, `${field} ${value}`)
+    }
+    for (const field of ['rescale_factor', 'fps', 'initial_shift', 'image_mean', 'image_std'])
+      assert.notEqual(issues({ preprocessor: { ...image, [field]: Number.POSITIVE_INFINITY } }).length, 0, field)
+  })
+
   it('reports every invalid field with its file', () => {
     const wrong = issues({
       preprocessor: { size: { shortest_edge: 9 }, image_mean: [1, 2] },
@@ -82,7 +93,7 @@ describe('processor config', () => {
     assert.equal(wrong.length, 3)
     assert.match(wrong[0]!, /dir\/preprocessor_config\.json: size: expected .*"height", "width".*, got {"shortest_edge":9}/)
     assert.match(wrong[1]!, /image_mean: expected .*three, one per channel.*, got \[1,2\]/)
-    assert.match(wrong[2]!, /dir\/video_preprocessor_config\.json: fps: expected number or null, got "x"/)
+    assert.match(wrong[2]!, /dir\/video_preprocessor_config\.json: fps: expected a finite number or null, got "x"/)
     assert.match(issues({})[0]!, /dir: no processor_config\.json with an image_processor/)
     assert.match(
       issues({ processor: { image_seq_length: -1 } })[0]!,

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { getOrThrow } from '../../../lib/error.js'
 import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from '../../../processors/text/chat-template.js'
-import { checkMessages, type Message, type Messages } from '../../../processors/text/messages.js'
+import { checkMessages, itemsOf, type Message, type Messages } from '../../../processors/text/messages.js'
 import { originalTemplate } from '../../../processors/text/published-templates.js'
 import { conversations, hostileText } from '../../arbitraries/message.js'
 
@@ -31,9 +31,7 @@ describe('chat template', () => {
         const prompt = render(plain, messages)
         assert.equal(writtenCount(prompt, '<|im_end|>'), messages.length)
         assert.equal(writtenCount(prompt, '<|im_start|>'), messages.length + 1)
-        const media = messages.flatMap(({ content }) =>
-          typeof content === 'string' ? [] : content.filter((c) => c.type !== 'text')
-        )
+        const media = messages.flatMap(itemsOf).filter((item) => item.type !== 'text')
         assert.equal(writtenCount(prompt, '<IMG_CONTEXT>'), media.length)
       })
     )

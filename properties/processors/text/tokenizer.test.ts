@@ -1,13 +1,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
-import { getOrThrow } from '../../../lib/error.js'
-import { readProcessorFolder } from '../../../processors/config/checkpoint-folder.js'
+import { getOrThrow, InternVLError } from '../../../lib/error.js'
 import { addedTokenSplitter } from '../../../processors/text/added-tokens.js'
 import { type BpeModel, mergeSteps } from '../../../processors/text/bpe-merges.js'
 import { runSteps } from '../../../processors/text/tokenize-steps.js'
@@ -107,6 +103,48 @@ describe('tokenizer', () => {
     assert.deepEqual(found('cats cat', token('cat', { singleWord: true })), ['cats ', ['cat']])
   })
 
+  it('names a field of tokenizer.json with a value of another type, for any field and value', () => {
+    const base = files.tokenizer as {
+      readonly model: object
+      readonly pre_tokenizer: { readonly pretokenizers: readonly object[] }
+    }
+    const [split, ...others] = base.pre_tokenizer.pretokenizers
+    const inModel = (change: object) => ({ ...base, model: { ...base.model, ...change } })
+    const inSplit = (change: object) => ({
+      ...base,
+      pre_tokenizer: { ...base.pre_tokenizer, pretokenizers: [{ ...split, ...change }, ...others] }
+    })
+    const odd = fc.constantFrom<unknown>(0, true, [[]], [0], { a: 1 }, 1e300)
+    const changes = fc.oneof(
+      fc
+        .tuple(fc.constantFrom('behavior', 'type'), odd)
+        .map(([name, value]) => [`pre_tokenizer.pretokenizers.0.${name}`, inSplit({ [name]: value })] as const),
+      fc.tuple(odd).map(([value]) => ['pre_tokenizer.pretokenizers.0.pattern', inSplit({ pattern: { Regex: value } })] as const),
+      fc
+        .tuple(fc.constantFrom('merges', 'unk_token'), odd)
+        .map(([name, value]) => [`model.${name}`, inModel({ [name]: value })] as const),
+      fc.tuple(odd).map(([value]) => ['model.vocab', inModel({ vocab: { a: String(value) } })] as const)
+    )
+    fc.assert(
+      fc.property(changes, ([path, changed]) => {
+        const built = buildTokenizer(changed, files.config, 'dir')
+        assert.ok(E.isLeft(built) && built.left[0].message.startsWith(`dir/tokenizer.json: ${path}: expected `), path)
+      })
+    )
+    const noMerges = buildTokenizer(inModel({ type: 'BPE', merges: undefined }), files.config, 'dir')
+    assert.ok(E.isLeft(noMerges) && /model\.merges: missing/.test(noMerges.left[0].message))
+  })
+
+  it('ends a regular expression whose time grows exponentially, and says so', () => {
+    const split = (Regex: string) => ({ type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false })
+    const slow = getOrThrow(buildTokenizer({ ...files.tokenizer, pre_tokenizer: split('(\\w+\\s?)+x') }, files.config, demo))
+    assert.throws(
+      () => slow.encode('1'.repeat(900)),
+      (error) => error instanceof InternVLError && /takes more than 2 s/.test(error.message)
+    )
+    assert.ok(slow.encode('1x 2x').length > 0)
+  }).timeout(60_000)
+
   it('reports invalid files', () => {
     const wrong = (value: unknown): string => {
       const result = buildTokenizer(value, {}, 'dir')
@@ -115,19 +153,5 @@ describe('tokenizer', () => {
     assert.match(wrong({}), /dir\/tokenizer\.json: model: expected .*, got nothing/)
     assert.match(wrong({ model: {} }), /dir\/tokenizer\.json: the tokenizer cannot be built/)
     assert.match(wrong({ model: {}, added_tokens: [{ id: 'x', content: 'y' }] }), /added_tokens\.0\.id: expected number, got "x"/)
-  })
-
-  it('a folder with only a SentencePiece model is an error that names the needed file', async () => {
-    const dir = await mkdtemp(join(tmpdir(), 'sentencepiece-'))
-    try {
-      await writeFile(join(dir, 'tokenizer.model'), 'x')
-      const { issues } = await readProcessorFolder(dir)
-      assert.match(
-        issues.get('tokenizer.json')![0].message,
-        /SentencePiece \(tokenizer\.model\) is not supported; put tokenizer\.json beside it/
-      )
-    } finally {
-      await rm(dir, { recursive: true })
-    }
   })
 })

@@ -1,6 +1,6 @@
 """Renders the templates of properties/processors/text/jinja-cases.json with Transformers' Jinja environment.
 
-    python properties/reference/make_jinja_cases.py
+    python properties/reference/templates/make_jinja_cases.py
 
 The file is a list of [template, rendered text, or null for an error]; new templates are added to it by hand. Made with transformers
 5.23.0 and jinja2 3.1.6.
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-PATH = Path(__file__).resolve().parents[1] / "processors/text/jinja-cases.json"
+PATH = Path(__file__).resolve().parents[2] / "processors/text/jinja-cases.json"
 
 
 def render(template):

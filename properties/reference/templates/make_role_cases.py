@@ -1,6 +1,6 @@
 """Renders conversations with empty turns and with roles that only a template knows, and encodes them, with Transformers.
 
-    python properties/reference/make_role_cases.py
+    python properties/reference/templates/make_role_cases.py
 
 Writes properties/processors/text/role-cases.json: the templates, and rows of [name of the template, messages, prompt, ids or null]. The prompt is
 null where the template refuses the messages. Made with transformers 5.23.0 and jinja2 3.1.6.
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from transformers import AutoTokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 tokenizer = AutoTokenizer.from_pretrained(ROOT / "models/demo")
 
 templates = {
