@@ -44,6 +44,7 @@ export type {
   FinishedEvent,
   GenerationEngine,
   ImageVectors,
+  MediaTiling,
   NamedProcessor,
   PrefixCacheSize,
   ProcessStats,
@@ -51,7 +52,6 @@ export type {
   RequestOptions,
   StartedEvent,
   TokenEvent,
-  MediaTiling,
   Tokenized,
   TokenLogprob,
   Usage

@@ -43,6 +43,7 @@ export { gatedMlp, qwen2Attention } from './decoders/qwen2.js'
 export { qwen3Attention } from './decoders/qwen3.js'
 export * from './deprecated.js'
 export { families, familyOf, modelFor, partOfPath } from './families.js'
+export type { FlashEncoder, FlashThresholds } from './internvl/flash/tile-features.js'
 export {
   type InternVL,
   type InternVLInputs,
@@ -51,7 +52,6 @@ export {
   internVL,
   mergeFeatures
 } from './internvl/internvl.js'
-export type { FlashEncoder, FlashThresholds } from './internvl/flash/tile-features.js'
 export { visionLayerDecay } from './internvl/layer-decay.js'
 export { pixelShuffle, projector } from './internvl/projector.js'
 export { visualDeltas, visualPositions } from './internvl/v2pe.js'
