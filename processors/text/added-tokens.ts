@@ -19,9 +19,16 @@ export type AcceptToken = (token: AddedToken, start: number, end: number) => boo
 /** Texts of a checkpoint's named tokens: `bos_token`, `eos_token`, `pad_token`, `context_image_token`, … */
 export type TokenNames = Readonly<Record<string, string>>
 
+const largestId = 2 ** 31 - 1 // ids are int32 in every model
+const tokenId = t.refinement(
+  t.number,
+  (id) => Number.isInteger(id) && id >= 0 && id <= largestId,
+  `a whole number from 0 to ${largestId}`
+)
+
 /** Codec of an added token in JSON. */
 export const AddedTokenJson = t.intersection([
-  t.type({ id: t.number, content: t.string }),
+  t.type({ id: tokenId, content: t.string }),
   t.partial({ special: t.boolean, lstrip: t.boolean, rstrip: t.boolean, single_word: t.boolean, normalized: t.boolean })
 ])
 export type AddedTokenJson = t.TypeOf<typeof AddedTokenJson>

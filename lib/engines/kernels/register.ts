@@ -107,12 +107,12 @@ const kernelFunction = (
     return all
   }
 
-  /** Runs the operator. Axes of a decoder's caches and weights are compared by the operator alone, so its errors are shape errors too. */
+  /** Runs the operator. Its own errors, such as a label out of range or unequal axes of a decoder's caches, are shape errors. */
   const execute = (tensors: readonly tf.TensorInfo[]): tf.Tensor[] => {
     try {
       return native.executeOp(operator, [typesOf(tensors)], tensors, outputs)
     } catch (error) {
-      const [, message] = /InternvlDecoderLayers: (.*)/.exec(String(error)) ?? []
+      const [, message] = new RegExp(`${operator}: (.*)`).exec(String(error)) ?? []
       throw message ? new ShapeError(`${name}: ${message}`) : error
     }
   }
