@@ -92,7 +92,7 @@ describe('the memory check before loading', () => {
     ))
 })
 
-describe('weights that other software quantized', () => {
+describe('weights that other software quantized in a way that is not read', () => {
   const refusal = async (folder: string, quantization_config: object, part?: string) => {
     const json = await readJson(folder)
     const changed = part
@@ -112,12 +112,11 @@ describe('weights that other software quantized', () => {
     withModel(modelJson('qwen2'), async (folder) => {
       const says = /config\.json: its weights are quantized by (\S+),.*unquantized, with --quantize (int8|int4)/
       const cases = [
-        [{ quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' }, 'bitsandbytes', 'int4'],
-        [{ quant_method: 'bitsandbytes', load_in_8bit: true }, 'bitsandbytes', 'int8'],
-        [{ load_in_8bit: true }, 'bitsandbytes', 'int8'],
-        [{ quant_method: 'awq', bits: 4, group_size: 128 }, 'AWQ', 'int4'],
-        [{ quant_method: 'gptq', bits: 8 }, 'GPTQ', 'int8'],
-        [{ quant_method: 'fp8' }, 'fp8', 'int4']
+        [{ quant_method: 'awq', bits: 8, group_size: 128 }, 'AWQ', 'int8'],
+        [{ quant_method: 'awq', bits: 4, version: 'gemv' }, 'AWQ', 'int4'],
+        [{ quant_method: 'gptq', bits: 3 }, 'GPTQ', 'int4'],
+        [{ quant_method: 'compressed-tensors', format: 'marlin-24' }, 'compressed-tensors', 'int4'],
+        [{ quant_method: 'hqq', bits: 8 }, 'hqq', 'int8']
       ] as const
       for (const part of [undefined, 'text_config'])
         for (const [note, method, bits] of cases)
