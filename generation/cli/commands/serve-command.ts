@@ -75,7 +75,7 @@ const serveModel = async (argument: string | undefined, flags: ServeFlags, comma
   const model = named === undefined ? undefined : await resolveModelFolder(named, flags)
   const name = options.modelName ?? named?.split(/[\\/]/).filter(Boolean).at(-1)
   const server = await serve({ ...options, model, modelName: name })
-  process.stdout.write(`${server.modelName} on ${server.url}/v1\n`)
+  process.stdout.write(`${server.modelName} on ${server.url} (base URL of OpenAI clients: ${server.url}/v1)\n`)
   await new Promise<void>((resolve, reject) => {
     let isClosing = false
     const stop = (): void => {
