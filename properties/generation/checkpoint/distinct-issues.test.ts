@@ -13,7 +13,7 @@ describe('distinct issues', () => {
           distinct.map(({ message }) => message),
           [...new Set(messages)]
         )
-        for (const kept of distinct) assert.equal(kept, issues[messages.indexOf(kept.message)])
+        for (const one of distinct) assert.equal(one, issues[messages.indexOf(one.message)])
       })
     ))
 })

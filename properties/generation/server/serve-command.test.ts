@@ -21,7 +21,8 @@ describe('internvl serve', () => {
   it('prints its address, answers, and ends with 0 after SIGTERM when the running answers are complete', async () => {
     const { child, output, ended } = start('--port', '0', '--api-key', 'a-good-key', '--no-ui', '--name', 'small')
     await Promise.race([once(child.stdout, 'data'), ended])
-    const [, url = ''] = /^small on (http:\/\/127\.0\.0\.1:\d+) \(base URL of OpenAI clients: \1\/v1\)\n$/.exec(output.stdout) ?? []
+    const [, url = ''] =
+      /^small on (http:\/\/127\.0\.0\.1:\d+) \(base URL of OpenAI clients: \1\/v1\)\n$/.exec(output.stdout) ?? []
     assert.notEqual(url, '', output.stdout + output.stderr)
     const headers = { authorization: 'Bearer a-good-key' }
     const request = {

@@ -152,6 +152,9 @@ describe('tokenizer', () => {
     }
     assert.match(wrong({}), /dir\/tokenizer\.json: model: expected .*, got nothing/)
     assert.match(wrong({ model: {} }), /dir\/tokenizer\.json: the tokenizer cannot be built/)
-    assert.match(wrong({ model: {}, added_tokens: [{ id: 'x', content: 'y' }] }), /added_tokens\.0\.id: expected a whole number from 0 to 2147483647, got "x"/)
+    assert.match(
+      wrong({ model: {}, added_tokens: [{ id: 'x', content: 'y' }] }),
+      /added_tokens\.0\.id: expected a whole number from 0 to 2147483647, got "x"/
+    )
   })
 })
