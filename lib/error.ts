@@ -48,6 +48,17 @@ export class InputError extends InternVLError {
 /** Marks issues as errors of a request's input: `orThrow` and `getOrThrow` then throw an `InputError`. */
 export const inputIssues = (issues: Issues): Issues => NEA.map((problem: Issue) => ({ ...problem, isInput: true }))(issues)
 
+/**
+ * The issues without repetitions of a message: several readers of a folder may report the same missing file. A map by message, because a
+ * damaged folder may have ten thousand issues, and comparing all pairs would take seconds.
+ */
+export const distinctIssues = (issues: Issues): Issues => {
+  const byMessage = new Map<string, Issue>()
+  for (const one of issues) if (!byMessage.has(one.message)) byMessage.set(one.message, one)
+  const [first = issues[0], ...others] = byMessage.values()
+  return [first, ...others]
+}
+
 /** Runs a task and returns its value. Throws an `InternVLError` with all its issues. */
 export const orThrow = async <A>(task: TE.TaskEither<Issues, A>): Promise<A> => getOrThrow(await task())
 

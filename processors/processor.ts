@@ -1,10 +1,8 @@
 import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
-import { eqStrict } from 'fp-ts/lib/Eq.js'
 import { pipe } from 'fp-ts/lib/function.js'
-import * as NEA from 'fp-ts/lib/NonEmptyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, inputIssues, invalid, validation, whenValid } from '../lib/error.js'
+import { distinctIssues, type Issues, inputIssues, invalid, validation, whenValid } from '../lib/error.js'
 import { type ProcessorFolder, readProcessorFolder } from './config/checkpoint-folder.js'
 import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from './config/processor-config.js'
 import {
@@ -192,7 +190,7 @@ export const loadProcessor =
         ),
         template: partOf(folder, folder.template ? [] : templateNames, () => checkedTemplate(folder, tokenizer))
       }),
-      E.mapLeft(NEA.uniq<Issue>(eqStrict)), // parts that share a file share its errors
+      E.mapLeft(distinctIssues), // parts that share a file share its errors
       E.chain((parts) => makeProcessor(parts.config, parts.tokenizer, parts.template, dir))
     )
   }

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issue, type Issues, whenValid } from '../../lib/error.js'
+import { distinctIssues, type Issue, type Issues, whenValid } from '../../lib/error.js'
 import { finishCommit } from '../../lib/safetensors/commit.js'
 import { type InspectedModel, inspectModel } from '../../models/checkpoint/inspect-model.js'
 import { isJson, type Json } from '../../models/config/config-fields.js'
@@ -7,7 +7,6 @@ import { readProcessorFiles } from '../../processors/config/processor-files.js'
 import { loadProcessor } from '../../processors/processor.js'
 import { readGenerationConfig } from '../decoding/generation-config.js'
 import { type Diagnostic, diagnose } from './diagnostics.js'
-import { distinctIssues } from './distinct-issues.js'
 
 /** Description of a checkpoint folder from its headers, without reading weights. */
 export interface Inspection {

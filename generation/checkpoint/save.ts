@@ -3,7 +3,17 @@ import { sequenceT } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { selectEngine } from '../../lib/engines/index.js'
-import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow, validation, whenValid } from '../../lib/error.js'
+import {
+  distinctIssues,
+  getOrThrow,
+  InternVLError,
+  type Issue,
+  type Issues,
+  issue,
+  orThrow,
+  validation,
+  whenValid
+} from '../../lib/error.js'
 import { declarations, namedParameters } from '../../lib/params.js'
 import { finishCommit } from '../../lib/safetensors/commit.js'
 import type { SidecarFiles } from '../../lib/safetensors/write.js'
@@ -21,7 +31,6 @@ import { isQuantized, splitFormat } from '../../models/quantization/quantized-ke
 import { processorFilesFor, readProcessorFiles } from '../../processors/config/processor-files.js'
 import { loadProcessor, type Processor } from '../../processors/processor.js'
 import { imageContextId } from '../../processors/text/placeholders.js'
-import { distinctIssues } from './distinct-issues.js'
 import { endOfTurn } from './load.js'
 
 /** A generation_config.json with the end token of the chat template. Without any end token Transformers would never stop. */

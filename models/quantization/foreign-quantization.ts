@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type Issue, issue } from '../../lib/error.js'
+import { distinctIssues, type Issue, issue } from '../../lib/error.js'
 import { isJson, type Json } from '../config/config-fields.js'
 import { readMethods } from './foreign/dequantized-files.js'
 import type { Quantization } from './precision.js'
@@ -68,6 +68,6 @@ const issueOf = (config: Json, file: string): readonly Issue[] => {
  * compressed-tensors, and other methods. MXFP4, in which GPT-OSS is published, is read. Errors: `QuantizedElsewhere`, `QuantizedVersion`.
  */
 export const quantizationIssues = (json: Json, dir: string): readonly Issue[] => {
-  const issues = quantizationConfigs(json).flatMap((config) => issueOf(config, join(dir, 'config.json')))
-  return issues.filter(({ message }, i) => issues.findIndex((other) => other.message === message) === i)
+  const [first, ...others] = quantizationConfigs(json).flatMap((config) => issueOf(config, join(dir, 'config.json')))
+  return first ? distinctIssues([first, ...others]) : []
 }

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { distinctIssues } from '../../../generation/checkpoint/distinct-issues.js'
-import { type Issues, issue } from '../../../lib/error.js'
+import { distinctIssues, type Issues, issue } from '../../lib/error.js'
 
 describe('distinct issues', () => {
   it('each message stands once, at the position of its first issue', () =>
