@@ -11,7 +11,9 @@ import type { FinishReason } from '../decoding/stopping.js'
 import type { EngineHandle, GenerationEngine, RequestOptions, Usage } from '../engine/engine-types.js'
 import { toRequestOptions } from '../server/protocol/chat-options.js'
 import { toMessages } from '../server/protocol/request-messages.js'
-import { type ParsedPiece, type ToolCall, toolCallParser, toolsOf } from '../server/protocol/tool-calls.js'
+import { type ParsedPiece, parseRest, type ToolCall, type ToolCallParser } from '../server/protocol/tools/tool-call-parser.js'
+import { toolsOf } from '../server/protocol/tools/tool-choice.js'
+import { answerParser } from '../server/protocol/tools/tool-syntax.js'
 import { type CallRequest, toCallRequest } from './call-request.js'
 
 const toUsage = ({ prompt, newTokens }: Usage): LanguageModelV4Usage => ({
@@ -43,26 +45,27 @@ const callParts = (call: ToolCall): readonly LanguageModelV4StreamPart[] => [
 /** A call that the engine has accepted. */
 interface AcceptedCall {
   readonly handle: EngineHandle
-  readonly tools: ReturnType<typeof toolsOf>
+  readonly parser: ToolCallParser
   readonly warnings: CallRequest['warnings']
 }
 
-const TEXT_ID = 'text'
-
 /** The parts of a stream, in the order that the AI SDK expects. */
 async function* streamParts(
-  { handle, tools, warnings }: AcceptedCall,
+  { handle, parser, warnings }: AcceptedCall,
   signal: AbortSignal | undefined
 ): AsyncGenerator<LanguageModelV4StreamPart> {
-  const parser = toolCallParser(tools)
-  let [hasText, hasCalls] = [false, false]
+  const started = new Set<'text' | 'reasoning'>()
+  let hasCalls = false
   let reason: FinishReason = 'eos'
-  const parts = ({ text, calls }: ParsedPiece): readonly LanguageModelV4StreamPart[] => {
-    const start = text !== '' && !hasText ? [{ type: 'text-start' as const, id: TEXT_ID }] : []
-    hasText ||= text !== ''
+  const textParts = (kind: 'text' | 'reasoning', delta: string): readonly LanguageModelV4StreamPart[] => {
+    if (delta === '') return []
+    const start = started.has(kind) ? [] : [{ type: `${kind}-start` as const, id: kind }]
+    started.add(kind)
+    return [...start, { type: `${kind}-delta` as const, id: kind, delta }]
+  }
+  const parts = ({ text, calls, reasoning = '' }: ParsedPiece): readonly LanguageModelV4StreamPart[] => {
     hasCalls ||= calls.length > 0
-    const delta = text === '' ? [] : [{ type: 'text-delta' as const, id: TEXT_ID, delta: text }]
-    return [...start, ...delta, ...calls.flatMap(callParts)]
+    return [...textParts('reasoning', reasoning), ...textParts('text', text), ...calls.flatMap(callParts)]
   }
   yield { type: 'stream-start', warnings: [...warnings] }
   for await (const event of handle) {
@@ -73,7 +76,7 @@ async function* streamParts(
     }
     if (event.type !== 'finished') continue
     if (signal?.aborted) throw signal.reason
-    if (hasText) yield { type: 'text-end', id: TEXT_ID }
+    for (const kind of started) yield { type: `${kind}-end` as const, id: kind }
     yield { type: 'finish', usage: toUsage(event.usage), finishReason: toFinishReason(reason, hasCalls) }
   }
 }
@@ -109,7 +112,8 @@ export const languageModel = (engine: GenerationEngine, modelId = engine.info.mo
       },
       signal: options.abortSignal
     })
-    return { handle, tools: toolsOf(request, engine.info), warnings }
+    const names = toolsOf(request, engine.info).map((tool) => tool.function.name)
+    return { handle, parser: answerParser(engine.info.chatTemplate, names), warnings }
   }
   return {
     specificationVersion: 'v4',
@@ -117,15 +121,13 @@ export const languageModel = (engine: GenerationEngine, modelId = engine.info.mo
     modelId,
     supportedUrls: { 'image/*': [/^https?:\/\//], 'video/*': [/^https?:\/\//] },
     doGenerate: async (options) => {
-      const { handle, tools, warnings } = submit(options)
+      const { handle, parser, warnings } = submit(options)
       const { choices, usage } = await handle.result()
       options.abortSignal?.throwIfAborted()
       const { text: answer, finishReason } = choices[0]!
-      const parser = toolCallParser(tools)
-      const [first, rest] = [parser.push(answer), parser.end()]
-      const calls = [...first.calls, ...rest.calls]
-      const text = first.text + rest.text
+      const { text, calls, reasoning } = parseRest(parser, answer)
       const content: LanguageModelV4Content[] = [
+        ...(reasoning === undefined ? [] : [{ type: 'reasoning' as const, text: reasoning }]),
         ...(text === '' ? [] : [{ type: 'text' as const, text }]),
         ...calls.map(toToolCall)
       ]

@@ -19,4 +19,7 @@ type LocalGenerateOption =
 /** Options of preparation and generation that can be sent to another process: all that are plain data. */
 export type RequestOptions = Omit<PrepareOptions, 'retouch' | 'paddingSide' | 'lookup'> &
   Omit<GenerateOptions, LocalGenerateOption> &
-  ResponseOptions
+  ResponseOptions & {
+    /** Whether special tokens are left out of the text of answers; true by default. End tokens always are. */
+    readonly skipSpecialTokens?: boolean | undefined
+  }

@@ -28,14 +28,22 @@ export interface GrammarVocabulary {
 const COMPILE_TIMEOUT = 30_000
 const MASK_TIMEOUT = 20_000
 
-const joinedTexts = new WeakMap<Tokenizer, { readonly type: TokenTexts['type']; readonly texts: string }>()
+interface JoinedTexts {
+  readonly type: TokenTexts['type']
+  readonly texts: string
+}
 
-const textsOf = (tokenizer: Tokenizer) => {
-  const known = joinedTexts.get(tokenizer)
+const joinedTexts = new WeakMap<Tokenizer, Map<string, JoinedTexts>>()
+
+const textsOf = (tokenizer: Tokenizer, specialTokens: readonly string[]): JoinedTexts => {
+  const all = joinedTexts.get(tokenizer) ?? new Map<string, JoinedTexts>()
+  joinedTexts.set(tokenizer, all)
+  const key = specialTokens.join('\0')
+  const known = all.get(key)
   if (known) return known
-  const { type, texts } = tokenTexts(tokenizer)
+  const { type, texts } = tokenTexts(tokenizer, specialTokens)
   const joined = { type, texts: texts.join('\0') }
-  joinedTexts.set(tokenizer, joined)
+  all.set(key, joined)
   return joined
 }
 
@@ -66,7 +74,7 @@ export const compileGrammar = async (
   timeout = COMPILE_TIMEOUT
 ): Promise<CompiledGrammar> => {
   const shared = new SharedArrayBuffer(4 * (1 + Math.ceil(vocabSize / 32)))
-  const { type: vocabularyType, texts } = textsOf(tokenizer)
+  const { type: vocabularyType, texts } = textsOf(tokenizer, grammar.specialTokens ?? [])
   const worker = startWorker({ grammar, vocabularyType, texts, vocabSize, eosTokenIds, shared })
   const reply = await compileReply(worker, timeout)
   if (!reply.compiled) {

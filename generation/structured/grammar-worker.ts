@@ -54,15 +54,22 @@ const schemaGrammar = async (schema: string, isStrict: boolean): Promise<string>
   return grammar.toString().replace(NUMBER_DOT, '"."').replace(OPEN_CLASS, narrowed)
 }
 
+const sequenceOf = ({ begin, content, end }: { readonly begin: string; readonly content: object; readonly end: string }) => {
+  const close = end === '' ? [] : [{ type: 'const_string', value: end }]
+  return { type: 'sequence', elements: [{ type: 'const_string', value: begin }, content, ...close] }
+}
+
 const structuralTag = (format: object): Promise<Grammar> =>
   X.Grammar.fromStructuralTag(JSON.stringify({ type: 'structural_tag', format }))
 
+/** One call and nothing else, or calls in a text: a tag ends a call, so that a form without an end has one call at most. */
 const toolCallGrammar = async ({ trigger, tags, isRequired, isSingle }: ToolCallFormat): Promise<Grammar> => {
   const calls = []
   for (const { begin, schema, end } of tags) {
     const grammar = await schemaGrammar(JSON.stringify(schema), true)
-    calls.push({ begin, content: { type: 'grammar', grammar }, end })
+    calls.push({ type: 'tag', begin, content: { type: 'grammar', grammar }, end })
   }
+  if (isRequired && isSingle) return structuralTag({ type: 'or', elements: calls.map(sequenceOf) })
   return structuralTag({
     type: 'triggered_tags',
     triggers: [trigger],

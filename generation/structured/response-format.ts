@@ -23,6 +23,8 @@ export interface ToolCallFormat {
   /** Text that begins a call; all tags begin with the text. */
   readonly trigger: string
   readonly tags: readonly TaggedJson[]
+  /** Special tokens that the tags consist of; others have no place in an answer. */
+  readonly specialTokens?: readonly string[]
   /** The answer is a call; otherwise calls may follow any text. */
   readonly isRequired: boolean
   /** One call at most. */
@@ -57,6 +59,8 @@ export interface GrammarText {
   readonly text: string
   /** JSON of a schema: only the properties that the schema names. */
   readonly isStrict: boolean
+  /** Special tokens that the form has. */
+  readonly specialTokens?: readonly string[]
 }
 
 /** Longest text of a schema, a regular expression or a grammar, in characters. */
@@ -112,7 +116,13 @@ const toGrammar = (format: ResponseFormat): GrammarText => {
     return refuse(`expected 'json', or one of { schema }, { regex }, { grammar } and { choice }, got ${valueText(format)}`)
   if ('schema' in format) return { kind: 'schema', text: JSON.stringify(toJsonSchema(format.schema)), isStrict: true }
   if ('grammar' in format) return { kind: 'grammar', text: textOf(format.grammar, 'a grammar'), isStrict: true }
-  if ('toolCalls' in format) return { kind: 'toolCalls', text: JSON.stringify(format.toolCalls), isStrict: true }
+  if ('toolCalls' in format)
+    return {
+      kind: 'toolCalls',
+      text: JSON.stringify(format.toolCalls),
+      isStrict: true,
+      specialTokens: format.toolCalls.specialTokens ?? []
+    }
   if ('choice' in format) {
     const { choice } = format
     if (!Array.isArray(choice) || choice.length === 0) return refuse(`expected a list of choices, got ${valueText(choice)}`)

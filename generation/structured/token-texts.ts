@@ -24,13 +24,17 @@ const vocabularyType = ({ idOf }: Tokenizer): VocabularyType => {
   return idOf('<0x0A>') === undefined ? 'raw' : 'byte_fallback'
 }
 
-/** The texts of a tokenizer's tokens. Added tokens are written as they are in every vocabulary, so those are encoded here. */
-export const tokenTexts = (tokenizer: Tokenizer): TokenTexts => {
+/**
+ * The texts of a tokenizer's tokens, without special tokens other than those of `kept`. Added tokens are written as they are in every
+ * vocabulary, so those are encoded here.
+ */
+export const tokenTexts = (tokenizer: Tokenizer, kept: readonly string[] = []): TokenTexts => {
   const type = vocabularyType(tokenizer)
   const texts = Array.from({ length: tokenizer.vocabSize }, (_, id) =>
     tokenizer.isSpecial(id) ? '' : (tokenizer.tokenOf(id) ?? '')
   )
   for (const { id, content, special } of tokenizer.addedTokens)
-    if (id < texts.length) texts[id] = special ? '' : type === 'byte_level' ? toByteLevel(content) : content
+    if (id < texts.length)
+      texts[id] = special && !kept.includes(content) ? '' : type === 'byte_level' ? toByteLevel(content) : content
   return { type, texts }
 }

@@ -8,7 +8,7 @@ import type { EngineRequest } from '../engine-types.js'
 import { makeProcessors } from './named-processors.js'
 import { type PromptInputs, promptInputs } from './prompt-inputs.js'
 import { type ProcessEvent, type RequestContext, requestOptions } from './request-context.js'
-import { sendSteps } from './send-steps.js'
+import { answerDecoder, sendSteps } from './send-steps.js'
 
 /**
  * A name for the requests whose rows may share a forward: rotary frequencies beyond the trained length depend on the longest row of
@@ -67,7 +67,7 @@ const runConstrained = async (
   if (!prompt) return
   const named = await makeProcessors(internvl, context.processors, request.logitsProcessors)
   const { pause } = scheduler.turns.join('first', signal)
-  const decode = (ids: readonly number[]) => internvl.processor.decode(ids, { skipSpecialTokens: true })
+  const decode = answerDecoder(internvl.processor, merged)
   const logitsProcessors = [...named, ...constraint]
   const given = { ...merged, logitsProcessors, decode, signal, pause, prefillChunkSize, returnCache: keepsPrefixes }
   const prepared = performance.now()
@@ -80,7 +80,7 @@ const runConstrained = async (
     if (!encoded) return
     let firstToken: number | undefined
     const steps = stepsOf(context, encoded, inputs.options, inputs.content.positions, id)
-    const result = await sendSteps(context, steps, merged.stopStrings ?? [], emit, () => {
+    const result = await sendSteps(context, steps, { decode, stopStrings: merged.stopStrings ?? [] }, emit, () => {
       firstToken ??= performance.now()
     })
     keepPrefix(context, inputs, result)

@@ -1,17 +1,33 @@
+import type { Processor } from '../../../processors/processor.js'
+import type { Decode } from '../../decoding/generation-options.js'
 import type { GenerationResult, GenerationStream, Step, TopLogprob } from '../../decoding/prepare-generation.js'
 import { type TextStream, textStream } from '../../decoding/text-stream.js'
-import type { TokenLogprob } from '../engine-types.js'
+import type { RequestOptions, TokenLogprob } from '../engine-types.js'
 import type { ProcessEvent, RequestContext } from './request-context.js'
+
+/** Decodes the tokens of answers without end tokens, and without other special tokens unless `skipSpecialTokens` is false. */
+export const answerDecoder = (
+  processor: Processor,
+  { skipSpecialTokens = true, eosTokenIds = [] }: Pick<RequestOptions, 'skipSpecialTokens' | 'eosTokenIds'>
+): Decode => {
+  const ends = new Set(eosTokenIds)
+  return (ids) => processor.decode(skipSpecialTokens ? ids : ids.filter((id) => !ends.has(id)), { skipSpecialTokens })
+}
+
+/** How the text of answers is decoded, and the texts that end them. */
+export interface AnswerText {
+  readonly decode: Decode
+  readonly stopStrings: readonly string[]
+}
 
 /** Sends the tokens of the steps as events, and the ends of the answers after the last. */
 export const sendSteps = async (
   { internvl: { processor } }: Pick<RequestContext, 'internvl'>,
   steps: GenerationStream,
-  stopStrings: readonly string[],
+  { decode, stopStrings }: AnswerText,
   emit: (event: ProcessEvent) => void,
   onFirstToken: () => void
 ): Promise<GenerationResult> => {
-  const decode = (ids: readonly number[]) => processor.decode(ids, { skipSpecialTokens: true })
   const named = ({ token, logprob }: TopLogprob): TokenLogprob => ({ token, logprob, text: processor.decode([token]) })
   const texts = new Map<number, TextStream>()
   const sendStep = ({ tokens, logprobs, topLogprobs }: Step): void => {

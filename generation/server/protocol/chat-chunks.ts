@@ -1,17 +1,18 @@
 import type { EngineEvent } from '../../engine/engine-types.js'
-import type { Tool } from './chat-request.js'
 import { type AnswerHead, finishReasonOf, logprobsContent, toUsage } from './chat-response.js'
-import { type ParsedPiece, type ToolCall, type ToolCallParser, toolCallParser } from './tool-calls.js'
+import { type ParsedPiece, parseRest, type ToolCall, type ToolCallParser } from './tools/tool-call-parser.js'
 
 interface Delta {
   readonly role?: 'assistant'
   readonly content?: string
+  readonly reasoning_content?: string
   readonly tool_calls?: readonly (ToolCall & { readonly index: number })[]
 }
 
 /** Settings of a stream. */
 export interface ChunkOptions {
-  readonly tools: readonly Tool[]
+  /** A parser for each answer. */
+  readonly makeParser: () => ToolCallParser
   /** Whether a last chunk has the token counts. */
   readonly includeUsage: boolean
 }
@@ -22,7 +23,7 @@ interface AnswerState {
 }
 
 /** Turns the events of a request into chunks of OpenAI's stream. Each call returns the chunks of one event. */
-export const chunkMaker = (head: AnswerHead, { tools, includeUsage }: ChunkOptions) => {
+export const chunkMaker = (head: AnswerHead, { makeParser, includeUsage }: ChunkOptions) => {
   const states = new Map<number, AnswerState>()
   const usageField = includeUsage ? { usage: null } : {}
   const chunk = (choices: readonly object[], fields: object = usageField) => ({
@@ -39,15 +40,15 @@ export const chunkMaker = (head: AnswerHead, { tools, includeUsage }: ChunkOptio
   const begin = (index: number): { readonly state: AnswerState; readonly chunks: readonly object[] } => {
     const known = states.get(index)
     if (known) return { state: known, chunks: [] }
-    const state = { parser: toolCallParser(tools), calls: 0 }
+    const state = { parser: makeParser(), calls: 0 }
     states.set(index, state)
     return { state, chunks: [choiceChunk(index, { role: 'assistant', content: '' })] }
   }
-  const pieceChunks = (index: number, state: AnswerState, { text, calls }: ParsedPiece, logprobs: object | null) => {
-    const textChunk =
-      text !== '' || (logprobs && calls.length === 0) ? [choiceChunk(index, { content: text }, null, logprobs)] : []
+  const pieceChunks = (index: number, state: AnswerState, { text, calls, reasoning }: ParsedPiece, logprobs: object | null) => {
+    const thought = reasoning === undefined ? [] : [choiceChunk(index, { reasoning_content: reasoning })]
+    const textChunk = text !== '' || logprobs ? [choiceChunk(index, { content: text }, null, logprobs)] : []
     const callChunks = calls.map((call) => choiceChunk(index, { tool_calls: [{ index: state.calls++, ...call }] }))
-    return [...textChunk, ...callChunks]
+    return [...thought, ...textChunk, ...callChunks]
   }
   return (event: EngineEvent): readonly object[] => {
     if (event.type === 'started') return []
@@ -58,9 +59,7 @@ export const chunkMaker = (head: AnswerHead, { tools, includeUsage }: ChunkOptio
       const logprobs = logprob ? { content: logprobsContent([logprob], topLogprobs ? [topLogprobs] : []), refusal: null } : null
       return [...chunks, ...pieceChunks(event.choice, state, state.parser.push(event.text), logprobs)]
     }
-    const [piece, rest] = [state.parser.push(event.text), state.parser.end()]
-    const last = { text: piece.text + rest.text, calls: [...piece.calls, ...rest.calls] }
-    const pieces = pieceChunks(event.choice, state, last, null)
+    const pieces = pieceChunks(event.choice, state, parseRest(state.parser, event.text), null)
     return [...chunks, ...pieces, choiceChunk(event.choice, {}, finishReasonOf(event.finishReason, state.calls > 0))]
   }
 }

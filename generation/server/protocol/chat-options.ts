@@ -3,7 +3,8 @@ import type { ResponseFormat } from '../../structured/response-format.js'
 import { RequestError } from '../server-errors.js'
 import type { ChatRequest } from './chat-request.js'
 import { mediaFields, patchesFor } from './request-messages.js'
-import { toolFormat, toolsOf } from './tool-calls.js'
+import { toolFormat, toolsOf } from './tools/tool-choice.js'
+import { parsedSyntax } from './tools/tool-syntax.js'
 
 const given = <A extends object>(record: A): Partial<A> =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined && value !== null)) as Partial<A>
@@ -74,6 +75,7 @@ export const toRequestOptions = (request: ChatRequest, info: EngineInfo): Reques
       templateVariables: request.chat_template_kwargs,
       responseFormat: answerFormat(request, info),
       tools: tools.length > 0 ? tools : undefined,
+      skipSpecialTokens: parsedSyntax(info.chatTemplate, tools.length > 0) ? false : request.skip_special_tokens,
       sequenceBias: logit_bias ? Object.entries(logit_bias).map(([id, bias]) => [[Number(id)], bias] as const) : undefined
     }),
     ...(logprobs ? { outputLogprobs: true, topLogprobs: top_logprobs ?? 0 } : {}),

@@ -120,6 +120,10 @@ export const chatRequest = z
       .record(z.string(), z.union([z.boolean(), z.number(), z.null()]))
       .nullish()
       .openapi({ description: 'Variables of the chat template, such as enable_thinking.' }),
+    skip_special_tokens: z
+      .boolean()
+      .nullish()
+      .openapi({ description: 'false: the text has special tokens, such as <ref> and <box> of boxes.' }),
     add_generation_prompt: z.boolean().nullish(),
     continue_final_message: z.boolean().nullish(),
     functions: z.null({ error: 'Not supported; use tools' }).optional(),

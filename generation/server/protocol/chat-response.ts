@@ -1,7 +1,6 @@
 import type { FinishReason } from '../../decoding/stopping.js'
 import type { Choice, EngineResult, TokenLogprob, Usage } from '../../engine/engine-types.js'
-import type { Tool } from './chat-request.js'
-import { toolCallParser } from './tool-calls.js'
+import { parseRest, type ToolCallParser } from './tools/tool-call-parser.js'
 
 /** Values that all parts of an answer have. */
 export interface AnswerHead {
@@ -39,14 +38,13 @@ export const toUsage = ({ prompt, newTokens }: Usage) => ({
   }
 })
 
-const toChoice = (choice: Choice, index: number, tools: readonly Tool[]) => {
-  const parser = toolCallParser(tools)
-  const [first, rest] = [parser.push(choice.text), parser.end()]
-  const [text, calls] = [first.text + rest.text, [...first.calls, ...rest.calls]]
+const toChoice = (choice: Choice, index: number, parser: ToolCallParser) => {
+  const { text, calls, reasoning } = parseRest(parser, choice.text)
   const message = {
     role: 'assistant' as const,
     content: calls.length > 0 && text === '' ? null : text,
     refusal: null,
+    ...(reasoning === undefined ? {} : { reasoning_content: reasoning }),
     ...(calls.length > 0 ? { tool_calls: calls } : {})
   }
   const logprobs = choice.logprobs ? { content: logprobsContent(choice.logprobs, choice.topLogprobs), refusal: null } : null
@@ -54,11 +52,11 @@ const toChoice = (choice: Choice, index: number, tools: readonly Tool[]) => {
 }
 
 /** A whole answer: the body of `POST /v1/chat/completions` without stream. */
-export const toCompletion = (head: AnswerHead, { choices, usage }: EngineResult, tools: readonly Tool[]) => ({
+export const toCompletion = (head: AnswerHead, { choices, usage }: EngineResult, makeParser: () => ToolCallParser) => ({
   id: head.id,
   object: 'chat.completion' as const,
   created: head.created,
   model: head.model,
-  choices: choices.map((choice, index) => toChoice(choice, index, tools)),
+  choices: choices.map((choice, index) => toChoice(choice, index, makeParser())),
   usage: toUsage(usage)
 })

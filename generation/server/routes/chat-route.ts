@@ -6,7 +6,8 @@ import { toRequestOptions } from '../protocol/chat-options.js'
 import type { ChatRequest } from '../protocol/chat-request.js'
 import { type AnswerHead, toCompletion } from '../protocol/chat-response.js'
 import { mediaFields, mediaParam, toMessages } from '../protocol/request-messages.js'
-import { toolsOf } from '../protocol/tool-calls.js'
+import { toolsOf } from '../protocol/tools/tool-choice.js'
+import { answerParser } from '../protocol/tools/tool-syntax.js'
 import type { ServerEnv } from '../request-log.js'
 import { checkModel, type ServerContext, unixSeconds, withGuards } from '../server-context.js'
 import { RequestError, toRequestError } from '../server-errors.js'
@@ -58,7 +59,9 @@ export const answerChat = async (c: Context<ServerEnv>, context: ServerContext, 
   checkModel(context, request.model)
   if (context.isDraining()) throw new RequestError(503, 'The server is stopping.', null, 'stopping', { 'retry-after': '5' })
   const log = c.get('log')
-  const tools = toolsOf(request, context.engine.info)
+  const { info } = context.engine
+  const names = toolsOf(request, info).map((tool) => tool.function.name)
+  const makeParser = () => answerParser(info.chatTemplate, names)
   const head: AnswerHead = {
     id: `chatcmpl-${randomUUID().replaceAll('-', '')}`,
     created: unixSeconds(),
@@ -79,11 +82,11 @@ export const answerChat = async (c: Context<ServerEnv>, context: ServerContext, 
       const result = await handle.result()
       onFinished(result)
       if (context.logPrompts) log.info({ answers: result.choices.map(({ text }) => text) }, 'answers')
-      return c.json(toCompletion(head, result, tools))
+      return c.json(toCompletion(head, result, makeParser))
     }
     const events = handle[Symbol.asyncIterator]()
     const first = await firstEvent(events)
-    const toChunks = chunkMaker(head, { tools, includeUsage: request.stream_options?.include_usage === true })
+    const toChunks = chunkMaker(head, { makeParser, includeUsage: request.stream_options?.include_usage === true })
     return sseResponse(c, chunks(first, events, toChunks, onFinished), {
       onLeave: () => left.abort(),
       onError: (error) => {
