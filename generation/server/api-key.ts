@@ -13,6 +13,8 @@ export const keyMatcher = (keys: readonly string[]): ((key: string) => boolean) 
   }
 }
 
+const BEARER = { 'www-authenticate': 'Bearer' }
+
 /** Asks for one of the keys in `Authorization: Bearer …`; asks for nothing without keys. */
 export const requireKey = (keys: readonly string[]): MiddlewareHandler => {
   const matches = keyMatcher(keys)
@@ -20,8 +22,14 @@ export const requireKey = (keys: readonly string[]): MiddlewareHandler => {
     if (keys.length > 0) {
       const [, key] = /^Bearer +(\S+)\s*$/i.exec(c.req.header('authorization') ?? '') ?? []
       if (key === undefined)
-        throw new RequestError(401, 'The API key is missing; send it as "Authorization: Bearer KEY".', null, 'missing_api_key')
-      if (!matches(key)) throw new RequestError(401, 'The API key is wrong.', null, 'invalid_api_key')
+        throw new RequestError(
+          401,
+          'The API key is missing; send it as "Authorization: Bearer KEY".',
+          null,
+          'missing_api_key',
+          BEARER
+        )
+      if (!matches(key)) throw new RequestError(401, 'The API key is wrong.', null, 'invalid_api_key', BEARER)
     }
     await next()
   }

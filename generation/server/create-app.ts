@@ -1,6 +1,5 @@
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import { cors } from 'hono/cors'
 import { HTTPException } from 'hono/http-exception'
 import type { Logger } from 'pino'
@@ -9,9 +8,10 @@ import { readPage } from './page-file.js'
 import { type ApiDocument, referencePage } from './reference-page.js'
 import { logRequests, type ServerEnv } from './request-log.js'
 import { addApiRoutes } from './routes/api-routes.js'
+import { refuseOtherMethods, unknownRoute } from './routes/unknown-routes.js'
 import type { ServerContext } from './server-context.js'
-import { RequestError, schemaError, toRequestError } from './server-errors.js'
-import { isLoopback, type ServerOptions, serverLimits } from './server-options.js'
+import { RequestError, toRequestError } from './server-errors.js'
+import { isLoopback, type ServerOptions } from './server-options.js'
 
 const SECURITY_HEADERS = { 'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'x-frame-options': 'DENY' }
 
@@ -20,37 +20,19 @@ const sendError = (c: Context<ServerEnv>, error: RequestError): Response => {
   return c.json(error.body, error.status as 400)
 }
 
-const fromHttpException = ({ status, message }: HTTPException): RequestError =>
-  status === 400
-    ? new RequestError(400, `body: ${message || 'not readable'}`, null, 'invalid_json')
-    : new RequestError(status, message)
-
-/** Reads the rest of a body and keeps none of it: many clients read the answer only after they have sent all. */
-const discardBody = async ({ body, bodyUsed, headers }: Request, maxBytes: number): Promise<void> => {
-  if (body === null || bodyUsed || !(Number(headers.get('content-length')) <= maxBytes)) return
-  for await (const _ of body);
-}
-
 /** Paths that need no key: they tell nothing that a key protects. */
 const openPaths = ['/health', '/', '/reference', '/openapi.json']
 
 /** The server as an app of hono: `app.fetch(request)` answers a request. */
 export const createApp = (context: ServerContext, options: ServerOptions, logger: Logger): OpenAPIHono<ServerEnv> => {
   const { apiKeys = [], corsOrigins = [], host = '127.0.0.1', ui = true } = options
-  const { maxBodyBytes } = serverLimits(options.limits)
-  const app = new OpenAPIHono<ServerEnv>({
-    defaultHook: (result) => {
-      if (!result.success) throw schemaError(result.error.issues)
-    }
-  })
+  const app = new OpenAPIHono<ServerEnv>()
   app.onError((error, c) => {
-    const known = error instanceof HTTPException ? fromHttpException(error) : toRequestError(error)
+    const known = error instanceof HTTPException ? new RequestError(error.status, error.message) : toRequestError(error)
     if (known.status >= 500) c.get('log')?.error({ err: error }, 'error')
     return sendError(c, known)
   })
-  app.notFound((c) =>
-    sendError(c, new RequestError(404, `${c.req.method} ${c.req.path.slice(0, 200)} does not exist.`, null, 'no_route'))
-  )
+  app.notFound((c) => sendError(c, unknownRoute(app, c.req)))
   app.use(logRequests(logger, context.metrics.onRequest))
   app.use(async (c, next) => {
     await next()
@@ -61,21 +43,6 @@ export const createApp = (context: ServerContext, options: ServerOptions, logger
   if (corsOrigins.length > 0) app.use(cors({ origin: corsOrigins.includes('*') ? '*' : [...corsOrigins] }))
   const checkKey = requireKey(apiKeys)
   app.use((c, next) => (openPaths.includes(c.req.path) ? next() : checkKey(c, next)))
-  app.use(async (c, next) => {
-    const isJson = /^application\/([\w.+-]+\+)?json(;|$)/i.test(c.req.header('content-type') ?? '')
-    if (c.req.method === 'POST' && !isJson)
-      throw new RequestError(415, 'The body must be JSON: send "Content-Type: application/json".', null, 'not_json')
-    await next()
-  })
-  app.use(
-    bodyLimit({
-      maxSize: maxBodyBytes,
-      onError: async (c) => {
-        await discardBody(c.req.raw, 4 * maxBodyBytes)
-        throw new RequestError(413, `The body is larger than ${maxBodyBytes} bytes.`, null, 'body_too_large')
-      }
-    })
-  )
   addApiRoutes(app, context)
   const info = { title: 'internvl serve', version: '1', description: `OpenAI's API for ${context.modelName}.` }
   const document = () => app.getOpenAPI31Document({ openapi: '3.1.0', info }) as unknown as ApiDocument
@@ -86,5 +53,6 @@ export const createApp = (context: ServerContext, options: ServerOptions, logger
       const page = await readPage((text) => logger.warn(text))
       return page === undefined ? c.redirect('/reference') : c.html(page)
     })
+  refuseOtherMethods(app)
   return app
 }

@@ -68,14 +68,14 @@ const engineOptions = (options: ServerOptions) => {
 export const serve = async (options: ServerOptions = {}): Promise<RunningServer> => {
   checkExposure(options)
   const { host = '127.0.0.1', port = 8000, drainSeconds = 30, logPrompts = false } = options
-  const { maxSeconds } = serverLimits(options.limits)
+  const { maxSeconds, maxBodyBytes } = serverLimits(options.limits)
   const logger = createLogger(options)
   const onWarning = options.onWarning ?? ((text: string) => logger.warn(text))
   const guarded = guardedOptions(options)
   const engine = await createEngine(options.model, { ...engineOptions(options), onWarning })
   let isDraining = false
   const context: ServerContext = {
-    ...{ engine, guarded, maxSeconds, logPrompts },
+    ...{ engine, guarded, maxSeconds, maxBodyBytes, logPrompts },
     modelName: options.modelName ?? (options.model === undefined ? 'internvl-demo' : modelNameOf(engine.info)),
     started: unixSeconds(),
     metrics: serverMetrics(engine),

@@ -13,6 +13,7 @@ export interface ServerContext {
   /** Options that a request cannot change: sources and sizes of media. */
   readonly guarded: RequestOptions
   readonly maxSeconds: number
+  readonly maxBodyBytes: number
   readonly logPrompts: boolean
   readonly isDraining: () => boolean
 }

@@ -40,8 +40,10 @@ const typeOf = (status: number): ErrorType => {
   return status >= 500 ? 'server_error' : 'invalid_request_error'
 }
 
+type OptionFields = Readonly<Record<string, string>>
+
 /** The request's field of an option of the library. */
-const fieldOfOption: Readonly<Record<string, string>> = {
+const fieldOfOption: OptionFields = {
   maxNewTokens: 'max_completion_tokens',
   maxLength: 'max_completion_tokens',
   topP: 'top_p',
@@ -63,23 +65,37 @@ const fieldOfOption: Readonly<Record<string, string>> = {
 }
 
 /** The field that a message of the library begins with: `topP: expected …`, `messages[0].content[1]: …`. */
-const paramOf = (message: string): string | null => {
+const paramOf = (message: string, fields: OptionFields): string | null => {
   const [, name] = /^([\w.[\]]+): /.exec(message) ?? []
   if (name === undefined) return null
-  return name.startsWith('messages') ? name : (fieldOfOption[name] ?? name)
+  return name.startsWith('messages') ? name : (fields[name] ?? name)
 }
 
 /** A message of the library with the names that the request and the command line use. */
-const forClients = (message: string): string => {
+const forClients = (message: string, fields: OptionFields): string => {
   const [prefix, name = ''] = /^(\w+): /.exec(message) ?? []
-  const text = prefix && fieldOfOption[name] ? `${fieldOfOption[name]}: ${message.slice(prefix.length)}` : message
-  return text.replace('(mediaPolicy.domains)', '(--allow-media-domain)')
+  const text = prefix && fields[name] ? `${fields[name]}: ${message.slice(prefix.length)}` : message
+  return text
+    .replace('(mediaPolicy.domains)', '(--allow-media-domain)')
+    .replace(/(?<=\bwith )num(Beams|ReturnSequences)\b/g, (option) => fields[option] ?? option)
 }
 
 const retryAfter = (seconds: number) => ({ 'retry-after': String(seconds) })
 
+/** How the errors of a request are named. */
+export interface ErrorFields {
+  /** The field of the image or video that an issue is about. */
+  readonly mediaParam?: (issue: unknown) => string | null
+  /** Fields of options that have several, such as `{ responseFormat: 'guided_regex' }`. */
+  readonly optionFields?: OptionFields
+}
+
 /** The answer to an error of the engine or the library; unknown errors tell nothing about the server. */
-export const toRequestError = (error: unknown, mediaParam: (issue: unknown) => string | null = () => null): RequestError => {
+export const toRequestError = (
+  error: unknown,
+  { mediaParam = () => null, optionFields = {} }: ErrorFields = {}
+): RequestError => {
+  const fields = { ...fieldOfOption, ...optionFields }
   if (error instanceof RequestError) return error
   if (error instanceof QueueFullError)
     return new RequestError(429, error.message, null, 'queue_full', retryAfter(error.retryAfterSeconds))
@@ -87,11 +103,11 @@ export const toRequestError = (error: unknown, mediaParam: (issue: unknown) => s
   if (error instanceof EngineError)
     return new RequestError(503, error.message, null, 'engine_crashed', error.retryable ? retryAfter(1) : {})
   if (error instanceof InputError) {
-    const param = paramOf(error.issues[0].message) ?? mediaParam(error.issues[0]) ?? 'messages'
-    return new RequestError(400, forClients(error.message), param, 'invalid_input')
+    const param = paramOf(error.issues[0].message, fields) ?? mediaParam(error.issues[0]) ?? 'messages'
+    return new RequestError(400, forClients(error.message, fields), param, 'invalid_input')
   }
   if (error instanceof RangeError)
-    return new RequestError(400, forClients(error.message), paramOf(error.message), 'invalid_value')
+    return new RequestError(400, forClients(error.message, fields), paramOf(error.message, fields), 'invalid_value')
   if (error instanceof InternVLError) return new RequestError(500, error.message, null, 'model_error')
   return new RequestError(500, 'The server failed to answer; its log has the reason.', null, 'internal_error')
 }

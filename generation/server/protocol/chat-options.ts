@@ -22,11 +22,11 @@ const samplingOptions = ({ temperature, top_p, top_k, min_p, n }: ChatRequest, {
   return { topK: defaults.topK ?? 0, ...given({ temperature, topP: top_p, topK, minP: min_p }), doSample: true } as RequestOptions
 }
 
-/** The form of the answer; at most one field may ask for one. */
-const answerFormat = (request: ChatRequest, info: EngineInfo): ResponseFormat | undefined => {
+/** The forms of the answer that the fields of a request ask for. */
+const askedFormats = (request: ChatRequest, info: EngineInfo): readonly (readonly [field: string, format: ResponseFormat])[] => {
   const { response_format: format, guided_json, guided_regex, guided_grammar, guided_choice } = request
   const formats: Readonly<Record<string, ResponseFormat | undefined>> = {
-    tool_choice: toolFormat(request, info),
+    tools: toolFormat(request, info),
     response_format:
       format?.type === 'json_object'
         ? 'json'
@@ -38,7 +38,16 @@ const answerFormat = (request: ChatRequest, info: EngineInfo): ResponseFormat | 
     guided_grammar: guided_grammar ? { grammar: guided_grammar } : undefined,
     guided_choice: guided_choice ? { choice: guided_choice } : undefined
   }
-  const asked = Object.entries(formats).filter(([, value]) => value !== undefined)
+  return Object.entries(formats).flatMap(([field, format]) => (format === undefined ? [] : [[field, format] as const]))
+}
+
+/** The field that asks for the form of the answer. */
+export const formatField = (request: ChatRequest, info: EngineInfo): string =>
+  askedFormats(request, info)[0]?.[0] ?? 'response_format'
+
+/** The form of the answer; at most one field may ask for one. */
+const answerFormat = (request: ChatRequest, info: EngineInfo): ResponseFormat | undefined => {
+  const asked = askedFormats(request, info)
   if (asked.length > 1) {
     const names = asked.map(([name]) => name).join(' and ')
     throw new RequestError(400, `${names} exclude each other; leave one of them out`, asked[1]![0], 'conflict')
@@ -52,6 +61,17 @@ const continuesAnswer = ({ messages, add_generation_prompt: add, continue_final_
   return continues ?? (add !== true && last.role === 'assistant' && !last.tool_calls?.length)
 }
 
+/** Biases of single tokens. Throws a `RequestError` for a token that the vocabulary lacks. */
+const tokenBiases = (biases: NonNullable<ChatRequest['logit_bias']>, { vocabSize }: EngineInfo) =>
+  Object.entries(biases).map(([text, bias]) => {
+    const id = Number(text)
+    if (id >= vocabSize) {
+      const field = `logit_bias.${text}`
+      throw new RequestError(400, `${field}: the vocabulary has the tokens 0 to ${vocabSize - 1}`, field, 'unknown_token')
+    }
+    return [[id], bias] as const
+  })
+
 /** Options of the engine for a request. Throws a `RequestError` that names a wrong field. */
 export const toRequestOptions = (request: ChatRequest, info: EngineInfo): RequestOptions => {
   const { max_completion_tokens, max_tokens, stop, logprobs, top_logprobs, logit_bias, num_beams, n } = request
@@ -61,7 +81,7 @@ export const toRequestOptions = (request: ChatRequest, info: EngineInfo): Reques
   return {
     ...samplingOptions(request, info),
     ...given({
-      seed: request.seed,
+      seed: typeof request.seed === 'number' ? request.seed % 2 ** 53 : undefined, // 64 bits in JSON are no safe integer
       maxNewTokens: max_completion_tokens ?? max_tokens,
       numReturnSequences: n,
       numBeams: num_beams,
@@ -76,7 +96,7 @@ export const toRequestOptions = (request: ChatRequest, info: EngineInfo): Reques
       responseFormat: answerFormat(request, info),
       tools: tools.length > 0 ? tools : undefined,
       skipSpecialTokens: parsedSyntax(info.chatTemplate, tools.length > 0) ? false : request.skip_special_tokens,
-      sequenceBias: logit_bias ? Object.entries(logit_bias).map(([id, bias]) => [[Number(id)], bias] as const) : undefined
+      sequenceBias: logit_bias ? tokenBiases(logit_bias, info) : undefined
     }),
     ...(logprobs ? { outputLogprobs: true, topLogprobs: top_logprobs ?? 0 } : {}),
     ...(continueFinalMessage ? { continueFinalMessage } : given({ addGenerationPrompt: request.add_generation_prompt }))

@@ -14,18 +14,26 @@ const imagePart = z.object({
 })
 const inputImagePart = z.object({ type: z.literal('input_image'), image_url: z.union([z.object({ url, detail }), url]), detail })
 const inputTextPart = z.object({ type: z.literal('input_text'), text: z.string() })
+/** A part of the assistant's messages. */
+const refusalPart = z.object({ type: z.literal('refusal'), refusal: z.string() })
 const videoPart = z.object({ type: z.literal('video_url'), video_url: z.union([z.object({ url }), url]) })
 
 /** A part of a message's content. */
-export const contentPart = z.discriminatedUnion('type', [textPart, imagePart, inputImagePart, inputTextPart, videoPart], {
-  error: ({ input }) => {
-    const type = (input as { readonly type?: unknown } | undefined)?.type
-    return `Expected a part of type "text", "image_url", "input_image" or "video_url", got ${JSON.stringify(type) ?? 'none'}`
+export const contentPart = z.discriminatedUnion(
+  'type',
+  [textPart, imagePart, inputImagePart, inputTextPart, videoPart, refusalPart],
+  {
+    error: ({ input }) => {
+      const type = (input as { readonly type?: unknown } | undefined)?.type
+      return `Expected a part of type "text", "image_url", "input_image" or "video_url", got ${JSON.stringify(type) ?? 'none'}`
+    }
   }
-})
+)
 export type ContentPart = z.infer<typeof contentPart>
 
-const content = z.union([z.string(), z.array(contentPart)])
+const content = z.union([z.string(), z.array(contentPart)], {
+  error: ({ input }) => `Expected a text or a list of parts, got ${input === null ? 'null' : typeof input}`
+})
 
 const toolCall = z.object({
   id: z.string().optional(),
@@ -54,7 +62,7 @@ export const tool = z.object({
   function: z.object({
     name: z.string().regex(/^[\w.-]{1,64}$/, 'Expected 1 to 64 letters, digits, _, - or .'),
     description: z.string().optional(),
-    parameters: jsonSchema.optional(),
+    parameters: jsonSchema.nullish(),
     strict: z.boolean().nullish()
   })
 })
@@ -96,7 +104,7 @@ export const chatRequest = z
     top_p: z.number().gt(0).max(1).nullish(),
     top_k: z.int().min(-1).nullish().openapi({ description: '0 or -1: all tokens.' }),
     min_p: z.number().min(0).max(1).nullish(),
-    seed: z.int().nullish(),
+    seed: z.number().refine(Number.isInteger, 'Expected an integer').nullish(),
     stop: z.union([z.string().min(1), z.array(z.string().min(1)).max(16)]).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(20).nullish(),
@@ -128,7 +136,8 @@ export const chatRequest = z
     continue_final_message: z.boolean().nullish(),
     functions: z.null({ error: 'Not supported; use tools' }).optional(),
     function_call: z.null({ error: 'Not supported; use tool_choice' }).optional(),
-    audio: z.null({ error: 'Audio is not supported' }).optional()
+    audio: z.null({ error: 'Audio is not supported' }).optional(),
+    modalities: z.array(z.literal('text', { error: 'Only text is generated' })).nullish()
   })
   .openapi('ChatRequest')
 export type ChatRequest = z.infer<typeof chatRequest>

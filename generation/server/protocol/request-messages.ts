@@ -16,8 +16,11 @@ const urlOf = (link: Link): string => (typeof link === 'string' ? link : link.ur
 const linkOf = (part: Extract<ContentPart, { readonly type: 'image_url' | 'input_image' | 'video_url' }>): Link =>
   part.type === 'video_url' ? part.video_url : part.image_url
 
-const isText = (part: ContentPart): part is Extract<ContentPart, { readonly text: string }> =>
-  part.type === 'text' || part.type === 'input_text'
+type TextPart = Extract<ContentPart, { readonly type: 'text' | 'input_text' | 'refusal' }>
+
+const isText = (part: ContentPart): part is TextPart => ['text', 'input_text', 'refusal'].includes(part.type)
+
+const textOf = (part: TextPart): string => (part.type === 'refusal' ? part.refusal : part.text)
 
 const mediaField = (part: ContentPart, at: string): readonly MediaField[] => {
   if (isText(part)) return []
@@ -34,14 +37,14 @@ export const mediaFields = (messages: readonly ChatMessage[]): readonly MediaFie
   )
 
 const toItem = (part: ContentPart): ContentItem => {
-  if (isText(part)) return { type: 'text', text: part.text }
+  if (isText(part)) return { type: 'text', text: textOf(part) }
   return { type: part.type === 'video_url' ? 'video' : 'image', url: urlOf(linkOf(part)) }
 }
 
 /** Arguments of a call as an object, which chat templates expect. */
 const parsedArguments = (text: string, param: string): unknown => {
   try {
-    return JSON.parse(text)
+    return text.trim() === '' ? {} : JSON.parse(text) // some clients send no text for no arguments
   } catch {
     throw new RequestError(400, `${param}: expected JSON as a text`, param, 'invalid_json')
   }
@@ -54,7 +57,7 @@ const toMessage = ({ role, content, ...fields }: ChatMessage, i: number): Messag
     const param = `messages[${i}].tool_calls[${j}].function.arguments`
     return { ...call, function: { ...call.function, arguments: parsedArguments(call.function.arguments, param) } }
   })
-  const text = Array.isArray(content) && content.every(isText) ? content.map((part) => part.text).join('\n') : content
+  const text = Array.isArray(content) && content.every(isText) ? content.map(textOf).join('\n') : content
   return {
     role: role === 'developer' ? 'system' : role,
     content: Array.isArray(text) ? text.map(toItem) : (text ?? (calls ? null : '')),

@@ -1,9 +1,10 @@
-import { createRoute, type OpenAPIHono, type z } from '@hono/zod-openapi'
+import type { OpenAPIHono, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { chatRequest, detokenizeRequest, embeddingsRequest, tilesRequest, tokenizeRequest } from '../protocol/chat-request.js'
+import { readJson } from '../read-json.js'
 import type { ServerEnv } from '../request-log.js'
 import type { ServerContext } from '../server-context.js'
-import { RequestError } from '../server-errors.js'
+import { RequestError, schemaError } from '../server-errors.js'
 import { answerChat } from './chat-route.js'
 import { describeModel, detokenize, embedImages, health, tiles, tokenize } from './other-routes.js'
 
@@ -15,14 +16,19 @@ const ok = (description: string, type = 'application/json') => ({
 /** Adds a route that reads JSON of a schema. */
 const post = <S extends z.ZodType>(
   app: OpenAPIHono<ServerEnv>,
+  { maxBodyBytes }: ServerContext,
   path: string,
   [summary, answer]: readonly [summary: string, answer: string],
   schema: S,
   handle: (c: Context<ServerEnv>, body: z.infer<S>) => Promise<Response>
 ): void => {
   const body = { required: true, content: { 'application/json': { schema } } }
-  const route = createRoute({ method: 'post', path, summary, request: { body }, responses: ok(answer) })
-  app.openapi(route, (async (c: Context<ServerEnv>) => handle(c, c.req.valid('json' as never))) as never)
+  app.openAPIRegistry.registerPath({ method: 'post', path, summary, request: { body }, responses: ok(answer) })
+  app.post(path, async (c) => {
+    const { success, data, error } = schema.safeParse(await readJson(c.req.raw, maxBodyBytes))
+    if (!success) throw schemaError(error.issues)
+    return handle(c, data)
+  })
 }
 
 const get = (
@@ -32,7 +38,8 @@ const get = (
   handle: (c: Context<ServerEnv>) => Response | Promise<Response>,
   type = 'application/json'
 ): void => {
-  app.openapi(createRoute({ method: 'get', path, summary, responses: ok(answer, type) }), handle as never)
+  app.openAPIRegistry.registerPath({ method: 'get', path, summary, responses: ok(answer, type) })
+  app.get(path, handle)
 }
 
 /** Adds all routes of the API. */
@@ -53,21 +60,34 @@ export const addApiRoutes = (app: OpenAPIHono<ServerEnv>, context: ServerContext
     async (c) => c.text(await context.metrics.text(), 200, { 'content-type': context.metrics.contentType }),
     'text/plain'
   )
-  post(app, '/v1/chat/completions', ['Answer to a conversation', 'The answer, or a stream of chunks.'], chatRequest, (c, body) =>
-    answerChat(c, context, body)
+  post(
+    app,
+    context,
+    '/v1/chat/completions',
+    ['Answer to a conversation', 'The answer, or a stream of chunks.'],
+    chatRequest,
+    (c, body) => answerChat(c, context, body)
   )
-  post(app, '/v1/embeddings', ['Embeddings of images', 'One vector for each image.'], embeddingsRequest, (c, body) =>
+  post(app, context, '/v1/embeddings', ['Embeddings of images', 'One vector for each image.'], embeddingsRequest, (c, body) =>
     embedImages(c, context, body)
-  )
-  post(app, '/tokenize', ['Token ids of a conversation or a text', 'Token ids and their number.'], tokenizeRequest, (c, body) =>
-    tokenize(c, context, body)
   )
   post(
     app,
+    context,
+    '/tokenize',
+    ['Token ids of a conversation or a text', 'Token ids and their number.'],
+    tokenizeRequest,
+    (c, body) => tokenize(c, context, body)
+  )
+  post(
+    app,
+    context,
     '/tiles',
     ['Tiles of the images and videos of a conversation', 'Size, grid and tokens of each.'],
     tilesRequest,
     (c, body) => tiles(c, context, body)
   )
-  post(app, '/detokenize', ['Text of token ids', 'The text.'], detokenizeRequest, (c, body) => detokenize(c, context, body))
+  post(app, context, '/detokenize', ['Text of token ids', 'The text.'], detokenizeRequest, (c, body) =>
+    detokenize(c, context, body)
+  )
 }

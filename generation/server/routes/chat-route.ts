@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Context } from 'hono'
 import type { EngineEvent, EngineHandle } from '../../engine/engine-types.js'
 import { chunkMaker } from '../protocol/chat-chunks.js'
-import { toRequestOptions } from '../protocol/chat-options.js'
+import { formatField, toRequestOptions } from '../protocol/chat-options.js'
 import type { ChatRequest } from '../protocol/chat-request.js'
 import { type AnswerHead, toCompletion } from '../protocol/chat-response.js'
 import { mediaFields, mediaParam, toMessages } from '../protocol/request-messages.js'
@@ -67,7 +67,10 @@ export const answerChat = async (c: Context<ServerEnv>, context: ServerContext, 
     created: unixSeconds(),
     model: context.modelName
   }
-  const onParam = mediaParam(mediaFields(request.messages))
+  const errorFields = {
+    mediaParam: mediaParam(mediaFields(request.messages)),
+    optionFields: { responseFormat: formatField(request, info) }
+  }
   const left = new AbortController()
   const signal = AbortSignal.any([c.req.raw.signal, left.signal])
   if (context.logPrompts) log.info({ messages: request.messages }, 'messages')
@@ -90,12 +93,12 @@ export const answerChat = async (c: Context<ServerEnv>, context: ServerContext, 
     return sseResponse(c, chunks(first, events, toChunks, onFinished), {
       onLeave: () => left.abort(),
       onError: (error) => {
-        const failure = toRequestError(error, onParam)
+        const failure = toRequestError(error, errorFields)
         log.error({ err: error }, 'stream')
         return JSON.stringify(failure.body)
       }
     })
   } catch (error) {
-    throw toRequestError(error, onParam)
+    throw toRequestError(error, errorFields)
   }
 }

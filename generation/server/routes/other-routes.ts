@@ -13,7 +13,7 @@ const calling = async <A>(call: () => Promise<A>, media: Parameters<typeof media
   try {
     return await call()
   } catch (error) {
-    throw toRequestError(error, mediaParam(media))
+    throw toRequestError(error, { mediaParam: mediaParam(media) })
   }
 }
 

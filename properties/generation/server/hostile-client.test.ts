@@ -171,6 +171,14 @@ describe('server: a hostile client', () => {
       body: new URLSearchParams({ messages: 'x' })
     })
     assert.equal(asForm.status, 415)
+    const chunked =
+      'POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n'
+    assert.match(
+      await raw(server.url, `${chunked}Connection: close\r\n\r\n`, 'd\r\n{"prompt":"Hi\r\n', '2\r\n"}\r\n0\r\n\r\n'),
+      /^HTTP\/1.1 200[\s\S]*"count":/
+    )
+    const part = `10000\r\n${' '.repeat(1 << 16)}\r\n`
+    assert.match(await raw(server.url, `${chunked}\r\n`, ...Array(17).fill(part)), /^HTTP\/1.1 413|^$/)
     const head =
       'POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n'
     assert.match(await raw(server.url, head, '{'), /^HTTP\/1.1 408|^$/)
@@ -255,7 +263,7 @@ describe('server: media of allowed domains', () => {
 describe('server: keys and exposure', () => {
   const fake = {
     engine: { stats: () => ({ state: 'ready', running: 0, waiting: 0, restarts: 0 }), info: {} },
-    ...{ modelName: 'm', started: 0, guarded: {}, maxSeconds: 1, logPrompts: false, isDraining: () => false },
+    ...{ modelName: 'm', started: 0, guarded: {}, maxSeconds: 1, maxBodyBytes: 1000, logPrompts: false, isDraining: () => false },
     metrics: { onRequest: () => undefined, onAnswer: () => undefined, text: async () => 'x 1', contentType: 'text/plain' }
   }
   const app = (options: object, lines: string[] = []) =>
@@ -282,6 +290,47 @@ describe('server: keys and exposure', () => {
     assert.equal(await status('/v1/models', 'Bearer right-key-1'), 200)
     assert.equal(await status('/v1/models', 'bearer right-key-2'), 200)
     assert.ok(lines.length > 0 && !lines.join('').includes('right-key'))
+  })
+
+  it('other methods are 405 with those that exist, other paths are 404 with the path that is meant', async () => {
+    const open = app({})
+    const call = async (method: string, path: string, init: RequestInit = {}) => {
+      const response = await open.request(path, { method, ...init, headers: { host: 'localhost', ...init.headers } })
+      const text = await response.text()
+      return { status: response.status, allow: response.headers.get('allow'), error: text ? JSON.parse(text).error : undefined }
+    }
+    for (const method of ['GET', 'HEAD', 'PUT', 'DELETE', 'PATCH']) {
+      const { status, allow } = await call(method, '/v1/chat/completions')
+      assert.deepEqual([status, allow], [405, 'POST, OPTIONS'], method)
+    }
+    assert.deepEqual(await call('OPTIONS', '/v1/models'), { status: 204, allow: 'GET, HEAD, OPTIONS', error: undefined })
+    assert.equal((await call('POST', '/v1/models/m')).error.type, 'invalid_request_error')
+    const meant: readonly (readonly [path: string, hint: string])[] = [
+      ['/chat/completions', '; the path is /v1/chat/completions'],
+      ['/v1/v1/embeddings', '; the path is /v1/embeddings'],
+      ['/v1/responses', '; the path is /v1/chat/completions'],
+      ['/nothing', '']
+    ]
+    for (const [path, hint] of meant) {
+      const { status, error } = await call('POST', path)
+      assert.deepEqual([status, error.message], [404, `POST ${path} does not exist${hint}.`])
+    }
+  })
+
+  it('bodies that are no JSON, or compressed, are 415', async () => {
+    const open = app({})
+    const send = async (headers: Record<string, string>, body = '{}') => {
+      const init = { method: 'POST', headers: { host: 'localhost', ...headers }, body }
+      const response = await open.request('/v1/chat/completions', init)
+      const { error } = (await response.json()) as { readonly error: { readonly param: string | null; readonly code: string } }
+      return [response.status, error.code, error.param]
+    }
+    const type = 'application/json; charset=utf-8'
+    assert.deepEqual(await send({ 'content-type': 'text/plain' }), [415, 'not_json', null])
+    assert.deepEqual(await send({ 'content-type': type, 'content-encoding': 'gzip' }), [415, 'wrong_encoding', null])
+    assert.deepEqual(await send({ 'content-type': type }), [400, 'invalid_type', 'messages'])
+    assert.deepEqual(await send({ 'content-type': type }, '{} x'), [400, 'invalid_json', null])
+    assert.deepEqual(await send({ 'content-type': type }, ' '.repeat(1001)), [413, 'body_too_large', null])
   })
 
   it('keys are compared as digests of one length', () => {

@@ -202,6 +202,7 @@ describe('server: the API', () => {
     const user = [{ role: 'user', content: 'Hi' }]
     const image = (url: string) => [question('Hi', circle, url)]
     const schema = (value: unknown) => ({ type: 'json_schema', json_schema: { schema: value } })
+    const badTool = { type: 'function', function: { name: 'x', parameters: { type: 'frob' } } }
     const cases: readonly (readonly [body: unknown, status: number, param: string | null])[] = [
       ['{"messages": [', 400, null],
       [[], 400, null],
@@ -229,7 +230,14 @@ describe('server: the API', () => {
       [{ messages: user, num_beams: 2, n: 3 }, 400, 'n'],
       [{ messages: user, response_format: { type: 'xml' } }, 400, 'response_format.type'],
       [{ messages: user, response_format: schema({ type: 'frob' }) }, 400, 'response_format'],
-      [{ messages: user, guided_regex: '(a', max_tokens: 3 }, 400, 'response_format'],
+      [{ messages: user, guided_regex: '(a', max_tokens: 3 }, 400, 'guided_regex'],
+      [{ messages: user, tools: [badTool], tool_choice: 'required' }, 400, 'tools'],
+      [{ messages: user, tools, tool_choice: 'required', response_format: { type: 'json_object' } }, 400, 'response_format'],
+      [{ messages: user, logit_bias: { 99999999: 1 } }, 400, 'logit_bias.99999999'],
+      [{ messages: user, modalities: ['text', 'audio'] }, 400, 'modalities[1]'],
+      [{ messages: user, num_beams: 2, logprobs: true, top_logprobs: 2 }, 400, 'top_logprobs'],
+      [{ messages: user, seed: 1.5 }, 400, 'seed'],
+      [{ messages: [{ role: 'user', content: null }] }, 400, 'messages[0].content'],
       [{ messages: user, guided_regex: 'a', response_format: { type: 'json_object' } }, 400, 'guided_regex'],
       [{ messages: user, tool_choice: 'required' }, 400, 'tool_choice'],
       [{ messages: user, tools: [{ type: 'function', function: { name: 'a b' } }] }, 400, 'tools[0].function.name'],
@@ -248,6 +256,30 @@ describe('server: the API', () => {
       if (param !== null) assert.equal(error.param, param, shown)
       assert.ok(!error.message.includes('    at '), 'no stack')
     }
+  })
+
+  it('takes what clients send beside their fields', async () => {
+    const called = { id: 'a', type: 'function', function: { name: 'paint', arguments: '' } }
+    const messages = [
+      { role: 'user', content: 'Hi' },
+      { role: 'assistant', content: [{ type: 'refusal', refusal: 'No.' }], refusal: null },
+      { role: 'user', content: 'Please.' },
+      { role: 'assistant', content: null, tool_calls: [called] },
+      { role: 'tool', tool_call_id: 'a', content: [{ type: 'text', text: 'done' }] }
+    ]
+    const bare = { type: 'function', function: { name: 'paint', parameters: null, strict: null } }
+    const fields = { user: 'me', store: true, metadata: {}, modalities: ['text'], stop: null, tools: [bare], tool_choice: 'auto' }
+    const body = JSON.stringify({ messages, ...fields, max_tokens: 1, seed: 0 }).replace('"seed":0', '"seed":9223372036854775807')
+    const { status, body: answered } = await post(server.url, '/v1/chat/completions', body)
+    assert.equal(status, 200, JSON.stringify(answered))
+  })
+
+  it('skip_special_tokens: false keeps special tokens, without the end token', async () => {
+    const [token] = (await post(server.url, '/tokenize', { prompt: '<|im_start|>' })).body.tokens
+    const request = { messages: [{ role: 'user', content: 'Hi' }], logit_bias: { [token]: 100 }, max_tokens: 2 }
+    const text = async (fields: object) => (await ask(server.url, { ...request, ...fields })).body.choices[0].message.content
+    assert.equal(await text({ skip_special_tokens: false }), '<|im_start|><|im_start|>')
+    assert.equal(await text({}), '')
   })
 
   it('the log has a line for each request with its id, and no prompt', async () => {

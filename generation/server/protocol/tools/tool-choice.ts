@@ -35,9 +35,9 @@ export const toolFormat = (request: ChatRequest, info: EngineInfo): ResponseForm
   if (tools.length === 0 || !(isRequired || isStrict)) return undefined
   const isSingle = parallel === false || isRequired
   const { trigger, specialTokens, around } = toolSyntaxOf(info.chatTemplate)!
-  const tags = tools.map(({ function: { name, parameters = { type: 'object' } } }) => {
+  const tags = tools.map(({ function: { name, parameters } }) => {
     const [begin, end] = around(name)
-    return { begin, schema: parameters, end }
+    return { begin, schema: parameters ?? { type: 'object' }, end }
   })
   return { toolCalls: { trigger, tags, specialTokens, isRequired, isSingle } }
 }
