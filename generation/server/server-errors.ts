@@ -82,7 +82,7 @@ const forClients = (message: string, fields: OptionFields): string => {
 
 const retryAfter = (seconds: number) => ({ 'retry-after': String(seconds) })
 
-/** How the errors of a request are named. */
+/** Names in the errors of a request. */
 export interface ErrorFields {
   /** The field of the image or video that an issue is about. */
   readonly mediaParam?: (issue: unknown) => string | null

@@ -25,16 +25,16 @@ const vocabularyType = ({ idOf }: Tokenizer): VocabularyType => {
 }
 
 /**
- * The texts of a tokenizer's tokens, without special tokens other than those of `kept`. Added tokens are written as they are in every
+ * The texts of a tokenizer's tokens, without special tokens other than those of `specialTokens`. Added tokens are written as they are in every
  * vocabulary, so those are encoded here.
  */
-export const tokenTexts = (tokenizer: Tokenizer, kept: readonly string[] = []): TokenTexts => {
+export const tokenTexts = (tokenizer: Tokenizer, specialTokens: readonly string[] = []): TokenTexts => {
   const type = vocabularyType(tokenizer)
   const texts = Array.from({ length: tokenizer.vocabSize }, (_, id) =>
     tokenizer.isSpecial(id) ? '' : (tokenizer.tokenOf(id) ?? '')
   )
   for (const { id, content, special } of tokenizer.addedTokens)
     if (id < texts.length)
-      texts[id] = special && !kept.includes(content) ? '' : type === 'byte_level' ? toByteLevel(content) : content
+      texts[id] = special && !specialTokens.includes(content) ? '' : type === 'byte_level' ? toByteLevel(content) : content
   return { type, texts }
 }

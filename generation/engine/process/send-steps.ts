@@ -14,7 +14,7 @@ export const answerDecoder = (
   return (ids) => processor.decode(skipSpecialTokens ? ids : ids.filter((id) => !ends.has(id)), { skipSpecialTokens })
 }
 
-/** How the text of answers is decoded, and the texts that end them. */
+/** Decoding of the text of answers, and the texts that end them. */
 export interface AnswerText {
   readonly decode: Decode
   readonly stopStrings: readonly string[]

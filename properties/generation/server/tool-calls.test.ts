@@ -26,7 +26,7 @@ const lines = (text: string, calls: readonly string[], separator = '\n'): string
   [...(text === '' ? [] : [text]), ...calls].join(separator)
 
 /** Sources: the chat templates of Qwen2.5, InternLM2.5, Mistral 7B v0.3 and Small 3.2, Llama 3.1 and GPT-OSS. */
-const forms: Readonly<Record<string, Form>> = {
+const formats: Readonly<Record<string, Form>> = {
   Qwen: {
     template: 'tools <tool_call>',
     write: (text, calls) =>
@@ -129,7 +129,7 @@ const calls = fc.array(fc.record({ name: fc.constantFrom('paint', 'move.it'), ar
 })
 
 describe('tool calls', () => {
-  for (const [name, { template, write, hasText }] of Object.entries(forms)) {
+  for (const [name, { template, write, hasText }] of Object.entries(formats)) {
     it(`${name}: are found however the text is cut, and the text around them stays`, () => {
       assert.equal(toolSyntaxOf(template)?.name, name.replace(/ with .*/, ''))
       fc.assert(
@@ -148,7 +148,7 @@ describe('tool calls', () => {
   it('a text without calls is the same text, cut anywhere, in every form', () =>
     fc.assert(
       fc.property(
-        fc.constantFrom(...Object.values(forms)),
+        fc.constantFrom(...Object.values(formats)),
         fc.array(fc.constantFrom('<', '<tool', '_call>', 'x', '\n', ' ', '</tool_call>', '{"name": ', '[TOOL', '<|'), {
           maxLength: 9
         }),
@@ -162,7 +162,7 @@ describe('tool calls', () => {
     ))
 
   it('an unknown tool, broken JSON and an incomplete call stay text', () => {
-    for (const [name, { template, write }] of Object.entries(forms)) {
+    for (const [name, { template, write }] of Object.entries(formats)) {
       if (name === 'GPT-OSS') continue // below
       const unknown = write('', [{ name: 'erase', args: {} }])
       for (const text of [unknown, unknown.replace('erase', 'paint').replace(/\{\}/, '{'), unknown.slice(0, -3)]) {
@@ -176,7 +176,7 @@ describe('tool calls', () => {
   it('GPT-OSS: the final channel is the answer; text that continues a message of the prompt is, too', () => {
     const text =
       '<|channel|>analysis<|message|>Hm, <b>.<|end|><|start|>assistant<|channel|>final<|message|>It is <red>.<|return|>'
-    const { template } = forms['GPT-OSS']!
+    const { template } = formats['GPT-OSS']!
     for (const pieces of [[text], [...text]]) {
       const { text: shown, reasoning } = parse(template, pieces)
       assert.deepEqual([shown, reasoning], ['It is <red>.', 'Hm, <b>.'])
@@ -187,7 +187,7 @@ describe('tool calls', () => {
     assert.deepEqual(parse(template, [wrong]), { text: '{}', reasoning: '', calls: [], ids: [] })
   })
 
-  it('other forms are refused, and none renders no tools', () => {
+  it('other formats are refused, and none renders no tools', () => {
     const tools = [{ type: 'function' as const, function: { name: 'paint' } }]
     const request = { messages: [{ role: 'user' as const, content: 'Hi' }], tools }
     const info = (chatTemplate: string) => ({ chatTemplate, supportsTools: true }) as EngineInfo
@@ -236,7 +236,7 @@ describe('tool calls', () => {
 
     for (const name of ['Qwen', 'InternLM2', 'Mistral', 'Llama 3', 'GPT-OSS'])
       it(`${name}: a required call is one call of the tools, for any tokens`, async () => {
-        const info = { chatTemplate: forms[name]!.template, supportsTools: true } as EngineInfo
+        const info = { chatTemplate: formats[name]!.template, supportsTools: true } as EngineInfo
         const format = toolFormat({ messages, tools, tool_choice: 'required' }, info)!
         const names = new Set<string>()
         for (const text of await randomTexts(format, 6)) {

@@ -104,8 +104,8 @@ export const plainParser = (): ToolCallParser => ({
 })
 
 /** A parser of calls between delimiters, for the tools of these names. */
-export const delimitedCallParser = (form: DelimitedCalls, names: readonly string[]): ToolCallParser => {
-  const { start, end, opening, read, makeId } = form
+export const delimitedCallParser = (syntax: DelimitedCalls, names: readonly string[]): ToolCallParser => {
+  const { start, end, opening, read, makeId } = syntax
   let buffer = ''
   let hasCalls = false
   let hasText = false
