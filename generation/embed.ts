@@ -30,7 +30,7 @@ export const loadVisionEncoder = async (
 ): Promise<VisionCheckpoint> => {
   const dir = await orThrow(modelFolder(name, options))
   await selectEngine(options)
-  const [processor, vision] = [await loadProcessor(dir)(), await loadVision(dir, options)()]
+  const [processor, vision] = [await loadProcessor(dir, options)(), await loadVision(dir, options)()]
   const both = pipe(sequenceS(validation)({ processor, vision }), E.mapLeft(distinctIssues))
   if (E.isLeft(both) && E.isRight(vision)) vision.right.dispose()
   const loaded = getOrThrow(both)

@@ -48,7 +48,7 @@ const parseRecord = ({ text, images }: Record<string, unknown>): PipelineRequest
   return { items: [{ text: prompts, images: [images].flat() as ImageSource[] }], isList: false }
 }
 
-/** Parses the input of a pipeline call, as `ImageTextToTextPipeline.__call__` (transformers 5.23) does. */
+/** Parses the input of a pipeline call, as `ImageTextToTextPipeline.__call__` (transformers 5.24) does. */
 export const parsePipelineInput = (input: unknown): PipelineRequest => {
   if (typeof input === 'string') return { items: [{ text: [input], images: [] }], isList: false }
   if (isChat(input)) return { items: [{ messages: input }], isList: false }

@@ -54,7 +54,7 @@ export interface ImageTextToTextPipeline {
   readonly dispose: () => void
 }
 
-/** Source: `ImageTextToTextPipeline._default_generation_config` (transformers 5.23). */
+/** Source: `ImageTextToTextPipeline._default_generation_config` (transformers 5.24). */
 const defaultNewTokens = 256
 
 /** Splits the items into batches of at most `size` whose prompts end alike. */

@@ -1,5 +1,6 @@
 import { type Issue, issue, valueText } from '../lib/error.js'
 import type { ImageConfig, ProcessorConfig, VideoConfig } from './config/processor-config.js'
+import { IMAGE_BACKENDS, type ImageBackend, isImageBackend } from './image/image-backend.js'
 import type { Size } from './image/resize.js'
 
 /** Per-call overrides of the checkpoint's image settings; the names are those of Transformers. */
@@ -8,6 +9,11 @@ export interface ImageOptions {
   readonly size?: Size | number
   /** Pillow's filter number, see `RESAMPLE`. */
   readonly resample?: number
+  /**
+   * Library whose resize and normalization of images are computed, bit for bit. Default: torchvision, as Transformers. Pillow is what OpenGVLab's
+   * code uses. Videos always have torchvision's, as in Transformers.
+   */
+  readonly imageBackend?: ImageBackend
   readonly mean?: readonly number[] | number
   readonly std?: readonly number[] | number
   readonly rescaleFactor?: number
@@ -49,15 +55,25 @@ export const withOptions = (config: ProcessorConfig, options: ImageOptions & Vid
     std: std === undefined ? undefined : perChannel(std),
     ...{ resample, rescaleFactor, doResize, doRescale, doNormalize }
   })
-  const { cropToPatches, minPatches, maxPatches, useThumbnail, numFrames, fps, initialShift, doSampleFrames, onFewerFrames } =
-    options
+  const {
+    imageBackend,
+    cropToPatches,
+    minPatches,
+    maxPatches,
+    useThumbnail,
+    numFrames,
+    fps,
+    initialShift,
+    doSampleFrames,
+    onFewerFrames
+  } = options
   const samples = numFrames !== undefined || fps !== undefined
   return {
     ...config,
     image: {
       ...config.image,
       ...shared,
-      ...omitUndefined({ cropToPatches, minPatches, maxPatches, useThumbnail })
+      ...omitUndefined({ imageBackend, cropToPatches, minPatches, maxPatches, useThumbnail })
     } as ImageConfig,
     video: {
       ...config.video,
@@ -82,7 +98,7 @@ const isPerChannel = (values: unknown): boolean => Array.isArray(values) && valu
 
 /** All errors of a call's options; `base` is the checkpoint's configuration, the second argument includes the overrides. */
 export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig): readonly Issue[] => {
-  const { size, minPatches: min, maxPatches: max, resample, mean, std } = image
+  const { size, minPatches: min, maxPatches: max, resample, mean, std, imageBackend } = image
   const errors: string[] = []
   const isSide = (n: number | undefined): boolean => n !== undefined && isPositiveInteger(n) && n <= MAX_TILE_SIDE
   if (!isSide(size?.width) || !isSide(size?.height))
@@ -95,6 +111,8 @@ export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig):
   if (max > 1 && min > max) errors.push(`minPatches=${min} is more than maxPatches=${max}.`)
   if (!Number.isInteger(resample) || resample < 0 || resample > 5)
     errors.push(`resample: expected one of Pillow's filters, 0 to 5, got ${valueText(resample)}.`)
+  if (!isImageBackend(imageBackend))
+    errors.push(`imageBackend: expected ${IMAGE_BACKENDS.join(' or ')}, got ${valueText(imageBackend)}.`)
   if (!isPerChannel(mean) || !isPerChannel(std) || std.includes(0))
     errors.push('mean and std: expected three numbers each, std without a 0.')
   return errors.map((message) => issue('Option', message))

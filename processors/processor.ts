@@ -15,6 +15,7 @@ import {
   type ProcessorParts,
   type RenderedInputs
 } from './encode.js'
+import { checkedBackend, type ImageBackend } from './image/image-backend.js'
 import { type ModelInputs, toModelInputs } from './model-inputs.js'
 import { type ChatTemplate, compileTemplate, type Prompt, type RenderOptions } from './text/chat-template.js'
 import { checkMessages, type Messages } from './text/messages.js'
@@ -43,7 +44,7 @@ export interface Processor {
   readonly renderPrompt: (messages: Messages, options?: RenderOptions) => E.Either<Issues, Prompt>
   /** Prepares a batch of conversations, one per row, with their images and videos as model inputs. */
   readonly prepare: (batch: readonly Messages[], options?: PrepareOptions) => TE.TaskEither<Issues, ModelInputs>
-  /** Prepares rendered prompts as model inputs. Source: `InternVLProcessor.__call__` (transformers 5.23). */
+  /** Prepares rendered prompts as model inputs. Source: `InternVLProcessor.__call__` (transformers 5.24). */
   readonly prepareText: (inputs: RenderedInputs, options?: PrepareOptions) => TE.TaskEither<Issues, ModelInputs>
   /** Encodes a batch of conversations to plain token ids; images and videos are opened but not decoded. */
   readonly encodeBatch: (batch: readonly Messages[], options?: PrepareOptions) => TE.TaskEither<Issues, EncodedBatch>
@@ -172,9 +173,20 @@ const checkedTemplate = (folder: ProcessorFolder, tokenizer: E.Either<Issues, To
   )
 }
 
-/** Loads the processor of a checkpoint folder in any of the published layouts. Errors: all errors of its files. */
+export interface LoadProcessorOptions {
+  /** Backend of images in calls that name none; default: torchvision, as Transformers. */
+  readonly imageBackend?: ImageBackend | undefined
+}
+
+const withBackend = (config: ProcessorConfig, backend: ImageBackend | undefined): E.Either<Issues, ProcessorConfig> =>
+  pipe(
+    checkedBackend(backend ?? config.image.imageBackend),
+    E.map((imageBackend) => ({ ...config, image: { ...config.image, imageBackend } }))
+  )
+
+/** Loads the processor of a checkpoint folder in any of the published layouts. Errors: all errors of its files, and of the options. */
 export const loadProcessor =
-  (dir: string): TE.TaskEither<Issues, Processor> =>
+  (dir: string, { imageBackend }: LoadProcessorOptions = {}): TE.TaskEither<Issues, Processor> =>
   async () => {
     const folder = await readProcessorFolder(dir)
     const hasProcessorFiles = (folder.processor ?? folder.preprocessor) !== undefined // else config.json has the settings
@@ -183,7 +195,10 @@ export const loadProcessor =
     return pipe(
       sequenceS(validation)({
         files: whenValid([...folder.issues.values()].flat(), () => folder),
-        config: partOf(folder, configFiles, () => decodeProcessorConfig(folder)),
+        config: pipe(
+          partOf(folder, configFiles, () => decodeProcessorConfig(folder)),
+          E.chain((config) => withBackend(config, imageBackend))
+        ),
         tokenizer: pipe(
           tokenizer,
           E.chainFirst((valid) => visualTokens(valid, dir))

@@ -9,7 +9,7 @@ import { disposeExcept, disposeParams } from '../../lib/params.js'
 import { bindModel, type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
 import { adapterBase, loadAdapter } from '../../models/lora/adapter.js'
 import { mergeLoraInPlace } from '../../models/lora/lora.js'
-import { loadProcessor, type Processor } from '../../processors/processor.js'
+import { type LoadProcessorOptions, loadProcessor, type Processor } from '../../processors/processor.js'
 import { imageContextId } from '../../processors/text/placeholders.js'
 import { readGenerationConfig } from '../decoding/generation-config.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
@@ -21,7 +21,7 @@ import { nonFiniteWarning } from './non-finite-weights.js'
 /** Folder of the demo model that ships with this package. */
 export const demoModel: string = fileURLToPath(new URL('../../models/demo', import.meta.url))
 
-export interface LoadOptions extends EngineOptions, HubOptions, Omit<LoadModelOptions, 'imageTokenId'> {
+export interface LoadOptions extends EngineOptions, HubOptions, LoadProcessorOptions, Omit<LoadModelOptions, 'imageTokenId'> {
   /** Folder of a LoRA adapter in PEFT's format. The adapter is merged into float32 weights, and applied beside quantized ones. */
   readonly adapter?: string | undefined
 }
@@ -103,7 +103,7 @@ export const load = async (name?: string, options: LoadOptions = {}): Promise<In
   const base = adapter === undefined ? undefined : await orThrow(adapterBase(adapter)) // fails before gigabytes are read
   const dir = await orThrow(modelFolder(name ?? base ?? demoModel, options))
   const engine = await selectEngine(options)
-  const [processor, config] = [await loadProcessor(dir)(), await readGenerationConfig(dir)()]
+  const [processor, config] = [await loadProcessor(dir, options)(), await readGenerationConfig(dir)()]
   const imageTokenId = E.isRight(processor) ? imageContextId(processor.right.tokenizer) : undefined
   const plain = await loadModel(dir, { ...options, imageTokenId })()
   const loaded = E.isRight(plain) && adapter !== undefined ? await withAdapter(plain.right, adapter, options) : plain

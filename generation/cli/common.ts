@@ -4,6 +4,7 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { engineNames } from '../../lib/engines/engine.js'
 import type { EngineName } from '../../lib/engines/index.js'
 import { type Issues, orThrow } from '../../lib/error.js'
+import { IMAGE_BACKENDS, type ImageBackend } from '../../processors/image/image-backend.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
 import { hubProgress } from './flags/hub-flags.js'
@@ -75,6 +76,7 @@ export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly engine?: EngineName
   readonly maxNewTokens?: number
   readonly maxPatches?: number
+  readonly imageBackend?: ImageBackend
   readonly adapter?: string
   readonly visualDelta?: number | 'auto'
 }
@@ -84,6 +86,13 @@ export const withEngineOption = (command: Command): Command =>
   command.addOption(
     new Option('--engine <name>', 'engine to compute with; default: the fastest available engine').choices(engineNames)
   )
+
+/** `--image-backend`. */
+export const imageBackendOption = (): Option =>
+  new Option(
+    '--image-backend <name>',
+    "library whose resize of images is computed: Transformers' default, or Pillow as in OpenGVLab's code; default: torchvision"
+  ).choices(IMAGE_BACKENDS)
 
 /** Adds the options of `ModelFlags` that concern loading. */
 export const withLoadOptions = (command: Command): Command =>
@@ -97,6 +106,7 @@ export const withLoadOptions = (command: Command): Command =>
       'folder of a LoRA adapter in PEFT format; without --model the base model of the adapter is loaded'
     )
     .option('--max-patches <n>', "maximum number of tiles of an image; default: the checkpoint's own", positiveInteger)
+    .addOption(imageBackendOption())
 
 /** Adds the options of `ModelFlags`. */
 export const withModelOptions = (command: Command): Command =>
@@ -139,7 +149,7 @@ export const loadWithProgress = async ({ model, engine, adapter, ...flags }: Mod
     bar.update(Math.round(done / 1e6))
   }
   try {
-    return await load(folder, { engine, adapter, ...precisionOptions(flags), onProgress })
+    return await load(folder, { engine, adapter, imageBackend: flags.imageBackend, ...precisionOptions(flags), onProgress })
   } finally {
     if (shown) bar.stop()
   }

@@ -20,7 +20,7 @@ const equalAt = (ids: readonly number[], start: number, ngram: readonly number[]
 
 /**
  * Prompt-lookup decoding: the last n-gram of `ids` is searched in `ids`, n from `maxMatchingNgramSize` down to 1, and the tokens after
- * its first earlier occurrence are proposed. Source: `PromptLookupCandidateGenerator` (transformers 5.23).
+ * its first earlier occurrence are proposed. Source: `PromptLookupCandidateGenerator` (transformers 5.24).
  */
 export const promptLookup = (ids: readonly number[], count: number, maxMatchingNgramSize = 2): readonly number[] => {
   for (let size = Math.min(maxMatchingNgramSize, ids.length - 1); size > 0; size--) {
@@ -49,7 +49,7 @@ const mostProbable = async (logits: tf.Tensor2D): Promise<{ readonly token: numb
 
 /**
  * Candidates by greedy search of a smaller model with the same vocabulary, which reads the same prompt and images. It stops before a token whose
- * probability is below `assistantConfidenceThreshold`. Source: `AssistedCandidateGenerator` (transformers 5.23).
+ * probability is below `assistantConfidenceThreshold`. Source: `AssistedCandidateGenerator` (transformers 5.24).
  */
 const draftModel = (
   { model }: AssistantModel,
@@ -132,7 +132,7 @@ const MOST_CANDIDATES = 23
 /**
  * Greedy search or sampling of one row in which a forward checks several candidate tokens at once. Every token is selected from the
  * model's own logits as in `samplingLoop`, and the candidates after the first that differs are dropped: the tokens are those of
- * unassisted decoding, and sampling stays unbiased. Source: `_assisted_decoding` (transformers 5.23); Leviathan et al. 2023.
+ * unassisted decoding, and sampling stays unbiased. Source: `_assisted_decoding` (transformers 5.24); Leviathan et al. 2023.
  */
 export async function* assistedLoop(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
   const { options: o, prompts, positions, finishReason, maxNewTokens } = prepared

@@ -151,7 +151,7 @@ const forwardBeams = (
   }
 }
 
-/** Beam search. The search of each prompt ends by itself and then leaves the batch. Source: `_beam_search` (transformers 5.23). */
+/** Beam search. The search of each prompt ends by itself and then leaves the batch. Source: `_beam_search` (transformers 5.24). */
 export async function* beamSearch(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
   const { options: o, prompts, positions } = prepared
   const searches = [...initialSearches(prepared)]

@@ -34,7 +34,7 @@ export interface BeamSearchState {
   readonly isFinished: boolean
 }
 
-/** Far below any real score, yet finite. Source: `_beam_search` (transformers 5.23), whose float32 sums are reproduced too. */
+/** Far below any real score, yet finite. Source: `_beam_search` (transformers 5.24), whose float32 sums are reproduced too. */
 const impossible = -1e9
 const addFloat32 = (a: number, b: number): number => Math.fround(a + b)
 const topBeams = <A extends Beam>(list: readonly A[], n: number): readonly A[] =>
@@ -106,7 +106,7 @@ const toHypotheses = (
 
 /**
  * One step of a search from its candidates, best first; `parents` are the beams that the new beams extend.
- * Source: `_beam_search` (transformers 5.23), for one row of the batch.
+ * Source: `_beam_search` (transformers 5.24), for one row of the batch.
  */
 export const searchStep = (
   search: BeamSearchState,

@@ -20,7 +20,7 @@ export type { FinishReason } from './stopping.js'
  *
  * `for await (const { tokens } of generate(model, inputs, { maxNewTokens: 64, eosTokenIds: [2] })) …`
  *
- * Source: `GenerationMixin.generate` (transformers 5.23).
+ * Source: `GenerationMixin.generate` (transformers 5.24).
  */
 export const generate = (model: InternVL, inputs: GenerateInputs, options: GenerateOptions = {}): GenerationStream => {
   const loop = (options.numBeams ?? 1) > 1 ? beamSearch : isAssisted(options) ? assistedLoop : samplingLoop

@@ -325,7 +325,7 @@ export const returnsLogprobs = ({ outputLogprobs, topLogprobs }: GenerateOptions
 /** Whether a forward checks candidate tokens. */
 export const isAssisted = (o: GenerateOptions): boolean => o.promptLookupNumTokens !== undefined || o.assistantModel !== undefined
 
-/** Maximum number of new tokens after a padded prompt of `length` tokens. Source: `_prepare_generated_length` (transformers 5.23). */
+/** Maximum number of new tokens after a padded prompt of `length` tokens. Source: `_prepare_generated_length` (transformers 5.24). */
 export const maxNewTokensFor = ({ maxNewTokens, maxLength }: GenerateOptions, length: number): number => {
   const newTokens = maxNewTokens ?? (maxLength === undefined ? 20 : maxLength - length)
   if (newTokens < 1) rejectOption('maxLength', `more than the ${length} tokens of the prompt`, maxLength)

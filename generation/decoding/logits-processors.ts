@@ -31,7 +31,7 @@ const onlyTokens = (logits: Float32Array, tokens: readonly number[]): Float32Arr
 
 /**
  * Divides positive and multiplies negative logits of all tokens of prompt and answer, image tokens included.
- * Source: Keskar et al. 2019; `RepetitionPenaltyLogitsProcessor` (transformers 5.23), which also ignores padding.
+ * Source: Keskar et al. 2019; `RepetitionPenaltyLogitsProcessor` (transformers 5.24), which also ignores padding.
  */
 export const repetitionPenalty =
   (penalty: number): LogitsProcessor =>
@@ -58,7 +58,7 @@ export const countPenalty =
 const matchesAt = (ids: readonly number[], at: number, pattern: readonly number[]): boolean =>
   at >= 0 && pattern.every((id, i) => ids[at + i] === id)
 
-/** Forbids tokens that would repeat an n-gram of prompt and answer. Source: `NoRepeatNGramLogitsProcessor` (transformers 5.23). */
+/** Forbids tokens that would repeat an n-gram of prompt and answer. Source: `NoRepeatNGramLogitsProcessor` (transformers 5.24). */
 export const noRepeatNgram =
   (size: number): LogitsProcessor =>
   (ids, logits) => {
@@ -121,7 +121,7 @@ export const logSoftmax = (logits: Float32Array): Float32Array => {
 
 /**
  * Raises the logits of end tokens exponentially after `start` new tokens: `x + |x| · (factor ** n − 1)` for the n-th token beyond it.
- * Source: `ExponentialDecayLengthPenalty` (transformers 5.23).
+ * Source: `ExponentialDecayLengthPenalty` (transformers 5.24).
  */
 export const exponentialDecay =
   ([start, factor]: readonly [start: number, factor: number], eosTokenIds: readonly number[]): LogitsProcessor =>
@@ -139,7 +139,7 @@ const newTokenCount = (ids: readonly number[], promptLength: number): number => 
 
 /**
  * The logits processors of the options, in Transformers' order. `paddedLength` is the length of the padded prompts, which
- * `minLength` counts, as Transformers does. Source: `_get_logits_processor` (transformers 5.23).
+ * `minLength` counts, as Transformers does. Source: `_get_logits_processor` (transformers 5.24).
  */
 export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNewTokens: number): readonly LogitsProcessor[] => {
   const list: LogitsProcessor[] = []

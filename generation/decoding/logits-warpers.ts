@@ -60,7 +60,7 @@ export const temperatureScale =
   (_ids, logits) =>
     logits.map((x) => x / temperature)
 
-/** Top-k filter: keeps the k largest logits, and those equal to the smallest of them. Source: `TopKLogitsWarper` (transformers 5.23). */
+/** Top-k filter: keeps the k largest logits, and those equal to the smallest of them. Source: `TopKLogitsWarper` (transformers 5.24). */
 export const topKFilter =
   (topK: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
@@ -72,7 +72,7 @@ export const topKFilter =
 /**
  * Top-p (nucleus) filter: keeps the smallest set of most probable tokens whose probabilities sum to at least `topP`; of equal
  * probabilities the later tokens are kept.
- * Source: Holtzman et al. 2020; `TopPLogitsWarper` (transformers 5.23).
+ * Source: Holtzman et al. 2020; `TopPLogitsWarper` (transformers 5.24).
  */
 export const topPFilter =
   (topP: number, minKept = 1): LogitsProcessor =>
@@ -85,7 +85,7 @@ export const topPFilter =
     return logits.map((x) => (x < limit || (x === limit && equalsToDrop-- > 0) ? minusInfinity : x))
   }
 
-/** Min-p filter: keeps tokens with at least `minP` times the largest probability. Source: `MinPLogitsWarper` (transformers 5.23). */
+/** Min-p filter: keeps tokens with at least `minP` times the largest probability. Source: `MinPLogitsWarper` (transformers 5.24). */
 export const minPFilter =
   (minP: number, minKept = 1): LogitsProcessor =>
   (_ids, logits) => {
@@ -100,7 +100,7 @@ const entropyOf = (probabilities: Float64Array): number =>
 
 /**
  * Epsilon filter: keeps tokens with at least this probability.
- * Source: Hewitt et al. 2022; `EpsilonLogitsWarper` (transformers 5.23).
+ * Source: Hewitt et al. 2022; `EpsilonLogitsWarper` (transformers 5.24).
  */
 export const epsilonFilter =
   (epsilon: number, minKept = 1): LogitsProcessor =>
@@ -111,7 +111,7 @@ export const epsilonFilter =
 
 /**
  * Eta filter: keeps tokens with at least the smaller of `epsilon` and `√epsilon · exp(−entropy)` as their probability.
- * Source: Hewitt et al. 2022; `EtaLogitsWarper` (transformers 5.23).
+ * Source: Hewitt et al. 2022; `EtaLogitsWarper` (transformers 5.24).
  */
 export const etaFilter =
   (epsilon: number, minKept = 1): LogitsProcessor =>
@@ -126,7 +126,7 @@ const TOP_H_TOKENS = 100
 
 /**
  * Top-h filter: of the 100 most probable tokens keeps the first ones whose entropy terms `−p log p` sum to at most `topH` times the
- * entropy; at least the most probable. Source: `TopHLogitsWarper` (transformers 5.23).
+ * entropy; at least the most probable. Source: `TopHLogitsWarper` (transformers 5.24).
  */
 export const topHFilter =
   (topH: number): LogitsProcessor =>
@@ -145,7 +145,7 @@ export const topHFilter =
 /**
  * Locally typical filter: orders tokens by the distance of their information content from the entropy, and keeps the smallest
  * set whose probabilities sum to at least `mass`.
- * Source: Meister et al. 2022; `TypicalLogitsWarper` (transformers 5.23).
+ * Source: Meister et al. 2022; `TypicalLogitsWarper` (transformers 5.24).
  */
 export const typicalFilter =
   (mass: number, minKept = 1): LogitsProcessor =>

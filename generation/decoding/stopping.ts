@@ -6,7 +6,7 @@ export type FinishReason = 'eos' | 'length' | 'stop' | 'aborted'
 /**
  * Stops a row whose answer contains one of the texts, also across tokens. Only the end of the answer is decoded: a character
  * has at most four tokens, so a stop string lies within the last `4 · length` tokens.
- * Source: `StopStringCriteria` (transformers 5.23), but a match never begins in the prompt.
+ * Source: `StopStringCriteria` (transformers 5.24), but a match never begins in the prompt.
  */
 export const stopStringCondition = (texts: readonly string[], decode: Decode): StoppingCondition => {
   const window = 4 * Math.max(...texts.map((text) => text.length)) + 8

@@ -10,7 +10,7 @@ export interface TokenTexts {
   readonly texts: readonly string[]
 }
 
-/** GPT-2's character of each byte. Source: `bytes_to_unicode` (transformers 5.23). */
+/** GPT-2's character of each byte. Source: `bytes_to_unicode` (transformers 5.24). */
 const byteCharacters: readonly string[] = (() => {
   const isPrintable = (b: number): boolean => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174
   let next = 256

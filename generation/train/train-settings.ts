@@ -1,4 +1,5 @@
 import { count, either, flag, index, type Kind, listOf, oneOf, positive, text } from '../../models/config/config-fields.js'
+import { IMAGE_BACKENDS } from '../../processors/image/image-backend.js'
 
 /** A setting: the values it accepts, its default (null: none), and its description. */
 export interface Setting<A, D = unknown> {
@@ -37,6 +38,7 @@ const texts = listOf(text)
 const lossType = oneOf(['sft', 'dpo', 'mpo'])
 const reduction = oneOf(['token', 'sample', 'square'])
 const schedule = oneOf(['cosine', 'linear', 'constant'])
+const imageBackend = oneOf(IMAGE_BACKENDS)
 const weightType = oneOf(['float32', 'bfloat16', 'float16'])
 
 /** Default targets of LoRA: every linear layer of the decoder. Source: `wrap_llm_lora` (OpenGVLab). */
@@ -72,6 +74,11 @@ export const settings = {
   'batch.gradientAccumulation': setting(count, 1, 'batches per optimizer step'),
   'batch.maxLength': setting(count, 8192, 'maximum number of tokens of a sample, or of a packed row'),
   'batch.maxPatches': setting(count, null, "maximum number of tiles of an image; default: the checkpoint's own"),
+  'batch.imageBackend': setting(
+    imageBackend,
+    null,
+    'library whose resize of images is computed: torchvision or pillow; default: torchvision'
+  ),
   'batch.packing': setting(flag, false, 'packs several samples into a row, each with its own attention; batch.size counts rows'),
   'batch.maxTiles': setting(count, null, 'maximum number of tiles of a packed row; default: no limit'),
   'batch.groupByLength': setting(flag, false, 'puts samples of similar length into the same batch'),

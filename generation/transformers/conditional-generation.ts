@@ -1,12 +1,17 @@
 import { causalLoss } from '../../lib/nn/losses/cross-entropy.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVLConfig } from '../../models/config/parse-config.js'
-import type { KVCache } from '../../models/decoders/decoder.js'
 import { load } from '../checkpoint/load.js'
 import { type GenerateInputs, generate, padSequences, runToEnd } from '../decoding/generate.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
 import { loadOptions, type PretrainedOptions } from './config-classes.js'
-import { type ForwardInputs, InternVLPreTrainedModel, type OpenModel } from './model-classes.js'
+import {
+  type CacheAndImageOutputs,
+  cacheAndImageOutputs,
+  type ForwardInputs,
+  InternVLPreTrainedModel,
+  type OpenModel
+} from './model-classes.js'
 import type { BaseStreamer, Decoder } from './streamer.js'
 
 export interface CausalInputs extends ForwardInputs {
@@ -17,14 +22,12 @@ export interface CausalInputs extends ForwardInputs {
 }
 
 /** Output of `InternVLForConditionalGeneration`. The caller owns all tensors. */
-export interface CausalOutput {
+export interface CausalOutput extends CacheAndImageOutputs {
   /** With `labels`: mean cross entropy over all labels but −100. */
   readonly loss?: tf.Scalar
   /** `[B, L, V]` */
   readonly logits: tf.Tensor3D
-  readonly pastKeyValues?: KVCache
   readonly hiddenStates?: readonly tf.Tensor3D[]
-  readonly imageHiddenStates?: tf.Tensor3D
 }
 
 /** Inputs and options in one record, as `model.generate(**inputs, max_new_tokens=50)` has them. */
@@ -63,9 +66,8 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
       const output = {
         ...(labels ? { loss: causalLoss(logits, labels) } : {}),
         logits,
-        ...(cache ? { pastKeyValues: cache } : {}),
         ...(hiddenStates ? { hiddenStates } : {}),
-        ...(features ? { imageHiddenStates: features } : {})
+        ...cacheAndImageOutputs(cache, features)
       }
       return output as unknown as tf.TensorContainer
     }) as unknown as CausalOutput

@@ -75,10 +75,36 @@ export interface ForwardInputs {
   /** `[B, past + L]`, 0 is padding. */
   readonly attentionMask?: tf.Tensor2D | undefined
   readonly positionIds?: ReadonlyArray<readonly number[]> | undefined
+  readonly cache?: KVCache | undefined
+  /** Name of `cache` before Transformers 5.24. */
   readonly pastKeyValues?: KVCache | undefined
   readonly useCache?: boolean | undefined
   readonly outputHiddenStates?: boolean | undefined
 }
+
+/** Output of the image encoder. */
+export interface ImageOutputs {
+  /** `[T, N, D]`, after the projector. */
+  readonly poolerOutput: tf.Tensor3D
+}
+
+/** Outputs that both classes of the whole model have, with their names before Transformers 5.24 beside them. */
+export interface CacheAndImageOutputs {
+  /** With `useCache`. */
+  readonly cache?: KVCache
+  /** With `pixelValues`. */
+  readonly imageOutputs?: ImageOutputs
+  /** @deprecated The value of `cache`. */
+  readonly pastKeyValues?: KVCache
+  /** @deprecated The value of `imageOutputs.poolerOutput`. */
+  readonly imageHiddenStates?: tf.Tensor3D
+}
+
+/** Source: `MultimodalCausalLMOutputWithPast` (transformers 5.24). */
+export const cacheAndImageOutputs = (cache: KVCache | undefined, features: tf.Tensor3D | undefined): CacheAndImageOutputs => ({
+  ...(cache ? { cache, pastKeyValues: cache } : {}),
+  ...(features ? { imageOutputs: { poolerOutput: features }, imageHiddenStates: features } : {})
+})
 
 /** Base class of `InternVLModel` and `InternVLForConditionalGeneration`. */
 export abstract class InternVLPreTrainedModel extends PreTrained<InternVLConfig> {
@@ -93,7 +119,7 @@ export abstract class InternVLPreTrainedModel extends PreTrained<InternVLConfig>
   }
 
   /** Image features of tiles, `[T, C, H, W] → [T, N, D]`. */
-  getImageFeatures({ pixelValues }: { readonly pixelValues: tf.Tensor4D }): { readonly poolerOutput: tf.Tensor3D } {
+  getImageFeatures({ pixelValues }: { readonly pixelValues: tf.Tensor4D }): ImageOutputs {
     return { poolerOutput: this.internvl.imageFeatures(pixelValues) }
   }
 
@@ -109,20 +135,24 @@ export abstract class InternVLPreTrainedModel extends PreTrained<InternVLConfig>
   }
 
   /** Options of the decoder. */
-  protected decoding({ attentionMask, positionIds, pastKeyValues: cache, useCache, outputHiddenStates }: ForwardInputs) {
-    return { attentionMask, positionIds, cache, useCache: useCache ?? false, outputHiddenStates: outputHiddenStates ?? false }
+  protected decoding({ attentionMask, positionIds, cache, pastKeyValues, useCache, outputHiddenStates }: ForwardInputs) {
+    if (cache && pastKeyValues) throw new RangeError('You cannot specify both cache and pastKeyValues: use cache only')
+    return {
+      attentionMask,
+      positionIds,
+      cache: cache ?? pastKeyValues,
+      useCache: useCache ?? false,
+      outputHiddenStates: outputHiddenStates ?? false
+    }
   }
 }
 
 /** Output of `InternVLModel`. The caller owns all tensors. */
-export interface ModelOutput {
+export interface ModelOutput extends CacheAndImageOutputs {
   /** `[B, L, D]`, after the final norm. */
   readonly lastHiddenState: tf.Tensor3D
-  readonly pastKeyValues?: KVCache
   /** Index 0 is the embeddings; the last is `lastHiddenState`. */
   readonly hiddenStates?: readonly tf.Tensor3D[]
-  /** The features of `pixelValues`. */
-  readonly imageHiddenStates?: tf.Tensor3D
 }
 
 /** `InternVLModel` of Transformers: vision tower, projector and decoder, without the head. */
@@ -139,9 +169,8 @@ export class InternVLModel extends InternVLPreTrainedModel {
       const { hiddenStates, cache } = this.internvl.decode(embeds, options)
       const output = {
         lastHiddenState: hiddenStates!.at(-1)!,
-        ...(cache ? { pastKeyValues: cache } : {}),
         ...(inputs.outputHiddenStates ? { hiddenStates: [...hiddenStates!] } : {}),
-        ...(features ? { imageHiddenStates: features } : {})
+        ...cacheAndImageOutputs(cache, features)
       }
       return output as unknown as tf.TensorContainer
     }) as unknown as ModelOutput

@@ -1,7 +1,14 @@
 import { getOrThrow, orThrow } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
 import type { ImageSource } from '../../processors/image/image.js'
-import { loadProcessor, type ModelInputs, type PrepareOptions, type Processor, type Prompt } from '../../processors/processor.js'
+import {
+  type LoadProcessorOptions,
+  loadProcessor,
+  type ModelInputs,
+  type PrepareOptions,
+  type Processor,
+  type Prompt
+} from '../../processors/processor.js'
 import type { RenderOptions } from '../../processors/text/chat-template.js'
 import type { Message, Messages, VideoSource } from '../../processors/text/messages.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
@@ -44,8 +51,8 @@ export class InternVLProcessor {
   constructor(readonly processor: Processor) {}
 
   /** Loads the processor of a checkpoint folder, or of `org/name` of the hub. */
-  static async fromPretrained(name: string, options: HubOptions = {}): Promise<InternVLProcessor> {
-    return new InternVLProcessor(await orThrow(loadProcessor(await orThrow(modelFolder(name, options)))))
+  static async fromPretrained(name: string, options: HubOptions & LoadProcessorOptions = {}): Promise<InternVLProcessor> {
+    return new InternVLProcessor(await orThrow(loadProcessor(await orThrow(modelFolder(name, options)), options)))
   }
 
   get tokenizer(): Processor['tokenizer'] {

@@ -18,7 +18,7 @@ export interface TextStreamerOptions {
 
 /**
  * Prints text as soon as its characters are complete; override `onFinalizedText` to process the text differently.
- * Source: `TextStreamer` (transformers 5.23), which waits for whole words.
+ * Source: `TextStreamer` (transformers 5.24), which holds symbols back until the next space.
  *
  * `await model.generate({ ...inputs, streamer: new TextStreamer(processor, { skipPrompt: true }) })`
  */

@@ -26,7 +26,7 @@ export class InternVLVideoProcessor {
     return new InternVLVideoProcessor(config)
   }
 
-  /** Indices of the sampled frames. Source: `sample_frames` (transformers 5.23). */
+  /** Indices of the sampled frames. Source: `sample_frames` (transformers 5.24). */
   sampleFrames(metadata: VideoMetadata, options: VideoOptions = {}): readonly number[] {
     return getOrThrow(frameIndices(metadata, withOptions(this.config, options).video))
   }

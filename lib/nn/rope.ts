@@ -119,7 +119,7 @@ const exactFrequencies = (rope: RopeParameters, headDim: number, maxPositions: n
 
 /**
  * Frequencies for heads of `headDim` entries and a sequence of `length` positions.
- * Source: `modeling_rope_utils` (transformers 5.23), each `rope_type`.
+ * Source: `modeling_rope_utils` (transformers 5.24), each `rope_type`.
  */
 export const ropeFrequencies = (rope: RopeParameters, headDim: number, maxPositions: number, length: number): Frequencies => {
   const exact = exactFrequencies(rope, headDim, maxPositions, length)

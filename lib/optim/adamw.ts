@@ -44,7 +44,7 @@ export interface AdamWState {
   readonly second: Readonly<Record<string, tf.Tensor>>
 }
 
-/** Whether a parameter is neither a norm's nor a bias, for `decays`. Source: `Trainer.get_decay_parameter_names` (transformers 5.23). */
+/** Whether a parameter is neither a norm's nor a bias, for `decays`. Source: `Trainer.get_decay_parameter_names` (transformers 5.24). */
 export const exceptNormsAndBiases = (path: string): boolean => !/bias|layernorm|rmsnorm|(^|\.|_)norm(\.|$)/.test(path)
 
 const zerosByPath = (params: unknown): Readonly<Record<string, tf.Tensor>> =>

@@ -26,7 +26,7 @@ const warmedUp =
         : learningRate * Math.max(0, share(step - warmupSteps, totalSteps - step, Math.max(1, totalSteps - warmupSteps)))
   }
 
-/** Schedules by name. Source: `get_{constant,linear,cosine}_schedule_with_warmup` (transformers 5.23). */
+/** Schedules by name. Source: `get_{constant,linear,cosine}_schedule_with_warmup` (transformers 5.24). */
 export const schedules = {
   constant: warmedUp(() => 1),
   linear: warmedUp((_, left, span) => left / span),

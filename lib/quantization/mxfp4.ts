@@ -9,7 +9,7 @@ const blockBytes = 16
 /**
  * MXFP4 weights as numbers: `blocks` `[E, out, G, 16]` bytes and `scales` `[E, out, G]`, powers of two with a bias of 127, are
  * matrices `[out, 32·G]`; they come back transposed, `[E, 32·G, out]`, as GPT-OSS multiplies them.
- * Throws a `RangeError` when the sizes disagree. Source: `convert_moe_packed_tensors` (transformers 5.23).
+ * Throws a `RangeError` when the sizes disagree. Source: `convert_moe_packed_tensors` (transformers 5.24).
  */
 export const dequantizeMxfp4 = (
   blocks: Uint8Array,

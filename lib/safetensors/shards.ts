@@ -90,7 +90,7 @@ const units: Readonly<Record<string, number>> = {
   TIB: 2 ** 40
 }
 
-/** `5GB`, `500 MB`, `2GiB` or a number, in bytes; `undefined` for other text. Source: `max_shard_size` (transformers 5.23). */
+/** `5GB`, `500 MB`, `2GiB` or a number, in bytes; `undefined` for other text. Source: `max_shard_size` (transformers 5.24). */
 export const parseSize = (text: string): number | undefined => {
   const [, number = '', unit = 'B'] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? []
   const bytes = Math.floor(Number(number || Number.NaN) * (units[unit.toUpperCase() || 'B'] ?? Number.NaN))

@@ -50,7 +50,7 @@ const haveSameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promis
 /**
  * Settles whether the head is tied where the configuration ties it and the file stores a head. A head equal to the embeddings is
  * left out; a different one makes the configuration untied; a head without embeddings is used as the embeddings.
- * Source: `PreTrainedModel.tie_weights` (transformers 5.23).
+ * Source: `PreTrainedModel.tie_weights` (transformers 5.24).
  */
 const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: readonly Planned[]) => {
   const { parts } = familyOf(config)

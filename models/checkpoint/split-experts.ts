@@ -27,7 +27,7 @@ const unstackTensor = (planned: Planned): readonly Planned[] => {
 
 /**
  * Qwen3-MoE's experts as separate tensors, where a file stacks those of a layer: `gate_up_proj` `[E, 2I, D]`, gate first, and
- * `down_proj` `[E, D, I]`. Source: `Qwen3MoeExperts` (transformers 5.23), which has this layout in memory.
+ * `down_proj` `[E, D, I]`. Source: `Qwen3MoeExperts` (transformers 5.24), which has this layout in memory.
  */
 export const unstackExperts = (planned: readonly Planned[]): readonly Planned[] => planned.flatMap(unstackTensor)
 

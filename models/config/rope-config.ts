@@ -6,7 +6,7 @@ const ropeTypes = ['default', 'linear', 'dynamic', 'yarn', 'longrope', 'llama3']
   RopeConfig['ropeType']
 >
 
-/** Required fields of each rope type. Source: `RotaryEmbeddingConfigMixin._validate_*` (transformers 5.23). */
+/** Required fields of each rope type. Source: `RotaryEmbeddingConfigMixin._validate_*` (transformers 5.24). */
 const requiredFields: Readonly<Record<RopeConfig['ropeType'], readonly string[]>> = {
   default: [],
   linear: ['factor'],
@@ -18,7 +18,7 @@ const requiredFields: Readonly<Record<RopeConfig['ropeType'], readonly string[]>
 
 /**
  * Parses `rope_parameters` (transformers 5), or `rope_theta` beside `rope_scaling` (before), which wins where both are present.
- * Source: `convert_rope_params_to_dict`, `standardize_rope_params` (transformers 5.23).
+ * Source: `convert_rope_params_to_dict`, `standardize_rope_params` (transformers 5.24).
  */
 export const ropeConfig = (f: Fields, { defaults, rope }: DecoderFamily, maxPositions: number, headDim: number): RopeConfig => {
   const scaling = f.inside('rope_scaling')

@@ -20,7 +20,7 @@ import { ropeConfig } from './rope-config.js'
 
 const layerTypes = ['full_attention', 'sliding_attention'] as const
 
-/** The window and the attention type of each layer. Source: `__post_init__` of each configuration class (transformers 5.23). */
+/** The window and the attention type of each layer. Source: `__post_init__` of each configuration class (transformers 5.24). */
 const sliding = (
   f: Fields,
   { slidingWindow }: DecoderFamily,

@@ -7,7 +7,7 @@ type Defaults = Pick<
   'hiddenSize' | 'intermediateSize' | 'numHiddenLayers' | 'numAttentionHeads' | 'useQkNorm' | 'normType'
 > & { readonly imageSize: number }
 
-/** Source: `InternVLVisionConfig` (transformers 5.23). */
+/** Source: `InternVLVisionConfig` (transformers 5.24). */
 export const hfVisionDefaults: Defaults = {
   hiddenSize: 1024,
   intermediateSize: 4096,

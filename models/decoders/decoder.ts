@@ -130,7 +130,7 @@ const runLayers = (
 
 /**
  * A decoder of token embeddings, layers and a final norm; decoders differ in the `layer` of an index only.
- * Source: `Qwen2Model` and its siblings (transformers 5.23).
+ * Source: `Qwen2Model` and its siblings (transformers 5.24).
  */
 export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P, DecoderLayer>) =>
   module(

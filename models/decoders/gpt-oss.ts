@@ -76,10 +76,10 @@ export const gptOssMlp = (c: GptOssConfig) => {
   })
 }
 
-/** GPT-OSS. Source: `GptOssModel` (transformers 5.23). */
+/** GPT-OSS. Source: `GptOssModel` (transformers 5.24). */
 export const gptOssDecoder = (c: GptOssConfig) => decoder(c, (index) => decoderLayer(c, gptOssAttention(c, index), gptOssMlp(c)))
 
-/** Defaults: `GptOssConfig` (transformers 5.23). */
+/** Defaults: `GptOssConfig` (transformers 5.24). */
 export const gptOss: DecoderFamily<GptOssConfig> = {
   modelType: 'gpt_oss',
   configType: 'gpt_oss',

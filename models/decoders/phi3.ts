@@ -24,10 +24,10 @@ export const phi3Mlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct, mlpBias
     gatedLinearUnit(hiddenAct, self)
   )
 
-/** Phi-3. Source: `Phi3Model` (transformers 5.23). */
+/** Phi-3. Source: `Phi3Model` (transformers 5.24). */
 export const phi3Decoder = (c: Phi3Config) => decoder(c, (index) => decoderLayer(c, phi3Attention(c, index), phi3Mlp(c)))
 
-/** Defaults: `Phi3Config` (transformers 5.23). Its files name the rope type `longrope` also `su` and `yarn`. */
+/** Defaults: `Phi3Config` (transformers 5.24). Its files name the rope type `longrope` also `su` and `yarn`. */
 export const phi3: DecoderFamily<Phi3Config> = {
   modelType: 'phi3',
   configType: 'phi3',

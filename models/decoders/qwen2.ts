@@ -30,10 +30,10 @@ export const gatedMlp = ({ hiddenSize: D, hiddenAct, mlpBias: bias, intermediate
     gatedLinearUnit(hiddenAct, self)
   )
 
-/** Qwen2 and Qwen2.5. Source: `Qwen2Model` (transformers 5.23). */
+/** Qwen2 and Qwen2.5. Source: `Qwen2Model` (transformers 5.24). */
 export const qwen2Decoder = (c: Qwen2Config) => decoder(c, (index) => decoderLayer(c, qwen2Attention(c, index), gatedMlp(c)))
 
-/** Defaults: `Qwen2Config` (transformers 5.23). */
+/** Defaults: `Qwen2Config` (transformers 5.24). */
 export const qwen2: DecoderFamily<Qwen2Config> = {
   modelType: 'qwen2',
   configType: 'qwen2',

@@ -47,14 +47,14 @@ const erased = <P>(layer: Module<P, FeedForward>) => layer as Module<unknown, Fe
 const isSparse = (c: Qwen3MoeConfig, index: number): boolean =>
   !c.mlpOnlyLayers.includes(index) && (index + 1) % c.decoderSparseStep === 0
 
-/** Qwen3 with mixtures of experts (MoE). Source: `Qwen3MoeModel` (transformers 5.23). */
+/** Qwen3 with mixtures of experts (MoE). Source: `Qwen3MoeModel` (transformers 5.24). */
 export const qwen3MoeDecoder = (c: Qwen3MoeConfig) =>
   decoder(c, (index) => {
     const mlp: Module<unknown, FeedForward> = isSparse(c, index) ? erased(qwen3Experts(c)) : erased(gatedMlp(c))
     return decoderLayer(c, qwen3Attention(c, index), mlp)
   })
 
-/** Defaults: `Qwen3MoeConfig` (transformers 5.23). */
+/** Defaults: `Qwen3MoeConfig` (transformers 5.24). */
 export const qwen3Moe: DecoderFamily<Qwen3MoeConfig> = {
   modelType: 'qwen3_moe',
   configType: 'qwen3_moe',

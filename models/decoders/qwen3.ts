@@ -27,10 +27,10 @@ export const qwen3Attention = (c: DecoderConfig, index: number) => {
   )
 }
 
-/** Qwen3. Source: `Qwen3Model` (transformers 5.23). */
+/** Qwen3. Source: `Qwen3Model` (transformers 5.24). */
 export const qwen3Decoder = (c: Qwen3Config) => decoder(c, (index) => decoderLayer(c, qwen3Attention(c, index), gatedMlp(c)))
 
-/** Defaults: `Qwen3Config` (transformers 5.23). */
+/** Defaults: `Qwen3Config` (transformers 5.24). */
 export const qwen3: DecoderFamily<Qwen3Config> = {
   modelType: 'qwen3',
   configType: 'qwen3',

@@ -122,7 +122,7 @@ export const imageFeatureExtractor = (c: InternVLConfig, tower: Tower, project: 
   return (pixelValues: tf.Tensor4D): tf.Tensor3D => inTileBatches(c.visionConfig, pixelValues, features)
 }
 
-/** Vision tower, projector, decoder, and the router of a Flash model. Source: `InternVLModel` (transformers 5.23). */
+/** Vision tower, projector, decoder, and the router of a Flash model. Source: `InternVLModel` (transformers 5.24). */
 const internVLModel = (c: InternVLConfig) =>
   module(
     {
@@ -180,7 +180,7 @@ const positionsAt = (hidden: Hidden, positions: readonly number[]): Hidden => {
 
 /**
  * The whole model with its output head, which is tied to the embeddings if `tieWordEmbeddings` is set.
- * Source: `InternVLForConditionalGeneration` (transformers 5.23).
+ * Source: `InternVLForConditionalGeneration` (transformers 5.24).
  *
  * `const { logits } = internVL(config).apply(params)({ inputIds, pixelValues })`
  */

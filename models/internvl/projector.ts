@@ -9,7 +9,7 @@ import type { InternVLConfig } from '../config/model-config.js'
 /**
  * Space-to-depth, `[T, h, w, C] → [T, h/s, w/s, C·s²]`: one image token then covers s × s patches, s = 1/downsampleRatio.
  * `v1` (InternVL 1.x) leaves the map transposed, `v2` does not. Throws a `ShapeError` if h or w is not divisible by s.
- * Source: `InternVLModel.pixel_shuffle` (transformers 5.23); `ps_version` of OpenGVLab's `modeling_internvl_chat`.
+ * Source: `InternVLModel.pixel_shuffle` (transformers 5.24); `ps_version` of OpenGVLab's `modeling_internvl_chat`.
  */
 export const pixelShuffle = (x: tf.Tensor4D, s: number, version: 'v1' | 'v2' = 'v2'): tf.Tensor4D => {
   const [T, h, w, C] = x.shape

@@ -19,13 +19,13 @@ export type VisionHidden = tf.Tensor3D
 const norm = ({ normType, hiddenSize: D, layerNormEps }: VisionConfig) =>
   normType === 'rms_norm' ? rmsNorm(D, layerNormEps) : layerNorm(D, layerNormEps)
 
-/** The query and key norms have their own constant eps. Source: `InternVLVisionRMSNorm` (transformers 5.23). */
+/** The query and key norms have their own constant eps. Source: `InternVLVisionRMSNorm` (transformers 5.24). */
 const qkNorm = ({ useQkNorm, hiddenSize: D }: VisionConfig) => (useQkNorm ? rmsNorm(D, 1e-6) : noNorm)
 
 /**
  * Patches, class token and positions: `[T, C, H, W] → [T, 1 + patches, D]`; `masked` `[T, patches]` (0 or 1) marks patches
  * that the mask token replaces. Position embeddings are resampled for images of another than the trained size.
- * Source: `InternVLVisionEmbeddings` (transformers 5.23).
+ * Source: `InternVLVisionEmbeddings` (transformers 5.24).
  */
 export const visionEmbeddings = (c: VisionConfig) => {
   const { hiddenSize: D, imageSize, patchSize, numChannels: C } = c
@@ -141,7 +141,7 @@ export interface VisionOptions {
   readonly masked?: tf.Tensor2D
 }
 
-/** InternViT: `[T, C, H, W] → [T, 1 + patches, D]`. Source: `InternVLVisionModel` (transformers 5.23). */
+/** InternViT: `[T, C, H, W] → [T, 1 + patches, D]`. Source: `InternVLVisionModel` (transformers 5.24). */
 export const visionTower = (c: VisionConfig) =>
   module(
     {

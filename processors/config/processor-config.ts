@@ -3,6 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
 import { type Issues, invalid, validation } from '../../lib/error.js'
+import type { ImageBackend } from '../image/image-backend.js'
 import type { NormalizeOptions } from '../image/normalize.js'
 import { RESAMPLE, type Size } from '../image/resize.js'
 import type { TilingOptions } from '../image/tiling.js'
@@ -38,8 +39,10 @@ export interface ProcessorFiles {
   readonly videoPreprocessor?: unknown
 }
 
-// Source: `OPENAI_CLIP_MEAN`, `OPENAI_CLIP_STD` and the class defaults of `GotOcr2ImageProcessor` (transformers 5.23)
+// Source: `OPENAI_CLIP_MEAN`, `OPENAI_CLIP_STD` and the class defaults of `GotOcr2ImageProcessor` (transformers 5.24)
 const CLIP = { mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] }
+// The default backend is torchvision for every class that a file names: Source: `AutoImageProcessor.from_pretrained` (transformers 5.24)
+const DEFAULT_BACKEND: ImageBackend = 'torchvision'
 const DEFAULTS = { size: { width: 384, height: 384 }, resample: RESAMPLE.bicubic, rescaleFactor: 1 / 255, ...CLIP }
 
 // Source: `IMAGENET_MEAN`, `IMAGENET_STD` (OpenGVLab/InternVL, internvl/train/constants.py)
@@ -118,6 +121,7 @@ const pixelsOf = (s: Section, otherwise: typeof DEFAULTS) => ({
 // InternVLProcessor always crops to patches and ignores `crop_to_patches` of the file
 const imageOf = (s: Section, otherwise = DEFAULTS): ImageConfig => ({
   ...pixelsOf(s, otherwise),
+  imageBackend: DEFAULT_BACKEND,
   cropToPatches: true,
   minPatches: s.min_patches ?? 1,
   maxPatches: s.max_patches ?? 12,

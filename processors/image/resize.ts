@@ -141,8 +141,11 @@ const vertical = (image: Rgb, height: number, { taps, bits, first, count, weight
   return { data, width: image.width, height }
 }
 
+/** Source position of every output position along an axis, for the nearest filter. */
+type Positions = (from: number, to: number) => Int32Array
+
 /** Source positions by repeated addition, so that rounding errors accumulate as in Pillow. Source: `ImagingScaleAffine`. */
-const nearestPositions = (from: number, to: number): Int32Array => {
+const pillowPositions: Positions = (from, to) => {
   const step = from / to
   let at = step * 0.5
   return Int32Array.from({ length: to }, () => {
@@ -152,8 +155,14 @@ const nearestPositions = (from: number, to: number): Int32Array => {
   })
 }
 
-const nearest = (image: Rgb, { width, height }: Size): Rgb => {
-  const [xs, ys] = [nearestPositions(image.width, width), nearestPositions(image.height, height)]
+/** Source positions with a float32 scale. Source: `nearest_exact_idx` (PyTorch 2.15). */
+const torchPositions: Positions = (from, to) => {
+  const scale = Math.fround(from / to)
+  return Int32Array.from({ length: to }, (_, i) => Math.min(Math.floor(Math.fround((i + 0.5) * scale)), from - 1))
+}
+
+const nearest = (image: Rgb, { width, height }: Size, positions: Positions): Rgb => {
+  const [xs, ys] = [positions(image.width, width), positions(image.height, height)]
   const data = new Uint8Array(width * height * 3)
   let at = 0
   for (const y of ys)
@@ -191,19 +200,24 @@ const isSize = (image: Rgb, { width, height }: Size): boolean => image.width ===
  */
 export const resize = (image: Rgb, size: Size, resample: number = RESAMPLE.bicubic): Rgb => {
   if (isSize(image, size)) return image
-  if (resample === RESAMPLE.nearest) return nearest(image, size)
+  if (resample === RESAMPLE.nearest) return nearest(image, size, pillowPositions)
   // Pillow 13 runs the vertical pass first where the height shrinks much more than the width; 8-bit rounding between passes differs
   const [shorter, narrower] = [image.height - size.height, image.width - size.width]
   return twoPasses(image, size, filterOf(resample), pillowBits, shorter > 0 && shorter > 2 * narrower)
 }
 
 /**
- * Resizes a video frame as torchvision does for 8-bit tensors, which Transformers uses for videos: coarser weights, horizontal pass first.
+ * Resizes an image; bit-exact to torchvision's antialiased `resize` of 8-bit tensors: coarser weights than Pillow's, the horizontal pass
+ * first. An equal size returns `image`. Throws a `RangeError` for a filter that torchvision does not have: box, hamming, and those that are
+ * not in `RESAMPLE`.
  *
- * Source: `upsample_avx_bilinear_bicubic_uint8` (PyTorch 2.15).
+ * Source: `upsample_avx_bilinear_bicubic_uint8` (PyTorch 2.15); `resize_image` (torchvision 0.29).
  */
-export const resizeFrame = (image: Rgb, size: Size, resample: number = RESAMPLE.bicubic): Rgb => {
+export const resizeTorchvision = (image: Rgb, size: Size, resample: number = RESAMPLE.bicubic): Rgb => {
   if (isSize(image, size)) return image
-  if (resample === RESAMPLE.nearest) return nearest(image, size)
-  return twoPasses(image, size, filterOf(resample), torchBits, false)
+  if (resample === RESAMPLE.nearest) return nearest(image, size, torchPositions)
+  const filter = filterOf(resample)
+  if (resample > RESAMPLE.bicubic)
+    throw new RangeError(`resample: torchvision has no filter ${resample}; take 0 to 3, or Pillow's resize`)
+  return twoPasses(image, size, filter, torchBits, false)
 }

@@ -1,4 +1,5 @@
-import { type Rgb, resize, type Size } from './resize.js'
+import { type ImageBackend, RESIZES } from './image-backend.js'
+import type { Rgb, Size } from './resize.js'
 
 /** Columns and rows of tiles. */
 export interface Grid {
@@ -10,6 +11,7 @@ export interface Grid {
 export interface TilingOptions {
   readonly size: Size
   readonly resample: number
+  readonly imageBackend: ImageBackend
   readonly cropToPatches: boolean
   readonly minPatches: number
   readonly maxPatches: number
@@ -19,7 +21,7 @@ export interface TilingOptions {
 /**
  * All grids of `min` to `max` tiles, sorted by number of tiles, then by number of columns.
  *
- * Source: `get_all_supported_aspect_ratios` (transformers 5.23). OpenGVLab's order differs for `min > 1` at exact ties.
+ * Source: `get_all_supported_aspect_ratios` (transformers 5.24). OpenGVLab's order differs for `min > 1` at exact ties.
  */
 export const supportedGrids = (min: number, max: number): readonly Grid[] =>
   Array.from({ length: max }, (_, i) => i + 1)
@@ -31,7 +33,7 @@ export const supportedGrids = (min: number, max: number): readonly Grid[] =>
  * The grid with the aspect ratio closest to that of an image; at a tie the one with more tiles, if the image has more than half
  * of the grid's pixels. 1 x 1 where no grid is within the bounds.
  *
- * Source: `get_optimal_tiled_canvas` (transformers 5.23).
+ * Source: `get_optimal_tiled_canvas` (transformers 5.24).
  */
 export const bestGrid = (image: Size, tile: Size, min: number, max: number): Grid => {
   const aspect = image.width / image.height
@@ -72,11 +74,12 @@ export const crop = (image: Rgb, left: number, top: number, { width, height }: S
  * Tiles of an image: the image is resized to the grid's size (which changes its aspect ratio) and cropped to tiles row by row. Where
  * there is more than one tile, a thumbnail of the whole image follows.
  *
- * Source: `GotOcr2ImageProcessorPil.crop_image_to_patches` (transformers 5.23).
+ * Source: `crop_image_to_patches` of `GotOcr2ImageProcessor` and `GotOcr2ImageProcessorPil` (transformers 5.24).
  */
 export const tilesOf = (image: Rgb, options: TilingOptions): readonly Rgb[] => {
   const { size, resample, useThumbnail } = options
   const { columns, rows } = gridOf(image, options)
+  const resize = RESIZES[options.imageBackend]
   const canvas = resize(image, { width: size.width * columns, height: size.height * rows }, resample)
   if (columns * rows === 1) return [canvas]
   const tiles = Array.from({ length: columns * rows }, (_, i) =>

@@ -4,8 +4,9 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issues, invalid } from '../../lib/error.js'
 import type { ImageConfig, VideoConfig } from '../config/processor-config.js'
 import { type ImageSource, type OpenOptions, openImage } from '../image/image.js'
+import { checkBackend, RESIZES } from '../image/image-backend.js'
 import { normalizeTable, writeTile } from '../image/normalize.js'
-import { type Rgb, resizeFrame, type Size } from '../image/resize.js'
+import type { Rgb, Size } from '../image/resize.js'
 import { countTiles, type Grid, gridOf, tilesOf } from '../image/tiling.js'
 import type { VideoSource } from '../text/messages.js'
 import { frameIndices } from '../video/frame-sampling.js'
@@ -59,12 +60,13 @@ export const openImageTiles = (
   options: OpenOptions
 ): TE.TaskEither<Issues, VisualInput> =>
   pipe(
-    openImage(source, options),
+    TE.fromEither(checkBackend(config.imageBackend, config.resample)),
+    TE.chain(() => openImage(source, options)),
     TE.map((image): VisualInput => {
       const isUnresized = !config.doResize && !(config.cropToPatches && config.maxPatches > 1)
       const tilesIn = isUnresized ? (rgb: Rgb) => [rgb] : (rgb: Rgb) => tilesOf(rgb, config)
       const tileSize = isUnresized ? { width: image.width, height: image.height } : config.size
-      const table = normalizeTable(config)
+      const table = normalizeTable(config, config.imageBackend)
       const { width, height } = image
       return {
         kind: 'image',
@@ -76,6 +78,9 @@ export const openImageTiles = (
     })
   )
 
+/** Transformers has no other backend for videos. Source: `BaseVideoProcessor` (transformers 5.24). */
+const VIDEO_BACKEND = 'torchvision'
+
 /** Opens a video as one tile per sampled frame; only sampled frames are decoded, when they are written. */
 export const openVideoTiles = (
   source: VideoSource,
@@ -84,14 +89,16 @@ export const openVideoTiles = (
   options: OpenOptions
 ): TE.TaskEither<Issues, VisualInput> => {
   const sampling = config.doSampleFrames ? config : { numFrames: undefined, fps: undefined, initialShift: true }
-  const tilesIn = (frame: Rgb): readonly Rgb[] => [config.doResize ? resizeFrame(frame, config.size, config.resample) : frame]
+  const tilesIn = (frame: Rgb): readonly Rgb[] => [
+    config.doResize ? RESIZES[VIDEO_BACKEND](frame, config.size, config.resample) : frame
+  ]
   return pipe(
-    TE.Do,
+    TE.fromEither(checkBackend(VIDEO_BACKEND, config.resample)),
     TE.bind('video', () => openVideo(source, fps, options)),
     TE.bind('indices', ({ video }) => TE.fromEither(frameIndices(video, sampling))),
     TE.bind('tileSize', ({ video, indices }) => (config.doResize ? TE.right(config.size) : video.sizeOf(indices[0]!))),
     TE.map(({ video, indices, tileSize: { width, height } }): VisualInput => {
-      const table = normalizeTable(config)
+      const table = normalizeTable(config, VIDEO_BACKEND)
       const tileSize = { width, height }
       return {
         kind: 'video',

@@ -126,7 +126,7 @@ const videoPieces = (visual: VisualTokens, { tiles, tokens }: VisualTokenCount):
  * Placeholder expansion. An image becomes `<img>`, the context tokens of its tiles, `</img>`; a video becomes one such group
  * per frame, each after `Frame1: `, separated by line breaks.
  *
- * Source: `InternVLProcessor.replace_image_token`, `replace_video_token` (transformers 5.23).
+ * Source: `InternVLProcessor.replace_image_token`, `replace_video_token` (transformers 5.24).
  */
 export const expandPlaceholders = (
   split: readonly TextOrToken[],

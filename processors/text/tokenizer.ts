@@ -89,7 +89,7 @@ const mergeText = (pieces: readonly Piece[]): readonly Piece[] =>
     return merged
   }, [])
 
-/** Ids that the tokenizer adds before and after a text. Source: `update_post_processor` (transformers 5.23). */
+/** Ids that the tokenizer adds before and after a text. Source: `update_post_processor` (transformers 5.24). */
 const affixes = (hf: HuggingFaceTokenizer, config: Settings, names: TokenNames): [number[], number[]] => {
   const id = (token: string | undefined): number[] =>
     [token === undefined ? undefined : hf.token_to_id(token)].filter((i) => i !== undefined)
@@ -186,7 +186,7 @@ const reasonOf = (error: unknown): string =>
 /**
  * Builds a tokenizer from the parsed tokenizer.json and tokenizer_config.json.
  *
- * Source: @huggingface/tokenizers, and `PreTrainedTokenizerFast` (transformers 5.23) around it.
+ * Source: @huggingface/tokenizers, and `PreTrainedTokenizerFast` (transformers 5.24) around it.
  */
 export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.Either<Issues, Tokenizer> =>
   pipe(

@@ -3,7 +3,7 @@ import * as t from 'io-ts'
 import { type Issues, invalid } from '../../lib/error.js'
 import { decode } from '../config/decode-json.js'
 
-// Source: `Qwen2Tokenizer` (transformers 5.23)
+// Source: `Qwen2Tokenizer` (transformers 5.24)
 const SPLIT =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }

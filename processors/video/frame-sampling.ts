@@ -77,7 +77,7 @@ const arange = (start: number, end: number, step: number): readonly number[] => 
 /**
  * Indices of the frames to sample, evenly spaced: `arange(shift, total, total / numFrames)`, truncated.
  *
- * Source: `InternVLVideoProcessor.sample_frames` (transformers 5.23).
+ * Source: `InternVLVideoProcessor.sample_frames` (transformers 5.24).
  */
 export const frameIndices = (
   { totalNumFrames: total, fps: rate }: VideoMetadata,

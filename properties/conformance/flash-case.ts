@@ -86,7 +86,7 @@ const inputChecks = async (context: FlashContext): Promise<readonly Check[]> => 
 export const flashCaseChecks = async (one: Case, images: string): Promise<readonly Check[]> => {
   const checks: Check[] = []
   for (const layout of layoutsOf(one)) {
-    const internvl: InternVLCheckpoint = await load(join(one.dir, layout))
+    const internvl: InternVLCheckpoint = await load(join(one.dir, layout), { imageBackend: 'pillow' })
     for (const label of labelsOf(one.dir)) {
       const input = readJson(join(one.dir, `${label}.json`)) as FlashInput
       const stored = withMask(await readNumbers(join(one.dir, `${label}.safetensors`)))

@@ -55,7 +55,11 @@ const inputCheck = (name: string, internvl: InternVLCheckpoint, one: StoredInput
 export const precisionCaseChecks = async (one: Case, precision: CoarsePrecision): Promise<readonly Check[]> => {
   const checks: Check[] = []
   for (const layout of layoutsOf(one)) {
-    const internvl = await load(join(one.dir, layout), { configure: asReferenced, ...precisions[precision] })
+    const internvl = await load(join(one.dir, layout), {
+      configure: asReferenced,
+      imageBackend: 'pillow',
+      ...precisions[precision]
+    })
     for (const input of await readInputs(one.dir, internvl.config.textConfig)) {
       const name = `${one.name}/${layout}/${input.label}: logits in ${precision}`
       checks.push(inputCheck(name, internvl, input, tolerances[precision]))

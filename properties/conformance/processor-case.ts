@@ -123,7 +123,7 @@ const storedPixels = async (processor: Processor, dir: string, images: string): 
 /** All checks of the processor case: images, tile counts, frame indices, chats, tokens. */
 export const processorCaseChecks = async ({ dir }: Case, images: string): Promise<readonly Check[]> => {
   const numbers = readJson(join(dir, 'processor.json')) as ProcessorCase
-  const processor = await orThrow(loadProcessor(join(dir, 'checkpoint')))
+  const processor = await orThrow(loadProcessor(join(dir, 'checkpoint'), { imageBackend: 'pillow' })) // the reference was made with Pillow
   const checks: Check[] = []
   for (const row of numbers.images) checks.push(...(await imageChecks(processor, images, row)))
   for (const [height, width, minPatches, maxPatches, count] of numbers.tile_counts) {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { ImageBackend } from '../../processors/image/image-backend.js'
 
 interface Resize {
   readonly size: readonly [number, number]
@@ -27,6 +28,7 @@ interface Item {
 
 interface Chat {
   readonly options: { readonly max_patches?: number; readonly crop_to_patches?: boolean; readonly do_normalize?: boolean }
+  readonly backend: ImageBackend
   readonly batch: readonly (readonly { readonly role: string; readonly content: string | readonly Item[] }[])[]
   readonly prompts: readonly string[]
   readonly input_ids: readonly (readonly number[])[]
@@ -47,7 +49,7 @@ interface Cases {
 
 const urlOf = (name: string): URL => new URL(name, import.meta.url)
 
-/** Reference results of Pillow, torchvision and Transformers 5.23; written by reference/make_processor_cases.py. */
+/** Reference results of Pillow, torchvision and Transformers 5.24; written by reference/make_processor_cases.py. */
 export const cases = JSON.parse(readFileSync(urlOf('cases.json'), 'utf8')) as Cases
 
 /** Path of an image written by reference/make_images.py. */

@@ -42,7 +42,7 @@ describe('processor', () => {
   })
 
   it("prompts, ids, masks and pixels equal Transformers'", async () => {
-    for (const { options, batch, ...expected } of cases.chats) {
+    for (const { options, batch, backend: imageBackend, ...expected } of cases.chats) {
       const messages = batch.map((row) =>
         row.map(({ role, content }) => {
           if (typeof content === 'string') return { role, content }
@@ -56,7 +56,7 @@ describe('processor', () => {
         })
       ) as unknown as readonly Messages[]
       const { max_patches: maxPatches, crop_to_patches: cropToPatches, do_normalize: doNormalize } = options
-      const given = Object.entries({ maxPatches, cropToPatches, doNormalize }).filter(([, v]) => v !== undefined)
+      const given = Object.entries({ maxPatches, cropToPatches, doNormalize, imageBackend }).filter(([, v]) => v !== undefined)
       const inputs = await orThrow(processor.prepare(messages, Object.fromEntries(given)))
       assert.deepEqual(inputs.prompts, expected.prompts)
       assert.deepEqual(await inputs.inputIds.array(), expected.input_ids)

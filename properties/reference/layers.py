@@ -1,6 +1,6 @@
 """Writes layers.json: results of PyTorch and Transformers for small random inputs of single layers.
 
-    python properties/reference/layers.py          (transformers 5.23.0, torch 2.15)
+    python properties/reference/layers.py          (transformers 5.24.0, torch 2.15)
 """
 import json
 from pathlib import Path

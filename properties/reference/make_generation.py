@@ -1,5 +1,5 @@
 """Prints tokens that Transformers generates on the demo checkpoint with many options, as JSON: `python make_generation.py CHECKPOINT > generation.json`
-(transformers 5.23, float32). Prompts are token ids without images, padded on the left; finished rows are padded on the right."""
+(transformers 5.24, float32). Prompts are token ids without images, padded on the left; finished rows are padded on the right."""
 import json
 import sys
 import torch

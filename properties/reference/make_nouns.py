@@ -1,5 +1,5 @@
 """Prints results of Transformers' classes on the demo checkpoint, as JSON:
-`python make_nouns.py CHECKPOINT IMAGES > nouns.json` (transformers 5.23, float32)."""
+`python make_nouns.py CHECKPOINT IMAGES > nouns.json` (transformers 5.24, float32)."""
 import json
 import os
 import sys

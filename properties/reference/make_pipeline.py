@@ -1,5 +1,5 @@
 """Prints results of Transformers' image-text-to-text pipeline on the demo checkpoint, as JSON:
-`python make_pipeline.py CHECKPOINT IMAGES > pipeline.json` (transformers 5.23, float32). Images are given by file name."""
+`python make_pipeline.py CHECKPOINT IMAGES > pipeline.json` (transformers 5.24, float32). Images are given by file name."""
 import json
 import os
 import sys

@@ -2,9 +2,9 @@
 
     python make_processor_cases.py ../../models/demo ../processors/images ../processors/cases.json
 
-Made with transformers 5.23.0, torch 2.15, torchvision, Pillow 13.0 and numpy.
+Made with transformers 5.24.0, torch 2.15, torchvision, Pillow 13.0 and numpy.
 """
-import base64, json, sys
+import base64, itertools, json, sys
 from pathlib import Path
 import numpy as np, torch
 import torchvision.transforms.v2.functional as F
@@ -89,17 +89,18 @@ BATCHES = [
 
 def chats(folder, images):
     processor = InternVLProcessor.from_pretrained(folder)
-    processor.image_processor = GotOcr2ImageProcessorPil.from_pretrained(folder)
+    backends = dict(torchvision=processor.image_processor, pillow=GotOcr2ImageProcessorPil.from_pretrained(folder))
     load = lambda name: ImageOps.exif_transpose(Image.open(images / name)).convert("RGB")
     rows = []
-    for case in BATCHES:
+    for case, backend in itertools.product(BATCHES, backends):
+        processor.image_processor = backends[backend]
         items = [item for messages in case["batch"] for m in messages if isinstance(m["content"], list) for item in m["content"]]
-        images = [load(i["path"]) for i in items if i["type"] == "image"]
+        image_list = [load(i["path"]) for i in items if i["type"] == "image"]
         videos = [np.stack([np.asarray(load(f)) for f in i["frames"]]) for i in items if i["type"] == "video"]
         prompts = [processor.apply_chat_template(m, add_generation_prompt=True, tokenize=False) for m in case["batch"]]
-        x = processor(text=prompts, images=images or None, videos=videos or None, padding=True, return_tensors="pt", **case["options"])
+        x = processor(text=prompts, images=image_list or None, videos=videos or None, padding=True, return_tensors="pt", **case["options"])
         pixels = x["pixel_values"].float()
-        rows.append(dict(case, prompts=prompts, input_ids=x["input_ids"].tolist(), attention_mask=x["attention_mask"].tolist(), shape=list(pixels.shape),
+        rows.append(dict(case, backend=backend, prompts=prompts, input_ids=x["input_ids"].tolist(), attention_mask=x["attention_mask"].tolist(), shape=list(pixels.shape),
                          mean=pixels.mean((2, 3)).tolist(), std=pixels.std((2, 3)).tolist(), samples=pixels[:, :, ::37, ::41].flatten().tolist()))
     return rows
 

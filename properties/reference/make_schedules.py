@@ -1,4 +1,4 @@
-"""Prints learning rates of Transformers' schedules, step by step, as JSON: `python make_schedules.py > schedules.json` (transformers 5.23)."""
+"""Prints learning rates of Transformers' schedules, step by step, as JSON: `python make_schedules.py > schedules.json` (transformers 5.24)."""
 import json
 import torch
 from transformers import (get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup)

@@ -7,7 +7,7 @@
 The frame of index i shows i in binary, its lowest bit top left, as eight blocks (4 x 2) of black and white; the videos
 `bt601`, `bt709` and `full` show coloured blocks instead. `videos.json` holds, as torchcodec decodes it, each video's number
 of frames, frames a second, size, each frame's mean colour in each block, and the SHA-256 of all frames' RGB bytes. torchcodec in its exact mode is the decoder
-that Transformers 5.23 uses by default.
+that Transformers 5.24 uses by default.
 """
 
 import json

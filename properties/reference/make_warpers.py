@@ -1,4 +1,4 @@
-"""Prints masks of Transformers' logits warpers on random logits, as JSON: `python make_warpers.py > warpers.json` (transformers 5.23)."""
+"""Prints masks of Transformers' logits warpers on random logits, as JSON: `python make_warpers.py > warpers.json` (transformers 5.24)."""
 import json
 import torch
 from transformers import (EpsilonLogitsWarper, EtaLogitsWarper, LogitsProcessorList, MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper,

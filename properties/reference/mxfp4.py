@@ -1,6 +1,6 @@
 """Writes mxfp4.json: MXFP4 tensors and their values dequantized by Transformers.
 
-    python properties/reference/mxfp4.py          (transformers 5.23.0, torch 2.15)
+    python properties/reference/mxfp4.py          (transformers 5.24.0, torch 2.15)
 """
 import base64, json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Writes rope.json: inverse frequencies and factors of Transformers' own ROPE_INIT_FUNCTIONS for random configurations.
 
-    python properties/reference/rope.py          (transformers 5.23.0, torch 2.15)
+    python properties/reference/rope.py          (transformers 5.24.0, torch 2.15)
 """
 import json, random
 from pathlib import Path

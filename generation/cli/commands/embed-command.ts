@@ -4,7 +4,16 @@ import { engineNames } from '../../../lib/engines/engine.js'
 import type { EngineName } from '../../../lib/engines/index.js'
 import { InternVLError, issue } from '../../../lib/error.js'
 import type { VisionConfig } from '../../../models/config/parse-config.js'
-import { appendValue, type HubFlags, info, positiveInteger, resolveModelFolder, withHubOptions } from '../common.js'
+import type { ImageBackend } from '../../../processors/image/image-backend.js'
+import {
+  appendValue,
+  type HubFlags,
+  imageBackendOption,
+  info,
+  positiveInteger,
+  resolveModelFolder,
+  withHubOptions
+} from '../common.js'
 import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from '../flags/precision-flags.js'
 import { npy } from '../npy.js'
 
@@ -16,6 +25,7 @@ interface EmbedFlags extends HubFlags, PrecisionFlags {
   readonly hiddenStates?: number
   readonly attentions?: number
   readonly maxPatches?: number
+  readonly imageBackend?: ImageBackend
   readonly output?: string
   readonly json?: true
 }
@@ -53,7 +63,7 @@ const embedImages = async (flags: EmbedFlags): Promise<void> => {
   const { image, model, engine, output, json } = flags
   const folder = model === undefined ? undefined : await resolveModelFolder(model, flags)
   const { embed, loadVisionEncoder } = await import('../../embed.js') // loaded here because TensorFlow.js loads slowly
-  const vision = await loadVisionEncoder(folder, { engine, ...precisionOptions(flags) })
+  const vision = await loadVisionEncoder(folder, { engine, imageBackend: flags.imageBackend, ...precisionOptions(flags) })
   const { projected = false, hiddenStates, attentions, maxPatches = 1 } = flags
   const { values, tiles } = await embed(vision, image, { projected, hiddenStates, attentions, maxPatches })
   const [data, shape] = [(await values.data()) as Float32Array, values.shape]
@@ -91,6 +101,7 @@ export const embedCommand = (): Command =>
       'maximum number of tiles of an image, one vector per tile; default: 1, the whole image',
       positiveInteger
     )
+    .addOption(imageBackendOption())
     .option('-o, --output <file>', 'write a NumPy file (.npy, float32) instead of JSON')
     .option('--json', 'print the vectors as JSON, also with --output')
     .addOption(

@@ -42,7 +42,8 @@ const keysOf = ({ apiKey = [] }: ServeFlags): readonly string[] => [
 ]
 
 const toServerOptions = async (model: string | undefined, flags: ServeFlags): Promise<ServerOptions> => {
-  const { host, port, insecure, name, maxBatch, queue, ui, logPrompts, logLevel, engine, adapter, maxPatches } = flags
+  const { host, port, insecure, name, maxBatch, queue, ui, logPrompts, logLevel, engine, adapter, maxPatches, imageBackend } =
+    flags
   const chatTemplate = flags.chatTemplate === undefined ? undefined : await readTemplate(flags.chatTemplate)
   const defaults = {
     ...(maxPatches === undefined ? {} : { maxPatches }),
@@ -50,7 +51,7 @@ const toServerOptions = async (model: string | undefined, flags: ServeFlags): Pr
   }
   return {
     ...precisionOptions(flags),
-    ...{ host, port, insecure, maxBatch, ui, logPrompts, logLevel, engine, adapter, defaults },
+    ...{ host, port, insecure, maxBatch, ui, logPrompts, logLevel, engine, adapter, imageBackend, defaults },
     maxQueue: queue,
     apiKeys: keysOf(flags),
     mediaDomains: flags.allowMediaDomain,

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { orThrow } from '../../../lib/error.js'
-import { loadProcessor } from '../../../processors/processor.js'
+import { type LoadProcessorOptions, loadProcessor } from '../../../processors/processor.js'
 import type { Tiles } from '../../feature-cache.js'
 import { type SentError, toSentError } from '../protocol.js'
 import { type PreparedPrompt, type PrepareJobs, prepareJobs } from './prepare-jobs.js'
@@ -8,7 +8,7 @@ import { type PreparedPrompt, type PrepareJobs, prepareJobs } from './prepare-jo
 // Worker thread of `preparerThread`: receives `ToWorker`, sends `FromWorker`. Pixels are transferred, not copied.
 
 /** Data that the thread starts with. */
-export interface WorkerInput {
+export interface WorkerInput extends LoadProcessorOptions {
   /** Checkpoint folder of the processor. */
   readonly dir: string
   readonly vocabSize: number
@@ -24,9 +24,9 @@ export interface FromWorker {
   readonly error?: SentError
 }
 
-const { dir, vocabSize } = workerData as WorkerInput
+const { dir, vocabSize, ...options } = workerData as WorkerInput
 const port = parentPort!
-const jobs = orThrow(loadProcessor(dir)).then((processor) => prepareJobs(processor, vocabSize))
+const jobs = orThrow(loadProcessor(dir, options)).then((processor) => prepareJobs(processor, vocabSize))
 const running = new Map<number, AbortController>()
 
 const buffersOf = (value: unknown): ArrayBuffer[] => {

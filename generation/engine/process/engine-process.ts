@@ -46,7 +46,7 @@ const start = async (model: string | undefined, options: ProcessOptions) => {
   const onWarning = (text: string): void => send({ type: 'warning', text })
   const internvl = await load(model, { ...loadOptions, onWarning })
   const { dir, config } = internvl
-  const prepare = preparerThread({ dir, vocabSize: config.textConfig.vocabSize })
+  const prepare = preparerThread({ dir, vocabSize: config.textConfig.vocabSize, imageBackend: options.imageBackend })
   await prepare.tokenize({ promptIds: [0] }, {}) // the first request does not wait for the thread
   const tensorsOfModel = tf.memory()
   const scheduler = createScheduler(internvl.model)

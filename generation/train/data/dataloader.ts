@@ -69,12 +69,14 @@ export const countBatches = (data: TrainingData, options: Grouping, epochs: numb
 export const sampleSpec = ({ rows }: TrainingData, { config }: Grouping, index: number, epoch = 0): SampleSpec => {
   const row = rows[index]!
   const maxPatches = row.maxPatches ?? config['batch.maxPatches']
+  const imageBackend = config['batch.imageBackend']
   const jpeg = row.augment || config['batch.jpegAugmentation']
   return {
     row,
     options: {
       maxLength: config['batch.maxLength'],
       ...(maxPatches === null || maxPatches === undefined ? {} : { maxPatches }),
+      ...(imageBackend === null ? {} : { imageBackend }),
       ...(jpeg ? { jpegSeed: random(config.seed, epoch, index).integer(0, 2 ** 31) } : {})
     }
   }

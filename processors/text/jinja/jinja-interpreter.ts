@@ -202,7 +202,7 @@ const strftimeNow = (format: string): string => {
   return format.replace(/%(-?)(\w|%)/g, (all, unpadded, key) => (unpadded ? parts[key]?.replace(/^[0 ]/, '') : parts[key]) ?? all)
 }
 
-/** Variables of every template. Source: `_compile_jinja_template` (transformers 5.23). */
+/** Variables of every template. Source: `_compile_jinja_template` (transformers 5.24). */
 const GLOBALS = {
   true: true,
   false: false,

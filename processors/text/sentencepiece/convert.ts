@@ -6,7 +6,7 @@ const SPACE = '\u2581' // stands for a space in pieces
 
 /**
  * Merges of a BPE vocabulary: each piece from every two pieces that it is the concatenation of, best score first.
- * Source: `generate_merges` (transformers 5.23).
+ * Source: `generate_merges` (transformers 5.24).
  */
 export const mergesOf = ({ pieces }: SentencePieceModel): readonly (readonly [string, string])[] => {
   const ids = new Map(pieces.flatMap(({ piece, type }, id) => (type === pieceTypes.normal || type === pieceTypes.userDefined ? [[piece, id] as const] : []))) // biome-ignore format: one line
@@ -47,7 +47,7 @@ const specialTexts = ({ config, specialTokensMap }: TokenFiles): ReadonlySet<str
 
 /**
  * The added tokens, each once: control and user-defined pieces and the unknown token; then the tokens of added_tokens.json.
- * `buildTokenizer` adds those that tokenizer_config.json alone has. Source: `SpmConverter.tokenizer` (transformers 5.23).
+ * `buildTokenizer` adds those that tokenizer_config.json alone has. Source: `SpmConverter.tokenizer` (transformers 5.24).
  */
 const addedTokensOf = ({ pieces }: SentencePieceModel, files: TokenFiles): readonly AddedTokenJson[] => {
   const special = specialTexts(files)
@@ -148,7 +148,7 @@ const postProcessorOf = ({ pieces }: SentencePieceModel, { config }: TokenFiles)
 /**
  * The tokenizer.json equivalent of a SentencePiece model. `legacy: false` in tokenizer_config.json puts the space before a text only
  * at the begin of a prompt, not after every added token.
- * Source: `SpmConverter` and `LlamaConverter` (transformers 5.23), `InternLM2Converter` (OpenGVLab/InternVL2-2B).
+ * Source: `SpmConverter` and `LlamaConverter` (transformers 5.24), `InternLM2Converter` (OpenGVLab/InternVL2-2B).
  */
 export const tokenizerFromSentencePiece = (model: SentencePieceModel, files: TokenFiles): Readonly<Record<string, unknown>> => {
   const isLegacy = files.config.legacy !== false

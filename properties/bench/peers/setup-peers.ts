@@ -6,7 +6,7 @@ import { openvinoEnvironment } from './openvino.js'
 import { environment, workshop } from './python.js'
 
 // Versions with which the reference values were computed.
-const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.23.0', 'peft==0.21.2', 'pillow']
+const packages = ['torch==2.15.0', 'torchvision==0.29.2', 'transformers==5.24.0', 'peft==0.21.2', 'pillow']
 const gguf = 'gguf==0.19.0'
 // All versions are pinned: pip searches for a set that fits for more than ten minutes otherwise.
 const openvinoPackages = ['openvino==2026.4.1', 'nncf==3.4.0', 'optimum-intel==2.2.0', 'transformers==5.5.4', 'torch==2.15.0']

@@ -21,7 +21,7 @@ const reference: { eos: number; pad: number; cases: Case[] } = JSON.parse(
   readFileSync(path('../../reference/generation.json'), 'utf8')
 )
 
-/** Results of Transformers 5.23, by `properties/reference/make_generation.py`. */
+/** Results of Transformers 5.24, by `properties/reference/make_generation.py`. */
 describe('generate, beside Transformers', () => {
   let loaded: LoadedModel
   before(async () => {

@@ -103,23 +103,31 @@ describe("Transformers' nouns", () => {
     close(rowOf(out.logits, 0, out.logits.shape[1] - 1), expected.logits)
     for (const [i, state] of out.hiddenStates!.entries())
       close(rowOf(state, 0, state.shape[1] - 1).slice(0, 8), expected.hidden_states[i]!)
-    close(rowOf(out.imageHiddenStates!, 1, out.imageHiddenStates!.shape[1] - 1), expected.features)
+    const features = out.imageOutputs!.poolerOutput
+    close(rowOf(features, 1, features.shape[1] - 1), expected.features)
+    assert.deepEqual([out.imageHiddenStates, out.pastKeyValues], [features, out.cache], 'the names before Transformers 5.24')
     const { poolerOutput } = model.getImageFeatures({ pixelValues: inputs.pixelValues! })
     const { inputIds, attentionMask } = inputs
     const short = model.forward({ inputIds, attentionMask, imageFeatures: poolerOutput, logitsToKeep: 1 })
     assert.deepEqual(Object.keys(short), ['logits'])
     close(rowOf(short.logits, 0, 0), expected.logits)
-    tf.dispose([labels, poolerOutput, short.logits, out.logits, out.loss!, out.imageHiddenStates!, ...out.hiddenStates!])
-    tf.dispose(out.pastKeyValues!.flatMap(({ key, value }) => [key, value]))
+    tf.dispose([labels, poolerOutput, short.logits, out.logits, out.loss!, features, ...out.hiddenStates!])
+    const one = tf.ones<tf.Rank.R2>([inputs.attentionMask.shape[0], 1], 'int32')
+    const next = { inputIds: one, attentionMask: tf.concat([inputs.attentionMask, one], 1) }
+    const [{ logits }, old] = [model.forward({ ...next, cache: out.cache }), model.forward({ ...next, pastKeyValues: out.cache })]
+    assert.deepEqual(logits.dataSync(), old.logits.dataSync())
+    assert.throws(() => model.forward({ ...next, cache: out.cache, pastKeyValues: out.cache }), /both cache and pastKeyValues/)
+    tf.dispose([one, next.attentionMask, logits, old.logits])
+    tf.dispose(out.cache!.flatMap(({ key, value }) => [key, value]))
     assert.equal(tf.memory().numTensors, before)
     assert.throws(() => model.forward({}), /exactly one of inputIds or inputsEmbeds/)
   })
 
   it('InternVLModel and InternVLVisionModel give their parts of the result', async () => {
     const whole = await InternVLModel.fromPretrained(demoModel)
-    const { lastHiddenState, imageHiddenStates } = whole.forward(inputs)
+    const { lastHiddenState, imageOutputs } = whole.forward(inputs)
     close(rowOf(lastHiddenState, 1, lastHiddenState.shape[1] - 1), expected.last_hidden_state)
-    tf.dispose([lastHiddenState, imageHiddenStates!])
+    tf.dispose([lastHiddenState, imageOutputs!.poolerOutput])
     whole.dispose()
     const before = tf.memory().numTensors
     const vision = await InternVLVisionModel.fromPretrained(demoModel)

@@ -1,4 +1,4 @@
-"""Writes config-defaults.json: what Transformers 5.23 makes of configurations that leave most fields out.
+"""Writes config-defaults.json: what Transformers 5.24 makes of configurations that leave most fields out.
 
     python make_config_defaults.py config-defaults.json
 """

@@ -51,7 +51,7 @@ const wrong: Readonly<Record<string, readonly unknown[]>> = {
 }
 
 describe('config.json', () => {
-  it('absent fields have the defaults of Transformers 5.23', async () => {
+  it('absent fields have the defaults of Transformers 5.24', async () => {
     const file = new URL('config-defaults.json', import.meta.url)
     const cases: Record<string, { given: Json; full: Json }> = JSON.parse(await readFile(file, 'utf8'))
     for (const [name, { given, full }] of Object.entries(cases))

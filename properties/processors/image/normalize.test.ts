@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
+import { IMAGE_BACKENDS } from '../../../processors/image/image-backend.js'
 import { normalizeTable, writeTile } from '../../../processors/image/normalize.js'
 import { images } from '../../arbitraries/images.js'
 
@@ -11,21 +12,30 @@ const IMAGENET = {
   std: [0.229, 0.224, 0.225]
 }
 
+const backends = fc.constantFrom(...IMAGE_BACKENDS)
+
 describe('normalize', () => {
   it('is (x / 255 - mean) / std in float32; either step can be disabled', () => {
     const close = (a: number, b: number): void =>
       assert.ok(Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(b)), `${a} is not ${b}`)
     fc.assert(
-      fc.property(fc.nat(255), fc.nat(2), fc.boolean(), fc.boolean(), (value, channel, doRescale, doNormalize) => {
-        const x = doRescale ? value / 255 : value
-        const expected = doNormalize ? (x - IMAGENET.mean[channel]!) / IMAGENET.std[channel]! : x
-        close(normalizeTable({ ...IMAGENET, doRescale, doNormalize })[channel]![value]!, expected)
-      })
+      fc.property(
+        fc.nat(255),
+        fc.nat(2),
+        fc.boolean(),
+        fc.boolean(),
+        backends,
+        (value, channel, doRescale, doNormalize, backend) => {
+          const x = doRescale ? value / 255 : value
+          const expected = doNormalize ? (x - IMAGENET.mean[channel]!) / IMAGENET.std[channel]! : x
+          close(normalizeTable({ ...IMAGENET, doRescale, doNormalize }, backend)[channel]![value]!, expected)
+        }
+      )
     )
   })
 
   it('writes channels first and nothing outside of the tile, and a pixel can be read back', () => {
-    const table = normalizeTable(IMAGENET)
+    const table = normalizeTable(IMAGENET, 'torchvision')
     fc.assert(
       fc.property(images(9), fc.nat(5), (image, offset) => {
         const length = image.data.length

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { RESAMPLE, type Rgb, resize, resizeFrame } from '../../../processors/image/resize.js'
+import { RESAMPLE, type Rgb, resize, resizeTorchvision } from '../../../processors/image/resize.js'
 import { images, plain, sizes } from '../../arbitraries/images.js'
 import { cases } from '../cases.js'
 
@@ -19,7 +19,7 @@ describe('resize', () => {
   it("gives Pillow's bytes for every filter, and torchvision's for frames", () => {
     for (const { size, to, resample, torchvision, pixels, expected } of cases.resizes) {
       const image = { data: bytes(pixels), width: size[0], height: size[1] }
-      const out = (torchvision ? resizeFrame : resize)(image, { width: to[0], height: to[1] }, resample)
+      const out = (torchvision ? resizeTorchvision : resize)(image, { width: to[0], height: to[1] }, resample)
       assert.deepEqual(out.data, bytes(expected), `${size} to ${to} by ${resample}${torchvision ? ' as torchvision' : ''}`)
     }
   })

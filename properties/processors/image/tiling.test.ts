@@ -8,6 +8,7 @@ import { cases } from '../cases.js'
 const options = (over: Partial<TilingOptions> = {}): TilingOptions => ({
   size: { width: 8, height: 8 },
   resample: RESAMPLE.bicubic,
+  imageBackend: 'torchvision',
   cropToPatches: true,
   minPatches: 1,
   maxPatches: 12,

@@ -1,5 +1,5 @@
 """Writes a small InternVL as a pair of GGUF files and what Transformers computes with the dequantized weights:
-`python make_gguf.py CASE OUT` with a case of the reference (`qwen3`, `qwen2-tied`; gguf 0.19, transformers 5.23). OUT gets model.gguf, mmproj.gguf
+`python make_gguf.py CASE OUT` with a case of the reference (`qwen3`, `qwen2-tied`; gguf 0.19, transformers 5.24). OUT gets model.gguf, mmproj.gguf
 and expected.json: ids, pixel values by a formula, logits of the last position, and greedy tokens. Names and permutations are those of
 llama.cpp's convert_hf_to_gguf.py."""
 import json

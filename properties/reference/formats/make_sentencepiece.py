@@ -1,5 +1,5 @@
 """Trains four small SentencePiece models and writes the ids of 2,000 odd texts: `python make_sentencepiece.py FOLDER TEXTFILE…`
-(sentencepiece 0.2, transformers 5.23). FOLDER gets `NAME/tokenizer.model`, tokenizer_config.json and added_tokens.json of each model, and
+(sentencepiece 0.2, transformers 5.24). FOLDER gets `NAME/tokenizer.model`, tokenizer_config.json and added_tokens.json of each model, and
 `ids.json`: for each model and text four digits of a hash of the ids by `sentencepiece` (the text is plain) and by Transformers' slow tokenizer
 (added tokens in the text are tokens). The texts are made by the generator below, which sentencepiece.test.ts has too."""
 import json

@@ -3,7 +3,7 @@
     python properties/reference/templates/make_jinja_cases.py
 
 The file is a list of [template, rendered text, or null for an error]; new templates are added to it by hand. Made with transformers
-5.23.0 and jinja2 3.1.6.
+5.24.0 and jinja2 3.1.6.
 """
 import json
 from pathlib import Path

@@ -3,7 +3,7 @@
     python properties/reference/templates/make_role_cases.py
 
 Writes properties/processors/text/role-cases.json: the templates, and rows of [name of the template, messages, prompt, ids or null]. The prompt is
-null where the template refuses the messages. Made with transformers 5.23.0 and jinja2 3.1.6.
+null where the template refuses the messages. Made with transformers 5.24.0 and jinja2 3.1.6.
 """
 import json
 from pathlib import Path
