@@ -9,7 +9,15 @@ export { type Engine, type EngineName, type EngineOptions, engineNames, selectEn
 export { getOrThrow, InputError, InternVLError, type Issue, type Issues, issue, orThrow } from './error.js'
 export { type Bound, type Children, identity, type Module, module, type Param, type Params, repeat } from './module.js'
 export { type Activation, activations, gated, gelu, geluTanh, quickGelu, silu } from './nn/activation.js'
-export { type AttentionMaskOptions, attend, attendMerged, mergeHeads, paddingMask, splitHeads } from './nn/attention.js'
+export {
+  type AttentionMaskOptions,
+  attend,
+  attendMerged,
+  attentionWeights,
+  mergeHeads,
+  paddingMask,
+  splitHeads
+} from './nn/attention.js'
 export { conv2dPatches } from './nn/conv.js'
 export { dropout, dropPath } from './nn/dropout.js'
 export { type Embedding, embedding } from './nn/embedding.js'
@@ -55,6 +63,7 @@ export {
   type AttentionContext,
   type AttentionOutput,
   type AttentionProjections,
+  attentionWeightsChild,
   type SelfAttention,
   selfAttention
 } from './nn/self-attention.js'
@@ -95,4 +104,6 @@ export {
 export { openCheckpointTensors, openSafetensors, type TensorEntry, type TensorFiles } from './safetensors/read.js'
 export { type TensorSource, writeCheckpointTensors, writeSafetensors } from './safetensors/write.js'
 export { expectShape, ShapeError } from './shape.js'
+export { type Recorder, record } from './tap/record.js'
+export { type Rebindable, type Tap, type TapContext, type Taps, type TapsHolder, tap } from './tap/tap.js'
 export { tf } from './tf.js'

@@ -18,8 +18,20 @@ export interface Module<P = any, F = any> {
   readonly children: Children
   /** Builds the forward function from the bound children, as `module` received it; `apply` binds and tidies. */
   readonly forward: (self: never) => F
-  readonly apply: (params: P) => F
+  readonly apply: (params: P, binding?: Binding) => F
 }
+
+/** Taps while a module binds its children: the binding of a child, `undefined` for a child without taps, and the change of a bound forward. */
+export interface Binding {
+  readonly child: (key: string) => Binding | undefined
+  readonly wrap: <F>(forward: F) => F
+}
+
+/** Key that marks a bound forward function whose output a tap reads or replaces; see `isTapped`. */
+export const tapped: unique symbol = Symbol('tapped')
+
+/** Whether a tap lies on a bound forward function: a fused kernel must not compute past it. */
+export const isTapped = (forward: unknown): boolean => typeof forward === 'function' && tapped in forward
 
 /** A declaration under one name: a parameter, a module, a list or a record of them. */
 export type Node = Param<any> | Module | readonly Node[] | Children
@@ -38,12 +50,14 @@ export type Bound<N> =
 /** A pure function of tensors; generic over rank where the layer keeps the rank. */
 export type Forward = (...inputs: any[]) => any
 
-const bind = (node: any, params: any): any => {
-  if (node._tag === 'Module') return node.apply(params)
+const bind = (node: any, params: any, binding?: Binding): any => {
+  if (node._tag === 'Module') return node.apply(params, binding)
   if (node._tag === 'Param') return params
-  if (Array.isArray(node)) return node.map((child, i) => bind(child, params[i]))
-  return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, bind(child, params[key])]))
+  if (Array.isArray(node)) return node.map((child, i) => bind(child, params[i], binding?.child(`${i}`)))
+  return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, bind(child, params[key], binding?.child(key))]))
 }
+
+const wrapped = <F>(forward: F, binding: Binding | undefined): F => (binding ? binding.wrap(forward) : forward)
 
 /** The function in `tf.tidy`, with its function properties in `tf.tidy` too; symbol-keyed properties are copied unchanged. */
 const tidied = (f: any): any => {
@@ -65,7 +79,7 @@ export const module = <C extends Children, F extends Forward>(
   _tag: 'Module',
   children,
   forward: forward as unknown as (self: never) => F, // comparing the types of `self` does not end
-  apply: (params) => tidied(forward(bind(children, params)))
+  apply: (params, binding) => wrapped(tidied(forward(bind(children, params, binding))), binding)
 })
 
 /** `n` copies of a layer, keyed `0`, `1`, …: `nn.ModuleList`. */
@@ -77,5 +91,5 @@ export const identity: Module<Record<never, never>, <T extends tf.Tensor>(x: T) 
   _tag: 'Module',
   children: {},
   forward: () => (x) => x,
-  apply: () => (x) => x
+  apply: (_, binding) => wrapped((x) => x, binding)
 }

@@ -48,8 +48,8 @@ const recomputed = (layer: Layer, params: unknown, inputs: readonly unknown[]): 
  */
 export const checkpointed = <P, F>(layer: Module<P, F>): Module<P, F> => ({
   ...layer,
-  apply: (params) => {
-    const forward = layer.apply(params)
+  apply: (params, binding) => {
+    const forward = layer.apply(params, binding)
     const run = (...inputs: readonly unknown[]) =>
       trainingOptions()?.checkpointing ? recomputed(forward as Layer, params, inputs) : (forward as Layer)(...inputs)
     return Object.assign(run, forward) as unknown as F

@@ -77,15 +77,8 @@ const softmaxWithSinks = (scores: tf.Tensor4D, sinks: tf.Tensor1D): tf.Tensor4D 
   return tf.softmax(tf.concat([scores, column], 3)).slice([0, 0, 0, 0], [B, H, Lq, Lk]) as tf.Tensor4D
 }
 
-/** Attention of a block of queries `[B, H, Lq, K]` that starts at query number `offset`. */
-const attendBlock = (
-  q: tf.Tensor4D,
-  k: tf.Tensor4D,
-  v: tf.Tensor4D,
-  scale: number,
-  mask: AttentionMaskOptions,
-  offset: number
-) => {
+/** Attention weights `[B, H, Lq, Lk]` of a block of queries `[B, H, Lq, K]` that starts at query number `offset`. */
+const blockWeights = (q: tf.Tensor4D, k: tf.Tensor4D, scale: number, mask: AttentionMaskOptions, offset: number): tf.Tensor4D => {
   const [B, H, Lq, K] = q.shape
   const [G, Lk] = [k.shape[1], k.shape[2]]
   // grouped queries: the H/G heads that share a key become further rows, so that no key or value is copied
@@ -95,9 +88,25 @@ const attendBlock = (
   if (causal) scores = scores.add(causalMask(mask.causalFrom! + offset, Lq, Lk, mask.window))
   if (mask.padding) scores = scores.add(mask.padding.slice([0, 0, 0, 0], [mask.padding.shape[0], 1, 1, Lk]))
   if (mask.segments) scores = scores.add(segmentMask(mask.segments, (mask.causalFrom ?? 0) + offset, Lq, Lk))
-  const weights = mask.sinks ? softmaxWithSinks(scores, mask.sinks) : tf.softmax(scores)
+  return mask.sinks ? softmaxWithSinks(scores, mask.sinks) : tf.softmax(scores)
+}
+
+/**
+ * Attention weights `softmax(q kᵀ · scale + mask)`, `[B, H, Lq, Lk]`, of queries `[B, H, Lq, K]` and keys `[B, G, Lk, K]`. With sinks, the
+ * weights of the keys alone, which then sum to less than 1.
+ */
+export const attentionWeights = (q: tf.Tensor4D, k: tf.Tensor4D, scale: number, mask: AttentionMaskOptions = {}): tf.Tensor4D =>
+  blockWeights(q, k, scale, mask, 0)
+
+/** `weights · v`: weights `[B, H, Lq, Lk]`, values `[B, G, Lk, K]` of grouped heads, result `[B, H, Lq, K]`. */
+export const weightedValues = (weights: tf.Tensor4D, v: tf.Tensor4D): tf.Tensor4D => {
+  const [[B, H, Lq, Lk], [, G, , K]] = [weights.shape, v.shape]
   return tf.matMul(weights.reshape<tf.Tensor4D>([B, G, (H / G) * Lq, Lk]), v).reshape<tf.Tensor4D>([B, H, Lq, K])
 }
+
+/** Attention of a block of queries `[B, H, Lq, K]` that starts at query number `offset`. */
+const attendBlock = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, scale: number, mask: AttentionMaskOptions, offset: number) =>
+  weightedValues(blockWeights(q, k, scale, mask, offset), v)
 
 const attendInBlocks = (
   q: tf.Tensor4D,

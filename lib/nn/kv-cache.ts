@@ -3,7 +3,7 @@ import { hasKernel, runKernel } from '../ops/kernel.js'
 import { dequantizePacked, packedRowLength, type QuantizationFormat } from '../quantization/formats.js'
 import { expectAxes, expectWhole, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
-import { type AttentionMaskOptions, attend, mergeHeads, splitHeads } from './attention.js'
+import { type AttentionMaskOptions, attend, attentionWeights, mergeHeads, splitHeads, weightedValues } from './attention.js'
 import { applyRope, type RopeTables } from './rope.js'
 
 /**
@@ -94,14 +94,27 @@ export interface CachedAttentionOptions extends AttentionOptions, Pick<Attention
   readonly rope: RopeTables
   /** Type of a new cache, float32 by default; a cache that exists keeps its own. Engines without the kernels have float32 alone. */
   readonly cacheType?: KVCacheType | undefined
+  /**
+   * Receives the attention weights `[B, H, L, Lk]` and returns those that multiply the values; the given weights themselves change
+   * nothing. The weights are computed only if this function is there.
+   */
+  readonly mapWeights?: ((weights: tf.Tensor4D) => tf.Tensor4D) | undefined
+}
+
+/** Output of one attention step: `[B, L, H·K]`, the cache after the step, and with `mapWeights` its result. */
+interface CachedAttentionOutput {
+  readonly out: tf.Tensor3D
+  readonly cache: LayerCache
+  readonly weights?: tf.Tensor4D
 }
 
 /** The composition: keys and values are concatenated with those of the cache. */
 const attendConcatenated = (
   [q, k, v]: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   past: LayerCache | undefined,
-  { numHeads, numKeyValueHeads, rope, scale, cacheType: _, ...mask }: CachedAttentionOptions & { readonly scale: number }
-) => {
+  options: CachedAttentionOptions & { readonly scale: number }
+): CachedAttentionOutput => {
+  const { numHeads, numKeyValueHeads, rope, scale, cacheType: _, mapWeights: __, ...mask } = options
   const [newKey, newValue] = [applyRope(splitHeads(k, numKeyValueHeads), rope), splitHeads(v, numKeyValueHeads)]
   const key = past ? tf.concat([usedInFloat32(past, past.key), newKey], 2) : newKey
   const value = past ? tf.concat([usedInFloat32(past, past.value), newValue], 2) : newValue
@@ -143,6 +156,22 @@ export const appendToCache = (
   return { inputs, attributes: { pastLength, cacheFormat: type }, cache }
 }
 
+/** The output of a step with its attention weights, which are computed from the cache; the values are mixed again if the weights change. */
+const withWeights = (
+  attended: CachedAttentionOutput,
+  q: tf.Tensor3D,
+  { numHeads, rope, scale, mapWeights, ...mask }: CachedAttentionOptions & { readonly scale: number }
+): CachedAttentionOutput => {
+  if (!mapWeights) return attended
+  const { cache } = attended
+  const causalFrom = cache.length - q.shape[1]
+  const rotated = applyRope(splitHeads(q, numHeads), rope)
+  const computed = attentionWeights(rotated, usedInFloat32(cache, cache.key), scale, { ...mask, causalFrom })
+  const weights = mapWeights(computed)
+  if (weights === computed) return { ...attended, weights }
+  return { out: mergeHeads(weightedValues(weights, usedInFloat32(cache, cache.value))), cache, weights }
+}
+
 /**
  * Rotates queries `[B, L, H·K]` and keys `[B, L, G·K]` by their positions, appends keys and values to the cache, and attends
  * causally: `[B, L, H·K]`, and the cache grown by L positions. The new cache has its own tensors, which may share memory with those
@@ -152,7 +181,7 @@ export const attendCached = (
   qkv: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   past: LayerCache | undefined,
   options: CachedAttentionOptions
-): { readonly out: tf.Tensor3D; readonly cache: LayerCache } => {
+): CachedAttentionOutput => {
   if (options.segments && past) throw new RangeError('attendCached: segments need whole rows; pass no cache with them')
   const [q, k, v] = qkv
   const { numHeads, numKeyValueHeads, window, sinks, segments } = options
@@ -166,8 +195,9 @@ export const attendCached = (
   const width = Dq
   const scale = options.scale ?? (width / numHeads) ** -0.5
   if (!hasKernel('CachedAttention') || segments || [...qkv, sinks].some((x) => x && isTraced(x)))
-    return attendConcatenated(qkv, past, { ...options, scale })
+    return withWeights(attendConcatenated(qkv, past, { ...options, scale }), q, { ...options, scale })
   const { inputs, attributes, cache } = appendToCache(past, [B, numKeyValueHeads, L, width / numHeads], options)
   const fixed = { numHeads, numKeyValueHeads, window, scale }
-  return { out: runKernel('CachedAttention', { q, k, v, ...inputs, sinks }, { ...attributes, ...fixed }), cache }
+  const out = runKernel<tf.Tensor3D>('CachedAttention', { q, k, v, ...inputs, sinks }, { ...attributes, ...fixed })
+  return withWeights({ out, cache }, q, { ...options, scale })
 }

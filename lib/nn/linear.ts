@@ -1,6 +1,6 @@
 import { isTraced } from '../autograd/tape.js'
 import { trainingOptions } from '../autograd/train-mode.js'
-import { module } from '../module.js'
+import { isTapped, module } from '../module.js'
 import { fused } from '../ops/fused.js'
 import { hasKernel, runKernel } from '../ops/kernel.js'
 import { dequantizePacked, formatOf, type QuantizationFormat, type StoredWeight } from '../quantization/formats.js'
@@ -103,11 +103,11 @@ export interface Linear {
 
 /**
  * Weights and biases of several linear layers as inputs of one kernel, `weight`, `bias`, `weight1`, …, and the weights' formats.
- * `undefined` where a weight has a LoRA update or a tensor needs a gradient: then the layers run one by one.
+ * `undefined` where a weight has a LoRA update, a tensor needs a gradient or a layer has a tap: then the layers run one by one.
  */
 export const fusedInputs = (layers: readonly Linear[]) => {
   const weights = layers.map(({ weight }) => weight)
-  if (weights.some(isLora)) return undefined
+  if (layers.some(isTapped) || weights.some(isLora)) return undefined
   const stored = weights.map((weight) => formatOf(weight as StoredWeight))
   const inputs: { [name: string]: tf.Tensor | undefined; weight?: tf.Tensor } = {}
   for (const [i, { bias }] of layers.entries()) {

@@ -1,4 +1,5 @@
 import { isTraced } from '../autograd/tape.js'
+import { isTapped, module } from '../module.js'
 import { hasKernel, runKernel } from '../ops/kernel.js'
 import { tf } from '../tf.js'
 import { type AttentionOptions, appendToCache, attendCached, type CachedAttentionOptions, type LayerCache } from './kv-cache.js'
@@ -6,8 +7,24 @@ import { fusedInputs, type Linear } from './linear.js'
 import type { RmsNorm } from './norm.js'
 import { fusible } from './residual.js'
 
+/** The child that taps on attention weights need; see `attentionWeightsChild`. */
+interface WeightsChild {
+  readonly attention_weights?: (weights: tf.Tensor4D) => tf.Tensor4D
+}
+
+/**
+ * The identity of attention weights `[B, H, L, Lk]`, a child without parameters, on which a tap reads or replaces the weights. They are
+ * computed for a tap only.
+ */
+export const attentionWeightsChild = module(
+  {},
+  () =>
+    (weights: tf.Tensor4D): tf.Tensor4D =>
+      weights
+)
+
 /** The linear layers of self-attention, and optional norms of every query head and key head. */
-export interface AttentionProjections {
+export interface AttentionProjections extends WeightsChild {
   readonly q_proj: Linear
   readonly k_proj: Linear
   readonly v_proj: Linear
@@ -17,7 +34,7 @@ export interface AttentionProjections {
 }
 
 /** The same with queries, keys and values in one linear layer, in that order: `[D → (H + 2·G)·K]`. */
-export interface StackedAttentionProjections {
+export interface StackedAttentionProjections extends WeightsChild {
   readonly qkv_proj: Linear
   readonly o_proj: Linear
 }
@@ -30,12 +47,15 @@ export interface AttentionParts extends AttentionOptions {
 /** Inputs of attention that all layers of one forward share, and the layer's own cache. */
 export interface AttentionContext extends Pick<CachedAttentionOptions, 'rope' | 'padding' | 'segments' | 'cacheType'> {
   readonly cache: LayerCache | undefined
+  /** Whether the layer returns its attention weights. */
+  readonly outputAttentions?: boolean | undefined
 }
 
-/** States `[B, L, D]`, and the cache grown by L positions. */
+/** States `[B, L, D]`, the cache grown by L positions, and the attention weights `[B, H, L, Lk]` where they are requested. */
 export interface AttentionOutput {
   readonly hidden: tf.Tensor3D
   readonly cache: LayerCache
+  readonly attentions?: tf.Tensor4D | undefined
 }
 
 /** Causal self-attention, `[B, L, D] → [B, L, D]`. */
@@ -61,12 +81,14 @@ const queriesKeysValues = (
 const unfused = (
   { projections, ...options }: AttentionParts,
   x: tf.Tensor3D,
-  { cache: past, ...context }: AttentionContext,
+  { cache: past, outputAttentions, ...context }: AttentionContext,
   residual?: tf.Tensor3D
 ): AttentionOutput => {
   const qkv = queriesKeysValues(projections, x, [options.numHeads, options.numKeyValueHeads])
-  const { out, cache } = attendCached(qkv, past, { ...context, ...options })
-  return { hidden: projections.o_proj(out, residual), cache }
+  const { attention_weights: weightsTap } = projections
+  const mapWeights = isTapped(weightsTap) ? weightsTap : outputAttentions ? (weights: tf.Tensor4D) => weights : undefined
+  const { out, cache, weights } = attendCached(qkv, past, { ...context, ...options, mapWeights })
+  return { hidden: projections.o_proj(out, residual), cache, ...(outputAttentions ? { attentions: weights } : {}) }
 }
 
 /** Inputs and attributes of an attention kernel that are the same at every step; `undefined` where a part needs a gradient or has LoRA. */

@@ -21,6 +21,8 @@ export interface AttentionParams {
   readonly o_proj: LinearParams
   readonly q_norm?: RmsNormParams
   readonly k_norm?: RmsNormParams
+  /** No parameters: for taps only. */
+  readonly attention_weights?: Readonly<Record<never, never>>
 }
 
 /** Parameters of a gated MLP. */

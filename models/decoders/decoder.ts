@@ -3,7 +3,13 @@ import { disposeUnlessTraced } from '../../lib/autograd/tape.js'
 import { type Module, module, repeat } from '../../lib/module.js'
 import { paddingMask } from '../../lib/nn/attention.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
-import { type DecoderLayer, type FeedForward, feedForwardOutput, fuseLayer } from '../../lib/nn/fusion/fuse-layer.js'
+import {
+  type DecoderLayer,
+  type DecoderLayerOutput,
+  type FeedForward,
+  feedForwardOutput,
+  fuseLayer
+} from '../../lib/nn/fusion/fuse-layer.js'
 import { fusedDecoder } from '../../lib/nn/fusion/fused-decoder.js'
 import type { KVCacheType, LayerCache } from '../../lib/nn/kv-cache.js'
 import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
@@ -13,9 +19,10 @@ import type { AttentionContext, SelfAttention } from '../../lib/nn/self-attentio
 import { expectShape } from '../../lib/shape.js'
 import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig } from '../config/config-types.js'
+import { chosenLayers } from './chosen-layers.js'
 
 export type { DecoderLayer, FeedForward, MoeOutput } from '../../lib/nn/fusion/fuse-layer.js'
-export { type AttentionContext, type SelfAttention, selfAttention } from '../../lib/nn/self-attention.js'
+export { type AttentionContext, attentionWeightsChild, type SelfAttention, selfAttention } from '../../lib/nn/self-attention.js'
 
 /** Token states `[B, L, D]`. */
 export type Hidden = tf.Tensor3D
@@ -44,6 +51,8 @@ export interface DecoderOptions {
   /** Type of the keys and values in a new cache; a cache that exists keeps its own. float32 by default. */
   readonly kvCache?: KVCacheType | undefined
   readonly outputHiddenStates?: boolean
+  /** Attention weights of all layers, or of the layers with these indices; -1 is the last. */
+  readonly outputAttentions?: boolean | readonly number[] | undefined
   readonly outputRouterLogits?: boolean
 }
 
@@ -53,6 +62,8 @@ export interface DecoderOutput {
   readonly cache?: KVCache
   /** 0 = embeddings; the last one is after the final norm. */
   readonly hiddenStates?: readonly Hidden[]
+  /** Attention weights `[B, H, L, past + L]` of all layers, or of the chosen ones in their order. Rows of padding have no meaning. */
+  readonly attentions?: readonly tf.Tensor4D[]
   /** `[B·L, E]` of every layer that is a mixture of E experts. */
   readonly routerLogits?: readonly tf.Tensor2D[]
 }
@@ -93,7 +104,7 @@ export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAt
         const attention = self.self_attn(self.input_layernorm(x), context)
         const h = x.add<Hidden>(attention.hidden)
         const mlp = feedForwardOutput(self.mlp(self.post_attention_layernorm(h)))
-        return { hidden: h.add(mlp.hidden), cache: attention.cache, routerLogits: mlp.routerLogits }
+        return { ...attention, hidden: h.add(mlp.hidden), routerLogits: mlp.routerLogits }
       }
   )
 
@@ -102,7 +113,14 @@ interface LayersOutput {
   readonly hidden: Hidden
   readonly cache: KVCache
   readonly states?: readonly Hidden[]
+  readonly attentions?: readonly tf.Tensor4D[]
   readonly routerLogits?: readonly tf.Tensor2D[]
+}
+
+/** The attention weights that a layer returned. Throws a `RangeError` for a layer whose forward returns none. */
+const attentionsOf = ({ attentions }: DecoderLayerOutput, index: number): tf.Tensor4D => {
+  if (attentions) return attentions
+  throw new RangeError(`outputAttentions: layer ${index} returns no attentions; its forward drops those of its attention`)
 }
 
 /** Runs the layers one by one and collects the requested outputs. */
@@ -114,18 +132,22 @@ const runLayers = (
   context: Omit<AttentionContext, 'cache'>
 ): LayersOutput => {
   const states: Hidden[] = []
+  const chosen = chosenLayers('outputAttentions', options.outputAttentions, layers.length)
+  const attentions = new Map<number, tf.Tensor4D>()
   const cache: LayerCache[] = []
   const routerLogits: tf.Tensor2D[] = []
   let hidden = embeds
   for (const [i, layer] of layers.entries()) {
     if (options.outputHiddenStates) states.push(hidden)
-    const next = layer(hidden, { ...context, cache: past?.[i] })
+    const outputAttentions = chosen.includes(i)
+    const next = layer(hidden, { ...context, cache: past?.[i], outputAttentions })
+    if (outputAttentions) attentions.set(i, attentionsOf(next, i))
     if (options.useCache) cache.push(next.cache)
     if (options.outputRouterLogits && next.routerLogits) routerLogits.push(next.routerLogits)
     if (!options.outputHiddenStates && hidden !== embeds) disposeUnlessTraced(hidden)
     hidden = next.hidden
   }
-  return { hidden: norm(hidden), cache, states, routerLogits }
+  return { hidden: norm(hidden), cache, states, attentions: chosen.map((i) => attentions.get(i)!), routerLogits }
 }
 
 /**
@@ -154,17 +176,20 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         const padding = options.attentionMask && paddingMask(options.attentionMask)
         const cacheType = options.useCache ? options.kvCache : undefined // no rounding where the cache is not kept
         const context = { rope, padding, segments: options.segments, cacheType }
-        const fused = options.outputHiddenStates ? undefined : runFused(embeds, options.cache, context)
+        const returnsInner = options.outputHiddenStates || options.outputAttentions
+        const fused = returnsInner ? undefined : runFused(embeds, options.cache, context)
         const {
           hidden,
           cache,
           states = [],
+          attentions = [],
           routerLogits = []
         }: LayersOutput = fused ?? runLayers(self.layers, self.norm, embeds, options, context)
         return {
           hidden,
           ...(options.useCache ? { cache } : {}),
           ...(options.outputHiddenStates ? { hiddenStates: [...states, hidden] } : {}),
+          ...(options.outputAttentions ? { attentions } : {}),
           ...(options.outputRouterLogits ? { routerLogits } : {})
         }
       }

@@ -6,7 +6,15 @@ import { tf } from '../../lib/tf.js'
 import { dequantizeExperts } from '../checkpoint/split-experts.js'
 import { flag, number } from '../config/config-fields.js'
 import type { DecoderConfig, ExpertsConfig } from '../config/config-types.js'
-import { decoder, decoderLayer, type Hidden, type MoeOutput, selfAttention, slidingWindowOf } from './decoder.js'
+import {
+  attentionWeightsChild,
+  decoder,
+  decoderLayer,
+  type Hidden,
+  type MoeOutput,
+  selfAttention,
+  slidingWindowOf
+} from './decoder.js'
 import { biasesOfAttention, type DecoderFamily } from './decoder-family.js'
 import { expertsConfig, expertsJson } from './experts-config.js'
 
@@ -26,7 +34,8 @@ export const gptOssAttention = (c: GptOssConfig, index: number) => {
       k_proj: linear(D, G * K, { bias }),
       v_proj: linear(D, G * K, { bias }),
       o_proj: linear(H * K, D, { bias: c.outputBias }),
-      sinks: normal<tf.Rank.R1>(H)
+      sinks: normal<tf.Rank.R1>(H),
+      attention_weights: attentionWeightsChild
     },
     (self) => selfAttention({ projections: self, numHeads: H, numKeyValueHeads: G, window, sinks: self.sinks })
   )

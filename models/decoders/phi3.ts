@@ -2,7 +2,7 @@ import { module } from '../../lib/module.js'
 import { gatedLinearUnit } from '../../lib/nn/gated-linear-unit.js'
 import { linear } from '../../lib/nn/linear.js'
 import type { DecoderConfig } from '../config/config-types.js'
-import { decoder, decoderLayer, selfAttention, slidingWindowOf } from './decoder.js'
+import { attentionWeightsChild, decoder, decoderLayer, selfAttention, slidingWindowOf } from './decoder.js'
 import { type DecoderFamily, fixedBiases } from './decoder-family.js'
 
 export interface Phi3Config extends DecoderConfig {
@@ -13,8 +13,13 @@ export interface Phi3Config extends DecoderConfig {
 export const phi3Attention = (c: Phi3Config, index: number) => {
   const { hiddenSize: D, numAttentionHeads: H, numKeyValueHeads: G, headDim: K, attentionBias: bias } = c
   const window = slidingWindowOf(c, index)
-  return module({ qkv_proj: linear(D, (H + 2 * G) * K, { bias }), o_proj: linear(H * K, D, { bias: c.outputBias }) }, (self) =>
-    selfAttention({ projections: self, numHeads: H, numKeyValueHeads: G, window })
+  return module(
+    {
+      qkv_proj: linear(D, (H + 2 * G) * K, { bias }),
+      o_proj: linear(H * K, D, { bias: c.outputBias }),
+      attention_weights: attentionWeightsChild
+    },
+    (self) => selfAttention({ projections: self, numHeads: H, numKeyValueHeads: G, window })
   )
 }
 

@@ -2,7 +2,7 @@ import { module } from '../../lib/module.js'
 import { gatedLinearUnit } from '../../lib/nn/gated-linear-unit.js'
 import { linear } from '../../lib/nn/linear.js'
 import type { DecoderConfig } from '../config/config-types.js'
-import { decoder, decoderLayer, selfAttention, slidingWindowOf } from './decoder.js'
+import { attentionWeightsChild, decoder, decoderLayer, selfAttention, slidingWindowOf } from './decoder.js'
 import { type DecoderFamily, fixedBiases } from './decoder-family.js'
 
 export interface Qwen2Config extends DecoderConfig {
@@ -18,7 +18,8 @@ export const qwen2Attention = (c: DecoderConfig, index: number) => {
       q_proj: linear(D, H * K, { bias }),
       k_proj: linear(D, G * K, { bias }),
       v_proj: linear(D, G * K, { bias }),
-      o_proj: linear(H * K, D, { bias: c.outputBias })
+      o_proj: linear(H * K, D, { bias: c.outputBias }),
+      attention_weights: attentionWeightsChild
     },
     (self) => selfAttention({ projections: self, numHeads: H, numKeyValueHeads: G, window })
   )

@@ -2,7 +2,7 @@ import { module } from '../../lib/module.js'
 import { linear } from '../../lib/nn/linear.js'
 import { rmsNorm } from '../../lib/nn/norm.js'
 import type { DecoderConfig } from '../config/config-types.js'
-import { decoder, decoderLayer, selfAttention, slidingWindowOf } from './decoder.js'
+import { attentionWeightsChild, decoder, decoderLayer, selfAttention, slidingWindowOf } from './decoder.js'
 import { biasesOfAttention, type DecoderFamily } from './decoder-family.js'
 import { gatedMlp, qwen2 } from './qwen2.js'
 
@@ -21,7 +21,8 @@ export const qwen3Attention = (c: DecoderConfig, index: number) => {
       v_proj: linear(D, G * K, { bias }),
       o_proj: linear(H * K, D, { bias: c.outputBias }),
       q_norm: rmsNorm(K, c.rmsNormEps),
-      k_norm: rmsNorm(K, c.rmsNormEps)
+      k_norm: rmsNorm(K, c.rmsNormEps),
+      attention_weights: attentionWeightsChild
     },
     (self) => selfAttention({ projections: self, numHeads: H, numKeyValueHeads: G, window })
   )

@@ -1,7 +1,7 @@
 import { checkpointed } from '../../lib/autograd/checkpointing.js'
 import { disposeUnlessTraced } from '../../lib/autograd/tape.js'
-import { module, repeat } from '../../lib/module.js'
-import { attendMerged, splitHeads } from '../../lib/nn/attention.js'
+import { isTapped, module, repeat } from '../../lib/module.js'
+import { attendMerged, attentionWeights, mergeHeads, splitHeads, weightedValues } from '../../lib/nn/attention.js'
 import { conv2dPatches } from '../../lib/nn/conv.js'
 import { dropout, dropPath } from '../../lib/nn/dropout.js'
 import { constant, normal, zeros } from '../../lib/nn/init.js'
@@ -9,9 +9,11 @@ import { resizeGrid } from '../../lib/nn/interpolate.js'
 import { linear, projectTogether } from '../../lib/nn/linear.js'
 import { layerNorm, noNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { residual } from '../../lib/nn/residual.js'
+import { attentionWeightsChild } from '../../lib/nn/self-attention.js'
 import { expectShape } from '../../lib/shape.js'
 import { tf } from '../../lib/tf.js'
 import type { VisionConfig } from '../config/config-types.js'
+import { chosenLayers } from '../decoders/chosen-layers.js'
 
 /** Tile features `[T, L, D]`: T tiles, L = 1 class token + patches, D = hiddenSize. */
 export type VisionHidden = tf.Tensor3D
@@ -74,17 +76,25 @@ export const visionAttention = (c: VisionConfig) => {
       v_proj: linear(D, D, { bias }),
       q_norm: qkNorm(c),
       k_norm: qkNorm(c),
-      projection_layer: linear(D, D)
+      projection_layer: linear(D, D),
+      attention_weights: attentionWeightsChild
     },
     (self) => {
       const scale = (D / H) ** -0.5
+      const hasWeightsTap = isTapped(self.attention_weights)
       const forward = (x: VisionHidden): VisionHidden => {
-        const [q, k, v] = projectTogether([self.q_proj, self.k_proj, self.v_proj], x)
-        return self.projection_layer(attendMerged(self.q_norm(q), self.k_norm(k), v, H, scale))
+        const [query, key, v] = projectTogether([self.q_proj, self.k_proj, self.v_proj], x)
+        const [q, k] = [self.q_norm(query), self.k_norm(key)]
+        const attended = () => self.projection_layer(attendMerged(q, k, v, H, scale))
+        if (!hasWeightsTap) return attended()
+        const computed = attentionWeights(splitHeads(q, H), splitHeads(k, H), scale)
+        const weights = self.attention_weights(computed)
+        if (weights === computed) return attended()
+        return self.projection_layer(mergeHeads(weightedValues(weights, splitHeads(v, H))))
       }
       const weights = (x: VisionHidden): tf.Tensor4D => {
         const [q, k] = [splitHeads(self.q_norm(self.q_proj(x)), H), splitHeads(self.k_norm(self.k_proj(x)), H)]
-        return tf.softmax(tf.matMul(q.mul(scale), k, false, true))
+        return self.attention_weights(attentionWeights(q, k, scale))
       }
       return Object.assign(forward, { weights })
     }
@@ -129,15 +139,15 @@ export interface VisionOutput {
   readonly lastHiddenState: VisionHidden
   /** The embeddings, then the output of every layer. */
   readonly hiddenStates?: readonly VisionHidden[]
-  /** Attention weights of every layer or of the requested layer, `[T, H, L, L]`. */
+  /** Attention weights `[T, H, L, L]` of every layer, or of the chosen ones in their order. */
   readonly attentions?: readonly tf.Tensor4D[]
 }
 
 /** Optional outputs of the vision tower; `masked` `[T, patches]` marks patches for the mask token. */
 export interface VisionOptions {
   readonly outputHiddenStates?: boolean
-  /** Attention weights of all layers (which take much memory), or of the layer with this index. */
-  readonly outputAttentions?: boolean | number
+  /** Attention weights of all layers (which take much memory), or of the layers with these indices; -1 is the last. */
+  readonly outputAttentions?: boolean | number | readonly number[]
   readonly masked?: tf.Tensor2D
 }
 
@@ -154,17 +164,18 @@ export const visionTower = (c: VisionConfig) =>
         const { outputHiddenStates = false, outputAttentions = false, masked } = options
         expectShape('pixelValues', pixelValues, [null, c.numChannels, null, null])
         const states = [self.embeddings(pixelValues, masked)]
-        const attentions: tf.Tensor4D[] = []
+        const chosen = chosenLayers('outputAttentions', outputAttentions, self.encoder.layer.length)
+        const attentions = new Map<number, tf.Tensor4D>()
         for (const [i, layer] of self.encoder.layer.entries()) {
           const before = states.at(-1)!
-          if (outputAttentions === true || outputAttentions === i) attentions.push(layer.attentions(before))
+          if (chosen.includes(i)) attentions.set(i, layer.attentions(before))
           states.push(layer(before))
           if (!outputHiddenStates) disposeUnlessTraced(states.shift()!)
         }
         return {
           lastHiddenState: self.layernorm(states.at(-1)!),
           ...(outputHiddenStates ? { hiddenStates: states } : {}),
-          ...(outputAttentions === false ? {} : { attentions })
+          ...(outputAttentions === false ? {} : { attentions: chosen.map((i) => attentions.get(i)!) })
         }
       }
   )

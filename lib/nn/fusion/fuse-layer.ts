@@ -1,6 +1,6 @@
 import { isRecording } from '../../autograd/tape.js'
 import { trainingOptions } from '../../autograd/train-mode.js'
-import { type Children, type Module, module } from '../../module.js'
+import { type Children, isTapped, type Module, module } from '../../module.js'
 import type { tf } from '../../tf.js'
 import { type GatedMlpParts, gatedMlpBlock } from '../gated-linear-unit.js'
 import type { RmsNorm } from '../norm.js'
@@ -21,7 +21,7 @@ export interface FeedForward {
   readonly [fusible]?: GatedMlpParts
 }
 
-/** Output of a decoder layer: states `[B, L, D]`, the cache, and the router logits of a mixture of experts. */
+/** Output of a decoder layer: that of its attention, states `[B, L, D]`, and the router logits of a mixture of experts. */
 export interface DecoderLayerOutput extends AttentionOutput {
   readonly routerLogits?: tf.Tensor2D | undefined
 }
@@ -63,16 +63,17 @@ const isGet = (node: TraceNode | undefined, key: string, of: TraceNode): boolean
 /** The sub-modules of a pre-norm layer, found in a symbolic trace of its forward; `undefined` for any other layer. */
 const preNormLayer = <P>(layer: Module<P, DecoderLayer>) =>
   symbolicTrace(layer, ['x', 'context'], (out, [x, context]) => {
-    const { hidden, cache, routerLogits, ...others } = out as Readonly<Record<string, unknown>>
+    const { hidden, cache, routerLogits, attentions, ...others } = out as Readonly<Record<string, unknown>>
     const mlp = residualNode(nodeOf(hidden), [])
     const attention = residualNode(mlp?.x, [context!])
     if (!mlp || !attention || attention.x !== x || Object.keys(others).length > 0) return undefined
     if (!isGet(nodeOf(cache), 'cache', attention.branch)) return undefined
+    if (attentions !== undefined && !isGet(nodeOf(attentions), 'attentions', attention.branch)) return undefined
     if (routerLogits !== undefined && !isGet(nodeOf(routerLogits), 'routerLogits', mlp.branch)) return undefined
     return { attentionNorm: attention.norm, attention: attention.branch.target, mlpNorm: mlp.norm, mlp: mlp.branch.target }
   })
 
-const isRmsNorm = (norm: object): norm is RmsNorm => 'weight' in norm && 'eps' in norm
+const isRmsNorm = (norm: object): norm is RmsNorm => 'weight' in norm && 'eps' in norm && !isTapped(norm)
 
 /**
  * The same layer with fused kernels for inference, as `torch.compile` for one pattern. The layer's forward is traced symbolically once.
@@ -93,9 +94,9 @@ export const fuseLayer = <P>(layer: Module<P, DecoderLayer>): Module<P, DecoderL
     ]
     if (!attentionParts && !mlpParts) return unfused
     const attend = (x: tf.Tensor3D, context: AttentionContext): AttentionOutput => {
-      if (attentionParts) return attentionBlock(x, attentionNorm, attentionParts, context)
-      const { hidden, cache } = attention(attentionNorm(x), context)
-      return { hidden: x.add(hidden), cache }
+      if (attentionParts && !context.outputAttentions) return attentionBlock(x, attentionNorm, attentionParts, context)
+      const { hidden, ...rest } = attention(attentionNorm(x), context)
+      return { hidden: x.add(hidden), ...rest }
     }
     const feedForward = (h: tf.Tensor3D) => {
       if (mlpParts) return { hidden: gatedMlpBlock(mlpParts, h, mlpNorm) }
@@ -104,8 +105,8 @@ export const fuseLayer = <P>(layer: Module<P, DecoderLayer>): Module<P, DecoderL
     }
     const forward: DecoderLayer = (x, context) => {
       if (isRecording() || trainingOptions()) return unfused(x, context)
-      const { hidden, cache } = attend(x, context)
-      return { ...feedForward(hidden), cache }
+      const { hidden, ...rest } = attend(x, context)
+      return { ...feedForward(hidden), ...rest }
     }
     const parts = attentionParts && mlpParts && { attentionNorm, attention: attentionParts, mlpNorm, mlp: mlpParts }
     return Object.assign(forward, unfused, parts && { [fusible]: parts })

@@ -1,4 +1,5 @@
 import { isRecording } from '../../autograd/tape.js'
+import { isTapped } from '../../module.js'
 import { hasKernel, runKernel } from '../../ops/kernel.js'
 import type { tf } from '../../tf.js'
 import type { GatedMlpParts } from '../gated-linear-unit.js'
@@ -43,9 +44,9 @@ export const fusedDecoder = (layers: ReadonlyArray<DecoderLayerParts | undefined
   return (
     x: tf.Tensor3D,
     caches: readonly LayerCache[] | undefined,
-    { segments, ...context }: Omit<AttentionContext, 'cache'>
+    { segments, ...context }: Omit<AttentionContext, 'cache' | 'outputAttentions'>
   ): { readonly hidden: tf.Tensor3D; readonly cache: readonly LayerCache[] } | undefined => {
-    if (!parts || !hasKernel('DecoderLayers') || isRecording() || segments) return undefined
+    if (!parts || isTapped(norm) || !hasKernel('DecoderLayers') || isRecording() || segments) return undefined
     if (caches?.some(({ length, type }) => length !== caches[0]!.length || type !== caches[0]!.type)) return undefined
     fixed ??= allDefined(parts.map(staticInputs)) ?? false
     if (!fixed) return undefined
