@@ -1,11 +1,12 @@
 import { writeFile } from 'node:fs/promises'
 import { Command, Option } from 'commander'
+import sharp from 'sharp'
 import { demoModel } from '../../../generation/checkpoint/load.js'
 import { autoSetup } from '../../../generation/cli/commands/setup-command.js'
 import { positiveInteger } from '../../../generation/cli/common.js'
-import { createEngine } from '../../../generation/engine/create-engine.js'
+import { serve } from '../../../generation/server/index.js'
 import { type Quantization, quantizations } from '../../../models/quantization/precision.js'
-import { type LoadFigures, loadTable, runLoad } from './clients.js'
+import { type LoadFigures, loadTable, measureResponses, responseLine, runLoad } from './clients.js'
 
 interface Flags {
   readonly checkpoint: string
@@ -21,11 +22,22 @@ interface Flags {
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
+/** An image of six tiles, 3 by 2, as a data URL. */
+const wideImage = async (): Promise<string> => {
+  const channels = 3
+  const noise = { type: 'gaussian', mean: 128, sigma: 50 } as const
+  const image = sharp({ create: { width: 1344, height: 896, channels, background: 'white', noise } })
+  return `data:image/png;base64,${(await image.png().toBuffer()).toString('base64')}`
+}
+
 const bench = async (flags: Flags): Promise<void> => {
   await autoSetup()
   const { checkpoint, quantize, clients, requests, promptTokens, images, newTokens, maxBatch, json } = flags
   const maxQueue = Math.max(...clients)
-  const engine = await createEngine(checkpoint, { quantize, maxBatch, maxQueue, prefixCacheBytes: 0, featureCacheBytes: 0 })
+  const caches = { prefixCacheBytes: 0, featureCacheBytes: 0 }
+  const options = { model: checkpoint, quantize, maxBatch, maxQueue, port: 0, logLevel: 'silent' } as const
+  const server = await serve({ ...options, ...caches, onWarning: say })
+  const { engine } = server
   try {
     const { precision, loadSeconds, engine: name } = engine.info
     console.log(`${checkpoint}, ${precision}, ${name}, loaded in ${loadSeconds.toFixed(1)} s, batch of at most ${maxBatch}`)
@@ -38,9 +50,10 @@ const bench = async (flags: Flags): Promise<void> => {
       figures.push(await runLoad(engine, { ...load, clients: count }, count))
     }
     console.log(loadTable(figures))
+    if (maxBatch > 1) console.log(responseLine(await measureResponses(server, await wideImage())))
     if (json) await writeFile(json, `${JSON.stringify({ checkpoint, precision, ...load, maxBatch, figures }, null, 2)}\n`)
   } finally {
-    await engine.close()
+    await server.close()
   }
 }
 

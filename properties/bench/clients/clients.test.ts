@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { createEngine } from '../../../generation/engine/create-engine.js'
-import { loadTable, percentile, runLoad } from './clients.js'
+import { serve } from '../../../generation/server/index.js'
+import { imageUrl } from '../../generation/server/test-server.js'
+import { loadTable, measureResponses, percentile, responseLine, runLoad } from './clients.js'
 
 describe('load generator', () => {
   it('a percentile is a value that the share of values does not exceed, and no smaller value is', () =>
@@ -15,7 +16,9 @@ describe('load generator', () => {
     ))
 
   it('counts every token of every client, with and without images', async () => {
-    const engine = await createEngine(undefined, { maxBatch: 3, prefixCacheBytes: 0, featureCacheBytes: 0 })
+    const caches = { prefixCacheBytes: 0, featureCacheBytes: 0 }
+    const server = await serve({ port: 0, maxBatch: 3, logLevel: 'silent', ...caches })
+    const { engine } = server
     try {
       const load = { clients: 3, requestsPerClient: 2, promptTokens: 9, images: 0, newTokens: 5 }
       const text = await runLoad(engine, load)
@@ -28,8 +31,11 @@ describe('load generator', () => {
       const [head, first, second] = loadTable([images, text]).split('\n')
       assert.equal(new Set([head!.length, first!.length, second!.length]).size, 1)
       assert.match(first!, /1\.00 x$/)
+      const times = await measureResponses(server, await imageUrl('shapes'))
+      assert.ok(times.firstToken > 0 && times.health.p50 > 0 && times.abort > 0)
+      assert.match(responseLine(times), /health [\d.]+ ms, at most [\d.]+ ms of \d+; an abort [\d.]+ ms/)
     } finally {
-      await engine.close()
+      await server.close()
     }
   })
 })

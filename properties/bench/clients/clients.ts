@@ -1,4 +1,5 @@
 import type { EngineRequest, GenerationEngine } from '../../../generation/engine/engine-types.js'
+import type { RunningServer } from '../../../generation/server/index.js'
 
 /** Size of the load. */
 export interface Load {
@@ -97,6 +98,70 @@ export const runLoad = async (engine: GenerationEngine, load: Load, seed = 1): P
 }
 
 const fixed = (value: number, digits: number): string => value.toFixed(digits)
+
+/** Milliseconds until a server answers other requests while the model encodes an image of seven tiles. */
+export interface ResponseTimes {
+  /** Of `GET /health`, asked again and again until the first token. */
+  readonly health: { readonly p50: number; readonly worst: number; readonly count: number }
+  /** From a client's leaving to the end of its request in the engine. */
+  readonly abort: number
+  /** Of a new request that the server refuses. */
+  readonly refused: number
+  readonly firstToken: number
+}
+
+const timed = async (work: () => Promise<unknown>): Promise<number> => {
+  const start = performance.now()
+  await work()
+  return performance.now() - start
+}
+
+/** Turns of the event loop until a condition holds. Throws after a minute. */
+const until = async (holds: () => boolean): Promise<void> => {
+  for (const end = performance.now() + 60_000; !holds(); await new Promise((resolve) => setImmediate(resolve)))
+    if (performance.now() > end) throw new Error('bench:clients: the server has not changed its state within a minute')
+}
+
+/** Measures a server by HTTP; `image` is the data URL of an image with six tiles and a thumbnail. */
+export const measureResponses = async ({ url, engine }: RunningServer, image: string): Promise<ResponseTimes> => {
+  const headers = { 'content-type': 'application/json' }
+  const post = (body: object, signal?: AbortSignal) =>
+    fetch(`${url}/v1/chat/completions`, { method: 'POST', headers, body: JSON.stringify(body), signal: signal ?? null })
+  const content = [
+    { type: 'image_url', image_url: { url: image } },
+    { type: 'text', text: 'Describe the image.' }
+  ]
+  const request = { messages: [{ role: 'user', content }], max_patches: 6, max_tokens: 1 }
+  const { accepted, aborted } = engine.stats().requests
+  let isAnswered = false
+  const first = timed(async () => {
+    await (await post(request)).text()
+    isAnswered = true
+  })
+  const left = new AbortController()
+  const long = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1000, logit_bias: { 10: 100 } }
+  const other = post(long, left.signal).catch(() => undefined)
+  await until(() => engine.stats().requests.accepted === accepted + 2)
+  const abort = await timed(async () => {
+    left.abort()
+    await other
+    await until(() => engine.stats().requests.aborted === aborted + 1)
+  })
+  const refused = await timed(async () => (await post({ messages: [] })).text())
+  const health: number[] = []
+  do health.push(await timed(async () => (await fetch(`${url}/health`)).text()))
+  while (!isAnswered)
+  return {
+    health: { p50: percentile(health, 0.5), worst: Math.max(...health), count: health.length },
+    ...{ abort, refused },
+    firstToken: await first
+  }
+}
+
+/** The times in one line. */
+export const responseLine = ({ health, abort, refused, firstToken }: ResponseTimes): string =>
+  `while seven tiles are encoded (first token after ${fixed(firstToken, 0)} ms): health ${fixed(health.p50, 1)} ms, at most ` +
+  `${fixed(health.worst, 1)} ms of ${health.count}; an abort ${fixed(abort, 1)} ms; a refused request ${fixed(refused, 1)} ms`
 
 /** The figures as a table; the last column compares with the first row. */
 export const loadTable = (figures: readonly LoadFigures[]): string => {

@@ -43,7 +43,7 @@ describe('server under load', () => {
     const broken = [
       { messages: [question('Hi', 'data:image/png;base64,AAAAAAAAAAAAAAAAAAAAAAAA')] },
       { messages: [] },
-      { messages: [{ role: 'user', content: 'x' }], guided_regex: '(' }
+      { messages: [{ role: 'user', content: 'x' }], temperature: 9 }
     ]
     const counts = { whole: 0, broken: 0, left: 0 }
     const one = async (i: number): Promise<void> => {
@@ -95,6 +95,50 @@ describe('server under load', () => {
     left.abort()
     await Promise.all(answered)
     await until(idle, 'the slots are free again')
+  })
+
+  it('HTTP waits for no work of the model: an engine that stands still answers health, aborts and new requests', async () => {
+    const { pid, maxBatch } = server.engine.stats()
+    const request = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 4 }
+    const expected = textOf(await ask(server.url, request))
+    const counts = () => {
+      const { running, waiting, requests: all } = server.engine.stats()
+      return { running, waiting, aborted: all.aborted }
+    }
+    const before = counts()
+    kill(pid!, 'SIGSTOP') // as if the encoding of an image had no end
+    try {
+      const left = new AbortController()
+      const sevenTiles = { messages: [question('Hi', images[1]!)], max_patches: 6, stream: true }
+      const aborted = ask(server.url, sevenTiles, { signal: left.signal }).catch((error: Error) => error.name)
+      await until(() => counts().running === 1, 'the request is accepted')
+      assert.equal((await fetch(`${server.url}/health`)).status, 200)
+      left.abort()
+      assert.equal(await aborted, 'AbortError')
+      await until(() => counts().aborted === before.aborted + 1, 'the abort has reached the engine')
+      const sent = Array.from({ length: maxBatch + 2 }, () => ask(server.url, request))
+      await until(() => counts().running + counts().waiting > maxBatch + 2, 'new requests are accepted')
+      assert.equal((await ask(server.url, { ...request, temperature: -1 })).status, 400)
+      const { status, running } = (await (await fetch(`${server.url}/health`)).json()) as Record<string, unknown>
+      assert.deepEqual([status, running], ['ready', maxBatch])
+      kill(pid!, 'SIGCONT')
+      for (const answered of await Promise.all(sent)) assert.equal(textOf(answered), expected)
+    } finally {
+      kill(pid!, 'SIGCONT')
+    }
+  })
+
+  it('a body of 20 MB is read in steps: other requests are answered in between', async () => {
+    const url = `data:image/png;base64,${Buffer.alloc(15 * 2 ** 20, 7).toString('base64')}`
+    let isRead = false
+    const large = ask(server.url, { messages: [question('Hi', url)] }).then((answered) => {
+      isRead = true
+      return answered
+    })
+    let answers = 0
+    for (; !isRead; answers++) assert.equal((await fetch(`${server.url}/health`)).status, 200)
+    assert.equal((await large).status, 400)
+    assert.ok(answers > 3, `${answers} answers`)
   })
 
   it('kill -9 of the engine: one clear error a request, and answers again', async () => {
