@@ -2,12 +2,16 @@ import type { KeyGroup, Layout, Layouts } from './checkpoint/keys.js'
 import type { Json } from './config/config-fields.js'
 import type { InternVLConfig } from './config/model-config.js'
 import { internVLFamily } from './internvl/internvl-family.js'
+import { internVLUFamily } from './internvl/internvl-u-family.js'
+import { qianfanOcrFamily } from './internvl/qianfan-ocr-family.js'
 import type { ConfigDialect, InternVLModule, ModelFamily, ModelParts } from './model-family.js'
 
 /** Every model type that can be loaded. Add a model type with its file and a line here; the first is the default. */
 // biome-ignore format: one line for each model type
 export const families: readonly [ModelFamily, ...ModelFamily[]] = [
-  internVLFamily
+  internVLFamily,
+  qianfanOcrFamily,
+  internVLUFamily
 ]
 
 /** Model types that are refused by name, with the model that each is. */
@@ -39,11 +43,14 @@ export const unsupportedModel = (json: Json): string | undefined => {
 const dialects: readonly ConfigDialect[] = families.flatMap((family) => Object.values(family.dialects))
 
 /** Values of `model_type` in config.json that can be loaded. */
-export const modelTypes: readonly string[] = dialects.map(({ modelType }) => modelType)
+export const modelTypes: readonly string[] = dialects.flatMap(({ modelType, otherModelTypes = [] }) => [
+  modelType,
+  ...otherModelTypes
+])
 
 /** The dialect of config.json that `model_type` names. */
 export const dialectOfType = (modelType: string): ConfigDialect =>
-  dialects.find((dialect) => dialect.modelType === modelType) ?? dialects[0]!
+  dialects.find((dialect) => [dialect.modelType, ...(dialect.otherModelTypes ?? [])].includes(modelType)) ?? dialects[0]!
 
 /** The model family of a configuration. */
 export const familyOf = (c: Pick<InternVLConfig, 'modelType'>): ModelFamily =>

@@ -1,4 +1,4 @@
-import type { Layouts } from './checkpoint/keys.js'
+import type { Layout, Layouts } from './checkpoint/keys.js'
 import type { Fields, Json } from './config/config-fields.js'
 import type { InternVLConfig } from './config/model-config.js'
 import type { internVL } from './internvl/internvl.js'
@@ -17,12 +17,16 @@ export interface ModelParts {
   readonly pooling: string
   readonly gating: string
   readonly quarterProjector: string
+  /** Embeddings of special tokens in a table of their own. */
+  readonly specialEmbeddings: string
 }
 
 /** One published form of a family's config.json and weights. */
 export interface ConfigDialect {
   /** `model_type` in config.json. */
   readonly modelType: string
+  /** Further values of `model_type` for the same model. A conversion to another dialect writes `modelType`. */
+  readonly otherModelTypes?: readonly string[]
   readonly parse: (f: Fields) => InternVLConfig
   /** The JSON of all fields; `decoderType` is the `model_type` of the decoder where it is not the first that fits. */
   readonly write: (c: InternVLConfig, decoderType?: string) => Json
@@ -35,6 +39,8 @@ export interface ConfigDialect {
   readonly ownVisionFields: readonly string[]
   /** Names of the tensors. A layout that several families have is the same in all. */
   readonly layouts: Layouts
+  /** The layout that is written where `hf` is asked for; `hf` itself unless given. */
+  readonly writtenLayout?: Layout
 }
 
 /** A model type, and the facts about the model that the library needs; `models/families.ts` lists all. */

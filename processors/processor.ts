@@ -113,7 +113,7 @@ export const makeProcessor = (
   dir: string
 ): E.Either<Issues, Processor> =>
   pipe(
-    visualTokens(tokenizer, dir),
+    visualTokens(tokenizer, dir, config.imagePlaceholder),
     E.map((visual) => {
       const control = controlTokens(tokenizer, visual, chatTemplate)
       return { config, tokenizer, chatTemplate, visual, control, splitPrompt: specialTokenSplitter(tokenizer, visual) }

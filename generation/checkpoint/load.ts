@@ -21,7 +21,11 @@ import { nonFiniteWarning } from './non-finite-weights.js'
 /** Folder of the demo model that ships with this package. */
 export const demoModel: string = fileURLToPath(new URL('../../models/demo', import.meta.url))
 
-export interface LoadOptions extends EngineOptions, HubOptions, LoadProcessorOptions, Omit<LoadModelOptions, 'imageTokenId'> {
+export interface LoadOptions
+  extends EngineOptions,
+    HubOptions,
+    LoadProcessorOptions,
+    Omit<LoadModelOptions, 'imageTokenId' | 'idOf'> {
   /** Folder of a LoRA adapter in PEFT's format. The adapter is merged into float32 weights, and applied beside quantized ones. */
   readonly adapter?: string | undefined
 }
@@ -104,8 +108,9 @@ export const load = async (name?: string, options: LoadOptions = {}): Promise<In
   const dir = await orThrow(modelFolder(name ?? base ?? demoModel, options))
   const engine = await selectEngine(options)
   const [processor, config] = [await loadProcessor(dir, options)(), await readGenerationConfig(dir)()]
-  const imageTokenId = E.isRight(processor) ? imageContextId(processor.right.tokenizer) : undefined
-  const plain = await loadModel(dir, { ...options, imageTokenId })()
+  const tokenizer = E.isRight(processor) ? processor.right.tokenizer : undefined
+  const [imageTokenId, idOf] = [tokenizer && imageContextId(tokenizer), tokenizer?.idOf]
+  const plain = await loadModel(dir, { ...options, imageTokenId, idOf })()
   const loaded = E.isRight(plain) && adapter !== undefined ? await withAdapter(plain.right, adapter, options) : plain
   const all = pipe(sequenceS(validation)({ processor, config, loaded }), E.mapLeft(distinctIssues))
   if (E.isLeft(all) && E.isRight(loaded)) loaded.right.dispose()

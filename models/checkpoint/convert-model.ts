@@ -140,7 +140,7 @@ const writtenDtype = (config: InternVLConfig, { dtype, quantize }: ConvertModelO
 export const convertModel = (from: OpenCheckpoint, dir: string, options: ConvertModelOptions): TE.TaskEither<Issues, Layout> => {
   const { config, plan } = from
   const stored = options.quantize === undefined ? from.stored : plan // a quantized copy of the embeddings would not equal them
-  const layout = settleLayout(options.layout, from.json)
+  const layout = settleLayout(options.layout, config, from.json)
   const outputs = () =>
     pipe(
       planFile(layout, stored, config.textConfig),

@@ -23,9 +23,9 @@ export interface KeyGroup extends KeyTemplates {
 /**
  * A checkpoint layout, by the names of its tensors. `hf`: saved by Transformers since 4.52, the keys of the module tree;
  * `hf-first`: `-hf` as first published; `original`: OpenGVLab's names; `original-<decoder>`: the same for a decoder that has
- * names of its own.
+ * names of its own; `hf-<model type>`: Transformers' names for a model type of its own.
  */
-export type Layout = 'hf' | 'hf-first' | 'original' | `original-${string}`
+export type Layout = 'hf' | `hf-${string}` | 'original' | `original-${string}`
 
 /** The key groups of each layout. A checkpoint of the layout has keys of the first group, and of no group of another layout. */
 export type Layouts = Readonly<Partial<Record<Layout, readonly KeyGroup[]>>>

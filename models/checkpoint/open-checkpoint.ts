@@ -11,8 +11,9 @@ import type { TensorFiles } from '../../lib/safetensors/read.js'
 import type { Json } from '../config/config-fields.js'
 import { settleFlash } from '../config/flash-config.js'
 import { type InternVLConfig, parseConfig, readConfigJson } from '../config/parse-config.js'
-import { familyOf, partOfPath } from '../families.js'
+import { familyOf, modelFor, partOfPath } from '../families.js'
 import { dequantizedFiles } from '../quantization/foreign/dequantized-files.js'
+import { withoutZeroBiases } from '../quantization/foreign/zero-biases.js'
 import { foreignConfig, quantizationIssues } from '../quantization/foreign-quantization.js'
 import { declaredShapes, packedTypeIssues, splitFormat, withoutQuantizationNote } from '../quantization/quantized-keys.js'
 import { type Layout, type Planned, planTree, recognizeLayout } from './layout.js'
@@ -23,6 +24,8 @@ import { hasUnmergedLora, mergedFiles, withoutLoraFields } from './unmerged-lora
 export interface OpenOptions {
   /** Id of the image token, for folders whose config.json has none (OpenGVLab's layout): the tokenizer has the id. */
   readonly imageTokenId?: number | undefined
+  /** Id of a token in the tokenizer, for models whose special tokens have embeddings of their own (InternVL-U). */
+  readonly idOf?: ((token: string) => number | undefined) | undefined
   /** Changes the configuration before the model is built, to try a variant of the model on the same weights. */
   readonly configure?: (config: InternVLConfig) => InternVLConfig
 }
@@ -96,7 +99,7 @@ export interface OpenCheckpoint {
 }
 
 /** The module's tensors by configuration and keys, with the head settled. */
-const planCheckpoint = (dir: string, config: InternVLConfig, files: TensorFiles) =>
+const planCheckpoint = (dir: string, config: InternVLConfig, files: TensorFiles, hasZeroBiases: boolean) =>
   pipe(
     recognizeLayout(files.entries.keys()),
     E.chain((layout) =>
@@ -108,7 +111,9 @@ const planCheckpoint = (dir: string, config: InternVLConfig, files: TensorFiles)
     (result) => TE.fromEither(withFolder(dir, result)),
     TE.chainTaskK(({ layout, stored }) => async () => {
       const hasRouter = stored.some(({ key }) => partOfPath(key) === 'gating')
-      return { ...(await settleHead(settleFlash(config, hasRouter), files, stored)), stored, layout }
+      const settled = settleFlash(config, hasRouter)
+      const known = hasZeroBiases ? await withoutZeroBiases(files, stored, modelFor(settled)) : stored
+      return { ...(await settleHead(settled, files, known)), stored: known, layout }
     })
   )
 
@@ -116,6 +121,17 @@ const planCheckpoint = (dir: string, config: InternVLConfig, files: TensorFiles)
 export const readingIssues = (dir: string, error: unknown): Issues => {
   if (error instanceof InternVLError) return error.issues
   return [issue('LoadFailed', `${basename(dir)}: ${error instanceof Error ? error.message : error}`, { path: dir })]
+}
+
+/** The configuration with the ids that only the tokenizer knows. A special token that the tokenizer lacks has the id -1, which no text has. */
+const withTokenIds = (config: InternVLConfig, { imageTokenId, idOf }: OpenOptions): InternVLConfig => {
+  const { specialTokens } = config
+  const ids = idOf && specialTokens?.tokens.map((token) => idOf(token) ?? -1)
+  return {
+    ...config,
+    ...(imageTokenId === undefined ? {} : { imageTokenId }),
+    ...(ids && specialTokens ? { specialTokens: { ...specialTokens, ids } } : {})
+  }
 }
 
 /** config.json, unchanged and parsed. Weights that other software quantized are refused before any field is checked. */
@@ -159,9 +175,9 @@ export const openCheckpoint =
     const files = isUnmerged ? mergedFiles(dequantized) : dequantized
     const toPlain = (json: Json): Json => withoutLoraFields(foreign ? withoutQuantizationNote(json) : json)
     const plan = ({ json, config: read }: { readonly json: Json; readonly config: InternVLConfig }) => {
-      const known = options.imageTokenId === undefined ? read : { ...read, imageTokenId: options.imageTokenId }
+      const known = withTokenIds(read, options)
       return pipe(
-        planCheckpoint(dir, options.configure?.(known) ?? known, files),
+        planCheckpoint(dir, options.configure?.(known) ?? known, files, foreign?.quant_method === 'gptq'),
         TE.map((planned): OpenCheckpoint => ({ dir, json: toPlain(json), files, ...planned }))
       )
     }

@@ -113,7 +113,7 @@ export const saveModel =
     { config, params, files = new Map(), json: present = {}, shardBytes, ...options }: SaveModelOptions
   ): TE.TaskEither<Issues, void> =>
   async () => {
-    const layout = settleLayout(options.layout ?? 'hf', present)
+    const layout = settleLayout(options.layout ?? 'hf', config, present)
     const tensors = options.tensors ?? Object.fromEntries(namedParameters(params))
     const hasBfloat16 = Object.keys(tensors).some((key) => key.endsWith('.bf16'))
     const dtype = options.dtype ?? (hasBfloat16 ? 'bfloat16' : 'float32')

@@ -20,6 +20,12 @@ export interface FlashConfig extends FlashThresholds {
   readonly mode: boolean
 }
 
+/** Special tokens by their texts, and their ids, which the tokenizer has. */
+export interface SpecialTokens {
+  readonly tokens: readonly string[]
+  readonly ids?: readonly number[] | undefined
+}
+
 /** `config.json` of a checkpoint, the same for every dialect. */
 export interface InternVLConfig {
   /** Name of the model family in the registry `families`. */
@@ -44,6 +50,8 @@ export interface InternVLConfig {
   readonly dtype: 'float32' | 'float16' | 'bfloat16' | 'float64' | undefined
   /** Only of a Flash model; a checkpoint that stores a router has one even if the file does not say so. */
   readonly flash?: FlashConfig | undefined
+  /** Special tokens with embeddings in a table of their own, in its order; only of InternVL-U. */
+  readonly specialTokens?: SpecialTokens | undefined
   /** Only in OpenGVLab's dialect. */
   readonly original: OriginalProcessing | undefined
 }

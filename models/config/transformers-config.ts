@@ -84,6 +84,15 @@ export const transformersDialect: Omit<ConfigDialect, 'layouts'> = {
   parse,
   write,
   decoderKey: 'text_config',
-  ownFields: ['architectures', 'model_type', 'dtype', 'torch_dtype', 'text_config', 'vision_config', 'vision_feature_layer'],
+  ownFields: [
+    'architectures',
+    'model_type',
+    'dtype',
+    'torch_dtype',
+    'text_config',
+    'vision_config',
+    'vision_feature_layer',
+    'auto_map'
+  ],
   ownVisionFields: ['model_type', 'attention_bias', 'use_qk_norm', 'hidden_dropout_prob', 'layer_scale_init_value']
 }

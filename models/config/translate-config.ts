@@ -7,6 +7,7 @@ import { familyOf } from '../families.js'
 import type { ConfigDialect } from '../model-family.js'
 import { isJson, type Json } from './config-fields.js'
 import type { InternVLConfig } from './model-config.js'
+import { present } from './write-text-config.js'
 
 /** The dialect of config.json that belongs to a layout of the keys. */
 const dialectNameOf = (layout: Layout): InternVLConfig['dialect'] => (layout.startsWith('original') ? 'original' : 'hf')
@@ -89,11 +90,14 @@ const merged = (c: InternVLConfig, layout: Layout, json: Json, to: ConfigDialect
     [key]: { ...without(source, dropped), ...(written[key] as Json) }
   })
   const published = renamedDecoderOf(json)
+  const isRelative = to.otherModelTypes?.includes(String(json.model_type)) ?? false
+  const { model_type, architectures, auto_map } = json
   return {
     ...to.writeDefaults?.(c),
     ...without(json, [...from.ownFields, provenance]),
     ...(to === dialects.hf && published ? { [provenance]: published.modelType } : {}),
     ...written,
+    ...(isRelative ? present({ model_type, architectures, auto_map }) : {}),
     ...part(to.decoderKey, json.text_config ?? json.llm_config, rewrittenTextFields),
     ...part('vision_config', json.vision_config, from.ownVisionFields)
   }
@@ -139,6 +143,11 @@ export const configJson = (
   )(dialectFor(config, name))
 }
 
-/** The layout to write: `original` becomes that of the decoder which was published under names of its own. */
-export const settleLayout = (layout: Layout, json: Json): Layout =>
-  layout === 'original' ? originalLayoutOf(renamedDecoderOf(json)) : layout
+/**
+ * The layout to write: `original` becomes that of the decoder which was published under names of its own, `hf` that of a model type with
+ * names of its own in Transformers.
+ */
+export const settleLayout = (layout: Layout, config: Pick<InternVLConfig, 'modelType'>, json: Json): Layout => {
+  if (layout === 'hf') return familyOf(config).dialects.hf?.writtenLayout ?? 'hf'
+  return layout === 'original' ? originalLayoutOf(renamedDecoderOf(json)) : layout
+}

@@ -1,3 +1,4 @@
+import { flag } from '../config/config-fields.js'
 import { visionTower } from './vision.js'
 import type { VisionFamily } from './vision-family.js'
 
@@ -33,4 +34,12 @@ export const internVit: VisionFamily = {
     ],
     recognizedBy: ['vision_model.**']
   }
+}
+
+/** Qianfan-OCR's name for InternViT: the same tower, with biases of q, k and v unless config.json says otherwise. */
+export const qianfanOcrVision: VisionFamily = {
+  modelType: 'qianfan_ocr_vision',
+  modelTypes: { hf: ['qianfan_ocr_vision'], original: ['intern_vit_6b'] },
+  ownConfig: (f, common) => ({ ...common, attentionBias: f('attention_bias|qkv_bias', flag, true) }),
+  build: visionTower
 }

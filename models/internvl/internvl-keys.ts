@@ -13,13 +13,15 @@ export const internVLParts: ModelParts = {
   head: 'lm_head',
   pooling: 'model.pooling_before_gating',
   gating: 'model.gating',
-  quarterProjector: 'model.mlp2'
+  quarterProjector: 'model.mlp2',
+  specialEmbeddings: 'model.special_token_embedding'
 }
 
-const { vision, projector, decoder, head, pooling, gating, quarterProjector } = internVLParts
-const router = [pooling, gating, quarterProjector]
+const { vision, projector, decoder, head, pooling, gating, quarterProjector, specialEmbeddings } = internVLParts
+/** Parts that only some models have. */
+const further = [pooling, gating, quarterProjector, specialEmbeddings]
 const rule = (file: string, tree: string): KeyRule => ({ file, tree })
-const treeKeys = [vision, projector, decoder, head, ...router].map((part) => `${part}.**`)
+const treeKeys = [vision, projector, decoder, head, ...further].map((part) => `${part}.**`)
 
 /** The keys of the module tree. */
 const treeGroup: KeyGroup = { name: 'hf', rules: treeKeys.map((key) => rule(key, key)), recognizedBy: treeKeys }
@@ -28,13 +30,13 @@ const treeGroup: KeyGroup = { name: 'hf', rules: treeKeys.map((key) => rule(key,
 const unprefixed = (path: string): string => path.replace(/^model\./, '')
 const firstGroup: KeyGroup = {
   name: 'hf-first',
-  rules: [vision, projector, ...router].map((part) => rule(`${unprefixed(part)}.**`, `${part}.**`)),
+  rules: [vision, projector, ...further].map((part) => rule(`${unprefixed(part)}.**`, `${part}.**`)),
   recognizedBy: [vision, projector].map((part) => `${unprefixed(part)}.**`)
 }
 
 /** Decoder and head as the first `-hf` files and OpenGVLab's both name them. */
 const layer = 'language_model.model.layers.*'
-const decoderGroup: KeyGroup = {
+export const decoderGroup: KeyGroup = {
   name: 'decoder',
   rules: [rule('language_model.model.**', `${decoder}.**`), rule('language_model.lm_head.**', `${head}.**`)],
   recognizedBy: [
@@ -45,14 +47,14 @@ const decoderGroup: KeyGroup = {
 }
 
 /** Vision towers and projector as OpenGVLab names them. */
-const originalGroup: KeyGroup = {
+export const originalGroup: KeyGroup = {
   name: 'original',
   rules: [
     ...visionTowers.flatMap(({ originalKeys }) => originalKeys?.rules ?? []),
     rule('mlp1.0.**', `${projector}.layer_norm.**`),
     rule('mlp1.1.**', `${projector}.linear_1.**`),
     rule('mlp1.3.**', `${projector}.linear_2.**`),
-    ...router.map((part) => rule(`${unprefixed(part)}.**`, `${part}.**`))
+    ...further.map((part) => rule(`${unprefixed(part)}.**`, `${part}.**`))
   ],
   recognizedBy: [...visionTowers.flatMap(({ originalKeys }) => originalKeys?.recognizedBy ?? []), 'mlp1.**']
 }

@@ -1,4 +1,5 @@
 import { module } from '../../lib/module.js'
+import { embedding } from '../../lib/nn/embedding.js'
 import { linear } from '../../lib/nn/linear.js'
 import { ShapeError } from '../../lib/shape.js'
 import { tf } from '../../lib/tf.js'
@@ -61,6 +62,23 @@ export const mergeFeatures = (embeds: Hidden, ids: tf.Tensor2D, features: tf.Ten
   if (tokens !== T * N) throw new ShapeError(`merge: ${tokens} image tokens in inputIds, ${T * N} image features (${T} x ${N})`)
   const table = tf.concat([embeds.reshape([B * L, D]), features.reshape([T * N, D])], 0)
   return tf.gather(table, tf.tensor1d(rows, 'int32')).reshape([B, L, D])
+}
+
+/**
+ * Replaces the embeddings `[B, L, D]` of special tokens by the rows of a table `[n, D]`, one row for each of `ids`.
+ * Source: `replace_img_special_tokens` of `InternVLUChatModel` (OpenGVLab/InternVL-U).
+ */
+export const replaceSpecialTokens = (
+  embeds: Hidden,
+  inputIds: tf.Tensor2D,
+  ids: readonly number[],
+  table: tf.Tensor2D
+): Hidden => {
+  const [B, L, D] = embeds.shape
+  const special = new Map(ids.map((id, i) => [id, B * L + i]))
+  const rows = Array.from(inputIds.dataSync(), (id, i) => special.get(id) ?? i)
+  if (rows.every((row, i) => row === i)) return embeds
+  return tf.gather(tf.concat([embeds.reshape([B * L, D]), table], 0), tf.tensor1d(rows, 'int32')).reshape([B, L, D])
 }
 
 const featureLayer = ({ visionFeatureLayer: layers }: InternVLConfig): number => {
@@ -129,6 +147,7 @@ const internVLModel = (c: InternVLConfig) =>
       vision_tower: visionTowerFor(c.visionConfig),
       multi_modal_projector: projector(c),
       language_model: decoderFor(c.textConfig),
+      ...(c.specialTokens ? { special_token_embedding: embedding(c.specialTokens.tokens.length, c.textConfig.hiddenSize) } : {}),
       ...(c.flash ? flashRouter(c) : {})
     },
     (self) => {
@@ -147,8 +166,16 @@ const internVLModel = (c: InternVLConfig) =>
       }
       const flash = c.flash && flashEncoder(c.flash)
       const imageFeatures = imageFeatureExtractor(c, self.vision_tower, self.multi_modal_projector)
+      const embedTokens = (inputIds: tf.Tensor2D): Hidden => {
+        const [embeds, special] = [self.language_model.embedTokens(inputIds), self.special_token_embedding]
+        if (!special) return embeds
+        const { ids, tokens } = c.specialTokens!
+        if (!ids) throw new RangeError(`specialTokens: the ids of ${tokens.join(' ')} are unknown; take them from the tokenizer`)
+        const rows = special(tf.tensor2d([[...tokens.keys()]], undefined, 'int32'))
+        return replaceSpecialTokens(embeds, inputIds, ids, rows.reshape([tokens.length, -1]))
+      }
       const embed = ({ inputIds, pixelValues, imageFeatures: precomputed }: InternVLInputs): Hidden => {
-        const embeds = self.language_model.embedTokens(inputIds)
+        const embeds = embedTokens(inputIds)
         const features = precomputed ?? (pixelValues && imageFeatures(pixelValues))
         if (!features) return embeds
         if (c.imageTokenId === undefined)

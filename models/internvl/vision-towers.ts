@@ -1,11 +1,12 @@
 import type { VisionConfig } from '../config/config-types.js'
-import { internVit } from './intern-vit.js'
+import { internVit, qianfanOcrVision } from './intern-vit.js'
 import type { VisionFamily, VisionModule } from './vision-family.js'
 
 /** Every vision tower that a configuration may name. Add a tower with its file and a line here; the first is the default. */
 // biome-ignore format: one line for each tower
 export const visionTowers: readonly [VisionFamily, ...VisionFamily[]] = [
-  internVit
+  internVit,
+  qianfanOcrVision
 ]
 
 /** The tower that `model_type` names, or the default: published files have various names for InternViT. */

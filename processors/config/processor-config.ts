@@ -26,6 +26,8 @@ export interface VideoConfig extends NormalizeOptions, SamplingOptions {
 export interface ProcessorConfig {
   readonly image: ImageConfig
   readonly video: VideoConfig
+  /** Text with which the chat template marks an image, where it is not the token of image features. */
+  readonly imagePlaceholder?: string | undefined
   /** Tokens per tile of `image.size`. */
   readonly imageSeqLength: number
 }
@@ -84,7 +86,13 @@ const Section = t.partial(
 type Section = t.TypeOf<typeof Section>
 
 const Processor = t.partial(
-  { image_seq_length: or(tokens), image_processor: or(t.UnknownRecord), video_processor: or(t.UnknownRecord) },
+  {
+    image_seq_length: or(tokens),
+    image_processor: or(t.UnknownRecord),
+    video_processor: or(t.UnknownRecord),
+    image_placeholder_token: or(t.string),
+    processor_class: or(t.string)
+  },
   'an object'
 )
 
@@ -163,14 +171,27 @@ const fromOriginal = (c: Original, preprocessor: Section): ProcessorConfig => {
   return { image, video: videoOf({ size: side, image_mean: [...image.mean], image_std: [...image.std] }, image), imageSeqLength }
 }
 
+const ORIGINAL_TYPES = ['internvl_chat', 'internvlu_chat', 'qianfanvl_chat']
+
 /** Whether config.json has OpenGVLab's layout, which has no processor files. */
 export const isOriginal = (config: unknown): boolean =>
   t.partial({ model_type: t.string, architectures: t.array(t.string) }).is(config) &&
-  (config.model_type === 'internvl_chat' || (config.architectures?.includes('InternVLChatModel') ?? false))
+  (ORIGINAL_TYPES.includes(config.model_type ?? '') ||
+    (config.architectures?.includes('InternVLChatModel') ?? false) ||
+    t.type({ llm_config: t.UnknownRecord }).is(config))
+
+/** Source: `QianfanOCRProcessor` (transformers 5.24), whose templates mark images by another text than the token of image features. */
+const placeholderOf = ({
+  image_placeholder_token,
+  processor_class
+}: t.TypeOf<typeof Processor>): Pick<ProcessorConfig, 'imagePlaceholder'> => {
+  const imagePlaceholder = image_placeholder_token ?? (processor_class === 'QianfanOCRProcessor' ? '<image>' : undefined)
+  return imagePlaceholder === undefined ? {} : { imagePlaceholder }
+}
 
 const fromFiles = (
   { dir, config, preprocessor, videoPreprocessor }: ProcessorFiles,
-  { image_processor, video_processor, image_seq_length }: t.TypeOf<typeof Processor>
+  { image_processor, video_processor, image_seq_length, ...processor }: t.TypeOf<typeof Processor>
 ): E.Either<Issues, ProcessorConfig> => {
   const imageFile = image_processor ?? preprocessor
   const section = (nested: unknown, value: unknown, nestedName: string, fileName: string): E.Either<Issues, Section> =>
@@ -189,7 +210,10 @@ const fromFiles = (
   const video = section(video_processor, videoFile, 'video_processor', 'video_preprocessor_config')
   return pipe(
     sequenceS(validation)({ image, video }),
-    E.map((sections) => fromSections(sections.image, sections.video, image_seq_length ?? 256))
+    E.map((sections) => ({
+      ...fromSections(sections.image, sections.video, image_seq_length ?? 256),
+      ...placeholderOf(processor)
+    }))
   )
 }
 

@@ -12,6 +12,8 @@ export interface VisualTokens {
   readonly end: AddedToken
   /** Stands for one image feature. */
   readonly context: AddedToken
+  /** Marks an image in the text of a template: `context`, or a text that the vocabulary may lack. */
+  readonly image: AddedToken
   /** A placeholder only: the vocabulary may lack it. */
   readonly video: AddedToken
 }
@@ -40,10 +42,17 @@ export const imageContextId = ({ names, idOf }: Pick<Tokenizer, 'names' | 'idOf'
 
 const NOT_IN_VOCABULARY = -1
 
-/** The visual tokens of a tokenizer. Errors: tokens that the vocabulary lacks. */
-export const visualTokens = ({ names, addedTokens, idOf }: Tokenizer, dir: string): E.Either<Issues, VisualTokens> => {
-  const token = (name: keyof typeof VISUAL_TOKENS): AddedToken => {
-    const content = visualTokenText(names, name)
+/**
+ * The visual tokens of a tokenizer; `imagePlaceholder` marks an image where it is not the token of image features. Errors: tokens that
+ * the vocabulary lacks.
+ */
+export const visualTokens = (
+  { names, addedTokens, idOf }: Tokenizer,
+  dir: string,
+  imagePlaceholder?: string
+): E.Either<Issues, VisualTokens> => {
+  const token = (name: keyof typeof VISUAL_TOKENS): AddedToken => tokenOf(visualTokenText(names, name))
+  const tokenOf = (content: string): AddedToken => {
     const plain = {
       content,
       id: idOf(content) ?? NOT_IN_VOCABULARY,
@@ -60,7 +69,11 @@ export const visualTokens = ({ names, addedTokens, idOf }: Tokenizer, dir: strin
     missing.map(({ content }) =>
       issue('Tokenizer', `${dir}/tokenizer.json: no token ${content}; is this an InternVL tokenizer?`, { content })
     ),
-    () => ({ start, end, context, video: token('video_token') })
+    () => ({
+      ...{ start, end, context },
+      image: imagePlaceholder === undefined ? context : tokenOf(imagePlaceholder),
+      video: token('video_token')
+    })
   )
 }
 
@@ -106,10 +119,10 @@ export const specialTokenSplitter = (tokenizer: Tokenizer, visual: VisualTokens)
 }
 
 /** Kinds of the placeholders in a split prompt, in order. */
-export const placeholderKinds = (split: readonly TextOrToken[], { context, video }: VisualTokens): readonly VisualKind[] =>
+export const placeholderKinds = (split: readonly TextOrToken[], { image, video }: VisualTokens): readonly VisualKind[] =>
   split.flatMap((piece) => {
     if (typeof piece === 'string') return []
-    if (piece.content === context.content) return ['image']
+    if (piece.content === image.content) return ['image']
     return piece.content === video.content ? ['video'] : []
   })
 
@@ -137,7 +150,7 @@ export const expandPlaceholders = (
   return split.flatMap((piece): readonly Piece[] => {
     if (typeof piece === 'string') return [piece]
     if (piece.content === visual.video.content) return videoPieces(visual, remaining.shift()!)
-    if (piece.content !== visual.context.content) return [{ id: piece.id, count: 1 }]
+    if (piece.content !== visual.image.content) return [{ id: piece.id, count: 1 }]
     const { tiles, tokens } = remaining.shift()!
     return imagePieces(visual, tiles * tokens)
   })

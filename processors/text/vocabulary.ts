@@ -8,6 +8,9 @@ const SPLIT =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
 
+/** Tokenizers with Qwen2's splitting rules. Intern-S1's has further models for chemical notations, which are not read. */
+const QWEN2_CLASSES = ['Qwen2Tokenizer', 'Qwen2TokenizerFast', 'InternS1Tokenizer', 'InternS1TokenizerFast']
+
 /**
  * The tokenizer.json equivalent of vocab.json and merges.txt, the only tokenizer files of some checkpoints in OpenGVLab's layout.
  * Added tokens come from tokenizer_config.json. Errors: a tokenizer class other than Qwen2, whose splitting rules are unknown.
@@ -18,7 +21,7 @@ export const tokenizerFromVocabulary = (
   tokenizerClass: unknown,
   dir: string
 ): E.Either<Issues, unknown> => {
-  if (tokenizerClass !== 'Qwen2Tokenizer' && tokenizerClass !== 'Qwen2TokenizerFast')
+  if (!QWEN2_CLASSES.includes(String(tokenizerClass)))
     return invalid('NoTokenizer', `${dir}: no tokenizer.json, and vocab.json is not enough for a ${String(tokenizerClass)}.`, {
       dir
     })
