@@ -1,7 +1,7 @@
 """Writes reference cases of the relatives of InternVL: small random models, in the format of the first cases, by the same `make_reference.py`
 (transformers 5.24).
 
-    python properties/reference/make_relatives.py --reference FOLDER/make_reference.py --out cases [--seed 11] [--small] [--only NAME ...]
+    python properties/reference/relatives/make_relatives.py --reference FOLDER/make_reference.py --out cases [--seed 11] [--small] [--only NAME ...]
 
 Then: npm run conformance -- cases. `--small` writes the cases of `properties/conformance/relatives`: one input with the image
 `generation/demo/squares.png`, and a vocabulary of 285 tokens. Qianfan-OCR is
@@ -124,7 +124,7 @@ def run(name, kind, seed, tokenizer):
 
 configuration = reference.InternVLConfig
 if args.small:
-    reference.IMAGES = Path(__file__).parents[2] / "generation/demo"
+    reference.IMAGES = Path(__file__).parents[3] / "generation/demo"
     reference.INPUTS = {"one-image": dict(batch=[conversation(image("squares.png"), text("What is it?"))], processor=dict(max_patches=2))}
 corpus = [args.reference.read_text()] + [json.dumps(reference.INPUTS)] * 3
 tokenizer = reference.tiny_tokenizer(corpus, 270 if args.small else 640)
