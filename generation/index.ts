@@ -58,7 +58,20 @@ export type {
 } from './engine/engine-types.js'
 export type { LogitsProcessorFactory } from './engine/process/named-processors.js'
 export { type BestOfOptions, bestOf, type ScoredAnswer, type Scorer } from './evaluate/best-of.js'
+export { choiceLikelihoods, type ScoredChoice } from './evaluate/choice-likelihood.js'
+export { type ChangedRow, type Comparison, compareEvaluations, readEvaluation, type ScoreDifference } from './evaluate/compare.js'
 export { type DatasetRow, readDataset } from './evaluate/eval-dataset.js'
+export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate/evaluate.js'
+export type { EvaluatedRow, MetricChoice } from './evaluate/evaluated-row.js'
+export { comparisonReport, evaluationReport } from './evaluate/evaluation-report.js'
+export { type Count, type EvaluationSummary, summarize, type TaskScore } from './evaluate/evaluation-summary.js'
+export { type BootstrapOptions, bootstrapInterval, type Interval } from './evaluate/metrics/bootstrap.js'
+export { boxAccuracy, boxIou } from './evaluate/metrics/box-metrics.js'
+export { type Metric, metricOf, metrics, type References } from './evaluate/metrics/metric.js'
+export type { Choices } from './evaluate/metrics/multiple-choice.js'
+export { type PairedTest, pairedTest } from './evaluate/metrics/paired-test.js'
+export { anls, containsMatch, exactMatch, relaxedAccuracy } from './evaluate/metrics/text-metrics.js'
+export { vqaAccuracy } from './evaluate/metrics/vqa-accuracy.js'
 export {
   type AnswerLogits,
   answerLogits,

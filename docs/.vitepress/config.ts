@@ -22,6 +22,7 @@ const guide = [
   { text: 'Many requests at once', link: '/many-requests' },
   { text: 'Serving', link: '/serving' },
   { text: 'Data format', link: '/data-format' },
+  { text: 'Evaluation', link: '/evaluation' },
   { text: 'Fine-tuning', link: '/fine-tuning' },
   { text: 'Troubleshooting', link: '/troubleshooting' }
 ]

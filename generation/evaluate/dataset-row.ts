@@ -6,6 +6,8 @@ import { type Issue, type Issues, invalid, issue, whenValid } from '../../lib/er
 import { isRecord } from '../../lib/files.js'
 import { isBase64Image } from '../../processors/image/image.js'
 import { type ContentItem, type Messages, ROLES, type Role } from '../../processors/text/messages.js'
+import { type Choices, choicesOf } from './metrics/multiple-choice.js'
+import { answerList, firstAnswer } from './row-answers.js'
 
 /** One row of a dataset: a conversation. */
 export interface DatasetRow {
@@ -15,6 +17,12 @@ export interface DatasetRow {
   readonly messages: Messages
   /** The last answer of Transformers, if the file has one. */
   readonly transformers?: string | undefined
+  /** All correct answers, or the answers of several people; the last answer of `messages` where a row has no list. */
+  readonly answers?: readonly string[]
+  /** Options of a multiple-choice question. */
+  readonly choices?: Choices
+  /** Name of the metric that scores the row. */
+  readonly metric?: string
   /** Preference row: the rejected answer. */
   readonly rejected?: string
   /** File and line number. */
@@ -134,7 +142,7 @@ interface Conversation {
 }
 
 const expected =
-  'expected conversations (a list of {from, value}), messages (a list of {role, content}), or prompt (or question), chosen and rejected'
+  'expected conversations (a list of {from, value}), messages (a list of {role, content}), question and answer, or prompt (or question), chosen and rejected'
 
 /**
  * A preference row. With a prompt, chosen and rejected are the answer as a text or as a list of one message; without a prompt they are
@@ -157,8 +165,8 @@ const preferenceConversation = (json: Json, resolve: (path: string) => string): 
 const conversationOf = (json: Json, resolve: (path: string) => string): E.Either<string, Conversation> => {
   const given = json.conversations ?? json.messages
   if (given === undefined && json.rejected !== undefined) return preferenceConversation(json, resolve)
-  const prompt = turnsOf(json.prompt, 'user', resolve)
-  const completion = turnsOf(json.completion, 'assistant', resolve)
+  const prompt = turnsOf(json.prompt ?? json.question, 'user', resolve)
+  const completion = turnsOf(json.completion ?? firstAnswer(json), 'assistant', resolve)
   const turns = given === undefined ? prompt && completion && [...prompt, ...completion] : turnsOf(given, '', resolve)
   if (!turns) return E.left(expected)
   return E.right({ turns, ...(typeof json.rejected === 'string' ? { rejected: json.rejected } : {}) })
@@ -209,6 +217,9 @@ export const rowFromJson = (json: unknown, where: string, folder: string): E.Eit
     isAbsolute(path) || /^(https?|data|file):/.test(path) || isBase64Image(path) ? path : join(folder, path)
   const [images, videos] = [imageList(json), videoList(json)]
   if (!images || !videos) return invalidRow('image should be a path or a list of paths, video a path or a list of frames')
+  const answers = answerList(json)
+  if (!answers) return invalidRow('answers should be a list of texts, or of objects with the text as "answer"')
+  const choices = choicesOf(json.options ?? json.choices)
   const media = {
     images: images.map(resolve),
     videos: videos.map((video) => (typeof video === 'string' ? resolve(video) : video.map(resolve)))
@@ -225,6 +236,9 @@ export const rowFromJson = (json: unknown, where: string, folder: string): E.Eit
             task: typeof json.task === 'string' ? json.task : 'all',
             messages,
             where,
+            ...(answers.length > 0 ? { answers } : {}),
+            ...(choices ? { choices } : {}),
+            ...(typeof json.metric === 'string' ? { metric: json.metric } : {}),
             ...(typeof json.transformers === 'string' ? { transformers: json.transformers } : {}),
             ...(rejected === undefined ? {} : { rejected })
           })

@@ -32,16 +32,17 @@ export interface JournalOptions<Row, A> {
 
 /**
  * The result of every row in order, by its index: rows may share an id. The results are stored in the journal `file` after each
- * batch, and an interrupted evaluation resumes after the last of them. The caller deletes the journal.
+ * batch, and an interrupted evaluation resumes after the last of them. The caller deletes the journal. Without a file nothing is stored.
  */
 export const evaluateRows = async <Row, A>(
   rows: readonly Row[],
-  file: string,
+  file: string | undefined,
   { batchSize, restart = false, evaluate, onProgress }: JournalOptions<Row, A>
 ): Promise<readonly A[]> => {
-  if (restart) await rm(file, { force: true })
-  await mkdir(dirname(file), { recursive: true })
-  const results = new Map((await readEntries<A>(file)).map(({ row, result }) => [row, result]))
+  if (file !== undefined && restart) await rm(file, { force: true })
+  if (file !== undefined) await mkdir(dirname(file), { recursive: true })
+  const earlier = file === undefined ? [] : await readEntries<A>(file)
+  const results = new Map(earlier.map(({ row, result }) => [row, result]))
   const missing = [...rows.keys()].filter((row) => !results.has(row))
   const resumed = rows.length - missing.length
   onProgress?.(resumed, resumed)
@@ -49,7 +50,7 @@ export const evaluateRows = async <Row, A>(
     const batch = missing.slice(start, start + batchSize)
     const found = await evaluate(batch.map((row) => rows[row]!))
     const entries = batch.map((row, i): Entry<A> => ({ row, result: found[i]! }))
-    await appendFile(file, `\n${entries.map((entry) => JSON.stringify(entry)).join('\n')}\n`) // first ends a line that was cut off
+    if (file !== undefined) await appendFile(file, `\n${entries.map((entry) => JSON.stringify(entry)).join('\n')}\n`) // first ends a line that was cut off
     for (const { row, result } of entries) results.set(row, result)
     onProgress?.(resumed + start + batch.length, resumed)
   }

@@ -22,7 +22,7 @@ import { lastCheckpoint } from './train-checkpoint.js'
 import { preferenceWeights, type TrainConfig } from './train-config.js'
 import type { Trainable } from './trainable.js'
 import { type Metrics, runTrainer, type TrainerOptions } from './trainer.js'
-import type { Batches, Loss, TrainState } from './training-loop.js'
+import { type Batches, type Loss, type LossMetrics, meanMetrics, type TrainState } from './training-loop.js'
 
 export interface FineTuneOptions extends Pick<TrainerOptions<never, never>, 'callbacks' | 'signal'>, PreflightOptions {
   /** Called with the errors of rows that are skipped. */
@@ -72,24 +72,27 @@ const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: T
   } satisfies Objective<PairBatch>
 }
 
-/** The mean loss over all batches of the validation set. */
+/** The mean loss and metrics over all batches of the validation set. */
 const validationLoss = <B>(objective: Objective<B>, data: TrainingData, options: DataLoaderOptions) => {
   const batches = countBatches(data, options, 1)
   return async (trained: Trained): Promise<Metrics> => {
-    let [sum, weight, taken] = [0, 0, 0]
+    const found: [LossMetrics, number][] = []
+    let taken = 0
     for await (const batch of objective.batches(data)(0)) {
       if (batch !== undefined) {
         try {
-          const batchWeight = objective.weightOf(batch)
-          sum += batchWeight * tf.tidy(() => objective.loss(trained, batch, {}).loss.dataSync()[0]!)
-          weight += batchWeight
+          const batchLoss = () => {
+            const { loss, metrics } = objective.loss(trained, batch, {})
+            found.push([{ loss: loss.dataSync()[0]!, ...metrics }, objective.weightOf(batch)])
+          }
+          tf.tidy(batchLoss)
         } finally {
           objective.disposeBatch(batch)
         }
       }
       if (++taken === batches) break
     }
-    return { loss: sum / weight }
+    return { loss: Number.NaN, ...meanMetrics(found) }
   }
 }
 

@@ -13,7 +13,7 @@ import { type Batch, type BatchOptions, collate, disposeBatch } from './data/col
 import type { Sample } from './data/sample.js'
 import type { PreparedSample } from './data/sample-maker.js'
 import { defaultPositions, type PositionScheme } from './data/v2pe-positions.js'
-import type { Batches, Loss } from './training-loop.js'
+import type { Batches, Loss, LossMetrics } from './training-loop.js'
 
 /** Builds the model from the trained parameters. */
 export type ModelOf<P> = (trained: P) => InternVL
@@ -97,14 +97,29 @@ export const pairBatches = (
     }
   }
 
-/** Preference loss of pairs: DPO, MPO or any mixture. The loss state holds the running reward mean of BCO. */
+const mean = (values: readonly number[]): number => values.reduce((sum, x) => sum + x, 0) / values.length
+
+/**
+ * Mean rewards of chosen and rejected answers, mean margin, and the share of pairs whose chosen answer has the larger reward. Names and
+ * definitions are those of TRL's `DPOTrainer`.
+ */
+export const rewardMetrics = ({ chosen, rejected }: PreferencePair<readonly number[]>): LossMetrics => ({
+  'rewards/chosen': mean(chosen),
+  'rewards/rejected': mean(rejected),
+  'rewards/margins': mean(chosen.map((reward, i) => reward - rejected[i]!)),
+  'rewards/accuracies': mean(chosen.map((reward, i) => (reward > rejected[i]! ? 1 : 0)))
+})
+
+/**
+ * Preference loss of pairs: DPO, MPO or any mixture, with the rewards as metrics. The loss state holds the running reward mean of BCO.
+ */
 export const pairLoss = <P>(modelOf: ModelOf<P>, options: PreferenceOptions): Loss<P, PairBatch> => {
   const preference = preferenceLoss(options)
   return (params, { chosen, rejected, reference }, lossState) => {
     const model = modelOf(params)
     const logs = { chosen: answerLogs(model, chosen), rejected: answerLogs(model, rejected) }
     const before: RunningRewardMean = { ...initialRewardMean, ...lossState }
-    const { loss, rewardMean } = preference(logs, reference, chosen.supervised, before)
-    return { loss, lossState: { ...rewardMean } }
+    const { loss, rewards, rewardMean } = preference(logs, reference, chosen.supervised, before)
+    return { loss, lossState: { ...rewardMean }, metrics: rewardMetrics(rewards) }
   }
 }

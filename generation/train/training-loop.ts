@@ -25,12 +25,15 @@ export interface TrainState<P, S = AdamWState> {
   readonly lossState: LossState
 }
 
-/** The loss of a batch, with `lossState` where the loss changes it. */
+/** Further numbers of a batch or a step by name, for logs: `rewards/margins` of preference losses. */
+export type LossMetrics = Readonly<Record<string, number>>
+
+/** The loss of a batch, with `lossState` where the loss changes it, and metrics where the loss has any. */
 export type Loss<P, B> = (
   params: P,
   batch: B,
   lossState: LossState
-) => { readonly loss: tf.Scalar; readonly lossState?: LossState }
+) => { readonly loss: tf.Scalar; readonly lossState?: LossState; readonly metrics?: LossMetrics }
 
 /** Batches from a position on, equal for equal positions; `undefined` stands for a batch that could not be made. */
 export type Batches<B> = (position: number) => AsyncIterable<B | undefined> | Iterable<B | undefined>
@@ -66,6 +69,8 @@ export interface StepReport<P, S = AdamWState> {
   /** Global norm of the gradient before clipping. */
   readonly gradNorm: number
   readonly learningRate: number
+  /** Metrics of the loss, the weighted mean over the batches of the step; absent where the loss has none. */
+  readonly metrics?: LossMetrics
   readonly tokens: number
   /** Duration of the step, including the time to wait for data. */
   readonly seconds: number
@@ -86,21 +91,35 @@ const scalarOf = (value: tf.Scalar): number => {
   return number!
 }
 
-/** Loss and gradient of the batches of a step, and the loss state after them. */
+/** Weighted mean of metrics by name, over the batches that have the name. */
+export const meanMetrics = (parts: ReadonlyArray<readonly [metrics: LossMetrics, weight: number]>): LossMetrics => {
+  const names = [...new Set(parts.flatMap(([metrics]) => Object.keys(metrics)))]
+  return Object.fromEntries(
+    names.map((name) => {
+      const having = parts.flatMap(([metrics, weight]) => (name in metrics ? [[metrics[name]!, weight] as const] : []))
+      const total = having.reduce((sum, [, weight]) => sum + weight, 0)
+      return [name, having.reduce((sum, [value, weight]) => sum + value * weight, 0) / total]
+    })
+  )
+}
+
+/** Loss and gradient of the batches of a step, the loss state after them, and their metrics. */
 const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
   const { loss, weightOf = () => 1, training: mode = { seed: 0 } } = options
   let { lossState, position } = state
+  const metrics: [LossMetrics, number][] = []
   const lossOf = (batch: B) => (params: P) => {
     const seed = Math.imul(mode.seed, 0x9e3779b1) ^ ++position
     return training({ ...mode, seed }, () => {
       const result = loss(params, batch, lossState)
       lossState = result.lossState ?? lossState
+      if (result.metrics) metrics.push([result.metrics, weightOf(batch)])
       return result.loss
     })
   }
   const differentiate = batches.length === 1 ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf)
   const { value, grads } = differentiate(state.params)
-  return { loss: scalarOf(value), grads, lossState, position }
+  return { loss: scalarOf(value), grads, lossState, position, metrics: metrics.length > 0 ? meanMetrics(metrics) : undefined }
 }
 
 /**
@@ -108,7 +127,7 @@ const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], optio
  * `InternVLError` when the loss or the gradient is not finite; `state` is then unchanged and still owned by the caller.
  */
 export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
-  const { loss, grads, lossState, position } = gradient(state, batches, options)
+  const { loss, grads, lossState, position, metrics } = gradient(state, batches, options)
   const { norm: gradNorm, factor } = clipFactor(options.maxGradNorm ?? Number.POSITIVE_INFINITY)(grads)
   const step = state.step + 1
   if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
@@ -117,7 +136,8 @@ export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[]
     throw new InternVLError([issue('LossNotFinite', message, { step, loss, norm: gradNorm })])
   }
   const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true, gradScale: factor })
-  return { state: { params: next.params, optimizer: next.state, step, position, lossState }, loss, gradNorm }
+  const report = { loss, gradNorm, ...(metrics ? { metrics } : {}) }
+  return { state: { params: next.params, optimizer: next.state, step, position, lossState }, ...report }
 }
 
 /**

@@ -44,6 +44,10 @@ const fromRgb = ({ data, width, height }: Rgb): Sharp => sharp(data, { raw: { wi
 /** Encodes an image as PNG (lossless). */
 export const encodePng = (image: Rgb): Promise<Buffer> => fromRgb(image).png().toBuffer()
 
+/** Encodes an image as JPEG, reduced to `side` pixels on its longer side where it is larger. */
+export const encodeThumbnail = (image: Rgb, side: number): Promise<Buffer> =>
+  fromRgb(image).resize({ width: side, height: side, fit: 'inside', withoutEnlargement: true }).jpeg({ quality: 75 }).toBuffer()
+
 /** Renders SVG to PNG on white, with `scale` pixels per SVG pixel. */
 export const svgToPng = (svg: string, scale = 2): Promise<Buffer> =>
   sharp(Buffer.from(svg), { density: 72 * scale })

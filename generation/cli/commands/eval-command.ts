@@ -1,92 +1,38 @@
 import { createHash } from 'node:crypto'
-import { readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { SingleBar } from 'cli-progress'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { cacheFolder } from '../../../lib/engines/install/engine-folder.js'
-import { orThrow } from '../../../lib/error.js'
-import { itemsOf, type Messages } from '../../../processors/text/messages.js'
-import type { InternVLCheckpoint } from '../../checkpoint/load.js'
+import { getOrThrow, orThrow } from '../../../lib/error.js'
+import { itemsOf } from '../../../processors/text/messages.js'
 import { type DatasetRow, readDataset } from '../../evaluate/eval-dataset.js'
-import { evaluateRows } from '../../evaluate/eval-journal.js'
+import { rowMetrics } from '../../evaluate/evaluated-row.js'
+import { renderSummary } from '../../evaluate/evaluation-summary.js'
 import { folderIdentity } from '../../evaluate/folder-identity.js'
-import { answerOptions, info, loadWithProgress, type ModelFlags, positiveInteger, withModelOptions } from '../common.js'
+import { metrics } from '../../evaluate/metrics/metric.js'
+import {
+  answerOptions,
+  appendValue,
+  info,
+  loadWithProgress,
+  type ModelFlags,
+  positiveInteger,
+  withModelOptions
+} from '../common.js'
 import { precisionOptions } from '../flags/precision-flags.js'
 
 interface EvalFlags extends ModelFlags {
+  readonly metric?: readonly string[]
   readonly batchSize: number
   readonly output?: string
+  readonly report?: string
+  readonly compare?: readonly string[]
+  readonly bootstrap: number
+  readonly confidence: number
+  readonly seed: number
   readonly restart?: true
   readonly json?: true
-}
-
-/** One answer, as the journal of a running evaluation stores it. */
-export interface EvaluatedRow {
-  readonly id: string
-  readonly task: string
-  readonly answer: string
-  readonly expected: string
-  readonly correct: boolean
-  readonly transformers?: string
-  readonly sameAsTransformers?: boolean
-}
-
-/** Correct answers and all answers. */
-interface Count {
-  readonly right: number
-  readonly rows: number
-}
-
-const count = (rows: readonly boolean[]): Count => ({ right: rows.filter(Boolean).length, rows: rows.length })
-
-/** Accuracy by task and over all rows; for rows with an answer of Transformers, also the number of equal answers. */
-export const summarize = (scored: readonly EvaluatedRow[]) => {
-  const tasks = [...new Set(scored.map(({ task }) => task))]
-  const compared = scored.flatMap(({ sameAsTransformers: same }) => (same === undefined ? [] : [same]))
-  return {
-    tasks: Object.fromEntries(
-      tasks.map((task) => [task, count(scored.filter((row) => row.task === task).map((row) => row.correct))])
-    ),
-    all: count(scored.map(({ correct }) => correct)),
-    ...(compared.length > 0 ? { sameAsTransformers: count(compared) } : {})
-  }
-}
-
-const line = (name: string, { right, rows }: Count): string =>
-  `${name.padEnd(22)}${`${right}/${rows}`.padStart(9)}  ${((100 * right) / Math.max(1, rows)).toFixed(1)} %`
-
-/** Renders the counts as a table, one task per line. */
-export const renderSummary = (summary: ReturnType<typeof summarize>): string =>
-  [
-    ...Object.entries(summary.tasks).map(([task, counted]) => line(task, counted)),
-    line('all', summary.all),
-    ...(summary.sameAsTransformers ? [line('equal to Transformers', summary.sameAsTransformers)] : [])
-  ].join('\n')
-
-const textOf = (message: Messages[number]): string =>
-  itemsOf(message)
-    .map((item) => (item.type === 'text' ? item.text : ''))
-    .join('')
-
-/** The prompt (all messages before the last answer) and the expected answer. */
-export const splitPrompt = ({ messages }: DatasetRow): { readonly prompt: Messages; readonly expected: string } => {
-  const last = messages.findLastIndex(({ role }) => role === 'assistant')
-  return last < 0 ? { prompt: messages, expected: '' } : { prompt: messages.slice(0, last), expected: textOf(messages[last]!) }
-}
-
-/** Scores an answer: correct if equal to the expected answer, ignoring leading and trailing whitespace. */
-export const score = (row: DatasetRow, answer: string): EvaluatedRow => {
-  const { expected } = splitPrompt(row)
-  const correct = answer.trim() === expected.trim()
-  const { id, task, transformers } = row
-  return {
-    id,
-    task,
-    answer,
-    expected,
-    correct,
-    ...(transformers === undefined ? {} : { transformers, sameAsTransformers: answer === transformers })
-  }
 }
 
 /** Local image files of the rows with their sizes and times: an image with other content may have another answer. */
@@ -112,16 +58,13 @@ const journalFor = async (file: string, rows: readonly DatasetRow[], model: stri
     await imageStates(rows),
     await folderIdentity(model),
     adapter === undefined ? null : await folderIdentity(adapter),
-    { dtype, quantize, ...answerOptions(flags) }
+    { dtype, quantize, metric: flags.metric, ...answerOptions(flags) }
   ])
   return join(cacheFolder(), 'eval', `${createHash('sha256').update(identity).digest('hex').slice(0, 24)}.jsonl`)
 }
 
-export const chunks = <A>(rows: readonly A[], size: number): readonly (readonly A[])[] =>
-  Array.from({ length: Math.ceil(rows.length / size) }, (_, i) => rows.slice(i * size, (i + 1) * size))
-
-const answerAll = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow[], flags: EvalFlags, journal: string) => {
-  const { answer } = await import('../../answer.js')
+/** A progress bar of rows on standard error. */
+const progressOf = (total: number) => {
   const bar = new SingleBar({
     format: 'eval [{bar}] {value}/{total} rows, {eta_formatted} left',
     stream: process.stderr,
@@ -129,54 +72,119 @@ const answerAll = async (internvl: InternVLCheckpoint, rows: readonly DatasetRow
   })
   let isShown = false
   const onProgress = (done: number, resumed: number): void => {
-    if (!isShown && resumed > 0) info(`resuming after ${resumed} of ${rows.length} answers; --restart starts again`)
-    if (!isShown && process.stderr.isTTY) bar.start(rows.length, done)
+    if (!isShown && resumed > 0) info(`resuming after ${resumed} of ${total} answers; --restart starts again`)
+    if (!isShown && process.stderr.isTTY) bar.start(total, done)
     isShown = true
     bar.update(done)
   }
-  const evaluate = async (batch: readonly DatasetRow[]): Promise<readonly EvaluatedRow[]> => {
-    const prompts = batch.map((row) => splitPrompt(row).prompt)
-    const { texts } = await answer(internvl, prompts, { ...answerOptions(flags), doSample: false })
-    return batch.map((row, i) => score(row, texts[i]!))
-  }
-  const { batchSize, restart } = flags
-  return evaluateRows(rows, journal, { batchSize, restart, evaluate, onProgress }).finally(() => bar.stop())
+  return { onProgress, stop: () => bar.stop() }
 }
 
-const evaluate = async (file: string, given: EvalFlags): Promise<void> => {
+/** `--metric anls --metric chart=relaxed-accuracy`: metrics by task, `*` for all other tasks. */
+const metricChoice = (given: readonly string[] = []): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    given.map((text) => {
+      const at = text.lastIndexOf('=')
+      return at < 0 ? ['*', text] : [text.slice(0, at), text.slice(at + 1)]
+    })
+  )
+
+/** Writes a file whole: a file that existed before stays until the new one is complete. */
+const writeWhole = async (file: string, text: string): Promise<void> => {
+  const partial = `${file}.${process.pid}.partial`
+  await writeFile(partial, text)
+  await rename(partial, file)
+}
+
+const evaluateFile = async (file: string, given: EvalFlags): Promise<void> => {
   const flags = { maxPatches: 1, ...given } // the evaluation set of the demo model uses one tile
   const rows = await orThrow(readDataset(file))
+  const metric = metricChoice(flags.metric)
+  getOrThrow(rowMetrics(rows, metric)) // before the model is loaded
   const internvl = await loadWithProgress(flags)
   const startTime = performance.now()
   const journal = await journalFor(file, rows, internvl.dir, flags)
-  const scored = await answerAll(internvl, rows, flags, journal)
-  if (flags.output) await writeFile(flags.output, scored.map((s) => `${JSON.stringify(s)}\n`).join(''))
+  const { evaluate } = await import('../../evaluate/evaluate.js')
+  const { onProgress, stop } = progressOf(rows.length)
+  const { batchSize, restart, confidence, seed, bootstrap: samples } = flags
+  const options = { metric, journal, batchSize, restart, confidence, seed, samples, onProgress }
+  const evaluation = await evaluate(internvl, rows, { ...answerOptions(flags), ...options }).finally(stop)
+  if (flags.output) await writeWhole(flags.output, evaluation.rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+  if (flags.report) {
+    const { evaluationReport } = await import('../../evaluate/evaluation-report.js')
+    await writeWhole(flags.report, await evaluationReport(`${basename(file)} by ${basename(internvl.dir)}`, evaluation))
+  }
   await rm(journal, { force: true })
-  const summary = summarize(scored)
-  console.log(
-    flags.json
-      ? JSON.stringify(
-          { file, model: internvl.dir, engine: internvl.engine.name, ...precisionOptions(flags), ...summary },
-          null,
-          2
-        )
-      : renderSummary(summary)
-  )
+  const { summary } = evaluation
+  const described = { file, model: internvl.dir, engine: internvl.engine.name, ...precisionOptions(flags), ...summary }
+  console.log(flags.json ? JSON.stringify(described, null, 2) : renderSummary(summary))
   info(`${rows.length} rows in ${((performance.now() - startTime) / 1000).toFixed(1)} s on ${internvl.engine.name}`)
   internvl.dispose()
 }
 
-/** `internvl eval`: answers the questions of a file and counts exact matches. */
-export const evalCommand = (): Command =>
-  withModelOptions(new Command('eval'))
-    .description('answer every row of a jsonl file and count the correct answers')
-    .argument('<file>', 'jsonl file; image paths are relative to the file')
-    .addHelpText(
-      'after',
-      '\nImages use one tile unless --max-patches is given.\n\nExample:\n  internvl eval questions.jsonl --model InternVL3-1B-hf'
-    )
+/** `--compare a.jsonl b.jsonl`. */
+const compareFiles = async (files: readonly string[], flags: EvalFlags): Promise<void> => {
+  const [a, b] = files as readonly [string, string]
+  const { readEvaluation, compareEvaluations, renderComparison } = await import('../../evaluate/compare.js')
+  const evaluations = [await orThrow(readEvaluation(a)), await orThrow(readEvaluation(b))] as const
+  const { confidence, seed, bootstrap: samples } = flags
+  const comparison = getOrThrow(compareEvaluations(...evaluations, { confidence, seed, samples }))
+  if (flags.report) {
+    const { comparisonReport } = await import('../../evaluate/evaluation-report.js')
+    await writeWhole(flags.report, await comparisonReport(`${basename(a)} (a) and ${basename(b)} (b)`, comparison))
+  }
+  console.log(flags.json ? JSON.stringify({ a, b, ...comparison }, null, 2) : renderComparison(comparison))
+}
+
+/** Parses a probability between 0 and 1 for commander. */
+const probability = (text: string): number => {
+  const value = Number(text)
+  if (!(value > 0 && value < 1)) throw new InvalidArgumentError('Expected a number between 0 and 1, such as 0.95.')
+  return value
+}
+
+const seedNumber = (text: string): number => {
+  if (!Number.isSafeInteger(Number(text)) || text.trim() === '') throw new InvalidArgumentError('Expected a whole number.')
+  return Number(text)
+}
+
+const examples = `
+Images use one tile unless --max-patches is given.
+
+Metrics: ${Object.keys(metrics).join(', ')}.
+A row may name its own ("metric"). The metric of a task's flag is used before the row's own, and that before the flag without a task.
+
+Examples:
+  internvl eval questions.jsonl --model InternVL3-1B-hf
+  internvl eval questions.jsonl --metric exact --metric charts=relaxed-accuracy --metric docs=anls
+  internvl eval questions.jsonl --output int4.jsonl --report int4.html --quantize int4
+  internvl eval --compare float32.jsonl int4.jsonl`
+
+/** `internvl eval`: answers the questions of a file and scores the answers, or compares two evaluations. */
+export const evalCommand = (): Command => {
+  const command = withModelOptions(new Command('eval'))
+  return command
+    .description('answer every row of a jsonl file and score the answers; compare two evaluations')
+    .argument('[file]', 'jsonl file; image paths are relative to the file')
+    .addHelpText('after', examples)
+    .option('--metric <[task=]name>', 'metric of all rows, or of one task; repeatable; default: exact', appendValue)
     .option('--batch-size <n>', 'rows per batch', positiveInteger, 8)
-    .option('-o, --output <file>', 'write every answer to a jsonl file')
+    .option('-o, --output <file>', 'write every answer with its score to a jsonl file')
+    .option('--report <file>', 'write an HTML report with images')
+    .addOption(new Option('--html <file>', 'alias of --report').hideHelp())
+    .option('--compare <files...>', 'compare two files that --output wrote: a paired test, and the rows that changed')
+    .option('--bootstrap <n>', 'resamples of the confidence intervals', positiveInteger, 2000)
+    .option('--confidence <p>', 'probability of the confidence intervals', probability, 0.95)
+    .option('--seed <n>', 'seed of the resamples', seedNumber, 0)
     .option('--restart', 'start again instead of resuming an interrupted evaluation')
-    .option('--json', 'print the counts as JSON')
-    .action(evaluate)
+    .option('--json', 'print the scores as JSON')
+    .action(async (file: string | undefined, { html, ...given }: EvalFlags & { readonly html?: string }) => {
+      const flags = { ...given, ...(html === undefined ? {} : { report: html }) }
+      const { compare } = flags
+      if (compare && (file !== undefined || compare.length !== 2))
+        command.error('error: --compare takes two files that --output wrote, and no other argument', { exitCode: 2 })
+      if (compare) return compareFiles(compare, flags)
+      if (file === undefined) return command.error("error: missing required argument 'file'", { exitCode: 2 })
+      return evaluateFile(file, flags)
+    })
+}

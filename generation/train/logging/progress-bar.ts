@@ -31,12 +31,21 @@ export const meanOfLast = () => {
 /** The report of a step in pieces, the most important first. */
 const stepStatus = (totalSteps: () => number) => {
   const [meanLoss, meanSeconds, meanTokens] = [meanOfLast(), meanOfLast(), meanOfLast()]
-  return ({ step, loss, learningRate, tokens, seconds }: Parameters<NonNullable<TrainerCallback['onStepEnd']>>[0]) => {
+  return ({
+    step,
+    loss,
+    learningRate,
+    metrics = {},
+    tokens,
+    seconds
+  }: Parameters<NonNullable<TrainerCallback['onStepEnd']>>[0]) => {
     const [perStep, tokensPerStep] = [meanSeconds(seconds), meanTokens(tokens)]
     const left = formatDuration(perStep * Math.max(0, totalSteps() - step))
     return [
       `loss ${meanLoss(loss).toFixed(4)}`,
       `${left} left`,
+      ...(metrics['rewards/margins'] === undefined ? [] : [`margin ${significant(metrics['rewards/margins'])}`]),
+      ...(metrics['rewards/accuracies'] === undefined ? [] : [`pairs ${(100 * metrics['rewards/accuracies']).toFixed(0)} %`]),
       `lr ${learningRate.toExponential(2)}`,
       `${Math.round(tokensPerStep / perStep)} tokens/s`
     ]

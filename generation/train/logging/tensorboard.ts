@@ -85,8 +85,8 @@ export const tensorBoardLogger = (folder: string): TrainerCallback => {
       file = join(folder, `events.out.tfevents.${Math.floor(now())}.${hostname()}.${process.pid}`)
       append(versionEvent(now()))
     },
-    onStepEnd: ({ step, loss, gradNorm, learningRate, tokens, seconds }) => {
-      const scalars = { loss, grad_norm: gradNorm, learning_rate: learningRate, tokens_per_second: tokens / seconds }
+    onStepEnd: ({ step, loss, gradNorm, learningRate, metrics, tokens, seconds }) => {
+      const scalars = { loss, grad_norm: gradNorm, learning_rate: learningRate, tokens_per_second: tokens / seconds, ...metrics }
       append(scalarEvent(now(), step, prefixed('train', scalars)))
     },
     onEvaluate: (step, metrics) => append(scalarEvent(now(), step, prefixed('validation', metrics)))

@@ -1,7 +1,7 @@
 import { answer } from '../../../generation/answer.js'
 import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
-import { score, splitPrompt } from '../../../generation/cli/commands/eval-command.js'
 import { type DatasetRow, readDataset } from '../../../generation/evaluate/eval-dataset.js'
+import { score, splitPrompt } from '../../../generation/evaluate/evaluated-row.js'
 import { answerLogits, answerLosses, type Perplexity, perplexityOf } from '../../../generation/evaluate/perplexity.js'
 import { selectEngine } from '../../../lib/engines/index.js'
 import { orThrow } from '../../../lib/error.js'

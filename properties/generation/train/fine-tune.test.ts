@@ -39,8 +39,8 @@ describe('fineTune', () => {
     const lines = join(output, 'train.jsonl')
     await fineTune(internvl, config, { checkpoints: join(output, 'checkpoints'), workers: 0, callbacks: [jsonlLogger(lines)] })
     internvl.dispose()
-    const logged = (await readFile(lines, 'utf8')).trim().split('\n').map((line) => JSON.parse(line) as { loss: number }) // biome-ignore format: one line
-    return { losses: logged.map(({ loss }) => loss), result: await load(output) }
+    const logged = (await readFile(lines, 'utf8')).trim().split('\n').map((line) => JSON.parse(line) as { loss: number; metrics?: Record<string, number> }) // biome-ignore format: one line
+    return { losses: logged.map(({ loss }) => loss), metrics: logged.map(({ metrics }) => metrics), result: await load(output) }
   }
 
   const bits = (params: unknown) =>
@@ -61,17 +61,18 @@ describe('fineTune', () => {
   })
 
   it('trains LoRA with frozen weights; the result has LoRA merged', async () => {
-    const { losses, result } = await tuned('lora', {
+    const { losses, metrics, result } = await tuned('lora', {
       steps: 3,
       lora: { rank: 4, dropout: 0 },
       optimizer: { learningRate: 1e-2, schedule: 'constant', warmupRatio: 0 }
     })
     assert.ok(losses[2]! < losses[0]!, losses.join(' '))
+    assert.deepEqual(metrics, [undefined, undefined, undefined])
     assert.ok(namedParameters(result.params).every(([path]) => !path.includes('lora')))
     result.dispose()
   })
 
-  it('trains on pairs: before the first update of LoRA every reward is 0', async () => {
+  it('trains on pairs: before the first update of LoRA every reward is 0; then the log has a positive margin', async () => {
     const data = join(folder, 'pairs.jsonl')
     const pair = {
       image: imagePath('circle.png'),
@@ -82,7 +83,11 @@ describe('fineTune', () => {
     await writeFile(data, `${JSON.stringify(pair)}\n`)
     const settings = { data, lora: { rank: 4, dropout: 0 }, loss: { type: 'mpo', nll: 0 } }
     const optimizer = { learningRate: 1e-2, schedule: 'constant', warmupRatio: 0 }
-    const { losses, result } = await tuned('pairs', { ...settings, steps: 2, optimizer })
+    const { losses, metrics, result } = await tuned('pairs', { ...settings, steps: 2, optimizer })
+    const names = ['rewards/chosen', 'rewards/rejected', 'rewards/margins', 'rewards/accuracies']
+    assert.deepEqual(names.map((name) => metrics[0]![name]), [0, 0, 0, 0]) // biome-ignore format: one line
+    assert.ok(metrics[1]!['rewards/margins']! > 0, JSON.stringify(metrics[1]))
+    assert.equal(metrics[1]!['rewards/accuracies'], 1)
     assert.ok(Math.abs(losses[0]! - 1.2 * Math.LN2) < 1e-5, `${losses[0]}`) // 0.8 (−log σ(0)) + 0.2 (−2 log σ(0))
     assert.ok(losses[1]! < losses[0]!)
     result.dispose()

@@ -3,7 +3,8 @@ import fc from 'fast-check'
 import { collate, disposeBatch } from '../../../generation/train/data/collate.js'
 import type { Sample } from '../../../generation/train/data/sample.js'
 import type { PreparedSample } from '../../../generation/train/data/sample-maker.js'
-import { pairBatches, pairLoss, sftLoss } from '../../../generation/train/losses.js'
+import { pairBatches, pairLoss, rewardMetrics, sftLoss } from '../../../generation/train/losses.js'
+import { meanMetrics } from '../../../generation/train/training-loop.js'
 import { valueAndGrad } from '../../../lib/autograd/grad.js'
 import { causalLoss, logProbabilities } from '../../../lib/nn/losses/cross-entropy.js'
 import { tf } from '../../../lib/tf.js'
@@ -84,4 +85,22 @@ describe('training losses', () => {
       assertClose(loss(logs), tf.scalar(Math.log(2))) // the reference is the model: no answer is preferred
       for (const batch of [chosen!, rejected!]) disposeBatch(batch)
     }))
+
+  it('metrics of pairs are means over pairs, and those of a step the weighted mean over its batches', () =>
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.integer({ min: -9, max: 9 }), fc.integer({ min: -9, max: 9 })), { minLength: 2 }),
+        fc.nat(9),
+        (pairs, cut) => {
+          const at = 1 + (cut % (pairs.length - 1))
+          const metricsOf = (some: typeof pairs) =>
+            rewardMetrics({ chosen: some.map(([x]) => x), rejected: some.map(([, y]) => y) })
+          const parts = [pairs.slice(0, at), pairs.slice(at)].map((some) => [metricsOf(some), some.length] as const)
+          const [whole, joined] = [metricsOf(pairs), meanMetrics(parts)]
+          for (const name of Object.keys(whole)) assert.ok(Math.abs(whole[name]! - joined[name]!) < 1e-9, name)
+          assert.ok(Math.abs(whole['rewards/margins']! - (whole['rewards/chosen']! - whole['rewards/rejected']!)) < 1e-9)
+          assert.equal(whole['rewards/accuracies'], pairs.filter(([x, y]) => x > y).length / pairs.length)
+        }
+      )
+    ))
 })

@@ -4,8 +4,8 @@ import type { EngineName } from '../../../../lib/engines/index.js'
 import { orThrow } from '../../../../lib/error.js'
 import { sceneSample } from '../../../demo/scenes.js'
 import { type DatasetRow, readDataset } from '../../../evaluate/eval-dataset.js'
+import { renderSummary } from '../../../evaluate/evaluation-summary.js'
 import { info, loadWithProgress, positiveInteger } from '../../common.js'
-import { chunks, type EvaluatedRow, renderSummary, score, splitPrompt, summarize } from '../eval-command.js'
 
 interface DemoEvalFlags {
   readonly count: number
@@ -23,15 +23,9 @@ const demoEval = async (folder: string | undefined, file: string | undefined, fl
     ...(folder === undefined ? {} : { model: folder }),
     ...(flags.engine ? { engine: flags.engine } : {})
   })
-  const { answer } = await import('../../../answer.js')
+  const { evaluate } = await import('../../../evaluate/evaluate.js')
   const startTime = performance.now()
-  const scored: EvaluatedRow[] = []
-  for (const batch of chunks(rows, 24)) {
-    const prompts = batch.map((row) => splitPrompt(row).prompt)
-    const { texts } = await answer(internvl, prompts, { maxPatches: 1, maxNewTokens: 64, doSample: false })
-    scored.push(...batch.map((row, i) => score(row, texts[i]!)))
-  }
-  const summary = summarize(scored)
+  const { summary } = await evaluate(internvl, rows, { batchSize: 24, maxPatches: 1, maxNewTokens: 64 })
   const source = file ?? `${rows.length} scenes of seed ${flags.seed}`
   console.log(flags.json ? JSON.stringify({ source, model: internvl.dir, ...summary }, null, 2) : renderSummary(summary))
   info(`${source}: ${((performance.now() - startTime) / 1000).toFixed(1)} s on ${internvl.engine.name}`)
