@@ -36,8 +36,8 @@ const imageHtml = async (source: string, texts: Readonly<Record<string, string>>
   const image = await readImage(source)()
   if (E.isLeft(image)) return `<p>${escapeHtml(source.slice(0, 200))}</p>`
   const boxes = toPixels(boxesFor(texts), image.right)
-  const drawn = boxes.length > 0 ? await drawBoxes(image.right, boxes) : image.right
-  const jpeg = await encodeThumbnail(drawn, side)
+  const withBoxes = boxes.length > 0 ? await drawBoxes(image.right, boxes) : image.right
+  const jpeg = await encodeThumbnail(withBoxes, side)
   return `<img loading="lazy" alt="" src="data:image/jpeg;base64,${jpeg.toString('base64')}">`
 }
 
@@ -73,7 +73,7 @@ const filter = ['all', 'wrong', 'right']
 
 /**
  * An evaluation as one HTML file: scores by task, and every row with its images, question, answer, references and score. Images are reduced
- * and embedded; boxes of box metrics are drawn on them.
+ * and embedded; and show the boxes of box metrics.
  */
 export const evaluationReport = async (
   title: string,

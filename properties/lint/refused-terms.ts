@@ -85,6 +85,7 @@ export const allowed: readonly Allowed[] = [
   { path: '', term: '*', line: /@deprecated|alias/i, reason: 'a deprecated name stays readable beside its new name' },
   { path: 'processors/image/draw.ts', term: 'drawn', reason: 'boxes are drawn on an image' },
   { path: 'generation/cli/commands/ask-command.ts', term: 'drawn', line: /--draw/, reason: 'boxes are drawn on an image' },
+  { path: 'generation/evaluate/metrics/vqa-accuracy.ts', term: '*', reason: 'the words of the official evaluation' },
   { path: 'generation/plot.ts', term: 'drawn', reason: 'a plot is drawn' },
   {
     path: 'generation/chat/history.ts',

@@ -51,13 +51,13 @@ describe('rows of an evaluation', () => {
   })
 
   it("the metric of a row is that of its task's choice, else its own, else the choice for all, else exact", () => {
-    const [charts, docs, own] = [
+    const [charts, docs, named] = [
       rowOf({ task: 'charts', question: 'x', answer: '1' }),
       rowOf({ task: 'docs', question: 'x', answer: '1' }),
       rowOf({ task: 'docs', metric: 'contains', question: 'x', answer: '1' })
     ]
     const names = (...choice: Parameters<typeof rowMetrics>[1][]) =>
-      getOrThrow(rowMetrics([charts, docs, own], ...(choice as [string]))).map(({ name }) => name)
+      getOrThrow(rowMetrics([charts, docs, named], ...(choice as [string]))).map(({ name }) => name)
     assert.deepEqual(names(), ['exact', 'exact', 'contains'])
     assert.deepEqual(names('ANLS'), ['anls', 'anls', 'contains'])
     assert.deepEqual(names({ charts: 'relaxed', '*': 'anls' }), ['relaxed-accuracy', 'anls', 'contains'])
@@ -166,7 +166,7 @@ describe('a comparison', () => {
     assert.throws(() => getOrThrow(compareEvaluations(evaluated([1, 0]), other)), /row 2 is "same" \(expected "x"\)/)
   })
 
-  it('boxes of a box metric are drawn; an image that cannot be read is named', async () => {
+  it('the image shows the boxes of a box metric; an image that cannot be read is named', async () => {
     const answer = '<ref>circle</ref><box>[[10, 10, 500, 500]]</box>'
     const rows = [circle, '/none<i>.png'].map((source, row) => {
       const sample = rowOf({ image: source, question: '<image>\nFind the circle.', answer, metric: 'iou' })

@@ -18,7 +18,7 @@ import type { Corners } from '../../../../generation/grounding.js'
 import { getOrThrow } from '../../../../lib/error.js'
 
 /** Scores by the published evaluation code; make_metrics.py writes them. */
-const reference = JSON.parse(readFileSync(new URL('../../../reference/metrics.json', import.meta.url), 'utf8'))
+const reference = JSON.parse(readFileSync(new URL('../../../reference/metrics/metrics.json', import.meta.url), 'utf8'))
 
 interface Scored {
   readonly answer: string

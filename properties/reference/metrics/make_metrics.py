@@ -3,7 +3,7 @@
 Needs scipy, and clones of three repositories in the folder that is the argument: VQA (GT-Vision-Lab), lmms-eval (EvolvingLMMs-Lab) and
 VLMEvalKit (open-compass).
 
-    python3 properties/reference/make_metrics.py path/to/clones
+    python3 properties/reference/metrics/make_metrics.py path/to/clones
 """
 import ast
 import copy
@@ -90,7 +90,7 @@ vqa_cases = [
     ("new\nyork\t", ten(("new york", 3), ("NYC", 7))),
     ("none", ten(("0", 4), ("1", 6))),
     ("", ten(("", 1), ("a", 9))),
-    ("what?", ten(("what", 3), ("what?", 1), ("who", 6))),
+    ("what?", ten(("what", 3), ("what?", 1), ("where", 6))),
     ("." * 40, ten(("", 5), ("." * 8, 5))),
 ]
 anls_cases = [
