@@ -8,7 +8,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { InternVLError, type Issues, invalid, issue, validation } from '../../lib/error.js'
 import { ggufPointer } from '../../models/checkpoint/open-weights.js'
-import { ggufConfig } from '../../models/gguf/gguf-config.js'
+import { ggufConfig, readRopeFactors } from '../../models/gguf/gguf-config.js'
 import { type GgufFile, openGgufFile } from '../../models/gguf/gguf-file.js'
 import { ggufTokenizer } from '../../processors/text/gguf-tokenizer.js'
 import { VISUAL_TOKENS } from '../../processors/text/placeholders.js'
@@ -30,7 +30,7 @@ const folderName = async (paths: readonly string[]): Promise<string> => {
   const hash = createHash('sha256')
   for (const path of paths) {
     const { size, mtimeMs } = await stat(path)
-    hash.update(`1 ${path} ${size} ${mtimeMs}\n`)
+    hash.update(`2 ${path} ${size} ${mtimeMs}\n`)
   }
   return `internvl-gguf-${process.getuid?.() ?? ''}-${hash.digest('hex').slice(0, 24)}`
 }
@@ -38,7 +38,8 @@ const folderName = async (paths: readonly string[]): Promise<string> => {
 const json = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`
 
 /** The files of a checkpoint folder that describe a pair of GGUF files. */
-const describe = (model: GgufFile, mmproj: GgufFile): E.Either<Issues, ReadonlyMap<string, string>> => {
+const describe = async (model: GgufFile, mmproj: GgufFile): Promise<E.Either<Issues, ReadonlyMap<string, string>>> => {
+  const factors = await readRopeFactors(model)
   const tokens = (model.metadata.get('tokenizer.ggml.tokens') ?? []) as readonly string[]
   const id = tokens.indexOf(VISUAL_TOKENS.context_image_token)
   const side = mmproj.metadata.get('clip.vision.image_size')
@@ -47,7 +48,7 @@ const describe = (model: GgufFile, mmproj: GgufFile): E.Either<Issues, ReadonlyM
   const eos = ['eos_token_id', 'eot_token_id'].map((name) => model.metadata.get(`tokenizer.ggml.${name}`))
   return pipe(
     sequenceS(validation)({
-      config: ggufConfig(model, mmproj, id < 0 ? undefined : id),
+      config: ggufConfig(model, mmproj, id < 0 ? undefined : id, factors),
       tokenizer: ggufTokenizer(model.metadata, model.path)
     }),
     E.map(({ config, tokenizer }) => {
@@ -116,7 +117,7 @@ export const ggufFolder =
       const folder = join(tmpdir(), await folderName([modelPath!, mmprojPath!]))
       if (await isOwn(folder)) return E.right(folder)
       const files = await openBoth(modelPath!, mmprojPath!)
-      const described = describe(...files)
+      const described = await describe(...files)
       await Promise.all(files.map((file) => file.close()))
       if (E.isLeft(described)) return described
       await writeOnce(folder, described.right)

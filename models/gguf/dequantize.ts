@@ -12,10 +12,11 @@ export const ggufTypes = {
   12: 'Q4_K',
   13: 'Q5_K',
   14: 'Q6_K',
-  30: 'BF16'
+  30: 'BF16',
+  39: 'MXFP4'
 } as const satisfies Readonly<Record<number, string>> as Readonly<Record<number, GgufType>>
 
-export type GgufType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q4_1' | 'Q5_0' | 'Q5_1' | 'Q8_0' | 'Q4_K' | 'Q5_K' | 'Q6_K'
+export type GgufType = 'F32' | 'F16' | 'BF16' | 'Q4_0' | 'Q4_1' | 'Q5_0' | 'Q5_1' | 'Q8_0' | 'Q4_K' | 'Q5_K' | 'Q6_K' | 'MXFP4'
 
 /** Writes the weights of one block, which begins at `at`, to `out` from `to`. */
 type Block = (b: DataView, at: number, out: Float32Array, to: number) => void
@@ -106,6 +107,19 @@ const q6k: Block = (b, at, out, to) => {
   }
 }
 
+/** Values of FP4 (E2M1), doubled; the scale is halved in return. */
+const doubledFp4 = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12]
+
+/** 32 weights of FP4 with a power of two as scale, in one byte. */
+const mxfp4: Block = (b, at, out, to) => {
+  const d = 2 ** (b.getUint8(at) - 128)
+  for (let j = 0; j < 16; j++) {
+    const byte = b.getUint8(at + 1 + j)
+    out[to + j] = f32(d * doubledFp4[byte & 15]!)
+    out[to + j + 16] = f32(d * doubledFp4[byte >> 4]!)
+  }
+}
+
 /** Sizes of the blocks of each type. */
 export const blockFormats: Readonly<Record<GgufType, BlockFormat>> = {
   F32: { weights: 1, bytes: 4 },
@@ -118,7 +132,8 @@ export const blockFormats: Readonly<Record<GgufType, BlockFormat>> = {
   Q8_0: { weights: 32, bytes: 34 },
   Q4_K: { weights: 256, bytes: 144 },
   Q5_K: { weights: 256, bytes: 176 },
-  Q6_K: { weights: 256, bytes: 210 }
+  Q6_K: { weights: 256, bytes: 210 },
+  MXFP4: { weights: 32, bytes: 17 }
 }
 
 const blocks = {
@@ -129,7 +144,8 @@ const blocks = {
   Q8_0: q8,
   Q4_K: q45k(false),
   Q5_K: q45k(true),
-  Q6_K: q6k
+  Q6_K: q6k,
+  MXFP4: mxfp4
 } as const satisfies Partial<Record<GgufType, Block>>
 
 /** Whether a type has blocks with scales, in contrast to plain numbers. */

@@ -2,9 +2,18 @@ import * as E from 'fp-ts/lib/Either.js'
 import { type Issues, invalid } from '../../lib/error.js'
 import type { Json } from '../config/config-fields.js'
 import type { GgufFile, GgufValue } from './gguf-file.js'
+import { readWeights } from './gguf-weights.js'
 
 /** Architectures of GGUF that are read, and the decoders that they are. */
-const decoders: Readonly<Record<string, string>> = { qwen2: 'qwen2', qwen3: 'qwen3', llama: 'llama', internlm2: 'llama' }
+const decoders: Readonly<Record<string, string>> = {
+  qwen2: 'qwen2',
+  qwen3: 'qwen3',
+  qwen3moe: 'qwen3_moe',
+  llama: 'llama',
+  internlm2: 'llama',
+  phi3: 'phi3',
+  'gpt-oss': 'gpt_oss'
+}
 
 /** The metadata under a prefix, by the rest of the key. */
 const under =
@@ -14,19 +23,68 @@ const under =
 
 const first = (value: GgufValue | undefined): GgufValue | undefined => (Array.isArray(value) ? value[0] : value)
 
+/** Factors of the rotary frequencies of Phi-3, which are tensors of the file. */
+export interface RopeFactors {
+  readonly short: readonly number[]
+  readonly long: readonly number[]
+}
+
+/** The factors in a file; undefined in most. */
+export const readRopeFactors = async (file: GgufFile): Promise<RopeFactors | undefined> => {
+  const read = async (name: string) => {
+    const tensor = file.tensors.get(`rope_factors_${name}.weight`)
+    return tensor && Array.from(await readWeights(file, tensor, 0, tensor.shape[0]!))
+  }
+  const [short, long] = [await read('short'), await read('long')]
+  return short && long ? { short, long } : undefined
+}
+
 /** `rope_scaling` of a decoder; GGUF keeps the factor of linear and yarn scaling. */
-const ropeScaling = (at: (key: string) => GgufValue | undefined): Json | null => {
+const ropeScaling = (
+  at: (key: string) => GgufValue | undefined,
+  factors: RopeFactors | undefined,
+  isGptOss: boolean
+): Json | null => {
+  if (factors) return { rope_type: 'longrope', short_factor: factors.short, long_factor: factors.long }
   const type = at('rope.scaling.type')
   if (type !== 'linear' && type !== 'yarn') return null
   const original = at('rope.scaling.original_context_length')
   return {
     rope_type: type,
     factor: at('rope.scaling.factor') ?? 1,
+    ...(original === undefined ? {} : { original_max_position_embeddings: original }),
+    ...(isGptOss ? { beta_fast: 32, beta_slow: 1, truncate: false } : {}) // as published, and as llama.cpp computes
+  }
+}
+
+/** Fields that only one kind of decoder has. Source: the `set_gguf_parameters` of llama.cpp's converter. */
+const ownFields = (at: (key: string) => GgufValue | undefined, architecture: string): Json => {
+  const [experts, used] = [at('expert_count'), at('expert_used_count')]
+  if (architecture === 'gpt-oss')
+    return {
+      ...{ num_local_experts: experts, num_experts_per_tok: used, sliding_window: at('attention.sliding_window') },
+      intermediate_size: at('expert_feed_forward_length')
+    }
+  if (architecture === 'qwen3moe')
+    return {
+      ...{ num_experts: experts, num_experts_per_tok: used, moe_intermediate_size: at('expert_feed_forward_length') },
+      ...{ norm_topk_prob: true, decoder_sparse_step: 1, mlp_only_layers: [] }
+    }
+  if (architecture !== 'phi3') return {}
+  const [rotated, original, window] = [
+    at('rope.dimension_count'),
+    at('rope.scaling.original_context_length'),
+    at('attention.sliding_window')
+  ]
+  const head = Number(at('embedding_length')) / Number(first(at('attention.head_count')))
+  return {
+    sliding_window: window ?? null,
+    partial_rotary_factor: rotated === undefined ? 1 : Number(rotated) / head,
     ...(original === undefined ? {} : { original_max_position_embeddings: original })
   }
 }
 
-const textConfig = (model: GgufFile, architecture: string): Json => {
+const textConfig = (model: GgufFile, architecture: string, factors: RopeFactors | undefined): Json => {
   const at = under(model, architecture)
   const [heads, hidden] = [first(at('attention.head_count')), at('embedding_length')]
   const hasBias = model.tensors.has('blk.0.attn_q.bias')
@@ -42,10 +100,11 @@ const textConfig = (model: GgufFile, architecture: string): Json => {
     max_position_embeddings: at('context_length'),
     rms_norm_eps: at('attention.layer_norm_rms_epsilon'),
     rope_theta: at('rope.freq_base') ?? 10000,
-    rope_scaling: ropeScaling(at),
+    rope_scaling: ropeScaling(at, factors, architecture === 'gpt-oss'),
     hidden_act: 'silu',
-    ...(architecture === 'qwen2' ? {} : { attention_bias: hasBias }),
-    tie_word_embeddings: !model.tensors.has('output.weight')
+    ...(architecture === 'qwen2' || architecture === 'phi3' ? {} : { attention_bias: hasBias }),
+    tie_word_embeddings: !model.tensors.has('output.weight'),
+    ...ownFields(at, architecture)
   }
 }
 
@@ -76,7 +135,12 @@ const refuse = ({ path }: GgufFile, why: string) => invalid('Gguf', `${path}: ${
  * config.json, in Transformers' dialect, of a decoder and a vision tower with projector in GGUF files.
  * Errors: files of other models, and the two files in the wrong order. Source: `convert_hf_to_gguf.py` of llama.cpp.
  */
-export const ggufConfig = (model: GgufFile, mmproj: GgufFile, imageTokenId: number | undefined): E.Either<Issues, Json> => {
+export const ggufConfig = (
+  model: GgufFile,
+  mmproj: GgufFile,
+  imageTokenId: number | undefined,
+  factors?: RopeFactors
+): E.Either<Issues, Json> => {
   const architecture = String(model.metadata.get('general.architecture'))
   if (architecture === 'clip') return refuse(model, 'it holds a vision tower, not a language model; give it as --mmproj')
   if (!Object.hasOwn(decoders, architecture))
@@ -87,7 +151,7 @@ export const ggufConfig = (model: GgufFile, mmproj: GgufFile, imageTokenId: numb
   if (imageTokenId === undefined)
     return refuse(model, 'its vocabulary has no <IMG_CONTEXT>; is this the language model of an InternVL?')
   const [vision, scale] = [visionConfig(mmproj), Number(mmproj.metadata.get('clip.vision.projector.scale_factor') ?? 2)]
-  const text = textConfig(model, architecture)
+  const text = textConfig(model, architecture, factors)
   const [[side], [patch]] = [vision.image_size as readonly [number], vision.patch_size as readonly [number]]
   return E.right({
     architectures: ['InternVLForConditionalGeneration'],

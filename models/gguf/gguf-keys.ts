@@ -8,6 +8,11 @@ export interface GgufParameter {
   readonly tensor: GgufTensor
   /** First row in the tensor. */
   readonly firstRow: number
+  /**
+   * Tensors `[E, I, D]` of all experts of a layer that alternate in the last axis of the parameter, `[E, D, n · I]`: GPT-OSS's gate and up,
+   * and its transposed down projection. Their biases are `[E, I]`.
+   */
+  readonly alternating?: readonly GgufTensor[]
   /** Number of heads whose rows are interleaved for rotary embeddings; 0 for rows in order. */
   readonly interleavedHeads: number
 }
@@ -27,6 +32,13 @@ const decoderNames: Readonly<Record<string, string>> = {
   ffn_gate: 'mlp.gate_proj',
   ffn_up: 'mlp.up_proj',
   ffn_down: 'mlp.down_proj'
+}
+
+/** Names that an architecture has beside the common ones, or instead of them. */
+const namesOf: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  phi3: { attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' },
+  qwen3moe: { ffn_gate_inp: 'mlp.gate' },
+  'gpt-oss': { post_attention_norm: 'post_attention_layernorm', ffn_gate_inp: 'mlp.router' }
 }
 
 const visionNames: Readonly<Record<string, string>> = {
@@ -62,12 +74,14 @@ const wholeNames: Readonly<Record<string, string>> = {
 const isComputed = (name: string): boolean => /^rope_(freqs|factors)/.test(name)
 
 /** The key of a tensor; unknown names stay, for the comparison with the declared tree to report. */
-const keyOf = (name: string): string => {
+const keyOf = (name: string, architecture = ''): string => {
   const whole = wholeNames[name]
   if (whole) return whole
   const [, vision, index, part, kind] = /^(v\.)?blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
   if (!part) return name
-  if (!vision) return decoderNames[part] ? `${layer}.${index}.${decoderNames[part]}.${kind}` : name
+  if (part === 'attn_sinks') return `${layer}.${index}.self_attn.sinks`
+  const inDecoder = namesOf[architecture]?.[part] ?? decoderNames[part]
+  if (!vision) return inDecoder ? `${layer}.${index}.${inDecoder}.${kind}` : name
   const scale = /^ls([12])$/.exec(part)?.[1]
   if (scale) return `${visionLayer}.${index}.lambda_${scale}`
   return visionNames[part] ? `${visionLayer}.${index}.${visionNames[part]}.${kind}` : name
@@ -77,6 +91,32 @@ const keyOf = (name: string): string => {
 const shapeOf = (key: string, shape: readonly number[]): readonly number[] => {
   if (key.endsWith('.cls_token')) return [1, 1, shape.at(-1)!]
   return key.endsWith('.position_embeddings') ? [1, ...shape.slice(-2)] : shape
+}
+
+/** The architecture of a decoder. */
+const architectureOf = ({ metadata }: GgufFile): string => String(metadata.get('general.architecture'))
+
+type Experts = readonly [name: string, index: string, part: string, kind: string]
+
+/** The parameters of Qwen3-MoE's experts, which are separate in the module tree. */
+const separateExperts = (file: GgufFile, tensor: GgufTensor, [, index, part]: Experts): readonly GgufParameter[] => {
+  const [experts, rows, columns] = tensor.shape as readonly [number, number, number]
+  return Array.from({ length: experts }, (_, e) => {
+    const key = `${layer}.${index}.mlp.experts.${e}.${part}_proj.weight`
+    return { key, shape: [rows, columns], file, tensor, firstRow: e * rows, interleavedHeads: 0 }
+  })
+}
+
+/** The parameter of GPT-OSS's experts, gate and up together. Source: `GptOssModel` of llama.cpp's `convert_hf_to_gguf.py`. */
+const stackedExperts = (file: GgufFile, tensor: GgufTensor, [, index, part, kind]: Experts): readonly GgufParameter[] => {
+  const up = file.tensors.get(tensor.name.replace('ffn_gate_', 'ffn_up_'))
+  if (part === 'up') return []
+  const alternating = part === 'gate' && up ? [tensor, up] : [tensor]
+  const name = `${layer}.${index}.mlp.experts.${part === 'gate' ? 'gate_up' : part}_proj${kind === 'bias' ? '_bias' : ''}`
+  const [experts, rows, columns] = tensor.shape as readonly [number, number, number | undefined]
+  const width = rows * alternating.length
+  const shape = columns === undefined ? [experts, width] : [experts, columns, width]
+  return [{ key: name, shape, file, tensor, firstRow: 0, interleavedHeads: 0, alternating }]
 }
 
 /** Heads whose query and key rows a converter interleaved, as llama.cpp's Llama has them. Source: `LlamaModel.permute`. */
@@ -101,6 +141,8 @@ export const parametersOf = (file: GgufFile): readonly GgufParameter[] =>
         return { key, shape: [rows, ...shape.slice(1)], file, tensor, firstRow: i * rows, interleavedHeads: 0 }
       })
     }
-    const key = keyOf(name)
+    const experts = /^blk\.(\d+)\.ffn_(gate|up|down)_exps\.(weight|bias)$/.exec(name) as Experts | null
+    if (experts) return (architectureOf(file) === 'gpt-oss' ? stackedExperts : separateExperts)(file, tensor, experts)
+    const key = keyOf(name, architectureOf(file))
     return [{ key, shape: shapeOf(key, shape), file, tensor, firstRow: 0, interleavedHeads: interleavedHeadsOf(file, name) }]
   })

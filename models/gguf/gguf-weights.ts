@@ -3,11 +3,39 @@ import { bytesOf, dtypeBytes, toFloat32 } from '../../lib/dtype.js'
 import type { TensorEntry, TensorFiles } from '../../lib/safetensors/read.js'
 import { sizeOf } from '../../lib/shape.js'
 import { blockFormats, dequantizeBlocks, isBlockType } from './dequantize.js'
-import { type GgufFile, openGgufFile } from './gguf-file.js'
+import { type GgufFile, type GgufTensor, openGgufFile } from './gguf-file.js'
 import { type GgufParameter, parametersOf } from './gguf-keys.js'
 
-/** Weights of one row of a tensor: those that share a quantized row. */
-const columnsOf = ({ tensor: { shape } }: GgufParameter): number => shape.at(-1) ?? 1
+/** Weights of one row of a parameter: those that share a quantized row, except where tensors alternate. */
+const columnsOf = ({ tensor, shape, alternating }: GgufParameter): number => (alternating ? shape : tensor.shape).at(-1) ?? 1
+
+/** Weights of a tensor in float32, from the first to be read on. */
+export const readWeights = async (
+  file: GgufFile,
+  { offset, type }: GgufTensor,
+  first: number,
+  count: number
+): Promise<Float32Array> => {
+  const { weights, bytes } = blockFormats[type]
+  return dequantizeBlocks(await file.read(offset + (first / weights) * bytes, (count / weights) * bytes), type)
+}
+
+/** Rows `[from, to)` of a parameter whose last axis is the rows of several tensors in turn, one expert at a time. */
+const readAlternating = async (
+  { file, shape, alternating = [] }: GgufParameter,
+  from: number,
+  to: number
+): Promise<Uint8Array> => {
+  const [width, rows] = [shape.at(-1)!, shape.length === 3 ? shape[1]! : 1] // rows of the parameter for each expert
+  const [n, size] = [alternating.length, (width / alternating.length) * rows]
+  const out = new Float32Array((to - from) * width)
+  for (let e = Math.floor(from / rows); e * rows < to; e++) {
+    const values = await Promise.all(alternating.map((tensor) => readWeights(file, tensor, e * size, size)))
+    for (let row = Math.max(from, e * rows); row < Math.min(to, (e + 1) * rows); row++)
+      for (let i = 0; i < width; i++) out[(row - from) * width + i] = values[i % n]![Math.floor(i / n) * rows + (row - e * rows)]!
+  }
+  return bytesOf(out)
+}
 
 /**
  * The stored row of row `r` of a head's weights where the file interleaves the two halves of a head: row j · K / 2 + i of a head is
@@ -23,6 +51,7 @@ const storedRow = (r: number, rows: number, heads: number): number => {
 /** Whole rows `[from, to)` of a parameter: dequantized to float32, other types as they are stored. */
 const readRows = async (parameter: GgufParameter, from: number, to: number): Promise<Uint8Array> => {
   const { file, tensor, firstRow, interleavedHeads } = parameter
+  if (parameter.alternating) return readAlternating(parameter, from, to)
   const { weights, bytes } = blockFormats[tensor.type]
   const rowBytes = (columnsOf(parameter) / weights) * bytes
   const rows = sizeOf(parameter.shape) / columnsOf(parameter)
@@ -43,8 +72,8 @@ const readRows = async (parameter: GgufParameter, from: number, to: number): Pro
 
 const entryOf = (parameter: GgufParameter): TensorEntry => {
   const { key, shape, tensor, file, firstRow, interleavedHeads } = parameter
-  const isRead = isBlockType(tensor.type) || interleavedHeads > 0 // by `readBytes`, not straight from the file
-  const dtype = isBlockType(tensor.type) ? 'F32' : (tensor.type as 'F32' | 'F16' | 'BF16')
+  const isRead = isBlockType(tensor.type) || interleavedHeads > 0 || parameter.alternating !== undefined // by `readBytes`, not straight from the file
+  const dtype = isBlockType(tensor.type) || parameter.alternating ? 'F32' : (tensor.type as 'F32' | 'F16' | 'BF16')
   const offset = isRead ? 0 : tensor.offset + firstRow * columnsOf(parameter) * dtypeBytes[dtype]
   return {
     key,

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { existsSync, readdirSync } from 'node:fs'
 import { copyFile, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -20,6 +21,14 @@ interface Expected {
   readonly greedy: readonly number[]
 }
 
+/** Logits of `make_llama_cpp.py`. */
+interface LlamaCpp {
+  readonly ids: number[]
+  readonly logits: readonly number[]
+  /** With float32 weights. */
+  readonly plain: readonly number[]
+}
+
 /** The inputs of `make_gguf.py`. */
 const inputsOf = ({ ids, side }: Expected) => ({
   inputIds: tf.tensor2d([ids], undefined, 'int32'),
@@ -33,7 +42,7 @@ const rejects = (promise: Promise<unknown>, message: RegExp) =>
   assert.rejects(promise, (error: unknown) => error instanceof InternVLError && message.test(error.message))
 
 describe('models in GGUF', () => {
-  for (const name of ['qwen2', 'llama'])
+  for (const name of ['qwen2', 'llama', 'qwen3', 'internlm2', 'qwen3moe', 'phi3', 'gpt-oss'])
     it(`${name}: logits and tokens are those of Transformers with the dequantized weights, also after a conversion`, () =>
       inFolder(async (folder) => {
         const expected = JSON.parse(await readFile(join(files, name, 'expected.json'), 'utf8')) as Expected
@@ -59,6 +68,21 @@ describe('models in GGUF', () => {
         const int8 = await load(join(files, name, 'model.gguf'), { quantize: 'int8' })
         int8.dispose()
       }))
+
+  for (const name of readdirSync(files).filter((folder) => existsSync(join(files, folder, 'llama-cpp.json'))))
+    it(`${name}: logits are those of llama.cpp, with quantized weights as far as its 8-bit activations allow`, async () => {
+      const stored = JSON.parse(await readFile(join(files, name, 'llama-cpp.json'), 'utf8')) as LlamaCpp
+      const internvl = await load(join(files, name, 'model.gguf'))
+      const logits = tf.tidy(() => {
+        const inputIds = tf.tensor2d([stored.ids], undefined, 'int32')
+        return Array.from(internvl.model({ inputIds }, { logitsToKeep: 1 }).logits.dataSync())
+      })
+      internvl.dispose()
+      const distance = (expected: readonly number[]) =>
+        Math.hypot(...logits.map((x, i) => x - expected[i]!)) / Math.hypot(...expected)
+      assert.ok(distance(stored.plain) < 1e-4, `float32 weights: ${distance(stored.plain)}`)
+      assert.ok(distance(stored.logits) < 0.04, `quantized weights: ${distance(stored.logits)}`)
+    })
 
   it('wrong files are reported by name, with what to give instead', () =>
     inFolder(async (folder) => {
