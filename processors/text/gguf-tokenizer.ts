@@ -3,7 +3,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import { type Issues, invalid } from '../../lib/error.js'
 import { tokenizerFromSentencePiece } from './sentencepiece/convert.js'
 import { pieceTypes } from './sentencepiece/model-proto.js'
-import { tokenizerFromVocabulary } from './vocabulary.js'
+import { byteLevelTokenizer, isSplittingRules, type SplittingRules } from './vocabulary.js'
 
 /** The metadata of a GGUF file. */
 export type GgufMetadata = ReadonlyMap<string, unknown>
@@ -48,8 +48,14 @@ const addedToken = (id: number, content: string, special: boolean) => ({
   special
 })
 
-/** A byte-level BPE with the splitting rules of Qwen2. */
-const byteLevel = (metadata: GgufMetadata, tokens: readonly string[], types: readonly number[], path: string) => {
+/** A byte-level BPE. */
+const byteLevel = (
+  metadata: GgufMetadata,
+  tokens: readonly string[],
+  types: readonly number[],
+  rules: SplittingRules,
+  path: string
+) => {
   const vocab = Object.fromEntries(tokens.flatMap((token, id) => (types[id] === pieceTypes.normal ? [[token, id]] : [])))
   const added = tokens.flatMap((token, id) =>
     types[id] === pieceTypes.control || types[id] === pieceTypes.userDefined
@@ -57,7 +63,7 @@ const byteLevel = (metadata: GgufMetadata, tokens: readonly string[], types: rea
       : []
   )
   return pipe(
-    tokenizerFromVocabulary(vocab, list<string>(metadata, 'merges').join('\n'), 'Qwen2Tokenizer', path),
+    byteLevelTokenizer(vocab, list<string>(metadata, 'merges').join('\n'), rules, path),
     E.map((tokenizer) => ({ ...(tokenizer as object), added_tokens: added }))
   )
 }
@@ -86,14 +92,14 @@ const sentencePiece = (
 
 /**
  * The tokenizer of a GGUF file as tokenizer.json and tokenizer_config.json. Errors: kinds of tokenizers other than byte-level BPE with
- * Qwen2's splitting rules (`gpt2`, `qwen2`) and SentencePiece BPE (`llama`).
+ * the splitting rules of Qwen2 or GPT-OSS (`gpt2` with `qwen2` or `gpt-4o`) and SentencePiece BPE (`llama`).
  */
 export const ggufTokenizer = (metadata: GgufMetadata, path: string): E.Either<Issues, TokenizerFiles> => {
   const [kind, rules, tokens] = [at(metadata, 'model'), at(metadata, 'pre'), list<string>(metadata, 'tokens')]
   const types = list<number>(metadata, 'token_type')
   const config = configOf(metadata, tokens)
   if (kind === 'llama') return E.right({ tokenizer: sentencePiece(metadata, tokens, types, config), config })
-  if (kind === 'gpt2' && rules === 'qwen2')
-    return E.map((tokenizer: unknown) => ({ tokenizer, config }))(byteLevel(metadata, tokens, types, path))
-  return invalid('NoTokenizer', `${path}: its tokenizer is ${kind} with the splitting rules ${rules}; read are gpt2 with qwen2, and llama`, { path }) // biome-ignore format: one line
+  if (kind === 'gpt2' && isSplittingRules(rules))
+    return E.map((tokenizer: unknown) => ({ tokenizer, config }))(byteLevel(metadata, tokens, types, rules, path))
+  return invalid('NoTokenizer', `${path}: its tokenizer is ${kind} with the splitting rules ${rules}; read are gpt2 with qwen2 or gpt-4o, and llama`, { path }) // biome-ignore format: one line
 }

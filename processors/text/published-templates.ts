@@ -27,13 +27,16 @@ const turns = (user: string, generation: string, answer = generation) => ({ user
 const CHAT_ML = { head: '<|im_start|>system\n', ...turns('<|im_start|>user\n', '<|im_start|>assistant\n') }
 const FINAL = '<|start|>assistant<|channel|>final<|message|>'
 
-// Source: `conv_templates` (OpenGVLab/InternVL, internvl/conversation.py; internvl_chat_gpt_oss for the last)
+const INTERNVL_2_5 = { ...CHAT_ML, system: CHINESE_2_5, ...ends('<|im_end|>\n') }
+
+// Source: `conv_templates` (OpenGVLab/InternVL, internvl/conversation.py; InternVL-U for qwen2_5-chat-v3; internvl_chat_gpt_oss for the last)
 const STYLES: Readonly<Record<string, Style>> = {
   internvl_zh: { head: '', system: '', ...turns('<human>: ', '<bot>:', '<bot>: '), ...ends(' ', '</s>') },
   'Hermes-2': { ...CHAT_ML, system: CHINESE, ...ends('<|im_end|>') },
   'internlm2-chat': { ...CHAT_ML, system: CHINESE, ...ends('<|im_end|>') },
   'phi3-chat': { head: '<|system|>\n', system: CHINESE, ...turns('<|user|>\n', '<|assistant|>\n'), ...ends('<|end|>') },
-  internvl2_5: { ...CHAT_ML, system: CHINESE_2_5, ...ends('<|im_end|>\n') },
+  internvl2_5: INTERNVL_2_5,
+  'qwen2_5-chat-v3': INTERNVL_2_5,
   internvl3_5_gpt_oss: {
     head: '<|start|>system<|message|>',
     system: GPT_OSS,

@@ -6,7 +6,50 @@ import { decode } from '../config/decode-json.js'
 // Source: `Qwen2Tokenizer` (transformers 5.24)
 const SPLIT =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+// Splitting rules of GPT-OSS. Source: `o200k_base` (tiktoken 0.14)
+const O200K = [
+  "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+  "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+  '\\p{N}{1,3}',
+  ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*',
+  '\\s*[\\r\\n]+',
+  '\\s+(?!\\S)',
+  '\\s+'
+].join('|')
+
+/** Rules of byte-level tokenizers: the normalizer, the split, and whether a whole piece of the vocabulary is taken before any merge. */
+const splittingRules = {
+  qwen2: { normalizer: { type: 'NFC' }, pattern: SPLIT, ignoreMerges: false },
+  'gpt-4o': { normalizer: null, pattern: O200K, ignoreMerges: true }
+} as const
+
+/** Names of splitting rules, as GGUF files have them. */
+export type SplittingRules = keyof typeof splittingRules
+export const isSplittingRules = (name: unknown): name is SplittingRules => Object.hasOwn(splittingRules, String(name))
+
 const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
+
+/** tokenizer.json of a byte-level BPE from its vocabulary and the lines of merges.txt. Errors name `file`. */
+export const byteLevelTokenizer = (
+  vocabulary: unknown,
+  mergesText: string,
+  rules: SplittingRules,
+  file: string
+): E.Either<Issues, unknown> => {
+  const { normalizer, pattern, ignoreMerges } = splittingRules[rules]
+  const merges = mergesText.split(/\r?\n/).filter((line, i) => line !== '' && !(i === 0 && line.startsWith('#version')))
+  return E.map((vocab: Readonly<Record<string, number>>) => ({
+    added_tokens: [],
+    normalizer,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false }, byteLevel]
+    },
+    post_processor: null,
+    decoder: byteLevel,
+    model: { type: 'BPE', vocab, merges, unk_token: null, byte_fallback: false, ...(ignoreMerges ? { ignore_merges: true } : {}) }
+  }))(decode(t.record(t.string, t.number), vocabulary, file))
+}
 
 /** Tokenizers with Qwen2's splitting rules. Intern-S1's has further models for chemical notations, which are not read. */
 const QWEN2_CLASSES = ['Qwen2Tokenizer', 'Qwen2TokenizerFast', 'InternS1Tokenizer', 'InternS1TokenizerFast']
@@ -25,16 +68,5 @@ export const tokenizerFromVocabulary = (
     return invalid('NoTokenizer', `${dir}: no tokenizer.json, and vocab.json is not enough for a ${String(tokenizerClass)}.`, {
       dir
     })
-  const merges = mergesText.split(/\r?\n/).filter((line, i) => line !== '' && !(i === 0 && line.startsWith('#version')))
-  return E.map((vocab: Readonly<Record<string, number>>) => ({
-    added_tokens: [],
-    normalizer: { type: 'NFC' },
-    pre_tokenizer: {
-      type: 'Sequence',
-      pretokenizers: [{ type: 'Split', pattern: { Regex: SPLIT }, behavior: 'Isolated', invert: false }, byteLevel]
-    },
-    post_processor: null,
-    decoder: byteLevel,
-    model: { type: 'BPE', vocab, merges, unk_token: null, byte_fallback: false }
-  }))(decode(t.record(t.string, t.number), vocabulary, `${dir}/vocab.json`))
+  return byteLevelTokenizer(vocabulary, mergesText, 'qwen2', `${dir}/vocab.json`)
 }
