@@ -19,11 +19,15 @@ const isPointer = async (file: string): Promise<boolean> => {
 const pickled = /\.(bin|pt|pth|ckpt)$/
 
 /**
- * The issue of a folder that has pointers of git-lfs or Python pickles in the place of weights, with the command that fixes the
- * folder. Undefined for other folders.
+ * The issue of a folder that has pointers of git-lfs or Python pickles in the place of weights, or is a pipeline of several models, with
+ * the command that fixes the folder. Undefined for other folders.
  */
 export const folderKindIssue = async (dir: string): Promise<Issue | undefined> => {
   const names: readonly string[] = await readdir(dir).catch(() => [])
+  if (names.includes('model_index.json') && names.includes('vlm')) {
+    const message = `${dir}: it is a pipeline (InternVL-U); give its folder ${join(dir, 'vlm')}, with the files of ${join(dir, 'processor')} copied into that folder`
+    return issue('Pipeline', message, { file: dir })
+  }
   const weights = names.filter((name) => name.endsWith('.safetensors'))
   for (const name of [...weights, 'tokenizer.model', 'tokenizer.json'])
     if (await isPointer(join(dir, name))) {

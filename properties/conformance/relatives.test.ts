@@ -7,6 +7,7 @@ import { convert, save } from '../../generation/checkpoint/save.js'
 import { namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import type { Layout } from '../../models/checkpoint/layout.js'
+import { originalTemplate } from '../../processors/text/published-templates.js'
 import { inFolder, readJson, stored } from '../models/folders.js'
 import { findCases, readNumbers } from './case.js'
 import { modelCaseChecks } from './model-case.js'
@@ -71,6 +72,9 @@ describe('relatives of InternVL (cases of make_relatives.py)', () => {
       const published = resaved.map((key) => key.replace('language_model.model.encoder.', 'language_model.model.')).sort()
       assert.deepEqual((await keys(join(out, 'to'))).sort(), published)
     }))
+
+  it('InternVL-U’s conversation template is that of InternVL2.5', () =>
+    assert.equal(originalTemplate('qwen2_5-chat-v3', '<i>', '<v>'), originalTemplate('internvl2_5', '<i>', '<v>')))
 
   it('Intern-S1 saved from memory keeps its model type', () =>
     inFolder(async (out) => {

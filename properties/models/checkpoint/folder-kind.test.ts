@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bytesOf } from '../../../lib/dtype.js'
 import { orThrow } from '../../../lib/error.js'
@@ -31,6 +31,10 @@ describe('kinds of folders that are no checkpoint', () => {
         (await messagesOf(pickle))[0]!,
         /pytorch_model-00001-of-00002\.bin: its weights are Python pickles.*python -c "from transformers/
       )
+      await mkdir(join(none, 'vlm'))
+      await writeFile(join(none, 'model_index.json'), '{}')
+      assert.match((await messagesOf(none))[0]!, /it is a pipeline \(InternVL-U\); give its folder .*vlm, with the files of /)
+      await rm(join(none, 'model_index.json'))
       assert.match((await messagesOf(none))[0]!, /no weights; it should hold model\.safetensors/)
     }))
 
