@@ -21,6 +21,7 @@ const guide = [
   { text: 'Images and videos', link: '/media' },
   { text: 'Many requests at once', link: '/many-requests' },
   { text: 'Serving', link: '/serving' },
+  { text: 'Many machines', link: '/many-machines' },
   { text: 'Data format', link: '/data-format' },
   { text: 'Evaluation', link: '/evaluation' },
   { text: 'Fine-tuning', link: '/fine-tuning' },
@@ -35,7 +36,7 @@ const reference = [
   { text: 'Dependencies', link: '/dependencies' },
   { text: 'Glossary', link: '/glossary' }
 ]
-const packages = ['root', 'lib', 'models', 'processors', 'generation', 'train', 'transformers', 'server', 'ai-sdk'].map(
+const packages = ['root', 'lib', 'models', 'processors', 'generation', 'train', 'transformers', 'server', 'jobs', 'ai-sdk'].map(
   (name) => ({
     text: name === 'root' ? 'internvl-tfjs' : `internvl-tfjs/${name}`,
     link: `/packages/${name}`

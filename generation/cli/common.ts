@@ -177,3 +177,15 @@ export const interruptSignal = (print: (line: string) => void = info): AbortSign
   })
   return controller.signal
 }
+
+/** A signal that the first SIGINT or SIGTERM aborts; prints `line` then. The second one ends the process. */
+export const stopSignal = (line: string): AbortSignal => {
+  const controller = new AbortController()
+  const stop = (): void => {
+    if (controller.signal.aborted) process.exit(1)
+    info(line)
+    controller.abort()
+  }
+  process.on('SIGINT', stop).on('SIGTERM', stop)
+  return controller.signal
+}

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { askCommand } from './commands/ask-command.js'
+import { batchCommand } from './commands/batch-command.js'
 import { chatCommand } from './commands/chat-command.js'
 import { convertCommand } from './commands/convert-command.js'
 import { demoCommand } from './commands/demo/demo-command.js'
@@ -11,6 +12,7 @@ import { downloadCommand } from './commands/download-command.js'
 import { embedCommand } from './commands/embed-command.js'
 import { evalCommand } from './commands/eval-command.js'
 import { inspectCommand } from './commands/inspect-command.js'
+import { jobsCommand } from './commands/jobs/jobs-command.js'
 import { mergeCommand } from './commands/merge-command.js'
 import { perplexityCommand } from './commands/perplexity-command.js'
 import { serveCommand } from './commands/serve-command.js'
@@ -29,6 +31,8 @@ const findPackage = (from: URL): { readonly version: string } => {
 export const program = (): Command => {
   const commands = [
     askCommand(),
+    batchCommand(),
+    jobsCommand(),
     chatCommand(),
     convertCommand(),
     demoCommand(),

@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /** Files up to this size are hashed whole; of larger ones, slices at equal distances. */
@@ -24,6 +24,14 @@ const hashContent = (hash: Hash, file: string, size: number): void => {
 /** Files of a folder that change the answers of a model: weights, configuration, tokenizer, processor and chat template. */
 const isModelFile = (name: string): boolean => /\.(json|jinja|safetensors|model|txt)$/.test(name)
 
+/** Files of a folder whose content counts: those of the model, and instead of a pointer to GGUF files (`gguf.json`) these files. */
+const contentFiles = async (dir: string, name: string): Promise<readonly string[]> => {
+  const file = join(dir, name)
+  if (name !== 'gguf.json') return [file]
+  const { model, mmproj } = JSON.parse(await readFile(file, 'utf8')) as Readonly<Record<string, string>>
+  return [model, mmproj].filter((path) => path !== undefined)
+}
+
 /**
  * Identity of a checkpoint or adapter folder by content: a SHA-256 of the names, sizes and bytes of its files. Two copies of a
  * folder are equal; a folder with other weights, even of the same sizes, is not. Large files are sampled, so that gigabytes cost
@@ -32,10 +40,8 @@ const isModelFile = (name: string): boolean => /\.(json|jinja|safetensors|model|
 export const folderIdentity = async (dir: string): Promise<string> => {
   const hash = createHash('sha256')
   for (const name of (await readdir(dir)).filter(isModelFile).sort()) {
-    const file = join(dir, name)
-    const { size } = await stat(file)
     hash.update(`${name}\n`)
-    hashContent(hash, file, size)
+    for (const file of await contentFiles(dir, name)) hashContent(hash, file, (await stat(file)).size)
   }
   return hash.digest('hex')
 }

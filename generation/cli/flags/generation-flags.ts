@@ -42,12 +42,9 @@ const stopText = (text: string, before?: readonly string[]): readonly string[] =
   return appendValue(text, before)
 }
 
-/** Adds the options of `GenerationFlags`. */
-export const withGenerationOptions = (command: Command): Command =>
+/** Adds the options of `GenerationFlags` that concern decoding, for commands whose input is a file of questions. */
+export const withDecodingOptions = (command: Command): Command =>
   command
-    .option('-i, --image <path>', 'image file, http(s) or data URL, or base64; may be repeated', appendValue)
-    .option('--video <path>', 'video file or URL, folder of frames, or frames as a.png,b.png; may be repeated', appendValue)
-    .option('--system <text>', 'system message')
     .addOption(
       new Option('--num-frames <n>', 'number of frames to sample from a video; all of a shorter video; default: all')
         .argParser(positiveInteger)
@@ -74,6 +71,15 @@ export const withGenerationOptions = (command: Command): Command =>
     .option('--flash-relative-threshold <n>', 'quantile of the tile scores above which tiles are compressed; 0 to 1', share)
     .option('--flash-absolute-threshold <n>', 'least score of a compressed tile; 0 to 1', share)
     .option('--stop <text>', 'stop string: the answer ends before this text; may be repeated', stopText)
+
+/** Adds the options of `GenerationFlags`. */
+export const withGenerationOptions = (command: Command): Command =>
+  withDecodingOptions(
+    command
+      .option('-i, --image <path>', 'image file, http(s) or data URL, or base64; may be repeated', appendValue)
+      .option('--video <path>', 'video file or URL, folder of frames, or frames as a.png,b.png; may be repeated', appendValue)
+      .option('--system <text>', 'system message')
+  )
 
 /** Removes undefined values. */
 const defined = <A extends object>(options: A): A =>
