@@ -1,6 +1,6 @@
-import { readFile, rm, stat } from 'node:fs/promises'
+import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { extname } from 'node:path'
+import { dirname, extname } from 'node:path'
 import { InternVLError, issue } from '../../../lib/error.js'
 import { exists } from '../../../lib/files.js'
 import { type AnswerJournal, openJournal } from './answer-journal.js'
@@ -101,6 +101,7 @@ export const openAnswers = async (out: string, options: AnswerFileOptions): Prom
   await checkState(out, identity)
   const state: State = { version: 1, identity, host: hostname(), pid: process.pid }
   try {
+    await mkdir(dirname(out), { recursive: true })
     await writeState(out, state)
     const { done, errors, append, close } = await openJournal(journalFile, lines, { retryErrors })
     return {

@@ -276,7 +276,7 @@ describe('runBatch', () => {
     await refused('empty.jsonl', 'a.jsonl', /empty\.jsonl: no rows/)
     for (const file of ['bad.parquet', 'bad.csv']) await refused(file, 'a.jsonl', new RegExp(`${file}: cannot be read \\(`))
     await refused('bad.json', 'a.jsonl', /bad\.json: not JSON/)
-    await refused('q.jsonl', 'none/a.jsonl', /none\/a\.jsonl: cannot be written \(ENOENT\)/)
+    await refused('q.jsonl', 'q.jsonl/a.jsonl', /q\.jsonl\/a\.jsonl: cannot be written \((EEXIST|ENOTDIR)\)/)
     await refused('q.jsonl', '.', /is not a file/)
     await refused('q.jsonl', 'empty.jsonl', /empty\.jsonl: exists and was not written by this command/)
     const model = join(dir, 'model')
