@@ -6,7 +6,8 @@ import { toRequestOptions } from '../../server/protocol/chat-options.js'
 import { type ChatRequest, chatRequest } from '../../server/protocol/chat-request.js'
 import { toCompletion } from '../../server/protocol/chat-response.js'
 import { toMessages } from '../../server/protocol/request-messages.js'
-import { toolsOf } from '../../server/protocol/tool-calls.js'
+import { toolsOf } from '../../server/protocol/tools/tool-choice.js'
+import { answerParser } from '../../server/protocol/tools/tool-syntax.js'
 import { modelNameOf, unixSeconds } from '../../server/server-context.js'
 import { schemaError } from '../../server/server-errors.js'
 import type { RowRequest } from './row-record.js'
@@ -28,13 +29,13 @@ export interface OpenAIContext {
 }
 
 const toRowRequest = (chat: ChatRequest, { row, options, info }: OpenAIContext): RowRequest => {
-  const tools = toolsOf(chat, info)
+  const names = toolsOf(chat, info).map((tool) => tool.function.name)
   const asked = toRequestOptions(chat, info)
   const isSeeded = chat.seed !== undefined && chat.seed !== null
   const toBody: RowRequest['toBody'] = (result) => {
     const head = { id: `chatcmpl-${row}`, created: unixSeconds(), model: chat.model ?? modelNameOf(info) }
     const choices = chat.logprobs ? result.choices : result.choices.map(({ logprobs: _, topLogprobs: __, ...choice }) => choice)
-    return toCompletion(head, { ...result, choices }, tools)
+    return toCompletion(head, { ...result, choices }, () => answerParser(info.chatTemplate, names))
   }
   return {
     request: {
