@@ -71,7 +71,7 @@ const connectPostgres = async (url: URL, name: string) => {
   const pool = new pg.Pool({ connectionString: url.href, connectionTimeoutMillis: CONNECT_TIMEOUT })
   pool.on('error', () => undefined) // an idle connection that was lost is replaced
   try {
-    return { store: await postgresStore(pool), connection: url.href }
+    return { store: await postgresStore(pool), connection: { connectionString: url.href, migrate: true } }
   } catch (error) {
     await pool.end()
     return unreachable(name, error)

@@ -61,23 +61,31 @@ const simulate = async (file: string, count: number, { rows, delay, batch, chunk
   await redis.close()
 }
 
+const writeQuestions = (file: string, rows: number): Promise<void> =>
+  writeFile(file, Array.from({ length: rows }, (_, i) => `${JSON.stringify({ question: `question ${i}` })}\n`).join(''))
+
 const run = async (flags: Flags): Promise<void> => {
   if (!hasRedis) throw new Error('redis-server is not installed: apt-get install redis-server')
-  const [rows, delay, batch, chunk] = [flags.rows, flags.delay, flags.batch, flags.chunk].map(Number)
+  const [delay, batch, chunk] = [flags.delay, flags.batch, flags.chunk].map(Number)
+  const sizes = flags.rows.split(',').map(Number)
   const dir = await mkdtemp(join(tmpdir(), 'simulation-'))
   const file = join(dir, 'questions.jsonl')
-  await writeFile(file, Array.from({ length: rows! }, (_, i) => `${JSON.stringify({ question: `question ${i}` })}\n`).join(''))
-  console.log('| workers | submit, s | work, s | rows/s | of ideal | CPU a row | collect, s |\n|---|---|---|---|---|---|---|')
-  for (const count of flags.workers.split(',').map(Number))
-    await simulate(file, count, { rows: rows!, delay: delay!, batch: batch!, chunk: chunk! })
+  console.log(
+    '| workers | rows | submit, s | work, s | rows/s | of ideal | CPU a row | collect, s |\n|---|---|---|---|---|---|---|---|'
+  )
+  for (const [i, count] of flags.workers.split(',').map(Number).entries()) {
+    const rows = sizes[i] ?? sizes.at(-1)!
+    await writeQuestions(file, rows)
+    await simulate(file, count, { rows, delay: delay!, batch: batch!, chunk: chunk! })
+  }
   await rm(dir, { recursive: true })
 }
 
 await new Command('simulate:jobs')
   .description('throughput of the queue by number of workers, with a model of fixed delay')
-  .option('--rows <n>', 'rows', '100000')
+  .option('--rows <list>', 'rows, for all or each number of workers', '100000')
   .option('--workers <list>', 'numbers of workers', '1,2,4,8,16')
-  .option('--delay <ms>', 'milliseconds of an answer', '5')
+  .option('--delay <ms>', 'milliseconds of an answer', '60')
   .option('--batch <n>', 'answers at a time of a worker', '8')
   .option('--chunk <n>', 'rows of a job', '32')
   .action(run)
