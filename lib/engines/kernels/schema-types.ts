@@ -7,7 +7,7 @@ export const enums = {
   Format: ['float32', 'bfloat16', 'int8', 'int6', 'int4'],
   StoredType: ['float32', 'bfloat16', 'float16', 'packed'],
   /** Arithmetic of matrix products with many rows; `unset` leaves the choice to the library. */
-  GemmKind: ['unset', 'float32', 'bfloat16', 'amxBfloat16', 'int16']
+  GemmKind: ['unset', 'float32', 'bfloat16', 'amxBfloat16', 'int16', 'int8']
 } as const
 export type EnumName = keyof typeof enums
 

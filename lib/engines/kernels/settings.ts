@@ -32,7 +32,7 @@ export const gemmKinds = (): readonly GemmKind[] => (loaded ? (loaded.gemmKinds.
 /** The kinds for weights in a format. */
 export const gemmKindsFor = (format: WeightFormat): readonly GemmKind[] => {
   if (format === 'float32') return gemmKinds().filter((kind) => kind === 'float32')
-  return gemmKinds().filter((kind) => kind !== 'int16' || format.startsWith('int'))
+  return gemmKinds().filter((kind) => !kind.startsWith('int') || format.startsWith('int'))
 }
 
 /** The kind that is set for a format, or its only kind; undefined without the library. */

@@ -2,7 +2,13 @@ import * as assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { type EngineName, selectEngine } from '../../../../lib/engines/index.js'
 import { kernelsInUse } from '../../../../lib/engines/kernels/register.js'
-import { type GemmKind, gemmKindsFor, type WeightFormat, withKernelSettings } from '../../../../lib/engines/kernels/settings.js'
+import {
+  type GemmKind,
+  gemmKindOf,
+  gemmKindsFor,
+  type WeightFormat,
+  withKernelSettings
+} from '../../../../lib/engines/kernels/settings.js'
 import { type Activation, activationNames, activations, gated } from '../../../../lib/nn/activation.js'
 import { type AttentionMaskOptions, attend, attendMerged } from '../../../../lib/nn/attention.js'
 import { type DecoderLayerParts, fusedDecoder } from '../../../../lib/nn/fusion/fused-decoder.js'
@@ -116,10 +122,14 @@ const laws = (engine: EngineName) => () => {
 
   const nameOf = (format: QuantizationFormat): WeightFormat => (format === 'bf16' ? 'bfloat16' : format)
   /** Relative L2 error of a product with random numbers. */
-  const tolerances: Readonly<Record<GemmKind, number>> = { float32: 1e-6, bfloat16: 4e-3, amxBfloat16: 4e-3, int16: 1.5e-3 }
+  const tolerances: Readonly<Record<GemmKind, number>> = {
+    ...{ float32: 1e-6, bfloat16: 4e-3, amxBfloat16: 4e-3, int16: 1.5e-3, int8: 8e-3 }
+  }
   /** Largest error of an entry, relative to the product of absolute values. Rounding to bfloat16 has a relative error of at most 2⁻⁹. */
-  const rounding = (kind: GemmKind, format: QuantizationFormat): number =>
-    kind === 'float32' ? 0 : kind === 'int16' ? 2e-3 : (format === 'bf16' ? 1 : 2) * 2 ** -9 * 1.001
+  const rounding = (kind: GemmKind, format: QuantizationFormat): number => {
+    if (kind === 'bfloat16' || kind === 'amxBfloat16') return (format === 'bf16' ? 1 : 2) * 2 ** -9 * 1.001
+    return { float32: 0, int16: 2e-3, int8: 2e-2 }[kind]
+  }
   const large = fc.record({
     M: fc.integer({ min: manyRows, max: 80 }),
     K: fc.integer({ min: 400, max: 1100 }),
@@ -151,7 +161,7 @@ const laws = (engine: EngineName) => () => {
       15
     ))
 
-  it('an outlier in a row of activations leaves the other rows unchanged, and costs its own row at most a 13th bit of the outlier', () =>
+  it('an outlier in a row of activations leaves the other rows unchanged, and costs its own row the small entries beside the outlier', () =>
     holds(
       [large],
       ({ M, K, N, format, s }) => {
@@ -163,7 +173,7 @@ const laws = (engine: EngineName) => () => {
         assert.deepEqual(outlier.slice([1, 0], [M - 1, N]).dataSync(), plain.slice([1, 0], [M - 1, N]).dataSync())
         const exact = withoutKernels(() => affine(spiked, weight)).slice([0, 0], [1, N])
         const relative = outlier.slice([0, 0], [1, N]).sub(exact).norm().div(exact.norm()).dataSync()[0]!
-        assert.ok(relative <= 5e-3, `${format}: ${relative}`)
+        assert.ok(relative <= (gemmKindOf(nameOf(format)) === 'int8' ? 1e-2 : 5e-3), `${format}: ${relative}`)
       },
       8
     ))

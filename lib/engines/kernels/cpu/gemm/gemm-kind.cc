@@ -1,5 +1,6 @@
 #include "gemm/gemm-kind.h"
 #include "gemm/int16-tiles.h"
+#include "gemm/int8-tiles.h"
 #include "operator/kernel-settings.h"
 
 namespace {
@@ -19,6 +20,7 @@ bool isAvailable(GemmKind kind, Format format) {
     case GemmKind::bfloat16: return hasBfloat16 && format != Format::float32;
     case GemmKind::amxBfloat16: return format != Format::float32 && hasAmx();
     case GemmKind::int16: return hasInt16 && isBlockwise(format);
+    case GemmKind::int8: return hasInt8 && isBlockwise(format);
   }
   return false;
 }
@@ -28,7 +30,7 @@ GemmKind gemmKind(Format format) {
   if (format == Format::float32 || settings.float32Activations) return GemmKind::float32;
   const GemmKind chosen = static_cast<GemmKind>(static_cast<int>(settings.gemmKinds[static_cast<int>(format)]));
   if (isAvailable(chosen, format)) return chosen;
-  for (const GemmKind kind : {GemmKind::amxBfloat16, GemmKind::int16, GemmKind::bfloat16})
+  for (const GemmKind kind : {GemmKind::amxBfloat16, GemmKind::int8, GemmKind::int16, GemmKind::bfloat16})
     if (isAvailable(kind, format)) return kind;
   return GemmKind::float32;
 }
@@ -38,5 +40,6 @@ std::string gemmKindNames() {
   if (hasBfloat16) names += " bfloat16";
   if (hasAmx()) names += " amxBfloat16";
   if (hasInt16) names += " int16";
+  if (hasInt8) names += " int8";
   return names;
 }

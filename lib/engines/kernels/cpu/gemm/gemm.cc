@@ -2,6 +2,7 @@
 #include "gemm/epilogue.h"
 #include "gemm/gemm-kind.h"
 #include "gemm/int16-tiles.h"
+#include "gemm/int8-tiles.h"
 #include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
 
@@ -115,6 +116,7 @@ void gemm(const Projection &p, const Rows &x, PackedInput &packed) {
   if (hasSmallWeight(p, x)) return gemmSmallWeight(p, x);
   switch (gemmKind(p.format)) {
     case GemmKind::int16: return gemmTiled<Int16Tiles>(p, x, packed.int16);
+    case GemmKind::int8: return gemmTiled<Int8Tiles>(p, x, packed.int8);
     case GemmKind::bfloat16: return gemmTiled<Bfloat16Tiles>(p, x, packed.bfloat16);
 #if defined(HAS_AMX)
     case GemmKind::amxBfloat16: return gemmTiled<AmxBfloat16Tiles>(p, x, packed.amxBfloat16);

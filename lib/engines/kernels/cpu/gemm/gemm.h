@@ -5,7 +5,7 @@
 
 /** Panels of the rows of x, packed by the first projection that needs them; null before. */
 struct PackedInput {
-  const float *float32 = nullptr, *bfloat16 = nullptr, *amxBfloat16 = nullptr, *int16 = nullptr;
+  const float *float32 = nullptr, *bfloat16 = nullptr, *amxBfloat16 = nullptr, *int16 = nullptr, *int8 = nullptr;
 };
 
 /**

@@ -25,14 +25,14 @@ inline const float *dequantized(const Projection &projection, int64_t n, int64_t
 }
 
 /** Stores the accumulators of a tile: overwrites y for the first panel of K, adds to y for the later ones. */
-inline void storeTile(const Vec (&c)[tileRows][tileVecs], float *y, int64_t stride, bool first) {
-  for (int64_t r = 0; r < tileRows; r++)
+template <int64_t R> inline void storeTile(const Vec (&c)[R][tileVecs], float *y, int64_t stride, bool first) {
+  for (int64_t r = 0; r < R; r++)
     for (int v = 0; v < tileVecs; v++) store(y + r * stride + v * W, first ? c[r][v] : load(y + r * stride + v * W) + c[r][v]);
 }
 
 /** Prefetches the output tile. */
-inline void prefetchTile(float *y, int64_t stride) {
-  for (int64_t r = 0; r < tileRows; r++) __builtin_prefetch(y + r * stride, 1), __builtin_prefetch(y + r * stride + tileWidth - 1, 1);
+template <int64_t R = tileRows> inline void prefetchTile(float *y, int64_t stride) {
+  for (int64_t r = 0; r < R; r++) __builtin_prefetch(y + r * stride, 1), __builtin_prefetch(y + r * stride + tileWidth - 1, 1);
 }
 
 /** Float32. A panel of x is `[d][R]`, a weight panel is `[d][tileWidth]`. */
