@@ -20,11 +20,19 @@ const torchFormat: Metadata = { format: 'pt' }
 
 const metadataKey = '__metadata__'
 
-/** Wider types first, so that every tensor is aligned to its element size. Source: the format's reference implementation. */
-const byWidth = (tensors: readonly TensorSource[]): readonly TensorSource[] =>
-  [...tensors].sort((a, b) => dtypeBytes[b.dtype] - dtypeBytes[a.dtype])
+/** Bytes to which data is aligned: memory that TensorFlow takes without a copy, so that tensors can be mapped. */
+const alignment = 64
 
-/** Length, JSON and padding spaces: a multiple of 8 bytes, so that the data is aligned. */
+/**
+ * Tensors of whole multiples of 64 bytes first, which are all aligned; then wider types first, so that every tensor is aligned to its
+ * element size, as in the format's reference implementation.
+ */
+const byAlignment = (tensors: readonly TensorSource[]): readonly TensorSource[] => {
+  const isWhole = (tensor: TensorSource): number => Number(tensorBytes(tensor) % alignment === 0)
+  return [...tensors].sort((a, b) => isWhole(b) - isWhole(a) || dtypeBytes[b.dtype] - dtypeBytes[a.dtype])
+}
+
+/** Length, JSON and padding spaces: a multiple of 64 bytes. */
 const headerBytes = (tensors: readonly TensorSource[], metadata: Metadata): Uint8Array => {
   let end = 0
   const described = tensors.map((tensor) => {
@@ -35,7 +43,7 @@ const headerBytes = (tensors: readonly TensorSource[], metadata: Metadata): Uint
   const keys = new Set([metadataKey, ...described.map(([key]) => key)])
   if (keys.size <= tensors.length) throw new RangeError(`writeSafetensors: a key occurs twice, or is ${metadataKey}`)
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries([[metadataKey, metadata], ...described])))
-  const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20)
+  const header = new Uint8Array(Math.ceil((8 + json.length) / alignment) * alignment).fill(0x20)
   new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true)
   header.set(json, 8)
   return header
@@ -68,7 +76,7 @@ const withFile = async (file: string, flags: 'w' | 'r+', use: (handle: FileHandl
 }
 
 const writeTo = (file: string, tensors: readonly TensorSource[], metadata: Metadata): Promise<void> => {
-  const ordered = byWidth(tensors)
+  const ordered = byAlignment(tensors)
   const header = headerBytes(ordered, metadata)
   return withFile(file, 'w', async (handle) => {
     await append(handle, header)

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
+import { existsSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { dtypeBytes, type StoredDtype, toFloat32 } from '../../../lib/dtype.js'
 import { formatOf, type QuantizedWeight, quantizationFormats, quantize } from '../../../lib/quantization/formats.js'
-import { type Chunks, uploadChunks, uploadRange } from '../../../lib/safetensors/upload.js'
+import { type Chunks, uploadChunks, uploadPackedRange, uploadRange } from '../../../lib/safetensors/upload.js'
 import { tf } from '../../../lib/tf.js'
 import { checkAsync } from '../../laws/check.js'
 
@@ -139,6 +140,51 @@ describe('reading a range of a file into a tensor', () => {
         { numRuns: 60 }
       )
     ))
+
+  /** Whether memory of this process is mapped to the file of a descriptor; `undefined` on systems that do not say. */
+  const isMapped = (file: number): boolean | undefined => {
+    if (!existsSync('/proc/self/maps')) return undefined
+    const path = readlinkSync(`/proc/self/fd/${file}`)
+    return readFileSync('/proc/self/maps', 'utf8').includes(path)
+  }
+  const stored = fc.record({
+    offset: fc.constantFrom(0, 8, 64, 100, 4096, 4160),
+    rows: fc.integer({ min: 1, max: 90 }),
+    columns: fc.integer({ min: 1, max: 1500 }),
+    packed: fc.boolean()
+  })
+  it('rows that are stored as they lie in memory are mapped where their offset is a multiple of 64, else copied; disposal unmaps them', () =>
+    inFile(bytes, (file) =>
+      fc.assert(
+        fc.property(stored, ({ offset, rows, columns, packed }) => {
+          if (!has()) return
+          const size = rows * columns * (packed ? 4 : 2)
+          const weight = packed
+            ? uploadPackedRange(file, offset, [rows, columns], 'int8')!
+            : (uploadRange(file, offset, 'BF16', [rows, columns], 'bf16') as QuantizedWeight)
+          const { tensor } = formatOf(weight)
+          const asStored = packed || columns % 2 === 0
+          const mapped = isMapped(file)
+          if (mapped !== undefined) assert.equal(mapped, asStored && offset % 64 === 0 && size >= 2 ** 16)
+          const expected = bytes.slice(offset, offset + size)
+          if (asStored) assert.deepEqual(new Uint8Array(tensor.dataSync().slice().buffer), expected)
+          tensor.dispose()
+          if (mapped !== undefined) assert.equal(isMapped(file), false)
+        }),
+        { numRuns: 60, examples: [[{ offset: 64, rows: 90, columns: 1500, packed: true }]] }
+      )
+    ))
+
+  it('a mapped weight stays whole after its file is deleted, and is no larger than the file allows', () =>
+    inFile(bytes, (file) => {
+      if (!has()) return
+      assert.throws(() => uploadPackedRange(file, 64, [2 ** 10, 2 ** 10], 'int8'), /too short/)
+      const { tensor } = formatOf(uploadPackedRange(file, 64, [128, 512], 'int8')!)
+      if (existsSync('/proc/self/fd')) rmSync(readlinkSync(`/proc/self/fd/${file}`))
+      const expected = bytes.slice(64, 64 + 128 * 512 * 4)
+      assert.deepEqual(new Uint8Array(tensor.dataSync().slice().buffer), expected)
+      tensor.dispose()
+    }))
 
   it('returns undefined for types that the kernel does not read', () =>
     inFile(new Uint8Array(8), (file) => assert.equal(uploadRange(file, 0, 'I8', [8]), undefined)))

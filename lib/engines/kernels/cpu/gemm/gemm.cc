@@ -9,8 +9,19 @@
 namespace {
 // --- Large weights: x is packed once; each thread packs the weight panels of its own columns.
 
-constexpr int64_t stripeColumns = 4 * tileWidth; // columns of y per task
-constexpr int64_t rowsPerBlock = 12 * 12;    // rows of x whose panels stay in the L2 cache
+constexpr int64_t maxStripeTiles = 4;     // tiles of columns of y per task
+constexpr int64_t rowsPerBlock = 12 * 12; // rows of x whose panels stay in the L2 cache
+
+/** Columns of y per task: the widest stripe for which the busiest thread has the fewest columns. */
+int64_t stripeColumns(int64_t N) {
+  const int64_t tiles = ceilDiv(N, tileWidth);
+  int64_t best = 1, least = ceilDiv(tiles, threads());
+  for (int64_t stripe = 2; stripe <= maxStripeTiles; stripe++) {
+    const int64_t busiest = ceilDiv(ceilDiv(tiles, stripe), threads()) * stripe;
+    if (busiest <= least) best = stripe, least = busiest;
+  }
+  return best * tileWidth;
+}
 
 /** Calls `make(y, stride, first)` for a tile of R rows of y. At an edge of y the tile goes through a buffer of full size. */
 template <int64_t R, class F> void writeTile(float *y, int64_t stride, bool first, int64_t rows, int64_t columns, F make) {
@@ -38,13 +49,13 @@ template <class Tiles> const float *packInput(const Rows &x) {
 template <class Tiles> void gemmTiled(const Projection &p, const Rows &x, const float *&packed) {
   constexpr int64_t R = Tiles::R, size = R * Tiles::panelDepth, panelsPerBlock = rowsPerBlock / R;
   if (!packed) packed = packInput<Tiles>(x);
-  const int64_t panels = ceilDiv(x.M, R);
-  parallel(ceilDiv(p.N, stripeColumns), 1, [&](int64_t from, int64_t to) {
+  const int64_t panels = ceilDiv(x.M, R), stripe = stripeColumns(p.N);
+  parallel(ceilDiv(p.N, stripe), 1, [&](int64_t from, int64_t to) {
     static thread_local ScratchBuffer scratch;
-    float *weightPanels = scratch.reserve(stripeColumns * Tiles::panelDepth);
+    float *weightPanels = scratch.reserve(maxStripeTiles * tileWidth * Tiles::panelDepth);
     [[maybe_unused]] const typename Tiles::TileConfig config;
-    for (int64_t n = from * stripeColumns; n < std::min(to * stripeColumns, p.N); n += stripeColumns) {
-      const int64_t end = std::min(n + stripeColumns, p.N);
+    for (int64_t n = from * stripe; n < std::min(to * stripe, p.N); n += stripe) {
+      const int64_t end = std::min(n + stripe, p.N);
       for (int64_t k = 0; k < x.K; k += panelK) {
         const int64_t d = std::min(panelK, x.K - k);
         for (int64_t j = n; j < end; j += tileWidth) Tiles::packWeight(weightPanels + (j - n) * Tiles::panelDepth, p, j, std::min(tileWidth, end - j), k, d);

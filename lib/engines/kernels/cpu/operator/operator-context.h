@@ -29,6 +29,16 @@ class OperatorContext {
     return view(TF_AllocateOutput(context, i, type, shape.data(), static_cast<int>(shape.size()), wanted.size() * sizeof(float), status));
   }
 
+  /** Sets output number 0 to existing memory at a multiple of 64 bytes (TensorFlow copies other memory), which `release` frees. */
+  void outputOf(void *data, const std::vector<int64_t> &shape, TF_DataType type, void (*release)(void *data, size_t bytes, void *)) {
+    const size_t bytes = Tensor{nullptr, shape}.size() * sizeof(float);
+    TF_Tensor *raw = TF_NewTensor(type, shape.data(), static_cast<int>(shape.size()), data, bytes, release, nullptr);
+    if (!raw) throw std::runtime_error("no tensor could be made");
+    held.push_back(raw);
+    TF_SetOutput(context, 0, raw, status);
+    if (TF_GetCode(status) != TF_OK) throw std::runtime_error(TF_Message(status));
+  }
+
   /** Allocates output number i if it is needed, otherwise an empty one. */
   Tensor outputIf(bool needed, const std::vector<int64_t> &shape, int i) { return output(needed ? shape : std::vector<int64_t>{0}, i); }
 

@@ -26,6 +26,7 @@ int64_t TF_Dim(const TF_Tensor *, int);
 void *TF_TensorData(const TF_Tensor *);
 TF_DataType TF_TensorType(const TF_Tensor *);
 void TF_DeleteTensor(TF_Tensor *);
+TF_Tensor *TF_NewTensor(TF_DataType, const int64_t *, int, void *, size_t, void (*)(void *, size_t, void *), void *);
 
 TF_OpDefinitionBuilder *TF_NewOpDefinitionBuilder(const char *);
 void TF_OpDefinitionBuilderAddAttr(TF_OpDefinitionBuilder *, const char *);
@@ -41,5 +42,6 @@ void TF_RegisterKernelBuilder(const char *, TF_KernelBuilder *, TF_Status *);
 void TF_OpKernelContext_Failure(TF_OpKernelContext *, TF_Status *);
 int TF_NumInputs(TF_OpKernelContext *);
 void TF_GetInput(TF_OpKernelContext *, int, TF_Tensor **, TF_Status *);
+void TF_SetOutput(TF_OpKernelContext *, int, const TF_Tensor *, TF_Status *);
 TF_Tensor *TF_AllocateOutput(TF_OpKernelContext *, int, TF_DataType, const int64_t *, int, size_t, TF_Status *);
 }

@@ -4,6 +4,7 @@
 #include "quantization/dequantize.h"
 #include "quantization/quantize.h"
 #include "runtime/file-reader.h"
+#include "runtime/huge-pages.h"
 #include "operator/operator.h"
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -43,6 +44,7 @@ int checkRange(int64_t file, int64_t offset, int64_t rows, int64_t rowBytes) {
 void readTensor(const kernels::ReadTensor &in, Reader &, OperatorContext &context) {
   const int file = checkRange(in.file, in.offset, in.size, bytesOf(in.dtype));
   const Tensor y = context.output({in.size});
+  useHugePages(y.data, in.size * sizeof(float));
   switch (in.dtype) {
     case StoredType::bfloat16: return readConverted<fromBfloat16>(file, in.offset, in.size, y.data);
     case StoredType::float16: return readConverted<fromFloat16>(file, in.offset, in.size, y.data);
@@ -74,19 +76,20 @@ void convertRow(StoredType type, const char *bytes, int64_t n, float *y) {
     for (int64_t i = 0; i < n; i++) y[i] = fromFloat16(x[i]);
 }
 
-/** `[rows, columns]` numbers of a file in a quantization format; of type `packed`, int32 words, copied. */
+/** `[rows, columns]` numbers of a file in a quantization format. Rows that are stored as they lie in memory are mapped if possible. */
 void readQuantized(const kernels::ReadQuantized &in, Reader &, OperatorContext &context) {
   returnFreedMemory();
   const int64_t rows = in.rows, columns = in.columns, rowBytes = columns * bytesOf(in.dtype);
   require(columns <= INT32_MAX, "too many columns");
   const int file = checkRange(in.file, in.offset, rows, rowBytes);
-  if (in.dtype == StoredType::packed) {
-    const Tensor y = context.output({rows, columns}, 0, TF_INT32);
-    return readInto(file, in.offset, rows * rowBytes, reinterpret_cast<char *>(y.data));
-  }
-  const int64_t words = packedColumns(in.format, columns);
+  const int64_t words = in.dtype == StoredType::packed ? columns : packedColumns(in.format, columns);
+  const bool asStored = in.dtype == StoredType::packed || (in.dtype == StoredType::bfloat16 && in.format == Format::bfloat16 && columns % 2 == 0);
+  if (asStored)
+    if (void *mapped = mapRange(file, in.offset, rows * rowBytes)) return context.outputOf(mapped, {rows, words}, TF_INT32, unmapRange);
   const Tensor y = context.output({rows, words}, 0, TF_INT32);
   if (y.size() == 0) return;
+  useHugePages(y.data, y.size() * sizeof(float));
+  if (asStored) return readInto(file, in.offset, rows * rowBytes, reinterpret_cast<char *>(y.data));
   readRows(file, in.offset, rows, rowBytes, [&](const char *bytes, int64_t from, int64_t to) {
     std::vector<float> row(columns);
     for (int64_t n = from; n < to; n++, bytes += rowBytes) {

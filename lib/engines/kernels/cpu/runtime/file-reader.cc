@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cerrno>
 #include <stdexcept>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
@@ -39,6 +40,21 @@ int64_t fileSize(int file) {
 
 void readInto(int file, int64_t offset, int64_t bytes, char *into) {
   allOf(bytes, pieceBytes, [&](int64_t from, int64_t to) { return fill(file, offset + from, to - from, into + from); });
+}
+
+void *mapRange(int file, int64_t offset, int64_t bytes) {
+  constexpr int64_t alignment = 64, smallest = 1 << 16; // of TensorFlow's tensors; below, a mapping costs more than a copy
+  if (bytes < smallest || offset % alignment != 0) return nullptr;
+  const int64_t before = offset % sysconf(_SC_PAGESIZE);
+  void *pages = mmap(nullptr, before + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, offset - before);
+  if (pages == MAP_FAILED) return nullptr;
+  madvise(pages, before + bytes, MADV_WILLNEED);
+  return static_cast<char *>(pages) + before;
+}
+
+void unmapRange(void *data, size_t bytes, void *) {
+  const size_t before = reinterpret_cast<uintptr_t>(data) % sysconf(_SC_PAGESIZE);
+  munmap(static_cast<char *>(data) - before, before + bytes);
 }
 
 void readRows(int file, int64_t offset, int64_t rows, int64_t rowBytes,

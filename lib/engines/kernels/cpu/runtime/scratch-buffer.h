@@ -4,9 +4,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "runtime/huge-pages.h"
 
 /**
  * Reusable scratch buffer: an allocation in every call would cost up to a tenth of a matrix product. Large buffers use huge pages
@@ -21,15 +19,11 @@ class ScratchBuffer {
   }
 
  private:
-  static constexpr size_t large = 2 << 20;
-
   void grow(int64_t wanted) {
-    const size_t page = wanted * sizeof(float) < large ? 64 : large, bytes = (wanted * sizeof(float) + page - 1) / page * page;
+    const size_t page = wanted * sizeof(float) < hugePage ? 64 : hugePage, bytes = (wanted * sizeof(float) + page - 1) / page * page;
     size = 0, memory.reset(), memory.reset(static_cast<float *>(std::aligned_alloc(page, bytes)));
     if (!memory) throw std::bad_alloc();
-#if defined(__linux__)
-    if (page == large) madvise(memory.get(), bytes, MADV_HUGEPAGE);
-#endif
+    useHugePages(memory.get(), bytes);
     size = wanted;
   }
 
