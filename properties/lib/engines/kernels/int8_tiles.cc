@@ -6,7 +6,7 @@
 #include <vector>
 #include "gemm/gemm.h"
 #include "gemm/gemm-kind.h"
-#include "gemm/int8-tiles.h"
+#include "gemm/tiles/int8-tiles.h"
 #include "operator/parameter-buffer.h"
 #include "operator/kernel-settings.h"
 

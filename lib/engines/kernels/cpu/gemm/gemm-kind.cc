@@ -1,6 +1,6 @@
 #include "gemm/gemm-kind.h"
-#include "gemm/int16-tiles.h"
-#include "gemm/int8-tiles.h"
+#include "gemm/tiles/int16-tiles.h"
+#include "gemm/tiles/int8-tiles.h"
 #include "operator/kernel-settings.h"
 
 namespace {

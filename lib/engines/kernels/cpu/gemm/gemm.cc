@@ -1,8 +1,8 @@
 #include "gemm/gemm.h"
 #include "gemm/epilogue.h"
 #include "gemm/gemm-kind.h"
-#include "gemm/int16-tiles.h"
-#include "gemm/int8-tiles.h"
+#include "gemm/tiles/int16-tiles.h"
+#include "gemm/tiles/int8-tiles.h"
 #include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
 

@@ -4,7 +4,6 @@
 #include "quantization/dequantize.h"
 #include "quantization/quantize.h"
 #include "runtime/file-reader.h"
-#include "runtime/huge-pages.h"
 #include "operator/operator.h"
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -44,7 +43,6 @@ int checkRange(int64_t file, int64_t offset, int64_t rows, int64_t rowBytes) {
 void readTensor(const kernels::ReadTensor &in, Reader &, OperatorContext &context) {
   const int file = checkRange(in.file, in.offset, in.size, bytesOf(in.dtype));
   const Tensor y = context.output({in.size});
-  useHugePages(y.data, in.size * sizeof(float));
   switch (in.dtype) {
     case StoredType::bfloat16: return readConverted<fromBfloat16>(file, in.offset, in.size, y.data);
     case StoredType::float16: return readConverted<fromFloat16>(file, in.offset, in.size, y.data);
@@ -88,7 +86,6 @@ void readQuantized(const kernels::ReadQuantized &in, Reader &, OperatorContext &
     if (void *mapped = mapRange(file, in.offset, rows * rowBytes)) return context.outputOf(mapped, {rows, words}, TF_INT32, unmapRange);
   const Tensor y = context.output({rows, words}, 0, TF_INT32);
   if (y.size() == 0) return;
-  useHugePages(y.data, y.size() * sizeof(float));
   if (asStored) return readInto(file, in.offset, rows * rowBytes, reinterpret_cast<char *>(y.data));
   readRows(file, in.offset, rows, rowBytes, [&](const char *bytes, int64_t from, int64_t to) {
     std::vector<float> row(columns);

@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
-#include "runtime/huge-pages.h"
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 /**
  * Reusable scratch buffer: an allocation in every call would cost up to a tenth of a matrix product. Large buffers use huge pages
@@ -19,11 +21,15 @@ class ScratchBuffer {
   }
 
  private:
+  static constexpr size_t large = 2 << 20;
+
   void grow(int64_t wanted) {
-    const size_t page = wanted * sizeof(float) < hugePage ? 64 : hugePage, bytes = (wanted * sizeof(float) + page - 1) / page * page;
+    const size_t page = wanted * sizeof(float) < large ? 64 : large, bytes = (wanted * sizeof(float) + page - 1) / page * page;
     size = 0, memory.reset(), memory.reset(static_cast<float *>(std::aligned_alloc(page, bytes)));
     if (!memory) throw std::bad_alloc();
-    useHugePages(memory.get(), bytes);
+#if defined(__linux__)
+    if (page == large) madvise(memory.get(), bytes, MADV_HUGEPAGE);
+#endif
     size = wanted;
   }
 

@@ -1,6 +1,6 @@
 // Tile kind of the GEMM in int8 with int32 sums, for weights in int8, int6 and int4.
 #pragma once
-#include "gemm/tile-kinds.h"
+#include "gemm/tiles/tile-kinds.h"
 #include "quantization/quantize-group.h"
 #include "runtime/int8-dot.h"
 

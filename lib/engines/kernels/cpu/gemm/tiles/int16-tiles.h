@@ -1,6 +1,6 @@
 // Tile kind of the GEMM in int16 with int32 sums (`vpmaddwd`, or `vpdpwssd` with AVX512-VNNI), for weights in int8, int6 and int4.
 #pragma once
-#include "gemm/tile-kinds.h"
+#include "gemm/tiles/tile-kinds.h"
 
 #if defined(__AVX2__) && (!defined(__AVX512F__) || defined(__AVX512BW__))
 #define HAS_INT16
