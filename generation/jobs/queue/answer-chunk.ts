@@ -22,6 +22,8 @@ export interface ChunkContext {
   readonly batch: number
   /** Ends the chunk after the rows in progress; the others return to the queue. */
   readonly stop: AbortSignal
+  /** Runs one piece of work after the other: a row whose worker may end is alone, so that no other row is counted with it. */
+  readonly alone: (work: () => Promise<void>) => Promise<void>
   /** Called with every row; waits where the worker would be faster than its rate. */
   readonly onRow: () => Promise<void>
 }
@@ -64,16 +66,16 @@ const putAnswer = async (context: ChunkContext, record: RowRecord, answer: RowAn
 
 /** Answers the rows of a chunk whose worker ended: one after the other, so that a row that ends workers is found and given up. */
 const answerOneByOne = async (context: ChunkContext, rows: readonly RowRecord[], put: (answer: RowAnswer) => Promise<void>) => {
-  const { store, run, stop } = context
+  const { store, run, stop, alone } = context
   const { deaths } = keysOf(run)
-  for (const record of rows) {
-    if (stop.aborted) return
+  const answerAlone = async (record: RowRecord): Promise<void> => {
     const field = String(record.row)
     const before = (await store.increment(deaths, field)) - 1
     if (before < MAX_DEATHS) await answerRows([record], { ...context, settings: run.settings, batch: 1, onAnswer: put })
     else await put(failedAnswer(record.row, rowId(record, run.settings), `${before} workers ended while they answered this row.`))
     await store.delete(deaths, [field])
   }
+  for (const record of rows) await alone(async () => (stop.aborted ? undefined : answerAlone(record)))
 }
 
 /**

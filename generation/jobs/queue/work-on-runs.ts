@@ -35,6 +35,9 @@ export interface WorkOptions {
   readonly startEngine?: ((model: string | undefined, options: CreateEngineOptions) => Promise<ClosableEngine>) | undefined
 }
 
+/** Jobs of a run at a time: the first rows of the next one fill the batch while the last rows of a job are answered. */
+const JOBS = 2
+
 /** Milliseconds between two looks for new runs, and between two signs of life. */
 const POLL = 1000
 
@@ -75,8 +78,19 @@ interface RunWork {
   readonly close: () => Promise<void>
 }
 
+/** Runs pieces of work one after the other. */
+const sequence = () => {
+  let last: Promise<void> = Promise.resolve()
+  return (work: () => Promise<void>): Promise<void> => {
+    const next = last.then(work)
+    last = next.catch(() => undefined)
+    return next
+  }
+}
+
 interface WorkContext {
   readonly connection: QueueConnection
+  readonly alone: (work: () => Promise<void>) => Promise<void>
   readonly options: WorkOptions
   readonly engine: ClosableEngine
   readonly stop: AbortSignal
@@ -85,7 +99,7 @@ interface WorkContext {
 
 const workOnRun = (context: WorkContext, run: RunInfo): RunWork => {
   const { name } = run
-  const { connection, options, engine, stop, onFatal } = context
+  const { connection, options, engine, alone, stop, onFatal } = context
   const { store } = connection
   const { batch = 8, stallSeconds = 30, rowsPerMinute, onEvent } = options
   const cancelled = new AbortController()
@@ -95,7 +109,7 @@ const workOnRun = (context: WorkContext, run: RunInfo): RunWork => {
     rows++
     await wait()
   }
-  const chunkContext = { store, run, engine, batch, stop: AbortSignal.any([stop, cancelled.signal]), onRow }
+  const chunkContext = { store, run, engine, alone, batch, stop: AbortSignal.any([stop, cancelled.signal]), onRow }
   const worker = connection.worker(
     name,
     async (job, token) => {
@@ -107,7 +121,13 @@ const workOnRun = (context: WorkContext, run: RunInfo): RunWork => {
       }
     },
     // rows that end workers are counted one by one, so a job may stall as often as it likes
-    { lockDuration: stallSeconds * 1000, stalledInterval: stallSeconds * 1000, maxStalledCount: 1_000_000, drainDelay: 1 }
+    {
+      concurrency: JOBS,
+      lockDuration: stallSeconds * 1000,
+      stalledInterval: stallSeconds * 1000,
+      maxStalledCount: 1_000_000,
+      drainDelay: 1
+    }
   )
   worker.on('failed', (_, error) => onEvent?.(`run ${name}: ${error.message}`))
   worker.on('stalled', (id) => onEvent?.(`run ${name}: job ${id} returned to the queue, its worker gave no sign of life`))
@@ -147,6 +167,7 @@ export const workOnRuns = async (connection: QueueConnection, options: WorkOptio
   const failed = new AbortController()
   const stop = AbortSignal.any([failed.signal, ...(options.stop ? [options.stop] : [])])
   const works = new Map<string, RunWork>()
+  const alone = sequence()
   let engine: ClosableEngine | undefined
   const poll = async (): Promise<boolean> => {
     const open = await openRuns(store, name)
@@ -161,7 +182,7 @@ export const workOnRuns = async (connection: QueueConnection, options: WorkOptio
       await bindModel(store, run, identity)
       engine ??= await startEngine(model, { ...engineOptions, maxBatch: batch, signal: stop })
       if (stop.aborted) return true
-      works.set(found, workOnRun({ connection, options, engine, stop, onFatal: (error) => failed.abort(error) }, run))
+      works.set(found, workOnRun({ connection, options, engine, alone, stop, onFatal: (error) => failed.abort(error) }, run))
       onEvent?.(`run ${found}: working as ${workerName}`)
     }
     for (const work of works.values()) await work.report()

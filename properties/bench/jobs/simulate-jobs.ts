@@ -31,7 +31,11 @@ const simulate = async (file: string, count: number, { rows, delay, batch, chunk
   const stop = new AbortController()
   const connections = await Promise.all(Array.from({ length: count }, () => connectQueue(redis.url)))
   const work = connections.map((inner) =>
-    workOnRuns(inner, { batch: batch!, stop: stop.signal, startEngine: async () => fixedEngine({ delay: delay! }) })
+    workOnRuns(inner, {
+      batch: batch!,
+      stop: stop.signal,
+      startEngine: async () => fixedEngine({ batch: batch!, delay: delay! })
+    })
   )
   const cpu = process.cpuUsage()
   const began = performance.now()
@@ -49,6 +53,7 @@ const simulate = async (file: string, count: number, { rows, delay, batch, chunk
   const ideal = (count * batch! * 1000) / delay!
   const cells = [
     count,
+    rows!,
     seconds(start, submitted),
     seconds(began, done),
     rate.toFixed(0),

@@ -6,6 +6,9 @@ import { InputError, issue } from '../../../lib/error.js'
 import { itemsOf } from '../../../processors/text/messages.js'
 
 export interface FixedEngineOptions {
+  /** Answers at a time; default: no limit. */
+  readonly batch?: number
+
   /** Milliseconds of an answer. */
   readonly delay?: number
   /** Questions that are refused as input. */
@@ -39,8 +42,28 @@ const resultOf = (question: string): EngineResult =>
   }) as unknown as EngineResult
 
 /** An engine without a model: the answer is a function of the question, after a fixed delay. */
-export const fixedEngine = ({ delay = 0, isRefused, isDeadly, onQuestion }: FixedEngineOptions = {}): ClosableEngine => {
+export const fixedEngine = ({
+  batch = Number.POSITIVE_INFINITY,
+  delay = 0,
+  isRefused,
+  isDeadly,
+  onQuestion
+}: FixedEngineOptions = {}): ClosableEngine => {
   let crash = new AbortController()
+  let running = 0
+  const waiting: (() => void)[] = []
+  /** Waits for a free row of the batch. */
+  const limited = async <A>(work: () => Promise<A>): Promise<A> => {
+    if (running >= batch) await new Promise<void>((resolve) => waiting.push(resolve))
+    else running++
+    try {
+      return await work()
+    } finally {
+      const next = waiting.shift()
+      if (next) next()
+      else running--
+    }
+  }
   const answer = async (question: string): Promise<EngineResult> => {
     onQuestion?.(question)
     const current = crash
@@ -56,7 +79,7 @@ export const fixedEngine = ({ delay = 0, isRefused, isDeadly, onQuestion }: Fixe
   return {
     info,
     submit: (request) => {
-      const result = answer(questionOf(request))
+      const result = limited(() => answer(questionOf(request)))
       result.catch(() => undefined)
       return { result: () => result } as EngineHandle
     },

@@ -103,7 +103,7 @@ describe('jobs', () => {
 
     it('a row that ends its worker again and again becomes a dead letter, and the other rows of its job have answers', async () => {
       const file = await writeRows('deadly.jsonl', 5, [{ id: 'poison', question: 'deadly' }])
-      await submitRun(connection, file, { name, chunk: 6 })
+      await submitRun(connection, file, { name, chunk: 3 })
       const workers = [1, 2, 3].map(() => once(startWorker(redis.url, 1, 'deadly'), 'exit'))
       assert.deepEqual(await Promise.all(workers), Array(3).fill([null, 'SIGKILL']))
       await work({ stallSeconds: 1 }, { onQuestion: (question) => assert.notEqual(question, 'deadly') })

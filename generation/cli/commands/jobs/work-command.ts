@@ -26,7 +26,8 @@ const work = (flags: WorkFlags): Promise<void> =>
     const { workOnRuns } = await import('../../../jobs/queue/work-on-runs.js')
     const stop = stopSignal('stopping after the rows in progress; their jobs return to the queue')
     const { startDashboard } = await import('../../../jobs/queue/dashboard.js')
-    const board = dashboard && (await startDashboard(connection, dashboard === true ? DASHBOARD_PORT : dashboard))
+    const board =
+      dashboard === undefined ? undefined : await startDashboard(connection, dashboard === true ? DASHBOARD_PORT : dashboard)
     if (board) info(`dashboard on ${board.url}`)
     try {
       await workOnRuns(connection, {
