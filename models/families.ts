@@ -24,6 +24,7 @@ export const unsupportedModelTypes: Readonly<Record<string, string>> = {
 /** Models whose `model_type` is that of others, by another field of config.json. */
 const unsupportedBy: readonly (readonly [description: string, holds: (text: string, json: Json) => boolean])[] = [
   ['Mono-InternVL, whose decoder has visual experts in the place of a vision tower', (text) => text.includes('InternLM2VE')],
+  ['Intern-S2, which is built on Qwen3.5', (text) => /intern_?s2/i.test(text)],
   ['InternVL 1.0, a contrastive model with QLLaMA', (_, json) => json.qllama_config !== undefined],
   ['SenseNova-U1, which reads and generates images with one model', (text) => /sensenova_?u1/i.test(text)]
 ]

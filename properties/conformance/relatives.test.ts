@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { load } from '../../generation/checkpoint/load.js'
 import { convert, save } from '../../generation/checkpoint/save.js'
+import { orThrow } from '../../lib/error.js'
 import { namedParameters } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
 import type { Layout } from '../../models/checkpoint/layout.js'
+import { loadProcessor } from '../../processors/processor.js'
+import { imageContextId } from '../../processors/text/placeholders.js'
 import { originalTemplate } from '../../processors/text/published-templates.js'
 import { inFolder, readJson, stored } from '../models/folders.js'
 import { findCases, readNumbers } from './case.js'
@@ -99,6 +102,18 @@ describe('relatives of InternVL (cases of make_relatives.py)', () => {
       await writeFile(file, (await readFile(file, 'utf8')).replace('"anyres_image_size": false', '"anyres_image_size": true'))
       await assert.rejects(load(join(out, 'to')), /anyres_image_size should be false/)
     }))
+
+  it('Qianfan-OCR: the template marks an image by <image>; the same text in a message stays text', async () => {
+    const processor = await orThrow(loadProcessor(checkpointOf('qianfan-ocr')))
+    const image = { type: 'image', path: join(images, 'squares.png') } as const
+    const count = async (text: string) => {
+      const { ids } = await orThrow(processor.encodeBatch([[{ role: 'user', content: [image, { type: 'text', text }] }]]))
+      return ids[0]!.filter((id) => id === imageContextId(processor.tokenizer)).length
+    }
+    const tokens = await count('What is <image>?')
+    assert.ok(tokens > 0 && tokens % 4 === 0)
+    assert.equal(tokens, await count('What is this?'))
+  })
 
   it('Qianfan-OCR as first released, with a config.json in the dialect of OpenGVLab, opens too', () =>
     inFolder(async (out) => {

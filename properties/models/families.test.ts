@@ -71,6 +71,8 @@ describe('the registry of model types', () => {
     const mono = { model_type: 'internvl_chat', llm_config: { architectures: ['InternLM2VEForCausalLM'] } }
     assert.match(messageOf(mono), /model_type internvl_chat is Mono-InternVL/)
     assert.match(messageOf({ model_type: 'interns1_pro' }), /is Intern-S1-Pro/)
+    assert.match(messageOf({ model_type: 'interns2_preview' }), /is Intern-S2, which is built on Qwen3\.5/)
+    assert.match(messageOf({ architectures: ['InternS2PreviewForConditionalGeneration'] }), /is Intern-S2/)
     assert.match(messageOf({ model_type: 'internvl', qllama_config: {} }), /is InternVL 1\.0/)
     assert.match(messageOf({ model_type: 'sensenova_u1' }), /is SenseNova-U1/)
   })

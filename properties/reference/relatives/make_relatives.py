@@ -114,6 +114,7 @@ def run(name, kind, seed, tokenizer):
     reference.InternVLForConditionalGeneration = build
     inputs = dict(reference.INPUTS)
     if kind.get("type") == "qianfan_ocr": reference.INPUTS = {k: v for k, v in inputs.items() if not v.get("video")}
+    if kind.get("json", {}).get("dynamic_image_size") is False: reference.INPUTS = {k: v | dict(processor=dict(max_patches=1)) for k, v in inputs.items()}  # one tile an image
     small = dict(hidden_size=16, num_attention_heads=2, intermediate_size=20, image_size=[28, 28], patch_size=[7, 7]) if args.small else {}
     decoder = dict(hidden_size=24, intermediate_size=20) if args.small else {}
     reference.run_model(name, kind | dict(vision=small | kind.get("vision", {}), text=decoder | kind.get("text", {})), args.out, seed, tokenizer, processor)
