@@ -5,7 +5,7 @@ WORKDIR /src
 COPY . .
 RUN npm ci --ignore-scripts && mkdir -p /app && npm pack --pack-destination /app
 WORKDIR /app
-RUN npm init -y && npm install --no-audit --no-fund ./internvl-tfjs-*.tgz && npx internvl setup --auto
+RUN npm init -y && npm install --no-audit --no-fund --ignore-scripts ./internvl-tfjs-*.tgz node-av@6.1.1 && npx internvl setup --auto
 
 FROM node:22-slim
 ENV NODE_ENV=production INTERNVL_CACHE=/app/engine HF_HOME=/models

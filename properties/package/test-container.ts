@@ -85,14 +85,23 @@ try {
   check('the server starts', await ready)
   execFileSync('sh', ['-c', moved(textOf('HEALTHCHECK')).replace(/^.*?CMD /, '')], { env, stdio: 'inherit' })
   check('the health check succeeds', true)
-  const request = { messages: [{ role: 'user', content: 'Is it red?' }], guided_regex: '(yes|no)!' }
-  const headers = { 'content-type': 'application/json', authorization: `Bearer ${process.env.INTERNVL_API_KEY ?? ''}` }
-  const answer = await fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
-    method: 'POST',
-    headers,
-    body: JSON.stringify(request)
-  })
-  check('an answer has the format', /"content":"(yes|no)!"/.test(await answer.text()))
+  const url = `http://127.0.0.1:${port}`
+  const ask = async (fields: object, content: unknown = 'Is it red?'): Promise<string> => {
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${process.env.INTERNVL_API_KEY ?? ''}` }
+    const body = JSON.stringify({ messages: [{ role: 'user', content }], ...fields })
+    return (await fetch(`${url}/v1/chat/completions`, { method: 'POST', headers, body })).text()
+  }
+  const choice = '(yes|no)!'
+  check('an answer has the form of a regular expression', /"content":"(yes|no)!"/.test(await ask({ guided_regex: choice })))
+  const schema = { type: 'object', properties: { red: { type: 'boolean' } }, required: ['red'] }
+  const json = await ask({ response_format: { type: 'json_schema', json_schema: { schema } } })
+  check('an answer has the form of a schema', /"content":"\{\\"red\\": ?(true|false)\}"/.test(json))
+  const video = readFileSync(join(root, 'properties/processors/videos/b-frames.mp4')).toString('base64')
+  const part = { type: 'video_url', video_url: { url: `data:video/mp4;base64,${video}` } }
+  const seen = await ask({ num_frames: 2, max_tokens: 2 }, [part, { type: 'text', text: 'Is it red?' }])
+  check('a video is decoded', /"image_tokens":32/.test(seen))
+  const page = await fetch(url)
+  check('the page is there', page.status === 200 && /<title>/.test(await page.text()))
   server.kill('SIGTERM')
   check('SIGTERM ends the server with 0', (await ended) === 0)
 } finally {

@@ -35,6 +35,8 @@ export class ApiError extends Error {
   }
 }
 
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
 const apiError = async (response: Response): Promise<ApiError> => {
   const body = (await response.json().catch(() => undefined)) as { readonly error?: { readonly message?: string } } | undefined
   return new ApiError(response.status, body?.error?.message ?? `The server answered with status ${response.status}.`)

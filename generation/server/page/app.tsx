@@ -1,27 +1,16 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { type ApiError, fetchModel, fetchTiling, type ServedModel, streamChunks, type Tiling } from './api-client.js'
+import { type ApiError, fetchModel, messageOf, type ServedModel } from './api-client.js'
 import { Composer } from './composer.js'
-import {
-  type Answer,
-  atEnd,
-  type ChatSettings,
-  chatBody,
-  type Exchange,
-  emptyAnswer,
-  groundingsFor,
-  isOpen,
-  type Medium,
-  withChunk
-} from './exchange.js'
+import { statusText, useConversation, useFollow } from './conversation-state.js'
+import { type ChatSettings, groundingsFor, type Medium } from './exchange.js'
 import { ExchangeView } from './exchange-view.js'
 import { ImageView } from './image-view.js'
 import { readMedium } from './media-file.js'
+import { useFiles, useTiling } from './media-state.js'
 import { KeyForm, ModelHeader } from './model-header.js'
 import { SettingsView } from './settings-view.js'
 
 const KEY = 'internvl api key'
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 /** The served model, or the form for its key. */
 const useModel = () => {
@@ -39,107 +28,6 @@ const useModel = () => {
     )
   }, [key])
   return { key, setKey, model, error }
-}
-
-type TilingState = { readonly tiling?: Tiling; readonly problem?: string }
-
-/** Tiles of an image or video as the server counts them; counted again when the settings change. */
-const useTiling = (medium: Medium | undefined, settings: ChatSettings, key: string): TilingState => {
-  const [state, setState] = useState<TilingState>({})
-  const { maxPatches, numFrames } = settings
-  useEffect(() => {
-    let isCurrent = true
-    setState({})
-    if (medium)
-      fetchTiling(medium, settings, key).then(
-        (tiling) => isCurrent && setState({ tiling }),
-        (error) => isCurrent && setState({ problem: messageOf(error) })
-      )
-    return () => {
-      isCurrent = false
-    }
-  }, [medium, maxPatches, numFrames, key])
-  return state
-}
-
-/** The conversation, and the functions that change it. */
-const useConversation = (settings: ChatSettings, key: string) => {
-  const [exchanges, setExchanges] = useState<readonly Exchange[]>([])
-  const running = useRef<AbortController | undefined>(undefined)
-  const run = async (all: readonly Exchange[]): Promise<void> => {
-    const controller = new AbortController()
-    running.current = controller
-    const { id } = all.at(-1)!
-    const update = (change: (answer: Answer) => Answer): void =>
-      setExchanges((list) =>
-        list.map((exchange) => (exchange.id === id ? { ...exchange, answer: change(exchange.answer) } : exchange))
-      )
-    setExchanges(all)
-    try {
-      for await (const chunk of streamChunks(chatBody(all, settings), key, controller.signal))
-        update((answer) => withChunk(answer, chunk, performance.now()))
-      update(atEnd)
-    } catch (error) {
-      const isStopped = controller.signal.aborted
-      update((answer) => ({ ...answer, ...(isStopped ? { status: 'stopped' } : { status: 'failed', error: messageOf(error) }) }))
-    }
-  }
-  const stop = (): void => running.current?.abort()
-  return {
-    exchanges,
-    isAnswering: exchanges.some(({ answer }) => isOpen(answer)),
-    ask: (question: string, media: readonly Medium[]) =>
-      run([...exchanges, { id: exchanges.length, question, media, answer: emptyAnswer(performance.now()) }]),
-    retry: () => run([...exchanges.slice(0, -1), { ...exchanges.at(-1)!, answer: emptyAnswer(performance.now()) }]),
-    stop,
-    clear: () => {
-      stop()
-      setExchanges([])
-    }
-  }
-}
-
-/** Files that are dropped on the window or pasted. */
-const useFiles = (onFiles: (files: readonly File[]) => void) => {
-  const latest = useRef(onFiles)
-  latest.current = onFiles
-  useEffect(() => {
-    const take = (event: Event, data: DataTransfer | null): void => {
-      const files = [...(data?.files ?? [])]
-      if (files.length === 0) return // text is dropped and pasted as usual
-      event.preventDefault()
-      latest.current(files)
-    }
-    const onDrop = (event: DragEvent): void => take(event, event.dataTransfer)
-    const onPaste = (event: ClipboardEvent): void => take(event, event.clipboardData)
-    const onDragOver = (event: DragEvent): void => event.preventDefault()
-    addEventListener('drop', onDrop)
-    addEventListener('dragover', onDragOver)
-    addEventListener('paste', onPaste)
-    return () => {
-      removeEventListener('drop', onDrop)
-      removeEventListener('dragover', onDragOver)
-      removeEventListener('paste', onPaste)
-    }
-  }, [])
-}
-
-/** Scrolls to a new question, and follows an answer whose end is in view. */
-const useFollow = (questions: number, answer: Answer | undefined): void => {
-  const before = useRef({ questions, bottom: 0 })
-  useEffect(() => {
-    const { scrollHeight } = document.documentElement
-    const isAtEnd = scrollY + innerHeight >= before.current.bottom - 40
-    if (questions !== before.current.questions || isAtEnd) scrollTo(0, scrollHeight)
-    before.current = { questions, bottom: scrollHeight }
-  }, [questions, answer])
-}
-
-/** A sentence for screen readers at the beginning and at the end of an answer. */
-const statusText = (answer: Answer | undefined): string => {
-  if (!answer) return ''
-  if (isOpen(answer)) return 'The model answers.'
-  return answer.status === 'failed' ? '' : `Answer ${answer.status}, ${answer.tokens.length} tokens: ${answer.text}`
 }
 
 const noSettings: ChatSettings = {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import type { Browser, Page } from 'playwright-core'
 import sharp from 'sharp'
@@ -9,6 +10,8 @@ import { ask, imageUrl, post, question, startServer } from '../test-server.js'
 import { answersOf, askQuestion, chromiumPath, launch, openPage } from './test-browser.js'
 
 const demo = (name: string): string => fileURLToPath(new URL(`../../../../generation/demo/${name}.png`, import.meta.url))
+
+const video = fileURLToPath(new URL('../../../processors/videos/b-frames.mp4', import.meta.url))
 
 const pngUrl = async (width: number, height: number): Promise<string> => {
   const image = sharp({ create: { width, height, channels: 3, background: '#d62828' } })
@@ -126,6 +129,29 @@ describe('server: the page', () => {
           .map(({ origin }) => origin)
       )
       assert.deepEqual([...hosts], [server.url])
+      await page.context().close()
+    })
+
+    it('a video is shown with its frames and tokens, and asked about', async () => {
+      const { page, errors } = await openPage(browser, server.url)
+      await page.getByText('Settings').click()
+      await setting(page, 'Longest answer', '6')
+      await setting(page, 'Frames of a video', '2')
+      await page.setInputFiles('input[type=file]', video)
+      await page.getByText('2 frames of 112 × 112 pixels, 16 tokens each: 32 tokens').waitFor()
+      assert.equal(await page.locator('figure video').getAttribute('aria-label'), 'b-frames.mp4')
+      assert.equal(await page.locator('.tile').count(), 0)
+      await askQuestion(page, 'Describe the video.')
+      const [text] = await answersOf(page)
+      const url = `data:video/mp4;base64,${(await readFile(video)).toString('base64')}`
+      const content = [
+        { type: 'video_url', video_url: { url } },
+        { type: 'text', text: 'Describe the video.' }
+      ]
+      const { body } = await ask(server.url, { messages: [{ role: 'user', content }], num_frames: 2, max_tokens: 6 })
+      assert.equal(text, body.choices[0].message.content)
+      await page.getByText(/prompt \d+ tokens, 32 of images/).waitFor()
+      assert.deepEqual(errors, [])
       await page.context().close()
     })
 
