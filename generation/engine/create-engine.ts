@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { emitWarning } from 'node:process'
 import { withPlainFormat } from '../structured/response-format.js'
-import { EngineClosedError, EngineCrashedError } from './engine-errors.js'
+import { EngineClosedError, EngineCrashedError, QueueFullError } from './engine-errors.js'
 import { engineSettings } from './engine-settings.js'
 import type { CreateEngineOptions, EngineInfo, EngineRequest, GenerationEngine, ProcessStats } from './engine-types.js'
 import { toPlainData } from './plain-data.js'
@@ -22,20 +22,27 @@ interface PendingCall {
   readonly send: () => void
 }
 
-/** Calls other than requests: sent when the process is ready, failed when it ends. */
-const callList = (supervisor: () => Supervisor) => {
+/** Calls other than requests: sent when the process is ready, failed when it ends. Throws a `QueueFullError` for too many. */
+const callList = (supervisor: () => Supervisor, maxCalls: number) => {
   const pending = new Map<string, PendingCall>()
   const failAll = (error: Error): void => {
     for (const { reject } of pending.values()) reject(error)
     pending.clear()
   }
   return {
-    call: (name: CallName, args: readonly unknown[]): Promise<unknown> =>
+    call: (name: CallName, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> =>
       new Promise((resolve, reject) => {
+        if (pending.size >= maxCalls) throw new QueueFullError(maxCalls, 1)
+        signal?.throwIfAborted()
         const { value, loaded } = toPlainData(args, name)
         const id = randomUUID()
+        signal?.addEventListener('abort', () => {
+          if (pending.delete(id)) supervisor().send({ type: 'abort', id })
+          reject(signal.reason)
+        })
         const send = (): void => supervisor().send({ type: 'call', id, name, args: value })
         const enqueue = (): void => {
+          if (signal?.aborted) return
           pending.set(id, { resolve, reject, send })
           send()
         }
@@ -73,7 +80,7 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
   let isClosing = false
   let closed: Promise<void> | undefined
   let supervisor: Supervisor
-  const calls = callList(() => supervisor)
+  const calls = callList(() => supervisor, maxBatch + maxQueue)
   const queue = requestQueue({
     ...{ maxBatch, maxQueue },
     isReady: () => supervisor.state() === 'ready',
@@ -137,9 +144,9 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
     })()
     return closed
   }
-  const call = async (name: CallName, args: readonly unknown[]): Promise<unknown> => {
+  const call = async (name: CallName, args: readonly unknown[], callSignal?: AbortSignal): Promise<unknown> => {
     checkOpen()
-    return calls.call(name, args)
+    return calls.call(name, args, callSignal)
   }
   return {
     get info() {
@@ -161,7 +168,8 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
     tokenize: (request) => call('tokenize', [request]) as ReturnType<GenerationEngine['tokenize']>,
     tiling: (request) => call('tiling', [request]) as ReturnType<GenerationEngine['tiling']>,
     detokenize: (ids, decodeOptions) => call('detokenize', [ids, decodeOptions]) as Promise<string>,
-    embed: (images, embedOptions) => call('embed', [images, embedOptions]) as ReturnType<GenerationEngine['embed']>,
+    embed: (images, embedOptions, embedSignal) =>
+      call('embed', [images, embedOptions], embedSignal) as ReturnType<GenerationEngine['embed']>,
     stats: () => {
       const { restarts, pid, state } = supervisor
       const current = state()

@@ -219,8 +219,8 @@ export interface GenerationEngine extends AsyncDisposable {
   /** The tiles of a conversation's or a prompt's images and videos, none of which is decoded. */
   readonly tiling: (request: Pick<EngineRequest, 'messages' | 'prompt' | 'options'>) => Promise<readonly MediaTiling[]>
   readonly detokenize: (ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }) => Promise<string>
-  /** One vector for each image, the mean of its tiles' pooled embeddings. */
-  readonly embed: (images: readonly ImageSource[], options?: RequestOptions) => Promise<ImageVectors>
+  /** One vector for each image, the mean of its tiles' pooled embeddings. An abort of `signal` ends the work after at most one chunk of tiles. */
+  readonly embed: (images: readonly ImageSource[], options?: RequestOptions, signal?: AbortSignal) => Promise<ImageVectors>
   readonly info: EngineInfo
   readonly stats: () => EngineStats
   /** Stops accepting requests, ends the others and then the process. Later calls wait for the same end. */

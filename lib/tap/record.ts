@@ -1,6 +1,6 @@
 import type { PathPattern } from '../path-pattern.js'
 import { tf } from '../tf.js'
-import type { Taps } from './tap.js'
+import type { Tap, Taps } from './tap.js'
 
 /** Outputs that taps have collected. The caller owns the tensors. */
 export interface Recorder {
@@ -22,7 +22,7 @@ export interface Recorder {
 export const record = (paths: readonly PathPattern[]): Recorder => {
   const outputs: Record<string, tf.Tensor[]> = {}
   return {
-    taps: paths.map((pattern) => [
+    taps: paths.map((pattern): readonly [PathPattern, Tap] => [
       pattern,
       (y, { path }) => {
         outputs[path] = [...(outputs[path] ?? []), tf.keep(y.clone())] // the model may dispose y itself

@@ -60,7 +60,7 @@ const steps: Readonly<Record<string, (text: string) => void>> = {
   RUN: (text) => {
     const command = moved(text).replace(/ && chown .*/, '')
     process.stderr.write(`$ ${command}\n`)
-    execFileSync('sh', ['-c', command], { cwd: folder, env, stdio: ['ignore', 'ignore', 'inherit'] })
+    execFileSync('sh', ['-c', command], { cwd: folder, env, stdio: ['ignore', 2, 2] })
   }
 }
 

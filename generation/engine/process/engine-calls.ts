@@ -1,6 +1,8 @@
+import { InputError } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 import { type VisionEncoder, visionEncoder } from '../../../models/internvl/vision-encoder.js'
 import type { ImageSource } from '../../../processors/image/image.js'
+import { limitIssue } from '../../../processors/limits.js'
 import type { InternVLCheckpoint } from '../../checkpoint/load.js'
 import { tilesPerChunk } from '../../decoding/prefill.js'
 import type { Tiles } from '../../feature-cache.js'
@@ -13,17 +15,24 @@ const encoderOf = ({ config, params }: InternVLCheckpoint): VisionEncoder => {
   return module.apply(params.model as Parameters<typeof module.apply>[0])
 }
 
-/** Sum of the pooled embeddings of tiles, `[D]`; one chunk of tiles a turn. */
+/** The parts that all calls share, and the signal of one call. */
+export interface CallContext extends RequestContext {
+  readonly signal: AbortSignal
+}
+
+/** Sum of the pooled embeddings of tiles, `[D]`; one chunk of tiles a turn. Throws the reason of an abort. */
 const sumOfTiles = async (
   pooled: VisionEncoder['pooled'],
   { data, shape: [T, C, H, W] }: Tiles,
-  pause: () => Promise<void>
+  pause: () => Promise<void>,
+  signal: AbortSignal
 ): Promise<readonly number[]> => {
   const [chunk, size] = [tilesPerChunk(H, W), C * H * W]
   let sum: readonly number[] = []
   for (let start = 0; start < T; start += chunk) {
     const end = Math.min(T, start + chunk)
     await pause()
+    signal.throwIfAborted()
     const pixels = data.subarray(start * size, end * size)
     const vector = tf.tidy(() => pooled(tf.tensor4d(pixels, [end - start, C, H, W])).sum<tf.Tensor1D>(0))
     const values = vector.dataSync()
@@ -35,20 +44,31 @@ const sumOfTiles = async (
 
 /** One vector for each image, see `GenerationEngine.embed`. */
 const embedImages = async (
-  context: RequestContext,
+  context: CallContext,
   images: readonly ImageSource[],
   options: RequestOptions = {}
 ): Promise<ImageVectors> => {
-  const { internvl, scheduler, prepare } = context
+  const { internvl, scheduler, prepare, signal } = context
   if (images.length === 0) throw new RangeError('images: the list is empty; give at least one image')
   const merged = requestOptions(context, options) // the engine's limits of media hold here too
   const { pooled } = encoderOf(internvl)
-  const { pause } = scheduler.turns.join('first')
+  const checkLimit = (name: 'maxMedia' | 'maxTiles', count: number, what: string): void => {
+    const [found] = limitIssue(merged.limits, name, count, 'The input', what)
+    if (found) throw new InputError([found])
+  }
+  checkLimit('maxMedia', images.length, 'images')
+  const { pause } = scheduler.turns.join('rotate', signal) // other requests have turns between two chunks
   const vectors: (readonly number[])[] = []
   const tiles: number[] = []
   for (const source of images) {
+    signal.throwIfAborted()
     const read = await prepare.image(source, options.maxPatches ?? 1, merged)
-    const sum = await sumOfTiles(pooled, read, pause)
+    checkLimit(
+      'maxTiles',
+      tiles.reduce((sum, n) => sum + n, read.shape[0]),
+      'tiles'
+    )
+    const sum = await sumOfTiles(pooled, read, pause, signal)
     vectors.push(sum.map((value) => value / read.shape[0]))
     tiles.push(read.shape[0])
   }

@@ -5,7 +5,7 @@ import { featureCache } from '../../feature-cache.js'
 import type { ProcessStats } from '../engine-types.js'
 import { preparerThread } from '../prepare/prepare-thread.js'
 import { type FromProcess, type ProcessOptions, type RequestMessage, type ToProcess, toSentError } from '../protocol.js'
-import { engineCalls } from './engine-calls.js'
+import { type CallContext, engineCalls } from './engine-calls.js'
 import { describeCheckpoint } from './engine-info.js'
 import { importProcessors } from './named-processors.js'
 import { prefixCache } from './prefix-cache.js'
@@ -87,11 +87,15 @@ const start = async (model: string | undefined, options: ProcessOptions) => {
     },
     abort: ({ id }: Extract<ToProcess, { readonly type: 'abort' }>): void => running.get(id)?.abort(),
     call: async ({ id, name, args }: Extract<ToProcess, { readonly type: 'call' }>): Promise<void> => {
+      const controller = new AbortController()
+      running.set(id, controller)
       try {
-        const call = engineCalls[name] as (context: RequestContext, ...args: readonly unknown[]) => Promise<unknown>
-        send({ type: 'returned', id, value: await call(context, ...args) })
+        const call = engineCalls[name] as (context: CallContext, ...args: readonly unknown[]) => Promise<unknown>
+        send({ type: 'returned', id, value: await call({ ...context, signal: controller.signal }, ...args) })
       } catch (error) {
         send({ type: 'returned', id, error: toSentError(error) })
+      } finally {
+        running.delete(id)
       }
     }
   }

@@ -6,13 +6,14 @@ import { mediaFields, mediaParam, patchesFor, toMessages } from '../protocol/req
 import { toolsOf } from '../protocol/tools/tool-choice.js'
 import type { ServerEnv } from '../request-log.js'
 import { checkModel, type ServerContext, withGuards } from '../server-context.js'
-import { toRequestError } from '../server-errors.js'
+import { RequestError, toRequestError } from '../server-errors.js'
 
 /** Runs a call of the engine; its errors name the field of `media`. */
 const calling = async <A>(call: () => Promise<A>, media: Parameters<typeof mediaParam>[0] = []): Promise<A> => {
   try {
     return await call()
   } catch (error) {
+    if ((error as Error).name === 'AbortError') throw new RequestError(499, 'The client has left.', null, 'left')
     throw toRequestError(error, { mediaParam: mediaParam(media) })
   }
 }
@@ -52,7 +53,7 @@ export const embedImages = async (
     detail: 'auto' as const
   }))
   const options = withGuards(context, max_patches ? { maxPatches: max_patches } : {})
-  const { vectors, tiles } = await calling(() => context.engine.embed(images, options), media)
+  const { vectors, tiles } = await calling(() => context.engine.embed(images, options, c.req.raw.signal), media)
   const toEmbedding = (vector: readonly number[]) =>
     encoding_format === 'base64' ? Buffer.from(Float32Array.from(vector).buffer).toString('base64') : vector
   const data = vectors.map((vector, index) => ({ object: 'embedding' as const, index, embedding: toEmbedding(vector) }))

@@ -148,6 +148,14 @@ describe('server: a hostile client', () => {
     const circle = await imageUrl('circle')
     await refused({ messages: [question('Hi', ...Array(5).fill(circle))] }, /limit of 4/)
     await refused({ messages: media('data:video/mp4;base64,AAAA', 'video_url') }, /video/i)
+    for (const [input, limit] of [
+      [Array(5).fill(circle), /limit of 4/],
+      [[circle, circle], /limit of 20/]
+    ] as const) {
+      const { status, body } = await post(server.url, '/v1/embeddings', { input, max_patches: 16 })
+      assert.equal(status, 400)
+      assert.match(body.error.message, limit)
+    }
   })
 
   it('bodies: too large, slow, not JSON, nested too deeply, strange values', async () => {
