@@ -98,8 +98,8 @@ try {
   check('an answer has the form of a schema', /"content":"\{\\"red\\": ?(true|false)\}"/.test(json))
   const video = readFileSync(join(root, 'properties/processors/videos/b-frames.mp4')).toString('base64')
   const part = { type: 'video_url', video_url: { url: `data:video/mp4;base64,${video}` } }
-  const seen = await ask({ num_frames: 2, max_tokens: 2 }, [part, { type: 'text', text: 'Is it red?' }])
-  check('a video is decoded', /"image_tokens":32/.test(seen))
+  const answers = await ask({ num_frames: 2, max_tokens: 2 }, [part, { type: 'text', text: 'Is it red?' }])
+  check('a video is decoded', /"image_tokens":32/.test(answers))
   const page = await fetch(url)
   check('the page is there', page.status === 200 && /<title>/.test(await page.text()))
   server.kill('SIGTERM')
