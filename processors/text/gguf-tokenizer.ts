@@ -92,7 +92,7 @@ const sentencePiece = (
 
 /**
  * The tokenizer of a GGUF file as tokenizer.json and tokenizer_config.json. Errors: kinds of tokenizers other than byte-level BPE with
- * the splitting rules of Qwen2 or GPT-OSS (`gpt2` with `qwen2` or `gpt-4o`) and SentencePiece BPE (`llama`).
+ * the splitting rules of Qwen2, SmolLM, GPT-2 or GPT-OSS (`gpt2` with `qwen2`, `smollm`, `gpt-2` or `gpt-4o`) and SentencePiece BPE (`llama`).
  */
 export const ggufTokenizer = (metadata: GgufMetadata, path: string): E.Either<Issues, TokenizerFiles> => {
   const [kind, rules, tokens] = [at(metadata, 'model'), at(metadata, 'pre'), list<string>(metadata, 'tokens')]
@@ -101,5 +101,5 @@ export const ggufTokenizer = (metadata: GgufMetadata, path: string): E.Either<Is
   if (kind === 'llama') return E.right({ tokenizer: sentencePiece(metadata, tokens, types, config), config })
   if (kind === 'gpt2' && isSplittingRules(rules))
     return E.map((tokenizer: unknown) => ({ tokenizer, config }))(byteLevel(metadata, tokens, types, rules, path))
-  return invalid('NoTokenizer', `${path}: its tokenizer is ${kind} with the splitting rules ${rules}; read are gpt2 with qwen2 or gpt-4o, and llama`, { path }) // biome-ignore format: one line
+  return invalid('NoTokenizer', `${path}: its tokenizer is ${kind} with the splitting rules ${rules}; read are gpt2 with qwen2, smollm, gpt-2 or gpt-4o, and llama`, { path }) // biome-ignore format: one line
 }

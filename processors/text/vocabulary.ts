@@ -17,9 +17,16 @@ const O200K = [
   '\\s+'
 ].join('|')
 
+// Splitting rules of GPT-2. Source: `ByteLevel` (tokenizers 0.23)
+const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+// Those of SmolLM: every digit on its own first, then as GPT-2 between them
+const SMOLLM = "\\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
+
 /** Rules of byte-level tokenizers: the normalizer, the split, and whether a whole piece of the vocabulary is taken before any merge. */
 const splittingRules = {
   qwen2: { normalizer: { type: 'NFC' }, pattern: SPLIT, ignoreMerges: false },
+  'gpt-2': { normalizer: null, pattern: GPT2, ignoreMerges: false },
+  smollm: { normalizer: null, pattern: SMOLLM, ignoreMerges: false },
   'gpt-4o': { normalizer: null, pattern: O200K, ignoreMerges: true }
 } as const
 

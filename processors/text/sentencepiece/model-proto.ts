@@ -1,5 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issues, invalid } from '../../../lib/error.js'
+import { protobufFields } from '../../../lib/protobuf.js'
 
 /** Kinds of pieces, by their numbers in `sentencepiece_model.proto`. */
 export const pieceTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
@@ -23,45 +24,10 @@ export interface SentencePieceModel {
   readonly removeExtraWhitespaces: boolean
 }
 
-/** A field of a protobuf message: a number, or bytes. */
-type Field = readonly [number: number, value: number | Uint8Array]
-
-/** The fields of a protobuf message in order. Throws a `RangeError` for bytes that are not one. */
-function* fieldsOf(bytes: Uint8Array): Generator<Field> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  let at = 0
-  const varint = (): number => {
-    let value = 0
-    for (let factor = 1; ; factor *= 128) {
-      const byte = view.getUint8(at++)
-      value += (byte & 127) * factor
-      if (byte < 128) return value
-      if (factor > 2 ** 63) throw new RangeError('a number has too many bytes')
-    }
-  }
-  while (at < bytes.length) {
-    const tag = varint()
-    const [number, wire] = [Math.floor(tag / 8), tag % 8]
-    if (wire === 0) yield [number, varint()]
-    else if (wire === 5) {
-      yield [number, view.getFloat32(at, true)]
-      at += 4
-    } else if (wire === 1) {
-      yield [number, view.getFloat64(at, true)]
-      at += 8
-    } else if (wire === 2) {
-      const length = varint()
-      if (at + length > bytes.length) throw new RangeError(`a field of ${length} bytes is longer than the file`)
-      yield [number, bytes.subarray(at, at + length)]
-      at += length
-    } else throw new RangeError(`a field has the unknown wire type ${wire}`)
-  }
-}
-
 const text = (value: number | Uint8Array): string => new TextDecoder().decode(value as Uint8Array)
 
 const pieceOf = (bytes: Uint8Array): SentencePiece => {
-  const fields = new Map(fieldsOf(bytes))
+  const fields = new Map(protobufFields(bytes))
   return {
     piece: text(fields.get(1) ?? new Uint8Array(0)),
     score: (fields.get(2) as number | undefined) ?? 0,
@@ -83,9 +49,9 @@ const normalizer = { charsmap: 2, addDummyPrefix: 3, removeExtraWhitespaces: 4, 
 export const parseModel = (bytes: Uint8Array, file: string): E.Either<Issues, SentencePieceModel> => {
   const refuse = (why: string) => invalid('SentencePiece', `${file}: ${why}`, { file })
   try {
-    const top = [...fieldsOf(bytes)]
+    const top = [...protobufFields(bytes)]
     const section = (number: number) =>
-      new Map(top.flatMap(([n, value]) => (n === number ? [...fieldsOf(value as Uint8Array)] : [])))
+      new Map(top.flatMap(([n, value]) => (n === number ? [...protobufFields(value as Uint8Array)] : [])))
     const [t, n] = [section(2), section(3)]
     const pieces = top.flatMap(([number, value]) => (number === 1 ? [pieceOf(value as Uint8Array)] : []))
     const modelType = modelTypes[(t.get(trainer.modelType) as number | undefined) ?? 1]
