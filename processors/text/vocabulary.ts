@@ -19,7 +19,7 @@ const O200K = [
 
 // Splitting rules of GPT-2. Source: `ByteLevel` (tokenizers 0.23)
 const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-// Those of SmolLM: every digit on its own first, then as GPT-2 between them
+// SmolLM splits every digit on its own first, then the text between them as GPT-2
 const SMOLLM = "\\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?![^\\s\\p{N}])|\\s+"
 
 /** Rules of byte-level tokenizers: the normalizer, the split, and whether a whole piece of the vocabulary is taken before any merge. */

