@@ -7,8 +7,10 @@ import { type Engine, type EngineOptions, selectEngine } from '../../lib/engines
 import { distinctIssues, getOrThrow, type Issues, orThrow, validation } from '../../lib/error.js'
 import { disposeExcept, disposeParams } from '../../lib/params.js'
 import { bindModel, type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
-import { adapterBase, loadAdapter } from '../../models/lora/adapter.js'
+import { modelFor } from '../../models/families.js'
+import { adapterBase, adapterUntiesHead, loadAdapter } from '../../models/lora/adapter.js'
 import { mergeLoraInPlace } from '../../models/lora/lora.js'
+import { untied } from '../../models/lora/untied.js'
 import { type LoadProcessorOptions, loadProcessor, type Processor } from '../../processors/processor.js'
 import { imageContextId } from '../../processors/text/placeholders.js'
 import { readGenerationConfig } from '../decoding/generation-config.js'
@@ -67,20 +69,28 @@ const defaultOptions = ({ config }: LoadedModel, processor: Processor): Generate
   }
 }
 
-/** The model with an adapter applied. Takes over the parameters of `loaded`. */
-const withAdapter = async (
-  loaded: LoadedModel,
-  adapter: string,
-  options: LoadOptions
-): Promise<E.Either<Issues, LoadedModel>> => {
-  const adapterParams = await loadAdapter(adapter, loaded.params, loaded.module)()
+/** The model, with a head of its own where the adapter gives embeddings and head different weights. Takes over the parameters. */
+const withOwnHead = async (loaded: LoadedModel, adapter: string): Promise<E.Either<Issues, LoadedModel>> => {
+  if (!loaded.config.tieWordEmbeddings) return E.right(loaded)
+  const unties = await adapterUntiesHead(adapter)()
+  if (E.isLeft(unties) || !unties.right) return E.isLeft(unties) ? unties : E.right(loaded)
+  const { config, params } = untied(loaded.config, loaded.params)
+  return E.right({ ...loaded, config, params, module: modelFor(config), dispose: () => disposeParams(params) })
+}
+
+/** The model with an adapter applied. Takes over the parameters of `plain`. */
+const withAdapter = async (plain: LoadedModel, adapter: string, options: LoadOptions): Promise<E.Either<Issues, LoadedModel>> => {
+  const own = await withOwnHead(plain, adapter)
+  const loaded = E.isRight(own) ? own.right : plain
+  const { config, module } = loaded
+  const adapterParams = E.isRight(own) ? await loadAdapter(adapter, loaded.params, module, config.textConfig)() : own
   if (E.isLeft(adapterParams)) {
     loaded.dispose()
     return adapterParams
   }
   const params = mergeLoraInPlace(adapterParams.right)
   disposeExcept(params, loaded.params) // tensors that the adapter replaced
-  const model = bindModel(loaded.module, params, options)
+  const model = bindModel(module, params, options)
   return E.right({ ...loaded, params, model, dispose: () => disposeParams(params) })
 }
 

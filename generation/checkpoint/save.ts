@@ -142,8 +142,14 @@ export interface ConvertOptions extends Omit<ConvertModelOptions, 'files' | 'cha
 export interface ConvertChangedOptions extends ConvertOptions {
   /** Further source folders. */
   readonly sources?: readonly string[]
-  /** Makes the weight changes and passes them to `use`, which is called while the checkpoint is open. */
-  readonly withChanges: (checkpoint: OpenCheckpoint, use: (changes: WeightChanges) => Promise<Layout>) => Promise<Layout>
+  /**
+   * Makes the weight changes and passes them to `use`, which is called while the checkpoint is open, with the checkpoint or a variant of
+   * the same files.
+   */
+  readonly withChanges: (
+    checkpoint: OpenCheckpoint,
+    use: (changes: WeightChanges, checkpoint: OpenCheckpoint) => Promise<Layout>
+  ) => Promise<Layout>
 }
 
 /** Runs `use` with a source checkpoint and the other files of its folder, and closes the checkpoint afterwards. */
@@ -173,7 +179,7 @@ export const convertChanged = async (from: string, to: string, options: ConvertC
   const { force = false, sources = [], withChanges, ...rest } = options
   return withCheckpoint(from, to, { force, sources, layout: rest.layout }, (opened, files) => {
     const checkpoint = { ...opened, stored: opened.plan }
-    return withChanges(checkpoint, (changes) => orThrow(convertModel(checkpoint, to, { ...rest, changes, files })))
+    return withChanges(checkpoint, (changes, variant) => orThrow(convertModel(variant, to, { ...rest, changes, files })))
   })
 }
 

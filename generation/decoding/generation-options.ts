@@ -2,7 +2,9 @@ import { valueText } from '../../lib/error.js'
 import type { KVCacheType } from '../../lib/nn/kv-cache.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { checkKVCacheType } from '../../models/quantization/precision.js'
+import type { Tokenizer } from '../../processors/text/tokenizer.js'
 import type { RowCache } from './batch-cache.js'
+import { type WatermarkingConfig, watermarkProblem } from './watermark/watermarking-config.js'
 
 /** Decodes token ids to text. */
 export type Decode = (ids: readonly number[]) => string
@@ -80,6 +82,8 @@ interface AllOptions {
   readonly beginSuppressTokens: readonly number[]
   /** Sequences of token ids that never appear. */
   readonly badWords: ReadonlyArray<readonly number[]>
+  /** Transformers' name of `badWords`. */
+  readonly badWordsIds: ReadonlyArray<readonly number[]>
   /** Bias added to the logit of the last token of a sequence after the tokens before it. */
   readonly sequenceBias: ReadonlyArray<readonly [ids: readonly number[], bias: number]>
   /** The answer begins with these tokens. */
@@ -90,6 +94,18 @@ interface AllOptions {
   readonly forcedEosTokenIds: readonly number[]
   /** Replaces NaN and infinities in logits by finite numbers. */
   readonly removeInvalidValues: boolean
+  /**
+   * Classifier-free guidance: logits are moved away from those after the negative prompt, `scale · (log p − log n) + log n`. 1 is off; above 1
+   * the answer follows the prompt more. A step runs the model twice.
+   */
+  readonly guidanceScale: number
+  /** Token ids of the negative prompt, text alone: one list for all rows, or one for each. By default the last token of each prompt. */
+  readonly negativePromptIds: readonly number[] | ReadonlyArray<readonly number[]>
+  /** Marks the answer so that `watermarkDetector` (or `synthIdBits`) can recognise it. */
+  readonly watermarkingConfig: WatermarkingConfig
+  /** Replaces the last token of each prompt by the model's choice among the tokens that begin with its text; needs `tokenizer`. */
+  readonly tokenHealing: boolean
+  readonly tokenizer: Tokenizer
   /** Normalizes the logits to log-probabilities after all processors. */
   readonly renormalizeLogits: boolean
   /** Texts that finish a row if they appear in its answer, also across tokens; needs `decode`. */
@@ -140,6 +156,11 @@ interface AllOptions {
    * are quantized, else `float32`. A given `cache` keeps its type.
    */
   readonly kvCache: KVCacheType
+  /**
+   * `dynamic`, the default: the KV cache grows with the answer. `static`: its memory for prompt and answer is reserved at once.
+   * `quantized`: as `kvCache: 'int8'`. The tokens of the first two are the same.
+   */
+  readonly cacheImplementation: 'dynamic' | 'static' | 'quantized'
   /**
    * V2PE: position increment of an image token, above 0 and at most 1; 'auto' is the largest power of two, at least 1/256, with
    * which prompt and answer fit `maxPositionEmbeddings`. 1 by default. For models trained with V2PE; needs `imageTokenId`.
@@ -208,6 +229,7 @@ export const optionRanges = {
   epsilonCutoff: { description: 'a number from 0 to below 1', holds: (n) => n >= 0 && n < 1 },
   etaCutoff: { description: 'a number from 0 to below 1', holds: (n) => n >= 0 && n < 1 },
   topH: share,
+  guidanceScale: numberBetween(0, 1000),
   maxTime: { description: 'a number of seconds above 0 and at most 1000000000', holds: (n) => n > 0 && n <= 1e9 },
   numBeams: integerBetween(1, 256), // every beam has a KV cache and a row of logits
   numReturnSequences: integerBetween(1, 4096), // every sequence has a KV cache
@@ -272,6 +294,7 @@ const isBias = (pair: unknown): boolean =>
 /** Names of the options that are lists, with the check of an element and the description of a valid list. */
 const listOptions = {
   badWords: [isSequence, 'non-empty lists of token ids'],
+  badWordsIds: [isSequence, 'non-empty lists of token ids'],
   sequenceBias: [isBias, 'a list of pairs of a non-empty list of token ids and a number'],
   stopStrings: [(text) => typeof text === 'string' && text !== '', 'a list of non-empty strings'],
   logitsProcessors: [(f) => typeof f === 'function', 'a list of functions'],
@@ -286,6 +309,62 @@ const checkLists = (o: GenerateOptions): void => {
     (typeof listOptions)['badWords']
   ][])
     if (o[name] !== undefined && !isListOf(o[name], holds)) rejectOption(name, description, o[name])
+}
+
+const cacheImplementations = ['dynamic', 'static', 'quantized'] as const
+
+const checkCacheImplementation = ({ cacheImplementation: implementation, kvCache }: GenerateOptions): void => {
+  if (implementation === undefined) return
+  if (!cacheImplementations.includes(implementation))
+    rejectOption('cacheImplementation', cacheImplementations.map((name) => `'${name}'`).join(', '), implementation)
+  if (implementation === 'quantized' && kvCache !== undefined && kvCache !== 'int8')
+    rejectOption('kvCache', "'int8' with cacheImplementation 'quantized'", kvCache)
+}
+
+const checkGuidance = (o: GenerateOptions): void => {
+  const { negativePromptIds: ids, guidanceScale = 1 } = o
+  if (ids !== undefined) {
+    if (guidanceScale === 1)
+      rejectOption('guidanceScale', 'a number other than 1 if negativePromptIds are given', o.guidanceScale)
+    if (!isSequence(ids) && !(isListOf(ids, isSequence) && ids.length > 0))
+      rejectOption('negativePromptIds', 'a non-empty list of token ids, or one for each row', ids)
+  }
+  if (guidanceScale === 1) return
+  const other = (o.numBeams ?? 1) > 1 ? 'numBeams' : o.assistantModel ? 'assistantModel' : o.promptLookupNumTokens ? 'promptLookupNumTokens' : undefined // biome-ignore format: one line
+  if (other) throw new RangeError(`guidanceScale: cannot be used with ${other}; leave one of the two out`)
+}
+
+/** Fields of Transformers' `GenerationConfig` that `generate` refuses, each with what to do; their neutral values are accepted. */
+export const refusedOptions: Readonly<Record<string, readonly [neutral: readonly unknown[], advice: string]>> = {
+  penaltyAlpha: [[0], 'contrastive search left Transformers; use sampling with topK'],
+  dolaLayers: [[], 'DoLa left Transformers; leave it out'],
+  numBeamGroups: [[1], 'group beam search left Transformers; use numBeams'],
+  diversityPenalty: [[0], 'group beam search left Transformers; use numBeams'],
+  constraints: [[], 'constrained beam search left Transformers; use responseFormat or logitsProcessors'],
+  forceWordsIds: [[], 'constrained beam search left Transformers; use responseFormat or logitsProcessors'],
+  lowMemory: [[false], 'leave it out: beams share their prompt'],
+  encoderRepetitionPenalty: [[1], 'for models with an encoder; use repetitionPenalty'],
+  encoderNoRepeatNgramSize: [[0], 'for models with an encoder; use noRepeatNgramSize'],
+  decoderStartTokenId: [[], 'for models with an encoder; leave it out'],
+  useCache: [[true], 'generation always caches keys and values; leave it out'],
+  useMtp: [[false], 'no InternVL has heads for several tokens; use promptLookupNumTokens or assistantModel'],
+  assistantEarlyExit: [[], 'for models trained with early exit; use assistantModel'],
+  assistantLookbehind: [[], 'the assistant model must have the same tokenizer; leave it out'],
+  targetLookbehind: [[], 'the assistant model must have the same tokenizer; leave it out'],
+  assistantEnsembleWeight: [[], 'leave it out: tokens are those of the model alone'],
+  numAssistantTokensSchedule: [['constant', 'heuristic', 'heuristic_transient'], 'the number of candidates adapts itself'],
+  speculationType: [[], 'use promptLookupNumTokens or assistantModel'],
+  cacheConfig: [[], "use cacheImplementation 'quantized' or kvCache"],
+  maxCacheLen: [[], 'a static cache has room for maxNewTokens; leave it out']
+}
+
+/** Throws for options of Transformers that this library does not have, which callers without types may give. */
+const checkRefused = (o: GenerateOptions): void => {
+  for (const [name, [neutral, advice]] of Object.entries(refusedOptions)) {
+    const value = (o as Readonly<Record<string, unknown>>)[name]
+    if (value !== undefined && value !== null && !neutral.includes(value))
+      throw new RangeError(`${name}: ${valueText(value)} is not supported: ${advice}`)
+  }
 }
 
 /** Throws a `RangeError` that names the first option with an invalid value. */
@@ -307,6 +386,14 @@ export const checkOptions = (o: GenerateOptions): void => {
     rejectOption('exponentialDecayLengthPenalty', 'a pair of a number of tokens and a factor above 0', decay)
   for (const name of ['outputScores', 'outputLogits'] as const)
     if (o[name] && (o.numBeams ?? 1) > 1) throw new RangeError(`${name}: cannot be used with numBeams ${o.numBeams}; leave one of the two out`) // biome-ignore format: one line
+  if (o.watermarkingConfig !== undefined) {
+    const problem = watermarkProblem(o.watermarkingConfig)
+    if (problem !== undefined) throw new RangeError(`watermarkingConfig: ${problem}`)
+  }
+  checkCacheImplementation(o)
+  checkGuidance(o)
+  checkRefused(o)
+  if (o.tokenHealing && !o.tokenizer) rejectOption('tokenizer', 'the tokenizer of the model if tokenHealing is set', o.tokenizer)
   checkVisualDelta(o)
   checkAssistance(o)
   if (o.stopStrings?.length && !o.decode) rejectOption('decode', 'a function if stopStrings are given', o.decode)

@@ -9,6 +9,9 @@ import {
   topPFilter,
   typicalFilter
 } from './logits-warpers.js'
+import { greenListWatermark } from './watermark/green-list.js'
+import { synthIdWatermark } from './watermark/synth-id.js'
+import { isSynthId, type WatermarkingConfig } from './watermark/watermarking-config.js'
 
 /** Applies the processors in order. */
 export const compose =
@@ -150,7 +153,8 @@ export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNe
   if ((o.repetitionPenalty ?? 1) !== 1) list.push(repetitionPenalty(o.repetitionPenalty!))
   if (o.presencePenalty || o.frequencyPenalty) list.push(countPenalty(o.presencePenalty ?? 0, o.frequencyPenalty ?? 0))
   if (o.noRepeatNgramSize) list.push(noRepeatNgram(o.noRepeatNgramSize))
-  if (o.badWords?.length) list.push(badWords(o.badWords, eosTokenIds))
+  const words = [...(o.badWords ?? []), ...(o.badWordsIds ?? [])]
+  if (words.length > 0) list.push(badWords(words, eosTokenIds))
   if (eosTokenIds.length > 0 && minNewTokens > 0) list.push(suppress(eosTokenIds, isTooShort))
   if (o.forcedBosTokenId !== undefined) list.push(force([o.forcedBosTokenId], (ids) => ids.length === 1))
   if (o.forcedTokens?.length) list.push(forcedStart(o.forcedTokens))
@@ -162,9 +166,13 @@ export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNe
   if (o.suppressTokens?.length) list.push(suppress(o.suppressTokens))
   if (o.beginSuppressTokens?.length) list.push(suppress(o.beginSuppressTokens, (ids, prompt) => ids.length === prompt))
   list.push(...(o.logitsProcessors ?? []), ...warpers(o))
+  if (o.watermarkingConfig) list.push(watermark(o.watermarkingConfig))
   if (o.renormalizeLogits) list.push((_ids, logits) => logSoftmax(logits))
   return list
 }
+
+/** The processor of a watermark. */
+export const watermark = (c: WatermarkingConfig): LogitsProcessor => (isSynthId(c) ? synthIdWatermark(c) : greenListWatermark(c))
 
 /** Filters of the distribution, with sampling only; beam search keeps one token more than there are end tokens. */
 const warpers = (o: GenerateOptions): readonly LogitsProcessor[] => {

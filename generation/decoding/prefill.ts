@@ -223,7 +223,11 @@ export const prefill = async (
   inputs: GenerateInputs,
   prompts: readonly (readonly number[])[],
   positions: Positions,
-  options: Pick<GenerateOptions, 'cache' | 'imageTokenId' | 'kvCache' | 'ropeLength' | 'removeInvalidValues'> & Pacing = {}
+  options: Pick<
+    GenerateOptions,
+    'cache' | 'cacheImplementation' | 'imageTokenId' | 'kvCache' | 'ropeLength' | 'removeInvalidValues'
+  > &
+    Pacing = {}
 ): Promise<ForwardResult | undefined> => {
   const { cache: caches = [], imageTokenId, ropeLength = 0 } = options
   const missing = prompts.map((ids, row) => ids.length - reusableLength(ids, positions[row]!, caches[row]))
@@ -243,7 +247,8 @@ export const prefill = async (
     ropeLength
   }
   const past = longestReused === 0 ? undefined : concatRows(caches, reused)
-  const bound = options.kvCache ? withKVCacheType(model, options.kvCache) : model
+  const type = options.kvCache ?? (options.cacheImplementation === 'quantized' ? 'int8' : undefined)
+  const bound = type ? withKVCacheType(model, type) : model
   const output = await forwardChunks(bound, embeds, past, layout, options).finally(() =>
     tf.dispose([embeds, ...(past ? tensorsOf(past) : [])])
   )

@@ -1,3 +1,4 @@
+import { reserveCapacity } from '../../lib/nn/kv-cache.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import {
@@ -10,6 +11,7 @@ import {
   selectRows
 } from './batch-cache.js'
 import { type GenerateOptions, isSampling, returnsLogprobs } from './generation-options.js'
+import { type Guidance, guidanceFrom, isGuided, negativeGeneration, paddedPrompts } from './guidance.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
@@ -76,7 +78,7 @@ export const prefillRows = async (
 
 /** Whether the index of the largest logit is all that a row needs. */
 const needsArgMaxOnly = ({ options: o, logitsProcessor }: Selection): boolean =>
-  !logitsProcessor && !isSampling(o) && !returnsLogprobs(o) && !o.outputScores && !o.outputLogits
+  !isGuided(o) && !logitsProcessor && !isSampling(o) && !returnsLogprobs(o) && !o.outputScores && !o.outputLogits
 
 /** The log-probabilities of a selected token and of the most probable tokens, from unprocessed logits `[V]`. */
 const withLogprobs = (token: number, raw: Float32Array, { topLogprobs = 0 }: GenerateOptions): SelectedToken => {
@@ -88,24 +90,28 @@ const withLogprobs = (token: number, raw: Float32Array, { topLogprobs = 0 }: Gen
 /**
  * Reads logits `[N, V]` back, disposes them, and returns a function that selects the next token of a row from logits `n`, by the
  * options of the row: `selections` has those of each of the N rows, or one for all. If all rows are greedy without processors, only
- * 2 N numbers are read back. The function throws an `InternVLError` with the tag `InvalidLogits` for a row whose logits are NaN.
+ * 2 N numbers are read back. With `guided` logits, which are disposed too, tokens are selected from these. The function throws an `InternVLError` with the tag `InvalidLogits` for a row whose logits are NaN.
  */
 export const tokenSelector = async (
   logits: tf.Tensor2D,
-  selections: readonly Selection[]
+  selections: readonly Selection[],
+  guided?: tf.Tensor2D
 ): Promise<(row: SequenceState, n: number) => SelectedToken> => {
   const isGreedy = selections.every(needsArgMaxOnly)
   const [N, V] = logits.shape
   // the first logit of each row is read too: one NaN in the hidden states makes all logits of its row NaN
   const tokensAndLogits = () => tf.concat([logits.argMax(-1).toFloat(), logits.slice([0, 0], [N, 1]).reshape([N])])
   const output = isGreedy ? tf.tidy(tokensAndLogits) : logits
-  const data = await output.data().finally(() => tf.dispose([logits, output]))
+  const [data, guidedData] = await Promise.all([output.data(), guided?.data()]).finally(() =>
+    tf.dispose([logits, output, ...(guided ? [guided] : [])])
+  )
   return (row, n) => {
     const { options: o, logitsProcessor } = selections[n] ?? selections[0]!
     if (!o.removeInvalidValues && Number.isNaN(data[isGreedy ? N + n : n * V]!)) throw invalidLogits()
     if (isGreedy) return { token: data[n]! }
     const raw = data.slice(n * V, (n + 1) * V) as Float32Array
-    const processed = logitsProcessor ? logitsProcessor(row.ids, raw, row.promptLength) : raw
+    const start = guidedData ? (guidedData.slice(n * V, (n + 1) * V) as Float32Array) : raw
+    const processed = logitsProcessor ? logitsProcessor(row.ids, start, row.promptLength) : start
     const token = isSampling(o) ? sampleIndex(processed, row.rng.uniform()) : topIndices(processed, 1)[0]!
     const outputs = { ...(o.outputLogits ? { logits: raw } : {}), ...(o.outputScores ? { scores: processed } : {}) }
     return { ...(returnsLogprobs(o) ? withLogprobs(token, raw, o) : { token }), ...outputs }
@@ -170,6 +176,30 @@ const forwardLastTokens = (model: InternVL, batch: Batch, rows: readonly Sequenc
   }
 }
 
+/** The side of the negative prompts, where the options guide; undefined after an abort. */
+const startGuidance = async (
+  model: InternVL,
+  prepared: PreparedGeneration,
+  rows: readonly SequenceState[]
+): Promise<Guidance | undefined> => {
+  if (!isGuided(prepared.options)) return undefined
+  const negative = negativeGeneration(prepared)
+  const inputs = paddedPrompts(negative.prompts)
+  const start = await prefillRows(model, inputs, negative, rows).finally(() =>
+    tf.dispose([inputs.inputIds, inputs.attentionMask])
+  )
+  return start && guidanceFrom(model, start, prepared.options.guidanceScale!)
+}
+
+/** Reserves memory for the whole answer where the options ask for a static cache. */
+const withCapacity = (output: ForwardResult, { cacheImplementation }: GenerateOptions, maxNewTokens: number): ForwardResult => {
+  if (cacheImplementation !== 'static') return output
+  const { kv } = output.batch
+  const reserved = kv.map((cache) => reserveCapacity(cache, cache.length + maxNewTokens))
+  disposeCache(kv)
+  return { ...output, batch: { ...output.batch, kv: reserved } }
+}
+
 /** Greedy search or sampling, every row independent of the others; rows that have finished leave the batch. */
 export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
   const { options: o, finishReason } = prepared
@@ -177,11 +207,14 @@ export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, pre
   const caches = new Map<SequenceState, RowCache>()
   let unfinished = rows
   let output: ForwardResult | undefined
+  let guidance: Guidance | undefined
   let result: GenerationResult | undefined
   try {
     if (!o.signal?.aborted) output = await prefillRows(model, inputs, prepared, rows)
+    if (output) output = withCapacity(output, o, prepared.maxNewTokens)
+    if (output) guidance = await startGuidance(model, prepared, rows)
     while (output && unfinished.length > 0) {
-      const select = await tokenSelector(output.logits, [prepared])
+      const select = await tokenSelector(output.logits, [prepared], guidance?.guide(output.logits))
       const selected = unfinished.map(select)
       for (const [i, row] of unfinished.entries()) appendToken(row, selected[i]!, finishReason)
       await takePause(o) // TensorFlow blocks the event loop: abort signals and streams are served here
@@ -192,12 +225,15 @@ export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, pre
         for (const [i, row] of unfinished.entries()) if (row.finishReason) caches.set(row, rowCache(batch, i, row.ids))
       const open = unfinished.flatMap((row, i) => (row.finishReason ? [] : [i]))
       unfinished = open.map((i) => unfinished[i]!)
-      if (open.length > 0) output = forwardLastTokens(model, keepRows(batch, open), unfinished)
+      if (open.length === 0) continue
+      output = forwardLastTokens(model, keepRows(batch, open), unfinished)
+      guidance?.advance(open, (m, negative) => forwardLastTokens(m, negative, unfinished), keepRows)
     }
     result = toResult(rows, o, caches)
     return result
   } finally {
     if (output) disposeCache(output.batch.kv)
+    guidance?.dispose()
     if (!result) for (const { kv } of caches.values()) disposeCache(kv)
   }
 }

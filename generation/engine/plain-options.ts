@@ -9,6 +9,8 @@ type LocalGenerateOption =
   | 'stoppingConditions'
   | 'signal'
   | 'assistantModel'
+  | 'tokenHealing'
+  | 'tokenizer'
   | 'cache'
   | 'returnCache'
   | 'pause'

@@ -8,8 +8,8 @@ import { tf } from '../../lib/tf.js'
 import type { InternVLParams } from '../../models/checkpoint/load-model.js'
 import { visionLayerDecay } from '../../models/internvl/layer-decay.js'
 import { saveAdapter } from '../../models/lora/adapter.js'
-import { modulesToSave } from '../../models/lora/adapter-modules.js'
 import { isLoraPath, loraWeights, mergeLora, pathWithoutLora, shapesWithoutLora } from '../../models/lora/lora.js'
+import { besideLora } from '../../models/lora/save-adapter.js'
 import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { save } from '../checkpoint/save.js'
 import { type Batch, disposeBatch, padIdOf } from './data/collate.js'
@@ -158,13 +158,13 @@ export const wholeModel = (trained: Trained, frozen: Trained): InternVLParams =>
 const trainedWithoutLora = (trained: Trained): readonly string[] =>
   namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [pathWithoutLora(path)]))
 
+/** `lora.bias` as the adapter states it; biases that `train.only` trains are saved as their names allow. */
+const biasOf = (c: TrainConfig) => (c['lora.bias'] === 'none' ? {} : { bias: c['lora.bias'] })
+
 /** Trained parameters that a PEFT adapter cannot hold, as issues. */
-const adapterIssues = ({ params }: InternVLCheckpoint, trained: Trained): readonly Issue[] => {
-  const saved = modulesToSave(
-    [...shapesWithoutLora(params).keys()],
-    [...loraWeights(trained).keys()],
-    trainedWithoutLora(trained)
-  )
+const adapterIssues = ({ params }: InternVLCheckpoint, c: TrainConfig, trained: Trained): readonly Issue[] => {
+  const [paths, lora] = [[...shapesWithoutLora(params).keys()], [...loraWeights(trained).keys()]]
+  const { saved } = besideLora(paths, lora, trainedWithoutLora(trained), biasOf(c).bias)
   return E.isLeft(saved) ? saved.left : []
 }
 
@@ -176,8 +176,8 @@ const saveResult = async (internvl: InternVLCheckpoint, c: TrainConfig, trained:
   } finally {
     disposeExcept([internvl.params, trained, frozen], params)
   }
-  if (c['lora.rank'] === null || adapterIssues(internvl, trained).length > 0) return
-  const options = { base: baseOf(internvl, c), beside: trainedWithoutLora(trained) }
+  if (c['lora.rank'] === null || adapterIssues(internvl, c, trained).length > 0) return
+  const options = { base: baseOf(internvl, c), beside: trainedWithoutLora(trained), ...biasOf(c) }
   await orThrow(saveAdapter(join(c.output, 'adapter'), combine<InternVLParams>(trained, frozen), options))
 }
 
@@ -189,7 +189,7 @@ const warnings = (
   { resume }: FineTuneOptions
 ): readonly string[] => [
   ...(resume && last === undefined ? ['there is no checkpoint to resume from; training starts at step 0'] : []),
-  ...(c['lora.rank'] === null ? [] : adapterIssues(internvl, parts.trained)).map(
+  ...(c['lora.rank'] === null ? [] : adapterIssues(internvl, c, parts.trained)).map(
     ({ message }) => `only the merged model will be written, without an adapter: ${message}`
   )
 ]

@@ -7,17 +7,20 @@ import { declarations, shapeIssues } from '../../lib/params.js'
 import { openSafetensors, type TensorFiles } from '../../lib/safetensors/read.js'
 import type { OpenCheckpoint } from '../../models/checkpoint/open-checkpoint.js'
 import type { WeightType } from '../../models/checkpoint/save-model.js'
+import { storedMatrix } from '../../models/checkpoint/stored-matrix.js'
 import {
   addLoraUpdate,
   composeChanges,
+  type LowRankUpdate,
   replaceWeight,
   type WeightChange,
   type WeightChanges
 } from '../../models/checkpoint/weight-changes.js'
 import type { Json } from '../../models/config/config-fields.js'
 import { modelFor } from '../../models/families.js'
-import { adapterBase, adapterConfigFile, openAdapter, scalingOf } from '../../models/lora/adapter.js'
+import { adapterBase, adapterConfigFile, adapterUntiesHead, openAdapter } from '../../models/lora/adapter.js'
 import { pathWithoutLora, type Shapes } from '../../models/lora/lora.js'
+import { untiedCheckpoint } from '../../models/lora/untied.js'
 import { isQuantized } from '../../models/quantization/quantized-keys.js'
 import { demoModel } from '../checkpoint/load.js'
 import { convertChanged } from '../checkpoint/save.js'
@@ -81,40 +84,54 @@ const throwMismatch = ({ checkpoint, config }: RunCheckpoint, dir: string, issue
   throw new InternVLError([issue('CheckpointMismatch', message, { checkpoint, model: dir }), ...issues])
 }
 
-/** The change of each parameter of which the adapter holds weights. */
-const adapterChanges = async (adapter: string, shapes: Shapes) => {
-  const { files, pairs, saved, config } = await orThrow(openAdapter(adapter, shapes))
-  const changes = new Map<string, WeightChange>([...saved].map(([path, entry]) => [path, replaceWeight(files, entry)]))
-  for (const [module, { lora_A, lora_B }] of pairs)
-    changes.set(`${module}.weight`, addLoraUpdate(files, lora_A!, lora_B!, scalingOf(config, module)))
-  return { files, changes }
+/** The shapes of a checkpoint's parameters. */
+const shapesOf = ({ config }: OpenCheckpoint): Shapes =>
+  new Map(declarations(modelFor(config)).map(([path, { shape }]) => [path, shape]))
+
+/** The change of each parameter of which the adapter holds weights, and the checkpoint that they change. */
+const adapterChanges = async (adapter: string, opened: OpenCheckpoint) => {
+  const checkpoint = (await orThrow(adapterUntiesHead(adapter))) ? untiedCheckpoint(opened) : opened
+  const { files, updates, parameters } = await orThrow(openAdapter(adapter, shapesOf(checkpoint), checkpoint.config.textConfig))
+  const changes = new Map<string, WeightChange>([...parameters].map(([path, matrix]) => [path, replaceWeight(matrix)]))
+  for (const [module, update] of updates) {
+    const path = update.experts > 1 ? module : `${module}.weight`
+    const [base, change] = [changes.get(path), addLoraUpdate(update)]
+    changes.set(path, base ? composeChanges(base, change) : change)
+  }
+  return { files, changes, checkpoint }
+}
+
+/** The LoRA update of a weight in a checkpoint of a run; undefined for a weight without LoRA. */
+const storedUpdate = (files: TensorFiles, path: string, config: TrainConfig): LowRankUpdate | undefined => {
+  const [A, B, vector] = ['lora_A', 'lora_B', 'lora_magnitude_vector'].map((part) => files.entries.get(`${path}.${part}`))
+  if (!A || !B) return undefined
+  const magnitude = vector && storedMatrix(files, vector)
+  return { A: storedMatrix(files, A), B: storedMatrix(files, B), magnitude, scaling: loraScaling(config) }
 }
 
 const checkpointChanges = (files: TensorFiles, config: TrainConfig): WeightChanges => {
-  const changes = new Map<string, WeightChange>()
-  for (const [path, entry] of files.entries) {
-    const module = /^(.*)\.weight\.lora_A$/.exec(path)?.[1]
-    const plain = module === undefined ? pathWithoutLora(path) : `${module}.weight`
-    const lora_B = module === undefined ? undefined : files.entries.get(`${plain}.lora_B`)
-    if (path.endsWith('.lora_B')) continue
-    const change = lora_B ? addLoraUpdate(files, entry, lora_B, loraScaling(config)) : replaceWeight(files, entry)
-    const existing = changes.get(plain)
-    const [first, second] = lora_B ? [existing, change] : [change, existing] // first a trained base weight, then its LoRA update
-    changes.set(plain, first && second ? composeChanges(first, second) : change)
-  }
-  return changes
+  const paths = [...files.entries.keys()].map((path) => pathWithoutLora(path.replace(/\.lora_(A|B|magnitude_vector)$/, '')))
+  return new Map(
+    [...new Set(paths)].map((path): readonly [string, WeightChange] => {
+      const base = files.entries.get(path) ?? files.entries.get(`${path}.base`)
+      const [replaced, update] = [base && replaceWeight(storedMatrix(files, base)), storedUpdate(files, path, config)]
+      const change = update && addLoraUpdate(update)
+      return [path, replaced && change ? composeChanges(replaced, change) : (replaced ?? change)!] // first a trained base weight
+    })
+  )
 }
 
 /** The change of each parameter that a run trained. */
-const runChanges = async (run: RunCheckpoint, { dir }: OpenCheckpoint, shapes: Shapes) => {
-  const expected = trainedShapes(shapes, run.config)
+const runChanges = async (run: RunCheckpoint, checkpoint: OpenCheckpoint) => {
+  const { dir } = checkpoint
+  const expected = trainedShapes(shapesOf(checkpoint), run.config)
   if (E.isLeft(expected)) throwMismatch(run, dir, expected.left)
   const files = await orThrow(openSafetensors(join(run.checkpoint, trainedFile)))
   const actual = new Map([...files.entries].map(([key, { shape }]) => [key, shape]))
   const issues = shapeIssues(getOrThrow(expected), actual)
   if (issues.length > 0) await files.close()
   throwMismatch(run, dir, issues)
-  return { files, changes: checkpointChanges(files, run.config) }
+  return { files, changes: checkpointChanges(files, run.config), checkpoint }
 }
 
 const refuseQuantized = ({ dir, plan }: OpenCheckpoint): void => {
@@ -139,10 +156,9 @@ export const merge = async (source: string, target: string, options: MergeOption
     ...{ layout: 'hf', dtype, force, sources: [source], ...(onProgress ? { onProgress } : {}) },
     withChanges: async (checkpoint, use) => {
       refuseQuantized(checkpoint)
-      const shapes = new Map(declarations(modelFor(checkpoint.config)).map(([path, { shape }]) => [path, shape]))
-      const opened = adapter === undefined ? await runChanges(run!, checkpoint, shapes) : await adapterChanges(adapter, shapes)
+      const opened = adapter === undefined ? await runChanges(run!, checkpoint) : await adapterChanges(adapter, checkpoint)
       await selectEngine({ engine })
-      return use(opened.changes).finally(() => opened.files.close())
+      return use(opened.changes, opened.checkpoint).finally(() => opened.files.close())
     }
   })
 }

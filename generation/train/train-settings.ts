@@ -37,14 +37,10 @@ const upToOne: Kind<number> = {
 const texts = listOf(text)
 const lossType = oneOf(['sft', 'dpo', 'mpo'])
 const reduction = oneOf(['token', 'sample', 'square'])
+const biases = oneOf(['none', 'all', 'lora_only'])
 const schedule = oneOf(['cosine', 'linear', 'constant'])
 const imageBackend = oneOf(IMAGE_BACKENDS)
 const weightType = oneOf(['float32', 'bfloat16', 'float16'])
-
-/** Default targets of LoRA: every linear layer of the decoder. Source: `wrap_llm_lora` (OpenGVLab). */
-const decoderLayers = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'].map(
-  (name) => `language_model.**.${name}`
-)
 
 /** Every setting by its dotted path: in the file `{ "lora": { "rank": 16 } }`, on the command line `--set lora.rank=16`. */
 export const settings = {
@@ -63,7 +59,14 @@ export const settings = {
   'lora.rank': setting(count, null, 'rank of LoRA; default: no LoRA, the weights themselves are trained'),
   'lora.alpha': setting(positive, null, 'the LoRA update is scaled by alpha / rank; default: twice the rank'),
   'lora.dropout': setting(fraction, 0.05, 'dropout of the input of LoRA'),
-  'lora.targetModules': setting(texts, decoderLayers, 'patterns of the linear layers that get LoRA'),
+  'lora.targetModules': setting(
+    texts,
+    null,
+    'patterns of the modules that get LoRA: linear layers, embed_tokens, experts.gate_up_proj, or all-linear; default: all linear layers and experts of the decoder'
+  ),
+  'lora.useDora': setting(flag, false, 'DoRA: trains the magnitude of each row of a weight beside its direction'),
+  'lora.useRslora': setting(flag, false, 'rsLoRA: scales by alpha / √rank instead of alpha / rank'),
+  'lora.bias': setting(biases, 'none', 'biases that are trained too: none, all, or lora_only (those of modules with LoRA)'),
   'loss.type': setting(lossType, 'sft', 'sft: supervised answers; dpo, mpo: pairs of a chosen and a rejected answer'),
   'loss.reduction': setting(reduction, 'token', 'weight of a sample of x tokens: x (token), 1 (sample) or √x (square)'),
   'loss.beta': setting(positive, 0.1, 'dpo, mpo: beta of the loss, a larger value keeps closer to the reference model'),

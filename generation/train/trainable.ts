@@ -5,7 +5,16 @@ import { type PartialParams, partition } from '../../lib/params.js'
 import { matchesPath } from '../../lib/path-pattern.js'
 import type { InternVLParams } from '../../models/checkpoint/load-model.js'
 import { partOfPath } from '../../models/families.js'
-import { addLora, isLoraPath, pathWithoutLora, type Shapes, shapesWithoutLora, targetModules } from '../../models/lora/lora.js'
+import {
+  addLora,
+  decoderTargets,
+  isLoraPath,
+  type LoraOptions,
+  pathWithoutLora,
+  type Shapes,
+  shapesWithoutLora,
+  targetModules
+} from '../../models/lora/lora.js'
 import type { TrainConfig } from './train-config.js'
 
 /** The parameters of a model in two partial trees. `combine(trained, frozen)` is the tree of the model. */
@@ -43,28 +52,43 @@ const unmatchedPatterns = (setting: string, patterns: readonly string[], paths: 
     .map((pattern) => issue('Pattern', `${setting}: no parameter matches ${pattern}; the parts are ${parts}`, { pattern }))
 }
 
-const loraOptions = (c: Patterns) => {
+/** Options of LoRA for a model with these parameters; by default for every linear layer of the decoder, and its experts. */
+const loraOptions = (c: Patterns, shapes: Shapes): LoraOptions | undefined => {
   const rank = c['lora.rank']
   if (rank === null) return undefined
-  return { rank, alpha: c['lora.alpha'] ?? 2 * rank, dropout: c['lora.dropout'], targets: c['lora.targetModules'], seed: c.seed }
+  const targets = c['lora.targetModules'] ?? decoderTargets(shapes)
+  const { 'lora.useDora': useDora, 'lora.useRslora': useRslora, 'lora.dropout': dropout, seed } = c
+  return { rank, alpha: c['lora.alpha'] ?? 2 * rank, dropout, targets, seed, useDora, useRslora }
 }
 
-/** Factor of the LoRA update: alpha / rank. */
+/** Factor of the LoRA update: alpha / rank, or alpha / √rank of rsLoRA. */
 export const loraScaling = (c: Patterns): number => {
-  const { alpha, rank } = loraOptions(c) ?? { alpha: 1, rank: 1 }
-  return alpha / rank
+  const rank = c['lora.rank'] ?? 1
+  return (c['lora.alpha'] ?? 2 * rank) / (c['lora.useRslora'] ? Math.sqrt(rank) : rank)
 }
 
 /** Paths and shapes of the model after LoRA was added to these modules. */
-const withLoraShapes = (shapes: Shapes, modules: readonly string[], rank: number): Shapes => {
-  const chosen = new Set(modules.map((module) => `${module}.weight`))
+const withLoraShapes = (shapes: Shapes, modules: readonly string[], { rank, useDora = false }: LoraOptions): Shapes => {
+  const chosen = new Set(modules.flatMap((module) => [module, `${module}.weight`])) // stacked experts are parameters themselves
   return new Map(
-    [...shapes].flatMap(([path, shape]): readonly (readonly [string, readonly number[]])[] =>
-      chosen.has(path)
-        ? [[`${path}.base`, shape], [`${path}.lora_A`, [rank, shape[1]!]], [`${path}.lora_B`, [shape[0]!, rank]]]
-        : [[path, shape]]
-    )
-  ) // biome-ignore format: one line
+    [...shapes].flatMap(([path, shape]): readonly (readonly [string, readonly number[]])[] => {
+      if (!chosen.has(path)) return [[path, shape]]
+      const [experts, rows, columns] = [shape.slice(0, -2), shape.at(-2)!, shape.at(-1)!]
+      return [
+        [`${path}.base`, shape],
+        [`${path}.lora_A`, [...experts, rank, columns]],
+        [`${path}.lora_B`, [...experts, rows, rank]],
+        ...(useDora ? [[`${path}.lora_magnitude_vector`, [rows]] as const] : [])
+      ]
+    })
+  )
+}
+
+/** Whether `lora.bias` trains a bias: all of the model, or those of modules with LoRA. */
+const trainsBias = (c: Patterns, modules: readonly string[]): ((path: string) => boolean) => {
+  const biases = new Set(modules.map((module) => `${module}.bias`))
+  if (c['lora.rank'] === null || c['lora.bias'] === 'none') return () => false
+  return c['lora.bias'] === 'all' ? (path) => path.endsWith('.bias') : (path) => biases.has(path)
 }
 
 /**
@@ -72,13 +96,14 @@ const withLoraShapes = (shapes: Shapes, modules: readonly string[], rank: number
  * errors of LoRA; settings that leave no parameter to train.
  */
 export const trainedShapes = (shapes: Shapes, c: Patterns): E.Either<Issues, Shapes> => {
-  const [lora, paths] = [loraOptions(c), [...shapes.keys()]]
+  const [lora, paths] = [loraOptions(c, shapes), [...shapes.keys()]]
   const modules = lora ? targetModules(shapes, lora) : E.right<Issues, readonly string[]>([])
   const [only, freeze] = [c['train.only'], c['train.freeze']]
+  const isBias = trainsBias(c, E.isRight(modules) ? modules.right : [])
   const isIncluded = (path: string): boolean =>
-    isLoraPath(path) || (only ? only.some((pattern) => covers(pattern)(path)) : c['lora.rank'] === null)
+    isLoraPath(path) || isBias(path) || (only ? only.some((pattern) => covers(pattern)(path)) : c['lora.rank'] === null)
   const isFrozen = (path: string): boolean => isRouterPath(path) || freeze.some((pattern) => covers(pattern)(path))
-  const all = lora && E.isRight(modules) ? withLoraShapes(shapes, modules.right, lora.rank) : shapes
+  const all = lora && E.isRight(modules) ? withLoraShapes(shapes, modules.right, lora) : shapes
   const trained = new Map([...all].filter(([path]) => isIncluded(pathWithoutLora(path)) && !isFrozen(pathWithoutLora(path))))
   const issues = [
     ...(E.isLeft(modules) ? modules.left : []),
@@ -95,7 +120,7 @@ export const splitParameters = (params: InternVLParams, c: Patterns): E.Either<I
     E.Do,
     E.apS('shapes', trainedShapes(shapesWithoutLora(params), c)),
     E.bind('tree', () => {
-      const lora = loraOptions(c)
+      const lora = loraOptions(c, shapesWithoutLora(params))
       return lora ? addLora(params, lora) : E.right<Issues, InternVLParams>(params)
     }),
     E.map(({ shapes, tree }) => {

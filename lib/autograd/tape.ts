@@ -17,6 +17,18 @@ export const isRecording = (): boolean => {
 /** Whether operations are recorded and a tensor depends on the differentiated tensors. */
 export const isTraced = (x: tf.Tensor): boolean => isRecording() && (tracedIds?.has(x.id) ?? true)
 
+/** Runs `f` without recording: its result is a constant for a surrounding gradient. Source: JAX's `jax.lax.stop_gradient`. */
+export const withoutGradient = <A>(f: () => A): A => {
+  const { state } = tf.engine()
+  const { gradientDepth } = state
+  state.gradientDepth = 0
+  try {
+    return f()
+  } finally {
+    state.gradientDepth = gradientDepth
+  }
+}
+
 /** Disposes `x` now, before the surrounding `tf.tidy` ends, unless a recorded gradient still needs `x`. */
 export const disposeUnlessTraced = (x: tf.Tensor): void => {
   if (!isTraced(x)) x.dispose()

@@ -1,9 +1,9 @@
 import { module } from '../module.js'
-import { dequantizePacked, formatOf, type StoredWeight } from '../quantization/formats.js'
+import { dequantizePacked, formatOf } from '../quantization/formats.js'
 import { expectAxes } from '../shape.js'
 import { tf } from '../tf.js'
 import { weight } from './init.js'
-import { affine, type OnLastAxis } from './linear.js'
+import { affine, isLora, type OnLastAxis, type Weight } from './linear.js'
 
 /** Ids `[B, L]` to vectors `[B, L, features]`; `attend` is the tied output head of the same weight. */
 export interface Embedding {
@@ -24,13 +24,17 @@ const gatherRows = (weight: tf.Tensor2D, ids: tf.Tensor2D, V: number): tf.Tensor
 
 /** An embedding of `vocabulary` ids. The weight is `[vocabulary, features]`, as in `torch.nn.Embedding`, and may be quantized. */
 export const embedding = (vocabulary: number, features: number) =>
-  module({ weight: weight<StoredWeight>(vocabulary, features) }, (self): Embedding => {
+  module({ weight: weight<Weight>(vocabulary, features) }, (self): Embedding => {
     const attend: OnLastAxis = (h) => affine(h, self.weight)
-    const { format, tensor } = formatOf(self.weight)
+    const lora = isLora(self.weight) ? self.weight : undefined
+    const { format, tensor } = formatOf(isLora(self.weight) ? self.weight.base : self.weight)
     const lookUp = (ids: tf.Tensor2D): tf.Tensor3D => {
       const { V } = expectAxes('embedding', { weight: [tensor, 'V D'], ids: [ids, 'B L', 'int32'] }) as Record<'V', number>
-      const rows = gatherRows(tensor, ids, V)
-      return format === 'float32' ? rows : dequantizePacked(format, rows, features)
+      const found = gatherRows(tensor, ids, V)
+      const rows = format === 'float32' ? found : dequantizePacked(format, found, features)
+      if (!lora) return rows
+      // the rows of B A are those of B, times A
+      return rows.add(affine(gatherRows(lora.lora_B, ids, V), tf.transpose(lora.lora_A)).mul(lora.scaling))
     }
     return Object.assign(lookUp, { attend })
   })

@@ -130,6 +130,10 @@ const copyToCapacity = (t: tf.Tensor4D, length: number, capacity: number): tf.Te
     return tf.pad4d(usedPositions(t, length), [[0, 0], [0, 0], free, [0, 0]])
   })
 
+/** A copy of a cache with room for `capacity` positions, so that appends copy nothing. The caller still owns the given cache. */
+export const reserveCapacity = (cache: LayerCache, capacity: number): LayerCache =>
+  mapLayerCache(cache, (t) => copyToCapacity(t, cache.length, Math.max(capacity, cache.length)), cache.length)
+
 /**
  * Prepares one step of a kernel that writes L new positions into the cache: its inputs and attributes, and the cache after the step.
  * The buffer of `past` is used again if it has free capacity and no other cache has appended to it. Without `past` the buffer is new,

@@ -1,4 +1,4 @@
-import { isTraced } from '../autograd/tape.js'
+import { isTraced, withoutGradient } from '../autograd/tape.js'
 import { trainingOptions } from '../autograd/train-mode.js'
 import { isTapped, module } from '../module.js'
 import { fused } from '../ops/fused.js'
@@ -11,7 +11,10 @@ import { weight, zeros } from './init.js'
 
 export type { OnLastAxis } from './activation.js'
 
-/** A weight `[out, in]` with a low-rank update, `base + scaling · B A`. Source: Hu et al. 2021, LoRA. */
+/**
+ * A weight `[out, in]` with a low-rank update, `base + scaling · B A`. Source: Hu et al. 2021, LoRA. With magnitudes m, the rows of the sum
+ * are scaled to these lengths. Source: Liu et al. 2024, DoRA.
+ */
 export interface LoraWeight {
   readonly base: StoredWeight
   /** `[rank, in]` */
@@ -19,6 +22,8 @@ export interface LoraWeight {
   /** `[out, rank]` */
   readonly lora_B: tf.Tensor2D
   readonly scaling: tf.Scalar
+  /** `[out]` */
+  readonly lora_magnitude_vector?: tf.Tensor1D
   /** Dropout rate on the input of A while training. */
   readonly dropout?: tf.Scalar
 }
@@ -26,16 +31,55 @@ export interface LoraWeight {
 /** A weight `[out, in]` of a linear layer: float32, quantized, or either with a LoRA update. */
 export type Weight = StoredWeight | LoraWeight
 
-const isLora = (weight: Weight): weight is LoraWeight => 'lora_A' in weight
+export const isLora = (weight: Weight): weight is LoraWeight => 'lora_A' in weight
 
 const anyTraced = (tensors: ReadonlyArray<tf.Tensor | undefined>): boolean => tensors.some((x) => x !== undefined && isTraced(x))
 
-const affineLora = <R extends tf.Rank>(
+/** The base weight `[out, in]` in float32. */
+const floatBase = ({ base, lora_A }: LoraWeight): tf.Tensor2D => {
+  const { format, tensor } = formatOf(base)
+  return format === 'float32' ? tensor : dequantizePacked(format, tensor, lora_A.shape[1])
+}
+
+/**
+ * Lengths of the rows of `base + scaling · B A`, `[out]`, a constant without gradient, computed without forming the sum.
+ * Source: section 4.3 of Liu et al. 2024.
+ */
+const rowLengths = (weight: LoraWeight): tf.Tensor1D =>
+  withoutGradient(() => {
+    const { lora_A: A, lora_B: B, scaling: s } = weight
+    const W = floatBase(weight)
+    const rowSum = (a: tf.Tensor, b: tf.Tensor): tf.Tensor1D => a.mul(b).sum(1)
+    const cross = rowSum(tf.matMul(W, A, false, true), B).mul(s.mul(2)) // 2 s · diag(W Aᵀ Bᵀ)
+    const update = rowSum(tf.matMul(B, tf.matMul(A, A, false, true)), B).mul(s.square())
+    return rowSum(W, W).add(cross).add<tf.Tensor1D>(update).sqrt()
+  })
+
+/** `act(m / ‖W'‖ ⊙ (x W'ᵀ) + b)` with `W' = base + scaling · B A`. */
+const affineDora = <R extends tf.Rank>(
   x: tf.Tensor<R>,
-  { base, lora_A, lora_B, scaling, dropout: rate }: LoraWeight,
+  { lora_magnitude_vector, dropout: rate, ...weight }: LoraWeight,
   bias?: tf.Tensor1D,
   activation?: Activation
 ): tf.Tensor<R> => {
+  const scale = lora_magnitude_vector!.div<tf.Tensor1D>(rowLengths(weight))
+  const scaled = (input: tf.Tensor<R>) => affineLora(input, weight).mul<tf.Tensor<R>>(scale)
+  const dropped = rate && trainingOptions() ? dropout(x, rate.dataSync()[0]) : x
+  // dropout leaves the base result alone and reaches all that the update adds to the base result
+  const product =
+    dropped === x ? scaled(x) : affine(x, weight.base).add<tf.Tensor<R>>(scaled(dropped).sub(affine(dropped, weight.base)))
+  const y = bias ? product.add<tf.Tensor<R>>(bias) : product
+  return activation ? activations[activation](y) : y
+}
+
+const affineLora = <R extends tf.Rank>(
+  x: tf.Tensor<R>,
+  weight: LoraWeight,
+  bias?: tf.Tensor1D,
+  activation?: Activation
+): tf.Tensor<R> => {
+  if (weight.lora_magnitude_vector) return affineDora(x, weight, bias, activation)
+  const { base, lora_A, lora_B, scaling, dropout: rate } = weight
   const { format, tensor } = formatOf(base)
   const dropped = rate && trainingOptions() ? dropout(x, rate.dataSync()[0]) : x
   const inputs = { x, bias, lora_A, lora_B, scaling, loraInput: dropped === x ? undefined : dropped }

@@ -1,8 +1,8 @@
 import { tidyDataSync } from '../../lib/data-sync.js'
 import { dtypeBytes, fromFloat32, toFloat32 } from '../../lib/dtype.js'
-import type { TensorEntry, TensorFiles } from '../../lib/safetensors/read.js'
 import { tf } from '../../lib/tf.js'
 import type { Planned } from './fuse.js'
+import type { StoredMatrix } from './stored-matrix.js'
 
 /** New values of whole rows of a weight; `offset` is the index of the first number of `values` in the weight. */
 export type WeightChange = (values: Float32Array, offset: number) => Promise<Float32Array>
@@ -10,30 +10,56 @@ export type WeightChange = (values: Float32Array, offset: number) => Promise<Flo
 /** Changes of weights by path in the module tree. */
 export type WeightChanges = ReadonlyMap<string, WeightChange>
 
-/** Numbers `[from, to)` of a stored tensor, in float32. */
-const readRange = async (files: TensorFiles, entry: TensorEntry, from: number, to: number): Promise<Float32Array> => {
-  const size = dtypeBytes[entry.dtype]
-  return toFloat32(await files.readBytes(entry, from * size, to * size), entry.dtype)
-}
-
-/** Most numbers of one step of `addLoraUpdate`: engines free memory later than tensors are disposed, so that steps stay small. */
+/** Most numbers of one step of `addProduct`: engines free memory later than tensors are disposed, so that steps stay small. */
 const stepSize = 2 ** 18
 
-/** Replaces a weight by a stored tensor of the same shape. */
+/** Replaces a weight by stored numbers of the same shape. */
 export const replaceWeight =
-  (files: TensorFiles, entry: TensorEntry): WeightChange =>
-  (values, offset) =>
-    readRange(files, entry, offset, offset + values.length)
+  (matrix: StoredMatrix): WeightChange =>
+  (values, offset) => {
+    const columns = matrix.shape[1]
+    return matrix.rows(offset / columns, (offset + values.length) / columns)
+  }
 
-/** Adds `scaling · B A` to a weight, `A` `[r, in]` and `B` `[out, r]`; of `B` only the required rows are read. */
+/** A low-rank update of a weight of R rows: `W + scaling · B A`. */
+export interface LowRankUpdate {
+  /** `[rank, columns]`; of E stacked experts, `[E · rank, columns]`. */
+  readonly A: StoredMatrix
+  /** `[R, rank]`; of E stacked experts, whose R / E rows belong to one expert each. */
+  readonly B: StoredMatrix
+  readonly scaling: number
+  /** `[R, 1]`: the length of each row of the sum, for DoRA. */
+  readonly magnitude?: StoredMatrix | undefined
+}
+
+/** Scales rows to the given lengths, in place. */
+const scaleRows = (values: Float32Array, lengths: Float32Array): Float32Array => {
+  const columns = values.length / lengths.length
+  for (const [i, length] of lengths.entries()) {
+    const row = values.subarray(i * columns, (i + 1) * columns)
+    const factor = length / Math.sqrt(row.reduce((sum, x) => sum + x * x, 0))
+    for (let j = 0; j < columns; j++) row[j]! *= factor
+  }
+  return values
+}
+
+/** Adds a low-rank update to a weight; of `B` only the required rows are read. */
 export const addLoraUpdate =
-  (files: TensorFiles, lora_A: TensorEntry, lora_B: TensorEntry, scaling: number): WeightChange =>
+  ({ A, B, scaling, magnitude }: LowRankUpdate): WeightChange =>
   async (values, offset) => {
-    const [rank, columns] = lora_A.shape as readonly [number, number]
-    const [firstRow, rows] = [offset / columns, values.length / columns]
-    const a = await readRange(files, lora_A, 0, rank * columns)
-    const b = await readRange(files, lora_B, firstRow * rank, (firstRow + rows) * rank)
-    return addProduct(values, a, b, [rows, rank, columns], scaling)
+    const [rank, columns] = [B.shape[1], A.shape[1]]
+    const rowsPerExpert = B.shape[0] / (A.shape[0] / rank)
+    const [first, last] = [offset / columns, (offset + values.length) / columns]
+    const out = new Float32Array(values.length)
+    for (let row = first; row < last; ) {
+      const expert = Math.floor(row / rowsPerExpert)
+      const end = Math.min(last, (expert + 1) * rowsPerExpert)
+      const weight = values.subarray((row - first) * columns, (end - first) * columns)
+      const [a, b] = [await A.rows(expert * rank, (expert + 1) * rank), await B.rows(row, end)]
+      out.set(addProduct(weight, a, b, [end - row, rank, columns], scaling), (row - first) * columns)
+      row = end
+    }
+    return magnitude ? scaleRows(out, await magnitude.rows(first, last)) : out
   }
 
 /** `W + scaling · B A`, W `[rows, columns]`, B `[rows, rank]`, A `[rank, columns]`, a few rows at a time. Leaves no tensors. */

@@ -1,5 +1,4 @@
 import type { Weight } from '../../lib/nn/linear.js'
-import type { StoredWeight } from '../../lib/quantization/formats.js'
 import type { tf } from '../../lib/tf.js'
 
 /** Parameters of a linear layer: weight `[out, in]`, bias `[out]`. */
@@ -46,7 +45,7 @@ export interface DecoderLayerParams<Attention = AttentionParams, Mlp = GatedMlpP
  * `DecoderParams<Parameters<ReturnType<typeof phi3Attention>['apply']>[0], …>`: cast the `language_model` of these to their type.
  */
 export interface DecoderParams<Attention = AttentionParams, Mlp = GatedMlpParams> {
-  readonly embed_tokens: { readonly weight: StoredWeight }
+  readonly embed_tokens: { readonly weight: Weight }
   readonly layers: ReadonlyArray<DecoderLayerParams<Attention, Mlp>>
   readonly norm: RmsNormParams
 }

@@ -1,4 +1,4 @@
-import { module } from '../../lib/module.js'
+import { module, type Param } from '../../lib/module.js'
 import { mixtureOfExperts, topK } from '../../lib/nn/experts.js'
 import { normal, zeros } from '../../lib/nn/init.js'
 import { linear } from '../../lib/nn/linear.js'
@@ -47,6 +47,26 @@ const sliceOf = <T extends tf.Tensor>(stacked: tf.Tensor, index: number): T => {
   return stacked.slice([index], [1]).reshape(shape)
 }
 
+/** Stacked weights `[E, in, out]`, with LoRA `base + scaling · B A`, B `[E, in, rank]` and A `[E, rank, out]`. */
+export type StackedWeight = tf.Tensor3D | StackedLora
+interface StackedLora {
+  readonly base: tf.Tensor3D
+  readonly lora_A: tf.Tensor3D
+  readonly lora_B: tf.Tensor3D
+  readonly scaling: tf.Scalar
+}
+
+/** `x W` with the weight of expert `e`: `[n, in] → [n, out]`. */
+const applyExpert = (x: tf.Tensor2D, weight: StackedWeight, e: number): tf.Tensor2D => {
+  if (weight instanceof tf.Tensor) return tf.matMul(x, sliceOf<tf.Tensor2D>(weight, e))
+  const update = tf.matMul(tf.matMul(x, sliceOf<tf.Tensor2D>(weight.lora_B, e)), sliceOf<tf.Tensor2D>(weight.lora_A, e))
+  return applyExpert(x, weight.base, e).add(update.mul(weight.scaling))
+}
+
+/** A declaration of stacked weights. */
+const stacked = (experts: number, inner: number, out: number): Param<StackedWeight> =>
+  normal<tf.Rank.R3>(experts, inner, out) as Param as Param<StackedWeight>
+
 /**
  * `down((up + 1) ⊙ gate · σ(α · gate))`, with gate clamped from above and up clamped on both sides by the limit. The weights of all E
  * experts are stacked, `[E, in, out]`, and columns of gate and up alternate. The forward runs expert `e`: `[n, D] → [n, D]`.
@@ -56,19 +76,19 @@ export const gptOssExperts = (c: GptOssConfig) => {
   const { hiddenSize: D, intermediateSize: I, numExperts: E, swigluAlpha: alpha, swigluLimit: limit } = c
   return module(
     {
-      gate_up_proj: normal<tf.Rank.R3>(E, D, 2 * I),
+      gate_up_proj: stacked(E, D, 2 * I),
       gate_up_proj_bias: zeros<tf.Rank.R2>(E, 2 * I),
-      down_proj: normal<tf.Rank.R3>(E, I, D),
+      down_proj: stacked(E, I, D),
       down_proj_bias: zeros<tf.Rank.R2>(E, D)
     },
     (self) =>
       (e: number, x: tf.Tensor2D): tf.Tensor2D => {
-        const both = tf.matMul(x, sliceOf<tf.Tensor2D>(self.gate_up_proj, e)).add(sliceOf(self.gate_up_proj_bias, e))
+        const both = applyExpert(x, self.gate_up_proj, e).add(sliceOf(self.gate_up_proj_bias, e))
         const [gate, up] = tf.unstack(both.reshape([-1, I, 2]), 2) as [tf.Tensor2D, tf.Tensor2D]
         const clamped = gate.minimum<tf.Tensor2D>(limit)
         const glu = clamped.mul(clamped.mul(alpha).sigmoid())
         const inner: tf.Tensor2D = up.clipByValue(-limit, limit).add(1).mul(glu)
-        return tf.matMul(inner, sliceOf<tf.Tensor2D>(self.down_proj, e)).add(sliceOf(self.down_proj_bias, e))
+        return applyExpert(inner, self.down_proj, e).add(sliceOf(self.down_proj_bias, e))
       }
   )
 }

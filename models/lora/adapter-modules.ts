@@ -2,13 +2,12 @@ import type * as E from 'fp-ts/lib/Either.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { tf } from '../../lib/tf.js'
 import { families, isWithin } from '../families.js'
-import { isEmbedding, type Shapes } from './lora.js'
+import type { Shapes } from './lora-targets.js'
 
 // PEFT's `modules_to_save`: modules that were trained in full beside LoRA; the adapter file has all their parameters.
 
 const { head } = families[0].parts
 const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('.'))
-const isEmbeddingWeight = (path: string): boolean => isEmbedding(parentOf(path))
 
 /** The largest module around a parameter whose parameters were all trained; at least the parameter's own module. */
 const largestTrainedModule = (paths: readonly string[], trained: ReadonlySet<string>, path: string): string => {
@@ -20,7 +19,7 @@ const largestTrainedModule = (paths: readonly string[], trained: ReadonlySet<str
 
 /**
  * The modules to save for parameters that were trained beside LoRA. `paths` are all parameters of a model, `lora` the modules with
- * LoRA. Errors: `NotSavable` for a module that contains LoRA, or an embedding table that is also the head.
+ * LoRA. Errors: `NotSavable` for a module that contains LoRA.
  */
 export const modulesToSave = (
   paths: readonly string[],
@@ -28,37 +27,34 @@ export const modulesToSave = (
   beside: readonly string[]
 ): E.Either<Issues, readonly string[]> => {
   const trained = new Set(beside)
-  const tied = paths.some((path) => isEmbeddingWeight(path)) && !paths.some((path) => isWithin(head, path))
   const chosen = [...new Set(beside.map((path) => largestTrainedModule(paths, trained, path)))]
   const issues = chosen.flatMap((module) => {
     const inside = lora.find((other) => isWithin(module, other))
-    if (inside !== undefined) return [issue('NotSavable', `${module}: PEFT saves whole modules, and this module contains LoRA (${inside})`, { module })] // biome-ignore format: one line
-    return tied && paths.some((path) => isWithin(module, path) && isEmbeddingWeight(path))
-      ? [issue('NotSavable', `${module}: its embeddings are also the head, which PEFT saves separately`, { module })]
-      : []
+    return inside === undefined
+      ? []
+      : [issue('NotSavable', `${module}: PEFT saves whole modules, and this module contains LoRA (${inside})`, { module })]
   })
   return whenValid(issues, () => chosen.filter((module) => !chosen.some((other) => other !== module && isWithin(other, module))))
 }
 
 /** Whether a path is in a module that one of the names matches. Source: PEFT's `_set_trainable`, which compares the ends of paths. */
-const isNamed = (names: readonly string[], path: string): boolean =>
+export const isNamed = (names: readonly string[], path: string): boolean =>
   path.split('.').some((_, i, parts) => names.some((name) => parts.slice(0, i).join('.').endsWith(name)))
 
-/** An error for every saved module or parameter that does not fit a model. */
+/** An error for every saved module or parameter that does not fit a model; of a tied model the head is that of the embeddings. */
 export const savedModuleMismatches = (
   file: string,
   names: readonly string[],
   shapes: Shapes,
-  saved: ReadonlyMap<string, { readonly shape: readonly number[] }>
+  saved: ReadonlyMap<string, { readonly shape: readonly number[] }>,
+  isTied: boolean
 ): readonly Issue[] => {
   if (names.length === 0) return []
   const named = [...shapes.keys()].filter((path) => isNamed(names, path))
-  const tied = named.filter((path) => isEmbeddingWeight(path) && !shapes.has(`${head}.weight`))
   return [
     ...names
-      .filter((name) => !named.some((path) => isNamed([name], path)))
+      .filter((name) => !named.some((path) => isNamed([name], path)) && !(isTied && isWithin(name, head)))
       .map((name) => issue('UnexpectedKey', `${file}: modules_to_save: this model has no module ${name}`, { file, key: name })),
-    ...tied.map((key) => issue('UnexpectedKey', `${file}: ${key} is also the head of this model, and cannot be replaced alone`, { file, key })), // biome-ignore format: one line
     ...[...saved].flatMap(([key, { shape }]) => {
       const expected = isNamed(names, key) ? shapes.get(key) : undefined
       if (!expected) return [issue('UnexpectedKey', `${file}: this model has no parameter ${key} in a saved module`, { file, key })] // biome-ignore format: one line

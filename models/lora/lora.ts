@@ -1,98 +1,24 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
+import type { Issues } from '../../lib/error.js'
 import type { LoraWeight } from '../../lib/nn/linear.js'
-import { disposeParams, mapParams, namedParameters } from '../../lib/params.js'
-import { matchesPath, type PathPattern } from '../../lib/path-pattern.js'
-import { quantizationFormats } from '../../lib/quantization/formats.js'
+import { disposeParams, mapParams } from '../../lib/params.js'
+import { dequantizePacked, formatOf, type StoredWeight } from '../../lib/quantization/formats.js'
 import { tf } from '../../lib/tf.js'
-import { families } from '../families.js'
+import { adaptableModules, isStackedExperts, type LoraOptions, shapesWithoutLora, targetModules } from './lora-targets.js'
 
-/** Name of the embeddings in a decoder, which is the same in all model families. */
-const embeddings = families[0].parts.embeddings.split('.').at(-1)!
-
-export interface LoraOptions {
-  /** Number of rows of A and of columns of B, 1 or more. */
-  readonly rank: number
-  /** The update is scaled by alpha / rank. */
-  readonly alpha: number
-  /** Dropout probability of the input of A in training; 0 by default. */
-  readonly dropout?: number
-  /** Linear layers to adapt, by module path: `q_proj`, `language_model.**.mlp.*`, or a regular expression. */
-  readonly targets: readonly PathPattern[]
-  /** Initialization of A: `kaiming`, uniform within ±1/√in, or `gaussian`, with standard deviation 1/rank. B is zero. Source: PEFT's `init_lora_weights`. */
-  readonly init?: 'kaiming' | 'gaussian'
-  readonly seed?: number
-}
-
-/** Whether a path is one of the two trained leaves of a LoRA weight, for `partition`. */
-export const isLoraPath = (path: string): boolean => /\.weight\.lora_[AB]$/.test(path)
-
-/** Path that a weight has without LoRA. */
-export const pathWithoutLora = (path: string): string => path.replace(/\.weight\.base$/, '.weight')
-
-/** Matches a parameter's path without LoRA, and the format of a quantized weight. */
-const pathAndFormat = new RegExp(
-  `^(.*?)(?:(?<=\\.weight)\\.base)?(?:(?<=\\.weight(?:\\.base)?)\\.(${quantizationFormats.join('|')}))?$`
-)
-
-/** Whether the weight of a module is an embedding table: a matrix, but no linear layer. */
-export const isEmbedding = (module: string): boolean => module === embeddings || module.endsWith(`.${embeddings}`)
-
-/** Shapes of parameters by path. */
-export type Shapes = ReadonlyMap<string, readonly number[]>
-
-/**
- * Shapes of a tree's parameters by their paths without LoRA. Quantized weights are included where `declared` has their shapes,
- * which the packed data does not say.
- */
-export const shapesWithoutLora = (params: unknown, declared: Shapes = new Map()): Shapes =>
-  new Map(
-    namedParameters(params).flatMap(([path, leaf]) => {
-      if (/\.weight\.(lora_[AB]|scaling|dropout)$/.test(path)) return []
-      const [, original, format] = pathAndFormat.exec(path)!
-      const shape = format ? declared.get(original!) : leaf.shape
-      return shape ? [[original!, shape] as const] : []
-    })
-  )
-
-/** Paths of the linear layers of a model, and the shape of their weights `[out, in]`. */
-export const linearLayers = (shapes: Shapes): ReadonlyMap<string, readonly [out: number, features: number]> =>
-  new Map(
-    [...shapes].flatMap(([path, shape]) => {
-      const module = /^(.*)\.weight$/.exec(path)?.[1]
-      return module && shape.length === 2 && !isEmbedding(module) ? [[module, shape as [number, number]] as const] : []
-    })
-  )
-
-const optionIssues = ({ rank, alpha, dropout = 0, targets }: LoraOptions, modules: readonly string[]): readonly Issue[] => [
-  ...(Number.isInteger(rank) && rank >= 1
-    ? []
-    : [issue('LoraRank', `LoRA: the rank must be an integer of 1 or more, got ${rank}`)]),
-  ...(alpha > 0 ? [] : [issue('LoraAlpha', `LoRA: alpha must be above 0, got ${alpha}`)]),
-  ...(dropout >= 0 && dropout < 1
-    ? []
-    : [issue('LoraDropout', `LoRA: the dropout must be at least 0 and below 1, got ${dropout}`)]),
-  ...(targets.length > 0 ? [] : [issue('LoraTarget', 'LoRA: targets is empty; name at least one linear layer')]),
-  ...targets.flatMap((target) =>
-    modules.some(matchesPath(target))
-      ? []
-      : [
-          issue('LoraTarget', `LoRA: no linear layer matches ${target}; the model has ${lastNames(modules).join(', ')}`, {
-            target
-          })
-        ]
-  )
-]
-
-const lastNames = (modules: readonly string[]): readonly string[] => [...new Set(modules.map((path) => path.split('.').at(-1)!))]
-
-/** The linear layers that the options target. Errors: every invalid option. */
-export const targetModules = (shapes: Shapes, options: LoraOptions): E.Either<Issues, readonly string[]> => {
-  const modules = [...linearLayers(shapes).keys()]
-  return whenValid(optionIssues(options, modules), () =>
-    modules.filter((path) => options.targets.some((target) => matchesPath(target)(path)))
-  )
-}
+export {
+  adaptableModules,
+  allLinearModules,
+  decoderTargets,
+  isEmbedding,
+  isLoraPath,
+  type LoraOptions,
+  linearLayers,
+  pathWithoutLora,
+  type Shapes,
+  shapesWithoutLora,
+  targetModules
+} from './lora-targets.js'
 
 /** The tree with the weights that `change` returns for a module path; other weights are shared with the given tree. */
 const withWeights = <P>(params: P, change: (module: string, weight: unknown) => unknown): P => {
@@ -101,8 +27,10 @@ const withWeights = <P>(params: P, change: (module: string, weight: unknown) => 
     if (typeof node !== 'object' || node === null || node instanceof tf.Tensor) return node
     return Object.fromEntries(
       Object.entries(node).map(([key, child]) => {
-        const changed = key === 'weight' ? change(path, child) : undefined
-        return [key, changed ?? go(child, path === '' ? key : `${path}.${key}`)]
+        const childPath = path === '' ? key : `${path}.${key}`
+        const changed =
+          key === 'weight' ? change(path, child) : isStackedExperts(childPath) ? change(childPath, child) : undefined
+        return [key, changed ?? go(child, childPath)]
       })
     )
   }
@@ -112,45 +40,73 @@ const withWeights = <P>(params: P, change: (module: string, weight: unknown) => 
 const isLora = (weight: unknown): weight is LoraWeight =>
   typeof weight === 'object' && weight !== null && !(weight instanceof tf.Tensor) && 'lora_A' in weight
 
-/** The leaves of a LoRA weight beside its base. */
+/** The leaves of a LoRA weight beside its base. Those of stacked experts have the experts as their first axis. */
 export interface LoraParts {
-  readonly lora_A: tf.Tensor2D
-  readonly lora_B: tf.Tensor2D
+  readonly lora_A: tf.Tensor
+  readonly lora_B: tf.Tensor
+  readonly lora_magnitude_vector?: tf.Tensor
   readonly scaling: number
   readonly dropout: number
+}
+
+const withParts = (weight: unknown, { scaling, dropout, ...matrices }: LoraParts) => {
+  const base = isLora(weight) ? weight.base : weight
+  // PEFT has no dropout for stacked experts: their update is part of the weight
+  const rate = dropout > 0 && matrices.lora_A.rank === 2 ? { dropout: tf.scalar(dropout) } : {}
+  return { base, ...matrices, scaling: tf.scalar(scaling), ...rate }
 }
 
 /** The tree with LoRA weights at the given module paths. Existing LoRA weights are replaced, not disposed. */
 export const attachLora = <P>(params: P, parts: ReadonlyMap<string, LoraParts>): P =>
   withWeights(params, (module, weight) => {
     const part = parts.get(module)
-    if (!part) return undefined
-    const { lora_A, lora_B, scaling, dropout } = part
-    const base = isLora(weight) ? weight.base : weight
-    return { base, lora_A, lora_B, scaling: tf.scalar(scaling), ...(dropout > 0 ? { dropout: tf.scalar(dropout) } : {}) }
+    return part && withParts(weight, part)
   })
 
+/** Lengths of the rows of a weight `[out, in]`: `[out]`, the magnitudes that DoRA starts from. */
+const rowLengths = (weight: StoredWeight, columns: number): tf.Tensor1D =>
+  tf.tidy(() => {
+    const { format, tensor } = formatOf(weight)
+    const W = format === 'float32' ? tensor : dequantizePacked(format, tensor, columns)
+    return W.square().sum<tf.Tensor1D>(1).sqrt()
+  })
+
+/** Fresh LoRA matrices of a weight: the matrix at the input is random, A of `[out, in]` or B of experts `[E, in, out]`; the other is zero. */
+const freshParts = (weight: unknown, shape: readonly number[], layerSeed: number, options: LoraOptions): LoraParts => {
+  const { rank, alpha, dropout = 0, init = 'kaiming', useDora = false, useRslora = false } = options
+  const [experts, rows, columns] = [shape.slice(0, -2), shape.at(-2)!, shape.at(-1)!]
+  const random = (size: number[], features: number): tf.Tensor =>
+    init === 'gaussian'
+      ? tf.randomNormal(size, 0, 1 / rank, 'float32', layerSeed)
+      : tf.randomUniform(size, -(features ** -0.5), features ** -0.5, 'float32', layerSeed)
+  const [sizeA, sizeB] = [
+    [...experts, rank, columns],
+    [...experts, rows, rank]
+  ]
+  const [lora_A, lora_B] = experts.length > 0 ? [tf.zeros(sizeA), random(sizeB, rows)] : [random(sizeA, columns), tf.zeros(sizeB)]
+  const base = (isLora(weight) ? weight.base : weight) as StoredWeight
+  const magnitude = useDora ? { lora_magnitude_vector: rowLengths(base, columns) } : {}
+  return { lora_A, lora_B, ...magnitude, scaling: alpha / (useRslora ? Math.sqrt(rank) : rank), dropout }
+}
+
 /**
- * The tree with a low-rank update beside the weight of every target: `weight` becomes `{ base, lora_A, lora_B, scaling }`. The
- * outputs are unchanged, because B is zero. The base is shared; the caller disposes the new tensors (`loraLeaves`).
- * Errors, all of them: rank, alpha or dropout out of range, a target that matches no linear layer.
+ * The tree with a low-rank update beside the weight of every target: `weight` becomes `{ base, lora_A, lora_B, scaling }`, with
+ * `lora_magnitude_vector` for DoRA. The outputs are unchanged, because one of A and B is zero. The base is shared; the caller disposes the
+ * new tensors (`loraLeaves`). Errors, all of them: rank, alpha or dropout out of range, a target that matches no module.
  * Source: Hu et al. 2021; PEFT's `LoraConfig`.
  */
-export const addLora = <P>(params: P, options: LoraOptions): E.Either<Issues, P> =>
-  E.map((modules: readonly string[]) => {
-    const { rank, alpha, dropout = 0, init = 'kaiming', seed = 0 } = options
-    const shapes = linearLayers(shapesWithoutLora(params))
-    const parts = modules.map((module, i): readonly [string, LoraParts] => {
-      const [out, features] = shapes.get(module)!
-      const layerSeed = seed * 100_003 + i
-      const lora_A =
-        init === 'gaussian'
-          ? tf.randomNormal<tf.Rank.R2>([rank, features], 0, 1 / rank, 'float32', layerSeed)
-          : tf.randomUniform<tf.Rank.R2>([rank, features], -(features ** -0.5), features ** -0.5, 'float32', layerSeed)
-      return [module, { lora_A, lora_B: tf.zeros<tf.Rank.R2>([out, rank]), scaling: alpha / rank, dropout }]
+export const addLora = <P>(params: P, options: LoraOptions): E.Either<Issues, P> => {
+  const shapes = shapesWithoutLora(params)
+  return E.map((modules: readonly string[]) => {
+    const weights = adaptableModules(shapes)
+    const indexOf = new Map(modules.map((module, i) => [module, i]))
+    return withWeights(params, (module, weight) => {
+      const i = indexOf.get(module)
+      if (i === undefined) return undefined
+      return withParts(weight, freshParts(weight, weights.get(module)!, (options.seed ?? 0) * 100_003 + i, options))
     })
-    return attachLora(params, new Map(parts))
-  })(targetModules(shapesWithoutLora(params), options))
+  })(targetModules(shapes, options))
+}
 
 /** The LoRA weights of a tree, by module path. */
 export const loraWeights = (params: unknown): ReadonlyMap<string, LoraWeight> => {
@@ -162,11 +118,16 @@ export const loraWeights = (params: unknown): ReadonlyMap<string, LoraWeight> =>
 /** The tree without LoRA; all tensors are shared. */
 export const withoutLora = <P>(params: P): P => withWeights(params, (_, weight) => (isLora(weight) ? weight.base : undefined))
 
-const mergedWeight = ({ base, lora_A, lora_B, scaling }: LoraWeight): tf.Tensor | undefined =>
-  base instanceof tf.Tensor ? tf.tidy(() => base.add(tf.matMul(lora_B, lora_A).mul(scaling))) : undefined
+const mergedWeight = ({ base, lora_A, lora_B, scaling, lora_magnitude_vector: magnitude }: LoraWeight): tf.Tensor | undefined => {
+  if (!(base instanceof tf.Tensor)) return undefined
+  return tf.tidy(() => {
+    const sum = base.add(tf.matMul(lora_B, lora_A).mul(scaling))
+    return magnitude ? sum.mul(magnitude.div(sum.square().sum(1).sqrt()).expandDims(1)) : sum
+  })
+}
 
 /**
- * The tree with every LoRA weight replaced by `base + scaling · B A`, which computes the same. Merged weights are new tensors, all
+ * The tree with every LoRA weight replaced by `base + scaling · B A`, with DoRA's magnitudes, which computes the same. Merged weights are new tensors, all
  * others are shared. Throws a `RangeError` where the base is quantized: load in float32 to merge.
  */
 export const mergeLora = <P>(params: P): P =>

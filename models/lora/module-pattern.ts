@@ -19,3 +19,34 @@ export const matchesModule = (source: string, path: string): boolean => {
     throw new InternVLError([issue('AdapterConfig', message, { pattern: source, path })])
   }
 }
+
+/** A regular expression that matches this path alone. */
+export const escapedPath = (path: string): string => path.replaceAll('.', '\\.')
+
+/** Whether JavaScript compiles a regular expression. */
+export const isRegExp = (source: string): boolean => {
+  try {
+    return Boolean(new RegExp(source))
+  } catch {
+    return false
+  }
+}
+
+/** Parts of regular expressions that Python has and JavaScript has not, or reads in another way. */
+const pythonOnly = [
+  /\(\?P[<=>][^>)]*[>)]?/, // named groups and references to them
+  /\(\?[aiLmsux]+(?:-[imsx]+)?[:)]/, // flags
+  /\(\?#[^)]*\)/, // comments
+  /\(\?>/, // atomic groups
+  /\(\?\([^)]*\)/, // conditions
+  /\\[AZ]/, // start and end of the text
+  /\\N\{[^}]*\}/,
+  /[*+?}]\+/ // possessive quantifiers
+]
+
+/** The first part of a regular expression that only Python has; undefined if there is none. Escaped backslashes are skipped. */
+export const pythonSyntax = (source: string): string | undefined => {
+  const text = source.replaceAll(/\\\\|\\[^AZN]/g, '  ').replaceAll(/\[\^?\]?[^\]]*\]/g, (set) => ' '.repeat(set.length))
+  const found = pythonOnly.map((syntax) => syntax.exec(text)).filter((match) => match !== null)
+  return found.sort((a, b) => a.index - b.index)[0]?.[0]
+}

@@ -1,6 +1,7 @@
 import { positionAt } from '../../../models/internvl/v2pe.js'
 import { disposeCache, generate } from '../../decoding/generate.js'
 import { type GenerateOptions, isAssisted, type LogitsProcessor } from '../../decoding/generation-options.js'
+import { isGuided } from '../../decoding/guidance.js'
 import type { GenerateInputs } from '../../decoding/prefill.js'
 import { type GenerationResult, type GenerationStream, prepareGeneration } from '../../decoding/prepare-generation.js'
 import { responseConstraint } from '../../structured/response-processor.js'
@@ -36,7 +37,7 @@ const stepsOf = (
   id: string
 ): GenerationStream => {
   const { internvl, scheduler } = context
-  if ((options.numBeams ?? 1) > 1 || isAssisted(options)) {
+  if ((options.numBeams ?? 1) > 1 || isAssisted(options) || isGuided(options)) {
     const { pause } = scheduler.turns.join('rotate', options.signal)
     return generate(internvl.model, inputs, { ...options, pause })
   }
