@@ -58,7 +58,7 @@ export async function* streamAnswers(
     constraint = await responseConstraint(internvl, options.responseFormat)
     const logitsProcessors = [...(options.logitsProcessors ?? []), ...constraint.processors]
     stream = streamText(
-      generate(model, inputs, { decode, ...generation, ...options, logitsProcessors }),
+      generate(model, inputs, { decode, tokenizer: processor.tokenizer, ...generation, ...options, logitsProcessors }),
       decode,
       options.stopStrings
     )

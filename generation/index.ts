@@ -18,6 +18,13 @@ export { generationConfig, readGenerationConfig } from './decoding/generation-co
 export type { GenerateOptions, LogitsProcessor, StoppingCondition } from './decoding/generation-options.js'
 export type { FinishReason } from './decoding/stopping.js'
 export { streamText, type TextStream, textStream } from './decoding/text-stream.js'
+export { synthIdBits } from './decoding/watermark/synth-id.js'
+export {
+  type WatermarkDetection,
+  type WatermarkDetectorOptions,
+  watermarkDetector
+} from './decoding/watermark/watermark-detector.js'
+export type { GreenListWatermark, SynthIdWatermark, WatermarkingConfig } from './decoding/watermark/watermarking-config.js'
 export * from './deprecated.js'
 export { type Embeddings, type EmbedOptions, embed, loadVisionEncoder, type VisionCheckpoint } from './embed.js'
 export { createEngine } from './engine/create-engine.js'

@@ -69,7 +69,7 @@ export {
 export { type LoadedVision, loadVision, type VisionEncoder, visionEncoder } from './internvl/vision-encoder.js'
 export type { VisionFamily } from './internvl/vision-family.js'
 export { visionTowerFor, visionTowers } from './internvl/vision-towers.js'
-export { adapterBase, loadAdapter, saveAdapter } from './lora/adapter.js'
+export { adapterBase, adapterUntiesHead, loadAdapter, type SaveAdapterOptions, saveAdapter } from './lora/adapter.js'
 export {
   addLora,
   attachLora,
@@ -85,6 +85,7 @@ export {
   shapesWithoutLora,
   withoutLora
 } from './lora/lora.js'
+export { untied } from './lora/untied.js'
 export type { ConfigDialect, InternVLModule, ModelFamily, ModelParts } from './model-family.js'
 export {
   type Dtype,

@@ -80,10 +80,10 @@ const withOwnHead = async (loaded: LoadedModel, adapter: string): Promise<E.Eith
 
 /** The model with an adapter applied. Takes over the parameters of `plain`. */
 const withAdapter = async (plain: LoadedModel, adapter: string, options: LoadOptions): Promise<E.Either<Issues, LoadedModel>> => {
-  const own = await withOwnHead(plain, adapter)
-  const loaded = E.isRight(own) ? own.right : plain
+  const separated = await withOwnHead(plain, adapter)
+  const loaded = E.isRight(separated) ? separated.right : plain
   const { config, module } = loaded
-  const adapterParams = E.isRight(own) ? await loadAdapter(adapter, loaded.params, module, config.textConfig)() : own
+  const adapterParams = E.isRight(separated) ? await loadAdapter(adapter, loaded.params, module, config.textConfig)() : separated
   if (E.isLeft(adapterParams)) {
     loaded.dispose()
     return adapterParams

@@ -3,8 +3,10 @@ import { isRouted, routeInputs, withFates } from '../flash/route-inputs.js'
 import { assistedLoop } from './assisted-decoding.js'
 import { beamSearch } from './beam-search.js'
 import { checkOptions, type GenerateOptions, isAssisted } from './generation-options.js'
-import type { GenerateInputs } from './prefill.js'
+import { type GenerateInputs, promptsOf } from './prefill.js'
 import { type GenerationResult, type GenerationStream, prepareGeneration } from './prepare-generation.js'
+import { paddedPrompts } from './prompts/guidance.js'
+import { healedPrompts } from './prompts/token-healing.js'
 import { samplingLoop } from './sampling-loop.js'
 
 export type { RowCache } from './batch-cache.js'
@@ -23,6 +25,7 @@ export type { FinishReason } from './stopping.js'
  * Source: `GenerationMixin.generate` (transformers 5.24).
  */
 export const generate = (model: InternVL, inputs: GenerateInputs, options: GenerateOptions = {}): GenerationStream => {
+  if (options.tokenHealing) return generateHealed(model, inputs, options)
   const loop = (options.numBeams ?? 1) > 1 ? beamSearch : isAssisted(options) ? assistedLoop : samplingLoop
   if (!isRouted(model, inputs, options)) return loop(model, inputs, prepareGeneration(inputs, options))
   checkOptions(options)
@@ -31,6 +34,25 @@ export const generate = (model: InternVL, inputs: GenerateInputs, options: Gener
       'assistantModel: cannot be used with a router, which shortens the prompt for one model only; set flash: false'
     )
   return generateRouted(model, inputs, options, loop)
+}
+
+/** `generate` after the last token of each prompt was healed. */
+async function* generateHealed(model: InternVL, inputs: GenerateInputs, options: GenerateOptions): GenerationStream {
+  checkOptions(options)
+  const { tokenizer, imageTokenId, kvCache, ropeLength, maxPositionEmbeddings, flash } = options
+  const one = { imageTokenId, kvCache, ropeLength, maxPositionEmbeddings, flash, maxNewTokens: 1 }
+  const prompts = await healedPrompts(promptsOf(inputs), inputs, tokenizer!, (trimmed, processor) =>
+    generateAll(model, trimmed, { ...one, logitsProcessors: [processor] })
+  )
+  const { inputIds: _, attentionMask: __, promptIds: ___, ...images } = inputs
+  const healed = { ...images, ...paddedPrompts(prompts) }
+  try {
+    const result = yield* generate(model, healed, { ...options, tokenHealing: false })
+    return { ...result, prompts }
+  } finally {
+    healed.inputIds.dispose()
+    healed.attentionMask.dispose()
+  }
 }
 
 /** `generate` after the router of a Flash model has shortened the prompts. */

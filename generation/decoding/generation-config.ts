@@ -9,6 +9,7 @@ import {
   fieldsOf,
   flag,
   isJson,
+  type Json,
   type Kind,
   listOf,
   number,
@@ -16,6 +17,7 @@ import {
   text
 } from '../../models/config/config-fields.js'
 import { type GenerateOptions, optionRanges, type Range, tokenIdRange } from './generation-options.js'
+import { type WatermarkingConfig, watermarkProblem } from './watermark/watermarking-config.js'
 
 const kindOf = ({ description, holds }: Range): Kind<number> => ({
   expected: description,
@@ -42,6 +44,22 @@ type Biases = NonNullable<GenerateOptions['sequenceBias']>
 const biases: Kind<Biases> = {
   expected: 'a list of [token ids, number] pairs',
   is: (v): v is Biases => Array.isArray(v) && v.every((pair) => listOf(tokenId).is(pair?.[0]) && number.is(pair?.[1]))
+}
+
+const camelCase = (name: string): string => name.replaceAll(/_(.)/g, (_, letter: string) => letter.toUpperCase())
+
+/** `watermarking_config` with the names of Transformers, as an option. */
+const watermarkOf = (f: Fields): GenerateOptions['watermarkingConfig'] => {
+  const json = f.maybe('watermarking_config', watermarkJson)
+  return json && camelCaseFields(json)
+}
+
+const camelCaseFields = (json: Json): WatermarkingConfig =>
+  Object.fromEntries(Object.entries(json).flatMap(([key, value]) => (value === null || key === 'debug_mode' ? [] : [[camelCase(key), value]]))) as WatermarkingConfig // biome-ignore format: one line
+
+const watermarkJson: Kind<Json> = {
+  expected: 'the fields of a WatermarkingConfig or SynthIDTextWatermarkingConfig',
+  is: (v): v is Json => isJson(v) && watermarkProblem(camelCaseFields(v)) === undefined
 }
 
 /** `[start, factor]`, as Transformers saves `exponential_decay_length_penalty`. */
@@ -86,6 +104,8 @@ const optionsOf = (f: Fields): GenerateOptions => {
     forcedBosTokenId: forcedBos?.[0],
     forcedEosTokenIds: ids(f, 'forced_eos_token_id'),
     removeInvalidValues: f.maybe('remove_invalid_values', flag),
+    guidanceScale: numeric(f, 'guidance_scale', 'guidanceScale'),
+    watermarkingConfig: watermarkOf(f),
     renormalizeLogits: f.maybe('renormalize_logits', flag),
     stopStrings: stops === undefined ? undefined : [stops].flat()
   }

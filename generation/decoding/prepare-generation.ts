@@ -34,6 +34,8 @@ export interface GenerationResult {
   /** New tokens of each row, its end token included. */
   readonly sequences: readonly (readonly number[])[]
   readonly finishReasons: readonly FinishReason[]
+  /** The prompts with their last tokens healed, with `tokenHealing`. */
+  readonly prompts?: readonly (readonly number[])[]
   /** Log-probability of each new token, with `outputLogprobs`. */
   readonly logprobs?: readonly (readonly number[])[]
   /** Unprocessed logits `[V]` of each new token, with `outputLogits`. */

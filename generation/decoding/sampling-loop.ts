@@ -11,11 +11,11 @@ import {
   selectRows
 } from './batch-cache.js'
 import { type GenerateOptions, isSampling, returnsLogprobs } from './generation-options.js'
-import { type Guidance, guidanceFrom, isGuided, negativeGeneration, paddedPrompts } from './guidance.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step, TopLogprob } from './prepare-generation.js'
+import { type Guidance, guidanceFrom, isGuided, negativeGeneration, paddedPrompts } from './prompts/guidance.js'
 import { invalidLogits, type RandomGenerator, rngOf, sampleIndex } from './sampling.js'
 import type { FinishReason, FinishRule } from './stopping.js'
 

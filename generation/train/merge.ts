@@ -5,9 +5,9 @@ import { getOrThrow, InternVLError, type Issue, type Issues, issue, orThrow } fr
 import { exists } from '../../lib/files.js'
 import { declarations, shapeIssues } from '../../lib/params.js'
 import { openSafetensors, type TensorFiles } from '../../lib/safetensors/read.js'
+import { storedMatrix } from '../../lib/safetensors/stored-matrix.js'
 import type { OpenCheckpoint } from '../../models/checkpoint/open-checkpoint.js'
 import type { WeightType } from '../../models/checkpoint/save-model.js'
-import { storedMatrix } from '../../models/checkpoint/stored-matrix.js'
 import {
   addLoraUpdate,
   composeChanges,

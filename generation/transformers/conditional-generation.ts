@@ -31,9 +31,9 @@ export interface CausalOutput extends CacheAndImageOutputs {
 }
 
 /** Inputs and options in one record, as `model.generate(**inputs, max_new_tokens=50)` has them. */
-export interface GenerateArguments extends GenerateInputs, GenerateOptions {
+export interface GenerateArguments extends GenerateInputs, Omit<GenerateOptions, 'tokenizer'> {
   readonly streamer?: BaseStreamer | undefined
-  /** Decodes tokens for `stopStrings`; the checkpoint's tokenizer by default. */
+  /** Decodes tokens for `stopStrings`; the checkpoint's tokenizer by default, which `tokenHealing` takes always. */
   readonly tokenizer?: Decoder | undefined
 }
 
@@ -55,7 +55,8 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
   static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLForConditionalGeneration> {
     const internvl = await load(name, loadOptions(options))
     const decode = (ids: readonly number[]) => internvl.processor.decode(ids, { skipSpecialTokens: true })
-    return new InternVLForConditionalGeneration({ ...internvl, generation: { decode, ...internvl.generation } })
+    const { tokenizer } = internvl.processor
+    return new InternVLForConditionalGeneration({ ...internvl, generation: { decode, tokenizer, ...internvl.generation } })
   }
 
   forward({ labels, logitsToKeep, ...inputs }: CausalInputs): CausalOutput {
@@ -87,13 +88,13 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
       throw new RangeError('streamer: a streamer cannot be used with beam search; set numBeams to 1')
     const steps = generate(this.internvl, args, options)
     streamer?.put(prompts[0]!)
-    const { sequences } = await runToEnd(steps, ({ tokens }) =>
+    const { sequences, prompts: healed = prompts } = await runToEnd(steps, ({ tokens }) =>
       streamer?.put(tokens.flatMap((token) => (token === undefined ? [] : [token])))
     )
     streamer?.end()
     const answers = padSequences(sequences, options)
     const answersPerPrompt = answers.length / prompts.length
-    return answers.map((ids, row) => [...prompts[Math.floor(row / answersPerPrompt)]!, ...ids])
+    return answers.map((ids, row) => [...healed[Math.floor(row / answersPerPrompt)]!, ...ids])
   }
 }
 

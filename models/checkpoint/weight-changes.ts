@@ -1,8 +1,8 @@
 import { tidyDataSync } from '../../lib/data-sync.js'
 import { dtypeBytes, fromFloat32, toFloat32 } from '../../lib/dtype.js'
+import type { StoredMatrix } from '../../lib/safetensors/stored-matrix.js'
 import { tf } from '../../lib/tf.js'
 import type { Planned } from './fuse.js'
-import type { StoredMatrix } from './stored-matrix.js'
 
 /** New values of whole rows of a weight; `offset` is the index of the first number of `values` in the weight. */
 export type WeightChange = (values: Float32Array, offset: number) => Promise<Float32Array>

@@ -28,7 +28,7 @@ export interface AdapterConfig {
   readonly layersPattern: readonly string[]
   /** Parameters with LoRA that are in no linear layer, by the end of their paths: the stacked experts of a layer. */
   readonly parameters: readonly string[]
-  /** Which biases were trained too. */
+  /** The biases that were trained too. */
   readonly bias: 'none' | 'all' | 'lora_only'
   /** Whether magnitudes were trained beside directions. Source: Liu et al. 2024, DoRA. */
   readonly dora: boolean

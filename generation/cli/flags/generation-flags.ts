@@ -19,6 +19,11 @@ export interface GenerationFlags extends ModelFlags {
   readonly stop?: readonly string[]
   readonly promptLookupNumTokens?: number
   readonly maxMatchingNgramSize?: number
+  readonly repetitionPenalty?: number
+  readonly maxTime?: number
+  readonly guidanceScale?: number
+  readonly watermark?: 'lefthash' | 'selfhash'
+  readonly cacheImplementation?: 'dynamic' | 'static' | 'quantized'
   readonly flash?: boolean
   readonly flashRelativeThreshold?: number
   readonly flashAbsoluteThreshold?: number
@@ -66,6 +71,17 @@ export const withDecodingOptions = (command: Command): Command =>
       positiveInteger
     )
     .option('--max-matching-ngram-size <n>', 'longest n-gram that prompt lookup searches for; default: 2', positiveInteger)
+    .option('--repetition-penalty <n>', 'above 1: tokens of prompt and answer become less probable', aboveZero)
+    .option('--max-time <seconds>', 'end the answer after this time', aboveZero)
+    .option('--guidance-scale <n>', 'above 1: the answer follows the prompt more, at twice the time a token; 1: off', atLeastZero)
+    .addOption(new Option('--watermark <scheme>', 'mark the answer by green lists').choices(['lefthash', 'selfhash']))
+    .addOption(
+      new Option('--cache-implementation <name>', 'memory of the KV cache: grows, is reserved at once, or is quantized').choices([
+        'dynamic',
+        'static',
+        'quantized'
+      ])
+    )
     .option('--flash', 'InternVL3.5-Flash: tiles without detail get a quarter of their tokens; default: as config.json says')
     .option('--no-flash', 'InternVL3.5-Flash: every tile keeps all its tokens')
     .option('--flash-relative-threshold <n>', 'quantile of the tile scores above which tiles are compressed; 0 to 1', share)
@@ -98,6 +114,8 @@ const fewerFramesNotice = (): AnswerOptions['onFewerFrames'] => {
 export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
   const { numFrames, fps, numBeams, temperature, topP, topK, seed, stop: stopStrings } = flags
   const { promptLookupNumTokens, maxMatchingNgramSize, flash, flashRelativeThreshold, flashAbsoluteThreshold } = flags
+  const { repetitionPenalty, maxTime, guidanceScale, watermark, cacheImplementation } = flags
+  const watermarkingConfig = watermark && { seedingScheme: watermark }
   const isSampling = [temperature, topP, topK, seed].some((n) => n !== undefined)
   const sampling = { temperature, topP, topK, seed, doSample: isSampling || undefined }
   const onFewerFrames = numFrames === undefined && fps === undefined ? undefined : fewerFramesNotice()
@@ -109,6 +127,11 @@ export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
     ...sampling,
     promptLookupNumTokens,
     maxMatchingNgramSize,
+    repetitionPenalty,
+    maxTime,
+    guidanceScale,
+    watermarkingConfig,
+    cacheImplementation,
     flash,
     flashRelativeThreshold,
     flashAbsoluteThreshold,

@@ -28,6 +28,9 @@ describe('embedding', () => {
       const layer = module.apply(params)
       const all = tf.tensor2d([[0, 1, 2, 3, 4, 5, 6]], [1, 7], 'int32')
       assert.deepEqual(layer.attend(layer(all)).shape, [1, 7, 7])
-      assertClose(layer.attend(layer(all)).squeeze([0]), tf.matMul(params.weight as tf.Tensor2D, params.weight as tf.Tensor2D, false, true))
+      assertClose(
+        layer.attend(layer(all)).squeeze([0]),
+        tf.matMul(params.weight as tf.Tensor2D, params.weight as tf.Tensor2D, false, true)
+      )
     }))
 })

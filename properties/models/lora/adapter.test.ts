@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { load } from '../../../generation/checkpoint/load.js'
+import { valueAndGrad } from '../../../lib/autograd/grad.js'
 import { getOrThrow, orThrow } from '../../../lib/error.js'
-import { mapParams, namedParameters } from '../../../lib/params.js'
+import { combine, mapParams, namedParameters, partition } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVLParams } from '../../../models/checkpoint/load-model.js'
 import { loadAdapter, saveAdapter } from '../../../models/lora/adapter.js'
@@ -87,16 +88,64 @@ describe('LoRA and adapters', () => {
         if (saved(path)) assert.deepEqual(loaded.get(path)!.dataSync(), leaf.dataSync())
       for (const [path, leaf] of namedParameters(demo.params)) if (!saved(path)) assert.ok([loaded.get(path), loaded.get(`${path}.base`)].includes(leaf), path) // biome-ignore format: one line
     }
-    const unsavable = [/layers\.1\.self_attn\.q_proj\.bias/, /embed_tokens/].map((one) => [...shapesWithoutLora(lora).keys()].filter((path) => one.test(path))) // biome-ignore format: one line
-    assert.deepEqual(
-      unsavable.map((list) => list.length),
-      [1, 1]
-    )
-    const found = messages(await saveAdapter(folder('not'), lora, { beside: unsavable.flat() })()).join('\n')
-    assert.match(
-      found,
-      /q_proj: PEFT saves whole modules, and this module contains LoRA.*\n.*embed_tokens: its embeddings are also the head/
-    )
+    const beside = ['model.language_model.layers.1.self_attn.q_proj.weight']
+    const found = messages(await saveAdapter(folder('not'), lora, { beside })()).join('\n')
+    assert.match(found, /q_proj: PEFT saves whole modules, and this module contains LoRA/)
+  })
+
+  it('DoRA, rsLoRA, biases and embeddings are saved and load with the same outputs, and merge to them', async () => {
+    for (const [name, more, beside] of [
+      ['dora', { useDora: true, useRslora: true }, /layers\.[01]\.self_attn\.q_proj\.bias/],
+      ['embeddings', { targets: ['embed_tokens', 'v_proj'] }, /nothing/],
+      ['biases', {}, /\.bias$/]
+    ] as const) {
+      const moved = mapParams((leaf, path) => (beside.test(path) || /magnitude/.test(path) ? leaf.add(randomTensor([...leaf.shape], path.length, 0.1)) : leaf))(withLora(more)) // biome-ignore format: one line
+      const paths = [...shapesWithoutLora(moved).keys()].filter((path) => beside.test(path))
+      await orThrow(saveAdapter(folder(name), moved, { beside: paths }))
+      const config = JSON.parse(await readFile(join(folder(name), 'adapter_config.json'), 'utf8'))
+      assert.deepEqual([config.bias, config.use_dora, config.modules_to_save], [{ dora: 'lora_only', embeddings: 'none', biases: 'all' }[name], name === 'dora', null]) // biome-ignore format: one line
+      const loaded = await orThrow(loadAdapter(folder(name), demo.params))
+      tf.tidy(() => {
+        assertClose(logits(loaded), logits(moved), 1e-5)
+        assertClose(logits(mergeLora(moved)), logits(moved), 1e-4)
+        assert.throws(() => assertClose(logits(loaded), logits(demo.params), 1e-4))
+      })
+    }
+  })
+
+  it('a fresh DoRA computes the base, and its gradient reaches A, B and the magnitudes', () =>
+    tf.tidy(() => {
+      const fresh = getOrThrow(addLora(demo.params, options({ useDora: true })))
+      assertClose(logits(fresh), logits(demo.params), 1e-5)
+      const [trained, frozen] = partition(isLoraPath)(withLora({ useDora: true }))
+      const { grads } = valueAndGrad((p: typeof trained) => logits(combine<InternVLParams>(p, frozen)).square().mean() as tf.Scalar)(trained) // biome-ignore format: one line
+      const moved = namedParameters(grads).filter(([, g]) => g.abs().max().dataSync()[0]! > 0)
+      for (const part of ['lora_A', 'lora_B', 'lora_magnitude_vector'])
+        assert.ok(
+          moved.some(([path]) => path.endsWith(part)),
+          part
+        )
+    }))
+
+  it('names of the first Transformers layout and of the original one, and of a wrapped decoder, load as those of the tree', async () => {
+    const lora = withLora({ targets: ['language_model.**.q_proj', 'language_model.**.down_proj'] })
+    await orThrow(saveAdapter(folder('tree'), lora))
+    const bytes = await readFile(join(folder('tree'), 'adapter_model.safetensors'))
+    const size = Number(bytes.readBigUInt64LE())
+    const header = bytes.subarray(8, 8 + size).toString()
+    for (const [name, prefix] of [
+      ['first', 'language_model.model.'],
+      ['wrapped', 'model.'],
+      ['inner', '']
+    ] as const) {
+      const renamed = Buffer.from(header.replaceAll('base_model.model.model.language_model.', `base_model.model.${prefix}`))
+      const length = Buffer.alloc(8)
+      length.writeBigUInt64LE(BigInt(renamed.length))
+      await cp(folder('tree'), folder(name), { recursive: true })
+      await writeFile(join(folder(name), 'adapter_model.safetensors'), Buffer.concat([length, renamed, bytes.subarray(8 + size)]))
+      const loaded = await orThrow(loadAdapter(folder(name), demo.params))
+      tf.tidy(() => assert.deepEqual(logits(loaded).dataSync(), logits(lora).dataSync(), name))
+    }
   })
 
   it('saved modules that do not fit are errors, one for each key', async () => {
@@ -109,7 +158,7 @@ describe('LoRA and adapters', () => {
     assert.match(await refused(['linear_2', 'nothing']), /no module nothing[\s\S]*no parameter \S*linear_1.bias in a saved module[\s\S]*linear_2.bias is missing/) // biome-ignore format: one line
     assert.match(await refused(null), /linear_1.bias is not a LoRA weight/)
     assert.match(await refused('linear_1'), /modules_to_save must be a list of names/)
-    assert.match(await refused(['linear_1', 'embed_tokens']), /embed_tokens.weight is also the head of this model/)
+    assert.match(await refused(['linear_1', 'embed_tokens']), /embed_tokens.weight is missing from a saved module/)
   })
 
   it('an adapter for another model: every mismatch is listed', async () => {
@@ -135,9 +184,15 @@ describe('LoRA and adapters', () => {
       await writeFile(path, JSON.stringify({ ...config, ...change }))
       return messages(await loadAdapter(folder('plain'), demo.params)())
     }
-    const both = await refused({ r: 0, use_dora: true })
-    assert.equal(both.length, 2)
-    assert.match(both.join('\n'), /use_dora is not supported\n.*r must be an integer of 1 or more, got 0/)
+    const both = await refused({ r: 0, lora_bias: true, bias: 'some' })
+    assert.equal(both.length, 3)
+    assert.match(both.join('\n'), /lora_bias is not supported\n.*r must be an integer of 1 or more, got 0\n.*bias must be "none", "all", "lora_only", got "some"/) // biome-ignore format: one line
+    for (const [
+      pattern,
+      syntax
+    ] of [['(?P<part>q)_proj', '(?P<part>'], ['.*q_proj\\Z', '\\Z'], ['(?i).*Q_PROJ', '(?i)'], ['.*+q_proj', '*+']] as const) // biome-ignore format: one line
+      assert.ok((await refused({ target_modules: pattern })).join().includes(`(${syntax} is not JavaScript)`), pattern)
+    assert.ok(!E.isLeft(await loadAdapter(folder('some'), demo.params)()))
     assert.match(
       (await refused({ target_modules: '(' })).join(),
       /target_modules is a regular expression that only Python reads, .*list the names of the modules/

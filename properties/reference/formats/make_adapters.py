@@ -27,8 +27,15 @@ def values(key, shape):
     return torch.tensor(wave, dtype=torch.float32)
 
 
-def by_formula(file):
-    tensors = {key: values(key, tuple(tensor.shape)) for key, tensor in load_file(file).items()}
+def tree_key(key):
+    """The key of the module tree for a key that `save_pretrained` writes."""
+    if key.startswith(("vision_tower", "multi_modal_projector")): return f"model.{key}"
+    return key.replace("language_model.lm_head", "lm_head", 1).replace("language_model.model.", "model.language_model.", 1)
+
+
+def by_formula(file, name=lambda key: key):
+    """Replaces the numbers of a file; base weights below a LoRA stay those of the model."""
+    tensors = {key: tensor if key.endswith(".base_layer.weight") else values(name(key), tuple(tensor.shape)) for key, tensor in load_file(file).items()}
     save_file(tensors, file, metadata={"format": "pt"})
     return {key: list(tensor.shape) for key, tensor in tensors.items()}
 
@@ -49,7 +56,7 @@ models = {
 def base_of(name, folder):
     if name == "demo": return InternVLForConditionalGeneration.from_pretrained(root / "models/demo", dtype=torch.float32).eval()
     InternVLForConditionalGeneration(tiny(models[name])).save_pretrained(folder)
-    by_formula(folder / "model.safetensors")
+    by_formula(folder / "model.safetensors", tree_key)
     return InternVLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
 

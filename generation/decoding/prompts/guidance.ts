@@ -1,8 +1,8 @@
-import { tf } from '../../lib/tf.js'
-import type { InternVL } from '../../models/internvl/internvl.js'
-import { type Batch, disposeCache, type ForwardResult } from './batch-cache.js'
-import type { GenerateOptions } from './generation-options.js'
-import type { PreparedGeneration } from './prepare-generation.js'
+import { tf } from '../../../lib/tf.js'
+import type { InternVL } from '../../../models/internvl/internvl.js'
+import { type Batch, disposeCache, type ForwardResult } from '../batch-cache.js'
+import type { GenerateOptions } from '../generation-options.js'
+import type { PreparedGeneration } from '../prepare-generation.js'
 
 /** Whether logits are guided away from those of a negative prompt; 1 guides nowhere. */
 export const isGuided = ({ guidanceScale = 1 }: GenerateOptions): boolean => guidanceScale !== 1

@@ -1,6 +1,6 @@
 """Writes watermark.json: watermarks, their detector, guidance and token healing, as Transformers computes them.
 
-    python properties/reference/make_watermark.py          (transformers 5.23, torch 2.15)
+    python properties/reference/decoding/make_watermark.py          (transformers 5.23, torch 2.15)
 """
 import json, math
 from pathlib import Path
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 from transformers import AutoTokenizer, InternVLForConditionalGeneration, SynthIDTextWatermarkingConfig, WatermarkDetector, WatermarkingConfig
 
-root = Path(__file__).resolve().parents[2]
+root = Path(__file__).resolve().parents[3]
 V = 61
 camel = lambda fields: {"".join(part.title() if i else part for i, part in enumerate(key.split("_"))): value for key, value in fields.items()}
 scores = lambda step: torch.tensor([[3 * math.sin(0.9 * i + 0.7 * step) for i in range(V)]])
@@ -45,6 +45,7 @@ for prompt, negative, fields in (([5, 9, 60, 7], [5, 30, 31], {}), ([5, 9, 60, 7
         guided.append({"prompt": prompt, "negative": negative, "scale": scale, "options": options, "tokens": out.sequences[0, len(prompt):].tolist(), "scores": [rounded(step[0, :12]) for step in out.scores]})
 
 tokenizer = AutoTokenizer.from_pretrained(root / "models/demo")
+tokenizer.bos_token = tokenizer.pad_token  # heal_tokens needs both
 healed = []
 for text in ("the colo", "how man", "What is the co", "a red tri", "blu", "The image has two squa", "one "):
     inputs = tokenizer(text, return_tensors="pt").input_ids

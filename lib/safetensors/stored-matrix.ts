@@ -1,6 +1,6 @@
-import { dtypeBytes, toFloat32 } from '../../lib/dtype.js'
-import type { TensorEntry, TensorFiles } from '../../lib/safetensors/read.js'
-import { sizeOf } from '../../lib/shape.js'
+import { dtypeBytes, toFloat32 } from '../dtype.js'
+import { sizeOf } from '../shape.js'
+import type { TensorEntry, TensorFiles } from './read.js'
 
 /** A matrix that is read in float32, by ranges of rows. */
 export interface StoredMatrix {
