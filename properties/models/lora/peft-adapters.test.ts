@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import { load } from '../../../generation/checkpoint/load.js'
 import { fromFloat32 } from '../../../lib/dtype.js'
 import { getOrThrow, orThrow } from '../../../lib/error.js'
-import { buildParams, disposeParams } from '../../../lib/params.js'
+import { buildParams, declarations, disposeParams, namedParameters } from '../../../lib/params.js'
 import { writeSafetensorsFolder } from '../../../lib/safetensors/write.js'
 import { sizeOf } from '../../../lib/shape.js'
 import { tf } from '../../../lib/tf.js'
+import { type Layout, planFile } from '../../../models/checkpoint/layout.js'
 import type { Json } from '../../../models/config/config-fields.js'
 import { parseConfig } from '../../../models/config/parse-config.js'
 import { modelFor } from '../../../models/families.js'
@@ -23,6 +24,12 @@ interface Case {
   readonly config: Json
   readonly keys: Shapes
   readonly logits: readonly number[]
+}
+interface OriginalCase {
+  readonly name: string
+  readonly config: Json
+  readonly keys: Shapes
+  readonly rows: Readonly<Record<string, readonly number[]>>
 }
 const cases = reference.cases as unknown as readonly Case[]
 
@@ -107,7 +114,8 @@ describe('adapters that PEFT 0.21 saved', () => {
       const parsed = getOrThrow(parseConfig(json as unknown as Json, 'config.json'))
       const module = modelFor(parsed)
       const params = buildParams(module, (path, { shape }) => tf.tensor(valuesOf(path, shape), [...shape]))
-      const adapted = await orThrow(loadAdapter(await write(name, config, keys), params, module, parsed.textConfig))
+      const onLayer1 = { ...config, exclude_modules: '.*language_model.*layers\\.0\\..*' } as Json // the adapter's own model had layer 1 alone
+      const adapted = await orThrow(loadAdapter(await write(name, onLayer1, keys), params, module, parsed.textConfig))
       tf.tidy(() => {
         const logitsOf = (p: typeof params) =>
           module.apply(p)({ inputIds: tf.tensor2d([[5, 9, 60, 7, 33, 5]], undefined, 'int32') }).logits
@@ -115,5 +123,41 @@ describe('adapters that PEFT 0.21 saved', () => {
         assertLogits(logitsOf(mergeLora(adapted)), logits, name)
       })
       disposeParams([params, adapted])
+    })
+
+  for (const { name, config, keys, rows } of reference.original as unknown as readonly OriginalCase[])
+    it(`${name}: PEFT's merged weights, with fused projections`, async () => {
+      const layout: Layout = name.startsWith('original-internlm2') ? 'original-internlm2' : 'original'
+      const { text_config, ...json } = reference.configs.qwen3_moe
+      const parsed = getOrThrow(parseConfig({ ...json, text_config: { ...text_config, model_type: 'llama' } } as unknown as Json, 'config.json')) // biome-ignore format: one line
+      const module = modelFor(parsed)
+      const described = declarations(module).map(([key, { shape }]) => ({ key, dtype: 'F32' as const, shape }))
+      const planned = getOrThrow(planFile(layout, described, parsed.textConfig))
+      const tree = new Map(described.map(({ key, shape }) => [key, new Float32Array(sizeOf(shape))]))
+      for (const { key, shape, parts } of planned) {
+        const values = valuesOf(key, shape)
+        let at = 0
+        for (const { source, begin, end } of parts) {
+          tree.get(source)!.set(values.subarray(at, at + (end - begin) / 4), begin / 4)
+          at += (end - begin) / 4
+        }
+      }
+      const params = buildParams(module, (path, { shape }) => tf.tensor(tree.get(path)!, [...shape]))
+      const onLayer1 = { ...config, exclude_modules: '.*language_model.*layers\\.0\\..*' } as Json // the adapter's own model had layer 1 alone
+      const adapted = await orThrow(loadAdapter(await write(name, onLayer1, keys), params, module, parsed.textConfig))
+      const mergedTree = mergeLora(adapted)
+      const merged = new Map(namedParameters(mergedTree).map(([path, leaf]) => [path, leaf.dataSync()]))
+      for (const { key, shape, parts } of planned) {
+        const values = Float32Array.from(
+          parts.flatMap(({ source, begin, end }) => [...merged.get(source)!.slice(begin / 4, end / 4)])
+        )
+        for (const [row, expected] of (rows[key] ?? []).entries()) {
+          const columns = shape[1]!
+          const sum = values.subarray(row * columns, (row + 1) * columns).reduce((total, x, j) => total + x * Math.sin(j), 0)
+          assert.ok(Math.abs(sum - expected) < 1e-4, `${key}, row ${row}: ${sum} for ${expected}`)
+        }
+      }
+      assert.ok(planned.filter(({ key }) => key in rows).length >= Object.keys(rows).length)
+      disposeParams([params, adapted, mergedTree])
     })
 })

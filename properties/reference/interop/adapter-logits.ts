@@ -3,22 +3,38 @@ import { getOrThrow, orThrow } from '../../../lib/error.js'
 import { mapParams } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import { loadAdapter, saveAdapter } from '../../../models/lora/adapter.js'
-import { addLora, shapesWithoutLora } from '../../../models/lora/lora.js'
+import { addLora, type LoraOptions, shapesWithoutLora } from '../../../models/lora/lora.js'
 
-// `tsx adapter-logits.ts save DIR` writes an adapter for the demo model, `load DIR` opens one. Both print logits, for adapter.py.
-const [, , action, dir] = process.argv
+// `tsx adapter-logits.ts save DIR KIND` writes an adapter for the demo model, `load DIR` opens one. Both print logits, for adapter.py.
+const [, , action, dir, kind = 'names'] = process.argv
+const targets = { targets: ['q_proj', 'v_proj', /model\.vision_tower\..*\.fc1/] }
+const kinds: Readonly<Record<string, Partial<LoraOptions>>> = {
+  names: { dropout: 0.1 },
+  dora: { useDora: true, useRslora: true },
+  embeddings: { targets: ['embed_tokens', 'q_proj'] },
+  biases: {}
+}
 const internvl = await load()
 const randomAdapter = () => {
   let seed = 0
-  const targets = ['q_proj', 'v_proj', /model\.vision_tower\..*\.fc1/]
-  const params = getOrThrow(addLora(internvl.params, { rank: 4, alpha: 6, dropout: 0.1, targets }))
+  const params = getOrThrow(addLora(internvl.params, { rank: 4, alpha: 6, ...targets, ...kinds[kind] }))
   const noise = (leaf: tf.Tensor) => tf.randomNormal(leaf.shape, 0, 0.1, 'float32', ++seed)
   const perturb = (leaf: tf.Tensor, path: string) =>
-    /lora_B$/.test(path) ? noise(leaf) : /linear_2|language_model\.norm/.test(path) ? leaf.add(noise(leaf)) : leaf
+    /lora_B$/.test(path)
+      ? noise(leaf)
+      : /magnitude/.test(path) || (kind === 'biases' && /\.bias$/.test(path))
+        ? leaf.add(noise(leaf))
+        : kind === 'biases'
+          ? leaf
+          : /linear_2|language_model\.norm/.test(path)
+            ? leaf.add(noise(leaf))
+            : leaf
   return mapParams(perturb)(params)
 }
 const params = action === 'save' ? randomAdapter() : await orThrow(loadAdapter(dir!, internvl.params))
-const beside = [...shapesWithoutLora(params).keys()].filter((path) => /multi_modal_projector|language_model\.norm/.test(path))
+const besidePattern =
+  kind === 'biases' ? /\.bias$/ : kind === 'embeddings' ? /nothing/ : /multi_modal_projector|language_model\.norm/
+const beside = [...shapesWithoutLora(params).keys()].filter((path) => besidePattern.test(path))
 if (action === 'save') await orThrow(saveAdapter(dir!, params, { base: 'models/demo', beside }))
 const ids = [5, 9, ...Array<number>(16).fill(internvl.config.imageTokenId!), 60, 7]
 const pixelValues = tf.linspace(-2, 2, 3 * 112 * 112).reshape<tf.Tensor4D>([1, 3, 112, 112])

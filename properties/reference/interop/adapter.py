@@ -18,8 +18,8 @@ def logits(model):
     with torch.no_grad(): return model.eval()(input_ids=ids, pixel_values=pixels).logits.reshape(-1)
 
 
-def ours(action, folder):
-    run = subprocess.run(["npx", "tsx", "properties/reference/interop/adapter-logits.ts", action, folder], cwd=root, capture_output=True, text=True, check=True)
+def ours(action, folder, *kind):
+    run = subprocess.run(["npx", "tsx", "properties/reference/interop/adapter-logits.ts", action, folder, *kind], cwd=root, capture_output=True, text=True, check=True)
     return torch.tensor(json.loads(run.stdout.strip().splitlines()[-1]))
 
 
@@ -29,10 +29,11 @@ def compare(name, a, b):
 
 
 plain = logits(base())
-with tempfile.TemporaryDirectory() as folder:
-    saved = ours("save", folder); model = PeftModel.from_pretrained(base(), folder)
-    compare("PEFT opens adapters of this project", logits(model), saved)
-    print(f"  (the adapter changes the logits by {((saved - plain).abs().max() / plain.abs().max()).item():.2f})")
+for kind in ("names", "dora", "embeddings", "biases"):
+    with tempfile.TemporaryDirectory() as folder:
+        saved = ours("save", folder, kind); model = PeftModel.from_pretrained(base(), folder)
+        compare(f"PEFT opens adapters of this project, {kind}", logits(model), saved)
+        print(f"  (the adapter changes the logits by {((saved - plain).abs().max() / plain.abs().max()).item():.2f})")
 
 torch.manual_seed(0)
 for name, targets, more in (("names", ["q_proj", "down_proj", "fc2"], {}), ("a regular expression", r".*language_model.*\.(k_proj|o_proj)", {}),
