@@ -100,5 +100,7 @@ export {
 } from './grounding.js'
 export { type ImageTextToTextPipeline, type PipelineOptions, type PipelineOutput, pipeline } from './pipeline.js'
 export type { ManyInputs, OneInput, TextInput } from './pipeline-input.js'
+export { type MachineSpeed, measureSpeed } from './plan/machine-speed.js'
+export { type Plan, type PlanOptions, type PrecisionPlan, plan, type TrainingPlan } from './plan/plan.js'
 export { linePlot, linePlots, type Panel, type PlotLabels, type Series } from './plot.js'
 export type { JsonSchema, ResponseFormat, ResponseOptions, StandardSchema } from './structured/response-format.js'

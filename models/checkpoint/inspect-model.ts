@@ -2,15 +2,17 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { StoredDtype } from '../../lib/dtype.js'
 import type { Issue, Issues } from '../../lib/error.js'
+import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
 import { sizeOf } from '../../lib/shape.js'
 import type { Json } from '../config/config-fields.js'
 import type { InternVLConfig } from '../config/model-config.js'
-import { familyOf, modelFor } from '../families.js'
+import { familyOf, modelFor, partOfPath } from '../families.js'
 import { type StoredFormat, splitFormat } from '../quantization/quantized-keys.js'
+import { weightFormats } from '../quantization/weight-formats.js'
 import { isBuffer } from './keys.js'
 import type { Layout, Planned } from './layout.js'
-import { type MemoryNeed, memoryNeeds } from './memory-check.js'
+import { bytesByPath, type MemoryNeed, memoryNeeds, precisionsOf } from './memory-check.js'
 import { keyIssues, type OpenCheckpoint, type OpenOptions, openCheckpoint } from './open-checkpoint.js'
 
 /** A module or parameter of a model, with the totals of its subtree. */
@@ -36,6 +38,12 @@ export interface Unread {
   readonly head: 'copy' | 'own' | 'alone' | undefined
 }
 
+/** Bytes of the parts of a model in a precision. */
+export interface PartNeed {
+  readonly name: string
+  readonly parts: Readonly<Record<string, number>>
+}
+
 /** The model of a checkpoint folder without its weights. A model with `issues` does not load. */
 export interface InspectedModel {
   readonly dir: string
@@ -47,6 +55,8 @@ export interface InspectedModel {
   readonly float32Bytes: number
   /** Bytes of the weights in memory in each possible precision, on an engine that computes with quantized weights. */
   readonly needs: readonly MemoryNeed[]
+  /** `needs` by part of the model: `vision`, `projector`, `embeddings`, `decoder`, `head`. */
+  readonly partNeeds: readonly PartNeed[]
   /** Part of `needs` that is float32 in every precision: experts that are stacked in one tensor. */
   readonly stackedBytes: number
   readonly unread: Unread
@@ -92,6 +102,17 @@ const headOf = ({ plan, stored, config }: OpenCheckpoint): Unread['head'] => {
   return config.tieWordEmbeddings ? undefined : 'own'
 }
 
+/** Bytes by part in each precision, on an engine that computes with quantized weights. */
+const partNeedsOf = (module: Module, plan: readonly Planned[]): readonly PartNeed[] =>
+  precisionsOf(plan).map(({ name, options }) => {
+    const parts: Record<string, number> = {}
+    for (const [path, bytes] of bytesByPath(module, plan, weightFormats(module, plan, options), true)) {
+      const part = partOfPath(path) ?? 'other'
+      parts[part] = (parts[part] ?? 0) + bytes
+    }
+    return { name, parts }
+  })
+
 const describe = (checkpoint: OpenCheckpoint): InspectedModel => {
   const { dir, config, json, layout, files, plan } = checkpoint
   const module = modelFor(config)
@@ -104,6 +125,7 @@ const describe = (checkpoint: OpenCheckpoint): InspectedModel => {
   const bytes = {
     float32Bytes: 4 * tree.parameters,
     needs: memoryNeeds(module, plan, true),
+    partNeeds: partNeedsOf(module, plan),
     stackedBytes: stacked.reduce((n, [, { shape }]) => n + 4 * sizeOf(shape), 0)
   }
   return { dir, config, json, layout, tree, ...bytes, unread, issues: keyIssues(module, plan) }

@@ -24,28 +24,37 @@ export const precisions = [
   { name: 'int4', options: { quantize: 'int4' } }
 ] as const satisfies ReadonlyArray<{ readonly name: string; readonly options: PrecisionOptions }>
 
-/** Bytes of a module's weights in memory, in their stored or the given formats if `keepsQuantized`, else in float32. */
-export const weightBytes = (
+/** Bytes of each of a module's weights in memory, by path, in its stored or the given format if `keepsQuantized`, else in float32. */
+export const bytesByPath = (
   module: Module,
   plan: readonly Planned[],
   formatOf: WeightFormats,
   keepsQuantized: boolean,
   prefix = ''
-): number => {
+): ReadonlyArray<readonly [path: string, bytes: number]> => {
   const stored = new Map(plan.map((planned) => [splitFormat(planned.key).path, planned]))
-  const bytes = declarations(module).map(([path, { shape }]) => {
+  return declarations(module).map(([path, { shape }]) => {
     const planned = stored.get(prefix + path)
     const format = planned && keepsQuantized ? (splitFormat(planned.key).format ?? formatOf(planned)) : undefined
-    return 4 * (format ? shape[0]! * packedRowLength(format, shape[1]!) : sizeOf(shape))
+    return [path, 4 * (format ? shape[0]! * packedRowLength(format, shape[1]!) : sizeOf(shape))]
   })
-  return bytes.reduce((sum, n) => sum + n, 0)
 }
+
+/** The sum of `bytesByPath`. */
+export const weightBytes = (...given: Parameters<typeof bytesByPath>): number =>
+  bytesByPath(...given).reduce((sum, [, bytes]) => sum + bytes, 0)
 
 /** Bytes of the weights in a precision. */
 export interface MemoryNeed {
   readonly name: string
   readonly bytes: number
 }
+
+/** The precisions that a folder can be loaded in; a quantized folder has one. */
+export const precisionsOf = (
+  plan: readonly Planned[]
+): ReadonlyArray<{ readonly name: string; readonly options: PrecisionOptions }> =>
+  isQuantized(plan) ? [{ name: 'quantized', options: {} }] : precisions
 
 /** Bytes of the weights in each precision that a folder can be loaded in; a quantized folder has one. */
 export const memoryNeeds = (
@@ -54,7 +63,7 @@ export const memoryNeeds = (
   keepsQuantized: boolean,
   prefix = ''
 ): readonly MemoryNeed[] =>
-  (isQuantized(plan) ? [{ name: 'quantized', options: {} }] : precisions).map(({ name, options }) => ({
+  precisionsOf(plan).map(({ name, options }) => ({
     name,
     bytes: weightBytes(module, plan, weightFormats(module, plan, options, prefix), keepsQuantized, prefix)
   }))

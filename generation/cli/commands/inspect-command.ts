@@ -1,18 +1,38 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
+import type { EngineName } from '../../../lib/engines/index.js'
 import type { InspectedModel, InspectedNode } from '../../../models/checkpoint/inspect-model.js'
 import { workingBytes } from '../../../models/checkpoint/memory-check.js'
 import type { Inspection } from '../../checkpoint/inspect.js'
-import { type HubFlags, info, positiveInteger, resolveModelFolder, withHubOptions } from '../common.js'
+import type { Plan } from '../../plan/plan.js'
+import {
+  appendValue,
+  type HubFlags,
+  info,
+  positiveInteger,
+  resolveModelFolder,
+  withEngineOption,
+  withHubOptions
+} from '../common.js'
+import { inBytes, renderPlan } from '../plan-table.js'
 
 interface InspectFlags extends HubFlags {
   readonly depth: number
   readonly json?: true
+  readonly image?: readonly string[]
+  readonly video?: readonly string[]
+  readonly prompt?: string
+  readonly maxPatches?: number
+  readonly numFrames?: number
+  readonly maxNewTokens?: number
+  readonly batchSize?: number
+  readonly train?: 'all' | 'lora'
+  readonly rank: number
+  readonly packing?: number
+  readonly gradientCheckpointing?: true
+  readonly speed: boolean
+  readonly engine?: EngineName
 }
 
-const inBytes = (bytes: number): string => {
-  const [unit, size] = bytes >= 1e9 ? ['GB', 1e9] : bytes >= 1e6 ? ['MB', 1e6] : ['kB', 1e3]
-  return `${(bytes / (size as number)).toFixed(2)} ${unit}`
-}
 const grouped = (n: number): string => n.toLocaleString('en-US')
 
 /** A key that is equal for layers of equal structure. */
@@ -106,20 +126,78 @@ const toJson = ({ dir, loads, model, diagnostics, issues }: Inspection, depth: n
   issues
 })
 
+/** The plan of a request, where a flag describes one; the speed is measured on the selected engine unless `--no-speed` is given. */
+const planOf = async (folder: string, flags: InspectFlags): Promise<Plan | undefined> => {
+  const { image, video, prompt, maxPatches, numFrames, maxNewTokens, batchSize, packing, gradientCheckpointing } = flags
+  const given = [image, video, prompt, maxPatches, maxNewTokens, batchSize, flags.train]
+  if (given.every((flag) => flag === undefined)) return undefined
+  const { plan } = await import('../../plan/plan.js')
+  const measured = async () => {
+    const { selectEngine } = await import('../../../lib/engines/index.js')
+    const { measureSpeed } = await import('../../plan/machine-speed.js')
+    await selectEngine(flags.engine === undefined ? {} : { engine: flags.engine })
+    return { speed: measureSpeed() }
+  }
+  const train = {
+    ...(batchSize === undefined ? {} : { batchSize }),
+    ...(flags.train === 'lora' ? { loraRank: flags.rank } : {}),
+    ...(packing === undefined ? {} : { packing }),
+    ...(gradientCheckpointing ? { gradientCheckpointing } : {})
+  }
+  return plan(folder, {
+    ...(image ? { images: image } : {}),
+    ...(video ? { videos: video } : {}),
+    ...(prompt === undefined ? {} : { prompt }),
+    ...(maxPatches === undefined ? {} : { maxPatches }),
+    ...(numFrames === undefined ? {} : { numFrames }),
+    ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
+    ...(batchSize === undefined ? {} : { batchSize }),
+    ...(flags.train ? { train } : {}),
+    ...(flags.speed ? await measured() : {})
+  })
+}
+
+const examples = `
+Examples:
+  internvl inspect InternVL3-1B-hf --depth 4
+  internvl inspect InternVL3-1B-hf --image photo.jpg --max-patches 12
+  internvl inspect InternVL3-1B-hf --video clip.mp4 --num-frames 32 --batch-size 2
+  internvl inspect InternVL3-1B-hf --image photo.jpg --train lora --rank 16 --batch-size 4 --packing 8192`
+
 /** `internvl inspect`: exit code 1 if the folder cannot be loaded. */
 export const inspectCommand = (): Command =>
-  withHubOptions(new Command('inspect'))
-    .description('show the modules of a checkpoint folder and warnings about its files, without loading the weights')
+  withEngineOption(withHubOptions(new Command('inspect')))
+    .description(
+      'show the modules of a checkpoint folder without loading the weights; plan a request or a training before it runs'
+    )
     .argument('<model>', 'checkpoint folder, or org/name on the hub, which is downloaded first')
     .option('--depth <n>', 'number of module levels to show', positiveInteger, 3)
+    .option('--image <file>', 'plan a request with this image; repeatable', appendValue)
+    .option('--video <file>', 'plan a request with this video; repeatable', appendValue)
+    .option('--prompt <text>', 'text of the planned request')
+    .option('--max-patches <n>', "maximum number of tiles of an image; default: the checkpoint's own", positiveInteger)
+    .option('--num-frames <n>', 'number of frames to sample from a video', positiveInteger)
+    .option('--max-new-tokens <n>', 'number of tokens to generate; default: 100', positiveInteger)
+    .option('--batch-size <n>', 'rows that run together; default: 1', positiveInteger)
+    .addOption(new Option('--train <weights>', 'plan a training of all weights or of LoRA').choices(['all', 'lora']))
+    .option('--rank <n>', 'rank of LoRA', positiveInteger, 16)
+    .option('--packing <tokens>', 'tokens of a packed row of the training', positiveInteger)
+    .option('--gradient-checkpointing', 'recompute activations in the backward pass')
+    .option('--no-speed', 'do not measure the speed of the machine; the plan then has no times')
     .option('--json', 'print the inspection as JSON')
-    .addHelpText('after', '\nExample:\n  internvl inspect InternVL3-1B-hf --depth 4')
-    .action(async (model: string, { depth, json, ...hub }: InspectFlags) => {
-      const folder = await resolveModelFolder(model, hub)
+    .addHelpText('after', examples)
+    .action(async (model: string, flags: InspectFlags) => {
+      const { depth, json } = flags
+      const folder = await resolveModelFolder(model, flags)
       const { inspect } = await import('../../checkpoint/inspect.js') // loaded here because TensorFlow.js loads slowly
       const found = await inspect(folder)
-      const text = json ? JSON.stringify(toJson(found, depth), null, 2) : renderInspection(found, depth)
-      if (text) console.log(text)
+      const plan = found.loads ? await planOf(folder, flags) : undefined
+      if (json) console.log(JSON.stringify({ ...toJson(found, depth), ...(plan ? { plan } : {}) }, null, 2))
+      else if (plan) console.log(renderPlan(plan))
+      else {
+        const text = renderInspection(found, depth)
+        if (text) console.log(text)
+      }
       for (const { message } of found.issues) info(`internvl: ${message}`)
       if (!found.loads) process.exitCode = 1
     })
