@@ -104,7 +104,8 @@ export const decoderLayer = <A, M>(c: DecoderConfig, attention: Module<A, SelfAt
         const attention = self.self_attn(self.input_layernorm(x), context)
         const h = x.add<Hidden>(attention.hidden)
         const mlp = feedForwardOutput(self.mlp(self.post_attention_layernorm(h)))
-        return { ...attention, hidden: h.add(mlp.hidden), routerLogits: mlp.routerLogits }
+        const { cache, attentions } = attention // read by name: a layer that is spread has no symbolic trace, and would not be fused
+        return { hidden: h.add(mlp.hidden), cache, attentions, routerLogits: mlp.routerLogits }
       }
   )
 
