@@ -20,9 +20,9 @@ export interface ServerContext {
 
 export const unixSeconds = (): number => Math.floor(Date.now() / 1000)
 
-/** Throws a `RequestError` where a request names another model; a request without a name means the one model. */
+/** Throws a `RequestError` where a request names another model; a request without a name, or with an empty one, means the one model. */
 export const checkModel = ({ modelName, engine }: ServerContext, model: string | null | undefined): void => {
-  if (model === undefined || model === null || model === modelName || model === engine.info.model) return
+  if (!model || model === modelName || model === engine.info.model) return
   const message = `model: ${JSON.stringify(model.slice(0, 100))} is not served here; the model is ${JSON.stringify(modelName)}`
   throw new RequestError(404, message, 'model', 'model_not_found')
 }

@@ -61,6 +61,7 @@ const fieldOfOption: OptionFields = {
   maxPatches: 'max_patches',
   numFrames: 'num_frames',
   promptIds: 'messages',
+  inputIds: 'messages',
   inputs: 'messages'
 }
 
@@ -104,7 +105,8 @@ export const toRequestError = (
     return new RequestError(503, error.message, null, 'engine_crashed', error.retryable ? retryAfter(1) : {})
   if (error instanceof InputError) {
     const param = paramOf(error.issues[0].message, fields) ?? mediaParam(error.issues[0]) ?? 'messages'
-    return new RequestError(400, forClients(error.message, fields), param, 'invalid_input')
+    const code = error.issues[0]._tag === 'PromptTooLong' ? 'context_length_exceeded' : 'invalid_input'
+    return new RequestError(400, forClients(error.message, fields), param, code)
   }
   if (error instanceof RangeError)
     return new RequestError(400, forClients(error.message, fields), paramOf(error.message, fields), 'invalid_value')

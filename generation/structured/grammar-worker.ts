@@ -29,6 +29,7 @@ const reasonOf = (error: unknown): string => {
   return (
     text
       .replace(/^.*?\.cc:\d+: /s, '')
+      .replace(/^Check failed: .*? is (true|false): /s, '')
       .trim()
       .replace(/\.$/, '') || 'it cannot be compiled'
   )

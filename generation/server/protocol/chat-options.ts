@@ -6,17 +6,20 @@ import { mediaFields, patchesFor } from './request-messages.js'
 import { toolFormat, toolsOf } from './tools/tool-choice.js'
 import { parsedSyntax } from './tools/tool-syntax.js'
 
+/** Largest number of tokens of an answer that a request may ask for. */
+const MAX_TOKENS = 1_000_000
+
 const given = <A extends object>(record: A): Partial<A> =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined && value !== null)) as Partial<A>
 
 /**
- * Sampling of a request. Without any of the parameters the checkpoint's own settings hold. With temperature 0 all of several answers
- * are the most probable one.
+ * Sampling of a request. Without any of the parameters the checkpoint's own settings hold. With temperature 0 or top_p 0 all of several
+ * answers are the most probable one.
  */
 const samplingOptions = ({ temperature, top_p, top_k, min_p, n }: ChatRequest, { defaults }: EngineInfo): RequestOptions => {
   const topK = top_k === undefined || top_k === null ? undefined : Math.max(0, top_k)
   const isMany = (n ?? 1) > 1
-  if (temperature === 0) return isMany ? { doSample: true, temperature: 1, topK: 1 } : { doSample: false }
+  if (temperature === 0 || top_p === 0) return isMany ? { doSample: true, temperature: 1, topK: 1 } : { doSample: false }
   const isAsked = [temperature, top_p, top_k, min_p].some((value) => value !== undefined && value !== null)
   if (!isAsked && !(isMany && defaults.doSample !== true)) return {}
   return { topK: defaults.topK ?? 0, ...given({ temperature, topP: top_p, topK, minP: min_p }), doSample: true } as RequestOptions
@@ -72,17 +75,33 @@ const tokenBiases = (biases: NonNullable<ChatRequest['logit_bias']>, { vocabSize
     return [[id], bias] as const
   })
 
+/**
+ * Length of the answer, and the number of tokens before which it cannot end by itself. Throws a `RequestError` where the answer would
+ * end too early: a shorter maximum, or a form that ends where its grammar ends.
+ */
+const lengthOptions = (request: ChatRequest, format: ResponseFormat | undefined): RequestOptions => {
+  const maxNewTokens = request.max_completion_tokens ?? request.max_tokens ?? undefined
+  const minNewTokens = request.ignore_eos ? (maxNewTokens ?? MAX_TOKENS) : (request.min_tokens ?? 0)
+  const field = request.ignore_eos ? 'ignore_eos' : 'min_tokens'
+  if (minNewTokens > (maxNewTokens ?? MAX_TOKENS))
+    throw new RequestError(400, `min_tokens: ${minNewTokens} is more than max_tokens, ${maxNewTokens}`, 'min_tokens', 'conflict')
+  if (minNewTokens > 0 && format !== undefined)
+    throw new RequestError(400, `${field}: not with a form of the answer, which says where the answer ends`, field, 'conflict')
+  return { ...given({ maxNewTokens }), ...(minNewTokens > 0 ? { minNewTokens } : {}) } as RequestOptions
+}
+
 /** Options of the engine for a request. Throws a `RequestError` that names a wrong field. */
 export const toRequestOptions = (request: ChatRequest, info: EngineInfo): RequestOptions => {
-  const { max_completion_tokens, max_tokens, stop, logprobs, top_logprobs, logit_bias, num_beams, n } = request
+  const { stop, logprobs, top_logprobs, logit_bias, num_beams, n } = request
   if (top_logprobs && !logprobs) throw new RequestError(400, 'top_logprobs: needs logprobs: true', 'top_logprobs', 'conflict')
   const tools = toolsOf(request, info)
   const continueFinalMessage = continuesAnswer(request)
+  const responseFormat = answerFormat(request, info)
   return {
     ...samplingOptions(request, info),
+    ...lengthOptions(request, responseFormat),
     ...given({
       seed: typeof request.seed === 'number' ? request.seed % 2 ** 53 : undefined, // 64 bits in JSON are no safe integer
-      maxNewTokens: max_completion_tokens ?? max_tokens,
       numReturnSequences: n,
       numBeams: num_beams,
       stopStrings: typeof stop === 'string' ? [stop] : stop,
@@ -93,7 +112,7 @@ export const toRequestOptions = (request: ChatRequest, info: EngineInfo): Reques
       numFrames: request.num_frames,
       fps: request.fps,
       templateVariables: request.chat_template_kwargs,
-      responseFormat: answerFormat(request, info),
+      responseFormat,
       tools: tools.length > 0 ? tools : undefined,
       skipSpecialTokens: parsedSyntax(info.chatTemplate, tools.length > 0) ? false : request.skip_special_tokens,
       sequenceBias: logit_bias ? tokenBiases(logit_bias, info) : undefined

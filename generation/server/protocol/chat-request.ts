@@ -5,7 +5,10 @@ const url = z
   .regex(/^(data:|https?:\/\/)/i, 'Expected a data URL, or a URL that begins with https:// or http://')
   .openapi({ description: 'A data URL, or an https URL of an allowed domain.' })
 
-const detail = z.enum(['auto', 'low', 'high']).optional().openapi({ description: 'low: one tile; the same for all images.' })
+const detail = z
+  .enum(['auto', 'low', 'high', 'original'])
+  .nullish()
+  .openapi({ description: 'low: one tile; the same for all images.' })
 
 const textPart = z.object({ type: z.literal('text'), text: z.string() })
 const imagePart = z.object({
@@ -100,8 +103,15 @@ export const chatRequest = z
     n: count(64).openapi({ description: 'Number of answers.' }),
     max_tokens: count(1_000_000),
     max_completion_tokens: count(1_000_000),
+    min_tokens: z
+      .int()
+      .min(0)
+      .max(1_000_000)
+      .nullish()
+      .openapi({ description: 'Tokens before which the answer cannot end by itself.' }),
+    ignore_eos: z.boolean().nullish().openapi({ description: 'true: the answer ends at max_tokens alone, or at a stop string.' }),
     temperature: z.number().min(0).max(2).nullish(),
-    top_p: z.number().gt(0).max(1).nullish(),
+    top_p: z.number().min(0).max(1).nullish().openapi({ description: '0: always the most probable token.' }),
     top_k: z.int().min(-1).nullish().openapi({ description: '0 or -1: all tokens.' }),
     min_p: z.number().min(0).max(1).nullish(),
     seed: z.number().refine(Number.isInteger, 'Expected an integer').nullish(),

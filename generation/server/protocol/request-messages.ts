@@ -6,10 +6,10 @@ import type { ChatMessage, ContentPart } from './chat-request.js'
 export interface MediaField {
   readonly url: string
   readonly param: string
-  readonly detail: 'auto' | 'low' | 'high'
+  readonly detail: 'auto' | 'low' | 'high' | 'original'
 }
 
-type Link = string | { readonly url: string; readonly detail?: MediaField['detail'] | undefined }
+type Link = string | { readonly url: string; readonly detail?: MediaField['detail'] | null | undefined }
 
 const urlOf = (link: Link): string => (typeof link === 'string' ? link : link.url)
 

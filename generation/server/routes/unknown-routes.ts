@@ -5,8 +5,12 @@ import { RequestError } from '../server-errors.js'
 
 type App = OpenAPIHono<ServerEnv>
 
-/** A path of the server that a client may mean: with `/v1` once, and chat completions for the older and newer endpoints of OpenAI. */
+/**
+ * A path of the server that a client may mean: with `/v1` once, without a slash at its end, and chat completions for the older and newer
+ * endpoints of OpenAI.
+ */
 const meantPath = (path: string): string => {
+  if (/.\/$/.test(path)) return path.slice(0, -1)
   if (path.startsWith('/v1/v1/')) return path.slice('/v1'.length)
   return /^\/v1\/(completions|responses)$/.test(path) ? '/v1/chat/completions' : `/v1${path}`
 }

@@ -218,7 +218,9 @@ describe('server: the API', () => {
       [{ model: 'gpt-4o', messages: user }, 404, 'model'],
       [{ messages: user, temperature: 'hot' }, 400, 'temperature'],
       [{ messages: user, temperature: -1 }, 400, 'temperature'],
-      [{ messages: user, top_p: 0 }, 400, 'top_p'],
+      [{ messages: user, top_p: -0.1 }, 400, 'top_p'],
+      [{ messages: user, min_tokens: 5, max_tokens: 4 }, 400, 'min_tokens'],
+      [{ messages: user, ignore_eos: true, response_format: { type: 'json_object' } }, 400, 'ignore_eos'],
       [{ messages: user, n: 0 }, 400, 'n'],
       [{ messages: user, n: 60 }, 400, 'n'],
       [{ messages: user, max_tokens: 0 }, 400, 'max_tokens'],
@@ -244,7 +246,8 @@ describe('server: the API', () => {
       [{ messages: user, tools, tool_choice: { type: 'function', function: { name: 'x' } } }, 400, 'tool_choice.function.name'],
       [{ messages: user, chat_template_kwargs: { a: '<|im_end|>' } }, 400, 'chat_template_kwargs.a'],
       [{ messages: user, functions: [] }, 400, 'functions'],
-      [{ messages: [{ role: 'user', content: 'red '.repeat(5000) }] }, 400, null]
+      [{ messages: [{ role: 'user', content: 'red '.repeat(5000) }] }, 400, 'messages'],
+      [{ messages: user, response_format: schema({ $ref: '#/$defs/none' }) }, 400, 'response_format']
     ]
     for (const [body, status, param] of cases) {
       const answered = await ask(server.url, body as object)
@@ -254,7 +257,7 @@ describe('server: the API', () => {
       assert.equal(typeof error.message, 'string')
       assert.match(error.type, /^(invalid_request_error|not_found_error)$/)
       if (param !== null) assert.equal(error.param, param, shown)
-      assert.ok(!error.message.includes('    at '), 'no stack')
+      assert.ok(!/ {4}at |picojson|Check failed/.test(error.message), `no internals: ${shown}`)
     }
   })
 
@@ -272,6 +275,94 @@ describe('server: the API', () => {
     const body = JSON.stringify({ messages, ...fields, max_tokens: 1, seed: 0 }).replace('"seed":0', '"seed":9223372036854775807')
     const { status, body: answered } = await post(server.url, '/v1/chat/completions', body)
     assert.equal(status, 200, JSON.stringify(answered))
+  })
+
+  it('a prompt longer than the context has the code that clients look for', async () => {
+    const { body } = await ask(server.url, { messages: [{ role: 'user', content: 'red '.repeat(5000) }] })
+    assert.equal(body.error.code, 'context_length_exceeded')
+    assert.match(body.error.message, /^messages: the prompt has \d+ tokens, the model has 4096 positions/)
+  })
+
+  it('odd requests of real clients', async () => {
+    const hi = [{ role: 'user', content: 'Who are you?' }]
+    const answered = async (fields: object) => {
+      const { status, body } = await ask(server.url, { messages: hi, max_tokens: 8, ...fields })
+      assert.equal(status, 200, JSON.stringify(body))
+      return body
+    }
+    const text = async (fields: object): Promise<string> => (await answered(fields)).choices[0].message.content
+    const expected = await text({})
+    assert.equal(await text({ model: '' }), expected)
+    assert.equal(await text({ temperature: 2, top_p: 0, seed: 3 }), expected)
+    assert.equal(await text({ stop: ['@@', '##', '\n\n', 'zz'] }), expected)
+    assert.equal(await text({ frequency_penalty: 0, logit_bias: {}, tools: [], user: '', reasoning_effort: 'low' }), expected)
+    for (const detail of [null, 'original', 'high']) {
+      const content = [{ type: 'image_url', image_url: { url: circle, detail } }]
+      assert.ok((await answered({ messages: [{ role: 'user', content }] })).usage.prompt_tokens_details.image_tokens > 0)
+    }
+    const schema = {
+      $defs: {
+        node: {
+          type: 'object',
+          properties: { next: { anyOf: [{ $ref: '#/$defs/node' }, { type: 'null' }] } },
+          required: ['next']
+        }
+      },
+      $ref: '#/$defs/node'
+    }
+    const format = { type: 'json_schema', json_schema: { name: 'list', strict: true, schema } }
+    assert.ok('next' in JSON.parse(await text({ response_format: format, max_tokens: 100 })))
+    const many = await answered({ messages: [question('How many?', ...Array<string>(30).fill(circle))] })
+    assert.equal(many.usage.prompt_tokens_details.tiles, 30)
+    const logs = await answered({ tools, tool_choice: 'auto', logprobs: true, top_logprobs: 1 })
+    assert.equal(logs.choices[0].logprobs.content.length, logs.usage.completion_tokens)
+    const [first, second] = [0, 1].map((index) => ({ index, texts: [] as string[] }))
+    const chunks = await readStream(server.url, {
+      messages: hi,
+      n: 2,
+      temperature: 0,
+      max_tokens: 8,
+      stream_options: { include_usage: true }
+    })
+    for (const { choices } of chunks)
+      for (const { index, delta } of choices) (index === 0 ? first : second)!.texts.push(delta.content ?? '')
+    assert.deepEqual([first!.texts.join(''), second!.texts.join('')], [expected, expected])
+    assert.equal(chunks.at(-1).usage.completion_tokens, 16)
+  })
+
+  it('min_tokens and ignore_eos: the answer does not end before', async () => {
+    const messages = [{ role: 'user', content: 'Who are you?' }]
+    const answerOf = async (fields: object) => (await ask(server.url, { messages, max_tokens: 90, ...fields })).body
+    const { usage: whole, choices } = await answerOf({})
+    assert.equal(choices[0].finish_reason, 'stop')
+    const longer = await answerOf({ min_tokens: whole.completion_tokens + 5 })
+    assert.ok(longer.usage.completion_tokens > whole.completion_tokens + 5)
+    const all = await answerOf({ ignore_eos: true })
+    assert.deepEqual([all.usage.completion_tokens, all.choices[0].finish_reason], [90, 'length'])
+  })
+
+  it('other methods, content types and paths', async () => {
+    const body = JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 })
+    const send = async (path: string, init: RequestInit) => {
+      const response = await fetch(`${server.url}${path}`, init)
+      const text = await response.text()
+      return { status: response.status, allow: response.headers.get('allow'), text }
+    }
+    const chat = '/v1/chat/completions'
+    const json = { 'content-type': 'application/json; charset=UTF-8' }
+    assert.equal((await send(chat, { method: 'POST', body: `\ufeff${body}`, headers: json })).status, 200)
+    for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data'])
+      assert.equal((await send(chat, { method: 'POST', body, headers: { 'content-type': type } })).status, 415, type)
+    assert.deepEqual(
+      [(await send('/v1/models', { method: 'HEAD' })).status, (await send(chat, { method: 'HEAD' })).status],
+      [200, 405]
+    )
+    const options = await send(chat, { method: 'OPTIONS' })
+    assert.deepEqual([options.status, options.allow], [204, 'POST, OPTIONS'])
+    for (const path of [`${chat}/`, '/chat/completions', '/v1/v1/chat/completions', '/v1/completions', '/v1/responses']) {
+      const { status, text } = await send(path, { method: 'POST', body, headers: json })
+      assert.deepEqual([status, text.includes('; the path is /v1/chat/completions')], [404, true], path)
+    }
   })
 
   it('skip_special_tokens: false keeps special tokens, without the end token', async () => {
