@@ -7,33 +7,33 @@ import { addLora, type LoraOptions, shapesWithoutLora } from '../../../models/lo
 
 // `tsx adapter-logits.ts save DIR KIND` writes an adapter for the demo model, `load DIR` opens one. Both print logits, for adapter.py.
 const [, , action, dir, kind = 'names'] = process.argv
-const targets = { targets: ['q_proj', 'v_proj', /model\.vision_tower\..*\.fc1/] }
-const kinds: Readonly<Record<string, Partial<LoraOptions>>> = {
-  names: { dropout: 0.1 },
-  dora: { useDora: true, useRslora: true },
-  embeddings: { targets: ['embed_tokens', 'q_proj'] },
-  biases: {}
+interface AdapterKind {
+  readonly options?: Partial<LoraOptions>
+  /** Tensors that are trained beside LoRA, and saved with it. */
+  readonly beside: RegExp
 }
+
+const targets = { targets: ['q_proj', 'v_proj', /model\.vision_tower\..*\.fc1/] }
+const besideLora = /linear_2|language_model\.norm/
+const kinds: Readonly<Record<string, AdapterKind>> = {
+  names: { options: { dropout: 0.1 }, beside: besideLora },
+  dora: { options: { useDora: true, useRslora: true }, beside: besideLora },
+  embeddings: { options: { targets: ['embed_tokens', 'q_proj'] }, beside: /^$/ },
+  biases: { beside: /\.bias$/ }
+}
+const { options, beside: besidePattern } = kinds[kind]!
 const internvl = await load()
 const randomAdapter = () => {
   let seed = 0
-  const params = getOrThrow(addLora(internvl.params, { rank: 4, alpha: 6, ...targets, ...kinds[kind] }))
+  const params = getOrThrow(addLora(internvl.params, { rank: 4, alpha: 6, ...targets, ...options }))
   const noise = (leaf: tf.Tensor) => tf.randomNormal(leaf.shape, 0, 0.1, 'float32', ++seed)
-  const perturb = (leaf: tf.Tensor, path: string) =>
-    /lora_B$/.test(path)
-      ? noise(leaf)
-      : /magnitude/.test(path) || (kind === 'biases' && /\.bias$/.test(path))
-        ? leaf.add(noise(leaf))
-        : kind === 'biases'
-          ? leaf
-          : /linear_2|language_model\.norm/.test(path)
-            ? leaf.add(noise(leaf))
-            : leaf
+  const perturb = (leaf: tf.Tensor, path: string) => {
+    if (path.endsWith('lora_B')) return noise(leaf)
+    return /magnitude/.test(path) || besidePattern.test(path) ? leaf.add(noise(leaf)) : leaf
+  }
   return mapParams(perturb)(params)
 }
 const params = action === 'save' ? randomAdapter() : await orThrow(loadAdapter(dir!, internvl.params))
-const besidePattern =
-  kind === 'biases' ? /\.bias$/ : kind === 'embeddings' ? /nothing/ : /multi_modal_projector|language_model\.norm/
 const beside = [...shapesWithoutLora(params).keys()].filter((path) => besidePattern.test(path))
 if (action === 'save') await orThrow(saveAdapter(dir!, params, { base: 'models/demo', beside }))
 const ids = [5, 9, ...Array<number>(16).fill(internvl.config.imageTokenId!), 60, 7]
