@@ -15,6 +15,7 @@ import { chooseGemmKinds } from './kernels/gemm-choice.js'
 import { loadKernels } from './kernels/register.js'
 import { thisMachine } from './machine.js'
 import { loadNative, type NativeBackend, nativeBackend } from './native.js'
+import { registerTensorflowKernels } from './tensorflow-kernels/register-tensorflow-kernels.js'
 import { loadCpu, loadWasm } from './wasm.js'
 import { loadWasmKernels } from './wasm-kernels/register-wasm-kernels.js'
 
@@ -56,10 +57,17 @@ const loadVerified = (library: string, ops: NativeBackend): E.Either<Issues, voi
     E.map(() => undefined)
   )
 
-/** Registers the compiled kernels of this library on the CPU, unless `INTERNVL_KERNELS=0`. Returns the issues that prevent it. */
+/**
+ * Registers kernels: the compiled ones of this library on the CPU; compositions of TensorFlow's ops on a GPU and with
+ * `INTERNVL_KERNELS=tensorflow`; none with `INTERNVL_KERNELS=0`. Returns the issues that prevent it.
+ */
 const addKernels = async (devices: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<readonly Issue[]> => {
   const ops = nativeBackend()
-  if (!ops || devices.includes('GPU') || env.INTERNVL_KERNELS === '0') return []
+  if (!ops || env.INTERNVL_KERNELS === '0') return []
+  if (devices.includes('GPU') || env.INTERNVL_KERNELS === 'tensorflow') {
+    registerTensorflowKernels(ops)
+    return []
+  }
   const library = kernelsLibrary(env)
   if (!existsSync(library)) return kernelsIssue(library)
   const loaded = pipe(

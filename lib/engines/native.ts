@@ -22,6 +22,7 @@ export interface TensorHandle {
 interface Binding {
   readonly TF_Version: string
   isUsingGpuDevice(): boolean
+  createTensor(shape: readonly number[], dtype: number, values: tf.TypedArray): number
   executeOp(name: string, attrs: readonly OpAttr[], inputs: readonly number[], numOutputs: number): TensorHandle[]
   deleteTensor(id: number): void
 }
@@ -69,6 +70,8 @@ export interface NativeBackend {
   run(name: string, attrs: readonly OpAttr[], inputs: readonly TensorHandle['id'][], numOutputs?: number): TensorHandle[]
   /** The handle ids of tensors. The tensors keep ownership. */
   handles(tensors: readonly tf.TensorInfo[]): number[]
+  /** A new handle of float32, uint8 or int32 values. The addon copies them to the device, but int32 stays in host memory, as TensorFlow's ops expect. */
+  create(shape: readonly number[], values: Float32Array | Int32Array | Uint8Array): TensorHandle
   /** A tensor that takes ownership of the handle. */
   tensor(handle: TensorHandle): tf.Tensor
   release(...handles: readonly TensorHandle[]): void
@@ -105,9 +108,14 @@ const nativeOps = (backend: KernelBackend): NativeBackend => {
   const run: NativeBackend['run'] = (name, attrs, inputs, numOutputs = 1) => binding.executeOp(name, attrs, inputs, numOutputs)
   const handles: NativeBackend['handles'] = (tensors) => backend.getInputTensorIds(tensors)
   const tensor: NativeBackend['tensor'] = (handle) => backend.createOutputTensor(handle)
+  const create: NativeBackend['create'] = (shape, values) => {
+    const dtype = values instanceof Float32Array ? tfType.float32 : values instanceof Int32Array ? tfType.int32 : tfType.uint8
+    return { id: binding.createTensor(shape, dtype, values), shape: [...shape], dtype }
+  }
   return {
     run,
     handles,
+    create,
     tensor,
     executeOp: (name, attrs, inputs, numOutputs) => run(name, attrs, handles(inputs), numOutputs).map(tensor),
     release: (...released) => {

@@ -1,4 +1,5 @@
 import { module } from '../module.js'
+import { hasKernel, runKernel } from '../ops/kernel.js'
 import { dequantizePacked, formatOf } from '../quantization/formats.js'
 import { expectAxes } from '../shape.js'
 import { tf } from '../tf.js'
@@ -28,10 +29,15 @@ export const embedding = (vocabulary: number, features: number) =>
     const attend: OnLastAxis = (h) => affine(h, self.weight)
     const lora = isLora(self.weight) ? self.weight : undefined
     const { format, tensor } = formatOf(isLora(self.weight) ? self.weight.base : self.weight)
+    const storedRows = (weight: tf.Tensor2D, ids: tf.Tensor2D, V: number): tf.Tensor3D => {
+      if (format !== 'float32' && hasKernel('GatherRows'))
+        return runKernel('GatherRows', { weight, ids }, { format, columns: features })
+      const found = gatherRows(weight, ids, V)
+      return format === 'float32' ? found : dequantizePacked(format, found, features)
+    }
     const lookUp = (ids: tf.Tensor2D): tf.Tensor3D => {
       const { V } = expectAxes('embedding', { weight: [tensor, 'V D'], ids: [ids, 'B L', 'int32'] }) as Record<'V', number>
-      const found = gatherRows(tensor, ids, V)
-      const rows = format === 'float32' ? found : dequantizePacked(format, found, features)
+      const rows = storedRows(tensor, ids, V)
       if (!lora) return rows
       // the rows of B A are those of B, times A
       return rows.add(affine(gatherRows(lora.lora_B, ids, V), tf.transpose(lora.lora_A)).mul(lora.scaling))

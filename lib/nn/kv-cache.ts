@@ -1,5 +1,5 @@
 import { isTraced } from '../autograd/tape.js'
-import { hasKernel, runKernel } from '../ops/kernel.js'
+import { hasKernel, runKernel, usesTensorflowOps } from '../ops/kernel.js'
 import { dequantizePacked, packedRowLength, type QuantizationFormat } from '../quantization/formats.js'
 import { expectAxes, expectWhole, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
@@ -29,7 +29,7 @@ export interface LayerCache {
   readonly value: tf.Tensor4D
   readonly length: number
   readonly buffer: CacheBuffer
-  /** Of another type than float32, the tensors are int32 and their last axis is packed as in a quantized weight. */
+  /** Of another type than float32, the tensors are int32 (float32 for TensorFlow's ops) and their last axis is packed as in a quantized weight. */
   readonly type: KVCacheType
   /** K. */
   readonly headDim: number
@@ -134,6 +134,12 @@ const copyToCapacity = (t: tf.Tensor4D, length: number, capacity: number): tf.Te
 export const reserveCapacity = (cache: LayerCache, capacity: number): LayerCache =>
   mapLayerCache(cache, (t) => copyToCapacity(t, cache.length, Math.max(capacity, cache.length)), cache.length)
 
+/** The type of a new cache: TensorFlow's ops write no int8 and take bfloat16 for it. */
+const supportedType = (type: KVCacheType = 'float32'): KVCacheType => (type === 'int8' && usesTensorflowOps() ? 'bfloat16' : type)
+
+/** Type of the tensors of a packed cache. */
+const packedDtype = (): 'float32' | 'int32' => (usesTensorflowOps() ? 'float32' : 'int32')
+
 /**
  * Prepares one step of a kernel that writes L new positions into the cache: its inputs and attributes, and the cache after the step.
  * The buffer of `past` is used again if it has free capacity and no other cache has appended to it. Without `past` the buffer is new,
@@ -146,11 +152,11 @@ export const appendToCache = (
   capacity = L
 ) => {
   const pastLength = past?.length ?? 0
-  const type = past?.type ?? cacheType ?? 'float32'
+  const type = past?.type ?? supportedType(cacheType)
   const length = pastLength + L
   const inPlace = past !== undefined && past.buffer.usedLength === pastLength && past.key.shape[2] >= length
   const bufferOf = (t: tf.Tensor4D | undefined): tf.Tensor4D => {
-    if (!t) return tf.fill([B, G, capacity, rowLength(type, K)], 0, type === 'float32' ? 'float32' : 'int32')
+    if (!t) return tf.fill([B, G, capacity, rowLength(type, K)], 0, type === 'float32' ? 'float32' : packedDtype())
     return inPlace ? t.clone() : copyToCapacity(t, pastLength, grownCapacity(length))
   }
   const buffer = inPlace ? past.buffer : { usedLength: length }

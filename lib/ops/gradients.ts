@@ -65,6 +65,16 @@ const rmsNorm: BackwardRule = (dy, { x, weight }, { eps }) => {
 /** Backward rules of kernels. A kernel without a rule differentiates its composition, which computes the forward again. */
 export const backwardRules: Readonly<Record<string, BackwardRule>> = {
   Linear: affine,
+  // without a kernel for it the dequantized weight is differentiated
+  QuantizedLinear: (dy, { x, weight }, { activation, format }, wanted) =>
+    activation === undefined && !wanted.has('weight')
+      ? backwardKernel(
+          'QuantizedLinearBackward',
+          { dy, x, weight },
+          { needsX: wanted.has('x'), needsWeight: false, needsBias: wanted.has('bias'), format },
+          ['x', 'weight', 'bias']
+        )
+      : undefined,
   // weight and bias are never traced here, see affineLora
   LoraLinear: (dy, { x, weight, lora_A, lora_B, scaling, loraInput }, _, wanted) =>
     backwardKernel(

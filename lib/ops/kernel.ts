@@ -20,6 +20,12 @@ export const withoutKernels = <A>(f: () => A): A => {
 /** Whether the present engine has this library's kernel of that name, and kernels are enabled. */
 export const hasKernel = (kernel: string): boolean => kernelsEnabled && tf.getKernel(kernel, tf.getBackend()) !== undefined
 
+/**
+ * Whether the kernels are compositions of TensorFlow's own ops (lib/engines/tensorflow-kernels). These keep packed numbers of a cache in
+ * float32 tensors, because a GPU has few ops for int32.
+ */
+export const usesTensorflowOps = (): boolean => hasKernel('GatherRows')
+
 /** Runs a kernel that the engine has (`hasKernel`). The kernel records no gradient; `fused` does. */
 export const runKernel = <T extends tf.Tensor | readonly tf.Tensor[]>(
   kernel: string,

@@ -4,6 +4,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { InternVLError, type Issues, issue, whenValid } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
+import { hasKernel, runKernel } from '../../lib/ops/kernel.js'
 import { buildParams, declarations, disposeParams } from '../../lib/params.js'
 import {
   dequantize,
@@ -96,8 +97,18 @@ const uploadInPieces = (
   return format ? uploadQuantized(pieces, dtype, shape as Matrix, format) : uploadChunks(pieces, dtype, shape)
 }
 
+/** The weight in the memory of the device. */
+const toDevice = (weight: tf.Tensor | QuantizedWeight): tf.Tensor | QuantizedWeight => {
+  const isFloat = weight instanceof tf.Tensor
+  const { format, tensor } = isFloat ? { format: '', tensor: weight as tf.Tensor } : quantizationOf(weight)
+  const moved = runKernel<tf.Tensor>('ToDevice', { x: tensor }, {})
+  tensor.dispose()
+  return isFloat ? moved : ({ [format]: moved } as unknown as QuantizedWeight)
+}
+
 /** The weight itself on engines that compute with quantized weights, else the weight dequantized to float32. */
 const asEngineNeeds = (weight: tf.Tensor | QuantizedWeight, columns: number): tf.Tensor | QuantizedWeight => {
+  if (hasKernel('ToDevice')) return toDevice(weight)
   if (weight instanceof tf.Tensor || keepsQuantized()) return weight
   const values = tf.tidy(() => dequantize(weight, columns))
   quantizationOf(weight).tensor.dispose()

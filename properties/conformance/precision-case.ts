@@ -9,7 +9,7 @@ import { type Check, expectThat } from './outcome.js'
 import { asReferenced, layoutsOf, readInputs, type StoredInput, storedInputs } from './reference-inputs.js'
 
 /** Tolerance of logits, `‖difference‖ / ‖logits‖`. In bfloat16 a token of the GPT-OSS case changes its expert, in PyTorch too. */
-export const tolerances = { bfloat16: 0.03, int8: 0.02, int4: 0.1 } as const satisfies Partial<Record<PrecisionName, number>>
+export const tolerances = { bfloat16: 0.035, int8: 0.02, int4: 0.1 } as const satisfies Partial<Record<PrecisionName, number>>
 export type CoarsePrecision = keyof typeof tolerances
 
 /** Number of final tokens that are fed one at a time, so that the GEMV kernels of quantized weights are checked too. */
