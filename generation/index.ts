@@ -1,5 +1,6 @@
 /** Text from a model: loading, answering, chat, decoding, evaluation, saving (`internvl-tfjs/generation`). */
 export { type AnswerOptions, type Answers, answer, streamAnswers, type Timings } from './answer.js'
+export { type Assembled, type AssembleOptions, assemble } from './assemble/assemble.js'
 export { type ChatOptions, type ChatSession, chat, restoreChat, type SendOptions, type Turn } from './chat/chat.js'
 export { restoreHistory, type SaveOptions, saveHistory } from './chat/history.js'
 export { type Inspection, inspect } from './checkpoint/inspect.js'

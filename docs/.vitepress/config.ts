@@ -25,6 +25,7 @@ const guide = [
   { text: 'Data format', link: '/data-format' },
   { text: 'Evaluation', link: '/evaluation' },
   { text: 'Fine-tuning', link: '/fine-tuning' },
+  { text: 'Assembling a model', link: '/assembling' },
   { text: 'Troubleshooting', link: '/troubleshooting' }
 ]
 const reference = [

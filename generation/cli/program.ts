@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { askCommand } from './commands/ask-command.js'
+import { assembleCommand } from './commands/assemble-command.js'
 import { batchCommand } from './commands/batch-command.js'
 import { chatCommand } from './commands/chat-command.js'
 import { convertCommand } from './commands/convert-command.js'
@@ -35,6 +36,7 @@ export const program = (): Command => {
     jobsCommand(),
     chatCommand(),
     convertCommand(),
+    assembleCommand(),
     demoCommand(),
     demoEvalCommand(),
     demoTrainCommand(),

@@ -4,22 +4,24 @@ import { type Issues, invalid, validateAll } from '../../lib/error.js'
 import { findDecoder } from '../decoders/index.js'
 import { families, isWithin, keyGroupsOf, layoutNames } from '../families.js'
 import { type Described, fuse, type Heads, type Part, type Planned, renamed, unfuse } from './fuse.js'
-import { fillIn, isBuffer, type KeyGroup, type KeySide, keysOf, type Layout, match } from './keys.js'
+import { fillIn, isBuffer, type KeyGroup, type KeyRule, type KeySide, keysOf, type Layout, match } from './keys.js'
 
 export type { Described, Heads, Planned } from './fuse.js'
 export type { Layout } from './keys.js'
 export { readPlanned } from './read-planned.js'
 
-/** The rules of a layout that a key matches on the given side, each with the values of its wildcards and the index of the key. */
-export const rulesFor = (layout: Layout, side: KeySide, key: string) =>
-  keyGroupsOf(layout).flatMap(({ rules }) =>
-    rules.flatMap((rule) =>
-      keysOf(rule, side).flatMap((template, part) => {
-        const values = match(template, key)
-        return values ? [{ rule, values, part }] : []
-      })
-    )
+/** The rules that a key matches on the given side, each with the values of its wildcards and the index of the key. */
+const matchingRules = (rules: readonly KeyRule[], side: KeySide, key: string) =>
+  rules.flatMap((rule) =>
+    keysOf(rule, side).flatMap((template, part) => {
+      const values = match(template, key)
+      return values ? [{ rule, values, part }] : []
+    })
   )
+
+/** The rules of a layout that a key matches on the given side. */
+export const rulesFor = (layout: Layout, side: KeySide, key: string) =>
+  keyGroupsOf(layout).flatMap(({ rules }) => matchingRules(rules, side, key))
 
 /** Every key group once, by name. */
 const groups: ReadonlyMap<string, KeyGroup> = new Map(
@@ -70,8 +72,8 @@ export const recognizeLayout = (keys: Iterable<string>): E.Either<Issues, Layout
 
 const flatten = E.map((groups: readonly (readonly Planned[])[]): readonly Planned[] => groups.flat())
 
-const toTree = (layout: Layout, source: Described, heads: Heads): E.Either<Issues, readonly Planned[]> => {
-  const [hit] = rulesFor(layout, 'file', source.key)
+const toTree = (rules: readonly KeyRule[], source: Described, heads: Heads): E.Either<Issues, readonly Planned[]> => {
+  const [hit] = matchingRules(rules, 'file', source.key)
   if (!hit) return E.right([renamed(source, source.key)])
   if (hit.rule.fused) return unfuse(source, hit.rule, hit.values, heads)
   return E.right([renamed(source, fillIn(keysOf(hit.rule, 'tree')[0]!, hit.values))])
@@ -82,14 +84,26 @@ const toTree = (layout: Layout, source: Described, heads: Heads): E.Either<Issue
  * buffers are left out; a key that no rule matches keeps its name, for the comparison with the declared tree to report.
  * Errors: `FusedShape`, all of them.
  */
-export const planTree = (layout: Layout, stored: Iterable<Described>, heads: Heads): E.Either<Issues, readonly Planned[]> => {
+export const planByRules = (
+  rules: readonly KeyRule[],
+  stored: Iterable<Described>,
+  heads: Heads
+): E.Either<Issues, readonly Planned[]> => {
   const planExperts = findDecoder(({ configType }) => configType === heads.modelType)?.planExperts
   return pipe(
-    validateAll([...stored].filter(({ key }) => !isBuffer(key)).map((source) => toTree(layout, source, heads))),
+    validateAll([...stored].filter(({ key }) => !isBuffer(key)).map((source) => toTree(rules, source, heads))),
     flatten,
     E.map((planned) => planExperts?.(planned) ?? planned)
   )
 }
+
+/** The tensors of a file in a layout as those of the module tree; see `planByRules`. */
+export const planTree = (layout: Layout, stored: Iterable<Described>, heads: Heads): E.Either<Issues, readonly Planned[]> =>
+  planByRules(
+    keyGroupsOf(layout).flatMap(({ rules }) => rules),
+    stored,
+    heads
+  )
 
 const toFile = (
   layout: Layout,

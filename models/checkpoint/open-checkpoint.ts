@@ -55,7 +55,11 @@ const haveSameBytes = async (files: TensorFiles, a: Planned, b: Planned): Promis
  * left out; a different one makes the configuration untied; a head without embeddings is used as the embeddings.
  * Source: `PreTrainedModel.tie_weights` (transformers 5.24).
  */
-const settleHead = async (config: InternVLConfig, files: TensorFiles, plan: readonly Planned[]) => {
+export const settleHead = async (
+  config: InternVLConfig,
+  files: TensorFiles,
+  plan: readonly Planned[]
+): Promise<{ readonly config: InternVLConfig; readonly plan: readonly Planned[] }> => {
   const { parts } = familyOf(config)
   const [headPath, embeddingsPath] = [`${parts.head}.weight`, `${parts.embeddings}.weight`]
   const [head, embeddings] = [headPath, embeddingsPath].map((path) => plan.find(({ key }) => splitFormat(key).path === path))

@@ -132,6 +132,17 @@ const visionConfig = (mmproj: GgufFile): Json => {
 const refuse = ({ path }: GgufFile, why: string) => invalid('Gguf', `${path}: ${why}`, { file: path })
 
 /**
+ * `text_config` of a decoder in a GGUF file, as JSON. Errors: a file of another architecture; `clip` is that of vision towers.
+ */
+export const ggufTextConfig = async (model: GgufFile): Promise<E.Either<Issues, Json>> => {
+  const architecture = String(model.metadata.get('general.architecture'))
+  if (architecture === 'clip') return refuse(model, 'it holds a vision tower, not a language model')
+  if (!Object.hasOwn(decoders, architecture))
+    return refuse(model, `its architecture is ${architecture}; read are ${Object.keys(decoders).join(', ')}`)
+  return E.right(textConfig(model, architecture, await readRopeFactors(model)))
+}
+
+/**
  * config.json, in Transformers' dialect, of a decoder and a vision tower with projector in GGUF files.
  * Errors: files of other models, and the two files in the wrong order. Source: `convert_hf_to_gguf.py` of llama.cpp.
  */

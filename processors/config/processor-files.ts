@@ -82,7 +82,7 @@ const videoJson = (c: VideoConfig) => ({
 })
 
 /** Processor settings as files: nested sections for Transformers 5, and flat files for 4.52 and later. */
-const configFiles = ({ image, video, imageSeqLength }: ProcessorConfig): Files => {
+export const processorConfigFiles = ({ image, video, imageSeqLength }: ProcessorConfig): Files => {
   const [images, videos] = [imageJson(image), videoJson(video)]
   const both = { image_processor: images, video_processor: videos }
   const processor_class = 'InternVLProcessor'
@@ -94,7 +94,7 @@ const configFiles = ({ image, video, imageSeqLength }: ProcessorConfig): Files =
 }
 
 /** A tokenizer_config.json that names the visual tokens and needs none of OpenGVLab's code. */
-const tokenizerConfig = (source: string | Uint8Array | undefined): string => {
+export const visualTokenizerConfig = (source: string | Uint8Array | undefined): string => {
   const parsed: unknown = source === undefined ? {} : JSON.parse(Buffer.from(source).toString('utf8'))
   const config = t.UnknownRecord.is(parsed) ? parsed : {}
   const { auto_map, extra_special_tokens: extra, ...rest } = config
@@ -124,9 +124,9 @@ export const processorFilesFor = (target: 'hf' | 'original', processor: Processo
   const files = withTokenizerJson(found)
   if (target === 'original' || !isOriginal(config)) return files
   const written = new Map([
-    ['tokenizer_config.json', tokenizerConfig(files.get('tokenizer_config.json'))],
+    ['tokenizer_config.json', visualTokenizerConfig(files.get('tokenizer_config.json'))],
     ['chat_template.jinja', processor.chatTemplate.source]
   ])
   const hasProcessor = files.has('processor_config.json')
-  return new Map([...files, ...(hasProcessor ? [] : configFiles(processor.config)), ...written])
+  return new Map([...files, ...(hasProcessor ? [] : processorConfigFiles(processor.config)), ...written])
 }

@@ -2,7 +2,17 @@ import { Environment, Interpreter, parse } from '@huggingface/jinja'
 import { errorText } from '../../../lib/error.js'
 import { COMPARISONS, FILTERS, formatPercent, STRING_METHODS, TESTS } from './jinja-filters.js'
 import { type JinjaToken, jinjaTokens } from './jinja-tokens.js'
-import { isTuple, type JinjaValue, pythonJson, pythonText, toArray, toFunction, toJinja, toTuple } from './jinja-values.js'
+import {
+  isTuple,
+  type JinjaValue,
+  pythonJson,
+  pythonText,
+  toArray,
+  toFunction,
+  toJinja,
+  toObject,
+  toTuple
+} from './jinja-values.js'
 
 /** Bounds of one rendering: a chat template comes from a checkpoint, and may be hostile. */
 const MAX_STEPS = 1_000_000 // evaluated nodes; an item of a loop counts as five
@@ -214,9 +224,16 @@ const GLOBALS = {
   strftime_now: strftimeNow,
   raise_exception: (message: string) => {
     throw new Error(message)
-  },
-  dict: (entries: unknown) => (entries instanceof Map ? Object.fromEntries([...entries].map(([k, v]) => [k, v.value])) : {})
+  }
 }
+
+/** Python's `dict(mapping, **items)`: a copy of a mapping, or of a list of pairs, with further items. */
+const dict = toFunction((args) => {
+  const entries = args.flatMap(({ value }): readonly (readonly [string, JinjaValue])[] =>
+    value instanceof Map ? [...value] : value.map((pair: JinjaValue) => [pair.value[0].value, pair.value[1]])
+  )
+  return toObject(new Map(entries))
+})
 
 /** A compiled Jinja template, rendered as Python's Jinja2 renders it. Throws the errors of the template and of its bounds. */
 export type JinjaTemplate = (variables: Readonly<Record<string, unknown>>) => string
@@ -255,6 +272,7 @@ export const compileJinja = (source: string): JinjaTemplate => {
   return (variables) => {
     const environment = new Environment()
     for (const [name, value] of Object.entries({ ...GLOBALS, ...variables })) environment.set(name, value)
+    environment.variables.set('dict', dict as never)
     return new PythonInterpreter(environment).evaluate(program, environment).value
   }
 }

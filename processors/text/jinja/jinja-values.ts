@@ -14,10 +14,12 @@ export const toJinja = (value: unknown): JinjaValue => new Environment().set('va
 
 const FloatValue = toJinja(0.5).constructor as new (value: number) => JinjaValue
 const ArrayValue = toJinja([]).constructor as new (value: readonly JinjaValue[]) => JinjaValue
+const ObjectValue = toJinja({}).constructor as new (value: ReadonlyMap<string, JinjaValue>) => JinjaValue
 const FunctionValue = toJinja(() => null).constructor as new (f: (args: readonly JinjaValue[]) => JinjaValue) => JinjaValue
 
 export const toFloat = (value: number): JinjaValue => new FloatValue(value)
 export const toArray = (values: readonly JinjaValue[]): JinjaValue => new ArrayValue(values)
+export const toObject = (entries: ReadonlyMap<string, JinjaValue>): JinjaValue => new ObjectValue(entries)
 export const toFunction = (f: (args: readonly JinjaValue[]) => JinjaValue): JinjaValue => new FunctionValue(f)
 
 const tuples = new WeakSet<JinjaValue>()
