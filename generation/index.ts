@@ -8,6 +8,7 @@ export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './ch
 export { type ConvertOptions, convert, type SaveCheckpointOptions, save } from './checkpoint/save.js'
 export {
   disposeCache,
+  disposeResult,
   type GenerateInputs,
   type GenerationResult,
   generate,

@@ -4,6 +4,7 @@ import type { Messages } from '../processors/text/messages.js'
 import { type InternVLCheckpoint, load } from './checkpoint/load.js'
 import { type GenerationResult, generate, padSequences, runToEnd } from './decoding/generate.js'
 import type { GenerateOptions } from './decoding/generation-options.js'
+import { withoutInnerOutputs } from './decoding/outputs/inner-outputs.js'
 import { streamText } from './decoding/text-stream.js'
 import {
   appendAnswer,
@@ -18,7 +19,10 @@ import { loadOptions, type PretrainedOptions } from './transformers/config-class
 /** Options of `prepare` and `generate` under their names, and the form of the output. */
 export interface PipelineOptions
   extends PrepareOptions,
-    Omit<GenerateOptions, 'decode' | 'cache' | 'returnCache' | 'imageTokenId' | 'stopStrings'> {
+    Omit<
+      GenerateOptions,
+      'decode' | 'cache' | 'returnCache' | 'imageTokenId' | 'stopStrings' | 'outputAttentions' | 'outputHiddenStates'
+    > {
   /** Return the whole conversation or prompt with the answer (the default), or only the new text. */
   readonly returnFullText?: boolean | undefined
   /** Return token ids of prompt and answer instead of text. */
@@ -108,6 +112,7 @@ const generateBatch = async (
     ...(generation.maxLength === undefined ? { maxNewTokens: defaultNewTokens } : {}),
     ...generation,
     ...options,
+    ...withoutInnerOutputs,
     stopStrings,
     decode
   })

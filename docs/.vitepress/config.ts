@@ -26,6 +26,7 @@ const guide = [
   { text: 'Evaluation', link: '/evaluation' },
   { text: 'Fine-tuning', link: '/fine-tuning' },
   { text: 'Assembling a model', link: '/assembling' },
+  { text: 'Research', link: '/research' },
   { text: 'Troubleshooting', link: '/troubleshooting' }
 ]
 const reference = [

@@ -6,6 +6,7 @@ import type { InternVLCheckpoint } from '../checkpoint/load.js'
 import { disposeCache, type RowCache } from '../decoding/batch-cache.js'
 import { type FinishReason, generate, runToEnd } from '../decoding/generate.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
+import { withoutInnerOutputs } from '../decoding/outputs/inner-outputs.js'
 import { streamText } from '../decoding/text-stream.js'
 import { type FeatureCache, featureCache } from '../feature-cache.js'
 import { withFates } from '../flash/route-inputs.js'
@@ -15,7 +16,10 @@ import { imageItem, restoreHistory, type SaveOptions, saveHistory, videoItem } f
 import { prepareTurn } from './turn.js'
 
 /** Options of `generate`, without those that the session sets itself. */
-type TurnOptions = Omit<GenerateOptions, 'cache' | 'returnCache' | 'numReturnSequences' | 'decode' | 'imageTokenId'> &
+type TurnOptions = Omit<
+  GenerateOptions,
+  'cache' | 'returnCache' | 'numReturnSequences' | 'decode' | 'imageTokenId' | 'outputAttentions' | 'outputHiddenStates'
+> &
   ResponseOptions
 
 export interface SendOptions extends TurnOptions {
@@ -111,7 +115,7 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
     const signal = turnOptions.signal ? AbortSignal.any([turnOptions.signal, sessionSignal]) : sessionSignal
     const prepared = await prepareTurn(internvl, turn, cache, features, { ...settings, ...turnOptions, signal })
     const { inputs, routing, promptTokens, reusedTokens } = prepared
-    const o = { ...settings, ...turnOptions, decode, signal, cache: [prepared.cache], returnCache: true }
+    const o = { ...settings, ...turnOptions, decode, signal, cache: [prepared.cache], returnCache: true, ...withoutInnerOutputs }
     let stream: ReturnType<typeof streamText> | undefined
     let constraint: ResponseConstraint | undefined
     let answerText: string | undefined

@@ -6,8 +6,15 @@ import { pipe } from 'fp-ts/lib/function.js'
 import { type Engine, type EngineOptions, selectEngine } from '../../lib/engines/index.js'
 import { distinctIssues, getOrThrow, type Issues, orThrow, validation } from '../../lib/error.js'
 import { disposeExcept, disposeParams } from '../../lib/params.js'
-import { bindModel, type LoadedModel, type LoadModelOptions, loadModel } from '../../models/checkpoint/load-model.js'
+import {
+  bindModel,
+  type InternVLModule,
+  type LoadedModel,
+  type LoadModelOptions,
+  loadModel
+} from '../../models/checkpoint/load-model.js'
 import { modelFor } from '../../models/families.js'
+import type { InternVL } from '../../models/internvl/internvl.js'
 import { adapterBase, adapterUntiesHead, loadAdapter } from '../../models/lora/adapter.js'
 import { mergeLoraInPlace } from '../../models/lora/lora.js'
 import { untied } from '../../models/lora/untied.js'
@@ -41,6 +48,11 @@ export interface InternVLCheckpoint extends LoadedModel {
   readonly generation: GenerateOptions
   /** Image features of `model`, shared by all chat sessions. */
   readonly features: FeatureCache
+  /**
+   * The same checkpoint with another module bound to its parameters, such as one with taps. Both share their parameters: `dispose` of
+   * either frees them.
+   */
+  readonly withModule: (module: InternVLModule) => InternVLCheckpoint
 }
 
 /** The end-of-turn token of the chat template: the first special token after an assistant's message; none if there is no such token. */
@@ -94,15 +106,28 @@ const withAdapter = async (plain: LoadedModel, adapter: string, options: LoadOpt
   return E.right({ ...loaded, params, model, dispose: () => disposeParams(params) })
 }
 
-/** The model with its feature cache; after `dispose` every call of the model throws an `InternVLError` with the tag `Disposed`. */
-const owned = (loaded: LoadedModel): LoadedModel & Pick<InternVLCheckpoint, 'features'> => {
+/**
+ * The checkpoint of a loaded model, with its feature cache; after `dispose` every call of the model throws an `InternVLError` with the
+ * tag `Disposed`.
+ */
+const owned = (
+  loaded: LoadedModel,
+  rest: Pick<InternVLCheckpoint, 'dir' | 'engine' | 'processor' | 'generation'>,
+  options: LoadOptions
+): InternVLCheckpoint => {
+  const caches: FeatureCache[] = []
   const parameters = disposeOnce(() => {
     loaded.dispose()
-    features.clear()
+    for (const features of caches) features.clear()
   })
-  const model = throwsWhenDisposed(loaded.model, parameters)
-  const features = featureCache(model)
-  return { ...loaded, model, features, dispose: parameters.dispose }
+  const bound = (module: InternVLModule, unchecked: InternVL): InternVLCheckpoint => {
+    const model = throwsWhenDisposed(unchecked, parameters)
+    const features = featureCache(model)
+    caches.push(features)
+    const withModule = (other: InternVLModule) => bound(other, bindModel(other, loaded.params, options))
+    return { ...loaded, ...rest, module, model, features, withModule, dispose: parameters.dispose }
+  }
+  return bound(loaded.module, loaded.model)
 }
 
 /**
@@ -126,11 +151,7 @@ export const load = async (name?: string, options: LoadOptions = {}): Promise<In
   if (E.isLeft(all) && E.isRight(loaded)) loaded.right.dispose()
   const warning = E.isRight(all) ? nonFiniteWarning(dir, all.right.loaded.params) : undefined
   if (warning !== undefined) (options.onWarning ?? options.onRemark ?? emitWarning)(warning)
-  return pipe(all, getOrThrow, ({ processor, config, loaded }) => ({
-    ...owned(loaded),
-    dir,
-    engine,
-    processor,
-    generation: { ...defaultOptions(loaded, processor), ...config }
-  }))
+  return pipe(all, getOrThrow, ({ processor, config, loaded }) =>
+    owned(loaded, { dir, engine, processor, generation: { ...defaultOptions(loaded, processor), ...config } }, options)
+  )
 }

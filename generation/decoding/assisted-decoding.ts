@@ -2,6 +2,7 @@ import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { cropBatch, disposeCache, type ForwardResult, forwardSequence, rowCache } from './batch-cache.js'
 import type { AssistantModel } from './generation-options.js'
+import { disposeInnerOutputs, innerOutputCollector, withInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration } from './prepare-generation.js'
 import { appendToken, initialRows, tokenSelector, toResult, toStep } from './sampling-loop.js'
@@ -134,8 +135,10 @@ const MOST_CANDIDATES = 23
  * model's own logits as in `samplingLoop`, and the candidates after the first that differs are dropped: the tokens are those of
  * unassisted decoding, and sampling stays unbiased. Source: `_assisted_decoding` (transformers 5.24); Leviathan et al. 2023.
  */
-export async function* assistedLoop(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
+export async function* assistedLoop(base: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
   const { options: o, prompts, positions, finishReason, maxNewTokens } = prepared
+  const model = withInnerOutputs(base, o)
+  const collector = innerOutputCollector(o)
   const rows = initialRows(prepared)
   const row = rows[0]!
   const schedule = candidateSchedule(Math.min(MOST_CANDIDATES, o.promptLookupNumTokens ?? o.numAssistantTokens ?? 20))
@@ -159,7 +162,8 @@ export async function* assistedLoop(model: InternVL, inputs: GenerateInputs, pre
         if (accepted === candidates.length || selected.token !== candidates[accepted]) break
         accepted++
       }
-      output = { ...output, batch: cropBatch(output.batch, cachedLength + accepted) }
+      collector.take(output, [0], row.ids.length - cachedLength, candidates.length)
+      output = { logits: output.logits, batch: cropBatch(output.batch, cachedLength + accepted) }
       schedule.update(candidates.length, accepted)
       if (row.finishReason) break
       const remaining = row.promptLength + maxNewTokens - row.ids.length - 1
@@ -171,10 +175,14 @@ export async function* assistedLoop(model: InternVL, inputs: GenerateInputs, pre
       disposeCache(batch.kv)
     }
     const caches = new Map(o.returnCache && output ? [[row, rowCache(output.batch, 0, row.ids)]] : [])
-    result = toResult(rows, o, caches)
+    result = toResult(rows, o, caches, collector.result())
     return result
   } finally {
-    if (output) disposeCache(output.batch.kv)
+    if (output) {
+      disposeCache(output.batch.kv)
+      disposeInnerOutputs(output)
+    }
     generator?.dispose()
+    if (!result) collector.dispose()
   }
 }

@@ -4,6 +4,7 @@ import { tf } from '../../lib/tf.js'
 import { cacheLength, type KVCache } from '../../models/decoders/decoder.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { positionAt } from '../../models/internvl/v2pe.js'
+import { disposeInnerOutputs, type InnerOutputs, innerOutputs } from './outputs/inner-outputs.js'
 
 /** KV cache of one finished row: keys and values `[1, G, L, K]` of its L tokens, without padding. Its owner calls `disposeCache(cache.kv)`. */
 export interface RowCache {
@@ -33,8 +34,8 @@ export interface Batch extends BatchLayout {
   readonly kv: KVCache
 }
 
-/** Result of a forward: logits `[B, V]` of the next token, and the batch with its extended cache. */
-export interface ForwardResult {
+/** Result of a forward: logits `[B, V]` of the next token, the batch with its extended cache, and the inner outputs that the model returns. */
+export interface ForwardResult extends InnerOutputs {
   readonly logits: tf.Tensor2D
   readonly batch: Batch
 }
@@ -42,6 +43,13 @@ export interface ForwardResult {
 /** Disposes the keys and values of every layer. */
 export const disposeCache = (kv: KVCache): void => {
   for (const { key, value } of kv) tf.dispose([key, value])
+}
+
+/** Disposes every tensor of a forward's result. */
+export const disposeForward = (output: ForwardResult): void => {
+  output.logits.dispose()
+  disposeCache(output.batch.kv)
+  disposeInnerOutputs(output)
 }
 
 /** Applies `f` to the keys and values of every layer; the new cache has `length` used positions. */
@@ -61,7 +69,7 @@ export const disposingAfter = <A>(tensors: readonly tf.Tensor[], f: () => A): A 
 export const tensorsOf = (kv: KVCache): readonly tf.Tensor[] => kv.flatMap(({ key, value }) => [key, value])
 
 /** Tensors that a forward returns from `tf.tidy`. */
-type ForwardTensors = { logits: tf.Tensor2D; kv: LayerCache[] } & tf.TensorContainerObject
+type ForwardTensors = { logits: tf.Tensor2D; kv: LayerCache[] } & InnerOutputs & tf.TensorContainerObject
 
 /**
  * Runs the decoder on embeddings `[B, M, D]` that follow `past`. `layout` describes the batch after the forward. Logits are those of the last
@@ -80,13 +88,15 @@ export const forward = (
     Array.from({ length: M }, (_, i) => positionAt(positions[row]!, Math.max(0, P + i - pad)))
   )
   const mask = () => padding.map((pad) => Array.from({ length: P + M }, (_, i) => (i < pad ? 0 : 1)))
-  const { logits, kv } = tf.tidy((): ForwardTensors => {
+  const { logits, kv, ...inner } = tf.tidy((): ForwardTensors => {
     const attentionMask = padding.some((pad) => pad > 0) ? tf.tensor2d(mask(), [B, P + M], 'int32') : undefined
     const ropeLength = Math.max(longestLength, layout.ropeLength)
     const out = model.decode(embeds, { cache: past, attentionMask, positionIds, ropeLength, useCache: true, logitsToKeep })
-    return { logits: out.logits.reshape<tf.Tensor2D>([B * logitsToKeep, -1]), kv: [...out.cache!] } as ForwardTensors
+    const logits = out.logits.reshape<tf.Tensor2D>([B * logitsToKeep, -1])
+    const hiddenStates = out.hiddenStates?.map((states) => states.clone()) // the first are `embeds`, whose owner disposes them
+    return { logits, kv: [...out.cache!], ...innerOutputs({ ...out, hiddenStates }) } as ForwardTensors
   })
-  return { logits, batch: { ...layout, kv } }
+  return { logits, batch: { ...layout, kv }, ...innerOutputs(inner) }
 }
 
 /** Forward of one token for each row. The caller still owns the given batch. */

@@ -13,6 +13,8 @@ import {
 import { isSampling } from './generation-options.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
+import { type BeamOutputs, beamOutputs } from './outputs/beam-outputs.js'
+import { withInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
 import { invalidLogits } from './sampling.js'
@@ -41,13 +43,14 @@ const topTokensOnDevice = async (
 
 /**
  * `k` next tokens of one search: the best, or with sampling a sample without replacement by the Gumbel top-k trick. `rows` are
- * the logits `[V]` of its beams.
+ * the logits `[V]` of its beams; `outputs` takes them and the processed log-probabilities.
  */
 const topTokens = (
   rows: readonly Float32Array[],
   search: BeamSearchState,
   { options, logitsProcessor }: PreparedGeneration,
-  k: number
+  k: number,
+  outputs: BeamOutputs
 ): readonly ScoredToken[] => {
   const { beams, promptLength } = search
   const V = rows[0]!.length
@@ -55,6 +58,10 @@ const topTokens = (
   for (const [b, beam] of beams.entries()) {
     const logprobs = logSoftmax(rows[b]!)
     const processed = logitsProcessor ? logitsProcessor(beam.ids, logprobs, promptLength) : logprobs
+    outputs.takeLogits(search, b, {
+      ...(options.outputLogits ? { logits: rows[b]!.slice() } : {}),
+      ...(options.outputScores ? { scores: processed } : {})
+    })
     sums.set(
       processed.map((x) => x + beam.score),
       b * V
@@ -69,7 +76,8 @@ const topTokensOnHost = async (
   logits: tf.Tensor2D,
   searches: readonly BeamSearchState[],
   prepared: PreparedGeneration,
-  k: number
+  k: number,
+  outputs: BeamOutputs
 ) => {
   const data = (await logits.data()) as Float32Array
   const isInvalid = !prepared.options.removeInvalidValues && Number.isNaN(data[0])
@@ -77,14 +85,15 @@ const topTokensOnHost = async (
   const [V, n] = [logits.shape[1], searches[0]!.beams.length]
   return searches.map((search, s) => {
     const rows = search.beams.map((_, b) => data.subarray((s * n + b) * V, (s * n + b + 1) * V))
-    return topTokens(rows, search, prepared, k)
+    return topTokens(rows, search, prepared, k, outputs)
   })
 }
 
 const toResult = (
   searches: readonly BeamSearchState[],
   { options: o }: PreparedGeneration,
-  cache: readonly RowCache[]
+  cache: readonly RowCache[],
+  outputs: BeamOutputs
 ): GenerationResult => {
   const chosen = searches.flatMap(({ hypotheses, promptLength }) =>
     hypotheses
@@ -96,6 +105,7 @@ const toResult = (
     finishReasons: chosen.map(({ finishReason }) => finishReason ?? 'aborted'),
     scores: chosen.map(({ score }) => score),
     ...(o.outputLogprobs ? { logprobs: chosen.map(({ logprobs }) => logprobs) } : {}),
+    ...outputs.result(chosen.map(({ beamIndices }) => beamIndices)),
     ...(o.returnCache && cache.length > 0 ? { cache } : {})
   }
 }
@@ -113,7 +123,8 @@ function* toSteps({ sequences, logprobs }: GenerationResult): Generator<Step, vo
 const selectCandidates = async (
   output: ForwardResult,
   searches: readonly BeamSearchState[],
-  prepared: PreparedGeneration
+  prepared: PreparedGeneration,
+  outputs: BeamOutputs
 ): Promise<readonly Candidate[][]> => {
   const n = searches[0]!.beams.length
   const { logitsProcessor, options: o } = prepared
@@ -122,8 +133,8 @@ const selectCandidates = async (
   const isPrefill = output.logits.shape[0] < rows.length // all beams of a search share the logits of the prompt
   const logits = isPrefill ? tf.tidy(() => output.logits.gather(tf.tensor1d(rows, 'int32'))) : output.logits
   try {
-    const tokens = await (logitsProcessor || isSampling(o)
-      ? topTokensOnHost(logits, searches, prepared, k)
+    const tokens = await (logitsProcessor || isSampling(o) || o.outputLogits || o.outputScores
+      ? topTokensOnHost(logits, searches, prepared, k, outputs)
       : topTokensOnDevice(logits, searches, k))
     return searches.map((search, s) => tokens[s]!.map((token) => toCandidate(search, token, logits.shape[1], prepared)))
   } finally {
@@ -152,8 +163,10 @@ const forwardBeams = (
 }
 
 /** Beam search. The search of each prompt ends by itself and then leaves the batch. Source: `_beam_search` (transformers 5.24). */
-export async function* beamSearch(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
+export async function* beamSearch(base: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
   const { options: o, prompts, positions } = prepared
+  const model = withInnerOutputs(base, o)
+  const outputs = beamOutputs(prepared)
   const searches = [...initialSearches(prepared)]
   let unfinished: readonly BeamSearchState[] = searches
   let caches: readonly RowCache[] = []
@@ -161,10 +174,11 @@ export async function* beamSearch(model: InternVL, inputs: GenerateInputs, prepa
   let isDelivered = false
   try {
     if (!o.signal?.aborted) output = await prefill(model, inputs, prompts, positions, o)
+    if (output) outputs.takeForward(output, searches)
     const read = output?.batch
     if (read && o.returnCache) caches = prompts.map((ids, row) => rowCache(read, row, ids))
     while (output && unfinished.length > 0) {
-      const candidates = await selectCandidates(output, unfinished, prepared)
+      const candidates = await selectCandidates(output, unfinished, prepared, outputs)
       await takePause(o) // TensorFlow blocks the event loop: abort signals are delivered here
       const width = output.batch.padding.length / unfinished.length // cache rows of a search: 1 after the prefill, then numBeams
       const steps = unfinished.map((search, s) => {
@@ -177,15 +191,20 @@ export async function* beamSearch(model: InternVL, inputs: GenerateInputs, prepa
       const open = steps.filter(({ search }) => !search.isFinished)
       unfinished = open.map(({ search }) => search)
       const rows = open.flatMap((step) => step.rows)
-      if (open.length > 0) output = forwardBeams(model, output, rows, unfinished)
+      if (open.length === 0) continue
+      output = forwardBeams(model, output, rows, unfinished)
+      outputs.takeForward(output, unfinished)
     }
     const finished = output ? searches : searches.map((search) => abortSearch(search, prepared))
-    const result = toResult(finished, prepared, caches)
+    const result = toResult(finished, prepared, caches, outputs)
     yield* toSteps(result)
     isDelivered = true
     return result
   } finally {
     if (output) disposeCache(output.batch.kv)
-    if (!isDelivered) for (const { kv } of caches) disposeCache(kv)
+    if (!isDelivered) {
+      outputs.dispose()
+      for (const { kv } of caches) disposeCache(kv)
+    }
   }
 }

@@ -3,10 +3,14 @@ import type { PreparedGeneration } from './prepare-generation.js'
 import { type RandomGenerator, rngOf } from './sampling.js'
 import type { FinishReason } from './stopping.js'
 
-/** A partial sequence: token ids of prompt and answer, the log-probability of each new token, and their sum in float32. */
+/**
+ * A partial sequence: token ids of prompt and answer, the log-probability of each new token, their sum in float32, and the beam that each
+ * new token extends, counted over the beams of all prompts.
+ */
 export interface Beam {
   readonly ids: readonly number[]
   readonly logprobs: readonly number[]
+  readonly beamIndices: readonly number[]
   readonly score: number
 }
 
@@ -47,7 +51,13 @@ const topBeams = <A extends Beam>(list: readonly A[], n: number): readonly A[] =
 export const initialSearches = ({ options: o, prompts, seeds }: PreparedGeneration): readonly BeamSearchState[] => {
   const n = o.numBeams ?? 1
   return prompts.map((ids, source) => {
-    const slots = Array.from({ length: n }, () => ({ ids, logprobs: [], score: impossible, finishReason: undefined }))
+    const slots = Array.from({ length: n }, () => ({
+      ids,
+      logprobs: [],
+      beamIndices: [],
+      score: impossible,
+      finishReason: undefined
+    }))
     const beams = slots.map((beam, i) => (i === 0 ? { ...beam, score: 0 } : beam)) // else all beams would begin with the same token
     const rng = rngOf(seeds[source]!).foldIn(ids)
     return { source, promptLength: ids.length, rng, beams, hypotheses: slots, canImprove: true, isFinished: false }
@@ -62,7 +72,7 @@ export interface ScoredToken {
 
 /** The sequence that a scored token leads to; V is the size of the vocabulary. */
 export const toCandidate = (
-  { beams, promptLength }: BeamSearchState,
+  { source, beams, promptLength }: BeamSearchState,
   { index, score }: ScoredToken,
   V: number,
   { finishReason }: PreparedGeneration
@@ -71,7 +81,8 @@ export const toCandidate = (
   const beam = beams[parent]!
   const ids = [...beam.ids, index % V]
   const logprobs = [...beam.logprobs, score - beam.score]
-  return { ids, logprobs, score, parent, finishReason: finishReason(ids, promptLength) }
+  const beamIndices = [...beam.beamIndices, source * beams.length + parent]
+  return { ids, logprobs, beamIndices, score, parent, finishReason: finishReason(ids, promptLength) }
 }
 
 /** Whether the best score that a beam can reach exceeds the worst hypothesis. Source: `_check_early_stop_heuristic`. */
@@ -94,13 +105,13 @@ const toHypotheses = (
   const isFull = earlyStopping === true && search.hypotheses.every(({ finishReason }) => finishReason)
   const divisor = Math.fround((candidates[0]!.ids.length - search.promptLength) ** lengthPenalty)
   // only the best n candidates may become hypotheses; the others exist so that n beams continue
-  return candidates.map(({ ids, logprobs, score, finishReason }, i) => {
+  return candidates.map(({ ids, logprobs, beamIndices, score, finishReason }, i) => {
     const exclusions = [isFull, !search.canImprove, !(finishReason && i < n)]
     const penalized = exclusions.reduce(
       (sum, excluded) => (excluded ? addFloat32(sum, impossible) : sum),
       Math.fround(score / divisor)
     )
-    return { ids, logprobs, score: penalized, finishReason: i < n ? finishReason : undefined }
+    return { ids, logprobs, beamIndices, score: penalized, finishReason: i < n ? finishReason : undefined }
   })
 }
 
@@ -128,7 +139,7 @@ export const searchStep = (
 export const abortSearch = (search: BeamSearchState, { options: { lengthPenalty = 1 } }: PreparedGeneration): BeamSearchState => {
   const asHypothesis = (beam: Beam): Hypothesis => {
     const newTokens = Math.max(1, beam.ids.length - search.promptLength)
-    return { ids: beam.ids, logprobs: beam.logprobs, score: beam.score / newTokens ** lengthPenalty, finishReason: 'aborted' }
+    return { ...beam, score: beam.score / newTokens ** lengthPenalty, finishReason: 'aborted' }
   }
   const finished = search.hypotheses.filter(({ finishReason }) => finishReason)
   const hypotheses = topBeams([...finished, ...search.beams.map(asHypothesis)], search.beams.length)

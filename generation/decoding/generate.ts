@@ -1,6 +1,8 @@
+import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import { isRouted, routeInputs, withFates } from '../flash/route-inputs.js'
 import { assistedLoop } from './assisted-decoding.js'
+import { disposeCache } from './batch-cache.js'
 import { beamSearch } from './beam-search.js'
 import { checkOptions, type GenerateOptions, isAssisted } from './generation-options.js'
 import { type GenerateInputs, promptsOf } from './prefill.js'
@@ -84,6 +86,12 @@ const abortedResult = (
     finishReasons: rows.map(() => 'aborted' as const),
     ...(outputLogprobs ? { logprobs: rows.map(() => []) } : {})
   }
+}
+
+/** Disposes the tensors of a result: caches, attention weights and hidden states, where the options asked for them. */
+export const disposeResult = ({ cache = [], attentions = [], hiddenStates = [] }: Partial<GenerationResult>): void => {
+  for (const { kv } of cache) disposeCache(kv)
+  for (const tensors of [...attentions, ...hiddenStates]) tf.dispose([...tensors])
 }
 
 /** Runs a generator to its end and returns its result; `onValue` receives each value. Closes the generator if `onValue` throws. */

@@ -121,10 +121,17 @@ interface AllOptions {
    * `outputLogprobs` on. At most 100; not with beams.
    */
   readonly topLogprobs: number
-  /** Also return the logits that each token was selected from, after all processors, as `stepScores`; not for beams. */
+  /** Also return the logits that each token was selected from, after all processors, as `stepScores`. */
   readonly outputScores: boolean
-  /** Also return the unprocessed logits of each token, as `stepLogits`; not for beams. */
+  /** Also return the unprocessed logits of each token, as `stepLogits`. */
   readonly outputLogits: boolean
+  /**
+   * Also return the decoder's attention weights for each token, as `attentions`: of all layers, or of those with these indices (-1 is the
+   * last). The prompt is then computed in one piece.
+   */
+  readonly outputAttentions: boolean | readonly number[]
+  /** Also return the states of the decoder's layers for each token, as `hiddenStates`. The prompt is then computed in one piece. */
+  readonly outputHiddenStates: boolean
   /** Stops after the current step and keeps the tokens generated so far. */
   readonly signal: AbortSignal
   /**
@@ -384,8 +391,10 @@ export const checkOptions = (o: GenerateOptions): void => {
   const decay: unknown = o.exponentialDecayLengthPenalty
   if (decay !== undefined && !(Array.isArray(decay) && decay.length === 2 && tokenCount.holds(decay[0]) && decay[1] > 0))
     rejectOption('exponentialDecayLengthPenalty', 'a pair of a number of tokens and a factor above 0', decay)
-  for (const name of ['outputScores', 'outputLogits'] as const)
-    if (o[name] && (o.numBeams ?? 1) > 1) throw new RangeError(`${name}: cannot be used with numBeams ${o.numBeams}; leave one of the two out`) // biome-ignore format: one line
+  for (const name of ['outputScores', 'outputLogits', 'outputHiddenStates'] as const)
+    if (![undefined, true, false].includes(o[name])) rejectOption(name, 'true or false', o[name])
+  if (![undefined, true, false].includes(o.outputAttentions as boolean) && !isListOf(o.outputAttentions, Number.isSafeInteger))
+    rejectOption('outputAttentions', 'true, false, or a list of layers', o.outputAttentions)
   if (o.watermarkingConfig !== undefined) {
     const problem = watermarkProblem(o.watermarkingConfig)
     if (problem !== undefined) throw new RangeError(`watermarkingConfig: ${problem}`)

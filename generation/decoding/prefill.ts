@@ -9,7 +9,7 @@ import { positionAt, visualDeltas, visualPositions } from '../../models/internvl
 import { withKVCacheType } from '../../models/quantization/kv-cache-type.js'
 import {
   concatRows,
-  disposeCache,
+  disposeForward,
   disposingAfter,
   type ForwardResult,
   forward,
@@ -187,8 +187,7 @@ const forwardChunks = async (
   let output: ForwardResult | undefined
   const release = (): void => {
     if (!output) return
-    output.logits.dispose()
-    disposeCache(output.batch.kv)
+    disposeForward(output)
     output = undefined
   }
   for (let i = 0; i < chunks; i++) {
@@ -254,8 +253,7 @@ export const prefill = async (
   )
   if (output && !options.removeInvalidValues)
     await checkLogits(output.logits).catch((error: unknown) => {
-      output.logits.dispose()
-      disposeCache(output.batch.kv)
+      disposeForward(output)
       throw error
     })
   return output

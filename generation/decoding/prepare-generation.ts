@@ -2,6 +2,7 @@ import type { Positions } from '../../lib/nn/rope.js'
 import type { RowCache } from './batch-cache.js'
 import { checkOptions, type GenerateOptions, isAssisted, type LogitsProcessor, maxNewTokensFor } from './generation-options.js'
 import { compose, logitsProcessors } from './logits-processors.js'
+import { type InnerOutputsByToken, returnsInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, promptPositions, promptsOf } from './prefill.js'
 import { type FinishReason, type FinishRule, finishRule } from './stopping.js'
 
@@ -30,7 +31,7 @@ export interface RowRouting {
   readonly promptTokens: number
 }
 
-export interface GenerationResult {
+export interface GenerationResult extends InnerOutputsByToken {
   /** New tokens of each row, its end token included. */
   readonly sequences: readonly (readonly number[])[]
   readonly finishReasons: readonly FinishReason[]
@@ -38,9 +39,19 @@ export interface GenerationResult {
   readonly prompts?: readonly (readonly number[])[]
   /** Log-probability of each new token, with `outputLogprobs`. */
   readonly logprobs?: readonly (readonly number[])[]
+  /**
+   * With `outputAttentions`: attention weights by token and chosen layer, `[N, H, Lq, Lk]` of N rows, or of `numBeams` beams for each prompt. Lq
+   * is the prompt's length for the first token (what `cache` had is not computed again), and 1 for the others. Zeros for rows that have
+   * finished. The caller disposes them: `disposeResult(result)`.
+   */
+  readonly attentions?: InnerOutputsByToken['attentions']
+  /** With `outputHiddenStates`: states `[N, Lq, D]` by token and layer, the embeddings first. Rows and owner as of `attentions`. */
+  readonly hiddenStates?: InnerOutputsByToken['hiddenStates']
+  /** Beam search with an output of each step: the row in `attentions` of the beam that each new token extends. */
+  readonly beamIndices?: readonly (readonly number[])[]
   /** Unprocessed logits `[V]` of each new token, with `outputLogits`. */
   readonly stepLogits?: readonly (readonly Float32Array[])[]
-  /** Logits `[V]` that each new token was selected from, after all processors, with `outputScores`. */
+  /** Logits `[V]` that each new token was selected from, after all processors, with `outputScores`; log-probabilities of beams. */
   readonly stepScores?: readonly (readonly Float32Array[])[]
   /** Beam search only: the sum of log-probabilities over `length ** lengthPenalty`. */
   readonly scores?: readonly number[]
@@ -89,7 +100,7 @@ export const prepareGeneration = (inputs: GenerateInputs, options: GenerateOptio
   const processors = logitsProcessors(options, L, maxNewTokens)
   const randomSeed = Math.floor(Math.random() * 2 ** 53)
   return {
-    options,
+    options: returnsInnerOutputs(options) ? { ...options, prefillChunkSize: Number.MAX_SAFE_INTEGER } : options, // whole prompts
     prompts,
     positions: promptPositions(prompts, options, maxNewTokens),
     seeds: typeof seed === 'object' ? seed : prompts.map(() => seed ?? randomSeed),

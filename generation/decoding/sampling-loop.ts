@@ -13,6 +13,7 @@ import {
 import { type GenerateOptions, isSampling, returnsLogprobs } from './generation-options.js'
 import { logSoftmax } from './logits-processors.js'
 import { topIndices } from './logits-warpers.js'
+import { type InnerOutputsByToken, innerOutputCollector, innerOutputs, withInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step, TopLogprob } from './prepare-generation.js'
 import { type Guidance, guidanceFrom, isGuided, negativeGeneration, paddedPrompts } from './prompts/guidance.js'
@@ -73,7 +74,7 @@ export const prefillRows = async (
   const batch = selectRows(output.batch, sources)
   output.logits.dispose()
   disposeCache(output.batch.kv)
-  return { logits, batch }
+  return { logits, batch, ...innerOutputs(output) }
 }
 
 /** Whether the index of the largest logit is all that a row needs. */
@@ -145,13 +146,15 @@ export const toStep = (
 export const toResult = (
   rows: readonly SequenceState[],
   o: GenerateOptions,
-  caches: ReadonlyMap<SequenceState, RowCache>
+  caches: ReadonlyMap<SequenceState, RowCache>,
+  inner: InnerOutputsByToken = {}
 ): GenerationResult => ({
   sequences: rows.map((row) => row.ids.slice(row.promptLength)),
   finishReasons: rows.map((row) => row.finishReason ?? 'aborted'),
   ...(returnsLogprobs(o) ? { logprobs: rows.map((row) => row.logprobs) } : {}),
   ...(o.outputLogits ? { stepLogits: rows.map((row) => row.stepLogits) } : {}),
   ...(o.outputScores ? { stepScores: rows.map((row) => row.stepScores) } : {}),
+  ...inner,
   ...(o.returnCache && caches.size === rows.length ? { cache: rows.map((row) => caches.get(row)!) } : {})
 })
 
@@ -201,8 +204,10 @@ const withCapacity = (output: ForwardResult, { cacheImplementation }: GenerateOp
 }
 
 /** Greedy search or sampling, every row independent of the others; rows that have finished leave the batch. */
-export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
+export async function* samplingLoop(base: InternVL, inputs: GenerateInputs, prepared: PreparedGeneration): GenerationStream {
   const { options: o, finishReason } = prepared
+  const model = withInnerOutputs(base, o)
+  const collector = innerOutputCollector(o)
   const rows = initialRows(prepared)
   const caches = new Map<SequenceState, RowCache>()
   let unfinished = rows
@@ -211,8 +216,13 @@ export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, pre
   let result: GenerationResult | undefined
   try {
     if (!o.signal?.aborted) output = await prefillRows(model, inputs, prepared, rows)
+    if (output)
+      collector.take(
+        output,
+        rows.map(({ source }) => source)
+      )
     if (output) output = withCapacity(output, o, prepared.maxNewTokens)
-    if (output) guidance = await startGuidance(model, prepared, rows)
+    if (output) guidance = await startGuidance(base, prepared, rows)
     while (output && unfinished.length > 0) {
       const select = await tokenSelector(output.logits, [prepared], guidance?.guide(output.logits))
       const selected = unfinished.map(select)
@@ -227,13 +237,20 @@ export async function* samplingLoop(model: InternVL, inputs: GenerateInputs, pre
       unfinished = open.map((i) => unfinished[i]!)
       if (open.length === 0) continue
       output = forwardLastTokens(model, keepRows(batch, open), unfinished)
+      collector.take(
+        output,
+        rows.map((row) => unfinished.indexOf(row))
+      )
       guidance?.advance(open, (m, negative) => forwardLastTokens(m, negative, unfinished), keepRows)
     }
-    result = toResult(rows, o, caches)
+    result = toResult(rows, o, caches, collector.result())
     return result
   } finally {
     if (output) disposeCache(output.batch.kv)
     guidance?.dispose()
-    if (!result) for (const { kv } of caches.values()) disposeCache(kv)
+    if (!result) {
+      collector.dispose()
+      for (const { kv } of caches.values()) disposeCache(kv)
+    }
   }
 }

@@ -2,7 +2,7 @@ import type { PrepareOptions } from '../../processors/processor.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
 import type { ResponseOptions } from '../structured/response-format.js'
 
-/** Options that hold functions, objects of this process, or state that the engine keeps itself. */
+/** Options that hold functions or tensors, objects of this process, or state that the engine keeps itself. */
 type LocalGenerateOption =
   | 'decode'
   | 'logitsProcessors'
@@ -13,6 +13,8 @@ type LocalGenerateOption =
   | 'tokenizer'
   | 'cache'
   | 'returnCache'
+  | 'outputAttentions'
+  | 'outputHiddenStates'
   | 'pause'
   | 'prefillChunkSize'
   | 'imageTokenId'

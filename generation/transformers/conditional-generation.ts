@@ -4,6 +4,8 @@ import type { InternVLConfig } from '../../models/config/parse-config.js'
 import { load } from '../checkpoint/load.js'
 import { type GenerateInputs, generate, padSequences, runToEnd } from '../decoding/generate.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
+import { innerOutputs, withoutInnerOutputs } from '../decoding/outputs/inner-outputs.js'
+import type { GenerationResult } from '../decoding/prepare-generation.js'
 import { loadOptions, type PretrainedOptions } from './config-classes.js'
 import {
   type CacheAndImageOutputs,
@@ -28,6 +30,8 @@ export interface CausalOutput extends CacheAndImageOutputs {
   /** `[B, L, V]` */
   readonly logits: tf.Tensor3D
   readonly hiddenStates?: readonly tf.Tensor3D[]
+  /** With `outputAttentions`: attention weights `[B, H, L, Lk]` of each layer. */
+  readonly attentions?: readonly tf.Tensor4D[]
 }
 
 /** Inputs and options in one record, as `model.generate(**inputs, max_new_tokens=50)` has them. */
@@ -35,6 +39,8 @@ export interface GenerateArguments extends GenerateInputs, Omit<GenerateOptions,
   readonly streamer?: BaseStreamer | undefined
   /** Decodes tokens for `stopStrings`; the checkpoint's tokenizer by default, which `tokenHealing` takes always. */
   readonly tokenizer?: Decoder | undefined
+  /** Return the whole result, with the outputs that the options ask for, instead of the ids. */
+  readonly returnDictInGenerate?: boolean | undefined
 }
 
 /**
@@ -63,11 +69,11 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
     return tf.tidy(() => {
       const { embeds, features } = this.embed(inputs)
       const decoderOptions = logitsToKeep === undefined ? {} : { logitsToKeep }
-      const { logits, cache, hiddenStates } = this.internvl.decode(embeds, { ...this.decoding(inputs), ...decoderOptions })
+      const { logits, cache, ...inner } = this.internvl.decode(embeds, { ...this.decoding(inputs), ...decoderOptions })
       const output = {
         ...(labels ? { loss: causalLoss(logits, labels) } : {}),
         logits,
-        ...(hiddenStates ? { hiddenStates } : {}),
+        ...innerOutputs(inner),
         ...cacheAndImageOutputs(cache, features)
       }
       return output as unknown as tf.TensorContainer
@@ -76,11 +82,19 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
 
   /**
    * Ids of prompt and answer, padding included, one row an answer: `ids[0].slice(inputIds.shape[1])` is the answer alone.
-   * Throws a `RangeError` that names the wrong option or input.
+   * With `returnDictInGenerate` a result whose `sequences` are these ids. Throws a `RangeError` that names the wrong option or input.
    */
-  async generate({ streamer, tokenizer, ...args }: GenerateArguments): Promise<readonly (readonly number[])[]> {
+  async generate(args: GenerateArguments & { readonly returnDictInGenerate: true }): Promise<GenerationResult>
+  async generate(args: GenerateArguments): Promise<readonly (readonly number[])[]>
+  async generate({
+    streamer,
+    tokenizer,
+    returnDictInGenerate = false,
+    ...args
+  }: GenerateArguments): Promise<GenerationResult | readonly (readonly number[])[]> {
     const decoding = tokenizer ? { decode: (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecialTokens: true }) } : {}
-    const options = { ...this.generationConfig, ...decoding, ...args }
+    const inner = returnDictInGenerate ? {} : withoutInnerOutputs // their tensors would have no owner
+    const options = { ...this.generationConfig, ...decoding, ...args, ...inner }
     const prompts = args.inputIds.arraySync()
     if (streamer && prompts.length * (options.numReturnSequences ?? 1) > 1)
       throw new RangeError('streamer: a streamer takes one row; give one prompt and numReturnSequences 1')
@@ -88,13 +102,15 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
       throw new RangeError('streamer: a streamer cannot be used with beam search; set numBeams to 1')
     const steps = generate(this.internvl, args, options)
     streamer?.put(prompts[0]!)
-    const { sequences, prompts: healed = prompts } = await runToEnd(steps, ({ tokens }) =>
+    const result = await runToEnd(steps, ({ tokens }) =>
       streamer?.put(tokens.flatMap((token) => (token === undefined ? [] : [token])))
     )
     streamer?.end()
+    const { sequences, prompts: healed = prompts } = result
     const answers = padSequences(sequences, options)
     const answersPerPrompt = answers.length / prompts.length
-    return answers.map((ids, row) => [...healed[Math.floor(row / answersPerPrompt)]!, ...ids])
+    const ids = answers.map((answer, row) => [...healed[Math.floor(row / answersPerPrompt)]!, ...answer])
+    return returnDictInGenerate ? { ...result, sequences: ids } : ids
   }
 }
 

@@ -80,6 +80,8 @@ export interface ForwardInputs {
   readonly pastKeyValues?: KVCache | undefined
   readonly useCache?: boolean | undefined
   readonly outputHiddenStates?: boolean | undefined
+  /** Attention weights of all layers, or of the layers with these indices; -1 is the last. */
+  readonly outputAttentions?: boolean | readonly number[] | undefined
 }
 
 /** Output of the image encoder. */
@@ -135,14 +137,23 @@ export abstract class InternVLPreTrainedModel extends PreTrained<InternVLConfig>
   }
 
   /** Options of the decoder. */
-  protected decoding({ attentionMask, positionIds, cache, pastKeyValues, useCache, outputHiddenStates }: ForwardInputs) {
+  protected decoding({
+    attentionMask,
+    positionIds,
+    cache,
+    pastKeyValues,
+    useCache,
+    outputHiddenStates,
+    outputAttentions
+  }: ForwardInputs) {
     if (cache && pastKeyValues) throw new RangeError('You cannot specify both cache and pastKeyValues: use cache only')
     return {
       attentionMask,
       positionIds,
       cache: cache ?? pastKeyValues,
       useCache: useCache ?? false,
-      outputHiddenStates: outputHiddenStates ?? false
+      outputHiddenStates: outputHiddenStates ?? false,
+      outputAttentions
     }
   }
 }
@@ -153,6 +164,8 @@ export interface ModelOutput extends CacheAndImageOutputs {
   readonly lastHiddenState: tf.Tensor3D
   /** Index 0 is the embeddings; the last is `lastHiddenState`. */
   readonly hiddenStates?: readonly tf.Tensor3D[]
+  /** With `outputAttentions`: attention weights `[B, H, L, Lk]` of each layer. */
+  readonly attentions?: readonly tf.Tensor4D[]
 }
 
 /** `InternVLModel` of Transformers: vision tower, projector and decoder, without the head. */
@@ -166,10 +179,11 @@ export class InternVLModel extends InternVLPreTrainedModel {
     return tf.tidy(() => {
       const { embeds, features } = this.embed(inputs)
       const options = { ...this.decoding(inputs), outputHiddenStates: true, logitsToKeep: 1 }
-      const { hiddenStates, cache } = this.internvl.decode(embeds, options)
+      const { hiddenStates, attentions, cache } = this.internvl.decode(embeds, options)
       const output = {
         lastHiddenState: hiddenStates!.at(-1)!,
         ...(inputs.outputHiddenStates ? { hiddenStates: [...hiddenStates!] } : {}),
+        ...(attentions ? { attentions: [...attentions] } : {}),
         ...cacheAndImageOutputs(cache, features)
       }
       return output as unknown as tf.TensorContainer

@@ -1,6 +1,7 @@
 import { positionAt } from '../../../models/internvl/v2pe.js'
 import { disposeCache, generate } from '../../decoding/generate.js'
 import { type GenerateOptions, isAssisted, type LogitsProcessor } from '../../decoding/generation-options.js'
+import { withoutInnerOutputs } from '../../decoding/outputs/inner-outputs.js'
 import type { GenerateInputs } from '../../decoding/prefill.js'
 import { type GenerationResult, type GenerationStream, prepareGeneration } from '../../decoding/prepare-generation.js'
 import { isGuided } from '../../decoding/prompts/guidance.js'
@@ -70,7 +71,16 @@ const runConstrained = async (
   const { pause } = scheduler.turns.join('first', signal)
   const decode = answerDecoder(internvl.processor, merged)
   const logitsProcessors = [...named, ...constraint]
-  const given = { ...merged, logitsProcessors, decode, signal, pause, prefillChunkSize, returnCache: keepsPrefixes }
+  const given = {
+    ...merged,
+    ...withoutInnerOutputs,
+    logitsProcessors,
+    decode,
+    signal,
+    pause,
+    prefillChunkSize,
+    returnCache: keepsPrefixes
+  }
   const prepared = performance.now()
   await pause()
   const inputs = await promptInputs(context, prompt, given)
