@@ -98,18 +98,21 @@ template <Format format, int R> void dotQuantized(const uint8_t *w, const Quanti
   for (int i = 0; i < 16; i++) unsignedLevels[i] = static_cast<uint8_t>(codebook[i] + 128);
   const __m512i table = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i *>(unsignedLevels)));
   const __m512i four = _mm512_set1_epi8(15), shift = _mm512_set1_epi8(-128), upperTwo = _mm512_set1_epi8(48);
+  const __m512i upperHalf = _mm512_set1_epi32(static_cast<int>(0xffff0000));
   const __m512i rotations = _mm512_setr_epi32(4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0, 30, 30, 30, 30);
   __m512 sums[R];
   for (int r = 0; r < R; r++) sums[r] = _mm512_setzero_ps();
   for (int64_t k = 0; k < count; k++, w += blockBytes(format)) {
     prefetchWeights(w);
-    const GroupScales groups(w);
-    const __m512 scales = _mm512_mask_blend_ps(0x00ff, _mm512_set1_ps(groups.high), _mm512_set1_ps(groups.low));
+    uint32_t bothScales;
+    std::memcpy(&bothScales, w, 4);
+    const __m512i word = _mm512_set1_epi32(static_cast<int>(bothScales)); // the low half of the lanes takes the lower bfloat16
+    const __m512 scales = _mm512_castsi512_ps(_mm512_and_si512(_mm512_mask_slli_epi32(word, 0x00ff, word, 16), upperHalf));
     __m512i level; // level + 128 of each weight: VNNI takes one unsigned factor
     if (format == Format::int8) level = _mm512_xor_si512(_mm512_loadu_si512(w + 4), shift);
     else {
-      const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4));
-      const __m512i numbers = _mm512_and_si512(_mm512_inserti64x4(_mm512_castsi256_si512(both), _mm256_srli_epi16(both, 4), 1), four);
+      const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4)));
+      const __m512i numbers = _mm512_and_si512(_mm512_mask_srli_epi16(both, 0xffff0000, both, 4), four);
       if (format == Format::int4) level = _mm512_shuffle_epi8(table, numbers);
       else {
         const __m512i more = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w + 4 + groupSize)));
