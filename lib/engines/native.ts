@@ -25,6 +25,11 @@ interface Binding {
   createTensor(shape: readonly number[], dtype: number, values: tf.TypedArray): number
   executeOp(name: string, attrs: readonly OpAttr[], inputs: readonly number[], numOutputs: number): TensorHandle[]
   deleteTensor(id: number): void
+  /** The functions below are missing in addons that an earlier version compiled, see install/collectives-addon.ts. */
+  readonly hasCollectives?: boolean
+  enableCollectives(serverDef: Uint8Array, task: string): void
+  reportError(message: string): void
+  executeOpAsync(name: string, attrs: readonly OpAttr[], inputs: readonly number[], numOutputs: number): Promise<TensorHandle[]>
 }
 
 /** The part of `NodeJSKernelBackend` of @tensorflow/tfjs-node-gpu that is used here. */
@@ -68,6 +73,13 @@ export interface NativeBackend {
   executeOp(name: string, attrs: readonly OpAttr[], inputs: readonly tf.TensorInfo[], numOutputs?: number): tf.Tensor[]
   /** Runs an op on handles, also of types that TensorFlow.js lacks (bfloat16). Release the outputs, or turn them into tensors. */
   run(name: string, attrs: readonly OpAttr[], inputs: readonly TensorHandle['id'][], numOutputs?: number): TensorHandle[]
+  /** `run` on another thread, for ops that wait for other machines. The inputs may be disposed meanwhile. */
+  runAsync(
+    name: string,
+    attrs: readonly OpAttr[],
+    inputs: readonly TensorHandle['id'][],
+    numOutputs?: number
+  ): Promise<TensorHandle[]>
   /** The handle ids of tensors. The tensors keep ownership. */
   handles(tensors: readonly tf.TensorInfo[]): number[]
   /** A new handle of float32, uint8 or int32 values. The addon copies them to the device, but int32 stays in host memory, as TensorFlow's ops expect. */
@@ -75,6 +87,15 @@ export interface NativeBackend {
   /** A tensor that takes ownership of the handle. */
   tensor(handle: TensorHandle): tf.Tensor
   release(...handles: readonly TensorHandle[]): void
+  /** Whether this build of TensorFlow and of the addon has collective operations; `undefined` for an addon of an earlier version. */
+  readonly hasCollectives: boolean | undefined
+  /**
+   * Makes this process the task `/job:worker/replica:0/task:…/` of the cluster in the bytes of a `ServerDef`; blocks until the other tasks have connected. Throws if a
+   * tensor exists already, or if the server cannot start.
+   */
+  enableCollectives(serverDef: Uint8Array, task: string): void
+  /** Tells the other tasks of the cluster why this one ends. */
+  reportError(message: string): void
 }
 
 const thisFolder = dirname(fileURLToPath(import.meta.url))
@@ -114,13 +135,17 @@ const nativeOps = (backend: KernelBackend): NativeBackend => {
   }
   return {
     run,
+    runAsync: (name, attrs, inputs, numOutputs = 1) => binding.executeOpAsync(name, attrs, inputs, numOutputs),
     handles,
     create,
     tensor,
     executeOp: (name, attrs, inputs, numOutputs) => run(name, attrs, handles(inputs), numOutputs).map(tensor),
     release: (...released) => {
       for (const { id } of released) binding.deleteTensor(id)
-    }
+    },
+    hasCollectives: binding.hasCollectives,
+    enableCollectives: (serverDef, task) => binding.enableCollectives(serverDef, task),
+    reportError: (message) => binding.reportError(message)
   }
 }
 

@@ -5,7 +5,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issues, invalid, issue, whenValid } from '../../error.js'
 import { checkAddon, compileAddon } from './compile-addon.js'
-import { type EngineManifest, listFiles, manifestFormat, verifyEngine, writeManifest } from './engine-folder.js'
+import { addonVersion, type EngineManifest, isCurrent, listFiles, manifestFormat, writeManifest } from './engine-folder.js'
 import { hashFile, removeForeignWrite } from './file-trust.js'
 import type { Plan } from './setup-plan.js'
 import { publish, type Staging } from './staging.js'
@@ -141,8 +141,11 @@ const publishEngine = (job: BuildJob, wheels: EngineManifest['wheels'], compiler
   await removeForeignWrite(output)
   const files = await listFiles(output)
   const { variant, wheel } = plan
-  await writeManifest(output, { format: manifestFormat, tensorflow: wheel.version, variant, wheels, compiler, files })
-  await publish(output, engine, staging, async () => !force && E.isRight(await verifyEngine(engine)))
+  await writeManifest(output, {
+    ...{ format: manifestFormat, addon: addonVersion, tensorflow: wheel.version },
+    ...{ variant, wheels, compiler, files }
+  })
+  await publish(output, engine, staging, async () => !force && (await isCurrent(engine)))
 }
 
 /** Builds the engine of a plan: download, unpack, compile, check, publish. All missing tools are reported before the first download. */

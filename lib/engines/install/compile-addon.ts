@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issues, issue } from '../../error.js'
+import { addCollectives } from './collectives-addon.js'
 import { type Command, errorLine, type FailedProcess, type ProcessOptions, runProcess } from './run-process.js'
 import { installHint } from './toolchain.js'
 
@@ -110,6 +111,7 @@ const copySources = async (folder: string): Promise<void> => {
     join(folder, 'tfjs_binding.cc'),
     (source) => `#include <stdlib.h>\n#include <string.h>\n${withThreadSettings(source)}`
   )
+  await addCollectives(folder)
 }
 
 const compileIssue =

@@ -13,20 +13,26 @@ export { hashFile } from './file-trust.js'
 /** Format of the engine folders that `setup` builds. Format 2, whose addon ignores the settings of worker threads, still loads. */
 export const manifestFormat = 3
 
+/** Version of the addon's functions. An engine of an earlier version (none is recorded) loads, but cannot train on several machines. */
+export const addonVersion = 2
+
 const engineFile = t.intersection([
   t.type({ path: t.string, bytes: t.number, sha256: t.string }),
   t.partial({ mtimeMs: t.number, inode: t.number })
 ])
 
 /** Contents of `manifest.json` in a finished engine folder. */
-const manifestCodec = t.type({
-  format: t.union([t.literal(2), t.literal(manifestFormat)]),
-  tensorflow: t.string,
-  variant: t.union([t.literal('cpu'), t.literal('cuda')]),
-  wheels: t.array(t.type({ file: t.string, sha256: t.string })),
-  compiler: t.string,
-  files: t.array(engineFile)
-})
+const manifestCodec = t.intersection([
+  t.type({
+    format: t.union([t.literal(2), t.literal(manifestFormat)]),
+    tensorflow: t.string,
+    variant: t.union([t.literal('cpu'), t.literal('cuda')]),
+    wheels: t.array(t.type({ file: t.string, sha256: t.string })),
+    compiler: t.string,
+    files: t.array(engineFile)
+  }),
+  t.partial({ addon: t.number })
+])
 export type EngineManifest = t.TypeOf<typeof manifestCodec>
 type EngineFile = EngineManifest['files'][number]
 
@@ -138,6 +144,12 @@ export const verifyEngine = async (folder: string, { hash = false } = {}): Promi
   if (issues.length === 0 && files.some((file, i) => isRestamped(manifest.files[i] as EngineFile, file)))
     await writeManifest(folder, verified).catch(() => undefined) // a read-only cache is hashed at every start
   return whenValid(issues, () => verified)
+}
+
+/** Whether an engine folder is as `setup` built it, with the addon of this version; `hash` as in `verifyEngine`. */
+export const isCurrent = async (folder: string, hash = false): Promise<boolean> => {
+  const verified = await verifyEngine(folder, { hash })
+  return E.isRight(verified) && verified.right.addon === addonVersion
 }
 
 /** Total size in bytes of all files below a folder; 0 where the folder does not exist. */

@@ -6,7 +6,7 @@ import { type Issues, invalid, issue } from '../../error.js'
 import { thisMachine } from '../machine.js'
 import { buildEngine, type SetupProgress } from './build-engine.js'
 import type { checkAddon } from './compile-addon.js'
-import { enginesFolder, verifyEngine } from './engine-folder.js'
+import { enginesFolder, isCurrent } from './engine-folder.js'
 import { type Plan, planSetup } from './setup-plan.js'
 import { acquireLock, openStaging, removeStaleStaging } from './staging.js'
 
@@ -33,8 +33,6 @@ export interface SetupReport {
   readonly seconds: number
 }
 
-const isIntact = async (folder: string, hash = false): Promise<boolean> => E.isRight(await verifyEngine(folder, { hash }))
-
 /** An exception of the file system as an issue. */
 const ioIssue =
   (folder: string) =>
@@ -56,7 +54,7 @@ const buildWithLock = async (
   try {
     const onWait = () => onProgress?.({ step: 'wait', item: 'another set-up of the same engine', done: 0, total: 0 })
     const waited = await acquireLock(staging, engine, signal, onWait)
-    if (waited && (await isIntact(engine))) return E.right('ready')
+    if (waited && (await isCurrent(engine))) return E.right('ready')
     const built = await buildEngine({ plan, engine, staging, env, ...options })()
     if (E.isLeft(built) && signal?.aborted) return invalid('Cancelled', 'the set-up was cancelled; nothing was kept')
     return E.map(() => 'made' as const)(built)
@@ -74,7 +72,7 @@ export const setup = (options: SetupOptions = {}): TE.TaskEither<Issues, SetupRe
   const { env = process.env, force = false, verify = false } = options
   const start = performance.now()
   const install = (plan: Plan, folder: string) => async (): Promise<E.Either<Issues, SetupReport['state']>> =>
-    !force && (await isIntact(folder, verify)) ? E.right('ready') : buildWithLock(plan, folder, options)
+    !force && (await isCurrent(folder, verify)) ? E.right('ready') : buildWithLock(plan, folder, options)
   return pipe(
     TE.fromEither(options.plan ? E.right(options.plan) : planSetup(thisMachine(env))),
     TE.chain((plan) => {

@@ -1,7 +1,7 @@
 import * as assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, readFileSync, truncateSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -56,6 +56,16 @@ describe('setup', () => {
     assert.ok(E.isRight(await verifyEngine(engine(), { hash: true })))
     assert.equal(await state(bench.options()), 'ready')
     assert.equal(bench.downloads().length, 1)
+  })
+
+  it('builds an engine with an addon of an earlier version again; such an engine loads meanwhile', async () => {
+    assert.equal(await state(bench.options()), 'made')
+    const file = join(engine(), 'manifest.json')
+    const { addon, ...earlier } = JSON.parse(readFileSync(file, 'utf8')) as { readonly addon: number }
+    writeFileSync(file, JSON.stringify(earlier))
+    assert.ok(E.isRight(await verifyEngine(engine())))
+    assert.equal(await state(bench.options()), 'made')
+    assert.equal(JSON.parse(readFileSync(file, 'utf8')).addon, addon)
   })
 
   it("installs the NVIDIA wheels that TensorFlow's metadata names, for CUDA", async () => {
