@@ -46,3 +46,21 @@ export const protobufIntegers = (bytes: Uint8Array): readonly number[] => {
   while (state.position < bytes.length) values.push(varint())
   return values
 }
+
+/** A field to write: a whole number from 0, a string, bytes, or the fields of a nested message. */
+export type ProtobufValue = readonly [number: number, value: number | string | Uint8Array | readonly ProtobufValue[]]
+
+const varintBytes = (value: number): readonly number[] => {
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`protobuf: expected a whole number from 0, got ${value}`)
+  return value < 128 ? [value] : [(value % 128) + 128, ...varintBytes(Math.floor(value / 128))]
+}
+
+/** The bytes of a protobuf message, its fields in order. Throws a `RangeError` for a number that is negative or not whole. */
+export const protobufMessage = (fields: readonly ProtobufValue[]): Uint8Array =>
+  Buffer.concat(
+    fields.map(([number, value]) => {
+      if (typeof value === 'number') return Buffer.from([...varintBytes(number * 8), ...varintBytes(value)])
+      const bytes = typeof value === 'string' ? Buffer.from(value) : value instanceof Uint8Array ? value : protobufMessage(value)
+      return Buffer.concat([Buffer.from([...varintBytes(number * 8 + 2), ...varintBytes(bytes.length)]), bytes])
+    })
+  )
