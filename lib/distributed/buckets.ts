@@ -5,18 +5,18 @@ import type { WorkerGroup } from './worker-group.js'
 /** Numbers of one collective operation: 25 MB. Source: `bucket_cap_mb` of PyTorch's DistributedDataParallel. */
 const bucketSize = (25 * 2 ** 20) / 4
 
-/** Consecutive items in groups whose sizes sum to at most `limit`; a larger item is a group of its own. */
+/** Consecutive items in groups whose sizes sum to at most `limit`; a larger item is alone in a group. */
 export const buckets = <A>(items: readonly A[], sizeOf: (item: A) => number, limit = bucketSize): readonly (readonly A[])[] => {
   const groups: A[][] = []
-  let room = 0
+  let free = 0
   for (const item of items) {
     const size = sizeOf(item)
-    if (size > room || groups.length === 0) {
+    if (size > free || groups.length === 0) {
       groups.push([])
-      room = limit
+      free = limit
     }
     groups.at(-1)!.push(item)
-    room -= size
+    free -= size
   }
   return groups
 }
@@ -91,11 +91,11 @@ export const gatherSlices = async <P>(
   shapes: ReadonlyMap<string, readonly number[]>
 ): Promise<P> => {
   const gather = async (bucket: readonly Named[]): Promise<readonly Named[]> => {
-    const own = flat(bucket.map(([, leaf]) => leaf))
+    const part = flat(bucket.map(([, leaf]) => leaf))
     try {
-      const all = await group.allGather(own)
+      const all = await group.allGather(part)
       const whole = tf.tidy(() => {
-        const rows = all.reshape([group.size, own.size])
+        const rows = all.reshape([group.size, part.size])
         let at = 0
         return bucket.map(([path, slice]) => {
           const shape = shapes.get(path)!
@@ -110,7 +110,7 @@ export const gatherSlices = async <P>(
       all.dispose()
       return bucket.map(([path], i) => [path, whole[i]!])
     } finally {
-      tf.dispose([own, ...bucket.map(([, leaf]) => leaf)])
+      tf.dispose([part, ...bucket.map(([, leaf]) => leaf)])
     }
   }
   const gathered = await Promise.allSettled(buckets(namedParameters(slices), ([, leaf]) => leaf.size * group.size).map(gather))

@@ -78,7 +78,7 @@ export const networkIssues = async (
   const resolved = await Promise.all(addresses.map(resolve))
   const unknown = resolved.flatMap((result) => (E.isLeft(result) ? result.left : []))
   if (trustNetwork) return unknown
-  const advice = 'workers talk without encryption or password; use a private network or a tunnel, or add --trust-network'
+  const advice = 'gRPC has neither encryption nor passwords; use a private network or a tunnel, or add --trust-network'
   const outside = resolved.flatMap((result, i) =>
     E.isRight(result) && !isPrivateAddress(result.right)
       ? [issue('PublicAddress', `--workers: ${addresses[i]} is a public address, and ${advice}`, { address: addresses[i] })]

@@ -58,8 +58,8 @@ export const workerError = (addresses: readonly string[], rank: number, error: u
     ])
   const named = rankInMessage(text)
   const lost = named === undefined || named === rank ? undefined : named
-  const who = lost === undefined ? 'another worker' : workerName(addresses, lost)
-  return new InternVLError([issue('WorkerGone', `${who} no longer answers`, { rank: lost, detail: text })])
+  const name = lost === undefined ? 'another worker' : workerName(addresses, lost)
+  return new InternVLError([issue('WorkerGone', `${name} no longer answers`, { rank: lost, detail: text })])
 }
 
 /** The group of a native engine whose context has a cluster. */
@@ -120,9 +120,9 @@ export const workerGroup = (native: NativeBackend, addresses: readonly string[],
     lengths[rank] = text.length
     const counts = [...(await sumOf(lengths))]
     const width = Math.max(...counts)
-    const own = new Int32Array(width)
-    own.set(text)
-    const x = tf.tensor1d(own, 'int32')
+    const bytesHere = new Int32Array(width)
+    bytesHere.set(text)
+    const x = tf.tensor1d(bytesHere, 'int32')
     const all = await allGather(x)
     const rows = all.dataSync<'int32'>()
     tf.dispose([x, all])

@@ -26,8 +26,8 @@ describe('addresses of workers', () => {
   it('of private networks are used, public ones need --trust-network, on this machine too', async () => {
     const ips = ['10.1.2.3', '172.31.0.1', '192.168.9.9', '127.0.0.1', '100.64.0.1', '172.32.0.1', '8.8.8.8']
     assert.deepEqual(ips.map(isPrivateAddress), [true, true, true, true, true, false, false])
-    const messages = async (address: string, own: string, trust = false) =>
-      (await networkIssues([address], trust, interfaceOf(own))).map(({ message }) => message)
+    const messages = async (address: string, local: string, trust = false) =>
+      (await networkIssues([address], trust, interfaceOf(local))).map(({ message }) => message)
     assert.deepEqual(await messages('10.0.0.1:4000', '10.0.0.1'), [])
     assert.match((await messages('8.8.8.8:4000', '10.0.0.1'))[0]!, /8\.8\.8\.8:4000 is a public address.*--trust-network/)
     assert.match((await messages('10.0.0.1:4000', '8.8.4.4'))[0]!, /this machine has the public address 8\.8\.4\.4/)

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { nativeBackend } from '../../../lib/engines/index.js'
 import { startWorkers } from './worker-processes.js'
 
-const script = fileURLToPath(new URL('./worker-child.ts', import.meta.url))
+const script = fileURLToPath(new URL('./member-child.ts', import.meta.url))
 
 describe('workers in several processes', () => {
   before(function () {
