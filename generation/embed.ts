@@ -12,6 +12,7 @@ import { loadProcessor } from '../processors/processor.js'
 import { MAX_PATCHES } from '../processors/processor-options.js'
 import { disposeOnce, throwsWhenDisposed } from './checkpoint/disposable.js'
 import { demoModel, type LoadOptions } from './checkpoint/load.js'
+import { partFamilies } from './checkpoint/part-modules.js'
 import { modelFolder } from './hub/index.js'
 
 /** Vision tower and projector of a checkpoint, with the settings of its image processor. `dispose` frees the parameters. */
@@ -30,7 +31,8 @@ export const loadVisionEncoder = async (
 ): Promise<VisionCheckpoint> => {
   const dir = await orThrow(modelFolder(name, options))
   await selectEngine(options)
-  const [processor, vision] = [await loadProcessor(dir, options)(), await loadVision(dir, options)()]
+  const parts = await partFamilies(options.parts)
+  const [processor, vision] = [await loadProcessor(dir, options)(), await loadVision(dir, { ...options, parts })()]
   const both = pipe(sequenceS(validation)({ processor, vision }), E.mapLeft(distinctIssues))
   if (E.isLeft(both) && E.isRight(vision)) vision.right.dispose()
   const loaded = getOrThrow(both)

@@ -5,6 +5,8 @@ export { type ChatOptions, type ChatSession, chat, restoreChat, type SendOptions
 export { restoreHistory, type SaveOptions, saveHistory } from './chat/history.js'
 export { type Inspection, inspect } from './checkpoint/inspect.js'
 export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './checkpoint/load.js'
+export type { PartsOption } from './checkpoint/part-modules.js'
+export { type Replacement, replaceParts } from './checkpoint/replace-parts.js'
 export { type ConvertOptions, convert, type SaveCheckpointOptions, save } from './checkpoint/save.js'
 export {
   disposeCache,

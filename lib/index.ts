@@ -101,6 +101,7 @@ export {
   quantize,
   type StoredWeight
 } from './quantization/formats.js'
+export { replaceModules } from './replace-modules.js'
 export { openCheckpointTensors, openSafetensors, type TensorEntry, type TensorFiles } from './safetensors/read.js'
 export { type TensorSource, writeCheckpointTensors, writeSafetensors } from './safetensors/write.js'
 export { expectShape, ShapeError } from './shape.js'

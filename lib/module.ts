@@ -19,6 +19,8 @@ export interface Module<P = any, F = any> {
   /** Builds the forward function from the bound children, as `module` received it; `apply` binds and tidies. */
   readonly forward: (self: never) => F
   readonly apply: (params: P, binding?: Binding) => F
+  /** The same module with other children under the same names; see `replaceModules`. */
+  readonly withChildren: (children: Children) => Module<any, F>
 }
 
 /** Taps while a module binds its children: the binding of a child, `undefined` for a child without taps, and the change of a bound forward. */
@@ -79,7 +81,8 @@ export const module = <C extends Children, F extends Forward>(
   _tag: 'Module',
   children,
   forward: forward as unknown as (self: never) => F, // comparing the types of `self` does not end
-  apply: (params, binding) => wrapped(tidied(forward(bind(children, params, binding))), binding)
+  apply: (params, binding) => wrapped(tidied(forward(bind(children, params, binding))), binding),
+  withChildren: (others) => module(others as C, forward) as Module<any, F>
 })
 
 /** `n` copies of a layer, keyed `0`, `1`, …: `nn.ModuleList`. */
@@ -91,5 +94,6 @@ export const identity: Module<Record<never, never>, <T extends tf.Tensor>(x: T) 
   _tag: 'Module',
   children: {},
   forward: () => (x) => x,
-  apply: (_, binding) => wrapped((x) => x, binding)
+  apply: (_, binding) => wrapped((x) => x, binding),
+  withChildren: () => identity
 }

@@ -5,6 +5,7 @@ import { internVLFamily } from './internvl/internvl-family.js'
 import { internVLUFamily } from './internvl/internvl-u-family.js'
 import { qianfanOcrFamily } from './internvl/qianfan-ocr-family.js'
 import type { ConfigDialect, InternVLModule, ModelFamily, ModelParts } from './model-family.js'
+import { withCustomParts } from './parts/custom-parts.js'
 
 /** Every model type that can be loaded. Add a model type with its file and a line here; the first is the default. */
 // biome-ignore format: one line for each model type
@@ -57,8 +58,8 @@ export const dialectOfType = (modelType: string): ConfigDialect =>
 export const familyOf = (c: Pick<InternVLConfig, 'modelType'>): ModelFamily =>
   families.find(({ modelType }) => modelType === c.modelType) ?? families[0]
 
-/** The module of a configuration: the tree of parameters and the forward function. */
-export const modelFor = (c: InternVLConfig): InternVLModule => familyOf(c).build(c)
+/** The module of a configuration, with its custom parts: the tree of parameters and the forward function. */
+export const modelFor = (c: InternVLConfig): InternVLModule => withCustomParts(familyOf(c).build(c), c)
 
 /** The key groups of every layout. */
 export const layouts: Layouts = Object.assign({}, ...dialects.map((dialect) => dialect.layouts))

@@ -5,8 +5,11 @@ export type { KeyRule, KeyTemplates, Layout } from './checkpoint/keys.js'
 export { type InternVLParams, type LoadedModel, type LoadModelOptions, loadModel } from './checkpoint/load-model.js'
 export { type SaveModelOptions, saveModel, type WeightType } from './checkpoint/save-model.js'
 export {
+  type CustomPart,
+  type CustomParts,
   type DecoderConfig,
   type InternVLConfig,
+  type PartFamily,
   parseConfig,
   readConfig,
   type TextConfig,

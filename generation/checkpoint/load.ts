@@ -26,6 +26,7 @@ import { type FeatureCache, featureCache } from '../feature-cache.js'
 import { type HubOptions, modelFolder } from '../hub/index.js'
 import { disposeOnce, throwsWhenDisposed } from './disposable.js'
 import { nonFiniteWarning } from './non-finite-weights.js'
+import { type PartsOption, partFamilies } from './part-modules.js'
 
 /** Folder of the demo model that ships with this package. */
 export const demoModel: string = fileURLToPath(new URL('../../models/demo', import.meta.url))
@@ -34,9 +35,11 @@ export interface LoadOptions
   extends EngineOptions,
     HubOptions,
     LoadProcessorOptions,
-    Omit<LoadModelOptions, 'imageTokenId' | 'idOf'> {
+    Omit<LoadModelOptions, 'imageTokenId' | 'idOf' | 'parts'> {
   /** Folder of a LoRA adapter in PEFT's format. The adapter is merged into float32 weights, and applied beside quantized ones. */
   readonly adapter?: string | undefined
+  /** Modules of the caller that config.json names as `custom_parts`: their kinds, or a JavaScript module that exports them. */
+  readonly parts?: PartsOption | undefined
 }
 
 /** A loaded checkpoint: processor, model and generation defaults. `dispose` frees the parameters; a later call throws `Disposed`. */
@@ -110,7 +113,7 @@ const withAdapter = async (plain: LoadedModel, adapter: string, options: LoadOpt
  * The checkpoint of a loaded model, with its feature cache; after `dispose` every call of the model throws an `InternVLError` with the
  * tag `Disposed`.
  */
-const owned = (
+export const checkpointOf = (
   loaded: LoadedModel,
   rest: Pick<InternVLCheckpoint, 'dir' | 'engine' | 'processor' | 'generation'>,
   options: LoadOptions
@@ -145,13 +148,14 @@ export const load = async (name?: string, options: LoadOptions = {}): Promise<In
   const [processor, config] = [await loadProcessor(dir, options)(), await readGenerationConfig(dir)()]
   const tokenizer = E.isRight(processor) ? processor.right.tokenizer : undefined
   const [imageTokenId, idOf] = [tokenizer && imageContextId(tokenizer), tokenizer?.idOf]
-  const plain = await loadModel(dir, { ...options, imageTokenId, idOf })()
+  const parts = await partFamilies(options.parts)
+  const plain = await loadModel(dir, { ...options, imageTokenId, idOf, parts })()
   const loaded = E.isRight(plain) && adapter !== undefined ? await withAdapter(plain.right, adapter, options) : plain
   const all = pipe(sequenceS(validation)({ processor, config, loaded }), E.mapLeft(distinctIssues))
   if (E.isLeft(all) && E.isRight(loaded)) loaded.right.dispose()
   const warning = E.isRight(all) ? nonFiniteWarning(dir, all.right.loaded.params) : undefined
   if (warning !== undefined) (options.onWarning ?? options.onRemark ?? emitWarning)(warning)
   return pipe(all, getOrThrow, ({ processor, config, loaded }) =>
-    owned(loaded, { dir, engine, processor, generation: { ...defaultOptions(loaded, processor), ...config } }, options)
+    checkpointOf(loaded, { dir, engine, processor, generation: { ...defaultOptions(loaded, processor), ...config } }, options)
   )
 }

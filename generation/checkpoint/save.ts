@@ -32,6 +32,7 @@ import { processorFilesFor, readProcessorFiles } from '../../processors/config/p
 import { loadProcessor, type Processor } from '../../processors/processor.js'
 import { imageContextId } from '../../processors/text/placeholders.js'
 import { endOfTurn } from './load.js'
+import { type PartsOption, partFamilies } from './part-modules.js'
 
 /** A generation_config.json with the end token of the chat template. Without any end token Transformers would never stop. */
 const generationDefaults = (processor: Processor): string => {
@@ -135,6 +136,8 @@ export const checkTarget = async (from: readonly string[], to: string, isForced:
 }
 
 export interface ConvertOptions extends Omit<ConvertModelOptions, 'files' | 'changes'> {
+  /** Modules of the caller that config.json names as `custom_parts`; see `load`. */
+  readonly parts?: PartsOption | undefined
   /** Write into a folder that is not empty; the files of an earlier checkpoint are replaced. */
   readonly force?: boolean
 }
@@ -156,13 +159,13 @@ export interface ConvertChangedOptions extends ConvertOptions {
 const withCheckpoint = async (
   from: string,
   to: string,
-  { force = false, sources = [], layout }: Pick<ConvertChangedOptions, 'force' | 'sources' | 'layout'>,
+  { force = false, sources = [], layout, parts: given }: Pick<ConvertChangedOptions, 'force' | 'sources' | 'layout' | 'parts'>,
   use: (checkpoint: OpenCheckpoint, files: SidecarFiles) => Promise<Layout>
 ): Promise<Layout> => {
   await checkTarget([from, ...sources], to, force)
   const others = await readOtherFiles(from, layout)
   const configure = E.isRight(others) ? { configure: completeConfig(others.right.processor) } : {}
-  const checkpoint = await openCheckpoint(from, configure)()
+  const checkpoint = await openCheckpoint(from, { ...configure, parts: await partFamilies(given) })()
   try {
     const both = pipe(sequenceT(validation)(others, checkpoint), E.mapLeft(distinctIssues), getOrThrow)
     return await use(both[1], both[0].files)
@@ -176,8 +179,8 @@ const withCheckpoint = async (
  * `InternVLError`.
  */
 export const convertChanged = async (from: string, to: string, options: ConvertChangedOptions): Promise<Layout> => {
-  const { force = false, sources = [], withChanges, ...rest } = options
-  return withCheckpoint(from, to, { force, sources, layout: rest.layout }, (opened, files) => {
+  const { force = false, sources = [], parts, withChanges, ...rest } = options
+  return withCheckpoint(from, to, { force, sources, parts, layout: rest.layout }, (opened, files) => {
     const checkpoint = { ...opened, stored: opened.plan }
     return withChanges(checkpoint, (changes, variant) => orThrow(convertModel(variant, to, { ...rest, changes, files })))
   })
@@ -189,9 +192,13 @@ export const convertChanged = async (from: string, to: string, options: ConvertC
  *
  * `await convert('InternVL3-8B', 'InternVL3-8B-hf', { layout: 'hf', dtype: 'bfloat16' })`
  */
-export const convert = async (from: string, to: string, { force = false, ...options }: ConvertOptions): Promise<Layout> => {
+export const convert = async (
+  from: string,
+  to: string,
+  { force = false, parts, ...options }: ConvertOptions
+): Promise<Layout> => {
   precisionOf({ quantize: options.quantize }) // throws for an unknown precision before any file is opened
-  return withCheckpoint(from, to, { force, layout: options.layout }, async (checkpoint, files) => {
+  return withCheckpoint(from, to, { force, parts, layout: options.layout }, async (checkpoint, files) => {
     // the engine packs and unpacks quantized weights
     if (options.quantize !== undefined || isQuantized(checkpoint.stored)) await selectEngine()
     return orThrow(convertModel(checkpoint, to, { ...options, files }))

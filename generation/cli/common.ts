@@ -78,6 +78,7 @@ export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly maxPatches?: number
   readonly imageBackend?: ImageBackend
   readonly adapter?: string
+  readonly parts?: string
   readonly visualDelta?: number | 'auto'
 }
 
@@ -94,6 +95,10 @@ export const imageBackendOption = (): Option =>
     "library whose resize of images is computed: Transformers' default, or Pillow as in OpenGVLab's code; default: torchvision"
   ).choices(IMAGE_BACKENDS)
 
+/** `--parts`. */
+export const partsOption = (): Option =>
+  new Option('--parts <file>', 'JavaScript module whose default export builds the modules that config.json names as custom_parts')
+
 /** Adds the options of `ModelFlags` that concern loading. */
 export const withLoadOptions = (command: Command): Command =>
   withEngineOption(withPrecisionOptions(withHubOptions(command)))
@@ -105,6 +110,7 @@ export const withLoadOptions = (command: Command): Command =>
       '--adapter <folder>',
       'folder of a LoRA adapter in PEFT format; without --model the base model of the adapter is loaded'
     )
+    .addOption(partsOption())
     .option('--max-patches <n>', "maximum number of tiles of an image; default: the checkpoint's own", positiveInteger)
     .addOption(imageBackendOption())
 
@@ -149,7 +155,8 @@ export const loadWithProgress = async ({ model, engine, adapter, ...flags }: Mod
     bar.update(Math.round(done / 1e6))
   }
   try {
-    return await load(folder, { engine, adapter, imageBackend: flags.imageBackend, ...precisionOptions(flags), onProgress })
+    const { imageBackend, parts } = flags
+    return await load(folder, { engine, adapter, imageBackend, parts, ...precisionOptions(flags), onProgress })
   } finally {
     if (shown) bar.stop()
   }

@@ -17,7 +17,9 @@ export interface NamedProcessor {
 }
 
 /** Options of `createEngine`: those of `load`, and the limits of the engine. */
-export interface CreateEngineOptions extends Omit<LoadOptions, 'onProgress' | 'onDownload' | 'onRemark'> {
+export interface CreateEngineOptions extends Omit<LoadOptions, 'onProgress' | 'onDownload' | 'onRemark' | 'parts'> {
+  /** A JavaScript module, by path or URL, that exports the kinds of `custom_parts`; the engine's process imports it. */
+  readonly parts?: string | undefined
   /** Rows that are decoded together: an answer is one row, `numReturnSequences: 3` or `numBeams: 3` are three. 8 by default. */
   readonly maxBatch?: number | undefined
   /** Requests that wait for a free row; one more is refused with `QueueFullError`. 64 by default. */

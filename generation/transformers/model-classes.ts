@@ -13,6 +13,7 @@ import { withActivations } from '../../models/quantization/activations.js'
 import type { Activations } from '../../models/quantization/precision.js'
 import { disposeOnce, throwsWhenDisposed } from '../checkpoint/disposable.js'
 import { demoModel, load } from '../checkpoint/load.js'
+import { partFamilies } from '../checkpoint/part-modules.js'
 import type { GenerateOptions } from '../decoding/generation-options.js'
 import { modelFolder } from '../hub/index.js'
 import { loadOptions, type PretrainedOptions } from './config-classes.js'
@@ -222,7 +223,7 @@ export class InternVLVisionModel extends PreTrained<VisionConfig> {
     const options = loadOptions(given)
     const dir = await orThrow(modelFolder(name, options))
     await selectEngine(options)
-    const { config, params } = await orThrow(loadVision(dir, options))
+    const { config, params } = await orThrow(loadVision(dir, { ...options, parts: await partFamilies(options.parts) }))
     disposeParams(params.multi_modal_projector)
     return new InternVLVisionModel(config.visionConfig, params.vision_tower, options.activations)
   }

@@ -53,5 +53,6 @@ export const checkpointed = <P, F>(layer: Module<P, F>): Module<P, F> => ({
     const run = (...inputs: readonly unknown[]) =>
       trainingOptions()?.checkpointing ? recomputed(forward as Layer, params, inputs) : (forward as Layer)(...inputs)
     return Object.assign(run, forward) as unknown as F
-  }
+  },
+  withChildren: (children) => checkpointed(layer.withChildren(children))
 })

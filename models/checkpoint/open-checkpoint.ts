@@ -10,8 +10,9 @@ import { finishCommit } from '../../lib/safetensors/commit.js'
 import type { TensorFiles } from '../../lib/safetensors/read.js'
 import type { Json } from '../config/config-fields.js'
 import { settleFlash } from '../config/flash-config.js'
-import { type InternVLConfig, parseConfig, readConfigJson } from '../config/parse-config.js'
+import { type InternVLConfig, type PartFamily, parseConfig, readConfigJson } from '../config/parse-config.js'
 import { familyOf, modelFor, partOfPath } from '../families.js'
+import { withFamilies } from '../parts/custom-parts.js'
 import { dequantizedFiles } from '../quantization/foreign/dequantized-files.js'
 import { withoutZeroBiases } from '../quantization/foreign/zero-biases.js'
 import { foreignConfig, quantizationIssues } from '../quantization/foreign-quantization.js'
@@ -28,6 +29,8 @@ export interface OpenOptions {
   readonly idOf?: ((token: string) => number | undefined) | undefined
   /** Changes the configuration before the model is built, to try a variant of the model on the same weights. */
   readonly configure?: (config: InternVLConfig) => InternVLConfig
+  /** Kinds of modules that config.json may name as `custom_parts`. */
+  readonly parts?: readonly PartFamily[] | undefined
 }
 
 /** Reads ranges of the stored tensors by key. */
@@ -181,7 +184,8 @@ export const openCheckpoint =
     const plan = ({ json, config: read }: { readonly json: Json; readonly config: InternVLConfig }) => {
       const known = withTokenIds(read, options)
       return pipe(
-        planCheckpoint(dir, options.configure?.(known) ?? known, files, foreign?.quant_method === 'gptq'),
+        TE.fromEither(withFamilies(options.configure?.(known) ?? known, options.parts ?? [], join(dir, 'config.json'))),
+        TE.chain((config) => planCheckpoint(dir, config, files, foreign?.quant_method === 'gptq')),
         TE.map((planned): OpenCheckpoint => ({ dir, json: toPlain(json), files, ...planned }))
       )
     }

@@ -1,6 +1,8 @@
+import type { Module } from '../../lib/module.js'
 import type { Activation } from '../../lib/nn/activation.js'
 import type { TextConfig } from '../decoders/index.js'
 import type { FlashThresholds } from '../internvl/flash/tile-features.js'
+import type { Json } from './config-fields.js'
 import type { Pair, VisionConfig } from './config-types.js'
 
 /** Image processing and prompt format in OpenGVLab's config.json, which has no separate processor configuration. */
@@ -25,6 +27,25 @@ export interface SpecialTokens {
   readonly tokens: readonly string[]
   readonly ids?: readonly number[] | undefined
 }
+
+/** A kind of module that a program brings for a place in the model, such as a projector of its own. */
+export interface PartFamily {
+  /** Name under which config.json names the kind. */
+  readonly type: string
+  /** The module, which is called as the module in its place; `settings` are those of config.json. */
+  readonly build: (config: InternVLConfig, settings: Json) => Module
+}
+
+/** A module of a program in the place of one of the model's. */
+export interface CustomPart {
+  readonly type: string
+  readonly settings: Json
+  /** The kind; undefined where config.json names one that is not known yet. */
+  readonly family?: PartFamily | undefined
+}
+
+/** Custom parts by the paths that they take: `model.multi_modal_projector`. */
+export type CustomParts = Readonly<Record<string, CustomPart>>
 
 /** `config.json` of a checkpoint, the same for every dialect. */
 export interface InternVLConfig {
@@ -52,6 +73,8 @@ export interface InternVLConfig {
   readonly flash?: FlashConfig | undefined
   /** Special tokens with embeddings in a table of their own, in its order; only of InternVL-U. */
   readonly specialTokens?: SpecialTokens | undefined
+  /** Modules of a program in the place of the model's; only in Transformers' dialect. */
+  readonly customParts?: CustomParts | undefined
   /** Only in OpenGVLab's dialect. */
   readonly original: OriginalProcessing | undefined
 }

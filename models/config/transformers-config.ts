@@ -1,4 +1,5 @@
 import type { ConfigDialect } from '../model-family.js'
+import { customPartsJson, parseCustomParts } from '../parts/custom-parts.js'
 import {
   activation,
   count,
@@ -55,6 +56,7 @@ const parse = (f: Fields): InternVLConfig => {
     tieWordEmbeddings: f('tie_word_embeddings', flag, true),
     dtype: dtypeOf(f),
     flash: flashConfig(f),
+    customParts: parseCustomParts(f),
     original: undefined
   }
 }
@@ -65,6 +67,7 @@ const write = (c: InternVLConfig, decoderType?: string): Json =>
     model_type: 'internvl',
     downsample_ratio: c.downsampleRatio,
     ...flashJson(c),
+    custom_parts: customPartsJson(c.customParts),
     dtype: c.dtype,
     torch_dtype: c.dtype, // its name until 4.56
     image_seq_length: c.imageSeqLength,
@@ -87,6 +90,7 @@ export const transformersDialect: Omit<ConfigDialect, 'layouts'> = {
   ownFields: [
     'architectures',
     'model_type',
+    'custom_parts',
     'dtype',
     'torch_dtype',
     'text_config',

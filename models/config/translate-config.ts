@@ -5,6 +5,7 @@ import type { DecoderFamily } from '../decoders/decoder-family.js'
 import { findDecoder } from '../decoders/index.js'
 import { familyOf } from '../families.js'
 import type { ConfigDialect } from '../model-family.js'
+import { customPartsJson } from '../parts/custom-parts.js'
 import { isJson, type Json } from './config-fields.js'
 import type { InternVLConfig } from './model-config.js'
 import { present } from './write-text-config.js'
@@ -62,6 +63,7 @@ const untranslatable = (c: InternVLConfig, layout: Layout): readonly Issue[] => 
   return [
     ...check(c.projectorHiddenAct === 'gelu', 'projector_hidden_act', c.projectorHiddenAct, 'gelu'),
     ...check(c.visionFeatureSelectStrategy === 'default', 'vision_feature_select_strategy', 'full', 'default'),
+    ...check(c.customParts === undefined, 'custom_parts', customPartsJson(c.customParts), "the model's own parts"),
     ...check(typeof c.visionFeatureLayer === 'number', 'vision_feature_layer', c.visionFeatureLayer, 'one layer'),
     ...check(
       fitsDecoder,

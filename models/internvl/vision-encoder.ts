@@ -7,6 +7,7 @@ import type { tf } from '../../lib/tf.js'
 import { type LoadModelOptions, loadTensors, openAndBuild } from '../checkpoint/load-model.js'
 import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js'
 import type { InternVLConfig } from '../config/model-config.js'
+import { withCustomParts } from '../parts/custom-parts.js'
 import { withActivations } from '../quantization/activations.js'
 import { keepsStoredType } from '../quantization/weight-formats.js'
 import { imageFeatureExtractor, inTileBatches } from './internvl.js'
@@ -26,7 +27,9 @@ export interface VisionEncoder {
 }
 
 /** The vision tower and the projector, under their keys in the whole model. */
-export const visionEncoder = (c: InternVLConfig) =>
+export const visionEncoder = (c: InternVLConfig) => withCustomParts(encoderModule(c), c, 'model.')
+
+const encoderModule = (c: InternVLConfig) =>
   module({ vision_tower: visionTowerFor(c.visionConfig), multi_modal_projector: projector(c) }, (self): VisionEncoder => {
     const pool = (tiles: tf.Tensor4D) => poolVision(c.visionConfig, self.vision_tower(tiles).lastHiddenState)
     const forward = (pixelValues: tf.Tensor4D, options?: VisionOptions) => self.vision_tower(pixelValues, options)

@@ -42,8 +42,22 @@ const keysOf = ({ apiKey = [] }: ServeFlags): readonly string[] => [
 ]
 
 const toServerOptions = async (model: string | undefined, flags: ServeFlags): Promise<ServerOptions> => {
-  const { host, port, insecure, name, maxBatch, queue, ui, logPrompts, logLevel, engine, adapter, maxPatches, imageBackend } =
-    flags
+  const {
+    host,
+    port,
+    insecure,
+    name,
+    maxBatch,
+    queue,
+    ui,
+    logPrompts,
+    logLevel,
+    engine,
+    adapter,
+    maxPatches,
+    imageBackend,
+    parts
+  } = flags
   const chatTemplate = flags.chatTemplate === undefined ? undefined : await readTemplate(flags.chatTemplate)
   const defaults = {
     ...(maxPatches === undefined ? {} : { maxPatches }),
@@ -51,7 +65,7 @@ const toServerOptions = async (model: string | undefined, flags: ServeFlags): Pr
   }
   return {
     ...precisionOptions(flags),
-    ...{ host, port, insecure, maxBatch, ui, logPrompts, logLevel, engine, adapter, imageBackend, defaults },
+    ...{ host, port, insecure, maxBatch, ui, logPrompts, logLevel, engine, adapter, imageBackend, parts, defaults },
     maxQueue: queue,
     apiKeys: keysOf(flags),
     mediaDomains: flags.allowMediaDomain,

@@ -11,11 +11,13 @@ import {
   info,
   interruptSignal,
   loadWithProgress,
+  partsOption,
   withEngineOption,
   withHubOptions
 } from '../common.js'
 
 interface TrainFlags extends HubFlags {
+  readonly parts?: string
   readonly set?: readonly string[]
   readonly init?: true
   readonly resume?: true
@@ -119,6 +121,7 @@ export const trainCommand = (): Command =>
     .argument('[config]', `file of settings, JSON with comments; default: ${defaultFile}`)
     .option('--init', 'write an example file with every setting, its default and its description')
     .option('--set <key=value>', 'override a setting, such as optimizer.learningRate=2e-5; may be repeated', appendValue)
+    .addOption(partsOption())
     .option('--resume', 'resume from the last checkpoint')
     .option('--skip-bad', 'skip invalid rows, and count them')
     .action(train)
