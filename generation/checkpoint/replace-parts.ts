@@ -49,5 +49,6 @@ export const replaceParts = (
     model: bindModel(module, params, {}),
     dispose: () => tf.dispose(fresh)
   }
-  return checkpointOf(loaded, internvl, {})
+  const { dir, engine, processor, generation } = internvl
+  return checkpointOf(loaded, { dir, engine, processor, generation }, {})
 }

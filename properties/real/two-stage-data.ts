@@ -8,7 +8,7 @@ import type { Rgb } from '../../processors/image/resize.js'
 import { realTower } from './real-tower.js'
 import { realWeights } from './real-weights.js'
 
-// Prepares the recipe of docs/assembling.md in a folder: a model put together from learned parts, drawn scenes, and the settings of both stages.
+// Prepares the recipe of docs/assembling.md in a folder: a model put together from learned parts, rendered scenes, and the settings of both stages.
 
 const weights: Partial<Record<Task, number>> = { color: 3, where: 3, count: 2, background: 1 }
 const rows = { train: 4800, questions: 240 } as const
@@ -42,11 +42,11 @@ const projector = 'model.multi_modal_projector.**'
 const common = { data: at('train.jsonl'), log: { steps: 5 }, save: { steps: 100 }, batch: { size: 8, maxPatches: 1 } }
 const stages = {
   projector: {
-    ...{ ...common, model: at('base'), output: at('projector'), steps: 300 },
+    ...{ ...common, model: at('base'), output: at('projector'), steps: 120 },
     ...{ train: { only: [projector] }, optimizer: { learningRate: 1e-3 } }
   },
   lora: {
-    ...{ ...common, model: at('projector'), output: at('tuned'), steps: 300, seed: 1 },
+    ...{ ...common, model: at('projector'), output: at('tuned'), steps: 160, seed: 1 },
     ...{ train: { only: [projector] }, lora: { rank: 16 }, optimizer: { learningRate: 4e-4 } }
   }
 }
