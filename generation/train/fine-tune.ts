@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issue, orThrow } from '../../lib/error.js'
+import { usesTensorflowOps } from '../../lib/ops/kernel.js'
 import { adamW, exceptNormsAndBiases } from '../../lib/optim/adamw.js'
 import { schedules } from '../../lib/optim/schedule.js'
 import { combine, disposeExcept, mapParams, namedParameters, type PartialParams } from '../../lib/params.js'
@@ -137,6 +138,7 @@ const runObjective = async <B>(
     ...{ steps, gradientAccumulation: c['batch.gradientAccumulation'], maxGradNorm: c['optimizer.maxGradNorm'] },
     ...{ checkpoints: o.checkpoints, keepLast: c['save.keepLast'], saveSteps: c['save.steps'] },
     ...{ settings: storedSettings(internvl, c), dataDigest: found.dataDigest },
+    precision: c.precision,
     training: {
       seed: c.seed,
       dropout: c['regularize.dropout'],
@@ -189,6 +191,9 @@ const warnings = (
   { resume }: FineTuneOptions
 ): readonly string[] => [
   ...(resume && last === undefined ? ['there is no checkpoint to resume from; training starts at step 0'] : []),
+  ...(c.precision === 'float32' || usesTensorflowOps()
+    ? []
+    : [`precision ${c.precision} needs a GPU, or INTERNVL_KERNELS=tensorflow; training runs in float32`]),
   ...(c['lora.rank'] === null ? [] : adapterIssues(internvl, c, parts.trained)).map(
     ({ message }) => `only the merged model will be written, without an adapter: ${message}`
   )

@@ -12,6 +12,7 @@ import { openSafetensors } from '../../lib/safetensors/read.js'
 import { type TensorSource, writeSafetensors } from '../../lib/safetensors/write.js'
 import { tf } from '../../lib/tf.js'
 import { decode } from '../../processors/config/decode-json.js'
+import type { LossScale } from './loss-scale.js'
 import type { LossState, TrainState } from './training-loop.js'
 
 /** Contents of `state.json`, the metadata of a checkpoint. */
@@ -19,6 +20,8 @@ export interface CheckpointMetadata {
   readonly step: number
   readonly position: number
   readonly lossState: LossState
+  /** The loss scale of a run in float16. */
+  readonly lossScale?: LossScale
   /** Number of updates of the optimizer. */
   readonly optimizerStep: number
   /** The loss on the validation set; the best checkpoint has the lowest. */
@@ -31,7 +34,7 @@ export interface CheckpointMetadata {
 
 const metadataCodec = t.intersection([
   t.type({ step: t.number, position: t.number, optimizerStep: t.number }),
-  t.partial({ metric: t.number, settings: t.unknown }),
+  t.partial({ metric: t.number, settings: t.unknown, lossScale: t.type({ scale: t.number, goodSteps: t.number }) }),
   t.partial({ lossState: t.record(t.string, t.number), dataDigest: t.string }),
   t.partial({ memory: t.record(t.string, t.number), data: t.string }) // names of these two before 0.2
 ])
@@ -71,10 +74,11 @@ const syncFolder = async (folder: string): Promise<void> => {
 }
 
 const writeAll = async (folder: string, { params, optimizer, ...counts }: TrainState<unknown>, rest: TrainCheckpointOptions) => {
-  const { step, position, lossState } = counts
+  const { step, position, lossState, lossScale } = counts
   const { metric, settings, dataDigest } = rest
   const metadata: CheckpointMetadata = {
     ...{ step, position, lossState, optimizerStep: optimizer.step, settings },
+    ...(lossScale ? { lossScale } : {}),
     ...(metric === undefined ? {} : { metric }),
     ...(dataDigest === undefined ? {} : { dataDigest })
   }
@@ -216,11 +220,12 @@ export const loadCheckpoint =
       const trained = await read(trainedFile, declared)
       const saved = await read(optimizerFile, moments({ first: declared, second: declared }))
       const moment = (name: string) => Object.fromEntries(Object.keys(declared).map((key) => [key, saved[`${name}.${key}`]!]))
-      const { step, position, lossState, optimizerStep } = metadata
+      const { step, position, lossState, optimizerStep, lossScale } = metadata
+      const scale = lossScale ? { lossScale } : {}
       const optimizer = { step: optimizerStep, first: moment('first'), second: moment('second') }
       return E.right({
         metadata,
-        state: { params: mapParams((_, path) => trained[path]!)(params), optimizer, step, position, lossState }
+        state: { params: mapParams((_, path) => trained[path]!)(params), optimizer, step, position, lossState, ...scale }
       })
     } catch (error) {
       for (const tensors of loaded) tf.dispose(tensors)

@@ -101,6 +101,11 @@ export const settings = {
   ),
   'regularize.dropout': setting(fraction, 0, 'dropout of the outputs of the vision layers'),
   'regularize.dropPath': setting(fraction, 0, 'drop path rate of the last vision layer'),
+  precision: setting(
+    weightType,
+    'float32',
+    'type of matrix products: float32, or on a GPU bfloat16 or float16 (with loss scaling); trained weights stay float32'
+  ),
   gradientCheckpointing: setting(flag, false, 'recomputes activations in the backward pass to save memory'),
   'save.steps': setting(count, 200, 'steps between two checkpoints'),
   'save.keepLast': setting(count, 2, 'number of latest checkpoints to keep, beside the best'),

@@ -1,11 +1,13 @@
 import { setImmediate } from 'node:timers/promises'
 import { accumulate, valueAndGrad } from '../../lib/autograd/grad.js'
 import { type TrainingOptions, training } from '../../lib/autograd/train-mode.js'
+import { autocast } from '../../lib/engines/tensorflow-kernels/compute-type.js'
 import { InternVLError, issue } from '../../lib/error.js'
 import { type AdamWState, clipFactor, type Optimizer } from '../../lib/optim/adamw.js'
 import type { Schedule } from '../../lib/optim/schedule.js'
 import { disposeParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
+import { initialLossScale, type LossScale, nextLossScale } from './loss-scale.js'
 
 /** Numbers that a loss passes from batch to batch, by name: the running reward mean of BCO. */
 export type LossState = Readonly<Record<string, number>>
@@ -23,6 +25,8 @@ export interface TrainState<P, S = AdamWState> {
   /** Number of batches taken from the data. */
   readonly position: number
   readonly lossState: LossState
+  /** Present after a step in float16. */
+  readonly lossScale?: LossScale
 }
 
 /** Further numbers of a batch or a step by name, for logs: `rewards/margins` of preference losses. */
@@ -53,6 +57,11 @@ export interface TrainOptions<P, B, S = AdamWState> {
   readonly maxGradNorm?: number
   /** Learning rate of each step, for the report: the schedule of the optimizer. */
   readonly learningRate?: Schedule
+  /**
+   * Type of matrix products and attention in kernels of TensorFlow's ops; weights, gradients and moments stay float32. In float16 the loss is scaled, and a step
+   * whose gradients overflow changes no weights. Default: float32.
+   */
+  readonly precision?: 'float32' | 'bfloat16' | 'float16'
   /** Dropout, drop path, gradient checkpointing and the seed. */
   readonly training?: TrainingOptions
   /** Disposes a batch after its step. Default: disposes every tensor in the batch. */
@@ -66,7 +75,7 @@ export interface StepReport<P, S = AdamWState> {
   readonly step: number
   /** The loss before the update. */
   readonly loss: number
-  /** Global norm of the gradient before clipping. */
+  /** Global norm of the gradient before clipping; infinite where float16 overflowed and the step changed no weights. */
   readonly gradNorm: number
   readonly learningRate: number
   /** Metrics of the loss, the weighted mean over the batches of the step; absent where the loss has none. */
@@ -103,9 +112,9 @@ export const meanMetrics = (parts: ReadonlyArray<readonly [metrics: LossMetrics,
   )
 }
 
-/** Loss and gradient of the batches of a step, the loss state after them, and their metrics. */
-const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
-  const { loss, weightOf = () => 1, training: mode = { seed: 0 } } = options
+/** Loss and gradient, `scale` times as large, of the batches of a step, the loss state after them, and their metrics. */
+const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>, scale: number) => {
+  const { loss, weightOf = () => 1, training: mode = { seed: 0 }, precision = 'float32' } = options
   let { lossState, position } = state
   const metrics: [LossMetrics, number][] = []
   const lossOf = (batch: B) => (params: P) => {
@@ -114,12 +123,18 @@ const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], optio
       const result = loss(params, batch, lossState)
       lossState = result.lossState ?? lossState
       if (result.metrics) metrics.push([result.metrics, weightOf(batch)])
-      return result.loss
+      return scale === 1 ? result.loss : result.loss.mul<tf.Scalar>(scale)
     })
   }
   const differentiate = batches.length === 1 ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf)
-  const { value, grads } = differentiate(state.params)
-  return { loss: scalarOf(value), grads, lossState, position, metrics: metrics.length > 0 ? meanMetrics(metrics) : undefined }
+  const { value, grads } = autocast(precision, () => differentiate(state.params))
+  return {
+    loss: scalarOf(value) / scale,
+    grads,
+    lossState,
+    position,
+    metrics: metrics.length > 0 ? meanMetrics(metrics) : undefined
+  }
 }
 
 /**
@@ -127,17 +142,24 @@ const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], optio
  * `InternVLError` when the loss or the gradient is not finite; `state` is then unchanged and still owned by the caller.
  */
 export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
-  const { loss, grads, lossState, position, metrics } = gradient(state, batches, options)
-  const { norm: gradNorm, factor } = clipFactor(options.maxGradNorm ?? Number.POSITIVE_INFINITY)(grads)
-  const step = state.step + 1
+  const before = options.precision === 'float16' ? (state.lossScale ?? initialLossScale) : undefined
+  const scale = before?.scale ?? 1
+  const { loss, grads, lossState, position, metrics } = gradient(state, batches, options, scale)
+  const { norm, factor } = clipFactor((options.maxGradNorm ?? Number.POSITIVE_INFINITY) * scale)(grads)
+  const [step, gradNorm] = [state.step + 1, norm / scale]
+  const lossScale = before && { lossScale: nextLossScale(before, Number.isFinite(norm)) }
+  if (lossScale && !Number.isFinite(norm) && lossScale.lossScale.scale >= 1) {
+    disposeParams(grads)
+    return { state: { ...state, step, position, lossState, ...lossScale }, loss, gradNorm: Number.POSITIVE_INFINITY }
+  }
   if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
     disposeParams(grads)
     const message = `step ${step}: the loss is ${loss}, the gradient norm is ${gradNorm}; this step changed no weights. Try a lower learning rate or a longer warm-up, and check the data.`
     throw new InternVLError([issue('LossNotFinite', message, { step, loss, norm: gradNorm })])
   }
-  const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true, gradScale: factor })
+  const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true, gradScale: factor / scale })
   const report = { loss, gradNorm, ...(metrics ? { metrics } : {}) }
-  return { state: { params: next.params, optimizer: next.state, step, position, lossState }, ...report }
+  return { state: { params: next.params, optimizer: next.state, step, position, lossState, ...lossScale }, ...report }
 }
 
 /**

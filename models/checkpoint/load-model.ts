@@ -31,7 +31,7 @@ import { withActivations } from '../quantization/activations.js'
 import { defaultKVCacheType, withKVCacheType } from '../quantization/kv-cache-type.js'
 import { type PrecisionOptions, precisionOf } from '../quantization/precision.js'
 import { type CacheOptions, cachedWeights } from '../quantization/quantized-cache.js'
-import { splitFormat } from '../quantization/quantized-keys.js'
+import { hasPackedWeights, splitFormat } from '../quantization/quantized-keys.js'
 import { precisionIssues, type WeightFormatOptions, weightFormats } from '../quantization/weight-formats.js'
 import type { Layout, Planned } from './layout.js'
 import { checkMemory, type MemoryOptions } from './memory-check.js'
@@ -194,7 +194,8 @@ export const bindModel = (
   params: InternVLParams,
   { activations, kvCache }: PrecisionOptions
 ): InternVL => {
-  return withKVCacheType(withActivations(module.apply(params), activations), kvCache ?? defaultKVCacheType(params))
+  const bound = withActivations(module.apply(params), activations, hasPackedWeights(params))
+  return withKVCacheType(bound, kvCache ?? defaultKVCacheType(params))
 }
 
 const buildModel = (checkpoint: OpenCheckpoint, options: LoadModelOptions): TE.TaskEither<Issues, LoadedModel> => {

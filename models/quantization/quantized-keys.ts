@@ -1,7 +1,7 @@
 import { type Issue, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
-import { declarations } from '../../lib/params.js'
-import { packedRowLength, type QuantizationFormat } from '../../lib/quantization/formats.js'
+import { declarations, namedParameters } from '../../lib/params.js'
+import { packedRowLength, type QuantizationFormat, quantizationFormats } from '../../lib/quantization/formats.js'
 import type { Described } from '../checkpoint/fuse.js'
 import { isJson, type Json } from '../config/config-fields.js'
 import { precisionPartOf, type Quantization } from './precision.js'
@@ -26,6 +26,10 @@ export const splitFormat = (key: string): { readonly path: string; readonly form
 /** Whether any of the weights is quantized. */
 export const isQuantized = (stored: readonly { readonly key: string }[]): boolean =>
   stored.some(({ key }) => splitFormat(key).format !== undefined)
+
+/** Whether a weight of a parameter tree has 16 bits or fewer. */
+export const hasPackedWeights = (params: unknown): boolean =>
+  namedParameters(params).some(([key]) => quantizationFormats.some((format) => key.endsWith(`.${format}`)))
 
 /** Shapes that a module declares, by key; of a weight that `keys` has quantized, the shape of the packed data. */
 export const declaredShapes = (module: Module, keys: ReadonlySet<string>, prefix = ''): ReadonlyMap<string, readonly number[]> =>

@@ -2,7 +2,8 @@ import { type Activation, activations } from '../../nn/activation.js'
 import type { KernelInputs } from '../../ops/kernel.js'
 import type { QuantizationFormat } from '../../quantization/formats.js'
 import { tf } from '../../tf.js'
-import { attendOnDevice, attentionType, mergeOnDevice, splitOnDevice } from './device-attention.js'
+import { computeTypes } from './compute-type.js'
+import { attendOnDevice, mergeOnDevice, splitOnDevice } from './device-attention.js'
 import { cachedAttention } from './device-cached-attention.js'
 import { dequantizeOnDevice, packedRows } from './device-dequantize.js'
 import { embeddingRows, inputGradient, linearProduct, type StoredFormat, weightGradient } from './device-linear.js'
@@ -63,7 +64,7 @@ const attention = device(
   (ops, inputs: AttentionInputs, { scale, numHeads = 0, causal = false, window = 0 }: AttentionAttributes) => {
     const { q, k, v, mask: padding, sinks } = inputs
     const split = (x: DeviceTensor) => (numHeads ? splitOnDevice(ops, x, numHeads) : x)
-    const [keys, values] = [k, v].map((x) => ops.cast(split(x), attentionType())) as [DeviceTensor, DeviceTensor]
+    const [keys, values] = [k, v].map((x) => ops.cast(split(x), computeTypes().attention)) as [DeviceTensor, DeviceTensor]
     const mask = { length: keys.shape[2]!, causal, window, padding, sinks }
     const out = attendOnDevice(ops, split(q), keys, values, scale, mask)
     return numHeads ? mergeOnDevice(ops, out) : out
@@ -89,7 +90,7 @@ interface Packed {
 
 /**
  * The kernels as compositions of TensorFlow's ops, by the name under which the registry of TensorFlow.js has them. Weights and caches in 16 bits are views of
- * their packed tensors; a product rounds its inputs to the type of the weight (`computeType`) and sums in float32. All other functions of lib/nn
+ * their packed tensors; a product rounds its inputs to the type of the weight (`ComputeTypes`) and sums in float32. All other functions of lib/nn
  * keep their compositions of plain float32 ops.
  */
 export const compositions = {

@@ -1,21 +1,32 @@
 import type { HalfType } from './device-ops.js'
 
-/** Type of matrix products; `auto` is the type of the weight, and bfloat16 for weights in 8 bits or fewer. */
-export type ComputeType = 'auto' | 'float32' | HalfType
+/** Types of products in kernels of TensorFlow's ops; sums are always in float32. */
+export interface ComputeTypes {
+  /** Products with packed weights, bfloat16 by default. */
+  readonly packed: 'float32' | HalfType
+  /** Products with float32 weights, float32 by default: weight and input are rounded for each product. */
+  readonly float32: 'float32' | HalfType
+  /** Attention without a cache, float32 by default. */
+  readonly attention: 'float32' | HalfType
+}
 
-/** Module-level because kernels have no further argument, as PyTorch's `torch.autocast`; only `withComputeType` sets the value, for one synchronous call. */
-let current: ComputeType = 'auto'
+/** Module-level because kernels have no further argument, as PyTorch's `torch.autocast`; `withComputeTypes` sets it for one synchronous call. */
+let current: ComputeTypes = { packed: 'bfloat16', float32: 'float32', attention: 'float32' }
 
-/** The type of matrix products in the present call. */
-export const computeType = (): ComputeType => current
+/** The types of products in the present call. */
+export const computeTypes = (): ComputeTypes => current
 
-/** Runs `f`, which must be synchronous, with another type of matrix products. Source: `torch.autocast`. */
-export const withComputeType = <A>(type: ComputeType, f: () => A): A => {
+/** Runs `f`, which must be synchronous, with other types of products. */
+export const withComputeTypes = <A>(types: Partial<ComputeTypes>, f: () => A): A => {
   const before = current
-  current = type
+  current = { ...current, ...types }
   try {
     return f()
   } finally {
     current = before
   }
 }
+
+/** Mixed precision: every product in `type`; norms, softmax, losses and weights stay float32. Source: `torch.autocast`. */
+export const autocast = <A>(type: ComputeTypes['float32'], f: () => A): A =>
+  withComputeTypes({ packed: type, float32: type, attention: type }, f)

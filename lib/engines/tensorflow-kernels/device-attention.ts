@@ -1,5 +1,4 @@
-import { computeType } from './compute-type.js'
-import { type DeviceOps, type DeviceTensor, type DeviceType, tileRows, tiles, typeOf } from './device-ops.js'
+import { type DeviceOps, type DeviceTensor, tileRows, tiles, typeOf } from './device-ops.js'
 
 /** Additive mask value, as lib/nn/attention.ts has it. */
 const maskedScore = -1e9
@@ -19,9 +18,6 @@ export interface DeviceMask {
   /** `[H]` */
   readonly sinks?: DeviceTensor | undefined
 }
-
-/** The type of products of attention where a cache does not say. */
-export const attentionType = (): DeviceType => (computeType() === 'auto' ? 'float32' : (computeType() as DeviceType))
 
 const shapeOf = (x: DeviceTensor): readonly [number, number, number, number] =>
   x.shape as unknown as readonly [number, number, number, number]

@@ -1,9 +1,14 @@
 import { ShapeError } from '../../shape.js'
+import { computeTypes } from './compute-type.js'
 import { attendOnDevice, mergeOnDevice, ropeOnDevice, splitOnDevice } from './device-attention.js'
 import type { DeviceOps, DeviceTensor, DeviceType } from './device-ops.js'
 
 /** Types of numbers in a cache; a 16-bit cache has two numbers in a float32, `[B, G, C, ⌈K/2⌉]`. */
 export type CacheType = 'float32' | 'bfloat16' | 'float16'
+
+/** The type of products over a cache: its own, but float16 for a 16-bit cache where attention is in float16. */
+const attentionType = (type: CacheType): CacheType =>
+  type !== 'float32' && computeTypes().attention === 'float16' ? 'float16' : type
 
 /** Keys or values `[B, G, C, …]` of a cache, as `[B, G, C, K']` in their type: a view of the same memory, K' is K or one more. */
 const cacheView = (ops: DeviceOps, cache: DeviceTensor, type: CacheType): DeviceTensor => {
@@ -72,6 +77,10 @@ export const cachedAttention = (
   writePositions(ops, keys, ropeOnDevice(ops, splitOnDevice(ops, k, G), cos, sin), pastLength, cacheFormat)
   writePositions(ops, values, splitOnDevice(ops, v, G), pastLength, cacheFormat)
   const queries = widened(ops, ropeOnDevice(ops, splitOnDevice(ops, q, H), cos, sin), keys.shape[3]!)
-  const out = attendOnDevice(ops, queries, keys, values, scale, { length, causal: true, window, padding, sinks })
+  const [typedKeys, typedValues] = [keys, values].map((t) => ops.cast(t, attentionType(cacheFormat))) as [
+    DeviceTensor,
+    DeviceTensor
+  ]
+  const out = attendOnDevice(ops, queries, typedKeys, typedValues, scale, { length, causal: true, window, padding, sinks })
   return mergeOnDevice(ops, ops.lastAxis(out, 0, K))
 }

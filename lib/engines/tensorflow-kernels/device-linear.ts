@@ -1,6 +1,6 @@
 import type { QuantizationFormat } from '../../quantization/formats.js'
 import { sizeOf } from '../../shape.js'
-import { computeType } from './compute-type.js'
+import { computeTypes } from './compute-type.js'
 import { dequantizeOnDevice, packedRows } from './device-dequantize.js'
 import { asRows, type DeviceOps, type DeviceTensor, type DeviceType, tileRows, tiles } from './device-ops.js'
 
@@ -10,11 +10,8 @@ export type StoredFormat = QuantizationFormat | 'float32'
 const maxTile = 32 * 2 ** 20
 
 /** The type of a product with a weight in a format. */
-export const productType = (format: StoredFormat): DeviceType => {
-  const type = computeType()
-  if (type !== 'auto') return type
-  return format === 'float32' ? 'float32' : 'bfloat16'
-}
+export const productType = (format: StoredFormat): DeviceType =>
+  format === 'float32' ? computeTypes().float32 : computeTypes().packed
 
 /** Rows `[from, from + size)` of a stored weight `[N, K]`, in `type`. */
 const weightRows = (

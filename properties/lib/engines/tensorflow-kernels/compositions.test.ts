@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { valueAndGrad } from '../../../../lib/autograd/grad.js'
-import { withComputeType } from '../../../../lib/engines/tensorflow-kernels/compute-type.js'
+import { autocast } from '../../../../lib/engines/tensorflow-kernels/compute-type.js'
 import { activationNames } from '../../../../lib/nn/activation.js'
 import { attend, attendMerged } from '../../../../lib/nn/attention.js'
 import { embedding } from '../../../../lib/nn/embedding.js'
@@ -66,7 +66,7 @@ describe('kernels of TensorFlow’s own ops', () => {
         const [x, w] = [random<tf.Rank.R3>([2, M, K], s), random<tf.Rank.R2>([N, K], s + 1).div<tf.Tensor2D>(Math.sqrt(K))]
         const weight = format === 'float32' ? w : quantize(format, w)
         const bias = hasBias ? random<tf.Rank.R1>([N], s + 2) : undefined
-        const error = withComputeType(type, () => distance(() => affine(x, weight, bias, activation)))
+        const error = autocast(type, () => distance(() => affine(x, weight, bias, activation)))
         assert.ok(error <= tolerance[type], `${type}: ${error}`)
         const automatic = distance(() => affine(x, weight, bias, activation))
         assert.ok(automatic <= tolerance[format === 'float32' ? 'float32' : 'bfloat16'], `auto: ${automatic}`)
@@ -86,7 +86,7 @@ describe('kernels of TensorFlow’s own ops', () => {
             .sum() as tf.Scalar
         const params = base ? { x, bias } : { x, w, bias }
         for (const name of Object.keys(params) as ('x' | 'bias')[]) {
-          const error = withComputeType(type, () =>
+          const error = autocast(type, () =>
             distance(() => valueAndGrad(loss as (p: typeof params) => tf.Scalar)(params).grads[name]!)
           )
           assert.ok(error <= tolerance[type], `${name} in ${type}: ${error}`)
@@ -123,7 +123,7 @@ describe('kernels of TensorFlow’s own ops', () => {
           : {}),
         ...(hasSinks ? { sinks: random<tf.Rank.R1>([H], s + 3) } : {})
       }
-      withComputeType(type, () => {
+      autocast(type, () => {
         const error = distance(() => attend(q, k, v, K ** -0.5, mask))
         assert.ok(error <= 2 * tolerance[type], `${type}: ${error}`)
         const merged = (t: tf.Tensor4D) => t.transpose([0, 2, 1, 3]).reshape<tf.Tensor3D>([B, L, -1])
