@@ -5,6 +5,7 @@ import { type InternVLCheckpoint, type LoadOptions, load } from '../../../genera
 import { replaceParts } from '../../../generation/checkpoint/replace-parts.js'
 import { convert, save } from '../../../generation/checkpoint/save.js'
 import { loadVisionEncoder } from '../../../generation/embed.js'
+import { createEngine } from '../../../generation/engine/create-engine.js'
 import { InternVLError } from '../../../lib/error.js'
 import { module } from '../../../lib/module.js'
 import { linear } from '../../../lib/nn/linear.js'
@@ -120,6 +121,8 @@ describe('custom parts', () => {
       const again = await load(dir, { parts: file })
       assert.deepEqual(features(again), before)
       for (const owner of [again, changed, demo]) owner.dispose()
+      const engine = await createEngine(dir, { parts: file }) // its process imports the module
+      await engine.close()
       await writeFile(join(folder, 'bad.mjs'), 'export default 3\n')
       const refused = (parts: LoadOptions['parts']) =>
         messageOf(load(dir, { parts })).then((text) => text.replaceAll(folder, 'F'))
