@@ -3,7 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { selectEngine } from '../../lib/engines/index.js'
-import { distinctIssues, getOrThrow, type Issues, orThrow, validation } from '../../lib/error.js'
+import { distinctIssues, getOrThrow, InternVLError, type Issues, issue, orThrow, validation } from '../../lib/error.js'
 import { assembleCheckpoint } from '../../models/assemble/assemble-checkpoint.js'
 import { openDecoder } from '../../models/assemble/decoder-part.js'
 import { openVision } from '../../models/assemble/vision-part.js'
@@ -115,9 +115,13 @@ const write = async (checkpoint: OpenCheckpoint, text: DecoderText, vision: stri
  */
 export const assemble = async (options: AssembleOptions): Promise<Assembled> => {
   const { out, projector, seed, imageSize, chatTemplate, force = false, ...hub } = options
-  const resolve = async (model: string) => (isGguf(model) ? model : orThrow(modelFolder(model, hub)))
-  const [vision, decoder] = [await resolve(options.vision), await resolve(options.decoder)]
-  const projectorFolder = projector === undefined ? undefined : await resolve(projector)
+  const folderOf = (name: string, model: string): Promise<string> => {
+    if (!isGguf(model)) return orThrow(modelFolder(model, hub))
+    throw new InternVLError([issue('Gguf', `${model}: ${name} is taken from a folder; only the decoder may be a GGUF file`)])
+  }
+  const vision = await folderOf('the vision tower', options.vision)
+  const decoder = isGguf(options.decoder) ? options.decoder : await folderOf('the decoder', options.decoder)
+  const projectorFolder = projector === undefined ? undefined : await folderOf('the projector', projector)
   await checkTarget([vision, decoder], out, force)
   await selectEngine()
   const { part, decoder: decoderPart, text } = await openParts(vision, decoder, chatTemplate)

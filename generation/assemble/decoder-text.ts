@@ -75,7 +75,7 @@ const ofGguf =
       )
     } catch (error) {
       if (error instanceof InternVLError) return E.left(error.issues)
-      throw error
+      return invalid('Gguf', `${path}: it cannot be opened (${(error as Error).message})`, { file: path })
     }
   }
 

@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
@@ -124,13 +123,4 @@ const openGguf =
  * Errors: those of config.json and of the weight files; `DecoderMultimodal`; `Gguf`; `MissingKey`, `UnexpectedKey`, `ShapeMismatch`.
  */
 export const openDecoder = (path: string): TE.TaskEither<Issues, DecoderPart> =>
-  pipe(
-    TE.fromTask(() =>
-      stat(path).then(
-        (found) => found.isFile(),
-        () => false
-      )
-    ),
-    TE.chain((isFile) => (isFile ? openGguf(path) : openFolder(path))),
-    TE.chain(checked)
-  )
+  pipe(/\.gguf$/i.test(path) ? openGguf(path) : openFolder(path), TE.chain(checked))

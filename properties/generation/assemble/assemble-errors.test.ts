@@ -102,6 +102,12 @@ describe('assemble refuses', () => {
     async () => ({ ...parts, decoder: fileURLToPath(new URL('../gguf/files/qwen2/mmproj.gguf', import.meta.url)) }),
     /mmproj\.gguf: it holds a vision tower, not a language model/
   )
+  refused(
+    'a vision tower in GGUF',
+    async () => ({ ...parts, vision: 'mmproj.gguf' }),
+    'mmproj.gguf: the vision tower is taken from a folder; only the decoder may be a GGUF file'
+  )
+  refused('a GGUF file that is not there', async () => ({ ...parts, decoder: 'nowhere.gguf' }), 'nowhere.gguf: no such file')
   refused('a folder that is not there', async () => ({ ...parts, vision: './nowhere' }), './nowhere: no such folder')
 
   it('a target that is not empty, or a source', () =>
