@@ -3,6 +3,7 @@ export { type AnswerOptions, type Answers, answer, streamAnswers, type Timings }
 export { type Assembled, type AssembleOptions, assemble } from './assemble/assemble.js'
 export { type ChatOptions, type ChatSession, chat, restoreChat, type SendOptions, type Turn } from './chat/chat.js'
 export { restoreHistory, type SaveOptions, saveHistory } from './chat/history.js'
+export { type ConvertCalibratedOptions, convertCalibrated } from './checkpoint/convert-calibrated.js'
 export { type Inspection, inspect } from './checkpoint/inspect.js'
 export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './checkpoint/load.js'
 export type { PartsOption } from './checkpoint/part-modules.js'

@@ -16,6 +16,7 @@ export type { ContentItem, Message, Messages } from '../processors/text/messages
 export { type AnswerOptions, type Answers, answer, streamAnswers } from './answer.js'
 export { type AssembleOptions, assemble } from './assemble/assemble.js'
 export { type ChatOptions, type ChatSession, chat, restoreChat } from './chat/chat.js'
+export { convertCalibrated } from './checkpoint/convert-calibrated.js'
 export { inspect } from './checkpoint/inspect.js'
 export { demoModel, type InternVLCheckpoint, type LoadOptions, load } from './checkpoint/load.js'
 export { replaceParts } from './checkpoint/replace-parts.js'

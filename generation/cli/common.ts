@@ -162,15 +162,18 @@ export const loadWithProgress = async ({ model, engine, adapter, ...flags }: Mod
   }
 }
 
-/** A progress bar of bytes on standard error; shown on a terminal only. */
-export const progressBar = (activity: string) => {
-  const bar = new SingleBar({ format: `${activity} [{bar}] {value}/{total} MB, {eta_formatted} left`, stream: process.stderr })
+/** A progress bar on standard error, of bytes unless a scale and a unit are given; shown on a terminal only. */
+export const progressBar = (activity: string, scale = 1e-6, unit = 'MB') => {
+  const bar = new SingleBar({
+    format: `${activity} [{bar}] {value}/{total} ${unit}, {eta_formatted} left`,
+    stream: process.stderr
+  })
   let shown = false
   const update = (done: number, total: number): void => {
     if (!process.stderr.isTTY) return
-    if (!shown) bar.start(Math.round(total / 1e6), 0)
+    if (!shown) bar.start(Math.round(total * scale), 0)
     shown = true
-    bar.update(Math.round(done / 1e6))
+    bar.update(Math.round(done * scale))
   }
   return { update, stop: () => (shown ? bar.stop() : undefined) }
 }

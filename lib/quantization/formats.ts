@@ -3,8 +3,8 @@ import { valueText } from '../error.js'
 import { fused } from '../ops/fused.js'
 import { expectAxes, expectWhole } from '../shape.js'
 import { tf } from '../tf.js'
-import { bfloat16, groupSize, nearestEven, type QuantizeGroup } from './group.js'
-import { codebook, int4Group } from './int4.js'
+import { type GroupFormat, groupSize, uniformFormat } from './group.js'
+import { int4Format } from './int4.js'
 
 /**
  * Quantization formats of a weight `[N, K]` in memory. The name of a format is the key of its packed int32 tensor.
@@ -54,43 +54,42 @@ const blockBytes: Readonly<Record<BlockFormat, number>> = {
 export const packedRowLength = (format: QuantizationFormat, columns: number): number =>
   format === 'bf16' ? Math.ceil(columns / 2) : (blocks(columns) * blockBytes[format]) / 4
 
-const { fround } = Math
-
-/** Uniform levels from `-most` to `most`; `shift` is added to every number. */
-const uniformGroup =
-  (most: number, shift: number): QuantizeGroup =>
-  (weights) => {
-    const scale = bfloat16(fround(weights.reduce((size, w) => Math.max(size, Math.abs(w)), 0) / most))
-    const numbers = Int8Array.from(
-      weights,
-      (w) => shift + (scale === 0 ? 0 : Math.min(most, Math.max(-most, nearestEven(fround(w / scale)))))
-    )
-    return { scale, numbers }
-  }
-
-const quantizeGroup: Readonly<Record<BlockFormat, QuantizeGroup>> = {
-  int8: uniformGroup(127, 0),
-  int6: uniformGroup(31, 32),
-  int4: int4Group
+/** The arithmetic of each format. */
+export const groupFormats: Readonly<Record<BlockFormat, GroupFormat>> = {
+  int8: uniformFormat(127, 0),
+  int6: uniformFormat(31, 32),
+  int4: int4Format
 }
 
 /** Position of the upper two bits of weight `i` of an int6 block: the byte after the scales, and the first bit. */
 const upperBits = (i: number) => [groupSize + (i % 16), 2 * Math.floor(i / 16)] as const
 
+/** Writes the scale and numbers of the group that begins at column `at` into the bytes of its packed row, which are 0 before. */
+export const writeGroup = (format: BlockFormat, into: Uint8Array, at: number, scale: number, numbers: Int8Array): void => {
+  const [start, second] = [Math.floor(at / blockSize) * blockBytes[format], (at / groupSize) % 2]
+  into.set(fromFloat32(Float32Array.of(scale), 'BF16'), start + 2 * second)
+  const weights = into.subarray(start + 4)
+  numbers.forEach((number, i) => {
+    if (format === 'int8') weights[second * groupSize + i] = number
+    else weights[i]! |= (number & 15) << (4 * second)
+    const [byte, bit] = upperBits(second * groupSize + i)
+    if (format === 'int6') weights[byte]! |= (number >> 4) << bit
+  })
+}
+
 const quantizeRow = (format: BlockFormat, row: Float32Array, into: Uint8Array): void => {
+  const { scaleOf, numberOf } = groupFormats[format]
   for (let at = 0; at < row.length; at += groupSize) {
-    const [start, second] = [Math.floor(at / blockSize) * blockBytes[format], (at / groupSize) % 2]
-    const whole = new Float32Array(groupSize)
-    whole.set(row.subarray(at, at + groupSize))
-    const { scale, numbers } = quantizeGroup[format](whole)
-    into.set(fromFloat32(Float32Array.of(scale), 'BF16'), start + 2 * second)
-    const weights = into.subarray(start + 4)
-    numbers.forEach((number, i) => {
-      if (format === 'int8') weights[second * groupSize + i] = number
-      else weights[i]! |= (number & 15) << (4 * second)
-      const [byte, bit] = upperBits(second * groupSize + i)
-      if (format === 'int6') weights[byte]! |= (number >> 4) << bit
-    })
+    const group = new Float32Array(groupSize)
+    group.set(row.subarray(at, at + groupSize))
+    const scale = scaleOf(group)
+    writeGroup(
+      format,
+      into,
+      at,
+      scale,
+      Int8Array.from(group, (w) => numberOf(w, scale))
+    )
   }
 }
 
@@ -98,9 +97,9 @@ const quantizeRow = (format: BlockFormat, row: Float32Array, into: Uint8Array): 
 const levelIn = (format: BlockFormat, weights: Uint8Array, i: number): number => {
   if (format === 'int8') return (weights[i]! << 24) >> 24
   const low = (weights[i % groupSize]! >> (i < groupSize ? 0 : 4)) & 15
-  if (format === 'int4') return codebook[low]!
+  if (format === 'int4') return groupFormats.int4.levelOf(low)
   const [byte, bit] = upperBits(i)
-  return (low | (((weights[byte]! >> bit) & 3) << 4)) - 32
+  return groupFormats.int6.levelOf(low | (((weights[byte]! >> bit) & 3) << 4))
 }
 
 /**

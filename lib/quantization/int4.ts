@@ -1,4 +1,4 @@
-import { bfloat16, groupSize, nearestEven, type QuantizeGroup } from './group.js'
+import { bfloat16, type GroupFormat, nearestEven } from './group.js'
 
 /**
  * The int4 format of a weight: 4.5 bits a weight. Groups of 32 weights share a bfloat16 scale; a weight is its scale times one of the 16
@@ -32,15 +32,19 @@ const candidates = [codebook[0], codebook[15]].flatMap((end) =>
   )
 )
 
-/** The scale (in 127ths of the group's largest weight) with the least squared error: `product / square` of the best candidate. */
-const bestRatio = (weights: Int8Array): number => {
+/**
+ * The scale (in 127ths of the group's largest weight) with the least squared error, weighted by `importance`: `product / square` of the
+ * best candidate.
+ */
+const bestRatio = (weights: Int8Array, importance?: Float32Array): number => {
   let [best, ratio] = [-1, 0]
   for (const levels of candidates) {
     let [product, square] = [0, 0]
-    for (const w of weights) {
+    for (let i = 0; i < weights.length; i++) {
+      const [w, share] = [weights[i]!, importance ? importance[i]! : 1]
       const level = levels[w + 127]!
-      product += w * level
-      square += level * level
+      product += share * w * level
+      square += share * level * level
     }
     const gain = (product * product) / square
     if (gain > best) [best, ratio] = [gain, product / square]
@@ -53,17 +57,20 @@ const bounded = (x: number, most: number): number => (x > -most ? Math.min(x, mo
 
 const smallestNormal = 2 ** -126
 
-/** int4: the best of the candidate scales, and the nearest level of every weight. */
-export const int4Group: QuantizeGroup = (weights) => {
+const int4Scale = (weights: Float32Array, importance?: Float32Array): number => {
   const [high, low] = [weights.reduce((a, b) => (b > a ? b : a)), weights.reduce((a, b) => (b < a ? b : a))]
   const most = high >= -low ? high : low
   const inverse = fround(127 / most)
-  const zeroGroup = { scale: 0, numbers: new Int8Array(groupSize) }
-  if (!Number.isFinite(inverse)) return zeroGroup
+  if (!Number.isFinite(inverse)) return 0
   const rounded = Int8Array.from(weights, (w) => nearestEven(bounded(fround(w * inverse), 127)))
-  const scale = bfloat16(fround((bestRatio(rounded) * most) / 127))
-  if (!(Math.abs(scale) >= smallestNormal) || !Number.isFinite(scale)) return zeroGroup
-  const doubled = fround(2 / scale)
-  const numbers = Int8Array.from(weights, (w) => nearestNumbers[Math.trunc(bounded(fround(w * doubled), 255)) + 255]!)
-  return { scale, numbers }
+  const scale = bfloat16(fround((bestRatio(rounded, importance) * most) / 127))
+  return Math.abs(scale) >= smallestNormal && Number.isFinite(scale) ? scale : 0
+}
+
+/** int4: the best of the candidate scales, and the nearest level of every weight. */
+export const int4Format: GroupFormat = {
+  scaleOf: int4Scale,
+  numberOf: (weight, scale) =>
+    scale === 0 ? 0 : nearestNumbers[Math.trunc(bounded(fround(weight * fround(2 / scale)), 255)) + 255]!,
+  levelOf: (number) => codebook[number]!
 }

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { parseSize } from '../../../lib/safetensors/shards.js'
 import type { Layout } from '../../../models/checkpoint/layout.js'
@@ -9,6 +10,7 @@ interface ConvertFlags extends HubFlags {
   readonly layout: Layout
   readonly dtype?: WeightType
   readonly quantize?: PrecisionFlags['quantize']
+  readonly calibrate?: string
   readonly shardSize?: number
   readonly force?: true
 }
@@ -20,8 +22,31 @@ const size = (text: string): number => {
   return bytes
 }
 
-const convertModel = async (model: string, to: string, flags: ConvertFlags): Promise<void> => {
-  const { layout, dtype, quantize, shardSize, force, ...hub } = flags
+type ConvertArguments = [model: string, to: string, flags: ConvertFlags, command: Command]
+
+/** Quantizes with a calibration text. */
+const convertWithText = async ([model, to, flags, command]: ConvertArguments, file: string): Promise<void> => {
+  const { layout, quantize, shardSize, force, ...hub } = flags
+  if (quantize === undefined) return command.error('error: --calibrate needs --quantize', { exitCode: 2 })
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) =>
+    command.error(`error: --calibrate: ${file} cannot be read (${error.code ?? error.message})`, { exitCode: 2 })
+  )
+  const from = await resolveModelFolder(model, hub)
+  const { convertCalibrated } = await import('../../checkpoint/convert-calibrated.js')
+  const bar = progressBar('calibrating', 100, '%')
+  try {
+    const options = { layout, quantize, text, force: force === true, onProgress: (share: number) => bar.update(share, 1) }
+    await convertCalibrated(from, to, { ...options, ...(shardSize === undefined ? {} : { shardBytes: shardSize }) })
+    bar.stop()
+    info(`${to}: written in the ${layout} layout, calibrated with ${file}`)
+  } finally {
+    bar.stop()
+  }
+}
+
+const convertModel = async (...all: ConvertArguments): Promise<void> => {
+  const [model, to, { layout, dtype, quantize, calibrate, shardSize, force, ...hub }] = all
+  if (calibrate !== undefined) return convertWithText(all, calibrate)
   const from = await resolveModelFolder(model, hub)
   const { convert } = await import('../../checkpoint/save.js') // loaded here because TensorFlow.js loads slowly
   const bar = progressBar('converting')
@@ -53,6 +78,13 @@ export const convertCommand = (): Command =>
     .addOption(
       quantizeOption('quantize the weights: int8, int4, or vision=int8,decoder=int4; only this library reads the result')
     )
+    .addOption(
+      new Option(
+        '--calibrate <file>',
+        'with --quantize: round the weights of the decoder so that its outputs change least while it reads this text, of some thousand words like ' +
+          'those of its later use; needs the memory of the model and some minutes'
+      ).conflicts('dtype')
+    )
     .option('--shard-size <size>', 'maximum size of a weight file; default: 5GB', size)
     .option('--force', 'write into a folder that is not empty')
     .addHelpText(
@@ -65,6 +97,7 @@ with them (a conversion to hf keeps this entry); original-internlm2 writes them 
 
 Example:
   internvl convert InternVL3-1B InternVL3-1B-hf --layout hf --dtype bfloat16
-  internvl convert InternVL3-8B-hf InternVL3-8B-int4 --quantize int4`
+  internvl convert InternVL3-8B-hf InternVL3-8B-int4 --quantize int4
+  internvl convert InternVL3-1B-hf InternVL3-1B-int4 --quantize int4 --calibrate conversations.txt`
     )
     .action(convertModel)

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { convertCalibrated } from '../../../generation/checkpoint/convert-calibrated.js'
+import { demoModel, type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import { convert } from '../../../generation/checkpoint/save.js'
+import { convertCommand } from '../../../generation/cli/commands/convert-command.js'
+import { namedParameters } from '../../../lib/params.js'
+import { tf } from '../../../lib/tf.js'
+import { relativeL2 } from '../../bench/measure/quality.js'
+
+const colors = ['green', 'black', 'blue', 'pink', 'red', 'yellow', 'white']
+const shapes = ['circle', 'star', 'triangle', 'square', 'cross']
+const places = ['top left', 'top right', 'bottom left', 'bottom right', 'center']
+/** `count` sentences in the language of the demo model. */
+const sentences = (count: number, start: number): string =>
+  Array.from({ length: count }, (_, k) => {
+    const i = start + k
+    const [color, shape, place] = [colors[(3 * i) % 7], shapes[(2 * i + Math.floor(i / 7)) % 5], places[(i * i) % 5]]
+    return i % 3 === 0 ? `What is at the ${place}? A ${color} ${shape}.` : `There is a ${color} ${shape} at the ${place}.`
+  }).join('\n')
+const text = sentences(200, 0)
+
+/** Logits of another text of the same kind. */
+const logitsOf = ({ model, processor }: InternVLCheckpoint): Float32Array => {
+  const ids = processor.tokenizer.encode(sentences(20, 1000), { addSpecialTokens: false })
+  return tf.tidy(() => model({ inputIds: tf.tensor2d([[...ids]], undefined, 'int32') }).logits.dataSync() as Float32Array)
+}
+
+describe('convertCalibrated', () => {
+  let folder = ''
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'calibrated-'))
+  })
+  after(() => rm(folder, { recursive: true }))
+
+  const opened = async <A>(dir: string | undefined, use: (internvl: InternVLCheckpoint) => A): Promise<A> => {
+    const internvl = await load(dir)
+    try {
+      return use(internvl)
+    } finally {
+      internvl.dispose()
+    }
+  }
+
+  it('the logits are nearer to those of the original than with convert; keys and sizes are the same; no tensor is left', async () => {
+    const [plain, calibrated] = [join(folder, 'plain'), join(folder, 'calibrated')]
+    await convert(demoModel, plain, { layout: 'hf', quantize: 'int4' })
+    const before = tf.memory().numTensors
+    const shares: number[] = []
+    await convertCalibrated(demoModel, calibrated, { quantize: 'int4', text, onProgress: (share) => shares.push(share) })
+    assert.equal(tf.memory().numTensors, before)
+    assert.deepEqual(
+      shares,
+      [...shares].sort((a, b) => a - b)
+    )
+    assert.equal(shares.at(-1), 1)
+    const shapes = ({ params }: InternVLCheckpoint) => new Map(namedParameters(params).map(([key, { shape }]) => [key, shape]))
+    assert.deepEqual(await opened(calibrated, shapes), await opened(plain, shapes))
+    const exact = await opened(undefined, logitsOf)
+    const errors = [await opened(plain, logitsOf), await opened(calibrated, logitsOf)].map((found) =>
+      relativeL2([found], [exact])
+    )
+    assert.ok(errors[1]! < 0.9 * errors[0]!, `plain ${errors[0]}, calibrated ${errors[1]}`)
+  })
+
+  it('a short text, a quantized folder and an unknown format are errors that say so', async () => {
+    const to = join(folder, 'none')
+    await assert.rejects(
+      convertCalibrated(demoModel, to, { quantize: 'int4', text: 'Hi' }),
+      /the text has \d+ tokens; use one of/
+    )
+    await assert.rejects(
+      convertCalibrated(join(folder, 'calibrated'), to, { quantize: 'int4', text }),
+      /quantized already; use the original folder/
+    )
+    await assert.rejects(convertCalibrated(demoModel, to, { quantize: 'int3' as 'int4', text }), /there is no "int3"/)
+    await assert.rejects(convertCalibrated(demoModel, join(folder, 'calibrated'), { quantize: 'int4', text }), /is not empty/)
+  })
+
+  it('the command: --calibrate needs --quantize, and excludes --dtype', async () => {
+    for (const argv of [
+      ['--calibrate', 'a.txt'],
+      ['--calibrate', 'a.txt', '--quantize', 'int4', '--dtype', 'float32']
+    ]) {
+      const shown: string[] = []
+      const command = convertCommand()
+        .exitOverride()
+        .configureOutput({ writeErr: (line) => shown.push(line) })
+      await assert.rejects(command.parseAsync([demoModel, join(folder, 'none'), ...argv], { from: 'user' }))
+      assert.match(shown.join(''), /--calibrate/)
+    }
+  })
+})
