@@ -56,8 +56,8 @@ export const convertCalibrated = async (from: string, to: string, options: Conve
       const files = { processorFilesFrom: from, ...(layout ? { layout } : {}), ...(shardBytes ? { shardBytes } : {}) }
       await save(to, { config, tensors, ...files })
     } finally {
-      const kept = new Set(namedParameters(params).map(([, tensor]) => tensor))
-      for (const tensor of Object.values(tensors)) if (!kept.has(tensor)) tensor.dispose()
+      const unchanged = new Set(namedParameters(params).map(([, tensor]) => tensor))
+      for (const tensor of Object.values(tensors)) if (!unchanged.has(tensor)) tensor.dispose()
     }
   } finally {
     internvl.dispose()

@@ -36,13 +36,13 @@ const isBlockFormat = (format: QuantizationFormat): format is BlockFormat => for
 /** The targets in groups of consecutive layers whose moments need at most `bytes`; a layer that needs more is a group of its own. */
 const passesOf = (targets: readonly Target[], bytes: number): readonly (readonly Target[])[] => {
   const passes: Target[][] = []
-  let room = 0
+  let free = 0
   for (const target of targets) {
     const size = 4 * target.shape[1] ** 2
-    room -= size
-    if (room < 0 || passes.length === 0) {
+    free -= size
+    if (free < 0 || passes.length === 0) {
       passes.push([])
-      room = bytes - size
+      free = bytes - size
     }
     passes.at(-1)!.push(target)
   }

@@ -12,13 +12,13 @@ import { relativeL2 } from '../../bench/measure/quality.js'
 
 const colors = ['green', 'black', 'blue', 'pink', 'red', 'yellow', 'white']
 const shapes = ['circle', 'star', 'triangle', 'square', 'cross']
-const places = ['top left', 'top right', 'bottom left', 'bottom right', 'center']
+const positions = ['top left', 'top right', 'bottom left', 'bottom right', 'center']
 /** `count` sentences in the language of the demo model. */
 const sentences = (count: number, start: number): string =>
   Array.from({ length: count }, (_, k) => {
     const i = start + k
-    const [color, shape, place] = [colors[(3 * i) % 7], shapes[(2 * i + Math.floor(i / 7)) % 5], places[(i * i) % 5]]
-    return i % 3 === 0 ? `What is at the ${place}? A ${color} ${shape}.` : `There is a ${color} ${shape} at the ${place}.`
+    const [color, shape, position] = [colors[(3 * i) % 7], shapes[(2 * i + Math.floor(i / 7)) % 5], positions[(i * i) % 5]]
+    return i % 3 === 0 ? `What is at the ${position}? A ${color} ${shape}.` : `There is a ${color} ${shape} at the ${position}.`
   }).join('\n')
 const text = sentences(200, 0)
 
