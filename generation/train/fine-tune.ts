@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
+import type { WorkerGroup } from '../../lib/distributed/worker-group.js'
 import { type Issue, orThrow } from '../../lib/error.js'
 import { usesTensorflowOps } from '../../lib/ops/kernel.js'
 import { adamW, exceptNormsAndBiases } from '../../lib/optim/adamw.js'
@@ -18,6 +19,16 @@ import { countBatches, type DataLoaderOptions, dataLoader, sftBatches } from './
 import type { TrainingData } from './data/mixture.js'
 import { v2pePositions } from './data/v2pe-positions.js'
 import { disposePairs, type PairBatch, pairBatches, pairLoss, sftLoss, sftWeight } from './losses.js'
+import type { Parallel } from './parallel/data-parallel.js'
+import {
+  announce,
+  checkTogether,
+  gatherMetrics,
+  reportFailure,
+  type SharedSizes,
+  shareOf
+} from './parallel/fine-tune-together.js'
+import { evaluationShare } from './parallel/worker-share.js'
 import { type PreflightOptions, type PreflightResult, preflight } from './preflight.js'
 import { lastCheckpoint } from './train-checkpoint.js'
 import { preferenceWeights, type TrainConfig } from './train-config.js'
@@ -34,6 +45,10 @@ export interface FineTuneOptions extends Pick<TrainerOptions<never, never>, 'cal
   readonly onTotalSteps?: (steps: number) => void
   /** Called with warnings before the first step. */
   readonly onWarning?: (message: string) => void
+  /** Trains together with other workers, each of which calls `fineTune` with its copy of the model and the data; see `joinWorkers`. */
+  readonly parallel?: Parallel
+  /** With several workers: called on worker 0 with the sizes that they share. */
+  readonly onParallel?: (sizes: SharedSizes) => void
 }
 
 type Trained = PartialParams<InternVLParams>
@@ -65,7 +80,13 @@ const sftObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: Tr
 const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: TrainConfig, options: DataLoaderOptions) => {
   const padId = padIdOf(internvl.processor.tokenizer)
   return {
-    batches: (data) => pairBatches(dataLoader(data, options), internvl.model, { padId }, positionsOf(internvl, c)),
+    batches: (data) =>
+      pairBatches(
+        dataLoader(data, options),
+        internvl.model,
+        { padId, ...(options.share ? { share: options.share } : {}) },
+        positionsOf(internvl, c)
+      ),
     loss: pairLoss((trained) => internvl.module.apply(combine<InternVLParams>(trained, frozen)), { weights: preferenceWeights(c), beta: c['loss.beta'] }), // biome-ignore format: one line
     weightOf: ({ chosen }) => chosen.samples,
     tokensOf: ({ chosen, rejected }) => chosen.inputIds.size + rejected.inputIds.size,
@@ -73,13 +94,14 @@ const pairObjective = (internvl: InternVLCheckpoint, { frozen }: Trainable, c: T
   } satisfies Objective<PairBatch>
 }
 
-/** The mean loss and metrics over all batches of the validation set. */
-const validationLoss = <B>(objective: Objective<B>, data: TrainingData, options: DataLoaderOptions) => {
-  const batches = countBatches(data, options, 1)
+/** The mean loss and metrics over all batches of the validation set, which several workers share. */
+const validationLoss = <B>(objective: Objective<B>, data: TrainingData, options: DataLoaderOptions, group?: WorkerGroup) => {
+  const all = countBatches(data, options, 1)
+  const batches = group ? Math.ceil((all - group.rank) / group.size) : all
   return async (trained: Trained): Promise<Metrics> => {
     const found: [LossMetrics, number][] = []
     let taken = 0
-    for await (const batch of objective.batches(data)(0)) {
+    for await (const batch of batches > 0 ? objective.batches(data)(0) : []) {
       if (batch !== undefined) {
         try {
           const batchLoss = () => {
@@ -93,7 +115,7 @@ const validationLoss = <B>(objective: Objective<B>, data: TrainingData, options:
       }
       if (++taken === batches) break
     }
-    return { loss: Number.NaN, ...meanMetrics(found) }
+    return { loss: Number.NaN, ...meanMetrics(group ? await gatherMetrics(group, found) : found) }
   }
 }
 
@@ -126,14 +148,20 @@ const runObjective = async <B>(
   internvl: InternVLCheckpoint,
   c: TrainConfig,
   found: PreflightResult,
-  objective: Objective<B>,
+  objectiveOf: (options: DataLoaderOptions) => Objective<B>,
   o: FineTuneOptions & DataLoaderOptions
 ) => {
+  const { parallel } = o
   const steps = c.steps ?? Math.ceil(countBatches(found.data, o, c.epochs) / c['batch.gradientAccumulation'])
   o.onTotalSteps?.(steps)
   const params = mapParams((leaf) => leaf.clone())(found.parts.trained) // the loaded model may be the reference: train a copy
+  const share = parallel && shareOf(parallel, c)
+  const objective = objectiveOf(share ? { ...o, share } : o)
+  const validated = parallel ? objectiveOf({ ...o, share: evaluationShare(parallel.group.rank, parallel.group.size) }) : objective
+  if (parallel) await announce(parallel, params, o)
   const state = await runTrainer(params, objective.batches(found.data), {
     ...objective,
+    ...(parallel && share ? { parallel: { ...parallel, share } } : {}),
     ...optimizerOf(internvl, c, steps),
     ...{ steps, gradientAccumulation: c['batch.gradientAccumulation'], maxGradNorm: c['optimizer.maxGradNorm'] },
     ...{ checkpoints: o.checkpoints, keepLast: c['save.keepLast'], saveSteps: c['save.steps'] },
@@ -145,12 +173,14 @@ const runObjective = async <B>(
       dropPath: c['regularize.dropPath'],
       checkpointing: c.gradientCheckpointing
     },
-    ...(found.validation ? { evaluate: validationLoss(objective, found.validation, o), evaluateSteps: c['evaluate.steps'] } : {}),
+    ...(found.validation
+      ? { evaluate: validationLoss(validated, found.validation, o, parallel?.group), evaluateSteps: c['evaluate.steps'] }
+      : {}),
     ...(o.callbacks ? { callbacks: o.callbacks } : {}),
     ...(o.resume ? { resume: o.resume } : {}),
     ...(o.signal ? { signal: o.signal } : {})
   })
-  return { state, isFinished: !o.signal?.aborted || state.step >= steps }
+  return { state, isFinished: state.step >= steps || !(parallel ?? o.signal?.aborted) }
 }
 
 /** The whole parameter tree with LoRA merged; merged weights are new tensors. */
@@ -206,20 +236,38 @@ const warnings = (
  * `InternVLError`.
  */
 export const fineTune = async (internvl: InternVLCheckpoint, c: TrainConfig, options: FineTuneOptions): Promise<boolean> => {
-  const found = await preflight(internvl, c, storedSettings(internvl, c), options)
+  const { group } = options.parallel ?? {}
+  try {
+    const isFinished = await fineTuneHere(internvl, c, options)
+    await group?.barrier() // worker 0 has written the result
+    return isFinished
+  } catch (error) {
+    if (group) reportFailure(group, error)
+    throw error
+  }
+}
+
+/** Training on this worker. */
+const fineTuneHere = async (internvl: InternVLCheckpoint, c: TrainConfig, given: FineTuneOptions): Promise<boolean> => {
+  const { parallel } = given
+  const writes = parallel === undefined || parallel.group.rank === 0
+  const options = { ...given, writes }
+  const settings = storedSettings(internvl, c)
+  const check = () => preflight(internvl, c, settings, options)
+  const found = parallel ? await checkTogether(parallel, internvl, settings, check) : await check()
   const skipped = [found.data, found.validation].flatMap((data) => data?.skipped ?? [])
   if (skipped.length > 0) options.onSkipped?.(skipped)
   const last = await lastCheckpoint(options.checkpoints)
-  for (const message of warnings(internvl, c, found, last, options)) options.onWarning?.(message)
+  for (const message of writes ? warnings(internvl, c, found, last, options) : []) options.onWarning?.(message)
   const loading = { ...options, model: internvl.dir, config: c }
   let state: TrainState<Trained> | undefined
   try {
     const run =
       c['loss.type'] === 'sft'
-        ? await runObjective(internvl, c, found, sftObjective(internvl, found.parts, c, loading), loading)
-        : await runObjective(internvl, c, found, pairObjective(internvl, found.parts, c, loading), loading)
+        ? await runObjective(internvl, c, found, (o) => sftObjective(internvl, found.parts, c, o), loading)
+        : await runObjective(internvl, c, found, (o) => pairObjective(internvl, found.parts, c, o), loading)
     state = run.state
-    if (run.isFinished) await saveResult(internvl, c, state.params, found.parts.frozen)
+    if (run.isFinished && writes) await saveResult(internvl, c, state.params, found.parts.frozen)
     return run.isFinished
   } finally {
     disposeExcept(internvl.params, ...(state ? [state.params, state.optimizer.first, state.optimizer.second] : []), found.parts)

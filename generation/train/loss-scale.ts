@@ -15,3 +15,22 @@ export const nextLossScale = ({ scale, goodSteps }: LossScale, hasFiniteGradient
   if (!hasFiniteGradients) return { scale: scale / growth, goodSteps: 0 }
   return goodSteps + 1 < growthInterval ? { scale, goodSteps: goodSteps + 1 } : { scale: scale * growth, goodSteps: 0 }
 }
+
+/**
+ * The scale of the loss of the next step: 1, except in float16. `after` takes the norm of the scaled gradient: the fields that the next
+ * state gets, and whether the step is skipped because the gradient overflowed.
+ */
+export const lossScaling = (
+  { lossScale = initialLossScale }: { readonly lossScale?: LossScale },
+  precision: string | undefined
+) => {
+  const isScaled = precision === 'float16'
+  const after = (norm: number) => {
+    const next = nextLossScale(lossScale, Number.isFinite(norm))
+    return {
+      lossScale: isScaled ? { lossScale: next } : {},
+      isSkipped: isScaled && !Number.isFinite(norm) && next.scale >= 1
+    }
+  }
+  return { scale: isScaled ? lossScale.scale : 1, after }
+}

@@ -13,6 +13,7 @@ import { type Batch, type BatchOptions, collate, disposeBatch } from './data/col
 import type { Sample } from './data/sample.js'
 import type { PreparedSample } from './data/sample-maker.js'
 import { defaultPositions, type PositionScheme } from './data/v2pe-positions.js'
+import type { WorkerShare } from './parallel/worker-share.js'
 import type { Batches, Loss, LossMetrics } from './training-loop.js'
 
 /** Builds the model from the trained parameters. */
@@ -82,13 +83,17 @@ const withReference = (prepared: readonly PreparedSample[], reference: InternVL,
 export const pairBatches = (
   samples: Batches<readonly PreparedSample[]>,
   reference: InternVL,
-  options: BatchOptions,
+  {
+    share: { group, groups } = { group: 0, groups: 1 },
+    ...options
+  }: BatchOptions & { readonly share?: Pick<WorkerShare, 'group' | 'groups'> },
   positionsOf: PositionScheme = defaultPositions
 ): Batches<PairBatch> =>
   async function* (start) {
-    let position = start
+    let position = start + group
     for await (const prepared of samples(start)) {
-      const positions = positionsOf(position++)
+      const positions = positionsOf(position)
+      position += groups
       if (prepared === undefined) {
         yield undefined
         continue

@@ -36,6 +36,8 @@ export interface PreflightResult {
 export interface PreflightOptions extends Pick<SampleSizesOptions, 'skipBad'> {
   readonly checkpoints: string
   readonly resume?: boolean
+  /** Whether this process writes output and checkpoints, which are checked then. Default: true; of several workers, only worker 0. */
+  readonly writes?: boolean
   /** Called while sample sizes are computed for packing and length grouping. */
   readonly onSizeProgress?: ((done: number, total: number) => void) | undefined
 }
@@ -147,7 +149,8 @@ export const preflight = async (
     data,
     E.match(() => undefined, dataDigest)
   )
-  const resume = await resumeIssues(o.checkpoints, o.resume ?? false, settings, digest)
+  const { writes = true } = o
+  const resume = writes ? await resumeIssues(o.checkpoints, o.resume ?? false, settings, digest) : []
   const checks = {
     settings: whenValid(settingIssues(c), () => undefined),
     parts: splitParameters(internvl.params, c),
@@ -156,10 +159,10 @@ export const preflight = async (
       E.chain((rows) => whenValid(emptyIssues(rows, c), () => rows))
     ),
     validation: validationSet,
-    output: whenValid(await outputIssues(internvl, c), () => undefined),
+    output: whenValid(writes ? await outputIssues(internvl, c) : [], () => undefined),
     resume: whenValid(resume, () => undefined)
   }
   const valid = getOrThrow(sequenceS(validation)(checks))
-  await probeOutput(c.output)
+  if (writes) await probeOutput(c.output)
   return { parts: valid.parts, data: valid.data, validation: valid.validation, dataDigest: digest! }
 }

@@ -7,7 +7,7 @@ import { type AdamWState, clipFactor, type Optimizer } from '../../lib/optim/ada
 import type { Schedule } from '../../lib/optim/schedule.js'
 import { disposeParams } from '../../lib/params.js'
 import { tf } from '../../lib/tf.js'
-import { initialLossScale, type LossScale, nextLossScale } from './loss-scale.js'
+import { type LossScale, lossScaling } from './loss-scale.js'
 
 /** Numbers that a loss passes from batch to batch, by name: the running reward mean of BCO. */
 export type LossState = Readonly<Record<string, number>>
@@ -66,7 +66,22 @@ export interface TrainOptions<P, B, S = AdamWState> {
   readonly training?: TrainingOptions
   /** Disposes a batch after its step. Default: disposes every tensor in the batch. */
   readonly disposeBatch?: (batch: B) => void
+  /** Takes the next batches and a step. Default: on this machine alone; see `parallel/` for several workers. */
+  readonly stepper?: Stepper<P, B, S>
 }
+
+/** Batches in the order of the data. */
+export type BatchIterator<B> = AsyncIterator<B | undefined> | Iterator<B | undefined>
+
+/**
+ * Takes the batches of the next step from the data and the step itself; `undefined` where the data has ended. Consumes `state`, except
+ * where it throws. Disposes the batches.
+ */
+export type Stepper<P, B, S = AdamWState> = (
+  state: TrainState<P, S>,
+  source: BatchIterator<B>,
+  options: TrainOptions<P, B, S>
+) => Promise<Omit<StepReport<P, S>, 'seconds' | 'learningRate' | 'step'> | undefined>
 
 /** The numbers of one step, and the state after the step. */
 export interface StepReport<P, S = AdamWState> {
@@ -81,6 +96,8 @@ export interface StepReport<P, S = AdamWState> {
   /** Metrics of the loss, the weighted mean over the batches of the step; absent where the loss has none. */
   readonly metrics?: LossMetrics
   readonly tokens: number
+  /** With several workers: bytes that this worker sent, and the seconds in which it waited for others. */
+  readonly communication?: { readonly bytes: number; readonly seconds: number }
   /** Duration of the step, including the time to wait for data. */
   readonly seconds: number
 }
@@ -112,13 +129,21 @@ export const meanMetrics = (parts: ReadonlyArray<readonly [metrics: LossMetrics,
   )
 }
 
-/** Loss and gradient, `scale` times as large, of the batches of a step, the loss state after them, and their metrics. */
-const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>, scale: number) => {
+/**
+ * Loss and gradient of the batches of a step, the loss state after them, and their metrics. `seedOf` is a number for the random masks of
+ * each batch by its index: its position in the data. The gradient is `scale` times as large. `total`: as in `accumulate`.
+ */
+export const gradient = <P, B, S>(
+  { params: trained, lossState: before }: Pick<TrainState<P, S>, 'params' | 'lossState'>,
+  batches: readonly B[],
+  options: TrainOptions<P, B, S>,
+  { seedOf, scale, total }: { readonly seedOf: (index: number) => number; readonly scale: number; readonly total?: number }
+) => {
   const { loss, weightOf = () => 1, training: mode = { seed: 0 }, precision = 'float32' } = options
-  let { lossState, position } = state
+  let [lossState, index] = [before, 0]
   const metrics: [LossMetrics, number][] = []
   const lossOf = (batch: B) => (params: P) => {
-    const seed = Math.imul(mode.seed, 0x9e3779b1) ^ ++position
+    const seed = Math.imul(mode.seed, 0x9e3779b1) ^ seedOf(index++)
     return training({ ...mode, seed }, () => {
       const result = loss(params, batch, lossState)
       lossState = result.lossState ?? lossState
@@ -126,15 +151,17 @@ const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], optio
       return scale === 1 ? result.loss : result.loss.mul<tf.Scalar>(scale)
     })
   }
-  const differentiate = batches.length === 1 ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf)
-  const { value, grads } = autocast(precision, () => differentiate(state.params))
-  return {
-    loss: scalarOf(value) / scale,
-    grads,
-    lossState,
-    position,
-    metrics: metrics.length > 0 ? meanMetrics(metrics) : undefined
-  }
+  const isAlone = batches.length === 1 && total === undefined
+  const differentiate = isAlone ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf, total)
+  const { value, grads } = autocast(precision, () => differentiate(trained))
+  return { loss: scalarOf(value) / scale, grads, lossState, metrics: metrics.length > 0 ? meanMetrics(metrics) : undefined }
+}
+
+/** Throws an `InternVLError` where a loss or a gradient norm is not finite. */
+export const expectFinite = (step: number, loss: number, norm: number): void => {
+  if (Number.isFinite(loss) && Number.isFinite(norm)) return
+  const message = `step ${step}: the loss is ${loss}, the gradient norm is ${norm}; this step changed no weights. Try a lower learning rate or a longer warm-up, and check the data.`
+  throw new InternVLError([issue('LossNotFinite', message, { step, loss, norm })])
 }
 
 /**
@@ -142,20 +169,22 @@ const gradient = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], optio
  * `InternVLError` when the loss or the gradient is not finite; `state` is then unchanged and still owned by the caller.
  */
 export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[], options: TrainOptions<P, B, S>) => {
-  const before = options.precision === 'float16' ? (state.lossScale ?? initialLossScale) : undefined
-  const scale = before?.scale ?? 1
-  const { loss, grads, lossState, position, metrics } = gradient(state, batches, options, scale)
+  const { scale, after } = lossScaling(state, options.precision)
+  const seedOf = (i: number) => state.position + i + 1
+  const { loss, grads, lossState, metrics } = gradient(state, batches, options, { seedOf, scale })
+  const position = state.position + batches.length
   const { norm, factor } = clipFactor((options.maxGradNorm ?? Number.POSITIVE_INFINITY) * scale)(grads)
   const [step, gradNorm] = [state.step + 1, norm / scale]
-  const lossScale = before && { lossScale: nextLossScale(before, Number.isFinite(norm)) }
-  if (lossScale && !Number.isFinite(norm) && lossScale.lossScale.scale >= 1) {
+  const { lossScale, isSkipped } = after(norm)
+  if (isSkipped) {
     disposeParams(grads)
     return { state: { ...state, step, position, lossState, ...lossScale }, loss, gradNorm: Number.POSITIVE_INFINITY }
   }
-  if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) {
+  try {
+    expectFinite(step, loss, gradNorm)
+  } catch (error) {
     disposeParams(grads)
-    const message = `step ${step}: the loss is ${loss}, the gradient norm is ${gradNorm}; this step changed no weights. Try a lower learning rate or a longer warm-up, and check the data.`
-    throw new InternVLError([issue('LossNotFinite', message, { step, loss, norm: gradNorm })])
+    throw error
   }
   const next = options.optimizer.update(state.params, grads, state.optimizer, { consume: true, gradScale: factor / scale })
   const report = { loss, gradNorm, ...(metrics ? { metrics } : {}) }
@@ -166,7 +195,7 @@ export const takeStep = <P, B, S>(state: TrainState<P, S>, batches: readonly B[]
  * Adds the next `n` batches to `taken`, fewer where the data ends. Returns the number of batches between them that could not be made. Where
  * the source throws, `taken` has the batches before.
  */
-const takeBatches = async <B>(source: AsyncIterator<B | undefined> | Iterator<B | undefined>, n: number, taken: B[]) => {
+const takeBatches = async <B>(source: BatchIterator<B>, n: number, taken: B[]) => {
   let missing = 0
   while (taken.length < n) {
     const next = await source.next()
@@ -180,6 +209,25 @@ const takeBatches = async <B>(source: AsyncIterator<B | undefined> | Iterator<B 
 const iterate = <A>(source: AsyncIterable<A> | Iterable<A>): AsyncIterator<A> | Iterator<A> =>
   Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
 
+/** Disposes every tensor of a batch, unless the options say how. */
+export const disposerOf = <P, B, S>({ disposeBatch }: TrainOptions<P, B, S>): ((batch: B) => void) =>
+  disposeBatch ?? ((batch) => tf.dispose(batch as tf.TensorContainer))
+
+/** A step of this machine alone. */
+const takeNextStep = async <P, B, S>(state: TrainState<P, S>, source: BatchIterator<B>, options: TrainOptions<P, B, S>) => {
+  const { gradientAccumulation = 1, tokensOf = () => 0 } = options
+  const taken: B[] = []
+  try {
+    const missing = await takeBatches(source, gradientAccumulation, taken)
+    if (taken.length === 0) return undefined
+    const from = { ...state, position: state.position + missing } // a missing batch counts as a position in the data
+    const tokens = taken.reduce((n, batch) => n + tokensOf(batch), 0)
+    return { ...takeStep(from, taken, options), tokens }
+  } finally {
+    taken.forEach(disposerOf(options))
+  }
+}
+
 /**
  * The training loop: yields a report and the state after each step. A state is valid until the caller requests the next one, which
  * consumes it. The caller disposes the last state, also when the loop throws or is left early. Throws as `takeStep`.
@@ -191,8 +239,7 @@ export async function* train<P, B, S = AdamWState>(
   batches: Batches<B>,
   options: TrainOptions<P, B, S>
 ): AsyncGenerator<StepReport<P, S>, void, void> {
-  const { steps = Infinity, gradientAccumulation = 1, tokensOf = () => 0, learningRate = () => 0 } = options
-  const { disposeBatch = (batch: B) => tf.dispose(batch as tf.TensorContainer) } = options
+  const { steps = Infinity, learningRate = () => 0, stepper = takeNextStep<P, B, S> } = options
   const source = iterate(batches(initial.position))
   let state = initial
   try {
@@ -200,20 +247,10 @@ export async function* train<P, B, S = AdamWState>(
       const startTime = performance.now()
       await setImmediate() // let messages and signals through between steps
       const rate = learningRate(state.step)
-      const taken: B[] = []
-      let report: Omit<StepReport<P, S>, 'seconds'>
-      try {
-        const missing = await takeBatches(source, gradientAccumulation, taken)
-        if (taken.length === 0) return
-        const from = { ...state, position: state.position + missing } // a missing batch counts as a position in the data
-        const tokens = taken.reduce((n, batch) => n + tokensOf(batch), 0)
-        const taking = takeStep(from, taken, options)
-        report = { ...taking, step: taking.state.step, learningRate: rate, tokens }
-        state = report.state
-      } finally {
-        for (const batch of taken) disposeBatch(batch)
-      }
-      yield { ...report, seconds: (performance.now() - startTime) / 1000 }
+      const taken = await stepper(state, source, options)
+      if (taken === undefined) return
+      state = taken.state
+      yield { ...taken, step: state.step, learningRate: rate, seconds: (performance.now() - startTime) / 1000 }
     }
   } finally {
     await source.return?.()

@@ -63,15 +63,16 @@ const addGradients = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P
 /**
  * Gradient accumulation: the weighted mean of the losses of several batches, and its gradient. Memory holds the sum and the gradient of
  * one batch. With the number of supervised tokens as the weight of a batch, the result equals that of one large batch.
+ * `total` is the sum of the weights, a larger one where other workers have further batches: their results sum to the weighted mean.
  * Throws a `RangeError` unless the weights have a positive sum.
  */
 export const accumulate = <A, P>(
   batches: readonly A[],
   weightOf: (batch: A) => number,
-  lossOf: (batch: A) => (params: P) => tf.Scalar
+  lossOf: (batch: A) => (params: P) => tf.Scalar,
+  total = batches.reduce((sum, batch) => sum + weightOf(batch), 0)
 ): ((params: P) => ValueAndGrad<P>) => {
   const weights = batches.map(weightOf)
-  const total = weights.reduce((a, b) => a + b, 0)
   if (!(total > 0)) throw new RangeError(`accumulate: the weights of ${batches.length} batches sum to ${total}`)
   const shares = batches.map((batch, i) => {
     const loss = lossOf(batch)

@@ -5,7 +5,7 @@ import { namedParameters } from '../params.js'
 import { tf } from '../tf.js'
 import { rankInMessage } from './server-def.js'
 
-/** Bytes sent and received by this worker, and the seconds in which it waited for others. */
+/** Bytes that this worker sent (it received as many), and the seconds in which it waited for others. */
 export interface Traffic {
   readonly bytes: number
   readonly seconds: number

@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { SingleBar } from 'cli-progress'
 import { Command } from 'commander'
 import type { EngineName } from '../../../lib/engines/index.js'
-import { InternVLError, type Issue, issue, orThrow } from '../../../lib/error.js'
+import { getOrThrow, InternVLError, type Issue, issue, orThrow } from '../../../lib/error.js'
+import type { SharedSizes } from '../../train/parallel/fine-tune-together.js'
+import { workerShare } from '../../train/parallel/worker-share.js'
 import type { TrainConfig } from '../../train/train-config.js'
 import {
   appendValue,
@@ -15,8 +17,10 @@ import {
   withEngineOption,
   withHubOptions
 } from '../common.js'
+import { joinFromFlags, type WorkerFlags, withWorkerOptions, workerMember } from '../flags/worker-flags.js'
+import { runLocalWorkers } from '../local-workers.js'
 
-interface TrainFlags extends HubFlags {
+interface TrainFlags extends HubFlags, WorkerFlags {
   readonly parts?: string
   readonly set?: readonly string[]
   readonly init?: true
@@ -89,11 +93,35 @@ const callbacksOf = async (config: TrainConfig) => {
   }
 }
 
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
+
+/** `2 workers: each step sums 1.2 MB of gradients (1 bucket); optimizer state by worker: 1.2 MB, 1.2 MB`. */
+const describeSizes = ({ workers, gradients, buckets, optimizer }: SharedSizes): string => {
+  const state = optimizer.map(megabytes).join(', ')
+  const count = `${buckets} bucket${buckets === 1 ? '' : 's'}`
+  return `${workers} workers: each step sums ${megabytes(gradients)} of gradients (${count}); optimizer state by worker: ${state}`
+}
+
+/** Throws an `InternVLError` where workers cannot share the samples of a step evenly, before a model is loaded. */
+const expectEvenShare = (workers: number, config: TrainConfig): unknown =>
+  getOrThrow(
+    workerShare(0, workers, { batchSize: config['batch.size'], gradientAccumulation: config['batch.gradientAccumulation'] })
+  )
+
 const train = async (given: string | undefined, { set, init, resume, skipBad, ...flags }: TrainFlags): Promise<void> => {
   const file = given ?? defaultFile
   if (init) return writeExample(file)
   const { readTrainConfig } = await import('../../train/train-config.js')
   const config = await orThrow(readTrainConfig(file, set))
+  const member = getOrThrow(workerMember(flags))
+  const count = member?.addresses.length ?? flags.localWorkers
+  if (count !== undefined) expectEvenShare(count, config)
+  if (flags.localWorkers !== undefined) {
+    process.exitCode = await runLocalWorkers(flags.localWorkers)
+    return
+  }
+  const parallel = member && (await joinFromFlags(member, flags, flags.engine))
+  const isFirst = parallel === undefined || parallel.group.rank === 0
   const internvl = await loadWithProgress({ ...flags, ...(config.model === null ? {} : { model: config.model }) })
   const { fineTune } = await import('../../train/fine-tune.js')
   const { progress, ...hooks } = await callbacksOf(config)
@@ -103,20 +131,21 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
     checkpoints: join(config.output, 'checkpoints'),
     signal: interruptSignal(progress.print),
     onSkipped: skipped.onSkipped,
-    onSizeProgress: sizeProgress(),
+    ...(isFirst ? { onSizeProgress: sizeProgress() } : {}),
     onWarning: progress.print,
+    ...(parallel ? { parallel, onParallel: (sizes) => progress.print(describeSizes(sizes)) } : {}),
     resume: resume ?? false,
     skipBad: skipBad ?? false
   }).finally(skipped.printTotal)
   const { output } = config
   const stopped = `stopped; --resume continues in ${output}, and \`internvl merge ${output} <target>\` merges the last checkpoint`
-  progress.print(isFinished ? `saved ${output}` : stopped)
+  if (isFirst) progress.print(isFinished ? `saved ${output}` : stopped)
   internvl.dispose()
 }
 
 /** `internvl train`: fine-tunes a model as described by a file of settings. */
 export const trainCommand = (): Command =>
-  withHubOptions(withEngineOption(new Command('train')))
+  withWorkerOptions(withHubOptions(withEngineOption(new Command('train'))))
     .description('fine-tune a model as described by a file of settings: full, partial or LoRA, with SFT, DPO or MPO')
     .argument('[config]', `file of settings, JSON with comments; default: ${defaultFile}`)
     .option('--init', 'write an example file with every setting, its default and its description')

@@ -1,5 +1,6 @@
 import { InternVLError, type Issue, issue } from '../../../lib/error.js'
 import { random } from '../../../lib/random.js'
+import { partOf, type WorkerShare } from '../parallel/worker-share.js'
 import type { TrainConfig } from '../train-config.js'
 import type { Batches } from '../training-loop.js'
 import { type Batch, type BatchOptions, collate } from './collate.js'
@@ -21,6 +22,8 @@ export interface DataLoaderOptions {
   readonly workers?: number
   /** Called with the errors of skipped samples. */
   readonly onSkipped?: (issues: readonly Issue[]) => void
+  /** Makes only the samples of one worker among several. Default: all. */
+  readonly share?: WorkerShare
 }
 
 /** Options that determine how rows are grouped into batches. */
@@ -102,6 +105,17 @@ function* specsFrom(
   }
 }
 
+/** The specifications of one worker's part of its batches. */
+function* sharedSpecs(all: Iterable<readonly SampleSpec[]>, share: WorkerShare): Generator<readonly SampleSpec[], void, void> {
+  let index = 0
+  for (const specs of all) {
+    if (index++ % share.groups !== share.group) continue
+    const groups = [...new Set(specs.map(({ group }, i) => group ?? i))] // a packed row stays whole
+    const indices = new Set(partOf(groups, share))
+    yield specs.filter(({ group }, i) => indices.has(group ?? i))
+  }
+}
+
 /**
  * The samples of the batches of a run from a position on, epoch after epoch without end: a function of data, settings and position.
  * Worker threads make samples while a step runs. With `skipBad` a batch without any valid sample is `undefined`; an epoch without any
@@ -109,15 +123,17 @@ function* specsFrom(
  */
 export const dataLoader = (data: TrainingData, options: DataLoaderOptions): Batches<readonly PreparedSample[]> =>
   async function* (position) {
-    const { model, skipBad = false, workers = 1, onSkipped } = options
-    const prefetched = prefetch(specsFrom(data, options, position), { model, skipBad, workers })
+    const { model, skipBad = false, workers = 1, onSkipped, share } = options
+    const all = specsFrom(data, options, position)
+    const prefetched = prefetch(share ? sharedSpecs(all, share) : all, { model, skipBad, workers })
     const epochBatches = batchesInEpoch(data, options, 0)
     let [reported, empty] = [0, 0]
     for await (const prepared of prefetched) {
       if (prefetched.skipped().length > reported) onSkipped?.(prefetched.skipped().slice(reported))
       reported = prefetched.skipped().length
       empty = prepared.length === 0 ? empty + 1 : 0
-      if (empty >= epochBatches)
+      if (empty >= epochBatches && !share)
+        // a worker may have none while others have
         throw new InternVLError([issue('NoRows', 'no sample of the last epoch could be made; fix the training data')])
       yield prepared.length === 0 ? undefined : prepared
     }
@@ -136,9 +152,11 @@ export const sftBatches = (
   positionsOf: PositionScheme = defaultPositions
 ): Batches<Batch> =>
   async function* (start) {
-    let position = start
+    const { group = 0, groups = 1 } = options.share ?? {}
+    let position = start + group
     for await (const prepared of dataLoader(data, options)(start)) {
-      const batchOptions = { ...options, positions: positionsOf(position++) }
+      const batchOptions = { ...options, positions: positionsOf(position) }
+      position += groups
       if (prepared === undefined) yield undefined
       else if (options.config['batch.packing']) yield collatePacked(byGroup(prepared), batchOptions)
       else yield collate(prepared.map(({ sample }) => sample), batchOptions) // biome-ignore format: one line

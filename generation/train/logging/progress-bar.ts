@@ -37,7 +37,8 @@ const stepStatus = (totalSteps: () => number) => {
     learningRate,
     metrics = {},
     tokens,
-    seconds
+    seconds,
+    communication
   }: Parameters<NonNullable<TrainerCallback['onStepEnd']>>[0]) => {
     const [perStep, tokensPerStep] = [meanSeconds(seconds), meanTokens(tokens)]
     const left = formatDuration(perStep * Math.max(0, totalSteps() - step))
@@ -47,7 +48,12 @@ const stepStatus = (totalSteps: () => number) => {
       ...(metrics['rewards/margins'] === undefined ? [] : [`margin ${significant(metrics['rewards/margins'])}`]),
       ...(metrics['rewards/accuracies'] === undefined ? [] : [`pairs ${(100 * metrics['rewards/accuracies']).toFixed(0)} %`]),
       `lr ${learningRate.toExponential(2)}`,
-      `${Math.round(tokensPerStep / perStep)} tokens/s`
+      `${Math.round(tokensPerStep / perStep)} tokens/s`,
+      ...(communication
+        ? [
+            `${(communication.bytes / 1e6).toFixed(1)} MB and ${Math.round((100 * communication.seconds) / seconds)} % of the step between workers`
+          ]
+        : [])
     ]
   }
 }

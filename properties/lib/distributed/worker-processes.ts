@@ -7,6 +7,8 @@ export interface WorkerProcess {
   readonly kill: (signal?: NodeJS.Signals) => void
   /** Resolves with the first JSON line of standard output that has the key. */
   readonly line: (key: string) => Promise<Record<string, unknown>>
+  /** Resolves with `count` once this number of JSON lines have the key. Rejects where the process ends before. */
+  readonly count: (key: string, count: number) => Promise<number>
   /** All JSON lines of standard output, the exit code and standard error, once the process has ended. */
   readonly ended: Promise<{
     readonly lines: readonly Record<string, unknown>[]
@@ -44,13 +46,17 @@ export const startProcess = (args: readonly string[], env: NodeJS.ProcessEnv = {
   const ended = new Promise<Awaited<WorkerProcess['ended']>>((done) =>
     child.once('close', (code) => done({ lines, code, errors }))
   )
-  const line = async (key: string): Promise<Record<string, unknown>> => {
-    for (;;) {
-      const found = lines.find((one) => key in one)
-      if (found) return found
+  const count = async (key: string, wanted: number): Promise<number> => {
+    while (lines.filter((one) => key in one).length < wanted) {
       const isOver = await Promise.race([new Promise<false>((wake) => waiting.push(() => wake(false))), ended.then(() => true)])
-      if (isOver && !lines.some((one) => key in one)) throw new Error(`the process ended without ${key}: ${errors}`)
+      if (isOver && lines.filter((one) => key in one).length < wanted)
+        throw new Error(`the process ended without ${key}: ${errors}`)
     }
+    return wanted
   }
-  return { kill: (signal = 'SIGKILL') => child.kill(signal), line, ended }
+  const line = async (key: string): Promise<Record<string, unknown>> => {
+    await count(key, 1)
+    return lines.find((one) => key in one)!
+  }
+  return { kill: (signal = 'SIGKILL') => child.kill(signal), line, count, ended }
 }
