@@ -1,4 +1,6 @@
 /** Training: data, collating, the training loop, fine-tuning, checkpoints and adapters merged into their model (`internvl-tfjs/train`). */
+
+export { type JoinOptions, joinWorkers, type WorkerGroup } from '../../lib/distributed/index.js'
 export { type Batch, type BatchOptions, collate, disposeBatch, padIdOf } from './data/collate.js'
 export {
   epochRows,
@@ -24,6 +26,9 @@ export { endlessSampler, lengthGroupedIndices, type SamplerPosition, shuffledInd
 export * from './deprecated.js'
 export { type FineTuneOptions, fineTune } from './fine-tune.js'
 export { type MergeOptions, merge } from './merge.js'
+export type { Parallel } from './parallel/data-parallel.js'
+export type { SharedSizes } from './parallel/fine-tune-together.js'
+export { type WorkerShare, workerShare } from './parallel/worker-share.js'
 export { bestCheckpoint, lastCheckpoint, loadCheckpoint, saveCheckpoint } from './train-checkpoint.js'
 export { readTrainConfig, type TrainConfig, trainConfig } from './train-config.js'
 export { runTrainer, type TrainerCallback, type TrainerOptions } from './trainer.js'
