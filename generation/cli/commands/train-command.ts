@@ -122,7 +122,12 @@ const train = async (given: string | undefined, { set, init, resume, skipBad, ..
   }
   const parallel = member && (await joinFromFlags(member, flags, flags.engine))
   const isFirst = parallel === undefined || parallel.group.rank === 0
-  const internvl = await loadWithProgress({ ...flags, ...(config.model === null ? {} : { model: config.model }) })
+  const loading = loadWithProgress({ ...flags, ...(config.model === null ? {} : { model: config.model }) })
+  const internvl = await loading.catch(async (error: unknown) => {
+    const { reportFailure } = await import('../../train/parallel/fine-tune-together.js')
+    if (parallel) reportFailure(parallel.group, error)
+    throw error
+  })
   const { fineTune } = await import('../../train/fine-tune.js')
   const { progress, ...hooks } = await callbacksOf(config)
   const skipped = skippedRows(progress.print)
