@@ -12,6 +12,7 @@ import { doctorCommand } from './commands/doctor-command.js'
 import { downloadCommand } from './commands/download-command.js'
 import { embedCommand } from './commands/embed-command.js'
 import { evalCommand } from './commands/eval-command.js'
+import { explainCommand } from './commands/explain-command.js'
 import { inspectCommand } from './commands/inspect-command.js'
 import { jobsCommand } from './commands/jobs/jobs-command.js'
 import { mergeCommand } from './commands/merge-command.js'
@@ -43,6 +44,7 @@ export const program = (): Command => {
     embedCommand(),
     evalCommand(),
     perplexityCommand(),
+    explainCommand(),
     inspectCommand(),
     downloadCommand(),
     trainCommand(),
