@@ -83,7 +83,8 @@ const withTaps = (forward: AnyForward, path: string, taps: readonly Tap[]): AnyF
         const result = taps.reduce((before, tap) => checked(path, before, tap(before, context)), y)
         if (result === y) return output as tf.TensorContainer
         const name = outputName(path, output)
-        return name === undefined ? result : { ...(output as object), [name]: result }
+        const owned = result.clone() // a tap may return its input, or a tensor of another run, which the model must not dispose
+        return name === undefined ? owned : { ...(output as object), [name]: owned }
       }),
     forward,
     { [tapped]: true, [fusible]: undefined }

@@ -103,6 +103,20 @@ describe('tap', () => {
       assert.deepEqual(y.dataSync(), onlyBias.dataSync())
     }))
 
+  it('layers of a decoder may return their input, or a tensor of another run, which stay alive', () =>
+    check(decoderConfig('qwen2'), (c) => {
+      const decoder = decoderFor(c)
+      const weights = randomParams(decoder, 5)
+      const x = randomTensor<tf.Tensor3D>([1, 4, c.hiddenSize], 6)
+      const other = randomTensor<tf.Tensor3D>([1, 4, c.hiddenSize], 7)
+      const skipped = tap(decoder, { 'layers.*': (_, { inputs }) => inputs[0] }).apply(weights)(x)
+      const plain = tap(decoder, { norm: (_, { inputs: [h] }) => h.mul(1) })
+      const last = tap(plain, { [`layers.${c.numHiddenLayers - 1}`]: () => other, 'layers.0': () => other }).apply(weights)(x)
+      assert.deepEqual(last.hidden.dataSync(), other.dataSync())
+      const normed = tap(decoder, { 'layers.*': () => x }).apply(weights)(x)
+      assert.deepEqual(skipped.hidden.dataSync(), normed.hidden.dataSync())
+    }))
+
   it('a pattern without a match is an error that names it, with near matches', () => {
     assert.throws(() => tap(twoLayers, { 'layer.*': (y) => y }), {
       name: 'RangeError',
