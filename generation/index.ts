@@ -93,8 +93,9 @@ export {
   perplexityOf
 } from './evaluate/perplexity.js'
 export { type ProcessRewardOptions, processRewardScorer, processRewards } from './evaluate/process-reward.js'
-export { type ExplainedPart, type ExplainMethod, type ExplainOptions, type Explanation, explain } from './explain/explain.js'
+export { type ExplainedPart, type ExplainOptions, type Explanation, explain } from './explain/explain.js'
 export { heatImage, heatPng, heatStrip } from './explain/heat-image.js'
+export { type ExplainMethod, explainMethods } from './explain/methods.js'
 export { type FeatureCache, type FeatureCacheOptions, featureCache } from './feature-cache.js'
 export {
   type Corners,

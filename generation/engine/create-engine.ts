@@ -170,6 +170,11 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
     detokenize: (ids, decodeOptions) => call('detokenize', [ids, decodeOptions]) as Promise<string>,
     embed: (images, embedOptions, embedSignal) =>
       call('embed', [images, embedOptions], embedSignal) as ReturnType<GenerationEngine['embed']>,
+    explain: async (request, explainSignal) => {
+      const { value, loaded: media } = toPlainData(request, 'request')
+      await media
+      return call('explain', [value], explainSignal) as ReturnType<GenerationEngine['explain']>
+    },
     stats: () => {
       const { restarts, pid, state } = supervisor
       const current = state()

@@ -4,6 +4,8 @@ import type { Grid } from '../../processors/image/tiling.js'
 import type { Messages, VideoSource } from '../../processors/text/messages.js'
 import type { LoadOptions } from '../checkpoint/load.js'
 import type { FinishReason } from '../decoding/stopping.js'
+import type { ExplainOptions } from '../explain/explain.js'
+import type { ExplainMethod } from '../explain/methods.js'
 import type { EngineInfo, EngineStats } from './engine-stats.js'
 import type { RequestOptions } from './plain-options.js'
 
@@ -201,6 +203,28 @@ export interface ImageVectors {
   readonly tiles: readonly number[]
 }
 
+/** The request of `GenerationEngine.explain`: a conversation, with the options of `explain` that are plain data. */
+export interface EngineExplainRequest
+  extends Pick<EngineRequest, 'options'>,
+    Pick<ExplainOptions, 'method' | 'token' | 'by' | 'image' | 'answer' | 'cells' | 'steps'> {
+  readonly messages: Messages
+}
+
+/** The heat maps of an answer as images, at most 512 pixels on the longer side. */
+export interface ExplainedImages {
+  readonly answer: string
+  readonly method: ExplainMethod
+  /** Size of the image in pixels. */
+  readonly width: number
+  readonly height: number
+  readonly parts: ReadonlyArray<{
+    readonly text: string
+    readonly tokens: readonly number[]
+    /** JPEG in base64. */
+    readonly jpeg: string
+  }>
+}
+
 /** Options of `close`. */
 export interface CloseOptions {
   /** Finishes the accepted requests first (true), or aborts them (false, the default). */
@@ -223,6 +247,8 @@ export interface GenerationEngine extends AsyncDisposable {
   readonly detokenize: (ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }) => Promise<string>
   /** One vector for each image, the mean of its tiles' pooled embeddings. An abort of `signal` ends the work after at most one chunk of tiles. */
   readonly embed: (images: readonly ImageSource[], options?: RequestOptions, signal?: AbortSignal) => Promise<ImageVectors>
+  /** Heat maps of an answer over an image, see `explain`. An abort of `signal` ends the work after at most one forward. */
+  readonly explain: (request: EngineExplainRequest, signal?: AbortSignal) => Promise<ExplainedImages>
   readonly info: EngineInfo
   readonly stats: () => EngineStats
   /** Stops accepting requests, ends the others and then the process. Later calls wait for the same end. */

@@ -8,7 +8,7 @@ export type ProcessOptions = Omit<CreateEngineOptions, 'onWarning' | 'signal' | 
 }
 
 /** Calls other than requests. */
-export type CallName = 'tokenize' | 'tiling' | 'detokenize' | 'embed'
+export type CallName = 'tokenize' | 'tiling' | 'detokenize' | 'embed' | 'explain'
 
 /** Messages from the engine to its process. */
 export type ToProcess =

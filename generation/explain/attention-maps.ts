@@ -41,7 +41,9 @@ export const attentionMaps = (
 export const rolloutMaps = (model: InternVL, input: ExplainedInput, parts: readonly AnswerPart[]): readonly tf.Tensor3D[] =>
   tf.tidy(() => {
     const means = headMeans(model, input, true)
-    const eye = tf.eye(input.ids.length)
-    const rollout = means.map((weights) => weights.add(eye).div<tf.Tensor2D>(2)).reduce((product, a) => tf.matMul(a, product))
+    const identity = tf.eye(input.ids.length)
+    const rollout = means
+      .map((weights) => weights.add(identity).div<tf.Tensor2D>(2))
+      .reduce((product, a) => tf.matMul(a, product))
     return parts.map((part) => onImage(rollout, part, input))
   })

@@ -15,11 +15,8 @@ import {
 } from './explained-input.js'
 import { gradientMap } from './gradient-maps.js'
 import { mapOverImage, normalizedMap } from './heat-map.js'
+import { type ExplainMethod, explainMethods } from './methods.js'
 import { occlusionMaps } from './occlusion-maps.js'
-
-/** Methods of `explain`. */
-export const explainMethods = ['occlusion', 'gradient', 'attention', 'rollout'] as const
-export type ExplainMethod = (typeof explainMethods)[number]
 
 export interface ExplainOptions extends ExplainInputOptions {
   /**
@@ -39,8 +36,8 @@ export interface ExplainOptions extends ExplainInputOptions {
   readonly layers?: readonly number[] | undefined
   /** Images of one forward; 16 by default. */
   readonly batchSize?: number | undefined
-  /** Called with the forwards done and in total. */
-  readonly onProgress?: ((done: number, total: number) => void) | undefined
+  /** Called with the forwards done and in total, and awaited. */
+  readonly onProgress?: ((done: number, total: number) => void | Promise<void>) | undefined
 }
 
 /** A part of the answer with its heat map over the image, `[height, width]`: not negative, its sum is 1, or 0 where nothing counts. */
@@ -107,7 +104,7 @@ const signedMaps = async (
 ): Promise<readonly tf.Tensor2D[]> => {
   const { image } = input
   const pause = async (done: number, total: number): Promise<void> => {
-    onProgress?.(done, total)
+    await onProgress?.(done, total)
     await yieldToEventLoop() // TensorFlow blocks the event loop: abort signals are delivered here
     signal?.throwIfAborted()
   }

@@ -11,7 +11,7 @@ export const imageTiles = ({ pixelValues, image }: ExplainedInput): tf.Tensor4D 
 }
 
 /**
- * The median colour of each tile, as an image without content: `[T, 3, 1, 1]`. It is the background's own colour where that is even, so
+ * The median colour of each tile, as an image without content: `[T, 3, 1, 1]`. It is the colour of the background where that is even, so
  * that covering a piece of background changes nothing.
  */
 export const medianColours = (tiles: tf.Tensor4D): tf.Tensor4D => {
@@ -33,8 +33,8 @@ export const withImage = (
   if (image.tiles === T) return variants
   const end = image.firstTile + image.tiles
   const others = (start: number, size: number) => tf.tile(features.slice([start, 0, 0], [size, N, D]).expandDims(), [n, 1, 1, 1])
-  const own = variants.reshape([n, image.tiles, N, D])
-  return tf.concat([others(0, image.firstTile), own, others(end, T - end)], 1).reshape([n * T, N, D])
+  const imageFeatures = variants.reshape([n, image.tiles, N, D])
+  return tf.concat([others(0, image.firstTile), imageFeatures, others(end, T - end)], 1).reshape([n * T, N, D])
 }
 
 export interface GradientOptions {
@@ -64,8 +64,14 @@ export const gradientMap = (
       const n = shares.length
       const pixels = tf.concat(shares.map((share) => baseline.add<tf.Tensor4D>(difference.mul(share))))
       const { grads } = valueAndGrad((p: { pixels: tf.Tensor4D }) => {
-        const own = model.imageFeatures(p.pixels)
-        return partScores(model, input, [part], features ? withImage(features, input, own, n) : own, n).sum<tf.Scalar>()
+        const imageFeatures = model.imageFeatures(p.pixels)
+        return partScores(
+          model,
+          input,
+          [part],
+          features ? withImage(features, input, imageFeatures, n) : imageFeatures,
+          n
+        ).sum<tf.Scalar>()
       })({ pixels })
       return grads.pixels.reshape([n, T, C, H, W]).sum(0)
     }

@@ -106,7 +106,7 @@ export const occlusionMaps = async (
   const regions = gridRegions(rows, columns)
   const features = tf.tidy(() => model.imageFeatures(input.pixelValues))
   const [, N, D] = features.shape
-  const own = features.slice([input.image.firstTile, 0, 0], [input.image.tiles, N, D])
+  const imageFeatures = features.slice([input.image.firstTile, 0, 0], [input.image.tiles, N, D])
   const scores: tf.Tensor2D[] = []
   try {
     scores.push(tf.tidy(() => partScores(model, input, parts, features, 1)))
@@ -115,7 +115,7 @@ export const occlusionMaps = async (
       const batch = regions.slice(start, start + batchSize)
       scores.push(
         tf.tidy(() => {
-          const variants = withImage(features, input, featuresWithout(model, input, own, batch), batch.length)
+          const variants = withImage(features, input, featuresWithout(model, input, imageFeatures, batch), batch.length)
           return partScores(model, input, parts, variants, batch.length)
         })
       )
@@ -127,6 +127,6 @@ export const occlusionMaps = async (
       return parts.map((_, i) => falls.slice([i, 0], [1, regions.length]).reshape<tf.Tensor2D>([rows, columns]))
     })
   } finally {
-    tf.dispose([features, own, ...scores])
+    tf.dispose([features, imageFeatures, ...scores])
   }
 }

@@ -1,12 +1,23 @@
 import { InputError } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 import { type VisionEncoder, visionEncoder } from '../../../models/internvl/vision-encoder.js'
+import { encodeThumbnail } from '../../../processors/image/draw.js'
 import type { ImageSource } from '../../../processors/image/image.js'
 import { limitIssue } from '../../../processors/limits.js'
 import type { InternVLCheckpoint } from '../../checkpoint/load.js'
 import { tilesPerChunk } from '../../decoding/prefill.js'
+import { explain } from '../../explain/explain.js'
+import { heatImage } from '../../explain/heat-image.js'
 import type { Tiles } from '../../feature-cache.js'
-import type { EngineRequest, ImageVectors, MediaTiling, RequestOptions, Tokenized } from '../engine-types.js'
+import type {
+  EngineExplainRequest,
+  EngineRequest,
+  ExplainedImages,
+  ImageVectors,
+  MediaTiling,
+  RequestOptions,
+  Tokenized
+} from '../engine-types.js'
 import { type RequestContext, requestOptions } from './request-context.js'
 
 /** The vision encoder of a loaded model, with the same parameters. */
@@ -75,6 +86,29 @@ const embedImages = async (
   return { vectors, tiles }
 }
 
+/** Heat maps of an answer, see `GenerationEngine.explain`. */
+const explainAnswer = async (
+  context: CallContext,
+  { messages, options, ...asked }: EngineExplainRequest
+): Promise<ExplainedImages> => {
+  const { internvl, scheduler, signal } = context
+  const { pause } = scheduler.turns.join('rotate', signal) // other requests have turns between two forwards
+  const { maxNewTokens: most = 64, ...prepare } = requestOptions(context, options)
+  const limited = { ...prepare, ...asked, maxNewTokens: Math.min(64, most), batchSize: 4, signal, onProgress: pause }
+  const explanation = await explain(internvl, messages, limited)
+  try {
+    const { answer, method, image, parts } = explanation
+    const images: ExplainedImages['parts'][number][] = []
+    for (const part of parts) {
+      const jpeg = (await encodeThumbnail(await heatImage(image, part), 512)).toString('base64')
+      images.push({ text: part.text, tokens: part.tokens, jpeg })
+    }
+    return { answer, method, width: image.width, height: image.height, parts: images }
+  } finally {
+    explanation.dispose()
+  }
+}
+
 const tokenize = async (
   context: RequestContext,
   { messages, prompt, options }: Pick<EngineRequest, 'messages' | 'prompt' | 'options'>
@@ -93,5 +127,6 @@ export const engineCalls = {
   ): Promise<readonly MediaTiling[]> => context.prepare.tiling({ messages, prompt }, requestOptions(context, options)),
   detokenize: async ({ internvl }: RequestContext, ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }) =>
     internvl.processor.decode(ids, options),
-  embed: embedImages
+  embed: embedImages,
+  explain: explainAnswer
 } as const

@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import { explainMethods } from '../../explain/methods.js'
 
 const url = z
   .string()
@@ -156,6 +157,23 @@ export type ChatRequest = z.infer<typeof chatRequest>
 export const tilesRequest = chatRequest
   .pick({ model: true, messages: true, max_patches: true, num_frames: true, fps: true })
   .openapi('TilesRequest')
+
+/** The body of `POST /v1/explain`: a conversation with an image, and how to explain the answer. */
+export const explainRequest = chatRequest
+  .pick({ model: true, messages: true, max_patches: true })
+  .extend({
+    method: z.enum(explainMethods).nullish(),
+    token: z
+      .union([z.string().min(1).max(256), z.number().int()])
+      .nullish()
+      .openapi({ description: 'A word of the answer, or the index of a token; all words by default.' }),
+    by: z.enum(['word', 'token']).nullish(),
+    image: z.number().int().min(0).nullish().openapi({ description: 'Index of the image; 0 by default.' }),
+    answer: z.string().min(1).max(4096).nullish().openapi({ description: "Explain this answer instead of the model's." }),
+    cells: count(32),
+    steps: count(64)
+  })
+  .openapi('ExplainRequest')
 
 /** The body of `POST /v1/embeddings`. */
 export const embeddingsRequest = z

@@ -1,12 +1,19 @@
 import type { OpenAPIHono, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { chatRequest, detokenizeRequest, embeddingsRequest, tilesRequest, tokenizeRequest } from '../protocol/chat-request.js'
+import {
+  chatRequest,
+  detokenizeRequest,
+  embeddingsRequest,
+  explainRequest,
+  tilesRequest,
+  tokenizeRequest
+} from '../protocol/chat-request.js'
 import { readJson } from '../read-json.js'
 import type { ServerEnv } from '../request-log.js'
 import type { ServerContext } from '../server-context.js'
 import { RequestError, schemaError } from '../server-errors.js'
 import { answerChat } from './chat-route.js'
-import { describeModel, detokenize, embedImages, health, tiles, tokenize } from './other-routes.js'
+import { describeModel, detokenize, embedImages, explainConversation, health, tiles, tokenize } from './other-routes.js'
 
 const ok = (description: string, type = 'application/json') => ({
   200: { description, content: { [type]: { schema: {} } } },
@@ -78,6 +85,14 @@ export const addApiRoutes = (app: OpenAPIHono<ServerEnv>, context: ServerContext
     ['Token ids of a conversation or a text', 'Token ids and their number.'],
     tokenizeRequest,
     (c, body) => tokenize(c, context, body)
+  )
+  post(
+    app,
+    context,
+    '/v1/explain',
+    ['Heat maps of an answer over an image', 'The answer, and for each word its tokens and its heat map as a data URL.'],
+    explainRequest,
+    (c, body) => explainConversation(c, context, body)
   )
   post(
     app,

@@ -11,9 +11,11 @@ export const ablateHeads = async (internvl: InternVLCheckpoint, image: string, t
   const { numHiddenLayers, numAttentionHeads: H } = internvl.config.textConfig
   const indices = (n: number): readonly number[] => Array.from({ length: n }, (_, i) => i)
   const without = (layer: number, isOff: (head: number) => boolean): number => {
-    const kept = indices(H).map((head) => Number(!isOff(head)))
+    const headMask = indices(H).map((head) => Number(!isOff(head)))
     const path = `language_model.layers.${layer}.self_attn.attention_weights`
-    return nextProbabilities(tap(internvl, { [path]: (weights) => weights.mul(tf.tensor4d(kept, [1, H, 1, 1])) }), inputs)[token]!
+    return nextProbabilities(tap(internvl, { [path]: (weights) => weights.mul(tf.tensor4d(headMask, [1, H, 1, 1])) }), inputs)[
+      token
+    ]!
   }
   const layers = indices(numHiddenLayers)
   const result = {

@@ -1,6 +1,6 @@
 import { type InternVLCheckpoint, type ModelInputs, orThrow, readImage, tf } from '../../../generation/root.js'
 
-/** The question that the recipes ask about the demo's picture: a green circle, a black star, a blue and a pink triangle. */
+/** The question that the recipes ask about the demo's image: a green circle, a black star, a blue and a pink triangle. */
 export const question = 'What color is the shape at the top left?'
 
 /** Inputs of the question about an image, a file or raw pixels. The caller disposes them. */
@@ -19,7 +19,7 @@ export const inputsOf = ({ processor }: InternVLCheckpoint, image: unknown, text
     ])
   )
 
-/** The picture with every pixel of one colour in another colour. */
+/** The image with every pixel of one colour in another colour. */
 export const recoloured = async (file: string, from: readonly number[], to: readonly number[]) => {
   const image = await orThrow(readImage(file))
   const data = Uint8Array.from(image.data)

@@ -53,7 +53,7 @@ describe('explain', () => {
     }
   }
 
-  it('occlusion and gradient of the colour word lie on the shape, in drawn scenes', async () => {
+  it('occlusion and gradient of the colour word lie on the shape, in rendered scenes', async () => {
     for (const method of ['occlusion', 'gradient'] as const) {
       const truths = []
       for (const index of [0, 1]) truths.push(await truthOf(internvl, colourScene(20, index), { method, cells: 8, steps: 8 }))
@@ -91,7 +91,7 @@ describe('explain', () => {
         { numRuns: 25 }
       ))
 
-    it('have the largest value of a tile at the place of this tile in the image', () =>
+    it('have the largest value of a tile at the position of this tile in the image', () =>
       fc.assert(
         fc.property(layout, fc.nat(8), fc.nat(3), fc.nat(3), (one, tile, y, x) =>
           tf.tidy(() => {

@@ -1,8 +1,8 @@
 import { load } from '../../../generation/checkpoint/load.js'
-import { type ExplainMethod, explainMethods } from '../../../generation/explain/explain.js'
+import { type ExplainMethod, explainMethods } from '../../../generation/explain/methods.js'
 import { colourScene, type Truth, truthOf } from './truth.js'
 
-/** `npm run test:explain [scenes] [method …]`: whether the map of the colour word lies on the shape, over drawn scenes of seed 20. */
+/** `npm run test:explain [scenes] [method …]`: whether the map of the colour word lies on the shape, over rendered scenes of seed 20. */
 const [count = '100', ...chosen] = process.argv.slice(2)
 const methods = (chosen.length > 0 ? chosen : explainMethods) as readonly ExplainMethod[]
 const internvl = await load()

@@ -8,7 +8,7 @@ import { tf } from '../../../lib/tf.js'
 import type { Rgb } from '../../../processors/image/resize.js'
 import type { ContentItem, Messages } from '../../../processors/text/messages.js'
 
-/** A drawn scene with the question for the colour of one shape, and the pixels of this shape. */
+/** A rendered scene with the question for the colour of one shape, and the pixels of this shape. */
 export interface ColourScene {
   readonly messages: Messages
   /** The colour word of the right answer, in lower case. */
@@ -34,7 +34,7 @@ export const colourScene = (seed: number, index: number): ColourScene => {
   return { messages: [question] as unknown as Messages, word: answer.content.replace('.', '').toLowerCase(), mask }
 }
 
-/** How true one map is. */
+/** The truth of one map. */
 export interface Truth {
   /** Share of the map's sum on the shape. */
   readonly mass: number
@@ -57,7 +57,7 @@ const curves = async (internvl: InternVLCheckpoint, messages: Messages, map: tf.
     const resized = tf.image.resizeBilinear(map.expandDims<tf.Tensor3D>(2), [h, w], false, true).dataSync()
     const order = [...resized.keys()].sort((a, b) => resized[b]! - resized[a]!)
     const rank = new Float32Array(h * w)
-    for (const [place, pixel] of order.entries()) rank[pixel] = (place + 0.5) / (h * w)
+    for (const [position, pixel] of order.entries()) rank[pixel] = (position + 0.5) / (h * w)
     const ranks = tf.tensor(rank, [1, 1, h, w])
     const colours = medianColours(input.pixelValues)
     const important = tf.concat(shares.map((share) => ranks.less(share).toFloat()))
@@ -79,7 +79,7 @@ const curves = async (internvl: InternVLCheckpoint, messages: Messages, map: tf.
   return { insertion: area(probabilities.slice(0, n) as Float32Array), deletion: area(probabilities.slice(n) as Float32Array) }
 }
 
-/** How true the map of the colour word is on one scene; undefined where the model's answer is wrong. */
+/** The truth of the map of the colour word is on one scene; undefined where the model's answer is wrong. */
 export const truthOf = async (
   internvl: InternVLCheckpoint,
   { messages, word, mask }: ColourScene,

@@ -181,6 +181,30 @@ describe('server: the API', () => {
     assert.deepEqual(vector, floats.body.data[0].embedding)
   })
 
+  it('explain: the answer, and a heat map for each word or for one; errors name the field', async () => {
+    const messages = [question('What color is the shape at the top left?', shapes)]
+    const { status, body } = await post(server.url, '/v1/explain', { messages, cells: 3 })
+    assert.equal(status, 200)
+    assert.deepEqual([body.answer, body.data.map((part: { text: string }) => part.text)], ['Green.', ['Green', '.']])
+    for (const { heat_map, tokens } of body.data) {
+      assert.match(heat_map, /^data:image\/jpeg;base64,\/9j/)
+      assert.ok(tokens.length > 0)
+    }
+    const one = await post(server.url, '/v1/explain', { messages, method: 'attention', token: 'green' })
+    assert.equal(one.body.data.length, 1)
+    const refused = [
+      [{ messages, token: 'zebra', method: 'attention' }, 'token'],
+      [{ messages, method: 'lime' }, 'method'],
+      [{ messages, cells: 33 }, 'cells'],
+      [{ messages, image: 1, method: 'attention' }, 'image'],
+      [{ messages: [{ role: 'user', content: 'Hello!' }] }, 'messages']
+    ] as const
+    for (const [request, param] of refused) {
+      const answer = await post(server.url, '/v1/explain', request)
+      assert.deepEqual([answer.status, answer.body.error.param], [400, param], JSON.stringify(answer.body))
+    }
+  })
+
   it('health, models, metrics, tokens, the reference', async () => {
     const get = async (path: string) => fetch(`${server.url}${path}`)
     // biome-ignore lint/suspicious/noExplicitAny: fields of several answers
@@ -192,7 +216,7 @@ describe('server: the API', () => {
     assert.equal((await get('/v1/models/other')).status, 404)
     assert.match(await (await get('/metrics')).text(), /internvl_first_token_seconds_count [1-9]/)
     const { paths } = await json('/openapi.json')
-    assert.ok(['/v1/chat/completions', '/v1/embeddings', '/tokenize', '/health'].every((path) => path in paths))
+    assert.ok(['/v1/chat/completions', '/v1/embeddings', '/v1/explain', '/tokenize', '/health'].every((path) => path in paths))
     assert.match(await (await get('/reference')).text(), /frequency_penalty/)
     const { tokens } = (await post(server.url, '/tokenize', { prompt: 'red circle' })).body
     assert.equal((await post(server.url, '/detokenize', { tokens })).body.prompt, 'red circle')

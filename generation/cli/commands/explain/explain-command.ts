@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander'
-import { getOrThrow, orThrow } from '../../../lib/error.js'
-import type { ExplainMethod, Explanation } from '../../explain/explain.js'
+import { getOrThrow, orThrow } from '../../../../lib/error.js'
+import type { Explanation } from '../../../explain/explain.js'
+import { type ExplainMethod, explainMethods } from '../../../explain/methods.js'
 import {
   answerOptions,
   appendValue,
@@ -10,7 +11,7 @@ import {
   positiveInteger,
   progressBar,
   withModelOptions
-} from '../common.js'
+} from '../../common.js'
 
 interface ExplainFlags extends ModelFlags {
   readonly image: readonly string[]
@@ -43,11 +44,11 @@ const report = async ({ answer, method, parts, image }: Explanation, { out }: Ex
 })
 
 const explainAnswer = async (question: string, flags: ExplainFlags): Promise<void> => {
-  const { imageFormatOf, writeImageFile } = await import('../../../processors/image/draw.js')
+  const { imageFormatOf, writeImageFile } = await import('../../../../processors/image/draw.js')
   getOrThrow(imageFormatOf(flags.out)) // fails before the model is loaded
   const internvl = await loadWithProgress(flags)
-  const { explain } = await import('../../explain/explain.js')
-  const { heatStrip } = await import('../../explain/heat-image.js')
+  const { explain } = await import('../../../explain/explain.js')
+  const { heatStrip } = await import('../../../explain/heat-image.js')
   const { method, by, token, answer, imageIndex: image, cells, steps } = flags
   const content = [...flags.image.map((path) => ({ type: 'image', path }) as const), { type: 'text', text: question } as const]
   const progress = progressBar('explaining', 'forwards')
@@ -70,13 +71,13 @@ export const explainCommand = (): Command =>
     .description('answer a question about an image, and draw where each word of the answer comes from')
     .argument('<question>', 'the question about the image')
     .requiredOption('-i, --image <path>', 'image file, http(s) or data URL, or base64; may be repeated', appendValue)
-    .option('-o, --out <file>', 'picture to write: the image, then a heat map for each word (.png, .jpg, .webp)', 'heat.png')
+    .option('-o, --out <file>', 'image to write: the input, then a heat map for each word (.png, .jpg, .webp)', 'heat.png')
     .addOption(
       new Option(
         '--method <name>',
         'occlusion: cells of the image are covered; gradient: integrated gradients of the pixels; attention, rollout: of the decoder'
       )
-        .choices(['occlusion', 'gradient', 'attention', 'rollout'])
+        .choices(explainMethods)
         .default('occlusion')
     )
     .option('--token <word>', 'a map for this word of the answer only')
