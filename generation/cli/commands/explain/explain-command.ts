@@ -51,7 +51,7 @@ const explainAnswer = async (question: string, flags: ExplainFlags): Promise<voi
   const { heatStrip } = await import('../../../explain/heat-image.js')
   const { method, by, token, answer, imageIndex: image, cells, steps } = flags
   const content = [...flags.image.map((path) => ({ type: 'image', path }) as const), { type: 'text', text: question } as const]
-  const progress = progressBar('explaining', 'forwards')
+  const progress = progressBar('explaining', 1, 'forwards')
   const chosen = { method, by, token, answer, image, cells, steps, ...answerOptions(flags), onProgress: progress.update }
   try {
     const explanation = await explain(internvl, [{ role: 'user', content }], chosen).finally(progress.stop)
