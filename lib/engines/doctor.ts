@@ -3,7 +3,9 @@ import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issue, type Issues, issue } from '../error.js'
+import { usesTensorflowOps } from '../ops/kernel.js'
 import type { Engine, Loaders } from './engine.js'
+import { describeGpu, findGpus } from './gpus.js'
 import { kernelsLibrary } from './install/compile-kernels.js'
 import { cacheFolder, enginesFolder, folderBytes, verifyEngine } from './install/engine-folder.js'
 import { planSetup } from './install/setup-plan.js'
@@ -11,7 +13,7 @@ import { findToolchain } from './install/toolchain.js'
 import { type GemmChoice, gemmChoices } from './kernels/gemm-choice.js'
 import { kernelsInUse } from './kernels/register.js'
 import { loaders as engineLoaders } from './loaders.js'
-import { cpuFlags, gpuNames, thisMachine } from './machine.js'
+import { cpuFlags, thisMachine } from './machine.js'
 import { chooseEngine } from './select.js'
 
 /** The oldest supported Node; equal to `engines` in package.json. */
@@ -27,11 +29,14 @@ export interface Diagnosis {
   }
   /** Names of the registered kernels of this library: the native engine's, on the CPU. */
   readonly kernels: readonly string[]
+  /** Whether the kernels are TensorFlow's own ops, as on a GPU. */
+  readonly usesTensorflowOps: boolean
   /** Arithmetic of matrix products with many rows, for each format of weights, and the measured speeds. */
   readonly gemm: readonly GemmChoice[]
   readonly node: { readonly version: string; readonly supported: boolean }
   readonly cpu: { readonly model: string; readonly cores: number; readonly features: readonly string[] }
   readonly threads: { readonly intraOp: string; readonly openMp: string }
+  /** Name, memory, driver and compute capability of each NVIDIA GPU that the driver lists. */
   readonly gpus: readonly string[]
   /** Bytes. */
   readonly memory: { readonly total: number; readonly free: number }
@@ -132,6 +137,7 @@ export const diagnose = async ({
     engine: E.isRight(chosen) ? chosen.right : null,
     native,
     kernels: kernelsInUse(),
+    usesTensorflowOps: usesTensorflowOps(),
     gemm: gemmChoices(kernelsLibrary(env)),
     node: { version: process.version, supported: isSupportedNode(process.version) },
     cpu: {
@@ -140,7 +146,7 @@ export const diagnose = async ({
       features: reportedFeatures.filter((name) => flags.has(name))
     },
     threads: { intraOp: env.TF_NUM_INTRAOP_THREADS ?? 'all cores', openMp: env.OMP_NUM_THREADS ?? 'all cores' },
-    gpus: gpuNames(),
+    gpus: findGpus().map(describeGpu),
     memory: { total: totalmem(), free: freemem() },
     cache: { folder, bytes: await folderBytes(folder), writable: await isWritable(folder) }
   }

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type InternVLCheckpoint, load } from '../../generation/checkpoint/load.js'
+import { type InternVLCheckpoint, type LoadOptions, load } from '../../generation/checkpoint/load.js'
 import { tf } from '../../lib/tf.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
 import { type PrecisionName, precisions } from '../bench/measure/precisions.js'
@@ -9,8 +9,16 @@ import { type Check, expectThat } from './outcome.js'
 import { asReferenced, layoutsOf, readInputs, type StoredInput, storedInputs } from './reference-inputs.js'
 
 /** Tolerance of logits, `‖difference‖ / ‖logits‖`. In bfloat16 a token of the GPT-OSS case changes its expert, in PyTorch too. */
-export const tolerances = { bfloat16: 0.035, int8: 0.02, int4: 0.1 } as const satisfies Partial<Record<PrecisionName, number>>
+export const tolerances = { bfloat16: 0.035, float16: 0.035, int8: 0.02, int4: 0.1 } as const satisfies Partial<
+  Record<PrecisionName | 'float16', number>
+>
 export type CoarsePrecision = keyof typeof tolerances
+
+/** `float16`: weights in bfloat16, products in float16, on TensorFlow's ops alone. */
+const options: Readonly<Record<CoarsePrecision, LoadOptions>> = {
+  ...precisions,
+  float16: { dtype: 'bfloat16', activations: 'float16' }
+}
 
 /** Number of final tokens that are fed one at a time, so that the GEMV kernels of quantized weights are checked too. */
 const steps = 4
@@ -58,7 +66,7 @@ export const precisionCaseChecks = async (one: Case, precision: CoarsePrecision)
     const internvl = await load(join(one.dir, layout), {
       configure: asReferenced,
       imageBackend: 'pillow',
-      ...precisions[precision]
+      ...options[precision]
     })
     for (const input of await readInputs(one.dir, internvl.config.textConfig)) {
       const name = `${one.name}/${layout}/${input.label}: logits in ${precision}`

@@ -19,6 +19,7 @@ export const renderDiagnosis = ({
   engine,
   native,
   kernels,
+  usesTensorflowOps,
   gemm,
   node,
   cpu,
@@ -33,7 +34,10 @@ export const renderDiagnosis = ({
     ['version', engine ? `${engine.name === 'native' ? 'TensorFlow' : 'TensorFlow.js'} ${engine.version}` : '-'],
     ['devices', engine?.devices.join(', ') ?? '-'],
     ['native', `${native.state}${native.variant ? `, ${native.variant} build` : ''}${native.folder ? `, ${native.folder}` : ''}`],
-    ['kernels', kernels.join(' ') || 'none: operations are composed of TensorFlow’s ops'],
+    [
+      'kernels',
+      `${usesTensorflowOps ? 'of TensorFlow’s ops: ' : ''}${kernels.join(' ') || 'none: operations are composed of TensorFlow’s ops'}`
+    ],
     ...gemm.map(
       ({ format, kind, gflops }, i) => [i ? '' : 'products', `${format} weights: ${kind}${renderSpeeds(gflops)}`] as const
     ),
@@ -41,7 +45,7 @@ export const renderDiagnosis = ({
     ['processor', `${cpu.model}, ${cpu.cores} cores`],
     ['features', cpu.features.join(' ') || '-'],
     ['threads', `${threads.intraOp} (TF_NUM_INTRAOP_THREADS), ${threads.openMp} (OMP_NUM_THREADS)`],
-    ['gpu', gpus.join(', ') || 'none'],
+    ['gpu', gpus.join('; ') || 'none'],
     ['memory', `${gigabytes(memory.total)}, ${gigabytes(memory.free)} free`],
     ['cache', `${cache.folder}, ${gigabytes(cache.bytes)}`]
   ]

@@ -35,14 +35,15 @@ def resident_mb():
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
+device = "cuda" if torch.cuda.is_available() else "cpu"
 start = time.time()
-base = InternVLForConditionalGeneration.from_pretrained(args.checkpoint, dtype=torch.float32)
+base = InternVLForConditionalGeneration.from_pretrained(args.checkpoint, dtype=torch.float32).to(device)
 sum(float(p.view(-1)[0]) for p in base.parameters())  # touch every tensor: files may be mapped
 load_s = time.time() - start
 model = PeftModel.from_pretrained(base, args.adapter, is_trainable=True).train()
 trained = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.01, fused=True)
-inputs = make_batch(base.config)
+inputs = {name: x.to(device) for name, x in make_batch(base.config).items()}
 losses, seconds, memory = [], [], []
 for step in range(1, args.steps + 1):
     t = time.time()

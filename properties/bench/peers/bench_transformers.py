@@ -1,4 +1,4 @@
-"""Times Transformers on PyTorch (CPU) with a checkpoint folder and prints one JSON line, with the keys of `npm run bench`.
+"""Times Transformers on PyTorch (the GPU where there is one) with a checkpoint folder and prints one JSON line, with the keys of `npm run bench`.
 
     python bench_transformers.py --checkpoint DIR --dtype float32|bfloat16 [--tiles N | --context N | --batch N | --load]
                                  [--new-tokens 32] [--runs 3]
@@ -47,12 +47,13 @@ def make_inputs(c):
     return dict(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels)
 
 
+device = "cuda" if torch.cuda.is_available() else "cpu"
 start = time.time()
-model = InternVLForConditionalGeneration.from_pretrained(args.checkpoint, dtype=getattr(torch, args.dtype)).eval()
+model = InternVLForConditionalGeneration.from_pretrained(args.checkpoint, dtype=getattr(torch, args.dtype)).eval().to(device)
 sum(float(p.view(-1)[0]) for p in model.parameters())  # touch every tensor: files may be mapped
 report, samples = dict(engine="transformers", dtype=args.dtype), dict(load_s=[time.time() - start])
 if not args.load:
-    inputs = make_inputs(model.config)
+    inputs = {name: x.to(device) for name, x in make_inputs(model.config).items()}
     rows, tokens = inputs["input_ids"].shape
     pixels = inputs.get("pixel_values")
     n = args.new_tokens + 1
@@ -63,6 +64,8 @@ if not args.load:
             if pixels is not None:
                 t = time.time()
                 model.model.get_image_features(pixel_values=pixels)
+                if device == "cuda":
+                    torch.cuda.synchronize()
                 samples["vision_s"].append(time.time() - t)
             clock = Clock()
             t = time.time()
@@ -71,5 +74,7 @@ if not args.load:
             samples["decode_tokens_per_s"].append(rows * (len(clock.stamps) - 2) / (clock.stamps[-1] - clock.stamps[1]))
     report |= dict(tiles=args.tiles if pixels is not None else 0, tokens=tokens)
 samples["peak_rss_mb"] = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
+if device == "cuda":
+    samples["peak_gpu_mb"] = [torch.cuda.max_memory_allocated() / 2**20]
 best = {key: (max if key == "decode_tokens_per_s" else min)(values) for key, values in samples.items()}
 print(json.dumps(report | best | dict(samples=samples)))
