@@ -6,7 +6,7 @@ import type { GenerateInputs } from '../prefill.js'
 import type { GenerationResult } from '../prepare-generation.js'
 import { paddedPrompts } from './guidance.js'
 
-/** Bias of the tokens that begin with the text of the last token, and of that token itself. Source: `heal_tokens` (transformers 5.23). */
+/** Bias of the tokens that begin with the text of the last token, and of that token itself. Source: `heal_tokens` (transformers 5.24). */
 const [EXTENSION_BIAS, TAIL_BIAS] = [10, 11]
 
 /** The ids of the tokens whose names begin with that of a token. */
@@ -26,7 +26,7 @@ type GenerateOne = (inputs: GenerateInputs, processor: LogitsProcessor) => Promi
 /**
  * The prompts with their last token replaced by the model's greedy choice among the tokens that begin with its text: a prompt that ends
  * within a word, such as `http`, is continued as if its end were open. Prompts of one token stay as they are. Source: `heal_tokens`
- * (transformers 5.23).
+ * (transformers 5.24).
  */
 export const healedPrompts = async (
   prompts: readonly (readonly number[])[],

@@ -15,7 +15,7 @@ const tableOf = (hashingKey: number): Int32Array => {
 /** Candidates of a self-hash step. Source: `WatermarkLogitsProcessor._score_rejection_sampling`. */
 const selfHashCandidates = 40
 
-/** The seed of a green list after `ids`, in 64 bits. Source: `WatermarkLogitsProcessor.set_seed` (transformers 5.23). */
+/** The seed of a green list after `ids`, in 64 bits. Source: `WatermarkLogitsProcessor.set_seed` (transformers 5.24). */
 const seedAfter = (
   ids: readonly number[],
   { seedingScheme = 'lefthash', hashingKey = 15485863, contextWidth = 1 }: GreenListWatermark
@@ -36,7 +36,7 @@ export const greenList = (ids: readonly number[], vocabSize: number, c: GreenLis
 
 /**
  * Adds the bias to the logits of green tokens: those of a list that the last token seeds, or with `selfhash` those of the 40 most probable
- * tokens that are in the list which they seed themselves. Source: `WatermarkLogitsProcessor` (transformers 5.23).
+ * tokens that are in the list which they seed themselves. Source: `WatermarkLogitsProcessor` (transformers 5.24).
  */
 export const greenListWatermark =
   (c: GreenListWatermark): LogitsProcessor =>

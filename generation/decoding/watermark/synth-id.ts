@@ -23,7 +23,7 @@ const lowest = -(2 - 2 ** -23) * 2 ** 127
 /**
  * SynthID text watermark: in a tournament of one layer for each key, tokens whose bit of context, token and key is 1 gain probability. A
  * context that occurred before is not watermarked. The result is log-probabilities.
- * Source: Dathathri et al. 2024; `SynthIDTextWatermarkLogitsProcessor` (transformers 5.23).
+ * Source: Dathathri et al. 2024; `SynthIDTextWatermarkLogitsProcessor` (transformers 5.24).
  */
 export const synthIdWatermark = (c: SynthIdWatermark): LogitsProcessor => {
   const [bit, keys] = [bitsOf(c), c.keys.map(BigInt)]
@@ -49,7 +49,7 @@ export const synthIdWatermark = (c: SynthIdWatermark): LogitsProcessor => {
 
 /**
  * The bits of every n-gram of a text, `[length - ngramLen + 1][keys]`: of a watermarked text more than half are 1. Throws a `RangeError` for
- * a text shorter than an n-gram. Source: `compute_g_values` (transformers 5.23).
+ * a text shorter than an n-gram. Source: `compute_g_values` (transformers 5.24).
  */
 export const synthIdBits = (ids: readonly number[], c: SynthIdWatermark): readonly (readonly number[])[] => {
   if (ids.length < c.ngramLen)

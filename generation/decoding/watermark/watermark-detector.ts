@@ -47,7 +47,7 @@ const upperTail = (z: number): number => (z < 0 ? 1 - upperTail(-z) : 0.5 * erfc
 
 /**
  * A detector of the green-list watermark: `detect(ids, zThreshold)` counts the green tokens of a text, best without its prompt. Throws a
- * `RangeError` for an invalid configuration, or a text with too few tokens. Source: `WatermarkDetector` (transformers 5.23).
+ * `RangeError` for an invalid configuration, or a text with too few tokens. Source: `WatermarkDetector` (transformers 5.24).
  *
  * `watermarkDetector({ vocabSize, watermarkingConfig: { bias: 2.5 } })(ids).prediction`
  */

@@ -1,6 +1,6 @@
 """Writes attentions.json: attention weights of Transformers' eager attention, in forwards of every decoder and in `generate` of the demo model.
 
-    python properties/reference/attentions/attentions.py          (transformers 5.23.0, torch 2.15)
+    python properties/reference/attentions/attentions.py          (transformers 5.24, torch 2.15)
 
 Weights and inputs are sines of the parameter's name, which `attentions.ts` computes too, so that the file holds results only.
 """

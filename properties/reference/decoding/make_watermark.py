@@ -1,6 +1,6 @@
 """Writes watermark.json: watermarks, their detector, guidance and token healing, as Transformers computes them.
 
-    python properties/reference/decoding/make_watermark.py          (transformers 5.23, torch 2.15)
+    python properties/reference/decoding/make_watermark.py          (transformers 5.24, torch 2.15)
 """
 import json, math
 from pathlib import Path

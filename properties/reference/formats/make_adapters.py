@@ -1,6 +1,6 @@
 """Writes adapters.json: adapters that PEFT saves, and the logits that PEFT computes with them.
 
-    python properties/reference/formats/make_adapters.py          (peft 0.21.2, transformers 5.23, torch 2.15)
+    python properties/reference/formats/make_adapters.py          (peft 0.21.2, transformers 5.24, torch 2.15)
 
 Models are the demo model and tiny ones. The numbers of an adapter, and of a tiny model, follow a formula of key and index, so that the file
 has configurations, keys and shapes only. Layouts of OpenGVLab are compared by their merged weights, for a module tree of the same names.

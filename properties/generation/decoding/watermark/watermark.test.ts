@@ -28,7 +28,7 @@ const assertNear = (actual: ArrayLike<number>, expected: readonly number[], what
     assert.ok(Math.abs(actual[i]! - x) <= 2e-4 * Math.max(1, Math.abs(x)), `${what}: ${i}: ${actual[i]} for ${x}`)
 }
 
-/** Results of Transformers 5.23, by properties/reference/decoding/make_watermark.py. */
+/** Results of Transformers 5.24, by properties/reference/decoding/make_watermark.py. */
 describe('watermarks, guidance and token healing, beside Transformers', () => {
   let internvl: Awaited<ReturnType<typeof load>>
   before(async () => {
