@@ -39,7 +39,7 @@ describe('training settings', () => {
     assert.deepEqual(
       found.left.map(({ message }) => message),
       [
-        'train.json: lora.alfa: no such setting; did you mean lora.alpha? The other settings of this section are lora.rank, lora.dropout, lora.targetModules',
+        'train.json: lora.alfa: no such setting; did you mean lora.alpha? The other settings of this section are lora.rank, lora.dropout, lora.targetModules, lora.useDora, lora.useRslora, lora.bias',
         'train.json: output is missing: expected a string',
         'train.json: data: expected a string, or a list, each a string, got 3',
         'train.json: lora.rank: expected a positive integer, got 0',
