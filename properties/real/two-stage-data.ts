@@ -46,7 +46,7 @@ const stages = {
     ...{ train: { only: [projector] }, optimizer: { learningRate: 1e-3 } }
   },
   lora: {
-    ...{ ...common, model: at('projector'), output: at('tuned'), steps: 160, seed: 1 },
+    ...{ ...common, model: at('projector'), output: at('tuned'), steps: 60, seed: 1 },
     ...{ train: { only: [projector] }, lora: { rank: 16 }, optimizer: { learningRate: 4e-4 } }
   }
 }
