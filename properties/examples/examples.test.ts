@@ -100,13 +100,14 @@ describe('examples', () => {
     assert.ok(losses.length === 4 && losses[3]! < losses[1]! && losses[2]! < losses[0]!, losses.join(' '))
   })
 
-  it('every example has at most 40 lines', async () => {
+  it('every example has at most 40 lines, a research recipe 64', async () => {
     const folder = new URL('.', import.meta.url)
     const files = (await readdir(folder, { recursive: true })).filter((name) => /\.ts$/.test(name) && !/\.test\.ts$/.test(name))
     assert.ok(files.length > 12)
     for (const name of files) {
       const lines = (await readFile(new URL(name, folder), 'utf8')).trimEnd().split('\n').length
-      assert.ok(lines <= 40 || name === 'doc-blocks.ts', `${name}: ${lines} lines`)
+      const most = name.startsWith('research') ? 64 : 40
+      assert.ok(lines <= most || name === 'doc-blocks.ts', `${name}: ${lines} lines`)
     }
   })
 })
