@@ -9,11 +9,14 @@ import { paddedPrompts } from './guidance.js'
 /** Bias of the tokens that begin with the text of the last token, and of that token itself. Source: `heal_tokens` (transformers 5.24). */
 const [EXTENSION_BIAS, TAIL_BIAS] = [10, 11]
 
-/** The ids of the tokens whose names begin with that of a token. */
-const extensionsOf = ({ tokenOf, isSpecial, vocabSize }: Tokenizer, id: number): readonly number[] => {
-  const name = tokenOf(id)
-  if (name === undefined || isSpecial(id)) return [id]
-  return [...Array(vocabSize).keys()].filter((other) => !isSpecial(other) && tokenOf(other)?.startsWith(name))
+/**
+ * The ids of the tokens whose names in the vocabulary begin with the text of a token. Names have no plain spaces, so that a token which
+ * begins with a space has none, as in Transformers.
+ */
+const extensionsOf = ({ decode, tokenOf, isSpecial, vocabSize }: Tokenizer, id: number): readonly number[] => {
+  const text = decode([id])
+  if (isSpecial(id) || !tokenOf(id)?.startsWith(text)) return [id]
+  return [...Array(vocabSize).keys()].filter((other) => !isSpecial(other) && tokenOf(other)?.startsWith(text))
 }
 
 /** A prompt without special tokens is stripped and encoded again, as Transformers does; others are healed as they are. */
