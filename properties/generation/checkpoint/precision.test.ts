@@ -14,7 +14,7 @@ import { loadOptions } from '../../../generation/transformers/config-classes.js'
 import { InternVLForConditionalGeneration } from '../../../generation/transformers/index.js'
 import { getOrThrow } from '../../../lib/error.js'
 import { type KVCacheType, kvCacheTypes } from '../../../lib/nn/kv-cache.js'
-import { hasKernel } from '../../../lib/ops/kernel.js'
+import { hasKernel, usesTensorflowOps } from '../../../lib/ops/kernel.js'
 import { namedParameters } from '../../../lib/params.js'
 import { keepsQuantized } from '../../../lib/quantization/formats.js'
 import { parseConfig } from '../../../models/config/parse-config.js'
@@ -89,7 +89,8 @@ describe('precision', () => {
       for (const kvCache of [undefined, ...kvCacheTypes]) {
         const { cache, sequences } = await generateAll(internvl.model, inputs, { kvCache, returnCache: true, maxNewTokens: 3 })
         const type = hasKernel('CachedAttention') ? (kvCache ?? expected) : 'float32'
-        assert.equal(cache![0]!.kv[0]!.type, type)
+        const cacheType = type === 'int8' && usesTensorflowOps() ? 'bfloat16' : type // TensorFlow's ops write no int8
+        assert.equal(cache![0]!.kv[0]!.type, cacheType)
         const again = await generateAll(internvl.model, inputs, { cache, maxNewTokens: 3 }) // the cache keeps its type
         assert.deepEqual(again.sequences, sequences)
         disposeCache(cache![0]!.kv)
@@ -226,9 +227,10 @@ describe('precision', () => {
     const question = { role: 'user', content } as const
     const before = tf.memory().numTensors
     let exact: Float32Array | undefined
+    const rounding = usesTensorflowOps() ? 0.01 : 0.001 // TensorFlow's ops round the inputs of a product too, not its weights alone
     for (const [asked, most] of [
       [{}, 0],
-      [{ dtype: 'bfloat16' }, 0.001],
+      [{ dtype: 'bfloat16' }, rounding],
       [{ quantize: 'int8' }, 0.02],
       [{ quantize: '4bit' }, 0.1]
     ] as const) {
