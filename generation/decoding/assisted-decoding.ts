@@ -5,7 +5,8 @@ import type { AssistantModel } from './generation-options.js'
 import { disposeInnerOutputs, innerOutputCollector, withInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration } from './prepare-generation.js'
-import { appendToken, initialRows, tokenSelector, toResult, toStep } from './sampling-loop.js'
+import { appendToken, initialRows, toResult, toStep } from './sampling-loop.js'
+import { tokenSelector } from './selection/token-selector.js'
 
 /**
  * Proposes at most `count` tokens that may follow `ids`, which are prompt and answer; none without a good guess. `dispose` frees

@@ -4,6 +4,7 @@ import { checkOptions, type GenerateOptions, isAssisted, type LogitsProcessor, m
 import { compose, logitsProcessors } from './logits-processors.js'
 import { type InnerOutputsByToken, returnsInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, promptPositions, promptsOf } from './prefill.js'
+import { type DeviceSampling, deviceSampling } from './selection/device-sampling.js'
 import { type FinishReason, type FinishRule, finishRule } from './stopping.js'
 
 /** A token and its log-probability. */
@@ -78,6 +79,8 @@ export interface PreparedGeneration {
   readonly seeds: readonly number[]
   /** All logits processors composed; undefined if there are none, so that logits can stay on the device. */
   readonly logitsProcessor: LogitsProcessor | undefined
+  /** Settings of the selection on the device; undefined if a processor needs the host. */
+  readonly onDevice: DeviceSampling | undefined
   readonly maxNewTokens: number
   readonly finishReason: FinishRule
 }
@@ -105,6 +108,7 @@ export const prepareGeneration = (inputs: GenerateInputs, options: GenerateOptio
     positions: promptPositions(prompts, options, maxNewTokens),
     seeds: typeof seed === 'object' ? seed : prompts.map(() => seed ?? randomSeed),
     logitsProcessor: processors.length > 0 ? compose(processors) : undefined,
+    onDevice: deviceSampling(options, L, maxNewTokens),
     maxNewTokens,
     finishReason: finishRule(options, maxNewTokens)
   }

@@ -10,41 +10,14 @@ import {
   rowCache,
   selectRows
 } from './batch-cache.js'
-import { type GenerateOptions, isSampling, returnsLogprobs } from './generation-options.js'
-import { logSoftmax } from './logits-processors.js'
-import { topIndices } from './logits-warpers.js'
+import { type GenerateOptions, returnsLogprobs } from './generation-options.js'
 import { type InnerOutputsByToken, innerOutputCollector, innerOutputs, withInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
-import type { GenerationResult, GenerationStream, PreparedGeneration, Step, TopLogprob } from './prepare-generation.js'
+import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
 import { type Guidance, guidanceFrom, isGuided, negativeGeneration, paddedPrompts } from './prompts/guidance.js'
-import { invalidLogits, type RandomGenerator, rngOf, sampleIndex } from './sampling.js'
-import type { FinishReason, FinishRule } from './stopping.js'
-
-/** State of one row during decoding. Only `samplingLoop` changes it. */
-export interface SequenceState {
-  /** Index of the prompt in the inputs. */
-  readonly source: number
-  readonly promptLength: number
-  /** Token ids of prompt and answer. */
-  readonly ids: number[]
-  readonly logprobs: number[]
-  /** Unprocessed and processed logits of each token, where the options ask for them. */
-  readonly stepLogits: Float32Array[]
-  readonly stepScores: Float32Array[]
-  rng: RandomGenerator
-  finishReason?: FinishReason
-}
-
-export interface SelectedToken {
-  readonly token: number
-  readonly logprob?: number
-  readonly topLogprobs?: readonly TopLogprob[]
-  readonly logits?: Float32Array
-  readonly scores?: Float32Array
-}
-
-/** The options that select the next token of a row. */
-export type Selection = Pick<PreparedGeneration, 'options' | 'logitsProcessor'>
+import { rngOf } from './sampling.js'
+import { type SelectedToken, type SequenceState, tokenSelector } from './selection/token-selector.js'
+import type { FinishRule } from './stopping.js'
 
 /** `numReturnSequences` rows for each prompt, each with a random generator of its own. */
 export const initialRows = ({ options: o, prompts, seeds }: PreparedGeneration): readonly SequenceState[] =>
@@ -75,48 +48,6 @@ export const prefillRows = async (
   output.logits.dispose()
   disposeCache(output.batch.kv)
   return { logits, batch, ...innerOutputs(output) }
-}
-
-/** Whether the index of the largest logit is all that a row needs. */
-const needsArgMaxOnly = ({ options: o, logitsProcessor }: Selection): boolean =>
-  !isGuided(o) && !logitsProcessor && !isSampling(o) && !returnsLogprobs(o) && !o.outputScores && !o.outputLogits
-
-/** The log-probabilities of a selected token and of the most probable tokens, from unprocessed logits `[V]`. */
-const withLogprobs = (token: number, raw: Float32Array, { topLogprobs = 0 }: GenerateOptions): SelectedToken => {
-  const logprobs = logSoftmax(raw)
-  const top = topLogprobs > 0 ? topIndices(raw, topLogprobs).map((id) => ({ token: id, logprob: logprobs[id]! })) : undefined
-  return { token, logprob: logprobs[token]!, ...(top ? { topLogprobs: top } : {}) }
-}
-
-/**
- * Reads logits `[N, V]` back, disposes them, and returns a function that selects the next token of a row from logits `n`, by the
- * options of the row: `selections` has those of each of the N rows, or one for all. If all rows are greedy without processors, only
- * 2 N numbers are read back. With `guided` logits, which are disposed too, tokens are selected from these. The function throws an `InternVLError` with the tag `InvalidLogits` for a row whose logits are NaN.
- */
-export const tokenSelector = async (
-  logits: tf.Tensor2D,
-  selections: readonly Selection[],
-  guided?: tf.Tensor2D
-): Promise<(row: SequenceState, n: number) => SelectedToken> => {
-  const isGreedy = selections.every(needsArgMaxOnly)
-  const [N, V] = logits.shape
-  // the first logit of each row is read too: one NaN in the hidden states makes all logits of its row NaN
-  const tokensAndLogits = () => tf.concat([logits.argMax(-1).toFloat(), logits.slice([0, 0], [N, 1]).reshape([N])])
-  const output = isGreedy ? tf.tidy(tokensAndLogits) : logits
-  const [data, guidedData] = await Promise.all([output.data(), guided?.data()]).finally(() =>
-    tf.dispose([logits, output, ...(guided ? [guided] : [])])
-  )
-  return (row, n) => {
-    const { options: o, logitsProcessor } = selections[n] ?? selections[0]!
-    if (!o.removeInvalidValues && Number.isNaN(data[isGreedy ? N + n : n * V]!)) throw invalidLogits()
-    if (isGreedy) return { token: data[n]! }
-    const raw = data.slice(n * V, (n + 1) * V) as Float32Array
-    const start = guidedData ? (guidedData.slice(n * V, (n + 1) * V) as Float32Array) : raw
-    const processed = logitsProcessor ? logitsProcessor(row.ids, start, row.promptLength) : start
-    const token = isSampling(o) ? sampleIndex(processed, row.rng.uniform()) : topIndices(processed, 1)[0]!
-    const outputs = { ...(o.outputLogits ? { logits: raw } : {}), ...(o.outputScores ? { scores: processed } : {}) }
-    return { ...(returnsLogprobs(o) ? withLogprobs(token, raw, o) : { token }), ...outputs }
-  }
 }
 
 export const appendToken = (row: SequenceState, selected: SelectedToken, finishReasonOf: FinishRule): void => {
@@ -224,7 +155,10 @@ export async function* samplingLoop(base: InternVL, inputs: GenerateInputs, prep
     if (output) output = withCapacity(output, o, prepared.maxNewTokens)
     if (output) guidance = await startGuidance(base, prepared, rows)
     while (output && unfinished.length > 0) {
-      const select = await tokenSelector(output.logits, [prepared], guidance?.guide(output.logits))
+      const select = await tokenSelector(output.logits, [prepared], {
+        guided: guidance?.guide(output.logits),
+        rows: unfinished
+      })
       const selected = unfinished.map(select)
       for (const [i, row] of unfinished.entries()) appendToken(row, selected[i]!, finishReason)
       await takePause(o) // TensorFlow blocks the event loop: abort signals and streams are served here

@@ -4,15 +4,8 @@ import type { InternVL } from '../../../models/internvl/internvl.js'
 import { disposeCache, type ForwardResult, forwardTokens, type RowCache, rowCache } from '../../decoding/batch-cache.js'
 import type { GenerateInputs } from '../../decoding/prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from '../../decoding/prepare-generation.js'
-import {
-  appendToken,
-  initialRows,
-  prefillRows,
-  type SequenceState,
-  tokenSelector,
-  toResult,
-  toStep
-} from '../../decoding/sampling-loop.js'
+import { appendToken, initialRows, prefillRows, toResult, toStep } from '../../decoding/sampling-loop.js'
+import { type SequenceState, tokenSelector } from '../../decoding/selection/token-selector.js'
 import { type AsyncQueue, asyncQueue } from '../async-queue.js'
 import { joinRows } from './join-rows.js'
 import { type TurnQueue, turnQueue } from './turn-queue.js'
@@ -83,7 +76,8 @@ const stepGroup = async ({ members, output }: Group): Promise<void> => {
   const owners = members.flatMap((member) => member.unfinished.map(() => member))
   const select = await tokenSelector(
     output.logits,
-    owners.map(({ prepared }) => prepared)
+    owners.map(({ prepared }) => prepared),
+    { rows: members.flatMap((member) => member.unfinished) }
   )
   for (const member of members) {
     const first = owners.indexOf(member)

@@ -39,6 +39,8 @@ describe('kernels of TensorFlow’s own ops, on a GPU', () => {
       const inputs = storedInputs(await readNumbers(`${folder}/one-image.safetensors`))
       recorded.clear()
       await generateAll(internvl.model, inputs, { maxNewTokens: 4 })
+      const filters = { topP: 0.9, minP: 0.01, repetitionPenalty: 1.1, frequencyPenalty: 0.1 }
+      await generateAll(internvl.model, inputs, { doSample: true, ...filters, maxNewTokens: 2 })
       const counts = recorded.ops.length
       assert.ok(counts > 100, `${counts} ops`)
       const without = new Set(
