@@ -1,6 +1,7 @@
 import { SingleBar } from 'cli-progress'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
+import { type Device, deviceOf } from '../../lib/engines/device.js'
 import { engineNames } from '../../lib/engines/engine.js'
 import type { EngineName } from '../../lib/engines/index.js'
 import { type Issues, orThrow } from '../../lib/error.js'
@@ -82,11 +83,28 @@ export interface ModelFlags extends HubFlags, PrecisionFlags {
   readonly visualDelta?: number | 'auto'
 }
 
-/** Adds `--engine`. */
+/** Parses a device for commander, and requests it of this process and of those that it starts. */
+const requestDevice = (text: string): Device => {
+  try {
+    const device = deviceOf('device', text)
+    process.env.INTERNVL_DEVICE = String(device)
+    return device
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`)
+  }
+}
+
+/** Adds `--engine` and `--device`. */
 export const withEngineOption = (command: Command): Command =>
-  command.addOption(
-    new Option('--engine <name>', 'engine to compute with; default: the fastest available engine').choices(engineNames)
-  )
+  command
+    .addOption(
+      new Option('--engine <name>', 'engine to compute with; default: the fastest available engine').choices(engineNames)
+    )
+    .option(
+      '--device <n>',
+      'NVIDIA GPU to compute on, by its index among the visible ones, or cpu; default: INTERNVL_DEVICE, else a GPU where one is found',
+      requestDevice
+    )
 
 /** `--image-backend`. */
 export const imageBackendOption = (): Option =>

@@ -13,7 +13,7 @@ import { findToolchain } from './install/toolchain.js'
 import { type GemmChoice, gemmChoices } from './kernels/gemm-choice.js'
 import { kernelsInUse } from './kernels/register.js'
 import { loaders as engineLoaders } from './loaders.js'
-import { cpuFlags, thisMachine } from './machine.js'
+import { cpuFlags, thisGpuChoice, thisMachine } from './machine.js'
 import { chooseEngine } from './select.js'
 
 /** The oldest supported Node; equal to `engines` in package.json. */
@@ -38,6 +38,8 @@ export interface Diagnosis {
   readonly threads: { readonly intraOp: string; readonly openMp: string }
   /** Name, memory, driver and compute capability of each NVIDIA GPU that the driver lists. */
   readonly gpus: readonly string[]
+  /** The build of TensorFlow that is chosen for the GPUs, and why. */
+  readonly gpuChoice: string
   /** Bytes. */
   readonly memory: { readonly total: number; readonly free: number }
   readonly cache: { readonly folder: string; readonly bytes: number; readonly writable: boolean }
@@ -147,6 +149,7 @@ export const diagnose = async ({
     },
     threads: { intraOp: env.TF_NUM_INTRAOP_THREADS ?? 'all cores', openMp: env.OMP_NUM_THREADS ?? 'all cores' },
     gpus: findGpus().map(describeGpu),
+    gpuChoice: thisGpuChoice(env),
     memory: { total: totalmem(), free: freemem() },
     cache: { folder, bytes: await folderBytes(folder), writable: await isWritable(folder) }
   }

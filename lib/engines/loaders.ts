@@ -5,7 +5,9 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, issue } from '../error.js'
 import { tf } from '../tf.js'
+import { halfTypeOf, visibleGpus } from './device.js'
 import type { LoadedEngine, Loaders } from './engine.js'
+import { findGpus } from './gpus.js'
 import { kernelsIssue, kernelsLibrary } from './install/compile-kernels.js'
 import { enginesFolder, verifyEngine } from './install/engine-folder.js'
 import { verifyRecordedHash } from './install/file-trust.js'
@@ -15,6 +17,7 @@ import { chooseGemmKinds } from './kernels/gemm-choice.js'
 import { loadKernels } from './kernels/register.js'
 import { thisMachine } from './machine.js'
 import { loadNative, type NativeBackend, nativeBackend } from './native.js'
+import { useHalfType } from './tensorflow-kernels/compute-type.js'
 import { registerTensorflowKernels } from './tensorflow-kernels/register-tensorflow-kernels.js'
 import { loadCpu, loadWasm } from './wasm.js'
 import { loadWasmKernels } from './wasm-kernels/register-wasm-kernels.js'
@@ -65,6 +68,7 @@ const addKernels = async (devices: readonly string[], env: NodeJS.ProcessEnv = p
   const ops = nativeBackend()
   if (!ops || env.INTERNVL_KERNELS === '0') return []
   if (devices.includes('GPU') || env.INTERNVL_KERNELS === 'tensorflow') {
+    if (devices.includes('GPU')) useHalfType(halfTypeOf(visibleGpus(findGpus(), env).at(-1))) // the last one runs
     registerTensorflowKernels(ops)
     return []
   }

@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { arch } from 'node:os'
-import type { Machine } from './install/setup-plan.js'
+import { gpuChoice } from './device.js'
+import { findGpus } from './gpus.js'
+import { hasCudaBuild, type Machine } from './install/setup-plan.js'
 
 /** Node's platform and architecture, `linux-x64`; with `-musl` where the C library is musl, which TensorFlow's wheels do not support. */
 export const platformName = (): string => {
@@ -24,17 +26,20 @@ export const cpuFlags = (): ReadonlySet<string> => {
   }
 }
 
-/** Names of the NVIDIA GPUs, from `nvidia-smi`. */
-export const gpuNames = (): readonly string[] => {
-  const query = spawnSync('nvidia-smi', ['--query-gpu=name', '--format=csv,noheader'], { encoding: 'utf8', timeout: 20_000 })
-  return query.status === 0 ? query.stdout.split('\n').filter((line) => line.trim() !== '') : []
-}
+/** Whether an NVIDIA driver is loaded. */
+export const hasDriver = (): boolean => existsSync('/proc/driver/nvidia/version') || existsSync('/dev/nvidia0')
 
-/** Whether the machine has an NVIDIA GPU. `CUDA_VISIBLE_DEVICES=-1` hides the GPU here as in TensorFlow. */
+/** Whether the machine has an NVIDIA GPU. `CUDA_VISIBLE_DEVICES=-1` hides the GPU here as in TensorFlow, and `INTERNVL_DEVICE=cpu`. */
 export const hasGpu = (env: NodeJS.ProcessEnv = process.env): boolean => {
   const visible = env.CUDA_VISIBLE_DEVICES
-  if (visible === '' || visible?.startsWith('-1')) return false
-  return existsSync('/proc/driver/nvidia/version') || existsSync('/dev/nvidia0') || gpuNames().length > 0
+  if (visible === '' || visible?.startsWith('-1') || env.INTERNVL_DEVICE === 'cpu') return false
+  return hasDriver() || findGpus().length > 0
+}
+
+/** One sentence on the GPUs of this machine, and the build of TensorFlow that is chosen for them. */
+export const thisGpuChoice = (env: NodeJS.ProcessEnv = process.env): string => {
+  const platform = platformName()
+  return gpuChoice({ platform, hasCudaBuild: hasCudaBuild(platform), hasDriver: hasDriver(), gpus: findGpus(), env })
 }
 
 /** The facts about this machine that decide which build it gets. */

@@ -4,12 +4,19 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as NEA from 'fp-ts/lib/NonEmptyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import { getOrThrow, type Issue, type Issues, invalid, issue, valueText } from '../error.js'
+import { type Device, deviceOf, deviceVariables } from './device.js'
 import { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 import { loaders } from './loaders.js'
+import { hasGpu, thisGpuChoice } from './machine.js'
 
 export interface EngineOptions {
   /** Forces an engine, as `INTERNVL_ENGINE` does. */
   readonly engine?: EngineName | undefined
+  /**
+   * The device of the native engine, as `INTERNVL_DEVICE`: the index of an NVIDIA GPU among the visible ones, or `cpu`. TensorFlow reads
+   * it only when first loaded.
+   */
+  readonly device?: Device | undefined
   /** Number of threads for one operation. The native engine reads it only when first loaded. */
   readonly threads?: number | undefined
 }
@@ -70,17 +77,47 @@ const warnSlower = ({ name, unavailable: [first] }: Engine): void => {
   if (first) process.stderr.write(`internvl: running on the slower ${name} engine: ${first.message}\n`)
 }
 
+/** Makes CUDA see the requested device alone, before TensorFlow is loaded. Throws a `RangeError` for a device that cannot be meant. */
+const setDevice = (option: Device | undefined, env: NodeJS.ProcessEnv = process.env): Device | undefined => {
+  const setting = option === undefined ? 'INTERNVL_DEVICE' : 'device'
+  const value = option ?? (env.INTERNVL_DEVICE || undefined)
+  if (value === undefined) return undefined
+  const device = deviceOf(setting, value)
+  Object.assign(env, deviceVariables(device, env))
+  return device
+}
+
+/** One line on standard error where a GPU is requested or found, and TensorFlow computes on the CPU. */
+const warnCpu = ({ devices }: Engine, device: Device | undefined): void => {
+  const isExpected = device === undefined ? process.env.INTERNVL_CUDA !== '0' && hasGpu() : device !== 'cpu'
+  if (devices.includes('GPU') || !isExpected) return
+  const processor = device === undefined ? 'the CPU' : `the CPU, not on GPU ${device}`
+  process.stderr.write(
+    `internvl: running on ${processor}: TensorFlow found no GPU (${thisGpuChoice()}); \`internvl doctor\` shows what is missing\n`
+  )
+}
+
 /** A function that selects an engine. The function remembers the current engine and runs concurrent calls one after the other. */
 export const createSelector = (from: Loaders): ((options?: EngineOptions) => Promise<Engine>) => {
   let queue: Promise<unknown> = Promise.resolve()
-  let current: { readonly requested: string | undefined; readonly engine: Engine } | undefined
-  const select = async ({ engine: option, threads }: EngineOptions): Promise<Engine> => {
+  let current:
+    | { readonly requested: string | undefined; readonly engine: Engine; readonly device: Device | undefined }
+    | undefined
+  const select = async ({ engine: option, threads, device: deviceOption }: EngineOptions): Promise<Engine> => {
     const requested = option ?? (process.env.INTERNVL_ENGINE || undefined)
+    if (current && deviceOption !== undefined && deviceOf('device', deviceOption) !== current.device)
+      throw new RangeError(
+        `device: ${deviceOption} was requested after the engine was loaded on ${current.device ?? 'the default device'}; request it with the first model, or in another process`
+      )
     if (current && (requested ?? current.requested) === current.requested) return current.engine
     setThreads(threads)
+    const device = current ? current.device : setDevice(deviceOption)
     const engine = getOrThrow(await chooseEngine(from)(requested))
-    if (!current) warnSlower(engine)
-    current = { requested, engine }
+    if (!current) {
+      warnSlower(engine)
+      warnCpu(engine, device)
+    }
+    current = { requested, engine, device }
     return engine
   }
   return (options = {}) => {

@@ -1,5 +1,5 @@
 import { withKernelSettings } from '../../lib/engines/kernels/settings.js'
-import { withComputeTypes } from '../../lib/engines/tensorflow-kernels/compute-type.js'
+import { deviceHalfType, withComputeTypes } from '../../lib/engines/tensorflow-kernels/compute-type.js'
 import { usesTensorflowOps } from '../../lib/ops/kernel.js'
 import type { Activations } from './precision.js'
 
@@ -21,7 +21,7 @@ const scoped = <F extends AnyFunction>(f: F, scope: <A>(run: () => A) => A): F =
  */
 export const withActivations = <F extends AnyFunction>(f: F, activations: Activations = 'auto', hasPackedWeights = false): F => {
   if (usesTensorflowOps()) {
-    const type = activations === 'auto' ? 'bfloat16' : activations
+    const type = activations === 'auto' ? deviceHalfType() : activations
     const types = { packed: type, attention: hasPackedWeights ? type : 'float32' } as const
     return scoped(f, (run) => withComputeTypes(types, run))
   }

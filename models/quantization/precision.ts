@@ -34,8 +34,8 @@ export interface PrecisionOptions {
   readonly quantize?: QuantizationName | QuantizedParts | undefined
   /**
    * `auto`, the default, lets linear layers with quantized weights quantize their inputs too (to int8 or int16), and those with
-   * bfloat16 weights round them to bfloat16, where that is faster. `float32` computes with the inputs as they are. `float16` is for GPUs
-   * before Ampere, whose tensor cores have no bfloat16: products in float16; the compiled kernels of a CPU take it as `auto`.
+   * bfloat16 weights round them to bfloat16, where that is faster. `float32` computes with the inputs as they are. `float16`, the default on
+   * GPUs before Ampere, whose tensor cores have no bfloat16: products in float16; the compiled kernels of a CPU take it as `auto`.
    */
   readonly activations?: Activations | undefined
   /**

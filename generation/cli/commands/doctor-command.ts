@@ -25,6 +25,7 @@ export const renderDiagnosis = ({
   cpu,
   threads,
   gpus,
+  gpuChoice,
   memory,
   cache,
   issues
@@ -45,7 +46,7 @@ export const renderDiagnosis = ({
     ['processor', `${cpu.model}, ${cpu.cores} cores`],
     ['features', cpu.features.join(' ') || '-'],
     ['threads', `${threads.intraOp} (TF_NUM_INTRAOP_THREADS), ${threads.openMp} (OMP_NUM_THREADS)`],
-    ['gpu', gpus.join('; ') || 'none'],
+    ['gpu', `${gpus.join('; ') || 'none'}; ${gpuChoice}`],
     ['memory', `${gigabytes(memory.total)}, ${gigabytes(memory.free)} free`],
     ['cache', `${cache.folder}, ${gigabytes(cache.bytes)}`]
   ]

@@ -4,6 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { SetupProgress } from '../../../lib/engines/install/build-engine.js'
 import { type SetupReport, setup } from '../../../lib/engines/install/setup-engine.js'
 import { setupKernels } from '../../../lib/engines/install/setup-kernels.js'
+import { thisGpuChoice } from '../../../lib/engines/machine.js'
 import type { Issues } from '../../../lib/error.js'
 
 interface SetupFlags {
@@ -63,8 +64,8 @@ export const progressView = (
   return { show, end }
 }
 
-const printError = (line: string): void => void process.stderr.write(`internvl setup: ${line}\n`)
-const printIssues = (issues: Issues): void => issues.forEach(({ message }) => void printError(message))
+const printLine = (line: string): void => void process.stderr.write(`internvl setup: ${line}\n`)
+const printIssues = (issues: Issues): void => issues.forEach(({ message }) => void printLine(message))
 
 /** Result of a set-up with the kernels; `seconds` counts both. */
 interface SetupResult extends SetupReport {
@@ -112,10 +113,12 @@ export const autoSetup = async (env: NodeJS.ProcessEnv = process.env): Promise<v
   if (env.INTERNVL_ENGINE === 'wasm' || env.INTERNVL_ENGINE === 'cpu') return
   const result = await setupWithProgress(false, false)
   if (E.isLeft(result)) printIssues(result.left)
-  else if (isMade(result.right)) printError(`the native engine is ready (${result.right.seconds.toFixed(0)} s)`)
+  else if (isMade(result.right)) printLine(`the native engine is ready (${result.right.seconds.toFixed(0)} s)`)
 }
 
 const runSetup = async ({ force, json }: SetupFlags): Promise<void> => {
+  const gpu = thisGpuChoice()
+  printLine(gpu)
   const result = await setupWithProgress(force === true, true)
   if (E.isLeft(result)) {
     printIssues(result.left)
@@ -126,7 +129,7 @@ const runSetup = async ({ force, json }: SetupFlags): Promise<void> => {
   const { state, kernels, folder, seconds, plan } = result.right
   const { variant, wheel } = plan
   if (json) {
-    console.log(JSON.stringify({ ok: true, state, kernels, folder, variant, tensorflow: wheel.version, seconds }, null, 2))
+    console.log(JSON.stringify({ ok: true, state, kernels, folder, variant, gpu, tensorflow: wheel.version, seconds }, null, 2))
     return
   }
   const done = isMade(result.right) ? `made in ${seconds.toFixed(0)} s` : 'nothing to do'

@@ -96,6 +96,9 @@ const nvidiaWheels: Plan['nvidiaWheels'] = {
 /** Platforms with a native engine. */
 export const nativePlatforms: readonly string[] = Object.keys(wheels)
 
+/** Whether TensorFlow publishes a CUDA build for a platform. */
+export const hasCudaBuild = (platform: string): boolean => wheels[platform]?.cuda !== undefined
+
 const unsupported = (platform: string, reason: string): E.Either<Issues, never> =>
   invalid('UnsupportedPlatform', `no native engine for this machine: ${reason}; the wasm engine runs everywhere`, { platform })
 

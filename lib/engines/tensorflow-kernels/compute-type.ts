@@ -2,7 +2,7 @@ import type { HalfType } from './device-ops.js'
 
 /** Types of products in kernels of TensorFlow's ops; sums are always in float32. */
 export interface ComputeTypes {
-  /** Products with packed weights, bfloat16 by default. */
+  /** Products with packed weights, by default bfloat16, or float16 on a GPU before Ampere. */
   readonly packed: 'float32' | HalfType
   /** Products with float32 weights, float32 by default: weight and input are rounded for each product. */
   readonly float32: 'float32' | HalfType
@@ -15,6 +15,18 @@ let current: ComputeTypes = { packed: 'bfloat16', float32: 'float32', attention:
 
 /** The types of products in the present call. */
 export const computeTypes = (): ComputeTypes => current
+
+/** The type of 16-bit products by default, set once when an engine with a GPU is loaded. */
+let halfType: HalfType = 'bfloat16'
+
+/** Sets the type of products with packed weights: float16 on a GPU without products in bfloat16. */
+export const useHalfType = (type: HalfType): void => {
+  halfType = type
+  current = { ...current, packed: type }
+}
+
+/** The type of 16-bit products that the device is fast in. */
+export const deviceHalfType = (): HalfType => halfType
 
 /** Runs `f`, which must be synchronous, with other types of products. */
 export const withComputeTypes = <A>(types: Partial<ComputeTypes>, f: () => A): A => {
