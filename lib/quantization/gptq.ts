@@ -4,27 +4,24 @@ import { upperCholesky } from './cholesky.js'
 import { type BlockFormat, groupFormats, packedRowLength, writeGroup } from './formats.js'
 import { groupSize } from './group.js'
 
-/** Shares of the mean diagonal that are added to the diagonal; the next is tried where the matrix is not positive definite. */
-const DAMPING = [0.01, 0.1, 1]
+/**
+ * The share of the diagonal in the moments that are used, `(1 - s) M + s diag(M)`. A calibration text has few tokens for the K² correlations
+ * of a layer's inputs, and is never quite like what the model reads later; the sizes of the channels are far more certain.
+ */
+const SHRINKAGE = 0.5
+/** Share of the mean diagonal that is added to the diagonal, for channels that are always 0. */
+const DAMPING = 0.01
 
-/** The Cholesky factor of the damped moments, with rows scaled so that the diagonal is 1, and the squares of that diagonal. */
+/** Rows of a weight that are rounded together; they bound the memory that the rows of a head need. */
+const CHUNK = 8192
+
+/** The Cholesky factor of the shrunk moments, with rows scaled so that the diagonal is 1, and the squares of that diagonal. */
 const errorFactor = (moments: Float32Array, K: number) => {
   let mean = 0
   for (let i = 0; i < K; i++) mean += moments[i * K + i]! / K
-  const damped = (share: number): Float32Array => {
-    const A = moments.slice()
-    for (let i = 0; i < K; i++) A[i * K + i]! += mean > 0 ? share * mean : 1
-    return A
-  }
-  const factorWith = ([share, ...others]: readonly number[]): Float32Array => {
-    try {
-      return upperCholesky(damped(share!), K)
-    } catch (error) {
-      if (others.length === 0) throw error
-      return factorWith(others)
-    }
-  }
-  const factor = factorWith(DAMPING)
+  const shrunk = moments.map((x) => (1 - SHRINKAGE) * x)
+  for (let i = 0; i < K; i++) shrunk[i * K + i] = moments[i * K + i]! + (mean > 0 ? DAMPING * mean : 1)
+  const factor = upperCholesky(shrunk, K)
   const importance = new Float32Array(K)
   for (let i = 0; i < K; i++) {
     const pivot = factor[i * K + i]!
@@ -51,26 +48,15 @@ const laterErrors = (factor: Float32Array, errors: Float32Array, K: number, from
   ) as Float32Array
 }
 
-/**
- * Quantizes a weight `[N, K]` in rows so that its products with inputs like those of a calibration change least: the error of each column
- * is carried over to the columns that are not yet rounded. `moments` is the mean of `x xᵀ` over the inputs x, `[K, K]`. Returns packed rows of
- * the format.
- *
- * With the factor R of the moments, `Rᵀ R`, the squared error of the outputs is `‖R (w - q)‖²`; columns are rounded from the last to the
- * first, each to the level nearest to `w_j + Σ_{i>j} R_ji / R_jj (w_i - q_i)`. The squares of `R_jj` weight the search of scales.
- * Source: Frantar et al. 2022, GPTQ; as Babai's nearest plane: Chen et al. 2025, "The geometry of LLM quantization".
- */
-export const quantizeCalibrated = (
+/** Packed rows of `weights`, of at most some thousand rows. */
+const quantizeChunk = (
   format: BlockFormat,
   weights: Float32Array,
-  moments: Float32Array,
-  columns: number
-): Int32Array => {
-  const [K, N] = [columns, weights.length / columns]
-  if (moments.length !== K * K)
-    throw new RangeError(`quantizeCalibrated: moments of ${K} columns have ${K * K} numbers, got ${moments.length}`)
+  { factor, importance }: ReturnType<typeof errorFactor>,
+  K: number
+): Uint8Array => {
+  const N = weights.length / K
   const { scaleOf, numberOf, levelOf } = groupFormats[format]
-  const { factor, importance } = errorFactor(moments, K)
   const [W, errors] = [transposed(weights, [N, K]), new Float32Array(K * N)]
   const rowBytes = 4 * packedRowLength(format, K)
   const bytes = new Uint8Array(N * rowBytes)
@@ -104,6 +90,33 @@ export const quantizeCalibrated = (
       const row = bytes.subarray(n * rowBytes, (n + 1) * rowBytes)
       writeGroup(format, row, from, scales[n]!, numbers.subarray(n * groupSize, (n + 1) * groupSize))
     }
+  }
+  return bytes
+}
+
+/**
+ * Quantizes a weight `[N, K]` in rows so that its products with inputs like those of a calibration change least: the error of each column
+ * is carried over to the columns that are not yet rounded. `moments` is the mean of `x xᵀ` over the inputs x, `[K, K]`; half of it is
+ * replaced by its diagonal (`SHRINKAGE`). Returns packed rows of the format.
+ *
+ * With the factor R of these moments, `Rᵀ R`, the squared error of the outputs is `‖R (w - q)‖²`; columns are rounded from the last to the
+ * first, each to the level nearest to `w_j + Σ_{i>j} R_ji / R_jj (w_i - q_i)`. The squares of `R_jj` weight the search of scales.
+ * Source: Frantar et al. 2022, GPTQ; as Babai's nearest plane: Chen et al. 2025, "The geometry of LLM quantization".
+ */
+export const quantizeCalibrated = (
+  format: BlockFormat,
+  weights: Float32Array,
+  moments: Float32Array,
+  columns: number
+): Int32Array => {
+  const [K, N] = [columns, weights.length / columns]
+  if (moments.length !== K * K)
+    throw new RangeError(`quantizeCalibrated: moments of ${K} columns have ${K * K} numbers, got ${moments.length}`)
+  const factor = errorFactor(moments, K)
+  const bytes = new Uint8Array(4 * N * packedRowLength(format, K))
+  for (let from = 0; from < N; from += CHUNK) {
+    const rows = weights.subarray(from * K, Math.min(N, from + CHUNK) * K)
+    bytes.set(quantizeChunk(format, rows, factor, K), 4 * from * packedRowLength(format, K))
   }
   return new Int32Array(bytes.buffer)
 }

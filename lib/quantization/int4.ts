@@ -20,17 +20,23 @@ const nearestNumbers = Int8Array.from({ length: 511 }, (_, i) => {
 })
 
 /**
- * Candidate scales of a group: the largest weight at an end of the codebook, or near it. For every candidate, the level of each weight in
- * 127ths of the largest weight, `[w + 127]`.
+ * Candidate scales of a group: the largest weight at an end of the codebook, or a factor beyond it. For every candidate, the level of each
+ * weight in 127ths of the largest weight, `[w + 127]`.
  */
-const candidates = [codebook[0], codebook[15]].flatMap((end) =>
-  [0.9, 0.98, 1.06, 1.16].map((factor) =>
-    Int32Array.from({ length: 255 }, (_, i) => {
-      const x = ((i - 127) * end) / (127 * factor)
-      return codebook[midpoints.filter((midpoint) => 2 * x > midpoint).length]!
-    })
+const candidatesOf = (factors: readonly number[]): readonly Int32Array[] =>
+  [codebook[0], codebook[15]].flatMap((end) =>
+    factors.map((factor) =>
+      Int32Array.from({ length: 255 }, (_, i) => {
+        const x = ((i - 127) * end) / (127 * factor)
+        return codebook[midpoints.filter((midpoint) => 2 * x > midpoint).length]!
+      })
+    )
   )
-)
+
+/** The candidates of plain quantization, which the C++ kernels have too. */
+const candidates = candidatesOf([0.9, 0.98, 1.06, 1.16])
+/** More candidates, for errors that are weighted: there an outlier may be cut off. Calibration takes the time. */
+const fineCandidates = candidatesOf(Array.from({ length: 16 }, (_, i) => 0.7 + 0.04 * i))
 
 /**
  * The scale (in 127ths of the group's largest weight) with the least squared error, weighted by `importance`: `product / square` of the
@@ -38,7 +44,7 @@ const candidates = [codebook[0], codebook[15]].flatMap((end) =>
  */
 const bestRatio = (weights: Int8Array, importance?: Float32Array): number => {
   let [best, ratio] = [-1, 0]
-  for (const levels of candidates) {
+  for (const levels of importance ? fineCandidates : candidates) {
     let [product, square] = [0, 0]
     for (let i = 0; i < weights.length; i++) {
       const [w, share] = [weights[i]!, importance ? importance[i]! : 1]

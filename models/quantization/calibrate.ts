@@ -10,8 +10,9 @@ import {
 } from '../../lib/quantization/formats.js'
 import { quantizeCalibrated } from '../../lib/quantization/gptq.js'
 import { tf } from '../../lib/tf.js'
+import { partOfPath } from '../families.js'
 import { inputMoments } from './input-moments.js'
-import { formatsByKey, type PrecisionOptions, precisionOf } from './precision.js'
+import { formatsByKey, type PrecisionOptions, precisionOf, precisionPartOf } from './precision.js'
 import { quantizableSizes } from './weight-formats.js'
 
 export interface CalibrationOptions extends Pick<PrecisionOptions, 'quantize'> {
@@ -23,13 +24,16 @@ export interface CalibrationOptions extends Pick<PrecisionOptions, 'quantize'> {
   readonly onProgress?: (share: number) => void
 }
 
-/** A weight `[N, K]` to quantize, with the path of its layer. */
+/** A weight `[N, K]` to quantize, with the path of the module that has its inputs: its layer, or the norm before the head. */
 interface Target {
   readonly path: string
-  readonly layer: string
+  readonly inputsAt: string
   readonly format: QuantizationFormat
   readonly shape: readonly [N: number, K: number]
 }
+
+/** The weight of the norm before the head. */
+const finalNorm = /language_model(\.model)?\.norm\.weight$/
 
 const isBlockFormat = (format: QuantizationFormat): format is BlockFormat => format !== 'bf16'
 
@@ -51,9 +55,9 @@ const passesOf = (targets: readonly Target[], bytes: number): readonly (readonly
 
 /**
  * The parameters of a model with its weights quantized, as a flat record under the keys of a quantized folder. Weights of the decoder's
- * linear layers are rounded so that their outputs change least for inputs like those of `windows` (`quantizeCalibrated`); all others, such
- * as those of the vision tower, embeddings and head, to the nearest level. The model computes in the precision of `params`. The caller owns
- * the tensors that are not in `params`.
+ * linear layers and of the head are rounded so that their outputs change least for inputs like those of `windows` (`quantizeCalibrated`);
+ * all others, such as those of the vision tower and of embeddings that are not the head, to the nearest level. The model computes in the
+ * precision of `params`. The caller owns the tensors that are not in `params`.
  */
 export const calibrateWeights = async (
   module: Module,
@@ -63,14 +67,16 @@ export const calibrateWeights = async (
   const formatOf = formatsByKey(precisionOf({ quantize: asked }), quantizableSizes(module))
   const shapes = new Map(declarations(module).map(([path, { shape }]) => [path, shape]))
   const stored = new Map(namedParameters(params).map(([key, tensor]) => [key.replace(/\.bf16$/, ''), { key, tensor }]))
+  const norm = [...shapes.keys()].find((path) => finalNorm.test(path))?.replace(/\.weight$/, '')
+  const hasSeparateHead = [...shapes.keys()].some((path) => partOfPath(path) === 'head')
   const targets = [...stored].flatMap(([path]): readonly Target[] => {
     const [format, shape] = [formatOf(path, 'F32'), shapes.get(path)]
-    return format && shape?.length === 2
-      ? [{ path, layer: path.replace(/\.weight$/, ''), format, shape: shape as [number, number] }]
-      : []
+    const isHead = norm !== undefined && precisionPartOf(path, hasSeparateHead) === 'head'
+    const inputsAt = isHead ? norm : path.replace(/\.weight$/, '')
+    return format && shape?.length === 2 ? [{ path, inputsAt, format, shape: shape as [number, number] }] : []
   })
-  const isCalibrated = ({ layer, format }: Target): boolean =>
-    isBlockFormat(format) && /(^|\.)layers\.\d+\./.test(layer) && /language_model/.test(layer)
+  const isCalibrated = ({ inputsAt, format }: Target): boolean =>
+    isBlockFormat(format) && /language_model/.test(inputsAt) && (inputsAt === norm || /(^|\.)layers\.\d+\./.test(inputsAt))
   const result: Record<string, tf.Tensor> = {}
   const weightOf = ({ path, shape }: Target): tf.Tensor2D => {
     const { key, tensor } = stored.get(path)!
@@ -93,9 +99,11 @@ export const calibrateWeights = async (
   let done = 0
   const step = (): void => onProgress(++done / steps)
   for (const pass of passes) {
-    const moments = await inputMoments({ module, params, layers: pass.map(({ layer }) => layer), windows, onWindow: step })
+    const paths = pass.map(({ inputsAt }) => inputsAt)
+    const [layers, outputsOf] = [paths.filter((path) => path !== norm), paths.filter((path) => path === norm)]
+    const moments = await inputMoments({ module, params, layers, outputsOf, windows, onWindow: step })
     for (const target of pass) {
-      const found = moments.of(target.layer)
+      const found = moments.of(target.inputsAt)
       if (found) calibrated(target, found)
       else plain(target)
       step()

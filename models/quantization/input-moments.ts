@@ -13,6 +13,8 @@ export interface MomentsOptions {
   readonly module: Module
   readonly params: unknown
   readonly layers: readonly string[]
+  /** Other modules, whose outputs are collected: the norm before a head that has the embeddings' weights. */
+  readonly outputsOf?: readonly string[]
   /** Token ids of the forwards. */
   readonly windows: readonly (readonly number[])[]
   /** Called after each forward. */
@@ -24,7 +26,7 @@ export interface MomentsOptions {
  * with the same tensor, such as q, k and v, share their moments. A layer that does not run has none.
  */
 export const inputMoments = async (options: MomentsOptions): Promise<InputMoments> => {
-  const { module, params, layers, windows, onWindow } = options
+  const { module, params, layers, outputsOf = [], windows, onWindow } = options
   const sums = new Map<string, tf.Tensor2D>()
   const counts = new Map<string, number>()
   const owners = new Map<string, string>() // path of the layer that collects the moments of a layer
@@ -48,7 +50,14 @@ export const inputMoments = async (options: MomentsOptions): Promise<InputMoment
     }
     return [path, read] as const
   })
-  const forward = tap(module, taps).apply(params)
+  const outputTaps = outputsOf.map((path) => {
+    const read = (y: tf.Tensor): tf.Tensor => {
+      collect(path, y)
+      return y
+    }
+    return [path, read] as const
+  })
+  const forward = tap(module, [...taps, ...outputTaps]).apply(params)
   for (const ids of windows) {
     pathOfInput = new Map()
     const inputIds = tf.tensor2d([[...ids]], undefined, 'int32')

@@ -7,6 +7,7 @@ import { demoModel, type InternVLCheckpoint, load } from '../../../generation/ch
 import { convert } from '../../../generation/checkpoint/save.js'
 import { convertCommand } from '../../../generation/cli/commands/convert-command.js'
 import { namedParameters } from '../../../lib/params.js'
+import { dequantize, type StoredWeight } from '../../../lib/quantization/formats.js'
 import { tf } from '../../../lib/tf.js'
 import { relativeL2 } from '../../bench/measure/quality.js'
 
@@ -63,6 +64,35 @@ describe('convertCalibrated', () => {
       relativeL2([found], [exact])
     )
     assert.ok(errors[1]! < 0.9 * errors[0]!, `plain ${errors[0]}, calibrated ${errors[1]}`)
+  })
+
+  /** The weight `[vocabulary, hidden]` of the head, dequantized; the embeddings' where they are the head. */
+  const headOf = ({ params, config }: InternVLCheckpoint): tf.Tensor2D => {
+    const stored = namedParameters(params)
+    const [key, tensor] = ['lm_head', 'embed_tokens'].flatMap((name) =>
+      stored.filter(([key]) => key.includes(`${name}.weight`))
+    )[0]!
+    const format = /\.(bf16|int8|int6)$/.exec(key)?.[1]
+    return dequantize((format ? { [format]: tensor } : tensor) as StoredWeight, config.textConfig.hiddenSize)
+  }
+
+  it('the head too: its outputs for final hidden states are nearer than with convert', async () => {
+    const numbers = (head: InternVLCheckpoint) => tf.tidy(() => headOf(head).arraySync())
+    const [exact, plain, calibrated] = [
+      await opened(undefined, numbers),
+      await opened(join(folder, 'plain'), numbers),
+      await opened(join(folder, 'calibrated'), numbers)
+    ]
+    const states = await opened(undefined, ({ model, config, processor }) =>
+      tf.tidy(() => {
+        const inputIds = tf.tensor2d([processor.tokenizer.encode(sentences(20, 1000))], undefined, 'int32')
+        const { hiddenStates } = model({ inputIds }, { outputHiddenStates: true })
+        return hiddenStates!.at(-1)!.reshape<tf.Tensor2D>([-1, config.textConfig.hiddenSize]).arraySync()
+      })
+    )
+    const errorOf = (head: number[][]): number =>
+      tf.tidy(() => tf.matMul(states, tf.sub(head, exact), false, true).square().sum().arraySync() as number)
+    assert.ok(errorOf(calibrated) < 0.9 * errorOf(plain), `plain ${errorOf(plain)}, calibrated ${errorOf(calibrated)}`)
   })
 
   it('a short text, a quantized folder and an unknown format are errors that say so', async () => {
