@@ -25,6 +25,13 @@ export interface Tiling {
   readonly rows?: number
 }
 
+/** The heat map of a token over an image, whose gray version it contains; `heat_map` is a data URL. */
+export interface HeatMap {
+  readonly text: string
+  readonly method: string
+  readonly heat_map: string
+}
+
 /** An answer of the server that is an error. */
 export class ApiError extends Error {
   constructor(
@@ -67,6 +74,16 @@ export const fetchTiling = async (medium: Medium, { maxPatches, numFrames }: Cha
   const response = await send('tiles', key, { method: 'POST', body: JSON.stringify(body) })
   const { data } = (await response.json()) as { readonly data: readonly Tiling[] }
   return data[0]!
+}
+
+/** The heat map of the one token that a request to explain an answer names. Throws an `AbortError` after an abort. */
+export const fetchHeatMap = async (body: object, key: string, signal: AbortSignal): Promise<HeatMap> => {
+  const response = await send('v1/explain', key, { method: 'POST', body: JSON.stringify(body), signal })
+  const { method, data } = (await response.json()) as {
+    readonly method: string
+    readonly data: readonly Omit<HeatMap, 'method'>[]
+  }
+  return { ...data[0]!, method }
 }
 
 /** The bytes of a body; Safari has no iterator for them. */

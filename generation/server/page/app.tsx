@@ -4,6 +4,8 @@ import { Composer } from './composer.js'
 import { statusText, useConversation, useFollow } from './conversation-state.js'
 import { type ChatSettings, groundingsFor, type Medium } from './exchange.js'
 import { ExchangeView } from './exchange-view.js'
+import { HeatPanel, useHeatMap } from './heat/heat-map.js'
+import { heatTarget } from './heat/heat-request.js'
 import { ImageView } from './image-view.js'
 import { readMedium } from './media-file.js'
 import { useFiles, useTiling } from './media-state.js'
@@ -50,10 +52,12 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
   const [showTokens, setShowTokens] = useState(false)
   const [focused, setFocused] = useState<readonly [exchange: number, token: number]>()
   const { tiling, problem: tilingProblem } = useTiling(selected, settings, apiKey)
+  const { heat, method, choose, changeMethod, stop: stopHeat, clear: clearHeat } = useHeatMap(apiKey)
+  const shownHeat = showTokens && heat?.target.medium.id === selected?.id ? heat : undefined
   const { length } = exchanges
   useFollow(length, exchanges.at(-1)?.answer)
   const aside = useRef<HTMLElement>(null)
-  useEffect(() => aside.current?.scrollIntoView({ block: 'nearest' }), [selected])
+  useEffect(() => aside.current?.scrollIntoView({ block: 'nearest' }), [selected, heat?.target])
   useEffect(() => {
     const onKeyDown = ({ key }: KeyboardEvent): void => {
       if (key === 'Escape') stop()
@@ -61,6 +65,7 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
     addEventListener('keydown', onKeyDown)
     return () => removeEventListener('keydown', onKeyDown)
   }, [])
+  const hasImages = exchanges.some(({ media }) => media.some(({ kind }) => kind === 'image'))
   const addFiles = async (files: readonly File[]): Promise<void> => {
     setProblem(undefined)
     for (const file of files)
@@ -86,8 +91,21 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
   }
   const clearAll = (): void => {
     clear()
+    clearHeat()
     setMedia([])
     setSelected(undefined)
+  }
+  const chooseToken = (exchange: number, token: number): void => {
+    const target = heatTarget(exchanges.slice(0, exchange + 1), settings, token, selected)
+    setProblem(typeof target === 'string' ? target : undefined)
+    if (typeof target === 'string') return
+    setSelected(target.medium)
+    setHidden(hidden.filter((name) => name !== 'Heat map'))
+    choose(target)
+  }
+  const askAgain = (): void => {
+    clearHeat() // its token is one of the answer that goes
+    void retry()
   }
   const toggle = (layer: string): void =>
     setHidden(hidden.includes(layer) ? hidden.filter((name) => name !== layer) : [...hidden, layer])
@@ -97,9 +115,9 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
       <main class={selected ? 'with-image' : ''}>
         <section class="conversation" aria-label="Conversation">
           {showTokens && (
-            <p class="legend">
+            <p class="legend" id="token-help">
               Probability of a token: 100 % <span class="scale" aria-hidden="true" /> 0 %. Hover or focus a token for its
-              alternatives.
+              alternatives{hasImages && '; click it, or press Enter, for its heat map over the image'}.
             </p>
           )}
           {length === 0 && <p class="empty">Drop, paste or choose an image or a video, and ask about it.</p>}
@@ -113,7 +131,9 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
                 showTokens={showTokens}
                 focusedToken={focused?.[0] === exchange.id ? focused[1] : undefined}
                 onFocusToken={(token) => setFocused(token === undefined ? undefined : [exchange.id, token])}
-                onRetry={i === length - 1 && ['failed', 'stopped'].includes(exchange.answer.status) ? retry : undefined}
+                chosenToken={heat?.target.exchangeId === exchange.id ? heat.target.token : undefined}
+                onChooseToken={hasImages ? (token) => chooseToken(i, token) : undefined}
+                onRetry={i === length - 1 && ['failed', 'stopped'].includes(exchange.answer.status) ? askAgain : undefined}
               />
             ))}
           </ol>
@@ -128,9 +148,14 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
               tiling={tiling}
               problem={tilingProblem}
               groundings={groundingsFor(exchanges, selected.id)}
+              heatMap={shownHeat?.map?.heat_map}
               hidden={hidden}
               onToggle={toggle}
-            />
+            >
+              {showTokens && selected.kind === 'image' && (
+                <HeatPanel heat={shownHeat} method={method} onMethod={changeMethod} onStop={stopHeat} />
+              )}
+            </ImageView>
           </aside>
         )}
         <div class="bottom">

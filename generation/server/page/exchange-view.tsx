@@ -49,6 +49,9 @@ interface ExchangeViewProps {
   readonly showTokens: boolean
   readonly focusedToken: number | undefined
   readonly onFocusToken: (index: number | undefined) => void
+  /** Index of the token whose heat map is shown. */
+  readonly chosenToken: number | undefined
+  readonly onChooseToken: ((index: number) => void) | undefined
   /** Sends the question again; undefined where that is not possible. */
   readonly onRetry: (() => void) | undefined
 }
@@ -61,6 +64,8 @@ export const ExchangeView = ({
   showTokens,
   focusedToken,
   onFocusToken,
+  chosenToken,
+  onChooseToken,
   onRetry
 }: ExchangeViewProps) => {
   const { question, media, answer } = exchange
@@ -85,7 +90,13 @@ export const ExchangeView = ({
       <article class="answer" aria-label="Answer" aria-busy={isOpen(answer)}>
         {answer.status === 'waiting' && <div class="waiting">The model reads the question …</div>}
         {showTokens && answer.tokens.length > 0 ? (
-          <TokenView tokens={answer.tokens} focused={focusedToken} onFocus={onFocusToken} />
+          <TokenView
+            tokens={answer.tokens}
+            focused={focusedToken}
+            onFocus={onFocusToken}
+            chosen={chosenToken}
+            onChoose={onChooseToken}
+          />
         ) : (
           <AnswerText answer={answer} />
         )}

@@ -133,14 +133,22 @@ export const questionMessage = ({ media, question }: Pick<Exchange, 'media' | 'q
 const isAnswered = ({ answer: { status, text } }: Exchange): boolean =>
   status === 'finished' || (status === 'stopped' && text !== '')
 
-/** The body of the request that answers the last exchange; earlier ones without an answer are left out. */
-export const chatBody = (exchanges: readonly Exchange[], settings: ChatSettings) => {
-  const { system, maxTokens, temperature, seed, maxPatches, numFrames } = settings
+/** The messages before the last exchange's answer, and the media they show; earlier exchanges without an answer are left out. */
+export const promptOf = (exchanges: readonly Exchange[], { system }: Pick<ChatSettings, 'system'>) => {
   const last = exchanges.at(-1)!
   const earlier = exchanges.slice(0, -1).filter(isAnswered)
   const turns = earlier.flatMap((exchange) => [questionMessage(exchange), { role: 'assistant', content: exchange.answer.text }])
   return {
     messages: [...(system.trim() === '' ? [] : [{ role: 'system', content: system }]), ...turns, questionMessage(last)],
+    media: [...earlier, last].flatMap(({ media }) => media)
+  }
+}
+
+/** The body of the request that answers the last exchange. */
+export const chatBody = (exchanges: readonly Exchange[], settings: ChatSettings) => {
+  const { maxTokens, temperature, seed, maxPatches, numFrames } = settings
+  return {
+    messages: promptOf(exchanges, settings).messages,
     stream: true,
     stream_options: { include_usage: true },
     logprobs: true,

@@ -3,7 +3,7 @@ import type { Grounding } from '../../grounding.js'
 import type { Tiling } from './api-client.js'
 import type { Medium } from './exchange.js'
 
-/** A layer over an image that can be switched off. A heat map of attention is one more entry of `layersOf`. */
+/** A layer over an image that can be switched off. */
 export interface Layer {
   readonly name: string
   /** The layer in a box that covers the image; undefined where there is none. */
@@ -77,7 +77,12 @@ const Boxes = ({ groundings }: { readonly groundings: readonly Grounding[] }) =>
 )
 
 /** The layers of an image, the lowest first. */
-export const layersOf = (tiling: Tiling | undefined, groundings: readonly Grounding[]): readonly Layer[] => [
+export const layersOf = (
+  tiling: Tiling | undefined,
+  groundings: readonly Grounding[],
+  heatMap: string | undefined
+): readonly Layer[] => [
+  { name: 'Heat map', content: heatMap === undefined ? undefined : <img src={heatMap} alt="" /> },
   { name: 'Tiles', content: tiling?.type === 'image' ? <TileGrid {...tiling} /> : undefined },
   { name: 'Boxes', content: groundings.length > 0 ? <Boxes groundings={groundings} /> : undefined }
 ]
@@ -88,14 +93,17 @@ interface ImageViewProps {
   /** Reason for which the server gives no tiles. */
   readonly problem: string | undefined
   readonly groundings: readonly Grounding[]
+  /** Data URL of a heat map of the whole image. */
+  readonly heatMap: string | undefined
   /** Names of the layers that are switched off. */
   readonly hidden: readonly string[]
   readonly onToggle: (layer: string) => void
+  readonly children?: ComponentChildren
 }
 
-/** An image with its tiles and boxes over it and its thumbnail below; or a video with its number of frames. */
-export const ImageView = ({ medium, tiling, problem, groundings, hidden, onToggle }: ImageViewProps) => {
-  const layers = layersOf(tiling, groundings).filter(({ content }) => content !== undefined)
+/** An image with its layers over it and its thumbnail below; or a video with its number of frames. `children` follow the layers. */
+export const ImageView = ({ medium, tiling, problem, groundings, heatMap, hidden, onToggle, children }: ImageViewProps) => {
+  const layers = layersOf(tiling, groundings, heatMap).filter(({ content }) => content !== undefined)
   const shown = layers.filter(({ name }) => !hidden.includes(name))
   const { width = 0, height = 0 } = tiling ?? {}
   // small images are enlarged, large ones fit in the window
@@ -126,6 +134,7 @@ export const ImageView = ({ medium, tiling, problem, groundings, hidden, onToggl
             ))}
           </div>
         )}
+        {children}
         <div class="tiling">
           {tiling?.has_thumbnail && (
             <div class="thumbnail">

@@ -49,10 +49,14 @@ interface TokenViewProps {
   /** Index of the token whose alternatives are shown. */
   readonly focused: number | undefined
   readonly onFocus: (index: number | undefined) => void
+  /** Index of the token whose heat map is shown. */
+  readonly chosen: number | undefined
+  /** Asks for the heat map of a token; undefined where the conversation has no image. */
+  readonly onChoose: ((index: number) => void) | undefined
 }
 
-/** The tokens of an answer, coloured by probability. A focused token shows its alternatives; arrow keys move the focus. */
-export const TokenView = ({ tokens, focused, onFocus }: TokenViewProps) => {
+/** The tokens of an answer, coloured by probability. A focused token shows its alternatives; arrow keys move the focus; Enter or a click chooses it. */
+export const TokenView = ({ tokens, focused, onFocus, chosen, onChoose }: TokenViewProps) => {
   const list = useRef<HTMLDivElement>(null)
   const move = (index: number): void => {
     const items = list.current!.querySelectorAll<HTMLElement>('[role=option]')
@@ -76,6 +80,7 @@ export const TokenView = ({ tokens, focused, onFocus }: TokenViewProps) => {
       role="listbox"
       aria-orientation="horizontal"
       aria-label="Tokens and their probabilities"
+      aria-describedby="token-help"
       ref={list}
       onKeyDown={onKeyDown}
     >
@@ -86,12 +91,15 @@ export const TokenView = ({ tokens, focused, onFocus }: TokenViewProps) => {
           key={i}
           tabIndex={i === (focused ?? 0) ? 0 : -1}
           aria-selected={i === focused}
+          aria-current={i === chosen}
           aria-label={spoken(token)}
           style={{ '--doubt': 1 - Math.exp(token.logprob) }}
           onFocus={() => onFocus(i)}
           onBlur={() => onFocus(undefined)}
           onMouseEnter={() => onFocus(i)}
           onMouseLeave={() => onFocus(undefined)}
+          onClick={() => onChoose?.(i)}
+          onKeyDown={({ key }) => key === 'Enter' && onChoose?.(i)}
         >
           {token.token}
           {i === focused && <Alternatives token={token} />}

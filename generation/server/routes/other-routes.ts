@@ -14,12 +14,16 @@ import type { ServerEnv } from '../request-log.js'
 import { checkModel, type ServerContext, withGuards } from '../server-context.js'
 import { RequestError, toRequestError } from '../server-errors.js'
 
-/** Runs a call of the engine; its errors name the field of `media`. */
-const calling = async <A>(call: () => Promise<A>, media: Parameters<typeof mediaParam>[0] = []): Promise<A> => {
+/** Runs a call of the engine; its errors name the field of `media`. `signal` is the one that the call gets. */
+const calling = async <A>(
+  call: () => Promise<A>,
+  media: Parameters<typeof mediaParam>[0] = [],
+  signal?: AbortSignal
+): Promise<A> => {
   try {
     return await call()
   } catch (error) {
-    if ((error as Error).name === 'AbortError') throw new RequestError(499, 'The client has left.', null, 'left')
+    if (signal?.aborted) throw new RequestError(499, 'The client has left.', null, 'left')
     throw toRequestError(error, { mediaParam: mediaParam(media) })
   }
 }
@@ -59,7 +63,7 @@ export const embedImages = async (
     detail: 'auto' as const
   }))
   const options = withGuards(context, max_patches ? { maxPatches: max_patches } : {})
-  const { vectors, tiles } = await calling(() => context.engine.embed(images, options, c.req.raw.signal), media)
+  const { vectors, tiles } = await calling(() => context.engine.embed(images, options, c.req.raw.signal), media, c.req.raw.signal)
   const toEmbedding = (vector: readonly number[]) =>
     encoding_format === 'base64' ? Buffer.from(Float32Array.from(vector).buffer).toString('base64') : vector
   const data = vectors.map((vector, index) => ({ object: 'embedding' as const, index, embedding: toEmbedding(vector) }))
@@ -126,7 +130,7 @@ export const explainConversation = async (
   const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined && value !== null))
   const options = withGuards(context, (maxPatches ? { maxPatches } : {}) as RequestOptions)
   const input = { ...given, messages: toMessages(messages), options }
-  const { parts, ...rest } = await calling(() => context.engine.explain(input, c.req.raw.signal), media)
+  const { parts, ...rest } = await calling(() => context.engine.explain(input, c.req.raw.signal), media, c.req.raw.signal)
   const data = parts.map(({ jpeg, ...part }) => ({ ...part, heat_map: `data:image/jpeg;base64,${jpeg}` }))
   return c.json({ object: 'explanation', model: context.modelName, ...rest, data })
 }

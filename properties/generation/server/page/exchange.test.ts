@@ -14,6 +14,7 @@ import {
   tokensPerSecond,
   withChunk
 } from '../../../../generation/server/page/exchange.js'
+import { heatTarget } from '../../../../generation/server/page/heat/heat-request.js'
 import { sseEvents } from '../../../../generation/server/page/sse-events.js'
 
 const settings = {
@@ -113,6 +114,31 @@ describe('page: exchanges', () => {
     ])
     const streamed = { stream: true, stream_options: { include_usage: true }, logprobs: true, top_logprobs: 5 }
     assert.deepEqual(fields, { ...streamed, max_completion_tokens: 9, temperature: 0, max_patches: 6 })
+  })
+
+  it('a heat map is asked for with the conversation and the answer up to the token, over an image that the prompt shows', () => {
+    const video: Medium = { ...image(9), kind: 'video' }
+    const tokens = ['A', ' red', ' ', '!', '<|im_end|>'].map(token)
+    const grounded = 'A red !'
+    const all = [
+      exchange(0, [image(1)]),
+      exchange(1, [image(2)], { status: 'failed', text: '' }), // not in the prompt, nor are its images
+      exchange(2, [video, image(3)], { tokens, grounded }),
+      exchange(3, [image(4)])
+    ]
+    const upTo = all.slice(0, 3)
+    const asked = (at: number, preferred?: Medium) => heatTarget(upTo, { ...settings, maxPatches: 6 }, at, preferred)
+    const { messages } = chatBody(upTo, settings)
+    const body = { messages, answer: 'A red', token: -1, max_patches: 6 }
+    const target = { exchangeId: 2, token: 1, text: 'red' }
+    assert.deepEqual(asked(1), { ...target, medium: image(3), body: { ...body, image: 1 } })
+    assert.deepEqual(asked(1, image(1)), { ...target, medium: image(1), body: { ...body, image: 0 } })
+    for (const other of [image(2), image(4), video]) assert.deepEqual(asked(1, other), asked(1))
+    for (const at of [2, 4, 5]) assert.match(String(asked(at)), /no text of the answer/)
+    const bare = [exchange(0, [image(1)], { tokens: ['A', 'red', '!'].map(token), grounded })] // tokens decoded without their spaces
+    const answers = [0, 1, 2].map((at) => (heatTarget(bare, settings, at) as { body: { answer: string } }).body.answer)
+    assert.deepEqual(answers, ['A', 'A red', 'A red !'])
+    assert.match(String(heatTarget([exchange(0, [video], { tokens, grounded })], settings, 0)), /no image was shown/)
   })
 
   it('boxes belong to the image that was shown last before them', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import type { Browser, Page } from 'playwright-core'
+import type { Browser, Locator, Page } from 'playwright-core'
 import sharp from 'sharp'
 import { createApp } from '../../../../generation/server/create-app.js'
 import { createLogger } from '../../../../generation/server/request-log.js'
@@ -73,6 +73,7 @@ describe('server: the page', () => {
     })
     after(() => browser?.close())
 
+    const tokensOf = (page: Page): Locator => page.getByRole('listbox').getByRole('option')
     const setting = async (page: Page, label: string, value: string): Promise<void> => page.getByLabel(label).fill(value)
 
     it('image, question, stream, stop, next turn', async () => {
@@ -96,7 +97,7 @@ describe('server: the page', () => {
       await page.getByText(/^12 tokens · \d.* tokens\/s · first after .* · prompt \d+ tokens, 48 of images/).waitFor()
 
       await page.getByLabel('Token probabilities').check()
-      const tokens = page.getByRole('option')
+      const tokens = tokensOf(page)
       assert.equal(await tokens.count(), 12)
       await tokens.first().focus()
       await page.keyboard.press('ArrowRight')
@@ -222,6 +223,74 @@ describe('server: the page', () => {
       await page.context().close()
     })
 
+    it('a chosen token gets its heat map over the image; Escape and another choice abort; an error is said', async () => {
+      const { page, errors } = await openPage(browser, server.url)
+      await page.getByText('Settings').click()
+      await setting(page, 'Longest answer', '3')
+      await page.setInputFiles('input[type=file]', demo('shapes'))
+      await askQuestion(page, 'What color is the shape at the top left?')
+      await answersOf(page)
+      await page.getByLabel('Token probabilities').check()
+      await page.getByText(/click it, or press Enter, for its heat map/).waitFor()
+      const panel = page.getByRole('region', { name: 'Heat map of a token' })
+      const status = panel.getByRole('status')
+      assert.equal(await status.textContent(), 'Choose a token of an answer.')
+      const texts = (await tokensOf(page).evaluateAll((list) => list.map((item) => item.textContent))) as string[]
+
+      // requests that the test lets wait until the page aborts them
+      const failed: string[] = []
+      page.on('requestfailed', (request) => failed.push(request.url()))
+      await page.route('**/v1/explain', () => undefined)
+      await tokensOf(page).first().focus()
+      await page.keyboard.press('Enter')
+      await panel.getByRole('progressbar', { name: 'The heat map is computed' }).waitFor()
+      assert.equal(await tokensOf(page).first().getAttribute('aria-current'), 'true')
+      await page.keyboard.press('Escape')
+      await status.filter({ hasText: 'Stopped.' }).waitFor()
+      await page.keyboard.press('Enter')
+      await panel.getByRole('progressbar').waitFor()
+      await tokensOf(page).nth(1).click()
+      await tokensOf(page).nth(1).and(page.locator('[aria-current=true]')).waitFor()
+      await panel.getByRole('button', { name: 'Stop the heat map' }).click()
+      await status.filter({ hasText: 'Stopped.' }).waitFor()
+      assert.equal(failed.length, 3)
+
+      await page.unroute('**/v1/explain')
+      await panel.getByRole('combobox', { name: 'Heat map by' }).selectOption('attention')
+      await status.filter({ hasText: `Heat map of “${texts[1]!.trim()}” by attention.` }).waitFor()
+      await tokensOf(page).first().click()
+      await status.filter({ hasText: `Heat map of “${texts[0]!.trim()}” by attention.` }).waitFor()
+      const url = `data:image/png;base64,${(await readFile(demo('shapes'))).toString('base64')}`
+      const messages = [question('What color is the shape at the top left?', url)]
+      const explained = { messages, method: 'attention', token: 0, answer: texts[0] }
+      const [part] = (await post(server.url, '/v1/explain', explained)).body.data
+      const map = page.locator('.layer > img')
+      assert.equal(await map.getAttribute('src'), part.heat_map)
+      assert.deepEqual(await map.boundingBox(), await page.locator('.stage > img').boundingBox())
+      await page.getByRole('checkbox', { name: 'Heat map' }).uncheck()
+      assert.equal(await map.count(), 0)
+      await tokensOf(page).first().press('Enter') // chosen again: no more
+      await status.filter({ hasText: 'Choose a token of an answer.' }).waitFor()
+      assert.deepEqual(errors, [])
+
+      // the server ends its work too
+      await panel.getByRole('combobox', { name: 'Heat map by' }).selectOption('occlusion')
+      await Promise.all([page.waitForRequest('**/v1/explain'), tokensOf(page).first().press('Enter')])
+      await page.keyboard.press('Escape')
+      await status.filter({ hasText: 'Stopped.' }).waitFor()
+      while (!server.log.some((line) => /explain.*"status":499/.test(line))) await page.waitForTimeout(20)
+
+      const error = JSON.stringify({ error: { message: '64 requests wait already.' } })
+      await page.route('**/v1/explain', (route) => route.fulfill({ status: 429, contentType: 'application/json', body: error }))
+      await tokensOf(page).first().press('Enter')
+      await panel.getByRole('alert').filter({ hasText: '64 requests wait already.' }).waitFor()
+      const other = JSON.stringify({ method: 'attention', data: [{ text: 'zebra', heat_map: part.heat_map }] })
+      await page.route('**/v1/explain', (route) => route.fulfill({ contentType: 'application/json', body: other }))
+      await tokensOf(page).first().press('Enter')
+      await panel.getByRole('alert').filter({ hasText: 'the server reads the answer as other tokens' }).waitFor()
+      await page.context().close()
+    })
+
     it('a phone has no horizontal scrolling, and every control has a name, in light and dark', async () => {
       for (const colorScheme of ['light', 'dark'] as const) {
         const { page, errors } = await openPage(browser, server.url, { viewport: { width: 320, height: 640 }, colorScheme })
@@ -231,10 +300,13 @@ describe('server: the page', () => {
         await askQuestion(page, 'Describe the image.')
         await answersOf(page)
         await page.getByLabel('Token probabilities').check()
-        await page.getByRole('option').last().hover()
+        await page.getByLabel('Heat map by').selectOption('attention')
+        await tokensOf(page).nth(1).press('Enter')
+        await page.getByText(/^Heat map of .* by attention\.$/).waitFor()
+        await tokensOf(page).last().hover()
         assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 320)
         const names = await page
-          .locator('button, input:not([hidden]), textarea, [role=option]')
+          .locator('button, input:not([hidden]), select, textarea, [role=option]')
           .evaluateAll((controls) =>
             (controls as HTMLInputElement[]).map(
               (control) =>
@@ -244,7 +316,7 @@ describe('server: the page', () => {
         assert.ok(names.length > 15 && names.every((name) => name && name.trim() !== ''), JSON.stringify(names))
         // WCAG 2.2, contrast (minimum)
         const contrasts = await page
-          .locator('h1, .question .text, .answer footer, .legend, .facts li, .primary, .problem')
+          .locator('h1, .question .text, .answer footer, .legend, .facts li, .primary, .problem, .heat p')
           .evaluateAll((list) => {
             const light = (color: string): number => {
               const [r, g, b] = color
