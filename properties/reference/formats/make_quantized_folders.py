@@ -16,29 +16,13 @@ import numpy as np
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BitsAndBytesConfig, InternVLConfig, InternVLForConditionalGeneration
+from small_internvl import logits_of, small_internvl
+from transformers import BitsAndBytesConfig, InternVLForConditionalGeneration
 
-tokenizer, out, only = AutoTokenizer.from_pretrained(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+tokenizer, out, only = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 GROUP = 32
-IMAGE = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
 scratch = out / "scratch"
-
-
-def model_of(kind):
-    text = dict(model_type=kind, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=False, bos_token_id=None, eos_token_id=None, pad_token_id=None)
-    vision = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=[28, 28], patch_size=[7, 7], attention_bias=True)
-    torch.manual_seed(3)
-    model = InternVLForConditionalGeneration(InternVLConfig(vision_config=vision, text_config=text, image_token_id=IMAGE, image_seq_length=4, tie_word_embeddings=False)).eval()
-    with torch.no_grad():
-        for p in model.parameters(): p.copy_((p + 0.05 * torch.randn_like(p)).half().float())
-    return model
-
-
-def logits_of(model):
-    """Logits of the last position for ids and an image by a formula."""
-    ids = torch.tensor([[5, 6, IMAGE, IMAGE, IMAGE, IMAGE, 7, 8, 9, 10]])
-    pixels = torch.sin(torch.arange(3 * 28 * 28, dtype=torch.float64) * 0.37).float().reshape(1, 3, 28, 28)
-    with torch.no_grad(): return ids[0].tolist(), [round(x, 5) for x in model(input_ids=ids, pixel_values=pixels).logits[0, -1].tolist()]
+model_of = lambda kind: small_internvl(kind, tokenizer, torch.float16)
 
 
 def write(name, model, note, tensors, config=None):
