@@ -26,6 +26,7 @@ const parse = (f: Fields): InternVLConfig => {
     projectorHiddenAct: 'gelu',
     visionFeatureLayer: featureLayer(f, 'select_layer', integer, vision.numHiddenLayers),
     visionFeatureSelectStrategy: 'default',
+    customParts: undefined,
     tieWordEmbeddings: decoder.tieWordEmbeddings,
     dtype: dtypeOf(f),
     flash: flashConfig(f),
