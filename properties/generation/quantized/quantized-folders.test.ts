@@ -9,9 +9,9 @@ import { inFolder, readJson } from '../../models/folders.js'
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const [folders, tokenizer] = [at('./folders/'), at('../../conformance/relatives/interns1-mini/checkpoint/')]
-/** Folders of `make_quantized_folders.py` and `make_llmcompressor_folders.py`. Their order is that of the methods in docs/checkpoints.md. */
+/** Folders of `make_quantized_folders.py`, `make_llmcompressor_folders.py` and `make_gptqmodel_folder.py`. Their order is that of the methods in docs/checkpoints.md. */
 const llmCompressor = ['w4a16', 'w4a16-asym', 'w8a8', 'fp8-dynamic', 'fp8-block'].map((name) => `llmcompressor-${name}`)
-const names = ['awq', 'gptq', 'nf4', 'fp4', 'int8', 'fp8-tensor', 'fp8-block', ...llmCompressor]
+const names = ['awq', 'gptq', 'nf4', 'fp4', 'int8', 'fp8-tensor', 'fp8-block', 'gptqmodel', ...llmCompressor]
 
 /** A folder of the fixtures with a tokenizer, as a published one. */
 const publish = async (name: string, to: string): Promise<string> => {
