@@ -42,8 +42,10 @@ const groupKey = 1
 /** `worker 1 (10.0.0.2:4000)`. */
 export const workerName = (addresses: readonly string[], rank: number): string => `worker ${rank} (${addresses[rank]})`
 
-/** Begins the reasons that workers report to each other. */
+/** Begins the reasons that workers report to each other: the mark, the rank of the worker that stopped, and why. */
 const reasonMark = 'internvl worker'
+const gone = 'no longer answers'
+const reasonText = (rank: number, reason: string): string => `${reasonMark} ${rank}: ${reason.replaceAll('\n', '; ')}`
 
 /**
  * The error of a collective operation as one sentence that names the worker: a reason that a worker has reported, or the task in
@@ -51,15 +53,15 @@ const reasonMark = 'internvl worker'
  */
 export const workerError = (addresses: readonly string[], rank: number, error: unknown): InternVLError => {
   const text = errorText(error)
-  const [, reporter, reason] = new RegExp(`${reasonMark} (\\d+): ([^\\n]*?)(?: \\[type\\.googleapis|\\n|$)`).exec(text) ?? []
-  if (reporter !== undefined)
+  const [, stopped, reason] = new RegExp(`${reasonMark} (\\d+): ([^\\n]*?)(?: \\[type\\.googleapis|\\n|$)`).exec(text) ?? []
+  if (stopped !== undefined && reason !== gone)
     return new InternVLError([
-      issue('WorkerFailed', `${workerName(addresses, Number(reporter))} stopped: ${reason}`, { rank: Number(reporter) })
+      issue('WorkerFailed', `${workerName(addresses, Number(stopped))} stopped: ${reason}`, { rank: Number(stopped) })
     ])
-  const named = rankInMessage(text)
+  const named = stopped === undefined ? rankInMessage(text) : Number(stopped)
   const lost = named === undefined || named === rank ? undefined : named
   const name = lost === undefined ? 'another worker' : workerName(addresses, lost)
-  return new InternVLError([issue('WorkerGone', `${name} no longer answers`, { rank: lost, detail: text })])
+  return new InternVLError([issue('WorkerGone', `${name} ${gone}`, { rank: lost, detail: text })])
 }
 
 /** The group of a native engine whose context has a cluster. */
@@ -82,7 +84,11 @@ export const workerGroup = (native: NativeBackend, addresses: readonly string[],
       const [output] = await native.runAsync(op, attributes, native.handles([x, ...numbers]))
       return native.tensor(output!)
     } catch (error) {
-      throw workerError(addresses, rank, error)
+      const failure = workerError(addresses, rank, error)
+      const { _tag, rank: lost } = failure.issues[0]
+      // the others would wait for a heartbeat, and could name this worker, which ends now
+      if (_tag === 'WorkerGone' && typeof lost === 'number') native.reportError(reasonText(lost, gone))
+      throw failure
     } finally {
       tf.dispose(numbers)
       bytes += volume
@@ -139,7 +145,7 @@ export const workerGroup = (native: NativeBackend, addresses: readonly string[],
     broadcast: async (value) => (await gather(rank === 0 ? value : (null as typeof value)))[0]!,
     barrier: async () => void (await sumOf(new Int32Array(1))),
     traffic: () => ({ bytes, seconds }),
-    reportError: (reason) => native.reportError(`${reasonMark} ${rank}: ${reason.replaceAll('\n', '; ')}`)
+    reportError: (reason) => native.reportError(reasonText(rank, reason))
   }
 }
 
