@@ -28,7 +28,8 @@ const missing = async (): Promise<string | undefined> => {
       () => true
     )
   if (await fails('deno', ['--version'])) return 'Deno is not installed; npm install --global deno'
-  if (await fails('python3', ['-c', 'import nbclient'])) return 'nbclient is not installed; pip install nbclient'
+  if (await fails('python3', ['-c', 'import jupyter_client, nbformat']))
+    return 'jupyter_client is not installed; pip install jupyter_client nbformat'
   return undefined
 }
 const reason = await missing()
