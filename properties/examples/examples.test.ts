@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { tf } from '../../generation/root.js'
 import { chatAboutImage } from './library/chat-session.js'
@@ -101,15 +100,13 @@ describe('examples', () => {
     assert.ok(losses.length === 4 && losses[3]! < losses[1]! && losses[2]! < losses[0]!, losses.join(' '))
   })
 
-  it('every example has at most 40 lines, a research recipe 64', async () => {
-    const notExamples = ['doc-blocks.ts', join('notebooks', 'display.ts')]
+  it('every example has at most 40 lines', async () => {
     const folder = new URL('.', import.meta.url)
     const files = (await readdir(folder, { recursive: true })).filter((name) => /\.ts$/.test(name) && !/\.test\.ts$/.test(name))
     assert.ok(files.length > 12)
     for (const name of files) {
       const lines = (await readFile(new URL(name, folder), 'utf8')).trimEnd().split('\n').length
-      const most = name.startsWith('research') ? 64 : 40
-      assert.ok(lines <= most || notExamples.includes(name), `${name}: ${lines} lines`)
+      assert.ok(lines <= 40 || name === 'doc-blocks.ts', `${name}: ${lines} lines`)
     }
   })
 })

@@ -5,10 +5,8 @@ import { pngOf } from './png.js'
 /** Method by which Deno's Jupyter kernel shows a value. */
 const display = Symbol.for('Jupyter.display')
 
-/** A value by MIME type. */
-type MimeBundle = Readonly<Record<string, string>>
-
-const bundleOf = (image: Rgb): MimeBundle => ({ 'image/png': pngOf(image).toString('base64') })
+/** An image by its MIME type. */
+const bundleOf = (image: Rgb) => ({ 'image/png': pngOf(image).toString('base64') })
 
 /** A value that a notebook shows as an image. */
 export const show = (image: Rgb) => ({ [display]: () => bundleOf(image) })
@@ -29,15 +27,13 @@ const toImage = (x: tf.Tensor): Rgb | undefined =>
               ? x.expandDims(2).tile([1, 1, 3])
               : undefined
     if (!rows) return undefined
-    const range = rows.max().sub(rows.min()).maximum(1e-12)
-    const bytes = rows.sub(rows.min()).div(range).mul(255).round().dataSync()
+    const bytes = rows.sub(rows.min()).div(rows.max().sub(rows.min()).maximum(1e-12)).mul(255).round().dataSync()
     return { width: rows.shape[1]!, height: rows.shape[0]!, data: Uint8Array.from(bytes) }
   })
 
 /** Makes tensors show themselves in a notebook: images as images, others with type, shape and values. */
-Object.defineProperty(tf.Tensor.prototype, display, {
-  configurable: true,
-  value: function (this: tf.Tensor): MimeBundle {
+Object.assign(tf.Tensor.prototype, {
+  [display]: function (this: tf.Tensor) {
     const image = toImage(this)
     return { 'text/plain': this.toString(true), ...(image ? bundleOf(image) : {}) }
   }

@@ -53,7 +53,7 @@ describe('recipes of research', () => {
     ]
     const from = await Promise.all(others.map((colour) => recoloured(shapes, green, colour)))
     const to = [await recoloured(shapes, green, blue)]
-    const { before, after } = await steer(internvl, { from, to, image: shapes, layer: 3, strength: 3 })
+    const { before, after } = await steer(internvl, { from, to, image: shapes }, { layer: 3, strength: 3 })
     assert.ok(before[idOf('Blue')]! < 0.01 && after[idOf('Blue')]! > 0.7)
   })
 

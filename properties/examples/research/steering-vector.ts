@@ -3,50 +3,37 @@ import { record } from '../../../lib/tap/record.js'
 import { tap } from '../../../lib/tap/tap.js'
 import { inputsOf, nextProbabilities } from './scene.js'
 
+/** The mean of a module's states at the last token over images, `[1, 1, D]`. */
+const meanState = async (internvl: InternVLCheckpoint, path: string, images: readonly unknown[]): Promise<tf.Tensor3D> => {
+  const recorder = record([path])
+  for (const image of images) {
+    const inputs = await inputsOf(internvl, image)
+    nextProbabilities(tap(internvl, recorder), inputs)
+    inputs.dispose()
+  }
+  const last = (states: tf.Tensor) => states.slice([0, states.shape[1]! - 1, 0], [1, 1, -1])
+  const mean = tf.tidy(() => tf.concat(recorder.outputs[path]!.map(last)).mean<tf.Tensor3D>(0, true))
+  recorder.dispose()
+  return mean
+}
+
 /**
  * A steering vector: the mean of a layer's states at the last token over images of one kind, minus the mean over images of others, added to
  * the run of another image. Returns the probabilities `[V]` before and after. Source: Turner et al. 2023, activation addition.
  */
 export const steer = async (
   internvl: InternVLCheckpoint,
-  {
-    from,
-    to,
-    image,
-    layer,
-    strength
-  }: Record<'from' | 'to', readonly unknown[]> & { image: unknown; layer: number; strength: number }
+  images: { readonly from: readonly unknown[]; readonly to: readonly unknown[]; readonly image: unknown },
+  { layer, strength }: { readonly layer: number; readonly strength: number }
 ) => {
   const path = `model.language_model.layers.${layer}`
-  const meanState = async (images: readonly unknown[]): Promise<tf.Tensor> => {
-    const recorder = record([path])
-    for (const one of images) {
-      const inputs = await inputsOf(internvl, one)
-      nextProbabilities(tap(internvl, recorder), inputs)
-      inputs.dispose()
-    }
-    const mean = tf.tidy(() => {
-      const last = recorder.outputs[path]!.map((states) => states.slice([0, states.shape[1]! - 1, 0], [1, 1, -1]))
-      return tf.concat(last).mean(0, true)
-    })
-    recorder.dispose()
-    return mean
-  }
-  const [before, after, inputs] = [await meanState(from), await meanState(to), await inputsOf(internvl, image)]
+  const [from, to] = [await meanState(internvl, path, images.from), await meanState(internvl, path, images.to)]
+  const inputs = await inputsOf(internvl, images.image)
   const steered = tap(internvl, {
-    [path]: (y) => {
-      const vector = after.sub(before).mul<tf.Tensor3D>(strength)
-      return y.add(
-        tf.pad3d(vector, [
-          [0, 0],
-          [y.shape[1]! - 1, 0],
-          [0, 0]
-        ])
-      ) // at the last token alone
-    }
+    [path]: (y) => y.add(tf.concat([tf.zeros([1, y.shape[1]! - 1, y.shape[2]!]), to.sub(from).mul(strength)], 1)) // at the last token alone
   })
   const result = { before: nextProbabilities(internvl, inputs), after: nextProbabilities(steered, inputs) }
-  tf.dispose([before, after])
+  tf.dispose([from, to])
   inputs.dispose()
   return result
 }
