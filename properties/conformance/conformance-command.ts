@@ -58,7 +58,7 @@ const run = async (dirs: readonly string[], flags: Flags): Promise<void> => {
 }
 
 const toleranceHelp = Object.entries(tolerances)
-  .map(([name, most]) => `${name} at most ${100 * most} %`)
+  .map(([name, most]) => `${name} at most ${Number((100 * most).toFixed(1))} %`)
   .join(', ')
 
 /** A precision with a tolerance, for commander; `4bit` is an alias of `int4`. */

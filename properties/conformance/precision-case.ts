@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { type InternVLCheckpoint, type LoadOptions, load } from '../../generation/checkpoint/load.js'
+import { usesTensorflowOps } from '../../lib/ops/kernel.js'
 import { tf } from '../../lib/tf.js'
 import type { KVCache } from '../../models/decoders/decoder.js'
 import { type PrecisionName, precisions } from '../bench/measure/precisions.js'
@@ -9,10 +10,14 @@ import { type Check, expectThat } from './outcome.js'
 import { asReferenced, layoutsOf, readInputs, type StoredInput, storedInputs } from './reference-inputs.js'
 
 /** Tolerance of logits, `‖difference‖ / ‖logits‖`. In bfloat16 a token of the GPT-OSS case changes its expert, in PyTorch too. */
-export const tolerances = { bfloat16: 0.035, float16: 0.035, int8: 0.02, int4: 0.1 } as const satisfies Partial<
+export const tolerances = { bfloat16: 0.03, float16: 0.035, int8: 0.02, int4: 0.1 } as const satisfies Partial<
   Record<PrecisionName | 'float16', number>
 >
 export type CoarsePrecision = keyof typeof tolerances
+
+/** The tolerance of a precision with the kernels in use: TensorFlow's ops in bfloat16 round more than the compiled kernels, 3.12 % at most. */
+const toleranceOf = (precision: CoarsePrecision): number =>
+  precision === 'bfloat16' && usesTensorflowOps() ? tolerances.float16 : tolerances[precision]
 
 /** `float16`: weights in bfloat16, products in float16, on TensorFlow's ops alone. */
 const options: Readonly<Record<CoarsePrecision, LoadOptions>> = {
@@ -70,7 +75,7 @@ export const precisionCaseChecks = async (one: Case, precision: CoarsePrecision)
     })
     for (const input of await readInputs(one.dir, internvl.config.textConfig)) {
       const name = `${one.name}/${layout}/${input.label}: logits in ${precision}`
-      checks.push(inputCheck(name, internvl, input, tolerances[precision]))
+      checks.push(inputCheck(name, internvl, input, toleranceOf(precision)))
     }
     internvl.dispose()
   }
