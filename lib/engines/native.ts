@@ -116,7 +116,7 @@ const restoreNodeUtil = (): void => {
   util.isArray = Array.isArray
 }
 
-// Defaults for TensorFlow's settings that the user has not set. In a worker thread, the addon passes them on to TensorFlow.
+// Defaults for TensorFlow's settings that the user has not set. In a worker thread, `environment.node` passes them on to TensorFlow.
 const setTensorflowDefaults = (): void => {
   const { env } = process
   env.TF_CPP_MIN_LOG_LEVEL ??= '2' // TensorFlow logs to stderr; level 2 prints errors only
@@ -162,6 +162,8 @@ export const nativeBackend = (): NativeBackend | undefined => {
 const registerBackend = (folder: string): KernelBackend => {
   setTensorflowDefaults()
   restoreNodeUtil()
+  const environment = join(folder, 'environment.node')
+  if (existsSync(environment)) require(environment) // engines of an earlier setup have none
   const binding: Binding = require(join(folder, 'tfjs_binding.node'))
   const backend = new (loadKernelBackend())(binding, 'internvl-tfjs')
   tf.registerBackend('tensorflow', () => backend, 3)

@@ -69,48 +69,12 @@ const rpath: readonly string[] =
     ? ['-undefined', 'dynamic_lookup', '-Wl,-rpath,@loader_path/tensorflow']
     : ['-Wl,-rpath,$ORIGIN/tensorflow']
 
-/** Settings that TensorFlow, CUDA and OpenMP read with `getenv`. */
-const nativeSettings = [
-  'TF_CPP_MIN_LOG_LEVEL',
-  'TF_FORCE_GPU_ALLOW_GROWTH',
-  'NVIDIA_TF32_OVERRIDE',
-  'TF_NUM_INTRAOP_THREADS',
-  'OMP_NUM_THREADS'
-]
-
-/**
- * Copies TensorFlow's settings from `process.env` to the environment of the process before TensorFlow starts. In a worker thread,
- * `process.env` is a copy that `getenv` does not see.
- */
-export const withThreadSettings = (source: string): string =>
-  source.replace(
-    'TFJSBackend *const backend = TFJSBackend::Create(env);',
-    (create) => `
-  for (const char *name : {${nativeSettings.map((name) => `"${name}"`).join(', ')}}) {
-    napi_value object, value;
-    char text[64];
-    size_t length;
-    if (napi_get_global(env, &object) == napi_ok && napi_get_named_property(env, object, "process", &object) == napi_ok &&
-        napi_get_named_property(env, object, "env", &object) == napi_ok &&
-        napi_get_named_property(env, object, name, &value) == napi_ok &&
-        napi_get_value_string_utf8(env, value, text, sizeof(text), &length) == napi_ok) {
-      const char *current = getenv(name);
-      if (!current || strcmp(current, text) != 0) setenv(name, text, 1);
-    }
-  }
-  ${create}`
-  )
-
 const rewrite = async (path: string, change: (source: string) => string): Promise<void> =>
   writeFile(path, change(await readFile(path, 'utf8')))
 
 const copySources = async (folder: string): Promise<void> => {
   await cp(sourceFolder(), folder, { recursive: true })
   await rewrite(join(folder, 'tfjs_backend.cc'), withListAttributes)
-  await rewrite(
-    join(folder, 'tfjs_binding.cc'),
-    (source) => `#include <stdlib.h>\n#include <string.h>\n${withThreadSettings(source)}`
-  )
   await addCollectives(folder)
 }
 
@@ -123,8 +87,9 @@ const compileIssue =
   }
 
 /**
- * Compiles the addon of tfjs-node against the unpacked `<engine>/tensorflow`, to `<engine>/tfjs_binding.node`; the sources are copied
- * to `scratch`. The libraries are linked by path, because the wheel has no `libtensorflow_cc.so` without a version.
+ * Compiles the addon of tfjs-node against the unpacked `<engine>/tensorflow`, to `<engine>/tfjs_binding.node`, and `environment.node`, which
+ * is loaded before it; the sources are copied to `scratch`. The libraries are linked by path, because the wheel has no `libtensorflow_cc.so`
+ * without a version.
  */
 export const compileAddon = (
   compiler: Command,
@@ -138,9 +103,11 @@ export const compileAddon = (
   const flags = ['-O2', '-std=c++17', '-fPIC', '-shared', '-DNAPI_VERSION=8', ...includes.map((path) => `-I${path}`)]
   const inputs = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(sources, name))
   const linked = libraries.map((name) => join(engine, 'tensorflow', name))
+  const compile = (...args: readonly string[]) => runProcess(compiler, [...flags, ...args, ...rpath], options)
   return pipe(
     TE.fromTask(() => copySources(sources)),
-    TE.chain(() => runProcess(compiler, [...flags, ...inputs, ...linked, '-o', addon, ...rpath], options)),
+    TE.chain(() => compile(join(sources, 'addon', 'environment.cc'), '-o', join(engine, 'environment.node'))),
+    TE.chain(() => compile(...inputs, ...linked, '-o', addon)),
     TE.bimap(compileIssue(compiler, options.env), () => addon)
   )
 }

@@ -13,8 +13,11 @@ export { hashFile } from './file-trust.js'
 /** Format of the engine folders that `setup` builds. Format 2, whose addon ignores the settings of worker threads, still loads. */
 export const manifestFormat = 3
 
-/** Version of the addon's functions. An engine of an earlier version (none is recorded) loads, but cannot train on several machines. */
-export const addonVersion = 2
+/**
+ * Version of the addons. An engine of an earlier version loads, but cannot train on several machines (none is recorded), or prints information
+ * of TensorFlow in worker threads (2).
+ */
+export const addonVersion = 3
 
 const engineFile = t.intersection([
   t.type({ path: t.string, bytes: t.number, sha256: t.string }),

@@ -51,7 +51,7 @@ describe('setup', () => {
     assert.deepEqual(left(), [bench.plan().folder])
     const files = (readdirSync(engine(), { recursive: true }) as string[]).sort()
     const libraries = ['tensorflow/libtensorflow_cc.so.2', 'tensorflow/libtensorflow_framework.so.2']
-    assert.deepEqual(files, ['manifest.json', 'tensorflow', ...libraries, 'tfjs_binding.node'])
+    assert.deepEqual(files, ['environment.node', 'manifest.json', 'tensorflow', ...libraries, 'tfjs_binding.node'])
     assert.deepEqual([...steps], ['download', 'unpack', 'compile', 'check'])
     assert.ok(E.isRight(await verifyEngine(engine(), { hash: true })))
     assert.equal(await state(bench.options()), 'ready')
