@@ -60,15 +60,18 @@ const whole = (name: string, value: number, least: number, most: number): void =
     throw new RangeError(`${name}: expected a whole number from ${least} to ${most}, got ${valueText(value)}`)
 }
 
-/** Throws a `RangeError` that names the first option with an invalid value. */
-const checkOptions = ({
+/** The options of the maps with their defaults, and those of the answer. Throws a `RangeError` that names the first invalid option. */
+const splitOptions = ({
   method = 'occlusion',
   by = 'word',
   token,
   cells = 12,
   steps = 16,
-  batchSize = 16
-}: ExplainOptions): void => {
+  batchSize = 16,
+  layers,
+  onProgress,
+  ...answer
+}: ExplainOptions) => {
   if (!explainMethods.includes(method))
     throw new RangeError(`method: expected ${explainMethods.join(', ')}, got ${valueText(method)}`)
   if (by !== 'word' && by !== 'token') throw new RangeError(`by: expected word or token, got ${valueText(by)}`)
@@ -77,13 +80,15 @@ const checkOptions = ({
   whole('cells', cells, 1, 128)
   whole('steps', steps, 1, 1024)
   whole('batchSize', batchSize, 1, 4096)
+  return { answer, maps: { method, by, token, cells, steps, batchSize, layers, onProgress, signal: answer.signal } }
 }
+type MapOptions = ReturnType<typeof splitOptions>['maps']
 
 /** The parts that the options choose. Throws a `RangeError` that names the parts where none is chosen. */
 const chosenParts = (
   internvl: InternVLCheckpoint,
   answer: readonly number[],
-  { token, by }: ExplainOptions
+  { token, by }: Pick<MapOptions, 'token' | 'by'>
 ): readonly AnswerPart[] => {
   const isTokens = by === 'token' || typeof token === 'number'
   const parts = (isTokens ? answerTokens : answerWords)(internvl, answer)
@@ -100,7 +105,7 @@ const signedMaps = async (
   { model }: InternVLCheckpoint,
   input: ExplainedInput,
   parts: readonly AnswerPart[],
-  { method = 'occlusion', cells = 12, steps = 16, batchSize = 16, layers, onProgress, signal }: ExplainOptions
+  { method, cells, steps, batchSize, layers, onProgress, signal }: MapOptions
 ): Promise<readonly tf.Tensor2D[]> => {
   const { image } = input
   const pause = async (done: number, total: number): Promise<void> => {
@@ -131,7 +136,7 @@ const signedMaps = async (
     }
   }
   return tf.tidy(() => {
-    const maps = method === 'rollout' ? rolloutMaps(model, input, parts) : attentionMaps(model, input, parts, layers ?? true)
+    const maps = method === 'rollout' ? rolloutMaps(model, input, parts) : attentionMaps(model, input, parts, layers)
     return maps.map((map) => mapOverImage(map, image))
   })
 }
@@ -147,17 +152,16 @@ export const explain = async (
   messages: Messages,
   options: ExplainOptions = {}
 ): Promise<Explanation> => {
-  checkOptions(options)
-  const { method = 'occlusion', token: _, by: __, cells: ___, steps: ____, layers: _____, batchSize: ______, onProgress: _______, ...rest } = options // biome-ignore format: one line
-  const input = await explainedInput(internvl, messages, rest)
+  const { answer: answerOptions, maps: mapOptions } = splitOptions(options)
+  const input = await explainedInput(internvl, messages, answerOptions)
   try {
     const answer = input.ids.slice(input.promptLength)
-    const chosen = chosenParts(internvl, answer, options)
-    const maps = await signedMaps(internvl, input, chosen, options)
+    const chosen = chosenParts(internvl, answer, mapOptions)
+    const maps = await signedMaps(internvl, input, chosen, mapOptions)
     const parts = chosen.map((part, i) => ({ ...part, map: normalizedMap(maps[i]!) }))
-    tf.dispose([...maps])
+    tf.dispose(maps as tf.Tensor[])
     return {
-      method,
+      method: mapOptions.method,
       answer: internvl.processor.decode(answer, { skipSpecialTokens: true }),
       image: input.image.pixels,
       parts,
