@@ -29,8 +29,9 @@ const alternative = (config: Json): Quantization => {
 
 /** Whether `dequantizedFiles` reads the weights of a method; of AWQ and GPTQ not every variant. */
 const isRead = (config: Json, method: string): boolean => {
-  if (method === 'awq') return Number(config.bits ?? 4) === 4 && (config.version ?? 'gemm') === 'gemm'
-  if (method === 'gptq') return [2, 4, 8].includes(Number(config.bits ?? 4))
+  const bits = Number(config.bits ?? config.w_bit ?? 4) // `w_bit` is AutoAWQ's own name
+  if (method === 'awq') return bits === 4 && String(config.version ?? 'gemm').toLowerCase() === 'gemm'
+  if (method === 'gptq') return [2, 4, 8].includes(bits)
   if (method === 'compressed-tensors')
     return ['pack-quantized', 'int-quantized', 'float-quantized', 'naive-quantized'].includes(String(config.format))
   return readMethods.includes(method)

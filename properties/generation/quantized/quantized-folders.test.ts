@@ -1,17 +1,20 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { load } from '../../../generation/checkpoint/load.js'
 import { convert } from '../../../generation/checkpoint/save.js'
+import { orThrow } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
+import { openCheckpoint } from '../../../models/checkpoint/open-checkpoint.js'
 import { inFolder, readJson } from '../../models/folders.js'
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const [folders, tokenizer] = [at('./folders/'), at('../../conformance/relatives/interns1-mini/checkpoint/')]
-/** Folders of `make_quantized_folders.py`, `make_llmcompressor_folders.py` and `make_gptqmodel_folder.py`. Their order is that of the methods in docs/checkpoints.md. */
+/** Folders of the scripts `properties/reference/formats/make_*_folder(s).py`. Their order is that of the methods in docs/checkpoints.md. */
 const llmCompressor = ['w4a16', 'w4a16-asym', 'w8a8', 'fp8-dynamic', 'fp8-block'].map((name) => `llmcompressor-${name}`)
-const names = ['awq', 'gptq', 'nf4', 'fp4', 'int8', 'fp8-tensor', 'fp8-block', 'gptqmodel', ...llmCompressor]
+const names = ['awq', 'autoawq', 'gptq', 'gptqmodel', 'nf4', 'fp4', 'int8', 'fp8-tensor', 'fp8-block', ...llmCompressor]
 
 /** A folder of the fixtures with a tokenizer, as a published one. */
 const publish = async (name: string, to: string): Promise<string> => {
@@ -63,6 +66,41 @@ describe('folders that other software quantized', () => {
         assertClose(await logitsOf(join(folder, 'to'), name))
         await logitsOf(from, name, { quantize: 'int8' })
       }))
+
+  it('autoawq: each weight is the one that AutoAWQ dequantizes, bit for bit', () =>
+    inFolder(async (folder) => {
+      const from = await publish('autoawq', join(folder, 'from'))
+      const { sha256 } = (await readJson(join(folders, 'autoawq'), 'expected.json')) as { sha256: Record<string, string> }
+      const { files } = await orThrow(openCheckpoint(from, { imageTokenId: 1 }))
+      for (const [key, expected] of Object.entries(sha256)) {
+        const entry = files.entries.get(key)!
+        assert.equal(entry.dtype, 'F16')
+        assert.equal(
+          createHash('sha256')
+            .update(await files.readBytes(entry))
+            .digest('hex'),
+          expected,
+          key
+        )
+      }
+      await files.close()
+    }))
+
+  it('autoawq: the names of the settings in AutoAWQ and at the top of config.json open too', () =>
+    inFolder(async (folder) => {
+      const from = await publish('autoawq', join(folder, 'from'))
+      const { logits } = await logitsOf(from, 'autoawq')
+      const { llm_config, ...json } = (await readJson(from)) as { llm_config: { quantization_config?: unknown } }
+      const quantization = { quant_method: 'awq', version: 'GEMM', w_bit: 4, q_group_size: 32, zero_point: true }
+      const variants = [
+        { ...json, llm_config: { ...llm_config, quantization_config: quantization } },
+        { ...json, llm_config: { ...llm_config, quantization_config: undefined }, quantization_config: quantization }
+      ]
+      for (const variant of variants) {
+        await writeFile(join(from, 'config.json'), JSON.stringify(variant))
+        assert.deepEqual((await logitsOf(from, 'autoawq')).logits, logits)
+      }
+    }))
 
   it('a bias of zeros of a layer without bias is left out; other biases are reported', () =>
     inFolder(async (folder) => {

@@ -39,7 +39,7 @@ const rows: Readonly<Record<string, Row>> = {
   'InternVL2-1B, 2.5, 3; SenseNova-SI, Vintern': {
     json: modelJson('qwen2'),
     gguf: 'qwen2',
-    quantized: { GPTQ: ['gptq'], NF4: ['nf4'], int8: ['int8'] }
+    quantized: { AWQ: ['autoawq'], GPTQ: ['gptq', 'gptqmodel'], NF4: ['nf4'], int8: ['int8'] }
   },
   'InternVL3.5': { json: modelJson('qwen3'), gguf: 'qwen3', quantized: { FP4: ['fp4'], FP8: ['fp8-tensor', 'fp8-block'] } },
   'InternVL3.5-30B-A3B, 241B-A28B': { json: modelJson('qwen3_moe'), gguf: 'qwen3moe' },

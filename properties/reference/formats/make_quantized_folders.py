@@ -4,7 +4,7 @@
 
 TOKENIZER is a folder with a tokenizer (`properties/conformance/relatives/interns1-mini/checkpoint`), which the folders of OUT lack. The
 bitsandbytes folders are written by Transformers 5.24 with bitsandbytes 0.50; AWQ, GPTQ and FP8 by the documentation of the formats (AutoAWQ's
-`gemm`, GPTQModel's `gptq`, DeepSeek's blocks), since their tools need a GPU. GPTQ stores a bias of zeros for layers without one, as AutoGPTQ
+`gemm`, GPTQModel's `gptq`, DeepSeek's blocks). GPTQ stores a bias of zeros for layers without one, as AutoGPTQ
 did. AWQ is in OpenGVLab's layout with InternLM2's names, as published."""
 import copy
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from safetensors.torch import load_file, save_file
-from small_internvl import logits_of, small_internvl
+from small_internvl import logits_of, opengvlab_config, opengvlab_tensors, small_internvl
 from transformers import BitsAndBytesConfig, InternVLForConditionalGeneration
 
 tokenizer, out, only = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
@@ -129,21 +129,11 @@ def awq():
     of = lambda name: found[f"model.language_model.layers.0.{name}"]
     parts = packed(stem + "attention.wqkv", *(fused([of(f"self_attn.{x}_proj")[i] for x in "qkv"]) for i in range(3)))
     for name, new in names.items(): parts |= packed(stem + new, *of(name))
-    state = {k.removeprefix("model."): v for k, v in model.state_dict().items() if k.rsplit(".", 1)[0] not in found}
-    rename = [("language_model.embed_tokens", "language_model.model.tok_embeddings"), ("language_model.norm", "language_model.model.norm"), ("lm_head", "language_model.output"), ("language_model.layers.0.input_layernorm", stem + "attention_norm"),
-              ("language_model.layers.0.post_attention_layernorm", stem + "ffn_norm"), ("multi_modal_projector.layer_norm", "mlp1.0"), ("multi_modal_projector.linear_1", "mlp1.1"), ("multi_modal_projector.linear_2", "mlp1.3"),
-              ("vision_tower.embeddings.cls_token", "vision_model.embeddings.class_embedding"), ("vision_tower.embeddings.position_embeddings", "vision_model.embeddings.position_embedding"), ("vision_tower.embeddings.patch_embeddings.projection", "vision_model.embeddings.patch_embedding"),
-              ("vision_tower.encoder.layer.0.attention.projection_layer", "vision_model.encoder.layers.0.attn.proj"), ("vision_tower.encoder.layer.0.layernorm_before", "vision_model.encoder.layers.0.norm1"), ("vision_tower.encoder.layer.0.layernorm_after", "vision_model.encoder.layers.0.norm2"),
-              ("vision_tower.encoder.layer.0.lambda_1", "vision_model.encoder.layers.0.ls1"), ("vision_tower.encoder.layer.0.lambda_2", "vision_model.encoder.layers.0.ls2"), ("vision_tower.encoder.layer.0.mlp", "vision_model.encoder.layers.0.mlp")]
-    new = {}
-    for key, x in state.items():
-        for old, name in rename:
-            if key == old or key.startswith(old + "."): new[name + key[len(old):]] = x
-    for kind in ("weight", "bias"): new[f"vision_model.encoder.layers.0.attn.qkv.{kind}"] = torch.cat([state[f"vision_tower.encoder.layer.0.attention.{x}_proj.{kind}"] for x in "qkv"])
+    state = opengvlab_tensors(model, exclude=found)
+    rename = [("model.embed_tokens", "model.tok_embeddings"), ("lm_head", "output"), ("model.layers.0.input_layernorm", "model.layers.0.attention_norm"), ("model.layers.0.post_attention_layernorm", "model.layers.0.ffn_norm")]
+    for old, name in rename: state[f"language_model.{name}.weight"] = state.pop(f"language_model.{old}.weight")
     llm = dict(architectures=["InternLM2ForCausalLM"], model_type="internlm2", bias=False, vocab_size=c.vocab_size, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, rms_norm_eps=c.rms_norm_eps, rope_theta=10000.0)
-    vit = dict(architectures=["InternVisionModel"], model_type="intern_vit_6b", hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=7, qkv_bias=True, qk_normalization=False, norm_type="layer_norm")
-    config = dict(architectures=["InternVLChatModel"], model_type="internvl_chat", downsample_ratio=0.5, dynamic_image_size=True, force_image_size=28, max_dynamic_patch=12, min_dynamic_patch=1, ps_version="v2", select_layer=-1, template="internlm2-chat", use_thumbnail=True, llm_config=llm, vision_config=vit)
-    write("awq", model, dict(quant_method="awq", bits=4, group_size=GROUP, version="gemm", zero_point=True, modules_to_not_convert=["vision_model", "mlp1"]), new | parts, config)
+    write("awq", model, dict(quant_method="awq", bits=4, group_size=GROUP, version="gemm", zero_point=True, modules_to_not_convert=["vision_model", "mlp1"]), state | parts, opengvlab_config(llm))
 
 
 four = dict(load_in_4bit=True, bnb_4bit_use_double_quant=True)

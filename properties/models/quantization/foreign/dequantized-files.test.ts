@@ -107,6 +107,7 @@ describe('weights that other software quantized', () => {
     const messageOf = (config: Json) => quantizationIssues({ quantization_config: config }, 'dir').map(({ message }) => message)
     assert.match(messageOf({ quant_method: 'gptq', bits: 3 })[0]!, /quantized by GPTQ.*unquantized/)
     assert.match(messageOf({ quant_method: 'awq', version: 'gemv' })[0]!, /quantized by AWQ/)
+    assert.match(messageOf({ quant_method: 'awq', w_bit: 3, version: 'GEMM' })[0]!, /quantized by AWQ/)
     assert.match(messageOf({ quant_method: 'quip' })[0]!, /quantized by quip/)
     assert.deepEqual(messageOf({ quant_method: 'awq', bits: 4, version: 'gemm' }), [])
   })
