@@ -95,4 +95,15 @@ describe(`notebooks${reason === undefined ? '' : ` (skipped: ${reason})`}`, () =
     assert.match(textOf(outputs), /shape: \[112,112\]/)
     assert.equal(imagesIn(outputs), 2)
   })
+
+  it('research.ipynb runs; a steering vector turns the answer, and the heat map shows itself as an image', async () => {
+    const outputs = await outputsOf('research.ipynb')
+    assert.match(textOf(outputs), /blue before 0\.000, after 0\.9/)
+    assert.equal(imagesIn(outputs), 3)
+  })
+
+  it('fine-tuning.ipynb runs; the trained model gives the answers that were trained', async () => {
+    const outputs = await outputsOf('fine-tuning.ipynb')
+    assert.match(textOf(outputs), /A lonely circle\..*A crowd of squares\./s)
+  })
 })
