@@ -8,6 +8,8 @@ import { chat } from '../../../generation/chat/chat.js'
 import { demoModel, type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
 import { convert, save } from '../../../generation/checkpoint/save.js'
 import { disposeCache, type GenerateOptions, generateAll } from '../../../generation/decoding/generate.js'
+import { explain } from '../../../generation/explain/explain.js'
+import { explainMethods } from '../../../generation/explain/methods.js'
 import { trainedShapes } from '../../../generation/train/trainable.js'
 import { getOrThrow, orThrow } from '../../../lib/error.js'
 import { declarations, initParams, mapParams, namedParameters } from '../../../lib/params.js'
@@ -186,6 +188,18 @@ describe('InternVL3.5-Flash', () => {
     assert.deepEqual(second.choices[0]!.tokens, (await answer(flash, [next], options)).result.sequences[0])
     context.prefixes.clear()
     assert.equal(tf.memory().numTensors, before)
+  })
+
+  it('explain leaves the router off: the answer is that without the router, and each method gives a map', async () => {
+    const question = ask('Describe the image.', 'shapes.png')
+    const { texts } = await answer(flash, [question], { maxNewTokens: 8, flash: false, doSample: false })
+    for (const method of explainMethods) {
+      const explanation = await explain(flash, question, { method, token: 0, cells: 2, steps: 2, maxNewTokens: 8 })
+      assert.equal(explanation.answer, texts[0])
+      const total = explanation.parts[0]!.map.sum().dataSync()[0]!
+      assert.ok(Math.abs(total - 1) < 1e-3, `${method}: ${total}`)
+      explanation.dispose()
+    }
   })
 
   it('training leaves the router out', () => {
