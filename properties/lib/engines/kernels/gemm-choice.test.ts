@@ -3,7 +3,7 @@ import { copyFileSync, existsSync, mkdtempSync, readFileSync, writeFileSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { selectEngine } from '../../../../lib/engines/index.js'
-import { chooseGemmKinds, fastestKind, gemmChoices, measureGemm } from '../../../../lib/engines/kernels/gemm-choice.js'
+import { chooseGemmKinds, chosenKind, gemmChoices, measureGemm } from '../../../../lib/engines/kernels/gemm-choice.js'
 import { kernelsInUse } from '../../../../lib/engines/kernels/register.js'
 import { changeKernelSettings, gemmKindOf, gemmKinds, gemmKindsFor, withKernelSettings } from '../../../../lib/engines/kernels/settings.js' // biome-ignore format: one line
 
@@ -40,7 +40,7 @@ describe('choice of the arithmetic of matrix products', () => {
       writeFileSync(table, JSON.stringify(fake))
       await chooseGemmKinds(library, {})
       for (const { format, kind, gflops } of gemmChoices(library)) {
-        assert.equal(kind, 'float32', `${format}: the fastest of the table`)
+        assert.equal(kind, 'float32', `${format}: the most exact of the fastest`)
         assert.deepEqual(gflops, fake[format as 'int8'])
       }
       copyFileSync(table, `${table}.good`)
@@ -73,8 +73,10 @@ describe('choice of the arithmetic of matrix products', () => {
     assert.equal(gemmKindOf('int8'), before)
   })
 
-  it('the fastest kind has the highest speed', () => {
-    assert.equal(fastestKind({ float32: 1, int16: 2 }), 'int16')
-    assert.equal(fastestKind({}), undefined)
+  it('the chosen kind is the most exact one among the fastest', () => {
+    assert.equal(chosenKind({ float32: 1, int16: 2 }), 'int16')
+    assert.equal(chosenKind({ float32: 100, amxBfloat16: 279, int16: 150, int8: 300 }), 'amxBfloat16')
+    assert.equal(chosenKind({ float32: 100, amxBfloat16: 269, int16: 150, int8: 300 }), 'int8')
+    assert.equal(chosenKind({}), undefined)
   })
 })
