@@ -8,13 +8,14 @@
 constexpr bool hasInt8 = true;
 
 /**
- * Rows of x are quantized to int8 in groups of 32 with a scale each, as the weights are; the products of a group are summed in int32.
- * A step is four neighbours of a row in 32 bits. A panel of x has, for each group, `[steps][R]` and R scales. A weight panel has, for each
- * group, `[steps][tileWidth]`, tileWidth scales, and tileWidth offsets: -dotShift times the sum of the group's levels.
+ * Rows of x are quantized to int8 in groups of 32, as the weights are, with a scale and a middle each: x ≈ middle + scale · q. The products of
+ * a group are summed in int32. A step is four neighbours of a row in 32 bits. A panel of x has, for each group, `[steps][R]` of q + dotShift, R
+ * scales, and R middles less dotShift scales. A weight panel has, for each group, `[steps][tileWidth]`, tileWidth scales, and tileWidth sums of
+ * the group's weights, by which the middles are multiplied.
  */
 struct Int8Tiles {
   static constexpr int64_t R = 6, steps = groupSize / 4; // with AVX-512 the sums of a group and their totals take 24 of 32 registers
-  static constexpr int64_t rowDepth = steps + 1, columnDepth = steps + 2, panelDepth = panelK / groupSize * columnDepth;
+  static constexpr int64_t rowDepth = steps + 2, columnDepth = steps + 2, panelDepth = panelK / groupSize * columnDepth;
   struct TileConfig {};
 
   static void packRows(float *panel, const float *x, int64_t stride, int64_t present, int64_t d) {
@@ -23,12 +24,14 @@ struct Int8Tiles {
     for (int64_t r = 0; r < present; r++)
       for (int64_t g = 0; g < groups; g++) {
         int8_t *to = reinterpret_cast<int8_t *>(rows[r] + g * steps);
-        panel[(g * rowDepth + steps) * R + r] = quantizeGroup(x + r * stride + g * groupSize, std::min(groupSize, d - g * groupSize), to);
+        const QuantizedGroup group = quantizeGroup(x + r * stride + g * groupSize, std::min(groupSize, d - g * groupSize), to);
+        float *scales = panel + (g * rowDepth + steps) * R;
+        scales[r] = group.scale, scales[R + r] = group.middle - dotShift * group.scale;
         for (int64_t i = 0; i < groupSize && dotShift; i++) to[i] = static_cast<int8_t>(to[i] ^ 0x80); // + 128
       }
     for (int64_t g = 0; g < groups; g++) {
       pack<R>(panel + g * rowDepth * R, rows[0] + g * steps, panelK / 4, present, steps);
-      std::fill_n(panel + (g * rowDepth + steps) * R + present, R - present, 0.0f);
+      for (int64_t row = steps; row < rowDepth; row++) std::fill_n(panel + (g * rowDepth + row) * R + present, R - present, 0.0f);
     }
   }
 
@@ -47,7 +50,7 @@ struct Int8Tiles {
     }
     for (int64_t g = 0; g < groups; g++, panel += columnDepth * tileWidth) {
       pack<tileWidth>(panel, rows.get() + g * steps, panelK / 4, present, steps);
-      if (dotShift) writeOffsets(panel);
+      writeSums(panel);
     }
   }
 
@@ -55,12 +58,8 @@ struct Int8Tiles {
     prefetchTile<R>(y, stride);
     Vec sums[R][tileVecs] = {};
     for (int64_t g = 0; g < ceilDiv(d, groupSize); g++, a += rowDepth * R, b += columnDepth * tileWidth) {
-      const float *xScales = a + steps * R, *scales = b + steps * tileWidth, *offsets = scales + tileWidth;
-      IVec dots[R][tileVecs];
-#pragma GCC unroll 16
-      for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < tileVecs; v++) dots[r][v] = dotShift ? loadInts(offsets + v * W) : IVec{};
+      const float *xScales = a + steps * R, *middles = xScales + R, *scales = b + steps * tileWidth, *weightSums = scales + tileWidth;
+      IVec dots[R][tileVecs] = {};
 #pragma GCC unroll 8
       for (int64_t t = 0; t < steps; t++) {
         IVec columns[tileVecs];
@@ -76,7 +75,8 @@ struct Int8Tiles {
 #pragma GCC unroll 16
       for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-        for (int v = 0; v < tileVecs; v++) sums[r][v] += __builtin_convertvector(dots[r][v], Vec) * load(scales + v * W) * xScales[r];
+        for (int v = 0; v < tileVecs; v++)
+          sums[r][v] += __builtin_convertvector(dots[r][v], Vec) * load(scales + v * W) * xScales[r] + load(weightSums + v * W) * middles[r];
     }
     storeTile<R>(sums, y, stride, first);
   }
@@ -95,12 +95,13 @@ struct Int8Tiles {
     }
   }
 
-  /** Writes the offsets of a packed group. */
-  static void writeOffsets(float *panel) {
+  /** Writes the sums of the weights of a packed group. */
+  static void writeSums(float *panel) {
     for (int v = 0; v < tileVecs; v++) {
       IVec sums{};
       for (int64_t t = 0; t < steps; t++) sums = dotInt8(sums, IVec{} + 0x01010101, loadInts(panel + t * tileWidth + v * W));
-      store(panel + (steps + 1) * tileWidth + v * W, reinterpret_cast<Vec>(sums * -dotShift));
+      const float *scales = panel + steps * tileWidth + v * W;
+      store(panel + (steps + 1) * tileWidth + v * W, __builtin_convertvector(sums, Vec) * load(scales));
     }
   }
 };
