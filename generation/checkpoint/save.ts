@@ -27,7 +27,7 @@ import { type InternVLConfig, type OriginalProcessing, readConfigJson } from '..
 import { decoderFamilyOf } from '../../models/decoders/index.js'
 import { modelFor } from '../../models/families.js'
 import { precisionOf } from '../../models/quantization/precision.js'
-import { isQuantized, splitFormat } from '../../models/quantization/quantized-keys.js'
+import { isQuantized, splitFormat, splitHalf } from '../../models/quantization/quantized-keys.js'
 import { processorFilesFor, readProcessorFiles } from '../../processors/config/processor-files.js'
 import { loadProcessor, type Processor } from '../../processors/processor.js'
 import { imageContextId } from '../../processors/text/placeholders.js'
@@ -95,7 +95,7 @@ const parameterIssues = (dir: string, { config, params, tensors }: SaveCheckpoin
   const module = modelFor(config)
   const columns = new Map(declarations(module).map(([path, { shape }]) => [path, shape.at(-1)]))
   const stored = Object.entries(tensors ?? Object.fromEntries(namedParameters(params))).map(([key, { shape }]): Planned => {
-    const path = key.replace(/\.bf16$/, '') // packed bfloat16 is saved under the path of its weight
+    const { path } = splitHalf(key) // a weight in 16 bits is saved under its path
     const unpacked = path === key ? shape : [shape[0]!, columns.get(path) ?? shape[1]!]
     return { key: path, shape: unpacked, dtype: splitFormat(path).format ? 'I32' : 'F32', parts: [] }
   })

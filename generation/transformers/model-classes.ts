@@ -11,7 +11,6 @@ import { poolVision, type VisionOptions, type VisionOutput, visionTower } from '
 import { loadVision } from '../../models/internvl/vision-encoder.js'
 import { withActivations } from '../../models/quantization/activations.js'
 import type { Activations } from '../../models/quantization/precision.js'
-import { hasPackedWeights } from '../../models/quantization/quantized-keys.js'
 import { disposeOnce, throwsWhenDisposed } from '../checkpoint/disposable.js'
 import { demoModel, load } from '../checkpoint/load.js'
 import { partFamilies } from '../checkpoint/part-modules.js'
@@ -216,7 +215,7 @@ export class InternVLVisionModel extends PreTrained<VisionConfig> {
   constructor(config: VisionConfig, params: unknown = initParams(visionTower(config)), activations?: Activations) {
     super(config, params, visionTower(config))
     const tower = visionTower(config).apply(params as Parameters<ReturnType<typeof visionTower>['apply']>[0])
-    this.tower = throwsWhenDisposed(withActivations(tower, activations, hasPackedWeights(params)), this.parameters)
+    this.tower = throwsWhenDisposed(withActivations(tower, activations, params), this.parameters)
   }
 
   /** Loads the vision tower of a checkpoint without the decoder's weights. Throws one `InternVLError` with all errors. */

@@ -15,8 +15,8 @@ export interface CacheBuffer {
   usedLength: number
 }
 
-/** Types of the keys and values in a cache. int8 has a scale for each 32 numbers, see lib/quantization/formats.ts. */
-export const kvCacheTypes = ['float32', 'bfloat16', 'int8'] as const
+/** Types of the keys and values in a cache. int8 has a scale for each 32 numbers, see lib/quantization/formats.ts. float16 is for a GPU. */
+export const kvCacheTypes = ['float32', 'bfloat16', 'float16', 'int8'] as const
 export type KVCacheType = (typeof kvCacheTypes)[number]
 
 /**
@@ -64,12 +64,12 @@ const usedPositions = (t: tf.Tensor4D, length: number): tf.Tensor4D =>
   t.shape[2] === length ? t : t.slice([0, 0, 0, 0], [t.shape[0], t.shape[1], length, t.shape[3]])
 
 /** The format of weights whose rows a packed cache has. */
-const formatOf = (type: Exclude<KVCacheType, 'float32'>): QuantizationFormat => (type === 'bfloat16' ? 'bf16' : type)
+const cacheFormats = { bfloat16: 'bf16', float16: 'f16', int8: 'int8' } as const satisfies Record<string, QuantizationFormat>
 
 /** Keys or values of the used positions in float32, `[B, G, length, K]`. */
 const usedInFloat32 = ({ length, type, headDim }: LayerCache, t: tf.Tensor4D): tf.Tensor4D => {
   const used = usedPositions(t, length)
-  return type === 'float32' ? used : dequantizePacked(formatOf(type), used, headDim)
+  return type === 'float32' ? used : dequantizePacked(cacheFormats[type], used, headDim)
 }
 
 /** Capacity for `length` positions and half as many more, a multiple of 64: growing by half keeps copies rare. */
@@ -77,7 +77,7 @@ export const grownCapacity = (length: number): number => Math.ceil((length * 3) 
 
 /** Number of elements of the last axis of a cache's tensors. */
 const rowLength = (type: KVCacheType, headDim: number): number =>
-  type === 'float32' ? headDim : packedRowLength(formatOf(type), headDim)
+  type === 'float32' ? headDim : packedRowLength(cacheFormats[type], headDim)
 
 /** Heads, window, sinks and scale of an attention layer: the same for every step. */
 export interface AttentionOptions extends Pick<AttentionMaskOptions, 'window' | 'sinks'> {
@@ -134,8 +134,11 @@ const copyToCapacity = (t: tf.Tensor4D, length: number, capacity: number): tf.Te
 export const reserveCapacity = (cache: LayerCache, capacity: number): LayerCache =>
   mapLayerCache(cache, (t) => copyToCapacity(t, cache.length, Math.max(capacity, cache.length)), cache.length)
 
-/** The type of a new cache: TensorFlow's ops write no int8 and take bfloat16 for it. */
-const supportedType = (type: KVCacheType = 'float32'): KVCacheType => (type === 'int8' && usesTensorflowOps() ? 'bfloat16' : type)
+/** The type of a new cache: TensorFlow's ops write no int8 and take bfloat16 for it, the compiled kernels no float16 and take float32. */
+const supportedType = (type: KVCacheType = 'float32'): KVCacheType => {
+  if (type === 'int8' && usesTensorflowOps()) return 'bfloat16'
+  return type === 'float16' && !usesTensorflowOps() ? 'float32' : type
+}
 
 /** Type of the tensors of a packed cache. */
 const packedDtype = (): 'float32' | 'int32' => (usesTensorflowOps() ? 'float32' : 'int32')

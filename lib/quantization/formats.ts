@@ -1,6 +1,7 @@
 import { fromFloat32, toFloat32 } from '../dtype.js'
 import { valueText } from '../error.js'
 import { fused } from '../ops/fused.js'
+import { usesTensorflowOps } from '../ops/kernel.js'
 import { expectAxes, expectWhole } from '../shape.js'
 import { tf } from '../tf.js'
 import { type GroupFormat, groupSize, uniformFormat } from './group.js'
@@ -8,7 +9,7 @@ import { int4Format } from './int4.js'
 
 /**
  * Quantization formats of a weight `[N, K]` in memory. The name of a format is the key of its packed int32 tensor.
- * - `bf16`: bfloat16, two weights in an int32.
+ * - `bf16`, `f16`: bfloat16 and float16, two weights in an int32.
  * - `int8`: 8.5 bits a weight. Blocks of 64: an int32 with the bfloat16 scales of both groups of 32, then one byte for each weight.
  * - `int4`: 4.5 bits a weight. Blocks of 64: an int32 with the scales, then 32 bytes whose low four bits are the first group and
  *   whose high four bits are the second; each number is an index into `codebook`, see int4.ts.
@@ -17,8 +18,11 @@ import { int4Format } from './int4.js'
  *
  * The last block of a row is padded. `lib/engines/kernels` has the same layout in C++.
  */
-export const quantizationFormats = ['bf16', 'int8', 'int6', 'int4'] as const
+export const quantizationFormats = ['bf16', 'f16', 'int8', 'int6', 'int4'] as const
 export type QuantizationFormat = (typeof quantizationFormats)[number]
+
+/** Formats of the compiled kernels. */
+export const kernelFormats = ['bf16', 'int8', 'int6', 'int4'] as const satisfies readonly QuantizationFormat[]
 
 /** A quantized weight `[N, K]`: a packed int32 tensor `[N, packedRowLength(format, K)]`, in the place of the float32 tensor in a parameter tree. */
 export type QuantizedWeight = { readonly [F in QuantizationFormat]: { readonly [K in F]: tf.Tensor2D } }[QuantizationFormat]
@@ -40,8 +44,15 @@ const blockSize = 2 * groupSize
 
 const blocks = (columns: number): number => Math.ceil(columns / blockSize)
 
+/** The type in files of each format with 16 bits. */
+export const halfDtypes = { bf16: 'BF16', f16: 'F16' } as const
+export type HalfFormat = keyof typeof halfDtypes
+
 /** Formats in blocks. */
-export type BlockFormat = Exclude<QuantizationFormat, 'bf16'>
+export type BlockFormat = Exclude<QuantizationFormat, HalfFormat>
+
+/** Whether a format has 16 bits for each weight and no scales. */
+export const isHalfFormat = (format: string): format is HalfFormat => Object.hasOwn(halfDtypes, format)
 
 /** Bytes of a block: scales and weights. */
 const blockBytes: Readonly<Record<BlockFormat, number>> = {
@@ -52,7 +63,7 @@ const blockBytes: Readonly<Record<BlockFormat, number>> = {
 
 /** Number of int32 in a packed row of `columns` weights. */
 export const packedRowLength = (format: QuantizationFormat, columns: number): number =>
-  format === 'bf16' ? Math.ceil(columns / 2) : (blocks(columns) * blockBytes[format]) / 4
+  isHalfFormat(format) ? Math.ceil(columns / 2) : (blocks(columns) * blockBytes[format]) / 4
 
 /** The arithmetic of each format. */
 export const groupFormats: Readonly<Record<BlockFormat, GroupFormat>> = {
@@ -118,7 +129,7 @@ export const quantizeRows = (format: QuantizationFormat, weights: Float32Array, 
   const bytes = new Uint8Array(rows * length * 4)
   for (let n = 0; n < rows; n++) {
     const [row, into] = [weights.subarray(n * columns, (n + 1) * columns), bytes.subarray(n * length * 4, (n + 1) * length * 4)]
-    if (format === 'bf16') into.set(fromFloat32(row, 'BF16'))
+    if (isHalfFormat(format)) into.set(fromFloat32(row, halfDtypes[format]))
     else quantizeRow(format, row, into)
   }
   return new Int32Array(bytes.buffer)
@@ -132,8 +143,8 @@ export const dequantizeRows = (format: QuantizationFormat, packed: Int32Array, c
   const weights = new Float32Array(rows * columns)
   for (let n = 0; n < rows; n++) {
     const row = bytes.subarray(n * width, (n + 1) * width)
-    if (format === 'bf16') {
-      weights.set(toFloat32(row.subarray(0, columns * 2), 'BF16'), n * columns)
+    if (isHalfFormat(format)) {
+      weights.set(toFloat32(row.subarray(0, columns * 2), halfDtypes[format]), n * columns)
       continue
     }
     for (let k = 0; k < columns; k += groupSize) {
@@ -153,17 +164,18 @@ export const quantize = (format: QuantizationFormat, weight: tf.Tensor2D): Quant
     throw new RangeError(`quantize: there is no format ${valueText(format)}; use one of ${quantizationFormats.join(', ')}`)
   expectAxes('quantize', { weight: [weight, 'N K', 'float32'] })
   const [N, K] = weight.shape
-  const packed = fused('QuantizeWeight', { x: weight }, { format }, ({ x }) =>
+  const onHost = ({ x }: { readonly x: tf.Tensor2D }): tf.Tensor2D =>
     tf.tensor2d(quantizeRows(format, x.dataSync() as Float32Array, K), [N, packedRowLength(format, K)], 'int32')
-  )
+  const packed = format === 'f16' ? onHost({ x: weight }) : fused('QuantizeWeight', { x: weight }, { format }, onHost)
   return { [format]: packed } as unknown as QuantizedWeight
 }
 
 /**
- * Whether the present engine multiplies with quantized weights directly. Other engines would dequantize at every product; there, loading
- * dequantizes once: the results are equal, and the memory is that of float32.
+ * Whether the present engine multiplies with weights of a format directly: float16 with TensorFlow's ops alone. Other engines would
+ * dequantize at every product; there, loading dequantizes once: the results are equal, and the memory is that of float32.
  */
-export const keepsQuantized = (): boolean => tf.getKernel('QuantizedLinear', tf.getBackend()) !== undefined
+export const keepsQuantized = (format?: QuantizationFormat): boolean =>
+  format === 'f16' ? usesTensorflowOps() : tf.getKernel('QuantizedLinear', tf.getBackend()) !== undefined
 
 /** Dequantizes a weight `[N, columns]` to float32; a float32 weight is returned as it is. No gradient flows through quantized weights. */
 export const dequantize = (weight: StoredWeight, columns: number): tf.Tensor2D => {
@@ -178,7 +190,9 @@ export const dequantizePacked = <R extends tf.Rank>(
   format: QuantizationFormat,
   packed: tf.Tensor<R>,
   columns: number
-): tf.Tensor<R> =>
-  fused('DequantizeWeight', { x: packed }, { format, columns }, ({ x }) =>
+): tf.Tensor<R> => {
+  const onHost = ({ x }: { readonly x: tf.Tensor<R> }): tf.Tensor<R> =>
     tf.tensor(dequantizeRows(format, x.dataSync() as Int32Array, columns), [...x.shape.slice(0, -1), columns] as tf.ShapeMap[R])
-  )
+  const isOnHost = format === 'f16' && !usesTensorflowOps()
+  return isOnHost ? onHost({ x: packed }) : fused('DequantizeWeight', { x: packed }, { format, columns }, onHost)
+}

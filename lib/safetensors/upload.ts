@@ -1,7 +1,14 @@
 import { dtypeBytes, type StoredDtype, toFloat32 } from '../dtype.js'
 import { attr, type NativeBackend, nativeBackend, type TensorHandle } from '../engines/native.js'
 import { runKernel } from '../ops/kernel.js'
-import { formatOf, type QuantizationFormat, type QuantizedWeight, quantize } from '../quantization/formats.js'
+import {
+  formatOf,
+  halfDtypes,
+  isHalfFormat,
+  type QuantizationFormat,
+  type QuantizedWeight,
+  quantize
+} from '../quantization/formats.js'
 import { sizeOf } from '../shape.js'
 import { tf } from '../tf.js'
 
@@ -87,13 +94,15 @@ export const quantizeChunk = async (
   }
 }
 
-/** A quantized weight from stored bytes; every chunk is quantized as it arrives. */
+/** A quantized weight from stored bytes; every chunk is quantized as it arrives. Bytes in the format itself are taken as they are. */
 export const uploadQuantized = async (
   chunks: Chunks,
   dtype: StoredDtype,
   [rows, columns]: readonly [number, number],
   format: QuantizationFormat
 ): Promise<QuantizedWeight> => {
+  if (isHalfFormat(format) && halfDtypes[format] === dtype && columns % 2 === 0)
+    return uploadPackedRows(chunks, [rows, columns / 2], format)
   const parts: tf.Tensor2D[] = []
   try {
     for await (const chunk of chunks) parts.push(await quantizeChunk(chunk, dtype, columns, format))
@@ -151,7 +160,7 @@ export const uploadRange = (
   shape: readonly number[],
   format?: QuantizationFormat
 ): tf.Tensor | QuantizedWeight | undefined => {
-  if (!kernelDtypes.has(dtype) || !tf.getKernel('ReadTensor', tf.getBackend())) return undefined
+  if (!kernelDtypes.has(dtype) || format === 'f16' || !tf.getKernel('ReadTensor', tf.getBackend())) return undefined
   const range = { file, offset, dtype }
   if (!format) return tf.tidy(() => runKernel<tf.Tensor>('ReadTensor', {}, { ...range, size: sizeOf(shape) }).reshape([...shape]))
   const [rows, columns] = shape

@@ -4,7 +4,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import type { FloatDtype, StoredDtype } from '../../lib/dtype.js'
 import { type Issues, validation, whenValid } from '../../lib/error.js'
-import { packedRowLength } from '../../lib/quantization/formats.js'
+import { halfDtypes, packedRowLength } from '../../lib/quantization/formats.js'
 import { type SidecarFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../../lib/safetensors/write.js'
 import type { Json } from '../config/config-fields.js'
 import { configText } from '../config/config-json.js'
@@ -61,7 +61,7 @@ const targetsFor = (config: InternVLConfig, { dtype, quantize }: ConvertModelOpt
     }
   const sizes = quantizableSizes(modelFor(config))
   const formatOf = formatsByKey(precisionOf({ dtype: dtype as Dtype, quantize }), sizes)
-  const types = { bf16: 'BF16', float32: 'F32', int8: 'int8', int6: 'int6', int4: 'int4' } as const
+  const types = { ...halfDtypes, float32: 'F32', int8: 'int8', int6: 'int6', int4: 'int4' } as const
   // norms and biases keep their type: they are float32 in memory
   return (key, stored) => (sizes.has(key) ? types[formatOf(key, stored) ?? 'float32'] : stored)
 }

@@ -4,6 +4,7 @@ import type { StoredDtype } from '../../lib/dtype.js'
 import type { Issue, Issues } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
+import type { QuantizationFormat } from '../../lib/quantization/formats.js'
 import { sizeOf } from '../../lib/shape.js'
 import type { Json } from '../config/config-fields.js'
 import type { InternVLConfig } from '../config/model-config.js'
@@ -102,11 +103,14 @@ const headOf = ({ plan, stored, config }: OpenCheckpoint): Unread['head'] => {
   return config.tieWordEmbeddings ? undefined : 'own'
 }
 
+/** A CPU has no products with float16 weights. */
+const isKeptOnCpu = (format: QuantizationFormat): boolean => format !== 'f16'
+
 /** Bytes by part in each precision, on an engine that computes with quantized weights. */
 const partNeedsOf = (module: Module, plan: readonly Planned[]): readonly PartNeed[] =>
   precisionsOf(plan).map(({ name, options }) => {
     const parts: Record<string, number> = {}
-    for (const [path, bytes] of bytesByPath(module, plan, weightFormats(module, plan, options), true)) {
+    for (const [path, bytes] of bytesByPath(module, plan, weightFormats(module, plan, options), isKeptOnCpu)) {
       const part = partOfPath(path) ?? 'other'
       parts[part] = (parts[part] ?? 0) + bytes
     }
@@ -124,7 +128,7 @@ const describe = (checkpoint: OpenCheckpoint): InspectedModel => {
   const stacked = declarations(module).filter(([path, { shape }]) => shape.length === 3 && path.includes('.experts.'))
   const bytes = {
     float32Bytes: 4 * tree.parameters,
-    needs: memoryNeeds(module, plan, true),
+    needs: memoryNeeds(module, plan, isKeptOnCpu),
     partNeeds: partNeedsOf(module, plan),
     stackedBytes: stacked.reduce((n, [, { shape }]) => n + 4 * sizeOf(shape), 0)
   }

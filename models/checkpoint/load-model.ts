@@ -29,9 +29,9 @@ import type { InternVL } from '../internvl/internvl.js'
 import type { InternVLModule } from '../model-family.js'
 import { withActivations } from '../quantization/activations.js'
 import { defaultKVCacheType, withKVCacheType } from '../quantization/kv-cache-type.js'
-import { type PrecisionOptions, precisionOf } from '../quantization/precision.js'
+import { type PrecisionOptions, precisionOf, storedFormat } from '../quantization/precision.js'
 import { type CacheOptions, cachedWeights } from '../quantization/quantized-cache.js'
-import { hasPackedWeights, splitFormat } from '../quantization/quantized-keys.js'
+import { splitFormat } from '../quantization/quantized-keys.js'
 import { precisionIssues, type WeightFormatOptions, weightFormats } from '../quantization/weight-formats.js'
 import type { Layout, Planned } from './layout.js'
 import { checkMemory, type MemoryOptions } from './memory-check.js'
@@ -109,11 +109,15 @@ const toDevice = (weight: tf.Tensor | QuantizedWeight): tf.Tensor | QuantizedWei
 /** The weight itself on engines that compute with quantized weights, else the weight dequantized to float32. */
 const asEngineNeeds = (weight: tf.Tensor | QuantizedWeight, columns: number): tf.Tensor | QuantizedWeight => {
   if (hasKernel('ToDevice')) return toDevice(weight)
-  if (weight instanceof tf.Tensor || keepsQuantized()) return weight
+  if (weight instanceof tf.Tensor || keepsQuantized(quantizationOf(weight).format as QuantizationFormat)) return weight
   const values = tf.tidy(() => dequantize(weight, columns))
   quantizationOf(weight).tensor.dispose()
   return values
 }
+
+/** The format to read a tensor in: float32 where the engine would widen its stored type again. */
+const readFormat = ({ dtype }: Planned, format: QuantizationFormat | undefined): QuantizationFormat | undefined =>
+  format && format === storedFormat(dtype) && !keepsQuantized(format) ? undefined : format
 
 /** Reads a module's planned tensors in the precision of the options; by key, which is the module's path after `prefix`. */
 const readTensors = async (
@@ -130,7 +134,7 @@ const readTensors = async (
   let done = 0
   try {
     for (const planned of largestFirst(plan)) {
-      const [{ path }, format] = [splitFormat(planned.key), formatOf(planned)]
+      const [{ path }, format] = [splitFormat(planned.key), readFormat(planned, formatOf(planned))]
       const tensor = uploadFromFile(files, planned, format) ?? (await uploadInPieces(readPieces(planned), planned, format))
       tensors.set(path, asEngineNeeds(tensor, columns.get(path)!))
       done += plannedBytes(planned)
@@ -194,8 +198,8 @@ export const bindModel = (
   params: InternVLParams,
   { activations, kvCache }: PrecisionOptions
 ): InternVL => {
-  const bound = withActivations(module.apply(params), activations, hasPackedWeights(params))
-  return withKVCacheType(bound, kvCache ?? defaultKVCacheType(params))
+  const bound = withActivations(module.apply(params), activations, params)
+  return withKVCacheType(bound, kvCache ?? defaultKVCacheType(params, activations))
 }
 
 const buildModel = (checkpoint: OpenCheckpoint, options: LoadModelOptions): TE.TaskEither<Issues, LoadedModel> => {

@@ -4,7 +4,7 @@ import { type Issue, type Issues, issue } from '../../lib/error.js'
 import { type AvailableMemory, availableMemory } from '../../lib/memory.js'
 import type { Module } from '../../lib/module.js'
 import { declarations } from '../../lib/params.js'
-import { keepsQuantized, packedRowLength } from '../../lib/quantization/formats.js'
+import { keepsQuantized, packedRowLength, type QuantizationFormat } from '../../lib/quantization/formats.js'
 import { sizeOf } from '../../lib/shape.js'
 import type { PrecisionOptions } from '../quantization/precision.js'
 import { isQuantized, splitFormat } from '../quantization/quantized-keys.js'
@@ -24,19 +24,22 @@ export const precisions = [
   { name: 'int4', options: { quantize: 'int4' } }
 ] as const satisfies ReadonlyArray<{ readonly name: string; readonly options: PrecisionOptions }>
 
-/** Bytes of each of a module's weights in memory, by path, in its stored or the given format if `keepsQuantized`, else in float32. */
+/** Whether weights of a format stay in it, or are dequantized to float32. */
+type IsKept = (format: QuantizationFormat) => boolean
+
+/** Bytes of each of a module's weights in memory, by path, in its stored or the given format if that is kept, else in float32. */
 export const bytesByPath = (
   module: Module,
   plan: readonly Planned[],
   formatOf: WeightFormats,
-  keepsQuantized: boolean,
+  isKept: IsKept,
   prefix = ''
 ): ReadonlyArray<readonly [path: string, bytes: number]> => {
   const stored = new Map(plan.map((planned) => [splitFormat(planned.key).path, planned]))
   return declarations(module).map(([path, { shape }]) => {
     const planned = stored.get(prefix + path)
-    const format = planned && keepsQuantized ? (splitFormat(planned.key).format ?? formatOf(planned)) : undefined
-    return [path, 4 * (format ? shape[0]! * packedRowLength(format, shape[1]!) : sizeOf(shape))]
+    const format = planned && (splitFormat(planned.key).format ?? formatOf(planned))
+    return [path, 4 * (format && isKept(format) ? shape[0]! * packedRowLength(format, shape[1]!) : sizeOf(shape))]
   })
 }
 
@@ -57,15 +60,10 @@ export const precisionsOf = (
   isQuantized(plan) ? [{ name: 'quantized', options: {} }] : precisions
 
 /** Bytes of the weights in each precision that a folder can be loaded in; a quantized folder has one. */
-export const memoryNeeds = (
-  module: Module,
-  plan: readonly Planned[],
-  keepsQuantized: boolean,
-  prefix = ''
-): readonly MemoryNeed[] =>
+export const memoryNeeds = (module: Module, plan: readonly Planned[], isKept: IsKept, prefix = ''): readonly MemoryNeed[] =>
   precisionsOf(plan).map(({ name, options }) => ({
     name,
-    bytes: weightBytes(module, plan, weightFormats(module, plan, options, prefix), keepsQuantized, prefix)
+    bytes: weightBytes(module, plan, weightFormats(module, plan, options, prefix), isKept, prefix)
   }))
 
 /**
@@ -117,9 +115,8 @@ export const checkMemory =
   ): TaskEither<Issues, void> =>
   async () => {
     if (!isChecked) return E.right(undefined)
-    const isKept = keepsQuantized()
-    const weights = weightBytes(module, plan, weightFormats(module, plan, options, prefix), isKept, prefix)
-    const found = memoryIssue(weights, memoryNeeds(module, plan, isKept, prefix), await availableMemory())
+    const weights = weightBytes(module, plan, weightFormats(module, plan, options, prefix), keepsQuantized, prefix)
+    const found = memoryIssue(weights, memoryNeeds(module, plan, keepsQuantized, prefix), await availableMemory())
     if (found && !found.isSure) process.stderr.write(`internvl: ${found.issue.message}\n`)
     return found?.isSure ? E.left([found.issue]) : E.right(undefined)
   }

@@ -5,14 +5,14 @@ import * as TE from 'fp-ts/lib/TaskEither.js'
 import { bytesOf, type FloatDtype, fromFloat32 } from '../../lib/dtype.js'
 import { type Issues, validation } from '../../lib/error.js'
 import { declarations, namedParameters, type StateDict } from '../../lib/params.js'
-import { dequantizeRows } from '../../lib/quantization/formats.js'
+import { dequantizeRows, halfDtypes } from '../../lib/quantization/formats.js'
 import { type SidecarFiles, type TensorSource, type WriteOptions, writeCheckpointTensors } from '../../lib/safetensors/write.js'
 import type { Json } from '../config/config-fields.js'
 import { configText } from '../config/config-json.js'
 import type { InternVLConfig } from '../config/model-config.js'
 import { configJson, settleLayout } from '../config/translate-config.js'
 import { modelFor } from '../families.js'
-import { splitFormat, withQuantizationNote } from '../quantization/quantized-keys.js'
+import { splitFormat, splitHalf, withQuantizationNote } from '../quantization/quantized-keys.js'
 import { type Described, type Layout, type Planned, planFile } from './layout.js'
 import { type ReadRange, readPlanned } from './read-planned.js'
 
@@ -26,8 +26,8 @@ export interface SaveModelOptions extends Pick<WriteOptions, 'shardBytes'> {
   readonly params?: unknown
   readonly tensors?: StateDict
   /**
-   * Type of the weights on disk: `float32` by default, and `bfloat16` for weights that are in memory in bfloat16. Quantized weights
-   * are written unchanged.
+   * Type of the weights on disk: `float32` by default, and `bfloat16` or `float16` for weights that are in memory in that type. Quantized
+   * weights are written unchanged.
    */
   readonly dtype?: WeightType
   /** `hf` by default. */
@@ -48,23 +48,22 @@ export const rowLengths = (config: InternVLConfig): ReadonlyMap<string, number> 
   new Map(declarations(modelFor(config)).map(([path, { shape }]) => [path, shape.at(-1) ?? 1]))
 
 /**
- * The leaves by their keys in a file: int8 and int4 as their packed int32 data; float32 and bfloat16 in `type`, by default F32 and
- * BF16.
+ * The leaves by their keys in a file: int8 and int4 as their packed int32 data; float32, bfloat16 and float16 in `type`, by default F32,
+ * BF16 and F16.
  */
 const leavesOf = (tensors: StateDict, config: InternVLConfig, type: FloatDtype | undefined): readonly Leaf[] => {
   const lengths = rowLengths(config)
   return Object.entries(tensors).map(([key, tensor]): Leaf => {
     if (splitFormat(key).format)
       return { key, dtype: 'I32', shape: tensor.shape, bytes: async () => bytesOf((await tensor.data()) as Int32Array) }
-    const path = key.replace(/\.bf16$/, '')
-    const isFloat32 = path === key
+    const { path, half } = splitHalf(key)
     const columns = lengths.get(path) ?? 0
-    const dtype = type ?? (isFloat32 ? 'F32' : 'BF16')
+    const dtype = type ?? (half ? halfDtypes[half] : 'F32')
     const values = async () => {
       const data = await tensor.data()
-      return isFloat32 ? (data as Float32Array) : dequantizeRows('bf16', data as Int32Array, columns)
+      return half ? dequantizeRows(half, data as Int32Array, columns) : (data as Float32Array)
     }
-    const shape = isFloat32 ? tensor.shape : [tensor.shape[0]!, columns]
+    const shape = half ? [tensor.shape[0]!, columns] : tensor.shape
     return { key: path, dtype, shape, bytes: async () => fromFloat32(await values(), dtype) }
   })
 }
@@ -115,8 +114,8 @@ export const saveModel =
   async () => {
     const layout = settleLayout(options.layout ?? 'hf', config, present)
     const tensors = options.tensors ?? Object.fromEntries(namedParameters(params))
-    const hasBfloat16 = Object.keys(tensors).some((key) => key.endsWith('.bf16'))
-    const dtype = options.dtype ?? (hasBfloat16 ? 'bfloat16' : 'float32')
+    const halves = new Set(Object.keys(tensors).map((key) => splitHalf(key).half))
+    const dtype = options.dtype ?? (halves.has('bf16') ? 'bfloat16' : halves.has('f16') ? 'float16' : 'float32')
     const json = withQuantizationNote(present, Object.keys(tensors))
     return pipe(
       sequenceS(validation)({

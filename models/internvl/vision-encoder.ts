@@ -9,7 +9,6 @@ import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js'
 import type { InternVLConfig } from '../config/model-config.js'
 import { withCustomParts } from '../parts/custom-parts.js'
 import { withActivations } from '../quantization/activations.js'
-import { hasPackedWeights } from '../quantization/quantized-keys.js'
 import { keepsStoredType } from '../quantization/weight-formats.js'
 import { imageFeatureExtractor, inTileBatches } from './internvl.js'
 import { internVLParts } from './internvl-keys.js'
@@ -64,7 +63,7 @@ const build = (checkpoint: OpenCheckpoint, given: LoadModelOptions): TE.TaskEith
       return {
         config,
         params,
-        encoder: withActivations(encoder.apply(params), given.activations, hasPackedWeights(params)),
+        encoder: withActivations(encoder.apply(params), given.activations, params),
         dispose: () => disposeParams(params)
       }
     })

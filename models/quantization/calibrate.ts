@@ -4,15 +4,18 @@ import { declarations, namedParameters, type StateDict } from '../../lib/params.
 import {
   type BlockFormat,
   dequantize,
+  isHalfFormat,
   packedRowLength,
   type QuantizationFormat,
-  quantize
+  quantize,
+  type StoredWeight
 } from '../../lib/quantization/formats.js'
 import { quantizeCalibrated } from '../../lib/quantization/gptq.js'
 import { tf } from '../../lib/tf.js'
 import { partOfPath } from '../families.js'
 import { inputMoments } from './input-moments.js'
 import { formatsByKey, type PrecisionOptions, precisionOf, precisionPartOf } from './precision.js'
+import { splitHalf } from './quantized-keys.js'
 import { quantizableSizes } from './weight-formats.js'
 
 export interface CalibrationOptions extends Pick<PrecisionOptions, 'quantize'> {
@@ -35,7 +38,7 @@ interface Target {
 /** The weight of the norm before the head. */
 const finalNorm = /language_model(\.model)?\.norm\.weight$/
 
-const isBlockFormat = (format: QuantizationFormat): format is BlockFormat => format !== 'bf16'
+const isBlockFormat = (format: QuantizationFormat): format is BlockFormat => !isHalfFormat(format)
 
 /** The targets in groups of consecutive layers whose moments need at most `bytes`; a layer that needs more is a group of its own. */
 const passesOf = (targets: readonly Target[], bytes: number): readonly (readonly Target[])[] => {
@@ -66,7 +69,7 @@ export const calibrateWeights = async (
 ): Promise<StateDict> => {
   const formatOf = formatsByKey(precisionOf({ quantize: asked }), quantizableSizes(module))
   const shapes = new Map(declarations(module).map(([path, { shape }]) => [path, shape]))
-  const stored = new Map(namedParameters(params).map(([key, tensor]) => [key.replace(/\.bf16$/, ''), { key, tensor }]))
+  const stored = new Map(namedParameters(params).map(([key, tensor]) => [splitHalf(key).path, { key, tensor }]))
   const norm = [...shapes.keys()].find((path) => finalNorm.test(path))?.replace(/\.weight$/, '')
   const hasSeparateHead = [...shapes.keys()].some((path) => partOfPath(path) === 'head')
   const targets = [...stored].flatMap(([path]): readonly Target[] => {
@@ -80,7 +83,8 @@ export const calibrateWeights = async (
   const result: Record<string, tf.Tensor> = {}
   const weightOf = ({ path, shape }: Target): tf.Tensor2D => {
     const { key, tensor } = stored.get(path)!
-    return dequantize((key === path ? tensor : { bf16: tensor }) as tf.Tensor2D, shape[1])
+    const { half } = splitHalf(key)
+    return dequantize((half ? { [half]: tensor } : tensor) as StoredWeight, shape[1])
   }
   const plain = (target: Target): void => {
     const weight = weightOf(target)

@@ -1,11 +1,11 @@
 import type { StoredDtype } from '../../lib/dtype.js'
 import { valueText } from '../../lib/error.js'
 import { type KVCacheType, kvCacheTypes } from '../../lib/nn/kv-cache.js'
-import type { QuantizationFormat } from '../../lib/quantization/formats.js'
+import type { HalfFormat, QuantizationFormat } from '../../lib/quantization/formats.js'
 import { partOfPath } from '../families.js'
 
 /** Types of weights in memory where nothing is quantized. Sums are always in float32. */
-export const dtypes = ['float32', 'bfloat16'] as const
+export const dtypes = ['float32', 'bfloat16', 'float16'] as const
 export type Dtype = (typeof dtypes)[number]
 
 /** Quantizations of weights, by the names of the command line. */
@@ -24,7 +24,10 @@ export const activationTypes = ['auto', 'float32', 'float16'] as const
 export type Activations = (typeof activationTypes)[number]
 
 export interface PrecisionOptions {
-  /** Type of weights in memory, `float32` by default; `bfloat16` halves the memory and is exact for files in bfloat16. */
+  /**
+   * Type of weights in memory, `float32` by default; `bfloat16` halves the memory and is exact for files in bfloat16. `float16` halves it on
+   * a GPU, and is exact for files in float16; on a CPU weights are rounded to float16 and stay float32 in memory.
+   */
   readonly dtype?: Dtype | undefined
   /**
    * Quantization of the weights, for the whole model or for each part. A part that is `false` or missing has the type `dtype`,
@@ -35,12 +38,14 @@ export interface PrecisionOptions {
   /**
    * `auto`, the default, lets linear layers with quantized weights quantize their inputs too (to int8 or int16), and those with
    * bfloat16 weights round them to bfloat16, where that is faster. `float32` computes with the inputs as they are. `float16`, the default on
-   * GPUs before Ampere, whose tensor cores have no bfloat16: products in float16; the compiled kernels of a CPU take it as `auto`.
+   * GPUs before Ampere, whose tensor cores have no bfloat16, and for float16 weights on a GPU: products in float16; the compiled kernels of
+   * a CPU take it as `auto`.
    */
   readonly activations?: Activations | undefined
   /**
    * Type of keys and values in the KV cache: `bfloat16` takes half the memory of `float32`, `int8` about a quarter. By default
-   * `bfloat16` where weights are quantized to int8 or int4, else `float32`. Engines without the compiled kernels have `float32` alone.
+   * `bfloat16` where weights are quantized to int8 or int4, else `float32`. On a GPU by default the type of 16-bit products, which may be
+   * `float16`; on a CPU `float16` is `float32`. Engines without kernels have `float32` alone.
    */
   readonly kvCache?: KVCacheType | undefined
 }
@@ -69,7 +74,7 @@ const quantizationNamed = (name: unknown): Quantization => choose('quantize', qu
 export const precisionOf = ({ dtype, quantize, activations, kvCache }: PrecisionOptions = {}): Precision => {
   choose('activations', activationTypes, activations ?? 'auto')
   checkKVCacheType(kvCache)
-  const unquantized = { float32: 'float32', bfloat16: 'bf16' } as const
+  const unquantized = { float32: 'float32', bfloat16: 'bf16', float16: 'f16' } as const
   const base = unquantized[choose('dtype', dtypes, dtype ?? (quantize === undefined ? 'float32' : 'bfloat16'))]
   const parts: QuantizedParts = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
   for (const part of Object.keys(parts)) choose('quantize', quantizedParts, part)
@@ -95,7 +100,8 @@ export const precisionPartOf = (path: string, hasSeparateHead = false): keyof Pr
 export const smallModuleSize = 2 ** 16
 
 /** The format in which weights of a file are in memory without loss. */
-export const storedFormat = (dtype: StoredDtype): QuantizationFormat | undefined => (dtype === 'BF16' ? 'bf16' : undefined)
+export const storedFormat = (dtype: StoredDtype): HalfFormat | undefined =>
+  dtype === 'BF16' ? 'bf16' : dtype === 'F16' ? 'f16' : undefined
 
 /** Path of the module around a linear layer: q, k, v and output of an attention share one format. */
 const enclosingModule = (key: string): string => key.split('.').slice(0, -2).join('.')

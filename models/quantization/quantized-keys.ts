@@ -1,15 +1,21 @@
 import { type Issue, issue } from '../../lib/error.js'
 import type { Module } from '../../lib/module.js'
 import { declarations, namedParameters } from '../../lib/params.js'
-import { packedRowLength, type QuantizationFormat, quantizationFormats } from '../../lib/quantization/formats.js'
+import {
+  type HalfFormat,
+  isHalfFormat,
+  packedRowLength,
+  type QuantizationFormat,
+  quantizationFormats
+} from '../../lib/quantization/formats.js'
 import type { Described } from '../checkpoint/fuse.js'
 import { isJson, type Json } from '../config/config-fields.js'
 import { precisionPartOf, type Quantization } from './precision.js'
 
 /**
  * Quantized weights in a checkpoint: the packed int32 data of a weight `[N, K]` in int8 stands under `<path>.weight.int8`, type
- * I32, shape `[N, words]`, with the row layout of `lib/quantization/formats.ts`; int6 and int4 likewise. bfloat16 is a type of
- * safetensors, and weights in bfloat16 are ordinary tensors.
+ * I32, shape `[N, words]`, with the row layout of `lib/quantization/formats.ts`; int6 and int4 likewise. bfloat16 and float16 are types
+ * of safetensors, and weights in them are ordinary tensors.
  * config.json has a `quantization_config` without a `quant_method`: Transformers then refuses the folder, whereas for an unknown
  * method it would warn and initialize the missing weights at random.
  */
@@ -21,6 +27,13 @@ export const isStoredFormat = (name: string): name is StoredFormat => (storedFor
 export const splitFormat = (key: string): { readonly path: string; readonly format: StoredFormat | undefined } => {
   const format = storedFormats.find((name) => key.endsWith(`.${name}`))
   return { path: format ? key.slice(0, -format.length - 1) : key, format }
+}
+
+/** The path of a weight in a parameter tree, and its format if that has 16 bits: in a file such a weight is an ordinary tensor. */
+export const splitHalf = (key: string): { readonly path: string; readonly half: HalfFormat | undefined } => {
+  const at = key.lastIndexOf('.')
+  const half = key.slice(at + 1)
+  return isHalfFormat(half) ? { path: key.slice(0, at), half } : { path: key, half: undefined }
 }
 
 /** Whether any of the weights is quantized. */

@@ -1,4 +1,4 @@
-import { type BlockFormat, packedRowLength, type QuantizationFormat } from '../../quantization/formats.js'
+import { type BlockFormat, isHalfFormat, packedRowLength, type QuantizationFormat } from '../../quantization/formats.js'
 import { groupSize } from '../../quantization/group.js'
 import { codebook } from '../../quantization/int4.js'
 import { sizeOf } from '../../shape.js'
@@ -45,6 +45,9 @@ const levels: Readonly<Record<BlockFormat, (ops: DeviceOps, bytes: DeviceTensor,
   }
 }
 
+/** TensorFlow's type of each format with 16 bits. */
+const halfTypes = { bf16: 'bfloat16', f16: 'float16' } as const
+
 /** 16-bit numbers `[N, columns]` from pairs in an int32 or a float32. */
 const pairs = (ops: DeviceOps, packed: DeviceTensor, columns: number, type: DeviceType): DeviceTensor => {
   const [N, width] = packed.shape as [number, number]
@@ -62,7 +65,7 @@ export const dequantizeOnDevice = (
   columns: number,
   type: DeviceType
 ): DeviceTensor => {
-  if (format === 'bf16') return ops.cast(pairs(ops, packed, columns, 'bfloat16'), type)
+  if (isHalfFormat(format)) return ops.cast(pairs(ops, packed, columns, halfTypes[format]), type)
   const [N, blocks] = [packed.shape[0]!, Math.ceil(columns / blockSize)]
   const bytesPerBlock = (4 * packedRowLength(format, columns)) / blocks
   const bytes = ops.reshape(ops.bitcast(packed, 'uint8'), [N, blocks, bytesPerBlock])

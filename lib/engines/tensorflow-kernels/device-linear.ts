@@ -1,4 +1,4 @@
-import type { QuantizationFormat } from '../../quantization/formats.js'
+import { isHalfFormat, type QuantizationFormat } from '../../quantization/formats.js'
 import { sizeOf } from '../../shape.js'
 import { computeTypes } from './compute-type.js'
 import { dequantizeOnDevice, packedRows } from './device-dequantize.js'
@@ -9,9 +9,12 @@ export type StoredFormat = QuantizationFormat | 'float32'
 /** Weights that are dequantized at a time: 32 Mi, 64 MiB in bfloat16. */
 const maxTile = 32 * 2 ** 20
 
-/** The type of a product with a weight in a format. */
-export const productType = (format: StoredFormat): DeviceType =>
-  format === 'float32' ? computeTypes().float32 : computeTypes().packed
+/** The type of a product with a weight in a format: a float16 weight keeps its bits instead of being rounded to bfloat16. */
+export const productType = (format: StoredFormat): DeviceType => {
+  const { float32, packed } = computeTypes()
+  if (format === 'float32') return float32
+  return format === 'f16' && packed === 'bfloat16' ? 'float16' : packed
+}
 
 /** Rows `[from, from + size)` of a stored weight `[N, K]`, in `type`. */
 const weightRows = (
@@ -28,7 +31,7 @@ const weightRows = (
 
 /** Tiles of the rows of a weight. Formats of 16 and 32 bits are views, one tile; the others are dequantized tile by tile. */
 const weightTiles = (format: StoredFormat, [N, K]: readonly [number, number]) =>
-  tiles(N, format === 'float32' || format === 'bf16' ? Math.max(1, N) : tileRows(K, maxTile))
+  tiles(N, format === 'float32' || isHalfFormat(format) ? Math.max(1, N) : tileRows(K, maxTile))
 
 const stored = (ops: DeviceOps, format: StoredFormat, weight: DeviceTensor): DeviceTensor =>
   format === 'float32' ? weight : packedRows(ops, weight)

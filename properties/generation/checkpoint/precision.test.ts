@@ -73,14 +73,17 @@ describe('precision', () => {
 
   it('the KV cache: its type on the command line, in load and in a call; an unknown type is an error that names the option', async () => {
     assert.deepEqual(parsed(askCommand, 'what?', '--kv-cache', 'int8'), { kvCache: 'int8' })
-    assert.match(String(parsed(askCommand, 'what?', '--kv-cache', 'int4')), /--kv-cache .*float32, bfloat16, int8/)
-    await assert.rejects(load(undefined, { kvCache: 'int4' as 'int8' }), /kvCache: there is no "int4"; it can be float32 or bfloat16 or int8/) // biome-ignore format: one line
+    assert.match(String(parsed(askCommand, 'what?', '--kv-cache', 'int4')), /--kv-cache .*float32, bfloat16, float16, int8/)
+    await assert.rejects(load(undefined, { kvCache: 'int4' as 'int8' }), /kvCache: there is no "int4"; it can be float32 or bfloat16 or float16 or int8/) // biome-ignore format: one line
     const messages = [{ role: 'user', content: 'How many shapes are there?' }] as const
+    // TensorFlow's ops write no int8, the compiled kernels no float16
+    const types = { float32: 'float32', bfloat16: 'bfloat16', float16: 'float16', int8: 'int8' }
     for (const [options, expected] of [
       [{}, 'float32'],
       [{ kvCache: 'int8' }, 'int8'],
       [{ quantize: 'int8' }, 'bfloat16'],
-      [{ quantize: 'int8', kvCache: 'float32' }, 'float32']
+      [{ quantize: 'int8', kvCache: 'float32' }, 'float32'],
+      [{ dtype: 'float16' }, 'float16']
     ] as const) {
       // biome-ignore format: one line
       const internvl = await load(undefined, options)
@@ -89,8 +92,8 @@ describe('precision', () => {
       for (const kvCache of [undefined, ...kvCacheTypes]) {
         const { cache, sequences } = await generateAll(internvl.model, inputs, { kvCache, returnCache: true, maxNewTokens: 3 })
         const type = hasKernel('CachedAttention') ? (kvCache ?? expected) : 'float32'
-        const cacheType = type === 'int8' && usesTensorflowOps() ? 'bfloat16' : type // TensorFlow's ops write no int8
-        assert.equal(cache![0]!.kv[0]!.type, cacheType)
+        const actual = usesTensorflowOps() ? { ...types, int8: 'bfloat16' } : { ...types, float16: 'float32' }
+        assert.equal(cache![0]!.kv[0]!.type, actual[type])
         const again = await generateAll(internvl.model, inputs, { cache, maxNewTokens: 3 }) // the cache keeps its type
         assert.deepEqual(again.sequences, sequences)
         disposeCache(cache![0]!.kv)
@@ -134,7 +137,7 @@ describe('precision', () => {
       fc.tuple(options, fc.boolean()),
       ([{ dtype, quantize }, tied]) => {
         const precision = precisionOf({ dtype, quantize })
-        const base = (dtype ?? (quantize ? 'bfloat16' : 'float32')) === 'float32' ? undefined : 'bf16'
+        const base = { float32: undefined, bfloat16: 'bf16', float16: 'f16' }[dtype ?? (quantize ? 'bfloat16' : 'float32')]
         const asked = typeof quantize === 'object' ? quantize : { vision: quantize, decoder: quantize }
         const expectedFormat = (of: keyof typeof asked, fine = false) =>
           asked[of] === 'int4' ? (fine ? 'int6' : 'int4') : (asked[of] ?? base)
@@ -156,13 +159,13 @@ describe('precision', () => {
       fc.tuple(
         options,
         fc.array(fc.nat(smallModuleSize / 2), { minLength: 1, maxLength: 4 }),
-        fc.constantFrom('F32', 'BF16', 'F16')
+        fc.constantFrom('F32', 'BF16', 'F16') as fc.Arbitrary<'F32' | 'BF16' | 'F16'>
       ),
       ([asked, sizes, dtype]) => {
         const weights = new Map(sizes.map((size, i) => [`model.language_model.layers.0.mlp.${i}.weight`, size] as const))
         const isSmall = sizes.reduce((a, b) => a + b) < smallModuleSize
         const decoderFormat = precisionOf(asked).decoder
-        const stored = dtype === 'BF16' ? 'bf16' : 'float32'
+        const stored = { F32: 'float32', BF16: 'bf16', F16: 'f16' }[dtype]
         const wanted = !isSmall
           ? decoderFormat
           : decoderFormat === 'int4'
@@ -201,7 +204,7 @@ describe('precision', () => {
 
   it('an unknown precision is refused with the list of known ones, before any file is opened', async () => {
     const refusals = [
-      [['--dtype', 'float16'], /float16.*float32, bfloat16/],
+      [['--dtype', 'float8'], /float8.*float32, bfloat16, float16/],
       [['--quantize', 'int3'], /there is no "int3"; it can be int8 or int4/],
       [['--quantize', ''], /there is no ""/],
       [['--quantize', 'vision=int8,decoder=5bit'], /"5bit"; it can be int8 or int4/],
@@ -209,7 +212,10 @@ describe('precision', () => {
       [['--quantize', 'vision=int8,vision=4bit'], /given twice/]
     ] as const
     for (const [argv, says] of refusals) assert.match(String(parsed(askCommand, ...argv, 'x')), says)
-    await assert.rejects(load(undefined, { dtype: 'float16' as never }), { name: 'RangeError', message: /float32 or bfloat16/ })
+    await assert.rejects(load(undefined, { dtype: 'float8' as never }), {
+      name: 'RangeError',
+      message: /float32 or bfloat16 or float16/
+    })
     await assert.rejects(loadVisionEncoder(undefined, { quantize: { vision: 'int5' as never } }), /int8 or int4/)
     await assert.rejects(load(undefined, { cache: true }), { name: 'RangeError', message: /with quantize/ })
     await assert.rejects(pipeline('image-text-to-text', undefined, { quantize: 'nf4' as never }), RangeError)
@@ -231,6 +237,7 @@ describe('precision', () => {
     for (const [asked, most] of [
       [{}, 0],
       [{ dtype: 'bfloat16' }, rounding],
+      [{ dtype: 'float16' }, rounding / 4], // two more bits than bfloat16
       [{ quantize: 'int8' }, 0.02],
       [{ quantize: '4bit' }, 0.1]
     ] as const) {
@@ -246,7 +253,7 @@ describe('precision', () => {
       const names = namedParameters(internvl.params).map(([key]) => key)
       const packed = 'model.language_model.layers.0.mlp.up_proj.weight'
       const format = formatsByKey(precisionOf(asked), new Map([[packed, smallModuleSize]]))(packed, 'BF16')
-      assert.ok(names.includes(format && keepsQuantized() ? `${packed}.${format}` : packed))
+      assert.ok(names.includes(format && keepsQuantized(format) ? `${packed}.${format}` : packed))
       internvl.dispose()
     }
     assert.equal(tf.memory().numTensors, before)

@@ -9,13 +9,17 @@ import { tf } from '../../../lib/tf.js'
 /** Keys or values `[B, L, G·K]`, every head of a position rounded as a cache of the type rounds its rows. */
 const rounded = (x: tf.Tensor3D, K: number, type: KVCacheType): tf.Tensor3D => {
   if (type === 'float32') return x
-  const { format, tensor } = formatOf(quantize(type === 'bfloat16' ? 'bf16' : type, x.reshape([-1, K])))
+  const name = { bfloat16: 'bf16', float16: 'f16', int8: 'int8' } as const
+  const { format, tensor } = formatOf(quantize(name[type], x.reshape([-1, K])))
   assert.ok(format !== 'float32')
   return dequantizePacked(format, tensor, K).reshape(x.shape)
 }
 
-/** The type in which a cache of the requested type is kept: TensorFlow's ops write no int8. */
-const keptType = (type: KVCacheType): KVCacheType => (type === 'int8' && usesTensorflowOps() ? 'bfloat16' : type)
+/** The type in which a cache of the requested type is kept: TensorFlow's ops write no int8, the compiled kernels no float16. */
+const keptType = (type: KVCacheType): KVCacheType => {
+  if (usesTensorflowOps()) return type === 'int8' ? 'bfloat16' : type
+  return type === 'float16' ? 'float32' : type
+}
 
 /**
  * Largest error of attention over a cache. The compiled kernels sum in float32; TensorFlow's ops round queries and probabilities to the
@@ -66,7 +70,7 @@ describe('KV cache', () => {
           assert.equal(cache!.headDim, K)
           const bytes = (cache!.key.size * 4) / (B * G * cache!.key.shape[2])
           const blocks = Math.ceil(K / 64)
-          assert.equal(bytes, { float32: 4 * K, bfloat16: 2 * K, int8: blocks * 68 }[type])
+          assert.equal(bytes, { float32: 4 * K, bfloat16: 2 * K, float16: 2 * K, int8: blocks * 68 }[type])
         })
       }),
       { numRuns: 60 }

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { dtypeBytes, type StoredDtype, toFloat32 } from '../../../lib/dtype.js'
-import { formatOf, type QuantizedWeight, quantizationFormats, quantize } from '../../../lib/quantization/formats.js'
+import { formatOf, kernelFormats, type QuantizedWeight, quantize } from '../../../lib/quantization/formats.js'
 import { type Chunks, uploadChunks, uploadPackedRange, uploadRange } from '../../../lib/safetensors/upload.js'
 import { tf } from '../../../lib/tf.js'
 import { checkAsync } from '../../laws/check.js'
@@ -129,7 +129,7 @@ describe('reading a range of a file into a tensor', () => {
   it('rows quantized while they are read equal rows quantized after reading', () =>
     inFile(finite, (file) =>
       fc.assert(
-        fc.property(ranges, fc.constantFrom(...quantizationFormats), ({ dtype, offset, rows, width }, format) => {
+        fc.property(ranges, fc.constantFrom(...kernelFormats), ({ dtype, offset, rows, width }, format) => {
           if (!has()) return
           tf.tidy(() => {
             const read = uploadRange(file, offset, dtype, [rows, width]) as tf.Tensor2D

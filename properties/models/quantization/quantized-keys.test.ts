@@ -134,7 +134,7 @@ describe('quantized checkpoints', () => {
       assert.match(whole.text, /quantized already \(vision in int8, decoder in int4\).*leave quantize out/)
       assert.match(vision.text, /quantized already \(vision in int8\)/)
       await assert.rejects(convert(a!, b!, { quantize: 'int4' }), /quantized already/)
-      await assert.rejects(convert(source, b!, { quantize: 'int4', dtype: 'float16' }), /float32 or bfloat16/)
+      await assert.rejects(convert(source, b!, { quantize: 'int4', dtype: 'float8' as 'float16' }), /float32 or bfloat16/)
     }))
 
   it('packed data of another type or width, and weights that cannot be quantized, are errors by key', () =>

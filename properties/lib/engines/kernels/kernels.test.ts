@@ -20,13 +20,7 @@ import { residual } from '../../../../lib/nn/residual.js'
 import { applyRope, type RopeTables } from '../../../../lib/nn/rope.js'
 import { attentionBlock } from '../../../../lib/nn/self-attention.js'
 import { hasKernel, withoutKernels } from '../../../../lib/ops/kernel.js'
-import {
-  dequantize,
-  formatOf,
-  type QuantizationFormat,
-  quantizationFormats,
-  quantize
-} from '../../../../lib/quantization/formats.js'
+import { dequantize, formatOf, kernelFormats, type QuantizationFormat, quantize } from '../../../../lib/quantization/formats.js'
 import { tf } from '../../../../lib/tf.js'
 
 /** Every kernel equals the composition of plain ops at any size: tails of vectors, edges of tiles, one row, one head. */
@@ -88,7 +82,7 @@ const laws = (engine: EngineName) => () => {
     M: fc.integer({ min: 1, max: 30 }),
     K: fc.integer({ min: 1, max: 700 }),
     N: fc.integer({ min: 1, max: 90 }),
-    format: fc.constantFrom(...quantizationFormats),
+    format: fc.constantFrom(...kernelFormats),
     s: seed
   })
   /** Number of rows from which the GEMM multiplies with quantized weights; fewer rows use the GEMV. */
@@ -120,7 +114,7 @@ const laws = (engine: EngineName) => () => {
       equal(() => affine(rows(manyRows + M), weight, b, 'silu'))
     }))
 
-  const nameOf = (format: QuantizationFormat): WeightFormat => (format === 'bf16' ? 'bfloat16' : format)
+  const nameOf = (format: (typeof kernelFormats)[number]): WeightFormat => (format === 'bf16' ? 'bfloat16' : format)
   /** Relative L2 error of a product with random numbers. */
   const tolerances: Readonly<Record<GemmKind, number>> = {
     ...{ float32: 1e-6, bfloat16: 4e-3, amxBfloat16: 4e-3, int16: 1.5e-3, int8: 8e-3 }
@@ -134,7 +128,7 @@ const laws = (engine: EngineName) => () => {
     M: fc.integer({ min: manyRows, max: 80 }),
     K: fc.integer({ min: 400, max: 1100 }),
     N: fc.integer({ min: 330, max: 400 }),
-    format: fc.constantFrom(...quantizationFormats),
+    format: fc.constantFrom(...kernelFormats),
     s: seed
   })
   const operands = (K: number, N: number, M: number, s: number) => ({
@@ -192,7 +186,7 @@ const laws = (engine: EngineName) => () => {
       8
     ))
 
-  const anyFormat = fc.option(fc.constantFrom(...quantizationFormats))
+  const anyFormat = fc.option(fc.constantFrom(...kernelFormats))
   const randomLinear = (K: number, N: number, chosen: QuantizationFormat | null, i: number): Linear => {
     const [weight, bias] = [random<tf.Rank.R2>([N, K], i).div<tf.Tensor2D>(Math.sqrt(K)), random<tf.Rank.R1>([N], i + 5)]
     const stored = chosen ? quantize(chosen, weight) : weight
@@ -467,10 +461,10 @@ const laws = (engine: EngineName) => () => {
       for (const name of activationNames) assert.ok(holdsNaN(activations[name](nan)), name)
       assert.ok(holdsNaN(attend(nan, nan, nan, 1)))
       assert.ok(holdsNaN(attend(nan.slice([0, 0, 0, 0], [1, 1, 1, 8]), nan, nan, 1)))
-      for (const format of quantizationFormats)
+      for (const format of kernelFormats)
         for (const rows of [1, 20])
           assert.ok(holdsNaN(affine(tf.fill([rows, 70], Number.NaN), quantize(format, tf.ones([4, 70])))), format)
-      for (const format of quantizationFormats)
+      for (const format of kernelFormats)
         assert.ok(holdsNaN(affine(tf.fill([30, 512], Number.NaN), quantize(format, tf.ones([300, 512])))), format)
     })
     nan.dispose()

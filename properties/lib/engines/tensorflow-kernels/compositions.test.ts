@@ -5,7 +5,7 @@ import { autocast } from '../../../../lib/engines/tensorflow-kernels/compute-typ
 import { activationNames } from '../../../../lib/nn/activation.js'
 import { attend, attendMerged } from '../../../../lib/nn/attention.js'
 import { embedding } from '../../../../lib/nn/embedding.js'
-import { attendCached, type LayerCache } from '../../../../lib/nn/kv-cache.js'
+import { attendCached, type KVCacheType, kvCacheTypes, type LayerCache } from '../../../../lib/nn/kv-cache.js'
 import { affine } from '../../../../lib/nn/linear.js'
 import { withoutKernels } from '../../../../lib/ops/kernel.js'
 import { dequantize, formatOf, quantizationFormats, quantize } from '../../../../lib/quantization/formats.js'
@@ -69,7 +69,8 @@ describe('kernels of TensorFlow’s own ops', () => {
         const error = autocast(type, () => distance(() => affine(x, weight, bias, activation)))
         assert.ok(error <= tolerance[type], `${type}: ${error}`)
         const automatic = distance(() => affine(x, weight, bias, activation))
-        assert.ok(automatic <= tolerance[format === 'float32' ? 'float32' : 'bfloat16'], `auto: ${automatic}`)
+        const productType = format === 'float32' ? 'float32' : format === 'f16' ? 'float16' : 'bfloat16'
+        assert.ok(automatic <= tolerance[productType], `auto: ${automatic}`)
       }
     ))
 
@@ -133,7 +134,7 @@ describe('kernels of TensorFlow’s own ops', () => {
     }))
 
   const steps = fc.record({
-    cacheType: fc.constantFrom('float32', 'bfloat16', 'int8'),
+    cacheType: fc.constantFrom(...kvCacheTypes),
     B: fc.integer({ min: 1, max: 2 }),
     G: fc.integer({ min: 1, max: 2 }),
     group: fc.integer({ min: 1, max: 2 }),
@@ -158,7 +159,7 @@ describe('kernels of TensorFlow’s own ops', () => {
             .concat([tf.fill([B, 1, 1, 1], -1e9), tf.zeros([B, 1, 1, total])], 3)
             .slice([0, 0, 0, 0], [B, 1, 1, total]) as tf.Tensor4D)
         : undefined
-      const run = (cacheType: 'float32' | 'bfloat16' | 'int8' | undefined) => {
+      const run = (cacheType: KVCacheType) => {
         let [cache, at]: [LayerCache | undefined, number] = [undefined, 0]
         const outs = lengths.map((L, i) => {
           const [q, k, v] = [random<tf.Rank.R3>([B, L, H * K], s + 3 * i), random<tf.Rank.R3>([B, L, G * K], s + 3 * i + 1), random<tf.Rank.R3>([B, L, G * K], s + 3 * i + 2)] // biome-ignore format: one line
@@ -171,7 +172,8 @@ describe('kernels of TensorFlow’s own ops', () => {
       }
       const rows = padded ? tf.concat([tf.zeros([1, 1, 1]), tf.ones([1, total - 1, 1])], 1) : tf.scalar(1) // no key is left for the padding itself
       const error = distance(() => run(cacheType).mul(rows))
-      assert.ok(error <= (cacheType === 'float32' ? 1e-5 : 3e-2), `${cacheType}: ${error}`)
+      const most = { float32: 1e-5, float16: 4e-3, bfloat16: 3e-2, int8: 3e-2 }[cacheType]
+      assert.ok(error <= most, `${cacheType}: ${error}`)
     }))
 
   it('a cache whose positions another cache has appended to is copied, not overwritten', () => {

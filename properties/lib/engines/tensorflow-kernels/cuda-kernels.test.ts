@@ -33,7 +33,13 @@ describe('kernels of TensorFlow’s own ops, on a GPU', () => {
   withTensorflowKernels()
   after(() => recorded?.restore())
 
-  for (const options of [{ dtype: 'float32' }, { dtype: 'bfloat16' }, { quantize: 'int8' }, { quantize: 'int4' }] as const)
+  for (const options of [
+    { dtype: 'float32' },
+    { dtype: 'bfloat16' },
+    { dtype: 'float16' },
+    { quantize: 'int8' },
+    { quantize: 'int4' }
+  ] as const)
     it(`an answer in ${Object.values(options)[0]} runs ops that have a CUDA kernel for their types, and weights stay on the device`, async () => {
       const internvl = await load(`${folder}/checkpoint-original`, options)
       const inputs = storedInputs(await readNumbers(`${folder}/one-image.safetensors`))
@@ -43,6 +49,9 @@ describe('kernels of TensorFlow’s own ops, on a GPU', () => {
       await generateAll(internvl.model, inputs, { doSample: true, ...filters, maxNewTokens: 2 })
       const counts = recorded.ops.length
       assert.ok(counts > 100, `${counts} ops`)
+      const productTypes = new Set(recorded.ops.flatMap(({ name, types }) => (name === 'BatchMatMulV2' ? [types.T] : [])))
+      if ('dtype' in options) assert.ok(productTypes.has(options.dtype))
+      if (Object.values(options)[0] === 'float16') assert.ok(!productTypes.has('bfloat16'))
       const without = new Set(
         recorded.ops.filter((op) => !hasCudaKernel(op)).map(({ name, types }) => `${name} ${JSON.stringify(types)}`)
       )
