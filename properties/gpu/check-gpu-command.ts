@@ -8,9 +8,11 @@ import { positiveInteger } from '../../generation/cli/common.js'
 import { describeGpu, findGpus } from '../../lib/engines/gpus.js'
 import { selectEngine } from '../../lib/engines/index.js'
 import { usesTensorflowOps } from '../../lib/ops/kernel.js'
+import { quantizations } from '../../models/quantization/precision.js'
 import { machineName } from '../bench/report/bench-history.js'
 import { bench, type CheckOptions, conformance, demoEvaluation, leaks } from './check-parts.js'
 import { checkPage, runSections, type Section } from './check-section.js'
+import { quantizedWeights } from './quantized-weights.js'
 
 const folderOf = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 
@@ -34,7 +36,8 @@ const partsOf = ({ compare, minutes, ...folders }: Flags): readonly Section[] =>
   const precision = isLong ? 'float32,bfloat16,int8,int4' : 'bfloat16,int4'
   return [
     conformance(options),
-    ...(['bfloat16', 'float16', 'int8', 'int4'] as const).map((name) => conformance(options, name)),
+    ...(['bfloat16', 'float16'] as const).map((name) => conformance(options, name)),
+    ...quantizations.map(quantizedWeights),
     leaks(options),
     demoEvaluation(options),
     bench(options, 'speed', ['--precision', precision, ...runs]),
