@@ -1,5 +1,7 @@
+import { isRecording } from '../autograd/tape.js'
 import { tidyDataSync } from '../data-sync.js'
-import { expectAxes, expectWhole, ShapeError } from '../shape.js'
+import { runKernel, usesTensorflowOps } from '../ops/kernel.js'
+import { expectAxes, expectWhole, ShapeError, sizeOf } from '../shape.js'
 import { tf } from '../tf.js'
 
 /** The k experts of each of N tokens, `[N][k]`, and their weights `[N, k]`. */
@@ -60,7 +62,49 @@ export const mixtureOfExperts = (
       computedAt[slot] = row
     })
   const all = tf.gather(tf.concat(outputs, 0), tf.tensor1d(computedAt, 'int32')) // [N·k, D']
-  return all.reshape<tf.Tensor3D>([N, k, -1]).mul<tf.Tensor3D>(weights.expandDims(2)).sum(1)
+  return all.reshape<tf.Tensor3D>([N, k, -1]).mul<tf.Tensor3D>(weights.reshape([N, k, 1])).sum(1)
+}
+
+/** Each row of `x` `[N·k, D]` through the expert of its id, int32 `[N, k]` on the device: `[N·k, D']`. */
+export type ChosenExperts = (x: tf.Tensor2D, ids: tf.Tensor2D) => tf.Tensor2D
+
+/** Rows of `stacked` `[E, …]` at ids `[N, k]`, `[N·k, …]`. Where `routesOnDevice`: `tf.gather` reads its indices back, to check them. */
+export const rowsOnDevice = <R extends tf.Rank>(stacked: tf.Tensor<R>, ids: tf.Tensor2D): tf.Tensor<R> => {
+  const [E, ...shape] = stacked.shape as readonly number[]
+  const columns = sizeOf(shape)
+  const inputs = { weight: stacked.reshape([E!, columns]), ids }
+  const rows = runKernel<tf.Tensor>('GatherRows', inputs, { format: 'float32', columns })
+  return rows.reshape([ids.size, ...shape] as unknown as tf.ShapeMap[R])
+}
+
+/**
+ * Whether the k of E experts of each of N tokens are chosen on the device: with TensorFlow's ops in a decoding step, where the weights of
+ * the chosen ones are fewer than all. A prompt has more tokens; there the routing is read back, and each expert runs once.
+ */
+export const routesOnDevice = (N: number, k: number, E: number): boolean => usesTensorflowOps() && !isRecording() && N * k <= E
+
+/**
+ * `Σᵢ weights[n, i] · expert(indices[n, i], x[n])` over the k highest entries of each row of `scores` `[N, E]`, without reading them back:
+ * `[N, D] → [N, D']`. `weightsOf` are the weights `[N, k]` of the highest entries.
+ */
+export const mixtureOnDevice = (
+  x: tf.Tensor2D,
+  scores: tf.Tensor2D,
+  k: number,
+  weightsOf: (values: tf.Tensor2D) => tf.Tensor2D,
+  experts: ChosenExperts
+): tf.Tensor2D => {
+  const { N, D } = expectAxes('mixtureOnDevice', { x: [x, 'N D'], scores: [scores, 'N E'] }) as Record<'N' | 'D', number>
+  const { values, indices } = tf.topk(scores, k)
+  const slots = x
+    .reshape([N, 1, D])
+    .tile([1, k, 1])
+    .reshape<tf.Tensor2D>([N * k, D])
+  const outputs = experts(slots, indices as tf.Tensor2D) // not reshaped: TensorFlow has int32 reshaped in host memory
+  return outputs
+    .reshape<tf.Tensor3D>([N, k, -1])
+    .mul<tf.Tensor3D>(weightsOf(values as tf.Tensor2D).reshape([N, k, 1]))
+    .sum(1)
 }
 
 /**

@@ -45,6 +45,7 @@ import {
   withFolder
 } from './open-checkpoint.js'
 import { pieceReader, plannedBytes } from './read-planned.js'
+import { stackExperts } from './split-experts.js'
 
 export type { InternVLModule } from '../model-family.js'
 export type InternVLParams = Parameters<InternVLModule['apply']>[0]
@@ -141,6 +142,7 @@ const readTensors = async (
       options.onProgress?.(done, total)
       await setImmediate() // lets timers and signals run between tensors
     }
+    stackExperts(tensors)
     return tensors
   } catch (error) {
     disposeParams(Object.fromEntries(tensors))

@@ -1,4 +1,8 @@
 import { dtypeBytes } from '../../lib/dtype.js'
+import { stackWeights } from '../../lib/nn/fusion/stacked-experts.js'
+import { hasKernel } from '../../lib/ops/kernel.js'
+import { formatOf, type QuantizedWeight, type StoredWeight } from '../../lib/quantization/formats.js'
+import type { tf } from '../../lib/tf.js'
 import type { Planned } from './fuse.js'
 
 /** Key of a projection of all experts of a layer: the prefix and the name of the projection. */
@@ -45,4 +49,28 @@ export const dequantizeExperts = (planned: readonly Planned[]): readonly Planned
     const parts = [...tensor.parts, ...scales.parts]
     return [{ key: tensor.key.replace(/_blocks$/, ''), dtype: 'BF16', shape: [E, 32 * G, O], parts, mxfp4: [E, O, G] }]
   })
+}
+
+/** Path of a projection of one expert: the prefix, the number of the expert, and the name of the projection. */
+const expertPath = /^(.*\.experts)\.(\d+)\.(\w+\.weight)$/
+
+/**
+ * Loaded weights by path, those of the experts of a layer in one piece of memory, where the engine computes with chosen experts. Changes the map; its
+ * tensors stay under their paths. For the time of the call the experts of one layer are in memory twice.
+ */
+export const stackExperts = (weights: Map<string, tf.Tensor | QuantizedWeight>): void => {
+  if (!hasKernel('StackWeights')) return
+  const groups = new Map<string, string[]>()
+  for (const path of weights.keys()) {
+    const [, prefix, , name] = expertPath.exec(path) ?? []
+    if (name) groups.set(`${prefix}.${name}`, [...(groups.get(`${prefix}.${name}`) ?? []), path])
+  }
+  const numberOf = (path: string): number => Number(expertPath.exec(path)![2])
+  for (const group of groups.values()) {
+    const paths = group.sort((a, b) => numberOf(a) - numberOf(b))
+    const stored = paths.map((path) => weights.get(path) as StoredWeight)
+    const kinds = new Set(stored.map(formatOf).map(({ format, tensor }) => `${format} ${tensor.shape}`))
+    if (kinds.size > 1) continue
+    for (const [e, view] of stackWeights(stored).entries()) weights.set(paths[e]!, view)
+  }
 }

@@ -1,5 +1,12 @@
-import { module, type Param } from '../../lib/module.js'
-import { mixtureOfExperts, topK } from '../../lib/nn/experts.js'
+import { isTapped, module, type Param } from '../../lib/module.js'
+import {
+  type ChosenExperts,
+  mixtureOfExperts,
+  mixtureOnDevice,
+  routesOnDevice,
+  rowsOnDevice,
+  topK
+} from '../../lib/nn/experts.js'
 import { normal, zeros } from '../../lib/nn/init.js'
 import { linear } from '../../lib/nn/linear.js'
 import { tf } from '../../lib/tf.js'
@@ -63,13 +70,23 @@ const applyExpert = (x: tf.Tensor2D, weight: StackedWeight, e: number): tf.Tenso
   return applyExpert(x, weight.base, e).add(update.mul(weight.scaling))
 }
 
+/** `x[n] W[ids[n]]` with stacked weights and ids `[N, k]`: `[N·k, in] → [N·k, out]`. The chosen weights are copied. */
+const applyChosen = (x: tf.Tensor2D, weight: StackedWeight, ids: tf.Tensor2D): tf.Tensor2D => {
+  const times = (rows: tf.Tensor3D, stacked: tf.Tensor3D): tf.Tensor3D => tf.matMul(rows, rowsOnDevice(stacked, ids))
+  const rows = x.reshape<tf.Tensor3D>([-1, 1, x.shape[1]])
+  if (weight instanceof tf.Tensor) return times(rows, weight).squeeze([1])
+  const update = times(times(rows, weight.lora_B), weight.lora_A).squeeze<tf.Tensor2D>([1])
+  return applyChosen(x, weight.base, ids).add(update.mul(weight.scaling))
+}
+
 /** A declaration of stacked weights. */
 const stacked = (experts: number, inner: number, out: number): Param<StackedWeight> =>
   normal<tf.Rank.R3>(experts, inner, out) as Param as Param<StackedWeight>
 
 /**
  * `down((up + 1) ⊙ gate · σ(α · gate))`, with gate clamped from above and up clamped on both sides by the limit. The weights of all E
- * experts are stacked, `[E, in, out]`, and columns of gate and up alternate. The forward runs expert `e`: `[n, D] → [n, D]`.
+ * experts are stacked, `[E, in, out]`, and columns of gate and up alternate. The forward runs expert `e`: `[n, D] → [n, D]`; `chosen` runs an
+ * expert for each row.
  * Source: `GptOssExperts`.
  */
 export const gptOssExperts = (c: GptOssConfig) => {
@@ -81,15 +98,23 @@ export const gptOssExperts = (c: GptOssConfig) => {
       down_proj: stacked(E, I, D),
       down_proj_bias: zeros<tf.Rank.R2>(E, D)
     },
-    (self) =>
-      (e: number, x: tf.Tensor2D): tf.Tensor2D => {
-        const both = applyExpert(x, self.gate_up_proj, e).add(sliceOf(self.gate_up_proj_bias, e))
+    (self) => {
+      const gatedInner = (both: tf.Tensor2D): tf.Tensor2D => {
         const [gate, up] = tf.unstack(both.reshape([-1, I, 2]), 2) as [tf.Tensor2D, tf.Tensor2D]
         const clamped = gate.minimum<tf.Tensor2D>(limit)
         const glu = clamped.mul(clamped.mul(alpha).sigmoid())
-        const inner: tf.Tensor2D = up.clipByValue(-limit, limit).add(1).mul(glu)
-        return applyExpert(inner, self.down_proj, e).add(sliceOf(self.down_proj_bias, e))
+        return up.clipByValue(-limit, limit).add(1).mul(glu)
       }
+      const one = (e: number, x: tf.Tensor2D): tf.Tensor2D => {
+        const both = applyExpert(x, self.gate_up_proj, e).add<tf.Tensor2D>(sliceOf(self.gate_up_proj_bias, e))
+        return applyExpert(gatedInner(both), self.down_proj, e).add(sliceOf(self.down_proj_bias, e))
+      }
+      const chosen: ChosenExperts = (x, ids) => {
+        const both = applyChosen(x, self.gate_up_proj, ids).add<tf.Tensor2D>(rowsOnDevice(self.gate_up_proj_bias, ids))
+        return applyChosen(gatedInner(both), self.down_proj, ids).add(rowsOnDevice(self.down_proj_bias, ids))
+      }
+      return Object.assign(one, { chosen })
+    }
   )
 }
 
@@ -99,9 +124,11 @@ export const gptOssMlp = (c: GptOssConfig) => {
   return module({ router: linear(D, E, { quantizable: false }), experts: gptOssExperts(c) }, (self) => (x: Hidden): MoeOutput => {
     const tokens = x.reshape<tf.Tensor2D>([-1, D])
     const routerLogits = self.router(tokens)
+    const output = (mixed: tf.Tensor2D): MoeOutput => ({ hidden: mixed.reshape(x.shape), routerLogits })
+    if (!isTapped(self.experts) && routesOnDevice(tokens.shape[0], k, E))
+      return output(mixtureOnDevice(tokens, routerLogits, k, (values) => tf.softmax(values), self.experts.chosen))
     const { indices, values } = topK(routerLogits, k)
-    const mixed = mixtureOfExperts(tokens, { experts: indices, weights: tf.softmax(values) }, self.experts)
-    return { hidden: mixed.reshape(x.shape), routerLogits }
+    return output(mixtureOfExperts(tokens, { experts: indices, weights: tf.softmax(values) }, self.experts))
   })
 }
 

@@ -1,5 +1,6 @@
 import { type Module, module, repeat } from '../../lib/module.js'
-import { mixtureOfExperts, topK } from '../../lib/nn/experts.js'
+import { mixtureOfExperts, mixtureOnDevice, routesOnDevice, topK } from '../../lib/nn/experts.js'
+import { stackedGatedMlps } from '../../lib/nn/fusion/stacked-experts.js'
 import { linear } from '../../lib/nn/linear.js'
 import { tf } from '../../lib/tf.js'
 import { unstackExperts } from '../checkpoint/split-experts.js'
@@ -28,15 +29,21 @@ export const qwen3Experts = (c: Qwen3MoeConfig) => {
   const { hiddenSize: D, numExperts: E, numExpertsPerToken: k } = c
   return module(
     { gate: linear(D, E, { bias: false, quantizable: false }), experts: repeat(E, () => gatedMlp(c, c.moeIntermediateSize)) },
-    (self) =>
-      (x: Hidden): MoeOutput => {
+    (self) => {
+      const stacked = stackedGatedMlps(self.experts)
+      const weightsOf = (values: tf.Tensor2D): tf.Tensor2D => (c.normTopkProb ? values.div(values.sum(1, true)) : values)
+      return (x: Hidden): MoeOutput => {
         const tokens = x.reshape<tf.Tensor2D>([-1, D])
         const routerLogits = self.gate(tokens)
-        const { indices, values } = topK(tf.softmax(routerLogits), k)
-        const weights: tf.Tensor2D = c.normTopkProb ? values.div(values.sum(1, true)) : values
-        const mixed = mixtureOfExperts(tokens, { experts: indices, weights }, (e, rows) => self.experts[e]!(rows))
-        return { hidden: mixed.reshape(x.shape), routerLogits }
+        const scores = tf.softmax(routerLogits)
+        const output = (mixed: tf.Tensor2D): MoeOutput => ({ hidden: mixed.reshape(x.shape), routerLogits })
+        if (stacked && routesOnDevice(tokens.shape[0], k, E))
+          return output(mixtureOnDevice(tokens, scores, k, weightsOf, stacked))
+        const { indices, values } = topK(scores, k)
+        const routing = { experts: indices, weights: weightsOf(values) }
+        return output(mixtureOfExperts(tokens, routing, (e, rows) => self.experts[e]!(rows)))
       }
+    }
   )
 }
 

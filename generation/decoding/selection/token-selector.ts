@@ -7,6 +7,7 @@ import type { PreparedGeneration, TopLogprob } from '../prepare-generation.js'
 import { isGuided } from '../prompts/guidance.js'
 import { invalidLogits, type RandomGenerator, sampleIndex } from '../sampling.js'
 import type { FinishReason } from '../stopping.js'
+import { logprobsOnDevice, readLogprobs } from './device-logprobs.js'
 import { tokensOnDevice } from './device-sampling.js'
 
 /** State of one row during decoding. Only `samplingLoop` changes it. */
@@ -35,13 +36,12 @@ export interface SelectedToken {
 /** The options that select the next token of a row. */
 export type Selection = Pick<PreparedGeneration, 'options' | 'logitsProcessor' | 'onDevice'>
 
-/** Whether the token is all that a row returns of its logits. */
-const needsTokenOnly = ({ options: o }: Selection): boolean =>
-  !isGuided(o) && !returnsLogprobs(o) && !o.outputScores && !o.outputLogits
+/** Whether a row returns logits, or selects from those of two prompts. */
+const needsLogits = ({ options: o }: Selection): boolean => isGuided(o) || o.outputScores === true || o.outputLogits === true
 
 /** Whether the index of the largest logit is all that a row needs. */
 const needsArgMaxOnly = (selection: Selection): boolean =>
-  needsTokenOnly(selection) && !selection.logitsProcessor && !isSampling(selection.options)
+  !needsLogits(selection) && !returnsLogprobs(selection.options) && !selection.logitsProcessor && !isSampling(selection.options)
 
 /**
  * A function that computes the tokens of all rows from their logits `[N, V]` as float32 `[N]`, or undefined where the host selects: on a
@@ -49,12 +49,18 @@ const needsArgMaxOnly = (selection: Selection): boolean =>
  */
 const deviceSelection = (selections: readonly Selection[], rows: readonly SequenceState[] | undefined) => {
   if (selections.every(needsArgMaxOnly)) return (logits: tf.Tensor2D): tf.Tensor1D => logits.argMax<tf.Tensor1D>(-1).toFloat()
-  if (!rows || !usesTensorflowOps() || !selections.every((s) => s.onDevice && needsTokenOnly(s))) return undefined
+  if (!rows || !usesTensorflowOps() || !selections.every((s) => s.onDevice && !needsLogits(s))) return undefined
   const deviceRows = rows.map(({ ids, promptLength, rng }, n) => {
     const { onDevice } = selections[n] ?? selections[0]!
     return { settings: onDevice!, ids, promptLength, uniform: rng.uniform() }
   })
   return (logits: tf.Tensor2D): tf.Tensor1D => tokensOnDevice(logits, deviceRows)
+}
+
+/** Number of most probable tokens whose log-probabilities a row of the step returns; undefined where no row returns any. */
+const logprobsOfStep = (selections: readonly Selection[]): number | undefined => {
+  const returning = selections.filter(({ options }) => returnsLogprobs(options))
+  return returning.length > 0 ? Math.max(...returning.map(({ options }) => options.topLogprobs ?? 0)) : undefined
 }
 
 /** The log-probabilities of a selected token and of the most probable tokens, from unprocessed logits `[V]`. */
@@ -75,8 +81,8 @@ export interface StepContext {
 /**
  * Reads logits `[N, V]` back, disposes them, and returns a function that selects the next token of a row from logits `n`, by the
  * options of the row: `selections` has those of each of the N rows, or one for all. If all rows are greedy without processors, or with
- * `rows` on a GPU by options of `deviceSampling`, only 2 N numbers are read back. The function throws an `InternVLError` with the tag
- * `InvalidLogits` for a row whose logits are NaN.
+ * `rows` on a GPU by options of `deviceSampling`, only 2 N numbers are read back, and the log-probabilities that rows return, together. The
+ * function throws an `InternVLError` with the tag `InvalidLogits` for a row whose logits are NaN.
  */
 export const tokenSelector = async (
   logits: tf.Tensor2D,
@@ -85,15 +91,24 @@ export const tokenSelector = async (
 ): Promise<(row: SequenceState, n: number) => SelectedToken> => {
   const select = deviceSelection(selections, rows)
   const [N, V] = logits.shape
+  const numTop = logprobsOfStep(selections)
   // the first logit of each row is read too: one NaN in the hidden states makes all logits of its row NaN
-  const output = select ? tf.tidy(() => tf.concat([select(logits), logits.slice([0, 0], [N, 1]).reshape([N])])) : logits
+  const numbersOf = (tokens: tf.Tensor1D): tf.Tensor2D => {
+    const columns = [tokens.reshape<tf.Tensor2D>([N, 1]), logits.slice<tf.Tensor2D>([0, 0], [N, 1])]
+    return tf.concat(numTop === undefined ? columns : [...columns, logprobsOnDevice(logits, tokens, Math.min(numTop, V))], 1)
+  }
+  const output = select ? tf.tidy(() => numbersOf(select(logits))) : logits
   const [data, guidedData] = await Promise.all([output.data(), guided?.data()]).finally(() =>
     tf.dispose([logits, output, ...(guided ? [guided] : [])])
   )
   return (row, n) => {
     const { options: o, logitsProcessor } = selections[n] ?? selections[0]!
-    if (!o.removeInvalidValues && Number.isNaN(data[select ? N + n : n * V]!)) throw invalidLogits()
-    if (select) return { token: data[n]! }
+    const width = output.shape[1]
+    if (!o.removeInvalidValues && Number.isNaN(data[n * width + (select ? 1 : 0)]!)) throw invalidLogits()
+    if (select) {
+      const [token, , ...logprobs] = data.subarray(n * width, (n + 1) * width)
+      return { token: token!, ...(returnsLogprobs(o) ? readLogprobs(logprobs, o) : {}) }
+    }
     const raw = data.slice(n * V, (n + 1) * V) as Float32Array
     const start = guidedData ? (guidedData.slice(n * V, (n + 1) * V) as Float32Array) : raw
     const processed = logitsProcessor ? logitsProcessor(row.ids, start, row.promptLength) : start

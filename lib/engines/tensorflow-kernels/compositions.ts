@@ -6,6 +6,7 @@ import { computeTypes } from './compute-type.js'
 import { attendOnDevice, mergeOnDevice, splitOnDevice } from './device-attention.js'
 import { cachedAttention } from './device-cached-attention.js'
 import { dequantizeOnDevice, packedRows } from './device-dequantize.js'
+import { expertProduct, stackOnDevice } from './device-experts.js'
 import { embeddingRows, inputGradient, linearProduct, type StoredFormat, weightGradient } from './device-linear.js'
 import { type DeviceOps, type DeviceTensor, type OnDevice, typeOf } from './device-ops.js'
 
@@ -108,6 +109,19 @@ export const compositions = {
   GatherRows: device(
     (ops, { weight, ids }: { readonly weight: DeviceTensor; readonly ids: DeviceTensor }, { format, columns }: Packed) =>
       embeddingRows(ops, weight, ids, format, columns)
+  ),
+  /** Weights in one tensor `[E, …]`, and each as a view of its memory */
+  StackWeights: (onDevice, inputs) =>
+    onDevice((ops) =>
+      stackOnDevice(
+        ops,
+        Object.values(inputs).map((t) => ops.of(t!))
+      )
+    ),
+  /** Products of rows `[n, K]` with the weights of their ids, int32 of n entries */
+  ExpertLinear: device(
+    (ops, { x, ids, stack }: Readonly<Record<'x' | 'ids' | 'stack', DeviceTensor>>, { format = 'float32' }: Format) =>
+      expertProduct(ops, x, stack, ids, format)
   ),
   /** The same numbers in the memory of the device; int32 too, which TensorFlow.js keeps in host memory */
   ToDevice: device((ops, { x }: { readonly x: DeviceTensor }) => {

@@ -1,5 +1,4 @@
 import { isHalfFormat, type QuantizationFormat } from '../../quantization/formats.js'
-import { sizeOf } from '../../shape.js'
 import { computeTypes } from './compute-type.js'
 import { dequantizeOnDevice, packedRows } from './device-dequantize.js'
 import { asRows, type DeviceOps, type DeviceTensor, type DeviceType, tileRows, tiles } from './device-ops.js'
@@ -84,7 +83,7 @@ export const embeddingRows = (
   format: StoredFormat,
   K: number
 ): DeviceTensor => {
-  const found = ops.gather(stored(ops, format, weight), ops.reshape(ids, [sizeOf(ids.shape)]))
-  const rows = format === 'float32' ? found : dequantizeOnDevice(ops, format, found, K, 'float32')
+  const found = ops.gather(stored(ops, format, weight), ids) // ids are not reshaped: TensorFlow has int32 reshaped in host memory
+  const rows = format === 'float32' ? found : dequantizeOnDevice(ops, format, asRows(ops, found), K, 'float32')
   return ops.reshape(rows, [...ids.shape, K])
 }

@@ -21,8 +21,8 @@ const distance = (f: () => tf.Tensor): number =>
     return norm(kernel.sub(composition)) / Math.max(norm(composition), 1e-3)
   })
 
-/** bfloat16 has 8 significant bits: inputs and result of a product are rounded by at most 2^-9 of their size. */
-const tolerance = { float32: 1e-5, bfloat16: 1e-2, float16: 2e-3 } as const
+/** bfloat16 has 8 significant bits: inputs and result of a product are rounded by at most 2^-9 of their size; an activation near 0 loses more. */
+const tolerance = { float32: 1e-5, bfloat16: 2e-2, float16: 2e-3 } as const
 const types = fc.constantFrom('float32', 'bfloat16', 'float16')
 
 const random = <R extends tf.Rank>(shape: tf.ShapeMap[R], seed: number): tf.Tensor<R> =>

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { load } from '../../../../generation/checkpoint/load.js'
 import { generateAll } from '../../../../generation/decoding/generate.js'
@@ -16,7 +17,9 @@ type CudaKernels = Readonly<
 >
 
 const cudaKernels = JSON.parse(readFileSync(new URL('./cuda-kernels.json', import.meta.url), 'utf8')) as CudaKernels
-const folder = fileURLToPath(new URL('../../../conformance/relatives/sensenova-si', import.meta.url))
+const folderOf = (name: string): string => fileURLToPath(new URL(`../../../conformance/relatives/${name}`, import.meta.url))
+const dense = 'sensenova-si/checkpoint-original'
+const mixture = 'interns1-moe/checkpoint'
 
 /** Whether the CUDA build has a kernel for an executed op: an attribute that is left out has its default. */
 const hasCudaKernel = ({ name, types }: RecordedOp): boolean =>
@@ -33,20 +36,22 @@ describe('kernels of TensorFlow’s own ops, on a GPU', () => {
   withTensorflowKernels()
   after(() => recorded?.restore())
 
-  for (const options of [
-    { dtype: 'float32' },
-    { dtype: 'bfloat16' },
-    { dtype: 'float16' },
-    { quantize: 'int8' },
-    { quantize: 'int4' }
+  for (const [checkpoint, options] of [
+    [dense, { dtype: 'float32' }],
+    [dense, { dtype: 'bfloat16' }],
+    [dense, { dtype: 'float16' }],
+    [dense, { quantize: 'int8' }],
+    [dense, { quantize: 'int4' }],
+    [mixture, { dtype: 'float32' }],
+    [mixture, { dtype: 'bfloat16' }]
   ] as const)
-    it(`an answer in ${Object.values(options)[0]} runs ops that have a CUDA kernel for their types, and weights stay on the device`, async () => {
-      const internvl = await load(`${folder}/checkpoint-original`, options)
-      const inputs = storedInputs(await readNumbers(`${folder}/one-image.safetensors`))
+    it(`an answer of ${checkpoint.split('/')[0]} in ${Object.values(options)[0]} runs ops that have a CUDA kernel for their types, and weights stay on the device`, async () => {
+      const internvl = await load(folderOf(checkpoint), options)
+      const inputs = storedInputs(await readNumbers(join(folderOf(checkpoint), '../one-image.safetensors')))
       recorded.clear()
       await generateAll(internvl.model, inputs, { maxNewTokens: 4 })
       const filters = { topP: 0.9, minP: 0.01, repetitionPenalty: 1.1, frequencyPenalty: 0.1 }
-      await generateAll(internvl.model, inputs, { doSample: true, ...filters, maxNewTokens: 2 })
+      await generateAll(internvl.model, inputs, { doSample: true, ...filters, topLogprobs: 2, maxNewTokens: 2 })
       const counts = recorded.ops.length
       assert.ok(counts > 100, `${counts} ops`)
       const productTypes = new Set(recorded.ops.flatMap(({ name, types }) => (name === 'BatchMatMulV2' ? [types.T] : [])))
