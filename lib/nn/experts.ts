@@ -62,7 +62,10 @@ export const mixtureOfExperts = (
       computedAt[slot] = row
     })
   const all = tf.gather(tf.concat(outputs, 0), tf.tensor1d(computedAt, 'int32')) // [N·k, D']
-  return all.reshape<tf.Tensor3D>([N, k, -1]).mul<tf.Tensor3D>(weights.reshape([N, k, 1])).sum(1)
+  return all
+    .reshape<tf.Tensor3D>([N, k, -1])
+    .mul<tf.Tensor3D>(weights.reshape([N, k, 1]))
+    .sum(1)
 }
 
 /** Each row of `x` `[N·k, D]` through the expert of its id, int32 `[N, k]` on the device: `[N·k, D']`. */

@@ -1,4 +1,5 @@
 import { getOrThrow, orThrow } from '../../lib/error.js'
+import { withoutKernels } from '../../lib/ops/kernel.js'
 import { buildParams, declarations, disposeParams, namedParameters } from '../../lib/params.js'
 import { dequantize, type QuantizedWeight, quantizationFormats } from '../../lib/quantization/formats.js'
 import { tf } from '../../lib/tf.js'
@@ -55,7 +56,7 @@ const logitsOf = (model: InternVL): Float32Array =>
 export const quantizedPaths = (params: unknown): readonly string[] =>
   namedParameters(params).flatMap(([key]) => (splitFormat(key).format ? [splitFormat(key).path] : []))
 
-/** The parameters with every packed weight dequantized to float32. */
+/** The parameters with every packed weight dequantized to float32, on the host. */
 const dequantized = ({ module, params }: LoadedModel): InternVLParams => {
   const columns = new Map(declarations(module).map(([path, { shape }]) => [path, shape.at(-1)!]))
   const weights = new Map(
@@ -63,7 +64,7 @@ const dequantized = ({ module, params }: LoadedModel): InternVLParams => {
       const format = quantizationFormats.find((name) => key.endsWith(`.${name}`))
       const path = format ? key.slice(0, -format.length - 1) : key
       const weight = format && ({ [format]: tensor } as unknown as QuantizedWeight)
-      return [path, weight ? dequantize(weight, columns.get(path)!) : tensor.clone()]
+      return [path, weight ? withoutKernels(() => dequantize(weight, columns.get(path)!)) : tensor.clone()]
     })
   )
   return buildParams(module, (path) => weights.get(path)!)

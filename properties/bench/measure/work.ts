@@ -57,7 +57,7 @@ export const workOf = (internvl: InternVLCheckpoint, { tiles, rows, promptTokens
     .filter(([path]) => readOncePerToken.includes(partOfPath(path) ?? ''))
     .reduce((sum, [path, tensor]) => sum + 4 * tensor.size * usedShare(path, internvl), 0)
   const cachedTokens = rows * (promptTokens + newTokens / 2)
-  const cacheRow = 2 * text.numKeyValueHeads * text.headDim * (defaultKVCacheType(params) === 'bfloat16' ? 2 : 4)
+  const cacheRow = 2 * text.numKeyValueHeads * text.headDim * (defaultKVCacheType(params) === 'float32' ? 4 : 2)
   return {
     vision: visionFlop,
     prefill: visionFlop + decoderFlop,
