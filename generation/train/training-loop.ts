@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { accumulate, valueAndGrad } from '../../lib/autograd/grad.js'
+import { accumulate, accumulateEach, type GradientTaker, valueAndGrad } from '../../lib/autograd/grad.js'
 import { type TrainingOptions, training } from '../../lib/autograd/train-mode.js'
 import { autocast } from '../../lib/engines/tensorflow-kernels/compute-type.js'
 import { InternVLError, issue } from '../../lib/error.js'
@@ -129,17 +129,17 @@ export const meanMetrics = (parts: ReadonlyArray<readonly [metrics: LossMetrics,
   )
 }
 
-/**
- * Loss and gradient of the batches of a step, the loss state after them, and their metrics. `seedOf` is a number for the random masks of
- * each batch by its index: its position in the data. The gradient is `scale` times as large. `total`: as in `accumulate`.
- */
-export const gradient = <P, B, S>(
-  { params: trained, lossState: before }: Pick<TrainState<P, S>, 'params' | 'lossState'>,
-  batches: readonly B[],
-  options: TrainOptions<P, B, S>,
-  { seedOf, scale, total }: { readonly seedOf: (index: number) => number; readonly scale: number; readonly total?: number }
-) => {
-  const { loss, weightOf = () => 1, training: mode = { seed: 0 }, precision = 'float32' } = options
+/** The settings of a gradient. */
+export interface GradientSettings {
+  /** A number for the random masks of each batch by its index: its position in the data. */
+  readonly seedOf: (index: number) => number
+  /** The gradient is this times as large. */
+  readonly scale: number
+}
+
+/** The losses of a step's batches as functions of the parameters, and what these functions find: the loss state, and the mean of the metrics. */
+const lossesOf = <P, B, S>(before: LossState, options: TrainOptions<P, B, S>, { seedOf, scale }: GradientSettings) => {
+  const { loss, weightOf = () => 1, training: mode = { seed: 0 } } = options
   let [lossState, index] = [before, 0]
   const metrics: [LossMetrics, number][] = []
   const lossOf = (batch: B) => (params: P) => {
@@ -151,10 +151,37 @@ export const gradient = <P, B, S>(
       return scale === 1 ? result.loss : result.loss.mul<tf.Scalar>(scale)
     })
   }
-  const isAlone = batches.length === 1 && total === undefined
-  const differentiate = isAlone ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf, total)
-  const { value, grads } = autocast(precision, () => differentiate(trained))
-  return { loss: scalarOf(value) / scale, grads, lossState, metrics: metrics.length > 0 ? meanMetrics(metrics) : undefined }
+  return { lossOf, found: () => ({ lossState, metrics: metrics.length > 0 ? meanMetrics(metrics) : undefined }) }
+}
+
+/** Loss and gradient of the batches of a step, the loss state after them, and their metrics. */
+export const gradient = <P, B, S>(
+  { params, lossState }: Pick<TrainState<P, S>, 'params' | 'lossState'>,
+  batches: readonly B[],
+  options: TrainOptions<P, B, S>,
+  settings: GradientSettings
+) => {
+  const { lossOf, found } = lossesOf(lossState, options, settings)
+  const { weightOf = () => 1, precision = 'float32' } = options
+  const differentiate = batches.length === 1 ? valueAndGrad(lossOf(batches[0]!)) : accumulate(batches, weightOf, lossOf)
+  const { value, grads } = autocast(precision, () => differentiate(params))
+  return { loss: scalarOf(value) / settings.scale, grads, ...found() }
+}
+
+/**
+ * The same as a part of the weighted mean over all workers, whose weights sum to `total`: `take` owns each leaf of the gradient, from the time at which
+ * the backward pass has completed it.
+ */
+export const partialGradient = <P, B, S>(
+  { params, lossState }: Pick<TrainState<P, S>, 'params' | 'lossState'>,
+  batches: readonly B[],
+  options: TrainOptions<P, B, S>,
+  { total, take, ...settings }: GradientSettings & { readonly total: number; readonly take: GradientTaker }
+) => {
+  const { lossOf, found } = lossesOf(lossState, options, settings)
+  const { weightOf = () => 1, precision = 'float32' } = options
+  const value = autocast(precision, () => accumulateEach(batches, weightOf, lossOf, total, take)(params))
+  return { loss: scalarOf(value) / settings.scale, ...found() }
 }
 
 /** Throws an `InternVLError` where a loss or a gradient norm is not finite. */

@@ -38,6 +38,34 @@ export const valueAndGrad =
     return { value: value as tf.Scalar, grads: replaced(new Map(leaves.map(([path], i) => [path, grads[i]!]))) }
   }
 
+/** Takes the gradient of the parameter at a path, and owns it. */
+export type GradientTaker = (path: string, gradient: tf.Tensor) => void
+
+/**
+ * `valueAndGrad` that hands over each leaf of the gradient as soon as it is complete, while the backward pass goes on: the last layers first,
+ * those that do not reach the loss at the end. Returns the value.
+ */
+export const valueAndEachGrad =
+  <P>(loss: (params: P) => tf.Scalar, take: GradientTaker) =>
+  (params: P): tf.Scalar => {
+    const leaves = namedParameters(params)
+    return tf.tidy(() => {
+      const missing = new Map(leaves)
+      const pulled = vjp(
+        () => [loss(params)],
+        leaves.map(([, tensor]) => tensor),
+        ([value]) => [tf.onesLike(value!)],
+        (i, gradient) => {
+          const [path] = leaves[i]!
+          missing.delete(path)
+          take(path, gradient)
+        }
+      )
+      for (const [path, tensor] of missing) take(path, tf.zerosLike(tensor))
+      return pulled.values[0] as tf.Scalar
+    })
+  }
+
 /** `valueAndGrad` of a loss with auxiliary data, `[loss, aux]` (terms to log, a state for the next step). Source: JAX's `has_aux`. */
 export const valueGradAndAux =
   <P, A>(loss: (params: P) => readonly [loss: tf.Scalar, aux: A]) =>
@@ -60,6 +88,20 @@ const addGradients = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P
   return sum
 }
 
+/** The loss of each batch as its part of the weighted mean. */
+const weightedLosses = <A, P>(
+  batches: readonly A[],
+  weightOf: (batch: A) => number,
+  lossOf: (batch: A) => (params: P) => tf.Scalar,
+  total: number
+): ReadonlyArray<(params: P) => tf.Scalar> => {
+  if (!(total > 0)) throw new RangeError(`accumulate: the weights of ${batches.length} batches sum to ${total}`)
+  return batches.map((batch) => {
+    const [loss, weight] = [lossOf(batch), weightOf(batch)]
+    return (params) => loss(params).mul<tf.Scalar>(weight / total)
+  })
+}
+
 /**
  * Gradient accumulation: the weighted mean of the losses of several batches, and its gradient. Memory holds the sum and the gradient of
  * one batch. With the number of supervised tokens as the weight of a batch, the result equals that of one large batch.
@@ -72,12 +114,7 @@ export const accumulate = <A, P>(
   lossOf: (batch: A) => (params: P) => tf.Scalar,
   total = batches.reduce((sum, batch) => sum + weightOf(batch), 0)
 ): ((params: P) => ValueAndGrad<P>) => {
-  const weights = batches.map(weightOf)
-  if (!(total > 0)) throw new RangeError(`accumulate: the weights of ${batches.length} batches sum to ${total}`)
-  const shares = batches.map((batch, i) => {
-    const loss = lossOf(batch)
-    return valueAndGrad((params: P) => loss(params).mul<tf.Scalar>(weights[i]! / total))
-  })
+  const shares = weightedLosses(batches, weightOf, lossOf, total).map((loss) => valueAndGrad(loss))
   return (params) => {
     let sum: ValueAndGrad<P> | undefined
     try {
@@ -89,6 +126,42 @@ export const accumulate = <A, P>(
     } catch (error) {
       disposeParams([sum?.value, sum?.grads])
       throw error
+    }
+  }
+}
+
+/**
+ * `accumulate` that hands over each leaf of the sum as soon as the backward pass of the last batch has completed it. Returns the weighted mean
+ * of the losses.
+ */
+export const accumulateEach = <A, P>(
+  batches: readonly A[],
+  weightOf: (batch: A) => number,
+  lossOf: (batch: A) => (params: P) => tf.Scalar,
+  total: number,
+  take: GradientTaker
+): ((params: P) => tf.Scalar) => {
+  const [last, ...before] = [...weightedLosses(batches, weightOf, lossOf, total)].reverse()
+  return (params) => {
+    let sum: ValueAndGrad<P> | undefined
+    try {
+      for (const loss of before.reverse()) {
+        const next = valueAndGrad(loss)(params)
+        sum = sum ? addGradients(sum, next) : next
+      }
+      const earlier = new Map(sum ? namedParameters(sum.grads) : [])
+      const takeSum: GradientTaker = (path, gradient) => {
+        const part = earlier.get(path)
+        take(path, part ? part.add(gradient) : gradient)
+        if (part) tf.dispose([part, gradient])
+      }
+      const value = valueAndEachGrad(last!, takeSum)(params)
+      if (!sum) return value
+      const mean = sum.value.add<tf.Scalar>(value)
+      value.dispose()
+      return mean
+    } finally {
+      disposeParams([sum?.value, sum?.grads])
     }
   }
 }

@@ -86,13 +86,30 @@ const inputGradients = (node: TapeNode, dys: ReadonlyArray<tf.Tensor | undefined
   })
 }
 
-/** Walks the tape backward. Gradients and saved tensors are disposed as soon as they have been used. */
+/** The ids among `xs` whose gradient is complete after the backward pass of each node: those that no earlier node has as an input. */
+const completedBy = (nodes: readonly TapeNode[], xs: ReadonlySet<number>): ReadonlyMap<TapeNode, readonly number[]> => {
+  const [completed, visited] = [new Map<TapeNode, number[]>(), new Set<number>()]
+  for (const node of nodes)
+    for (const x of Object.values(node.inputs) as (tf.Tensor | undefined)[])
+      if (x && xs.has(x.id) && !visited.has(x.id)) {
+        visited.add(x.id)
+        completed.set(node, [...(completed.get(node) ?? []), x.id])
+      }
+  return completed
+}
+
+/**
+ * Walks the tape backward. Gradients and saved tensors are disposed as soon as they have been used. `onComplete` receives the ids of `keepIds`
+ * whose gradients no further node changes.
+ */
 const backpropagate = (
   nodes: readonly TapeNode[],
   traced: ReadonlySet<number>,
   seeds: Map<number, tf.Tensor>,
-  keepIds: ReadonlySet<number>
+  keepIds: ReadonlySet<number>,
+  onComplete?: (id: number) => void
 ) => {
+  const completed = onComplete && completedBy(nodes, keepIds)
   for (const node of [...nodes].reverse()) {
     const dys = node.outputs.map(({ id }) => seeds.get(id))
     if (dys.some((dy) => dy !== undefined))
@@ -109,17 +126,21 @@ const backpropagate = (
         seeds.delete(id)
       }
     disposeSaved([node])
+    for (const id of completed?.get(node) ?? []) onComplete?.(id)
   }
 }
 
 /**
  * The values of `f` and the vector-Jacobian products `Σ dyᵢ · ∂yᵢ/∂x` for every x, with one `dy` for each value (`undefined` for zero).
  * A gradient is `undefined` where no value depends on x. Inside another gradient the result is a constant. Source: JAX's `jax.vjp`.
+ *
+ * `onGradient` takes the gradient of each x that has one as soon as it is complete, while the backward pass goes on; the result has then none.
  */
 export const vjp = (
   f: () => readonly tf.Tensor[],
   xs: readonly tf.Tensor[],
-  dysOf: (ys: readonly tf.Tensor[]) => ReadonlyArray<tf.Tensor | undefined>
+  dysOf: (ys: readonly tf.Tensor[]) => ReadonlyArray<tf.Tensor | undefined>,
+  onGradient?: (index: number, gradient: tf.Tensor) => void
 ): { readonly values: readonly tf.Tensor[]; readonly grads: ReadonlyArray<tf.Tensor | undefined> } => {
   const result = tf.tidy(() => {
     const { value: values, nodes, traced } = record(() => tf.tidy(() => f() as tf.Tensor[]), xs)
@@ -129,7 +150,13 @@ export const vjp = (
         const { id } = values[i]!
         if (dy) seeds.set(id, seeds.get(id)?.add(dy) ?? dy.clone())
       }
-      backpropagate(nodes, traced, seeds, new Set(xs.map(({ id }) => id)))
+      const take = (id: number): void => {
+        const gradient = seeds.get(id)
+        seeds.delete(id)
+        const indices = xs.flatMap((x, i) => (x.id === id ? [i] : []))
+        if (gradient) for (const [n, i] of indices.entries()) onGradient!(i, n === 0 ? gradient : gradient.clone())
+      }
+      backpropagate(nodes, traced, seeds, new Set(xs.map(({ id }) => id)), onGradient && take)
     } finally {
       disposeSaved(nodes)
     }

@@ -37,25 +37,69 @@ const replaced = <P>(tree: P, leaves: ReadonlyMap<string, tf.Tensor>): P => mapP
 /** Number of collective operations that reduce a tree. */
 export const countBuckets = (tree: unknown): number => buckets(namedParameters(tree), ([, leaf]) => leaf.size).length
 
+/** The sum of a bucket over all workers; consumes the bucket. The operation begins before this function returns. */
+const reduceBucket = async (group: WorkerGroup, bucket: readonly Named[]): Promise<readonly Named[]> => {
+  const values = tf.keep(flat(bucket.map(([, leaf]) => leaf)))
+  tf.dispose(bucket.map(([, leaf]) => leaf))
+  try {
+    const sum = await group.allReduce(values)
+    const leaves = cut(bucket, sum)
+    sum.dispose()
+    return leaves
+  } finally {
+    values.dispose()
+  }
+}
+
+/** Sums over all workers of the leaves of a tree that become known one by one. */
+export interface TreeReduction<P> {
+  /** Takes a leaf, and owns it. The first bucket whose leaves are all there is reduced. */
+  readonly add: (path: string, leaf: tf.Tensor) => void
+  /** The tree of sums, after every leaf was added. */
+  readonly sums: () => Promise<P>
+  /** Waits for the operations that have begun, and disposes the sums. */
+  readonly cancel: () => Promise<void>
+}
+
+/**
+ * A reduction of leaves with the paths and shapes of `tree`, in buckets of at most `limit` numbers, 25 MB by default. The buckets begin in one order on all workers, from the last to the
+ * first as a backward pass completes their leaves, each as soon as its leaves and the bucket before are there.
+ */
+export const treeReduction = <P>(group: WorkerGroup, tree: P, limit = bucketSize): TreeReduction<P> => {
+  const waiting = buckets(namedParameters(tree), ([, leaf]) => leaf.size, limit).map((bucket) => bucket.map(([path]) => path))
+  const leaves = new Map<string, tf.Tensor>()
+  const begun: Promise<readonly Named[]>[] = []
+  const isComplete = (paths: readonly string[] | undefined): paths is readonly string[] =>
+    paths?.every((path) => leaves.has(path)) === true
+  const add = (path: string, leaf: tf.Tensor): void => {
+    leaves.set(path, leaf)
+    for (let last = waiting.at(-1); isComplete(last); last = waiting.at(-1)) {
+      waiting.pop()
+      const reducing = reduceBucket(
+        group,
+        last.map((name) => [name, leaves.get(name)!])
+      )
+      reducing.catch(() => {}) // handled by `sums`, which may be called later
+      begun.push(reducing)
+    }
+  }
+  const sums = async (): Promise<P> => replaced(tree, new Map(values(await Promise.allSettled(begun)).flat()))
+  const cancel = async (): Promise<void> => {
+    tf.dispose([...leaves.values()])
+    for (const result of await Promise.allSettled(begun))
+      if (result.status === 'fulfilled') tf.dispose(result.value.map(([, leaf]) => leaf))
+  }
+  return { add, sums, cancel }
+}
+
 /**
  * The sum of each leaf over all workers. Consumes the tree. Buckets of 25 MB are reduced at the same time, so that the network works
  * while the next bucket is put together.
  */
-export const allReduceTree = async <P>(group: WorkerGroup, tree: P): Promise<P> => {
-  const reduce = async (bucket: readonly Named[]): Promise<readonly Named[]> => {
-    const values = flat(bucket.map(([, leaf]) => leaf))
-    tf.dispose(bucket.map(([, leaf]) => leaf))
-    try {
-      const sum = await group.allReduce(values)
-      const leaves = cut(bucket, sum)
-      sum.dispose()
-      return leaves
-    } finally {
-      values.dispose()
-    }
-  }
-  const reduced = await Promise.allSettled(buckets(namedParameters(tree), ([, leaf]) => leaf.size).map(reduce))
-  return replaced(tree, new Map(values(reduced).flat()))
+export const allReduceTree = <P>(group: WorkerGroup, tree: P): Promise<P> => {
+  const reduction = treeReduction(group, tree)
+  for (const [path, leaf] of namedParameters(tree)) reduction.add(path, leaf)
+  return reduction.sums()
 }
 
 /** The results, or the first error after the results of the others are disposed. */

@@ -1,18 +1,18 @@
-import { allReduceTree, gatherSlices, ownSlices } from '../../../lib/distributed/buckets.js'
+import { gatherSlices, ownSlices, type TreeReduction, treeReduction } from '../../../lib/distributed/buckets.js'
 import type { WorkerGroup } from '../../../lib/distributed/worker-group.js'
 import { InternVLError, issue } from '../../../lib/error.js'
 import { clipFactor } from '../../../lib/optim/adamw.js'
-import { disposeParams, mapParams, namedParameters } from '../../../lib/params.js'
+import { disposeParams, namedParameters } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import { lossScaling } from '../loss-scale.js'
 import {
   type BatchIterator,
   disposerOf,
   expectFinite,
-  gradient,
   type LossMetrics,
   type LossState,
   meanMetrics,
+  partialGradient,
   type Stepper,
   type TrainOptions,
   type TrainState
@@ -156,10 +156,11 @@ const sharedStep = async <P, B, S>(
   const { group } = parallel
   const { weightOf = () => 1, maxGradNorm = Number.POSITIVE_INFINITY } = options
   const { scale, after } = lossScaling(state, options.precision)
-  const local = localGradient(state, taken, options, share, scale)
+  const reduction = treeReduction(group, state.params)
+  const local = await localGradient(state, taken, options, share, scale, reduction)
   const weight = taken.batches.reduce((sum, [batch]) => sum + weightOf(batch), 0)
   const { metrics, lossState } = local
-  const reducing = [allReduceTree(group, local.grads), group.gather<PartialReport>({ metrics, lossState, weight })] as const
+  const reducing = [reduction.sums(), group.gather<PartialReport>({ metrics, lossState, weight })] as const
   const [grads, parts] = await timed(Promise.all(reducing))
   try {
     // the norm of worker 0, because the last digit may differ between processors
@@ -187,22 +188,33 @@ const sharedStep = async <P, B, S>(
   }
 }
 
-/** The gradient of a worker's batches as a part of the mean over the whole step; zeros without a batch. */
-const localGradient = <P, B, S>(
+/**
+ * The gradient of a worker's batches as a part of the mean over the whole step, whose leaves go to `reduction` while the backward pass of the last
+ * batch goes on; zeros without a batch.
+ */
+const localGradient = async <P, B, S>(
   state: TrainState<P, S>,
   { batches, weight }: SharedBatches<B>,
   options: TrainOptions<P, B, S>,
   { group, groups, part }: WorkerShare,
-  scale: number
+  scale: number,
+  { add, cancel }: TreeReduction<P>
 ) => {
-  if (batches.length === 0)
-    return { loss: 0, grads: mapParams((leaf) => tf.zerosLike(leaf))(state.params), lossState: state.lossState, metrics: {} }
+  if (batches.length === 0) {
+    for (const [path, leaf] of namedParameters(state.params)) add(path, tf.zerosLike(leaf))
+    return { loss: 0, lossState: state.lossState, metrics: {} }
+  }
   const seedOf = (i: number) => (state.position + batches[i]![1] * groups + group + 1) ^ Math.imul(part, 0x85ebca6b)
-  const { metrics = {}, ...result } = gradient(
-    state,
-    batches.map(([batch]) => batch),
-    options,
-    { seedOf, scale, total: weight }
-  )
-  return { ...result, metrics }
+  try {
+    const { metrics = {}, ...result } = partialGradient(
+      state,
+      batches.map(([batch]) => batch),
+      options,
+      { seedOf, scale, total: weight, take: (path, leaf) => add(path, tf.keep(leaf)) }
+    )
+    return { ...result, metrics }
+  } catch (error) {
+    void cancel() // the others wait for this worker until they hear of its end
+    throw error
+  }
 }

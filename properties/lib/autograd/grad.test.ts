@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { accumulate, valueAndGrad } from '../../../lib/autograd/grad.js'
-import { combine, partition } from '../../../lib/params.js'
+import { accumulate, accumulateEach, valueAndGrad } from '../../../lib/autograd/grad.js'
+import { combine, namedParameters, partition } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
 import { check } from '../../laws/check.js'
@@ -61,6 +61,32 @@ describe('accumulate', () => {
         assertClose(result.value, big.value)
         assertClose(result.grads.w, big.grads.w)
       }
+    }))
+
+  it('each gradient that is handed over is bit for bit that of the tree, those of the last layers first, and no tensor is left', () =>
+    check(batches, ({ sizes, seed }) => {
+      const params = {
+        unused: tf.zeros([2]),
+        first: randomTensor<tf.Tensor2D>([3, 3], seed),
+        shared: randomTensor<tf.Tensor2D>([3, 3], seed + 1),
+        last: randomTensor<tf.Tensor2D>([3, 2], seed + 2)
+      }
+      const parts = sizes.map((n, i) => randomTensor<tf.Tensor2D>([n, 3], seed + i + 3))
+      const layers = (x: tf.Tensor2D) => (p: typeof params) => {
+        const inner = tf.matMul(tf.matMul(tf.matMul(x, p.shared), p.first).tanh(), p.shared)
+        return tf.matMul<tf.Tensor2D>(inner, p.last).square().sum(1).mean() as tf.Scalar
+      }
+      const total = 2 * sizes.reduce((a, b) => a + b) // another worker has the other half
+      const weightOf = (x: tf.Tensor2D) => x.shape[0]
+      const whole = accumulate(parts, weightOf, layers, total)(params)
+      const before = tf.memory().numTensors
+      const taken = new Map<string, tf.Tensor>()
+      const value = accumulateEach(parts, weightOf, layers, total, (path, g) => taken.set(path, tf.keep(g)))(params)
+      assert.deepEqual([...taken.keys()], ['last', 'first', 'shared', 'unused'])
+      assert.deepEqual(value.dataSync(), whole.value.dataSync())
+      for (const [path, g] of namedParameters(whole.grads)) assert.deepEqual(taken.get(path)!.dataSync(), g.dataSync(), path)
+      tf.dispose([value, ...taken.values()])
+      assert.equal(tf.memory().numTensors, before)
     }))
 
   it('rejects batches without weight', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { allReduceTree, buckets, gatherSlices, ownSlices } from '../../../lib/distributed/buckets.js'
+import { allReduceTree, buckets, gatherSlices, ownSlices, treeReduction } from '../../../lib/distributed/buckets.js'
 import { namedParameters } from '../../../lib/params.js'
 import { tf } from '../../../lib/tf.js'
 import { inMemoryGroup } from './in-memory-group.js'
@@ -32,6 +32,44 @@ describe('buckets', () => {
         assert.equal(tf.memory().numTensors, before)
         tf.dispose(tree)
       })
+    ))
+
+  it('leaves that become known in any order are reduced in one order on all workers, each bucket once its leaves and the later buckets are there', () =>
+    fc.assert(
+      fc.asyncProperty(
+        sizes.chain((lengths) => fc.tuple(fc.constant(lengths), ...[0, 1, 2].map(() => fc.shuffledSubarray([...lengths.keys()], { minLength: lengths.length })))), // biome-ignore format: one line
+        fc.integer({ min: 1, max: 12 }),
+        async ([lengths, ...orders], limit) => {
+          const before = tf.memory().numTensors
+          const begun: number[][] = []
+          const sums = await Promise.all(
+            inMemoryGroup(3).map((group, rank) => {
+              const tree = treeOf(lengths, rank)
+              begun[rank] = []
+              const allReduce: typeof group.allReduce = (x) => {
+                begun[rank]!.push(x.size)
+                return group.allReduce(x)
+              }
+              const { add, sums } = treeReduction({ ...group, allReduce }, tree, limit)
+              const members = [...buckets([...lengths.keys()], (i) => lengths[i]!, limit)].reverse()
+              const totals = members.map((bucket) => bucket.reduce((sum, i) => sum + lengths[i]!, 0))
+              const known = new Set<number>()
+              for (const i of orders[rank]!) {
+                add(`p${i}`, tree[`p${i}`]!)
+                known.add(i)
+                const first = members.findIndex((bucket) => !bucket.every((k) => known.has(k))) // the first that has to wait
+                assert.deepEqual(begun[rank], first < 0 ? totals : totals.slice(0, first))
+              }
+              return sums()
+            })
+          )
+          assert.deepEqual(begun, [begun[0], begun[0], begun[0]])
+          const whole = await Promise.all(inMemoryGroup(3).map((group) => allReduceTree(group, treeOf(lengths, group.rank))))
+          for (const sum of sums) assert.deepEqual(numbers(sum), numbers(whole[0]))
+          tf.dispose([sums, whole])
+          assert.equal(tf.memory().numTensors, before)
+        }
+      )
     ))
 
   it('a reduced tree is the sum of the trees, and the trees are disposed', () =>
