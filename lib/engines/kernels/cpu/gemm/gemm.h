@@ -1,6 +1,6 @@
 // GEMM: many rows of x times a weight in any quantization format.
 #pragma once
-#include "gemm/gemv.h"
+#include "gemm/gemv-input.h"
 #include "gemm/linear.h"
 
 /** Panels of the rows of x, packed by the first projection that needs them; null before. */

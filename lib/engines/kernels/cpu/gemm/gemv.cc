@@ -1,15 +1,26 @@
 #include "gemm/gemv.h"
+#include "gemm/vnni-blocks.h"
 #include "operator/kernel-settings.h"
+
+namespace {
 #if defined(__AVX2__)
-#include <immintrin.h>
 constexpr bool hasIntegerDot = true;
 #else
 constexpr bool hasIntegerDot = false;
 #endif
 
-namespace {
-/** Prefetches the weights that are read some cache lines later. */
-inline void prefetchWeights(const void *p) { __builtin_prefetch(static_cast<const char *>(p) + 4096); }
+void quantize(const float *x, QuantizedBlock &to) {
+  Vec nanOrZero{};
+  for (int64_t i = 0; i < blockSize; i += W) nanOrZero += load(x + i) * 0;
+  const float maximum = maxAbs(x, blockSize), inverse = maximum > 0 ? 127 / maximum : 0;
+  to.scale = maximum / 127 + sum(nanOrZero); // int8 cannot hold NaN, so a NaN entry makes the scale NaN
+  for (int64_t i = 0; i < blockSize; i += W) roundToInt8(load(x + i) * inverse, to.q + i);
+#if defined(HAS_VNNI)
+  for (int64_t i = 0; i < blockSize / 4; i++) to.offset[i] = -128 * (to.q[4 * i] + to.q[4 * i + 1] + to.q[4 * i + 2] + to.q[4 * i + 3]);
+#else
+  for (int64_t i = 0; i < blockSize; i++) to.size[i] = static_cast<uint8_t>(to.q[i] < 0 ? -to.q[i] : to.q[i]);
+#endif
+}
 
 // Each `dot…` computes the products of one weight row with R rows of x. The weight row is a single sequential stream from memory,
 // which hardware prefetchers handle best. U independent accumulators per row of x hide the latency of the multiply-adds.
@@ -78,57 +89,7 @@ template <Format format, int R> void dotBlocks(const uint8_t *w, const Rows &x, 
   for (int r = 0; r < R; r++) y[(m + r) * width] = sum(low[r] + high[r]);
 }
 
-void quantize(const float *x, QuantizedBlock &to) {
-  Vec nanOrZero{};
-  for (int64_t i = 0; i < blockSize; i += W) nanOrZero += load(x + i) * 0;
-  const float maximum = maxAbs(x, blockSize), inverse = maximum > 0 ? 127 / maximum : 0;
-  to.scale = maximum / 127 + sum(nanOrZero); // int8 cannot hold NaN, so a NaN entry makes the scale NaN
-  for (int64_t i = 0; i < blockSize; i += W) roundToInt8(load(x + i) * inverse, to.q + i);
-#if defined(HAS_VNNI)
-  for (int64_t i = 0; i < blockSize / 4; i++) to.offset[i] = -128 * (to.q[4 * i] + to.q[4 * i + 1] + to.q[4 * i + 2] + to.q[4 * i + 3]);
-#else
-  for (int64_t i = 0; i < blockSize; i++) to.size[i] = static_cast<uint8_t>(to.q[i] < 0 ? -to.q[i] : to.q[i]);
-#endif
-}
-
-#if defined(HAS_VNNI)
-/** `dot` for a blockwise weight row and R rows of x in int8, with VNNI: 64 products per instruction. */
-template <Format format, int R> void dotQuantized(const uint8_t *w, const QuantizedBlock *x, int64_t count, float *y, int64_t width) {
-  alignas(16) uint8_t unsignedLevels[16];
-  for (int i = 0; i < 16; i++) unsignedLevels[i] = static_cast<uint8_t>(codebook[i] + 128);
-  const __m512i table = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i *>(unsignedLevels)));
-  const __m512i four = _mm512_set1_epi8(15), shift = _mm512_set1_epi8(-128), upperTwo = _mm512_set1_epi8(48);
-  const __m512i upperHalf = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-  const __m512i rotations = _mm512_setr_epi32(4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0, 30, 30, 30, 30);
-  __m512 sums[R];
-  for (int r = 0; r < R; r++) sums[r] = _mm512_setzero_ps();
-  for (int64_t k = 0; k < count; k++, w += blockBytes(format)) {
-    prefetchWeights(w);
-    uint32_t bothScales;
-    std::memcpy(&bothScales, w, 4);
-    const __m512i word = _mm512_set1_epi32(static_cast<int>(bothScales)); // the low half of the lanes takes the lower bfloat16
-    const __m512 scales = _mm512_castsi512_ps(_mm512_and_si512(_mm512_mask_slli_epi32(word, 0x00ff, word, 16), upperHalf));
-    __m512i level; // level + 128 of each weight: VNNI takes one unsigned factor
-    if (format == Format::int8) level = _mm512_xor_si512(_mm512_loadu_si512(w + 4), shift);
-    else {
-      const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(w + 4)));
-      const __m512i numbers = _mm512_and_si512(_mm512_mask_srli_epi16(both, 0xffff0000, both, 4), four);
-      if (format == Format::int4) level = _mm512_shuffle_epi8(table, numbers);
-      else {
-        const __m512i more = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w + 4 + groupSize)));
-        const __m512i two = _mm512_and_si512(_mm512_rolv_epi32(more, rotations), upperTwo); // selects, from the four bit pairs of a byte, the pair of this quarter
-        level = _mm512_add_epi8(_mm512_or_si512(numbers, two), _mm512_set1_epi8(96));
-      }
-    }
-    for (int r = 0; r < R; r++) {
-      const QuantizedBlock &at = x[r * count + k];
-      const __m512i products = _mm512_dpbusd_epi32(_mm512_load_si512(at.offset), level, _mm512_load_si512(at.q));
-      sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(scales, _mm512_set1_ps(at.scale)), sums[r]);
-    }
-  }
-  for (int r = 0; r < R; r++) y[r * width] = _mm512_reduce_add_ps(sums[r]);
-}
-#elif defined(__AVX2__)
+#if !defined(HAS_VNNI) && defined(__AVX2__)
 typedef float Float8 __attribute__((vector_size(32))); // 8 lanes, also where Vec has 16
 
 inline float sum8(Float8 x) {
@@ -176,29 +137,33 @@ template <Format format, int R> void dotQuantized(const uint8_t *w, const Quanti
   }
   for (int r = 0; r < R; r++) y[r * width] = sum8(sums[r]);
 }
-#else
+#elif !defined(HAS_VNNI)
 template <Format format, int R> void dotQuantized(const uint8_t *, const QuantizedBlock *, int64_t, float *, int64_t) {}
 #endif
 } // namespace
 
-Gemv::Gemv(Format format, const Rows &given, const float *weight)
-    : format(format), x(given), weight(weight), stride(packedColumns(format, given.K)) {
-  if (!isBlockwise(format)) return;
-  const int64_t count = blockCount(x.K), K = count * blockSize;
-  if (K != x.K) {
-    padded.reset(new float[x.M * K]());
-    for (int64_t m = 0; m < x.M; m++) std::copy_n(given.x + m * given.K, given.K, padded.get() + m * K);
-    x.x = padded.get(), x.K = K;
+void GemvInput::prepareBlocks() {
+  if (blockRows.x) return;
+  const int64_t count = blockCount(rows.K), K = count * blockSize;
+  blockRows = {rows.M, K, rows.x};
+  if (K != rows.K) {
+    padded.reset(new float[rows.M * K]());
+    for (int64_t m = 0; m < rows.M; m++) std::copy_n(rows.x + m * rows.K, rows.K, padded.get() + m * K);
+    blockRows.x = padded.get();
   }
   if (!hasIntegerDot || kernelSettings().float32Activations) return;
-  quantized.reset(new QuantizedBlock[x.M * count]);
-  for (int64_t i = 0; i < x.M * count; i++) quantize(x.x + i * blockSize, quantized[i]);
+  quantized.reset(new QuantizedBlock[rows.M * count]);
+  for (int64_t i = 0; i < rows.M * count; i++) quantize(blockRows.x + i * blockSize, quantized[i]);
 }
+
+Gemv::Gemv(Format format, const GemvInput &input, const float *weight)
+    : format(format), x(isBlockwise(format) ? input.blockRows : input.rows), quantized(isBlockwise(format) ? input.quantized.get() : nullptr),
+      weight(weight), stride(packedColumns(format, x.K)) {}
 
 template <Format format, int R> void Gemv::dotBlockRow(int64_t m, const uint8_t *w, float *y, int64_t width) const {
   if (!quantized) return dotBlocks<format, R>(w, x, m, y, width);
   const int64_t count = x.K / blockSize;
-  dotQuantized<format, R>(w, quantized.get() + m * count, count, y + m * width, width);
+  dotQuantized<format, R>(w, quantized + m * count, count, y + m * width, width);
 }
 
 /** Products of rows `[m, m + R)` of x with weight row n. */
@@ -215,7 +180,20 @@ template <int R> void Gemv::dotRow(int64_t m, int64_t n, float *y, int64_t width
   }
 }
 
+#if defined(HAS_VNNI)
+void Gemv::multiplyOneRow(int64_t from, int64_t to, float *y) const {
+  const uint8_t *bytes = reinterpret_cast<const uint8_t *>(row(from));
+  const int64_t count = x.K / blockSize;
+  if (format == Format::int8) dotConsecutive<Format::int8>(bytes, to - from, quantized, count, y + from);
+  else if (format == Format::int6) dotConsecutive<Format::int6>(bytes, to - from, quantized, count, y + from);
+  else dotConsecutive<Format::int4>(bytes, to - from, quantized, count, y + from);
+}
+#endif
+
 void Gemv::multiply(int64_t from, int64_t to, float *y, int64_t width) const {
+#if defined(HAS_VNNI)
+  if (quantized && x.M == 1) return multiplyOneRow(from, to, y);
+#endif
   for (int64_t n = from; n < to; n++)
     for (int64_t m = 0; m < x.M;) {
       const int64_t left = x.M - m;

@@ -12,12 +12,25 @@ constexpr int64_t maxRows = 1032; // rows of x per pass: bounds the scratch buff
 /** Largest number of rows for which reading the weight row by row is faster than dequantizing and packing it into panels. */
 constexpr int64_t maxGemvRows(Format format) { return format == Format::float32 ? 8 : 24; }
 
-void gemv(const Projection &p, const Rows &x) {
-  const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, p.stride)); // 64 KiB of the weight
-  const Gemv product(p.format, x, p.weight);
-  parallel(p.N, grain, [&](int64_t from, int64_t to) {
-    product.multiply(from, to, p.y, p.N);
-    for (int64_t m = 0; m < x.M; m++) epilogue(p, m, from, to);
+/**
+ * Products of a few rows with all weights in one loop. A piece is the same share of the rows of every weight, 64 KiB together, and computes
+ * the projections in order: a gate is ready when a later projection reads it.
+ */
+void gemv(const std::vector<Projection> &projections, const Rows &x) {
+  if (projections.empty()) return;
+  GemvInput input(x);
+  int64_t words = 0;
+  for (const Projection &p : projections) {
+    words += p.N * p.stride;
+    if (isBlockwise(p.format)) input.prepareBlocks();
+  }
+  const int64_t pieces = std::max<int64_t>(1, words >> 14);
+  parallel(pieces, 1, [&](int64_t first, int64_t last) {
+    for (const Projection &p : projections) {
+      const int64_t from = p.N * first / pieces, to = p.N * last / pieces;
+      Gemv(p.format, input, p.weight).multiply(from, to, p.y, p.N);
+      for (int64_t m = 0; m < x.M; m++) epilogue(p, m, from, to);
+    }
   });
 }
 
@@ -37,9 +50,17 @@ void linear(std::vector<Projection> projections, int64_t M, int64_t K, const flo
     const int64_t rows = std::min(maxRows, M - m);
     const Rows input{rows, K, norm.weight ? normalized(rows, K, x, norm) : x};
     PackedInput packed;
+    std::vector<Projection> together; // a gate may be the result of an earlier projection, so the order stays
+    for (const Projection &p : projections) {
+      if (rows <= maxGemvRows(p.format) || K == 0) {
+        together.push_back(p);
+        continue;
+      }
+      gemv(together, input), together.clear();
+      gemm(p, input, packed);
+    }
+    gemv(together, input);
     for (Projection &p : projections) {
-      if (rows <= maxGemvRows(p.format) || K == 0) gemv(p, input);
-      else gemm(p, input, packed);
       p.y += rows * p.N;
       if (p.gate) p.gate += rows * p.N;
       if (p.residual) p.residual += rows * p.N;

@@ -73,8 +73,8 @@ class Pool {
       // While a model runs, operators follow each other within a millisecond, and waking a thread is slow: spin for 2 ms before sleeping.
       const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
       bool joined = false;
-      while (!(joined = join()) && std::chrono::steady_clock::now() < until)
-        for (int i = 0; i < 16; i++) pause();
+      while (!joined && std::chrono::steady_clock::now() < until)
+        for (int i = 0; i < 16 && !(joined = join()); i++) pause(); // 40 ns each on recent Intel processors
       if (joined) {
         takePieces(self);
         state.fetch_sub(1, std::memory_order_acq_rel);
