@@ -177,11 +177,21 @@ export const attend = (
   return fused('Attention', inputs, { scale, causal, window }, composition)
 }
 
-/** Full attention of merged heads: queries, keys, values and result are `[B, L, H·K]`. */
-export const attendMerged = (q: tf.Tensor3D, k: tf.Tensor3D, v: tf.Tensor3D, heads: number, scale: number): tf.Tensor3D => {
+/**
+ * Full attention of merged heads: queries, keys, values and result are `[B, L, H·K]`. With `bfloat16` the products may be in bfloat16 with
+ * float32 sums, where the engine has them and they are faster.
+ */
+export const attendMerged = (
+  q: tf.Tensor3D,
+  k: tf.Tensor3D,
+  v: tf.Tensor3D,
+  heads: number,
+  scale: number,
+  bfloat16 = false
+): tf.Tensor3D => {
   const { D } = expectAxes('attendMerged', { q: [q, 'B Lq D'], k: [k, 'B Lk D'], v: [v, 'B Lk D'] }) as Record<'D', number>
   expectHeads('attendMerged', heads, D)
-  return fused('Attention', { q, k, v }, { scale, numHeads: heads }, (t) =>
+  return fused('Attention', { q, k, v }, { scale, numHeads: heads, ...(bfloat16 ? { bfloat16 } : {}) }, (t) =>
     mergeHeads(attendInBlocks(splitHeads(t.q, heads), splitHeads(t.k, heads), splitHeads(t.v, heads), scale))
   )
 }

@@ -145,6 +145,9 @@ export interface Linear {
   readonly bias?: tf.Tensor1D | undefined
 }
 
+/** Whether a layer's weight has fewer bits than float32, so that its products are rounded too. */
+export const isReduced = ({ weight }: Linear): boolean => formatOf(isLora(weight) ? weight.base : weight).format !== 'float32'
+
 /**
  * Weights and biases of several linear layers as inputs of one kernel, `weight`, `bias`, `weight1`, …, and the weights' formats.
  * `undefined` where a weight has a LoRA update, a tensor needs a gradient or a layer has a tap: then the layers run one by one.

@@ -6,7 +6,7 @@ import { conv2dPatches } from '../../lib/nn/conv.js'
 import { dropout, dropPath } from '../../lib/nn/dropout.js'
 import { constant, normal, zeros } from '../../lib/nn/init.js'
 import { resizeGrid } from '../../lib/nn/interpolate.js'
-import { linear, projectTogether } from '../../lib/nn/linear.js'
+import { isReduced, linear, projectTogether } from '../../lib/nn/linear.js'
 import { layerNorm, noNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { residual } from '../../lib/nn/residual.js'
 import { attentionWeightsChild } from '../../lib/nn/self-attention.js'
@@ -85,7 +85,7 @@ export const visionAttention = (c: VisionConfig) => {
       const forward = (x: VisionHidden): VisionHidden => {
         const [query, key, v] = projectTogether([self.q_proj, self.k_proj, self.v_proj], x)
         const [q, k] = [self.q_norm(query), self.k_norm(key)]
-        const attended = () => self.projection_layer(attendMerged(q, k, v, H, scale))
+        const attended = () => self.projection_layer(attendMerged(q, k, v, H, scale, isReduced(self.q_proj)))
         if (!hasWeightsTap) return attended()
         const computed = attentionWeights(splitHeads(q, H), splitHeads(k, H), scale)
         const weights = self.attention_weights(computed)

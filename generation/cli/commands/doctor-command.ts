@@ -40,7 +40,8 @@ export const renderDiagnosis = ({
       `${usesTensorflowOps ? 'of TensorFlow’s ops: ' : ''}${kernels.join(' ') || 'none: operations are composed of TensorFlow’s ops'}`
     ],
     ...gemm.map(
-      ({ format, kind, gflops }, i) => [i ? '' : 'products', `${format} weights: ${kind}${renderSpeeds(gflops)}`] as const
+      ({ product, kind, gflops }, i) =>
+        [i ? '' : 'products', `${product}${product === 'attention' ? '' : ' weights'}: ${kind}${renderSpeeds(gflops)}`] as const
     ),
     ['node', `${node.version}${node.supported ? '' : ' (too old)'}`],
     ['processor', `${cpu.model}, ${cpu.cores} cores`],

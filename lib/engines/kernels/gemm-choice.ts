@@ -3,52 +3,59 @@ import { type Issue, issue } from '../../error.js'
 import { runKernel } from '../../ops/kernel.js'
 import { tf } from '../../tf.js'
 import { writeAtomically } from '../install/file-trust.js'
-import { changeKernelSettings, type GemmKind, gemmKindOf, gemmKinds, gemmKindsFor, type WeightFormat, withKernelSettings } from './settings.js' // biome-ignore format: one line
+import { changeKernelSettings, type GemmKind, gemmKindOf, gemmKinds, gemmKindsFor, type Product, withKernelSettings } from './settings.js' // biome-ignore format: one line
 
-/** Speed of a matrix product with many rows in each kind of arithmetic that the processor can run, in GFLOP/s. */
+/** Speed of a product in each kind of arithmetic that the processor can run, in GFLOP/s. */
 export type GemmSpeeds = { readonly [K in GemmKind]?: number }
 
-/** Speeds for each format of weights. */
-export type GemmTable = { readonly [F in WeightFormat]?: GemmSpeeds }
+/** Speeds of matrix products with many rows for each format of weights, and of attention of many queries. */
+export type GemmTable = { readonly [P in Product]?: GemmSpeeds }
 
-/** The kind for one format of weights, and the measured speeds, if there are any. */
+/** The kind for one product, and the measured speeds, if there are any. */
 export interface GemmChoice {
-  readonly format: WeightFormat
+  readonly product: Product
   readonly kind: GemmKind
   readonly gflops: GemmSpeeds
 }
 
-const formats = ['bfloat16', 'int8', 'int6', 'int4'] as const satisfies readonly WeightFormat[]
+const products = ['bfloat16', 'int8', 'int6', 'int4', 'attention'] as const satisfies readonly Product[]
 
-/** `[M, K] x [K, N]`: the shape that is measured, a few milliseconds. */
+/** `[M, K] x [K, N]`: the shape that is measured, a few milliseconds; attention of M queries to M keys in K / 64 heads. */
 const [M, K, N, rounds] = [256, 1024, 512, 7]
 
-/** Best time in milliseconds of each kind; the kinds take turns, so that a busy moment of the machine is not one kind's alone. */
-const bestTimes = (format: WeightFormat, kinds: readonly GemmKind[]): readonly number[] =>
+/** A product to measure, and its number of floating-point operations. */
+const measured = (product: Product): { readonly run: () => tf.Tensor; readonly operations: number } => {
+  const x = tf.randomNormal([M, K])
+  if (product === 'attention') {
+    const [q, numHeads] = [x.reshape([1, M, K]), K / 64]
+    const run = () => runKernel<tf.Tensor>('Attention', { q, k: q, v: q }, { scale: 1 / 8, numHeads, bfloat16: true })
+    return { run, operations: 4 * M * M * K }
+  }
+  const weight = runKernel<tf.Tensor>('QuantizeWeight', { x: tf.randomNormal([N, K]) }, { format: product })
+  return { run: () => runKernel('QuantizedLinear', { x, weight }, { format: product }), operations: 2 * M * K * N }
+}
+
+/** The speed of each kind by its best time; the kinds take turns, so that a busy moment of the machine is not one kind's alone. */
+const speedsOf = (product: Product): GemmSpeeds =>
   tf.tidy(() => {
-    const [x, w] = [tf.randomNormal([M, K]), tf.randomNormal([N, K])]
-    const weight = runKernel<tf.Tensor>('QuantizeWeight', { x: w }, { format })
+    const kinds = gemmKindsFor(product)
+    const { run, operations } = measured(product)
     const timeOf = (kind: GemmKind): number =>
-      withKernelSettings({ gemmKinds: { [format]: kind } }, () => {
+      withKernelSettings({ gemmKinds: { [product]: kind } }, () => {
         const start = performance.now()
-        tf.dispose(runKernel('QuantizedLinear', { x, weight }, { format }))
+        tf.dispose(run())
         return performance.now() - start
       })
     const times = Array.from({ length: rounds }, () => kinds.map(timeOf))
-    return kinds.map((_, i) => Math.min(...times.map((round) => round[i]!)))
+    const best = (i: number) => Math.min(...times.map((round) => round[i]!))
+    return Object.fromEntries(kinds.map((kind, i) => [kind, Math.round(operations / best(i) / 1e6)]))
   })
 
-/** Measures the kinds of each format that has more than one. Needs the registered kernels. */
-export const measureGemm = (): GemmTable => {
-  const speedsOf = (format: WeightFormat): GemmSpeeds => {
-    const kinds = gemmKindsFor(format)
-    const times = bestTimes(format, kinds)
-    return Object.fromEntries(kinds.map((kind, i) => [kind, Math.round((2 * M * K * N) / times[i]! / 1e6)]))
-  }
-  return Object.fromEntries(
-    formats.filter((format) => gemmKindsFor(format).length > 1).map((format) => [format, speedsOf(format)])
+/** Measures the kinds of each product that has more than one. Needs the registered kernels. */
+export const measureGemm = (): GemmTable =>
+  Object.fromEntries(
+    products.filter((product) => gemmKindsFor(product).length > 1).map((product) => [product, speedsOf(product)])
   )
-}
 
 /** The kinds from the most exact one on; a product of random numbers has errors of 0, 0.1, 0.2, 0.2 and 0.5 % in them. */
 const byExactness = ['float32', 'int16', 'bfloat16', 'amxBfloat16', 'int8'] as const satisfies readonly GemmKind[]
@@ -65,9 +72,9 @@ const tablePath = (library: string): string => `${library}.gemm.json`
 const readTable = (library: string): GemmTable | undefined => {
   try {
     const table = JSON.parse(readFileSync(tablePath(library), 'utf8')) as GemmTable
-    const isComplete = formats.every((format) => {
-      const kinds = gemmKindsFor(format)
-      return kinds.length < 2 || kinds.every((kind) => Number.isFinite(table[format]?.[kind]))
+    const isComplete = products.every((product) => {
+      const kinds = gemmKindsFor(product)
+      return kinds.length < 2 || kinds.every((kind) => Number.isFinite(table[product]?.[kind]))
     })
     return isComplete ? table : undefined
   } catch {
@@ -85,9 +92,9 @@ const storedTable = async (library: string): Promise<GemmTable> => {
 }
 
 /**
- * Chooses the arithmetic of matrix products with many rows for each format of weights: the kind that `INTERNVL_KERNEL` names, where it
- * exists for the format, else `chosenKind` of a measurement. The measurement runs once, and its table stays beside the library. Returns an
- * issue for a name that this processor cannot run.
+ * Chooses the arithmetic of matrix products with many rows for each format of weights, and of attention: the kind that `INTERNVL_KERNEL` names,
+ * where it exists for the product, else `chosenKind` of a measurement. The measurement runs once, and its table stays beside the library. Returns
+ * an issue for a name that this processor cannot run.
  */
 export const chooseGemmKinds = async (library: string, env: NodeJS.ProcessEnv): Promise<readonly Issue[]> => {
   const forced = env.INTERNVL_KERNEL || undefined
@@ -96,9 +103,9 @@ export const chooseGemmKinds = async (library: string, env: NodeJS.ProcessEnv): 
     return [issue('UnknownKernel', message, { expected: gemmKinds(), actual: forced, fix: 'unset INTERNVL_KERNEL' })]
   }
   const table = forced === undefined ? await storedTable(library) : {}
-  for (const format of formats) {
-    const kind = forced === undefined ? chosenKind(table[format] ?? {}) : (forced as GemmKind)
-    if (kind && gemmKindsFor(format).includes(kind)) changeKernelSettings({ gemmKinds: { [format]: kind } })
+  for (const product of products) {
+    const kind = forced === undefined ? chosenKind(table[product] ?? {}) : (forced as GemmKind)
+    if (kind && gemmKindsFor(product).includes(kind)) changeKernelSettings({ gemmKinds: { [product]: kind } })
   }
   return []
 }
@@ -106,8 +113,8 @@ export const chooseGemmKinds = async (library: string, env: NodeJS.ProcessEnv): 
 /** The kinds in use and the measured speeds; none without the loaded library. */
 export const gemmChoices = (library: string): readonly GemmChoice[] => {
   const table = readTable(library)
-  return formats.flatMap((format) => {
-    const kind = gemmKindOf(format)
-    return kind ? [{ format, kind, gflops: table?.[format] ?? {} }] : []
+  return products.flatMap((product) => {
+    const kind = gemmKindOf(product)
+    return kind ? [{ product, kind, gflops: table?.[product] ?? {} }] : []
   })
 }

@@ -102,7 +102,9 @@ const attention = {
     numHeads: { ...int, default: 0 },
     numKeyValueHeads: { ...int, default: 'numHeads' },
     causal: flag,
-    window: { ...int, default: 0 }
+    window: { ...int, default: 0 },
+    /** The products of many queries may be in bfloat16, with float32 sums. */
+    bfloat16: flag
   },
   axes: headAxes,
   relations: [
@@ -325,7 +327,7 @@ export const kernels = {
 export type KernelName = keyof typeof kernels
 
 /** Settings of the library, which hold until they are changed; cpu/operator/kernel-settings.h has the same order. */
-export const kernelSettings = ['float32Activations', 'float32', 'bfloat16', 'int8', 'int6', 'int4'] as const
+export const kernelSettings = ['float32Activations', 'float32', 'bfloat16', 'int8', 'int6', 'int4', 'attention'] as const
 
 type ValueOf<P extends Parameter> = P['type'] extends 'bool' ? boolean : P['type'] extends EnumType ? string : number
 type ParameterValue<P extends Parameter> = P extends { readonly count: number } ? readonly ValueOf<P>[] : ValueOf<P>

@@ -6,6 +6,9 @@ export type GemmKind = Exclude<(typeof enums.GemmKind)[number], 'unset'>
 /** Format of a weight, by its name in C++. */
 export type WeightFormat = (typeof enums.Format)[number]
 
+/** Products whose arithmetic can be chosen: of a matrix with weights in a format, or those of attention of many queries. */
+export type Product = WeightFormat | 'attention'
+
 /** The compiled library, as Node.js loads it. */
 export interface Library {
   /** Memory in which an operator finds its parameters. */
@@ -29,16 +32,17 @@ export const useSettingsOf = (library: Library): void => {
 /** The kinds that the loaded library and the processor can run; none without the library. */
 export const gemmKinds = (): readonly GemmKind[] => (loaded ? (loaded.gemmKinds.split(' ') as GemmKind[]) : [])
 
-/** The kinds for weights in a format. */
-export const gemmKindsFor = (format: WeightFormat): readonly GemmKind[] => {
-  if (format === 'float32') return gemmKinds().filter((kind) => kind === 'float32')
-  return gemmKinds().filter((kind) => !kind.startsWith('int') || format.startsWith('int'))
+/** The kinds for a product. */
+export const gemmKindsFor = (product: Product): readonly GemmKind[] => {
+  if (product === 'float32') return gemmKinds().filter((kind) => kind === 'float32')
+  if (product === 'attention') return gemmKinds().filter((kind) => kind === 'float32' || kind === 'amxBfloat16')
+  return gemmKinds().filter((kind) => !kind.startsWith('int') || product.startsWith('int'))
 }
 
-/** The kind that is set for a format, or its only kind; undefined without the library. */
-export const gemmKindOf = (format: WeightFormat): GemmKind | undefined => {
-  const number = loaded?.settings[kernelSettings.indexOf(format)]
-  const kinds = gemmKindsFor(format)
+/** The kind that is set for a product, or its only kind; undefined without the library. */
+export const gemmKindOf = (product: Product): GemmKind | undefined => {
+  const number = loaded?.settings[kernelSettings.indexOf(product)]
+  const kinds = gemmKindsFor(product)
   return number ? (enums.GemmKind[number] as GemmKind) : kinds.length === 1 ? kinds[0] : undefined
 }
 
@@ -46,8 +50,8 @@ export const gemmKindOf = (format: WeightFormat): GemmKind | undefined => {
 export interface KernelSettings {
   /** Activations are neither quantized nor rounded to bfloat16. */
   readonly float32Activations?: boolean
-  /** The arithmetic of matrix products with many rows and weights in a format. */
-  readonly gemmKinds?: { readonly [F in WeightFormat]?: GemmKind }
+  /** The arithmetic of matrix products with many rows and weights in a format, and of attention of many queries. */
+  readonly gemmKinds?: { readonly [P in Product]?: GemmKind }
 }
 
 /** Changes settings of the loaded library; without a library there is nothing to set. */
@@ -55,8 +59,8 @@ export const changeKernelSettings = ({ float32Activations, gemmKinds = {} }: Ker
   if (!loaded) return
   const values = loaded.settings
   if (float32Activations !== undefined) values[0] = Number(float32Activations)
-  for (const [format, kind] of Object.entries(gemmKinds))
-    values[kernelSettings.indexOf(format as WeightFormat)] = enums.GemmKind.indexOf(kind)
+  for (const [product, kind] of Object.entries(gemmKinds))
+    values[kernelSettings.indexOf(product as Product)] = enums.GemmKind.indexOf(kind)
 }
 
 /** Runs `f` with other settings of the library. `f` must be synchronous. */

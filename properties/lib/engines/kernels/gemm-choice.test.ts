@@ -15,7 +15,9 @@ describe('choice of the arithmetic of matrix products', () => {
   })
 
   const unchanged = async (f: () => Promise<void>): Promise<void> => {
-    const before = (['bfloat16', 'int8', 'int6', 'int4'] as const).map((format) => [format, gemmKindOf(format)] as const)
+    const before = (['bfloat16', 'int8', 'int6', 'int4', 'attention'] as const).map(
+      (format) => [format, gemmKindOf(format)] as const
+    )
     await f()
     for (const [format, kind] of before) if (kind) changeKernelSettings({ gemmKinds: { [format]: kind } })
   }
@@ -32,16 +34,16 @@ describe('choice of the arithmetic of matrix products', () => {
       assert.deepEqual(await chooseGemmKinds(library, {}), [])
       assert.ok(existsSync(table))
       const fake = Object.fromEntries(
-        (['bfloat16', 'int8', 'int6', 'int4'] as const).map((format) => [
+        (['bfloat16', 'int8', 'int6', 'int4', 'attention'] as const).map((format) => [
           format,
           Object.fromEntries(gemmKindsFor(format).map((kind, i) => [kind, 100 - i]))
         ])
       )
       writeFileSync(table, JSON.stringify(fake))
       await chooseGemmKinds(library, {})
-      for (const { format, kind, gflops } of gemmChoices(library)) {
-        assert.equal(kind, 'float32', `${format}: the most exact of the fastest`)
-        assert.deepEqual(gflops, fake[format as 'int8'])
+      for (const { product, kind, gflops } of gemmChoices(library)) {
+        assert.equal(kind, 'float32', `${product}: the most exact of the fastest`)
+        assert.deepEqual(gflops, fake[product as 'int8'])
       }
       copyFileSync(table, `${table}.good`)
       for (const damaged of ['', '{', '{}', '{"int8":{"float32":"fast"}}']) {
@@ -55,7 +57,7 @@ describe('choice of the arithmetic of matrix products', () => {
     unchanged(async () => {
       for (const kind of gemmKinds()) {
         assert.deepEqual(await chooseGemmKinds(library, { INTERNVL_KERNEL: kind }), [])
-        for (const format of ['bfloat16', 'int8', 'int6', 'int4'] as const)
+        for (const format of ['bfloat16', 'int8', 'int6', 'int4', 'attention'] as const)
           if (gemmKindsFor(format).includes(kind)) assert.equal(gemmKindOf(format), kind)
       }
       const [found] = await chooseGemmKinds(library, { INTERNVL_KERNEL: 'int3' })

@@ -13,7 +13,8 @@ void attentionBlock(const kernels::AttentionWeights &weights, const Axes &axes, 
   linear({q, k, v}, M, D, x, {weights.norm.data, weights.eps});
   float *out = attended.reserve(M * q.N);
   const AttentionOptions options{axes['H'],       axes['G'],     weights.window, weights.scale,
-                                 weights.headEps, weights.qNorm, weights.kNorm,  weights.sinks};
+                                 weights.headEps, weights.qNorm, weights.kNorm,  weights.sinks,
+                                 weights.formats[0] != Format::float32};
   attendCached(options, positions, {B, L, axes['K'], q.y, k.y, v.y}, key, value, out);
   o.y = y, o.residual = x;
   linear({o}, M, q.N, out);

@@ -1,12 +1,22 @@
 // `softmax(q kᵀ · scale + mask) v` of queries `[B, H, L, K]` or `[B, L, H·K]`: the choice of the kernel, and the operator.
 #include "attention/attention.h"
+#include "gemm/gemm-kind.h"
 #include "gemm/microkernel.h"
 #include "operator/operator.h"
+
+namespace {
+constexpr int64_t minAmxScores = 1 << 14; // fewer scores of a head stay in float32: packing costs more than the products
+
+bool usesAmx(const Attention &p) {
+  return p.bfloat16 && p.q.L * p.k.L >= minAmxScores && attentionKind() == GemmKind::amxBfloat16;
+}
+} // namespace
 
 void attend(const Attention &p) {
   if (p.out.size() == 0) return;
   if (p.k.L == 0) return void(std::fill_n(p.out.data, p.out.size(), 0.0f));
-  p.q.L < wideRows ? decodeAttention(p) : blockedAttention(p);
+  if (p.q.L < wideRows) return decodeAttention(p);
+  usesAmx(p) ? amxAttention(p) : blockedAttention(p);
 }
 
 namespace {
@@ -16,7 +26,7 @@ void attentionOperator(const kernels::Attention &in, Reader &, OperatorContext &
   Heads out = q;
   out.data = context.output(in.q.shape).data;
   const bool sharedMask = in.axes['M'] == 1;
-  attend({q, headsOf(in.k, G), headsOf(in.v, G), out, in.mask.data, in.sinks.data, sharedMask, in.scale, in.causal, in.window});
+  attend({q, headsOf(in.k, G), headsOf(in.v, G), out, in.mask.data, in.sinks.data, sharedMask, in.scale, in.causal, in.window, in.bfloat16});
 }
 
 const Register<kernels::Attention, attentionOperator> registered;

@@ -48,6 +48,7 @@ struct Attention {
   float scale;
   bool causal;
   int64_t window; // keys per query; 0: unlimited
+  bool bfloat16;  // products of many queries may be in bfloat16
 
   /** Position of the first query: the last query is at the position of the last key. */
   int64_t start() const { return k.L - q.L; }
@@ -66,3 +67,5 @@ void attend(const Attention &);
 void decodeAttention(const Attention &);
 /** `attend` for many queries per head. */
 void blockedAttention(const Attention &);
+/** `blockedAttention` in bfloat16 with float32 sums, by AMX; in float32 where the library has no code for AMX. */
+void amxAttention(const Attention &);

@@ -2,7 +2,7 @@
 // caches. Source: Dao et al. 2022 (FlashAttention); Milakov & Gimelshein 2018 (online softmax). Vector lanes are queries: scores are [keys][queries], so that softmax runs down columns without
 // sums across lanes, and the weights are already the panel that the product with the values reads.
 #include <memory>
-#include "attention/attention.h"
+#include "attention/mask-scores.h"
 #include "gemm/microkernel.h"
 #include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
@@ -40,22 +40,6 @@ void score(const Attention &p, Block &block, const float *packedKeys, int64_t fr
   }
 }
 
-/** Adds the mask, and hides keys that the causal mask or the window excludes. */
-void applyMask(const Attention &p, Block &block, const float *mask, int64_t from, int64_t count, bool needsCausalMask) {
-  for (int64_t j = 0; j < count; j++) {
-    const float key = static_cast<float>(from + j);
-    for (int v = 0; v < wideVecs; v++) {
-      float *at = block.scores.get() + j * blockQueries + v * W;
-      Vec s = mask ? load(at) + mask[from + j] : load(at);
-      if (needsCausalMask) {
-        s = key <= block.position[v] ? s : splat(minusInfinity);
-        if (p.window) s = key > block.position[v] - static_cast<float>(p.window) ? s : splat(minusInfinity);
-      }
-      store(at, s);
-    }
-  }
-}
-
 /** Softmax in place: turns scores into weights, and rescales the running sums to the new maximum. */
 void softmaxInPlace(Block &block, int64_t count, int64_t dims) {
   for (int v = 0; v < wideVecs; v++) {
@@ -90,7 +74,7 @@ void attendBlock(const Attention &p, Block &block, const float *packedKeys, cons
     const int64_t count = std::min(blockKeys, end - from);
     const bool needsCausalMask = p.causal && (from + count - 1 > first || p.window);
     score(p, block, packedKeys, from, count);
-    if (needsCausalMask || p.mask) applyMask(p, block, p.maskOf(b), from, count, needsCausalMask);
+    if (needsCausalMask || p.mask) maskScores(p, block.position, p.maskOf(b), 1, from, count, needsCausalMask, block.scores.get());
     softmaxInPlace(block, count, dims);
     for (int64_t d = 0; d < dims; d += R) {
       Vec c[R][wideVecs];

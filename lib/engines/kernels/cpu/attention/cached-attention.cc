@@ -51,7 +51,7 @@ void attendCached(const AttentionOptions &options, const NewPositions &positions
   });
   const Heads queries{rotated, B, H, L, K, true, L}, outputs{out, B, H, L, K, true, L};
   const bool sharedMask = positions.mask.data && positions.mask.dim(0) == 1;
-  attend({queries, keys, values, outputs, positions.mask.data, options.sinks.data, sharedMask, options.scale, true, options.window});
+  attend({queries, keys, values, outputs, positions.mask.data, options.sinks.data, sharedMask, options.scale, true, options.window, options.bfloat16});
 }
 
 namespace {

@@ -15,6 +15,7 @@ struct AttentionOptions {
   int64_t numHeads, numKeyValueHeads, window;
   float scale, headEps;
   Tensor qNorm, kNorm, sinks;
+  bool bfloat16 = false; // products of many queries may be in bfloat16
 };
 
 /** New queries `[B, L, H·K]`, keys and values `[B, L, G·K]`, before rotation. */

@@ -35,6 +35,12 @@ GemmKind gemmKind(Format format) {
   return GemmKind::float32;
 }
 
+GemmKind attentionKind() {
+  const KernelSettings &settings = kernelSettings();
+  if (settings.float32Activations || !hasAmx()) return GemmKind::float32;
+  return static_cast<GemmKind>(static_cast<int>(settings.attentionKind)) == GemmKind::float32 ? GemmKind::float32 : GemmKind::amxBfloat16;
+}
+
 std::string gemmKindNames() {
   std::string names = "float32";
   if (hasBfloat16) names += " bfloat16";

@@ -9,5 +9,8 @@ bool isAvailable(GemmKind, Format);
 /** The kind of a GEMM with weights in a format: by the settings, else a default that needs no measurement. */
 GemmKind gemmKind(Format);
 
+/** The kind of attention of many queries that may round to bfloat16: float32 or amxBfloat16. */
+GemmKind attentionKind();
+
 /** Names of the kinds that this processor can run, separated by spaces. */
 std::string gemmKindNames();

@@ -299,12 +299,13 @@ struct Rope {
 struct Attention {
   static constexpr const char *operatorName = "InternvlAttention";
   static constexpr const char *outputs[] = {"y: float"};
-  static constexpr int numValues = 7;
+  static constexpr int numValues = 8;
   float scale;
   int64_t numHeads;
   int64_t numKeyValueHeads;
   bool causal;
   int64_t window;
+  bool bfloat16;
   Tensor q, k, v, mask, sinks;
   Axes axes;
   static Attention read([[maybe_unused]] Reader &reader) {
@@ -315,6 +316,7 @@ struct Attention {
     s.numKeyValueHeads = reader.readInt("numKeyValueHeads");
     s.causal = reader.readBool();
     s.window = reader.readInt("window");
+    s.bfloat16 = reader.readBool();
     const bool has_mask = reader.readBool();
     const bool has_sinks = reader.readBool();
     require(s.numHeads == 0 || axes.bind('H', s.numHeads), "numHeads must be H");
@@ -614,12 +616,13 @@ struct ScaledResidualBackward {
 struct AttentionBackward {
   static constexpr const char *operatorName = "InternvlAttentionBackward";
   static constexpr const char *outputs[] = {"dq: float", "dk: float", "dv: float"};
-  static constexpr int numValues = 6;
+  static constexpr int numValues = 7;
   float scale;
   int64_t numHeads;
   int64_t numKeyValueHeads;
   bool causal;
   int64_t window;
+  bool bfloat16;
   Tensor dy, q, k, v, mask;
   Axes axes;
   static AttentionBackward read([[maybe_unused]] Reader &reader) {
@@ -630,6 +633,7 @@ struct AttentionBackward {
     s.numKeyValueHeads = reader.readInt("numKeyValueHeads");
     s.causal = reader.readBool();
     s.window = reader.readInt("window");
+    s.bfloat16 = reader.readBool();
     const bool has_mask = reader.readBool();
     require(s.numHeads == 0 || axes.bind('H', s.numHeads), "numHeads must be H");
     require(s.numKeyValueHeads == 0 || axes.bind('G', s.numKeyValueHeads), "numKeyValueHeads must be G");

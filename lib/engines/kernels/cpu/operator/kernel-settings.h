@@ -7,6 +7,7 @@
 struct KernelSettings {
   double float32Activations; // 1: activations are neither quantized nor rounded to bfloat16
   double gemmKinds[5];       // a GemmKind for each Format
+  double attentionKind;      // a GemmKind
 };
 static_assert(sizeof(KernelSettings) == numSettings * sizeof(double));
 

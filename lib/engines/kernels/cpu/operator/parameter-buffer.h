@@ -4,7 +4,7 @@
 #pragma once
 
 constexpr int maxParameters = 1 << 15; // enough for a decoder of about 300 layers
-constexpr int numSettings = 6;         // follow the parameters, see kernel-settings.h
+constexpr int numSettings = 7;         // follow the parameters, see kernel-settings.h
 
 /** The parameters of the calling thread; null if the library was not loaded on this thread. */
 extern thread_local double *parameterBuffer;

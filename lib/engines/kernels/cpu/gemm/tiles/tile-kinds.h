@@ -151,6 +151,11 @@ struct AmxBfloat16Tiles : Bfloat16Tiles {
   static void packRows(float *panel, const float *x, int64_t stride, int64_t present, int64_t d) { packPairs<R>(panel, x, stride, present, d); }
 
   static void tile(int64_t d, const float *a, const float *b, float *y, int64_t stride, bool first) {
+    multiplyTiles(paddedPairs(d), a, panelDepth, b, y, stride, first);
+  }
+
+  /** `y = a b`, or `y += a b` unless `first`: 32 rows of a, `depth` pairs each and `aStride` apart, times `depth` rows of b, 32 pairs each. */
+  static void multiplyTiles(int64_t depth, const float *a, int64_t aStride, const float *b, float *y, int64_t stride, bool first) {
     constexpr int64_t floatBytes = sizeof(float), halfTile = 16;
     asm volatile("" ::: "memory"); // GCC does not know that a tile load reads memory
     if (first) {
@@ -164,9 +169,9 @@ struct AmxBfloat16Tiles : Bfloat16Tiles {
       _tile_loadd(2, y + halfTile * stride, stride * floatBytes);
       _tile_loadd(3, y + halfTile * stride + halfTile, stride * floatBytes);
     }
-    for (int64_t p = 0; p < paddedPairs(d); p += halfTile) {
-      _tile_loadd(4, a + p, panelDepth * floatBytes);
-      _tile_loadd(5, a + halfTile * panelDepth + p, panelDepth * floatBytes);
+    for (int64_t p = 0; p < depth; p += halfTile) {
+      _tile_loadd(4, a + p, aStride * floatBytes);
+      _tile_loadd(5, a + halfTile * aStride + p, aStride * floatBytes);
       _tile_loadd(6, b + p * tileWidth, tileWidth * floatBytes);
       _tile_loadd(7, b + p * tileWidth + halfTile, tileWidth * floatBytes);
       _tile_dpbf16ps(0, 4, 6);
