@@ -1,11 +1,8 @@
-import { once } from 'node:events'
-import { connect, createServer, type Server } from 'node:net'
+import { createServer, type Server } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issues, invalid } from '../error.js'
-
-const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1))
-const hostOf = (address: string): string => address.slice(0, address.lastIndexOf(':'))
+import { isListening, portOf } from './is-listening.js'
 
 /** Listens on the port of an address of this machine. */
 const listen = (address: string): Promise<E.Either<Issues, Server>> =>
@@ -17,19 +14,6 @@ const listen = (address: string): Promise<E.Either<Issues, Server>> =>
     })
     server.listen(portOf(address), '0.0.0.0', () => done(E.right(server)))
   })
-
-/** Whether a program accepts a connection at an address. */
-const answers = async (address: string): Promise<boolean> => {
-  const socket = connect({ host: hostOf(address), port: portOf(address), family: 4 })
-  try {
-    await once(socket, 'connect', { signal: AbortSignal.timeout(2000) })
-    return true
-  } catch {
-    return false
-  } finally {
-    socket.destroy()
-  }
-}
 
 export interface MeetOptions {
   readonly addresses: readonly string[]
@@ -56,7 +40,7 @@ export const meetWorkers = async ({
   let announced = Number.POSITIVE_INFINITY
   try {
     for (;;) {
-      const present = await Promise.all(missing.map(answers))
+      const present = await Promise.all(missing.map(isListening))
       const still = missing.filter((_, i) => !present[i])
       if (still.length === 0) return E.right(undefined)
       if (still.length < announced) onWaiting?.(still)

@@ -4,6 +4,7 @@ import { errorText, InternVLError, issue } from '../error.js'
 import { namedParameters } from '../params.js'
 import { tf } from '../tf.js'
 import { rankInMessage } from './server-def.js'
+import { watchPeers } from './watch-peers.js'
 
 /** Bytes that this worker sent (it received as many), and the seconds in which it waited for others. */
 export interface Traffic {
@@ -33,6 +34,11 @@ export interface WorkerGroup {
   readonly barrier: () => Promise<void>
   /** Traffic since the start. */
   readonly traffic: () => Traffic
+  /**
+   * Runs a long synchronous computation between two operations. Where another worker is gone meanwhile, this process ends within 15 s, after a
+   * line on standard error. Not collective.
+   */
+  readonly whileComputing: <A>(compute: () => A) => A
   /** Tells the other workers why this one ends: their next operation fails with the reason. Not collective. */
   readonly reportError: (reason: string) => void
 }
@@ -145,6 +151,7 @@ export const workerGroup = (native: NativeBackend, addresses: readonly string[],
     broadcast: async (value) => (await gather(rank === 0 ? value : (null as typeof value)))[0]!,
     barrier: async () => void (await sumOf(new Int32Array(1))),
     traffic: () => ({ bytes, seconds }),
+    whileComputing: watchPeers(addresses, rank),
     reportError: (reason) => native.reportError(reasonText(rank, reason))
   }
 }

@@ -157,7 +157,7 @@ const sharedStep = async <P, B, S>(
   const { weightOf = () => 1, maxGradNorm = Number.POSITIVE_INFINITY } = options
   const { scale, after } = lossScaling(state, options.precision)
   const reduction = treeReduction(group, state.params)
-  const local = await localGradient(state, taken, options, share, scale, reduction)
+  const local = group.whileComputing(() => localGradient(state, taken, options, share, scale, reduction))
   const weight = taken.batches.reduce((sum, [batch]) => sum + weightOf(batch), 0)
   const { metrics, lossState } = local
   const reducing = [reduction.sums(), group.gather<PartialReport>({ metrics, lossState, weight })] as const
@@ -192,7 +192,7 @@ const sharedStep = async <P, B, S>(
  * The gradient of a worker's batches as a part of the mean over the whole step, whose leaves go to `reduction` while the backward pass of the last
  * batch goes on; zeros without a batch.
  */
-const localGradient = async <P, B, S>(
+const localGradient = <P, B, S>(
   state: TrainState<P, S>,
   { batches, weight }: SharedBatches<B>,
   options: TrainOptions<P, B, S>,

@@ -48,6 +48,7 @@ export const inMemoryGroup = (size: number): readonly WorkerGroup[] => {
       broadcast: async (value) => (await gather(value))[0]!,
       barrier: async () => void (await gather(0)),
       traffic: () => ({ bytes, seconds: 0 }),
+      whileComputing: (compute) => compute(),
       reportError: () => {}
     }
   })

@@ -29,6 +29,12 @@ try {
     process.exit(1)
   }
   if (ending === 'waits' && rank === 1) await sleep(60000)
+  if (ending === 'computes') {
+    const end = performance.now() + 60000
+    group.whileComputing(() => {
+      while (performance.now() < end); // no turn of the event loop, as in a step of training
+    })
+  }
   await group.barrier()
   print({ done: true })
 } catch (error) {

@@ -42,6 +42,22 @@ describe('workers in several processes', () => {
     assert.ok(performance.now() - start < 15000, `${performance.now() - start} ms`)
   })
 
+  it('end in a computation that blocks the event loop, within 15 s after another was killed, which is named', async () => {
+    const workers = await startWorkers(script, 3, ['computes'])
+    await Promise.all(workers.map((worker) => worker.line('sum')))
+    const start = performance.now()
+    workers[1]!.kill()
+    for (const { ended } of [workers[0]!, workers[2]!]) {
+      const { lines, errors } = await ended
+      assert.equal(lines.length, 1) // neither done nor an error of the main thread
+      assert.match(
+        errors,
+        /^internvl: training stopped: worker 1 \(127\.0\.0\.1:\d+\).* no longer answers; this worker ends within its step/
+      )
+    }
+    assert.ok(performance.now() - start < 15000, `${performance.now() - start} ms`)
+  })
+
   it('pass on the reason of a worker that fails', async () => {
     const workers = await startWorkers(script, 2, ['reports'])
     const { lines } = await workers[0]!.ended
