@@ -8,6 +8,9 @@
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace {
 /** bfloat16 is the upper half of float32. */
@@ -64,6 +67,27 @@ void returnFreedMemory() {
 #endif
 }
 
+/** Memory in huge pages, which save TLB misses at every reading of a large weight; null for a small one, or where there are none. */
+void *allocateHugePages([[maybe_unused]] size_t bytes) {
+#if defined(__linux__)
+  constexpr size_t hugePage = 2 << 20;
+  void *data = nullptr;
+  if (bytes < hugePage || posix_memalign(&data, hugePage, bytes) != 0) return nullptr;
+  madvise(data, bytes, MADV_HUGEPAGE);
+  return data;
+#else
+  return nullptr;
+#endif
+}
+
+/** The output of a weight of `rows` rows of `words` words, for its numbers to be written. */
+int32_t *weightOutput(OperatorContext &context, int64_t rows, int64_t words) {
+  void *data = allocateHugePages(rows * words * sizeof(int32_t));
+  if (!data) return context.output({rows, words}, 0, TF_INT32).int32();
+  context.outputOf(data, {rows, words}, TF_INT32, [](void *data, size_t, void *) { std::free(data); });
+  return static_cast<int32_t *>(data);
+}
+
 /** Converts a row of stored numbers to float32. */
 void convertRow(StoredType type, const char *bytes, int64_t n, float *y) {
   const uint16_t *x = reinterpret_cast<const uint16_t *>(bytes);
@@ -84,13 +108,13 @@ void readQuantized(const kernels::ReadQuantized &in, Reader &, OperatorContext &
   const bool asStored = in.dtype == StoredType::packed || (in.dtype == StoredType::bfloat16 && in.format == Format::bfloat16 && columns % 2 == 0);
   if (asStored)
     if (void *mapped = mapRange(file, in.offset, rows * rowBytes)) return context.outputOf(mapped, {rows, words}, TF_INT32, unmapRange);
-  const Tensor y = context.output({rows, words}, 0, TF_INT32);
-  if (y.size() == 0) return;
-  if (asStored) return readInto(file, in.offset, rows * rowBytes, reinterpret_cast<char *>(y.data));
+  int32_t *y = weightOutput(context, rows, words);
+  if (rows * words == 0) return;
+  if (asStored) return readInto(file, in.offset, rows * rowBytes, reinterpret_cast<char *>(y));
   readRows(file, in.offset, rows, rowBytes, [&](const char *bytes, int64_t from, int64_t to) {
     std::vector<float> row(columns);
     for (int64_t n = from; n < to; n++, bytes += rowBytes) {
-      int32_t *out = y.int32() + n * words;
+      int32_t *out = y + n * words;
       if (in.dtype == StoredType::bfloat16 && in.format == Format::bfloat16) {
         out[words - 1] = 0;
         std::memcpy(out, bytes, rowBytes);
