@@ -36,7 +36,10 @@ export interface ExplainOptions extends ExplainInputOptions {
   readonly layers?: readonly number[] | undefined
   /** Images of one forward; 16 by default. */
   readonly batchSize?: number | undefined
-  /** Called with the forwards done and in total, and awaited. */
+  /**
+   * Called before each batch with the work done and in total, and awaited; at the end both are equal. Occlusion counts covered images,
+   * gradient the steps of all parts, attention and rollout their one forward.
+   */
   readonly onProgress?: ((done: number, total: number) => void | Promise<void>) | undefined
 }
 
@@ -122,23 +125,28 @@ const signedMaps = async (
       return results
     })
   }
-  if (method === 'gradient') {
-    const maps: tf.Tensor2D[] = []
-    try {
+  const maps: tf.Tensor2D[] = []
+  const total = method === 'gradient' ? parts.length * steps : 1
+  try {
+    if (method === 'gradient')
       for (const [i, part] of parts.entries()) {
-        await pause(i, parts.length)
-        maps.push(tf.tidy(() => mapOverImage(gradientMap(model, input, part, { steps, batchSize }), image)))
+        const onStep = (done: number): Promise<void> => pause(i * steps + done, total)
+        const map = await gradientMap(model, input, part, { steps, batchSize, onProgress: onStep })
+        maps.push(tf.tidy(() => mapOverImage(map, image)))
+        map.dispose()
       }
-      return maps
-    } catch (error) {
-      tf.dispose(maps)
-      throw error
+    else {
+      await pause(0, total)
+      const overTiles = () =>
+        method === 'rollout' ? rolloutMaps(model, input, parts) : attentionMaps(model, input, parts, layers)
+      maps.push(...tf.tidy(() => overTiles().map((map) => mapOverImage(map, image))))
     }
+    await pause(total, total)
+    return maps
+  } catch (error) {
+    tf.dispose(maps)
+    throw error
   }
-  return tf.tidy(() => {
-    const maps = method === 'rollout' ? rolloutMaps(model, input, parts) : attentionMaps(model, input, parts, layers)
-    return maps.map((map) => mapOverImage(map, image))
-  })
 }
 
 /**

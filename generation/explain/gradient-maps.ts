@@ -42,45 +42,51 @@ export interface GradientOptions {
   readonly steps: number
   /** Steps of one backward pass. */
   readonly batchSize: number
+  /** Called before each backward pass with the steps done; may throw to stop. */
+  readonly onProgress?: ((done: number) => void | Promise<void>) | undefined
 }
 
 /**
  * Integrated gradients of the log-probability of a part with respect to the pixels, from the tiles' median colours to the image, summed over
  * channels: `[T, h, w]`. The sum is the difference of the scores, up to the steps. Source: Sundararajan et al. 2017.
  */
-export const gradientMap = (
+export const gradientMap = async (
   model: InternVL,
   input: ExplainedInput,
   part: AnswerPart,
-  { steps, batchSize }: GradientOptions
-): tf.Tensor3D =>
-  tf.tidy(() => {
-    const tiles = imageTiles(input)
-    const [T, C, H, W] = tiles.shape
-    const baseline = medianColours(tiles)
-    const difference = tiles.sub<tf.Tensor4D>(baseline)
-    const features = T === input.pixelValues.shape[0] ? undefined : model.imageFeatures(input.pixelValues)
-    const gradientOf = (shares: readonly number[]): tf.Tensor4D => {
-      const n = shares.length
-      const pixels = tf.concat(shares.map((share) => baseline.add<tf.Tensor4D>(difference.mul(share))))
-      const { grads } = valueAndGrad((p: { pixels: tf.Tensor4D }) => {
-        const imageFeatures = model.imageFeatures(p.pixels)
-        return partScores(
-          model,
-          input,
-          [part],
-          features ? withImage(features, input, imageFeatures, n) : imageFeatures,
-          n
-        ).sum<tf.Scalar>()
-      })({ pixels })
-      return grads.pixels.reshape([n, T, C, H, W]).sum(0)
-    }
-    let sum = tf.zerosLike(tiles)
+  { steps, batchSize, onProgress }: GradientOptions
+): Promise<tf.Tensor3D> => {
+  const tiles = imageTiles(input)
+  const [T, C, H, W] = tiles.shape
+  const baseline = medianColours(tiles)
+  const difference = tiles.sub<tf.Tensor4D>(baseline)
+  const features = T === input.pixelValues.shape[0] ? undefined : tf.tidy(() => model.imageFeatures(input.pixelValues))
+  const gradientOf = (shares: readonly number[]): tf.Tensor4D => {
+    const n = shares.length
+    const pixels = tf.concat(shares.map((share) => baseline.add<tf.Tensor4D>(difference.mul(share))))
+    const { grads } = valueAndGrad((p: { pixels: tf.Tensor4D }) => {
+      const imageFeatures = model.imageFeatures(p.pixels)
+      return partScores(
+        model,
+        input,
+        [part],
+        features ? withImage(features, input, imageFeatures, n) : imageFeatures,
+        n
+      ).sum<tf.Scalar>()
+    })({ pixels })
+    return grads.pixels.reshape([n, T, C, H, W]).sum(0)
+  }
+  let sum = tf.zerosLike(tiles)
+  try {
     for (let start = 0; start < steps; start += batchSize) {
+      await onProgress?.(start)
       const shares = Array.from({ length: Math.min(batchSize, steps - start) }, (_, i) => (start + i + 0.5) / steps)
       const next = tf.tidy(() => sum.add<tf.Tensor4D>(gradientOf(shares)))
       sum.dispose()
       sum = next
     }
-    return sum.div(steps).mul(difference).sum<tf.Tensor3D>(1)
-  })
+    return tf.tidy(() => sum.div(steps).mul(difference).sum<tf.Tensor3D>(1))
+  } finally {
+    tf.dispose([tiles, baseline, difference, sum, ...(features ? [features] : [])])
+  }
+}

@@ -150,10 +150,11 @@ describe('explain', () => {
     ))
 
   it('one step of the gradient map sums to the derivative of the log-probability from the median colour to the image', () =>
-    withInput((input) => {
+    withInput(async (input) => {
       const part = { text: 'all', tokens: [0, 1] }
+      const map = await gradientMap(internvl.model, input, part, { steps: 1, batchSize: 1 })
       tf.tidy(() => {
-        const sum = gradientMap(internvl.model, input, part, { steps: 1, batchSize: 1 }).sum().dataSync()[0]!
+        const sum = map.sum().dataSync()[0]!
         const tiles = imageTiles(input)
         const colours = medianColours(tiles)
         const scoreAt = (share: number) => {
@@ -163,6 +164,7 @@ describe('explain', () => {
         const derivative = (scoreAt(0.501) - scoreAt(0.499)) / 0.002
         assert.ok(Math.abs(sum - derivative) < 0.02 * Math.abs(derivative), `${sum} and ${derivative}`)
       })
+      map.dispose()
     }))
 
   it('the attention map of a token is the attention of generate before this token', () =>
@@ -222,6 +224,35 @@ describe('explain', () => {
       const strip = await heatStrip(words)
       assert.ok(strip.width > 2 * 224 && strip.data.length === strip.width * strip.height * 3)
       for (const one of [words, token, given]) one.dispose()
+    }
+  })
+
+  it('progress rises from 0 to the total, which the options determine; an abort ends the work and leaves no tensor', async () => {
+    const totals = { attention: 1, rollout: 1, gradient: 2 * 5, occlusion: 3 * 3 } // 2 parts: a word and the full stop
+    for (const [method, total] of Object.entries(totals) as [keyof typeof totals, number][]) {
+      const reports: number[] = []
+      const given = { method, answer: 'Green.', steps: 5, cells: 3, batchSize: 2 }
+      const onProgress = (done: number, of: number): void => {
+        assert.equal(of, total, method)
+        reports.push(done)
+      }
+      const { dispose } = await explain(internvl, question, { ...given, onProgress })
+      dispose()
+      assert.deepEqual([reports[0], reports.at(-1)], [0, total], `${method} ${reports}`)
+      assert.ok(
+        reports.every((done, i) => i === 0 || done >= reports[i - 1]!),
+        `${method} ${reports}`
+      )
+      for (const last of [reports.at(-2)!, total]) {
+        const left = new AbortController()
+        const reported: number[] = []
+        const leaving = (done: number): void => {
+          reported.push(done)
+          if (done === last) left.abort()
+        }
+        await assert.rejects(explain(internvl, question, { ...given, onProgress: leaving, signal: left.signal }), /abort/i)
+        assert.equal(reported.at(-1), last, method)
+      }
     }
   })
 
