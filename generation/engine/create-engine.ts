@@ -16,7 +16,13 @@ const sizesOf = ({ options }: EngineRequest, { defaults }: EngineInfo, maxBatch:
   return { choices: count(numReturnSequences), rows: Math.min(maxBatch, Math.max(count(numReturnSequences), count(numBeams))) }
 }
 
-interface PendingCall {
+/** Signal and progress of a call. */
+interface CallOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((done: number, total: number) => void) | undefined
+}
+
+interface PendingCall extends Pick<CallOptions, 'onProgress'> {
   readonly resolve: (value: unknown) => void
   readonly reject: (error: unknown) => void
   readonly send: () => void
@@ -30,7 +36,7 @@ const callList = (supervisor: () => Supervisor, maxCalls: number) => {
     pending.clear()
   }
   return {
-    call: (name: CallName, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> =>
+    call: (name: CallName, args: readonly unknown[], { signal, onProgress }: CallOptions): Promise<unknown> =>
       new Promise((resolve, reject) => {
         if (pending.size >= maxCalls) throw new QueueFullError(maxCalls, 1)
         signal?.throwIfAborted()
@@ -43,7 +49,7 @@ const callList = (supervisor: () => Supervisor, maxCalls: number) => {
         const send = (): void => supervisor().send({ type: 'call', id, name, args: value })
         const enqueue = (): void => {
           if (signal?.aborted) return
-          pending.set(id, { resolve, reject, send })
+          pending.set(id, { resolve, reject, send, onProgress })
           send()
         }
         if (loaded) loaded.then(enqueue, reject)
@@ -55,6 +61,9 @@ const callList = (supervisor: () => Supervisor, maxCalls: number) => {
       if (error) call?.reject(fromSentError(error))
       else call?.resolve(value)
     },
+    /** Progress that was sent before the abort of its call is left out, for the call is no longer pending. */
+    onProgress: ({ id, done, total }: Extract<FromProcess, { readonly type: 'progress' }>): void =>
+      pending.get(id)?.onProgress?.(done, total),
     sendAll: (): void => {
       for (const { send } of pending.values()) send()
     },
@@ -90,6 +99,7 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
   const onMessage = (message: Exclude<FromProcess, { readonly type: 'ready' | 'load-failed' }>): void => {
     if (message.type === 'warning') onWarning(message.text)
     else if (message.type === 'returned') calls.onReturned(message)
+    else if (message.type === 'progress') calls.onProgress(message)
     else {
       processStats = message.stats ?? processStats
       for (const event of message.events) queue.onMessage(event)
@@ -144,9 +154,9 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
     })()
     return closed
   }
-  const call = async (name: CallName, args: readonly unknown[], callSignal?: AbortSignal): Promise<unknown> => {
+  const call = async (name: CallName, args: readonly unknown[], callOptions: CallOptions = {}): Promise<unknown> => {
     checkOpen()
-    return calls.call(name, args, callSignal)
+    return calls.call(name, args, callOptions)
   }
   return {
     get info() {
@@ -169,11 +179,11 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
     tiling: (request) => call('tiling', [request]) as ReturnType<GenerationEngine['tiling']>,
     detokenize: (ids, decodeOptions) => call('detokenize', [ids, decodeOptions]) as Promise<string>,
     embed: (images, embedOptions, embedSignal) =>
-      call('embed', [images, embedOptions], embedSignal) as ReturnType<GenerationEngine['embed']>,
-    explain: async (request, explainSignal) => {
+      call('embed', [images, embedOptions], { signal: embedSignal }) as ReturnType<GenerationEngine['embed']>,
+    explain: async (request, explainSignal, onProgress) => {
       const { value, loaded: media } = toPlainData(request, 'request')
       await media
-      return call('explain', [value], explainSignal) as ReturnType<GenerationEngine['explain']>
+      return call('explain', [value], { signal: explainSignal, onProgress }) as ReturnType<GenerationEngine['explain']>
     },
     stats: () => {
       const { restarts, pid, state } = supervisor

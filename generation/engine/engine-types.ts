@@ -247,8 +247,15 @@ export interface GenerationEngine extends AsyncDisposable {
   readonly detokenize: (ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }) => Promise<string>
   /** One vector for each image, the mean of its tiles' pooled embeddings. An abort of `signal` ends the work after at most one chunk of tiles. */
   readonly embed: (images: readonly ImageSource[], options?: RequestOptions, signal?: AbortSignal) => Promise<ImageVectors>
-  /** Heat maps of an answer over an image, see `explain`. An abort of `signal` ends the work after at most one forward. */
-  readonly explain: (request: EngineExplainRequest, signal?: AbortSignal) => Promise<ExplainedImages>
+  /**
+   * Heat maps of an answer over an image, see `explain`. An abort of `signal` ends the work after at most one forward. `onProgress` is called
+   * with the work done and in total, at most about four times a second: first with 0, last with the total, and not after an abort or the end.
+   */
+  readonly explain: (
+    request: EngineExplainRequest,
+    signal?: AbortSignal,
+    onProgress?: (done: number, total: number) => void
+  ) => Promise<ExplainedImages>
   readonly info: EngineInfo
   readonly stats: () => EngineStats
   /** Stops accepting requests, ends the others and then the process. Later calls wait for the same end. */

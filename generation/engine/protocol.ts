@@ -35,6 +35,7 @@ export type FromProcess =
   | { readonly type: 'load-failed'; readonly error: SentError }
   | { readonly type: 'warning'; readonly text: string }
   | { readonly type: 'events'; readonly events: readonly RequestMessage[]; readonly stats?: ProcessStats }
+  | { readonly type: 'progress'; readonly id: string; readonly done: number; readonly total: number }
   | { readonly type: 'returned'; readonly id: string; readonly value?: unknown; readonly error?: SentError }
 
 /** An error as data that another process can read. */

@@ -26,9 +26,11 @@ const encoderOf = ({ config, params }: InternVLCheckpoint): VisionEncoder => {
   return module.apply(params.model as Parameters<typeof module.apply>[0])
 }
 
-/** The parts that all calls share, and the signal of one call. */
+/** The parts that all calls share, and those of one call. */
 export interface CallContext extends RequestContext {
   readonly signal: AbortSignal
+  /** Sends the work done and in total to the engine. */
+  readonly sendProgress: (done: number, total: number) => void
 }
 
 /** Sum of the pooled embeddings of tiles, `[D]`; one chunk of tiles a turn. Throws the reason of an abort. */
@@ -91,10 +93,14 @@ const explainAnswer = async (
   context: CallContext,
   { messages, options, ...asked }: EngineExplainRequest
 ): Promise<ExplainedImages> => {
-  const { internvl, scheduler, signal } = context
+  const { internvl, scheduler, signal, sendProgress } = context
   const { pause } = scheduler.turns.join('rotate', signal) // other requests have turns between two forwards
   const { maxNewTokens: most = 64, ...prepare } = requestOptions(context, options)
-  const limited = { ...prepare, ...asked, maxNewTokens: Math.min(64, most), batchSize: 4, signal, onProgress: pause }
+  const onProgress = (done: number, total: number): Promise<void> => {
+    sendProgress(done, total)
+    return pause()
+  }
+  const limited = { ...prepare, ...asked, maxNewTokens: Math.min(64, most), batchSize: 4, signal, onProgress }
   const explanation = await explain(internvl, messages, limited)
   try {
     const { answer, method, image, parts } = explanation

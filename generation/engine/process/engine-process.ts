@@ -15,7 +15,7 @@ import { createScheduler } from './scheduler.js'
 
 // The process of `createEngine`: reads `ToProcess` messages, and sends `FromProcess` messages.
 
-const STATS_INTERVAL = 250 // milliseconds
+const [STATS_INTERVAL, PROGRESS_INTERVAL] = [250, 250] // milliseconds
 
 const send = (message: FromProcess): void => {
   if (process.connected) process.send!(message)
@@ -35,6 +35,17 @@ const outbox = (stats: () => ProcessStats) => {
   }
   return (message: RequestMessage): void => {
     if (messages.push(message) === 1) queueMicrotask(flush) // not after the next step, which blocks the event loop
+  }
+}
+
+/** Sends the progress of a call: the first and the last, and the others at most every 250 ms; none after an abort of `signal`. */
+const progressSender = (id: string, signal: AbortSignal) => {
+  let sentAt = Number.NEGATIVE_INFINITY
+  return (done: number, total: number): void => {
+    const now = performance.now()
+    if (signal.aborted || (done < total && now - sentAt < PROGRESS_INTERVAL)) return
+    sentAt = now
+    send({ type: 'progress', id, done, total })
   }
 }
 
@@ -91,7 +102,9 @@ const start = async (model: string | undefined, options: ProcessOptions) => {
       running.set(id, controller)
       try {
         const call = engineCalls[name] as (context: CallContext, ...args: readonly unknown[]) => Promise<unknown>
-        send({ type: 'returned', id, value: await call({ ...context, signal: controller.signal }, ...args) })
+        const { signal } = controller
+        const callContext = { ...context, signal, sendProgress: progressSender(id, signal) }
+        send({ type: 'returned', id, value: await call(callContext, ...args) })
       } catch (error) {
         send({ type: 'returned', id, error: toSentError(error) })
       } finally {

@@ -85,6 +85,34 @@ describe('engine in a process of its own', () => {
     vision.dispose()
   })
 
+  it('explain: progress rises from 0 to the total at most four times a second; after an abort there is none', async () => {
+    const messages = ask('What color is the shape at the top left?', shapes)
+    for (const [method, total] of [
+      ['occlusion', 12 * 11],
+      ['gradient', 2 * 8],
+      ['attention', 1]
+    ] as const) {
+      // biome-ignore format: one line
+      const reports: (readonly number[])[] = []
+      const start = performance.now()
+      const { parts } = await engine.explain({ messages, method, steps: 8 }, undefined, (...progress) => reports.push(progress))
+      const seconds = (performance.now() - start) / 1000
+      assert.equal(parts.length, 2)
+      const sorted = [...reports].sort(([a], [b]) => a! - b!)
+      assert.deepEqual([reports, reports[0], reports.at(-1)], [sorted, [0, total], [total, total]], method)
+      assert.ok(reports.length <= 2 + 4 * seconds, `${method}: ${reports.length} in ${seconds} s`) // the first and the last are always sent
+    }
+    const left = new AbortController()
+    const reports: number[] = []
+    const onProgress = (done: number): void => {
+      reports.push(done)
+      left.abort()
+    }
+    await assert.rejects(engine.explain({ messages }, left.signal, onProgress), { name: 'AbortError' })
+    await engine.explain({ messages, cells: 1 })
+    assert.deepEqual(reports, [0])
+  })
+
   it('a processor of a module is named with plain data', async () => {
     const { choices } = await engine
       .submit({
