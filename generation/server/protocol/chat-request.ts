@@ -160,7 +160,7 @@ export const tilesRequest = chatRequest
 
 /** The body of `POST /v1/explain`: a conversation with an image, and how to explain the answer. */
 export const explainRequest = chatRequest
-  .pick({ model: true, messages: true, max_patches: true })
+  .pick({ model: true, messages: true, max_patches: true, stream: true })
   .extend({
     method: z.enum(explainMethods).nullish(),
     token: z

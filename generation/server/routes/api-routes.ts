@@ -13,7 +13,8 @@ import type { ServerEnv } from '../request-log.js'
 import type { ServerContext } from '../server-context.js'
 import { RequestError, schemaError } from '../server-errors.js'
 import { answerChat } from './chat-route.js'
-import { describeModel, detokenize, embedImages, explainConversation, health, tiles, tokenize } from './other-routes.js'
+import { explainConversation } from './explain-route.js'
+import { describeModel, detokenize, embedImages, health, tiles, tokenize } from './other-routes.js'
 
 const ok = (description: string, type = 'application/json') => ({
   200: { description, content: { [type]: { schema: {} } } },
@@ -90,7 +91,10 @@ export const addApiRoutes = (app: OpenAPIHono<ServerEnv>, context: ServerContext
     app,
     context,
     '/v1/explain',
-    ['Heat maps of an answer over an image', 'The answer, and for each word its tokens and its heat map as a data URL.'],
+    [
+      'Heat maps of an answer over an image',
+      'The answer, and for each word its tokens and its heat map as a data URL; with stream: true server-sent events, progress first.'
+    ],
     explainRequest,
     (c, body) => explainConversation(c, context, body)
   )

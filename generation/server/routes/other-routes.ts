@@ -1,13 +1,7 @@
 import type { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import type { RequestOptions } from '../../engine/engine-types.js'
-import type {
-  detokenizeRequest,
-  embeddingsRequest,
-  explainRequest,
-  tilesRequest,
-  tokenizeRequest
-} from '../protocol/chat-request.js'
+import type { detokenizeRequest, embeddingsRequest, tilesRequest, tokenizeRequest } from '../protocol/chat-request.js'
 import { mediaFields, mediaParam, patchesFor, toMessages } from '../protocol/request-messages.js'
 import { toolsOf } from '../protocol/tools/tool-choice.js'
 import type { ServerEnv } from '../request-log.js'
@@ -15,7 +9,7 @@ import { checkModel, type ServerContext, withGuards } from '../server-context.js
 import { RequestError, toRequestError } from '../server-errors.js'
 
 /** Runs a call of the engine; its errors name the field of `media`. `signal` is the one that the call gets. */
-const calling = async <A>(
+export const calling = async <A>(
   call: () => Promise<A>,
   media: Parameters<typeof mediaParam>[0] = [],
   signal?: AbortSignal
@@ -115,24 +109,6 @@ export const tiles = async (
     ...layout
   }))
   return c.json({ object: 'list', data, tokens: data.reduce((sum, { tokens }) => sum + tokens, 0) })
-}
-
-/** `POST /v1/explain`: a heat map over the image for each word of the answer. */
-export const explainConversation = async (
-  c: Context<ServerEnv>,
-  context: ServerContext,
-  request: z.infer<typeof explainRequest>
-): Promise<Response> => {
-  const { model, messages, max_patches, ...asked } = request
-  checkModel(context, model)
-  const media = mediaFields(messages)
-  const maxPatches = max_patches ?? patchesFor(media)
-  const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined && value !== null))
-  const options = withGuards(context, (maxPatches ? { maxPatches } : {}) as RequestOptions)
-  const input = { ...given, messages: toMessages(messages), options }
-  const { parts, ...rest } = await calling(() => context.engine.explain(input, c.req.raw.signal), media, c.req.raw.signal)
-  const data = parts.map(({ jpeg, ...part }) => ({ ...part, heat_map: `data:image/jpeg;base64,${jpeg}` }))
-  return c.json({ object: 'explanation', model: context.modelName, ...rest, data })
 }
 
 /** `POST /detokenize`: the text of token ids. */

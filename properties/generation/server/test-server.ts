@@ -52,12 +52,16 @@ export const post = async (url: string, path: string, body: unknown, init: Reque
 export const ask = (url: string, body: object, init?: RequestInit): Promise<Answered> =>
   post(url, '/v1/chat/completions', body, init)
 
-/** The chunks of a streamed answer. */
-// biome-ignore lint/suspicious/noExplicitAny: the tests read fields of chunks
-export const readStream = async (url: string, body: object, init: RequestInit = {}): Promise<readonly any[]> => {
+/** The chunks of a streamed answer, of a chat unless another path is given. */
+export const readStream = async (
+  url: string,
+  body: object,
+  { path = '/v1/chat/completions', ...init }: RequestInit & { readonly path?: string } = {}
+  // biome-ignore lint/suspicious/noExplicitAny: the tests read fields of chunks
+): Promise<readonly any[]> => {
   const headers = { 'content-type': 'application/json', ...init.headers }
   const text = JSON.stringify({ ...body, stream: true })
-  const response = await fetch(`${url}/v1/chat/completions`, { method: 'POST', ...init, headers, body: text })
+  const response = await fetch(`${url}${path}`, { method: 'POST', ...init, headers, body: text })
   assert.equal(response.status, 200)
   assert.match(response.headers.get('content-type') ?? '', /^text\/event-stream/)
   const events = (await response.text()).split('\n\n').filter((event) => event.startsWith('data: '))
