@@ -15,7 +15,8 @@ const changedAt = (path: string): Promise<number> =>
 
 /** Builds the page of a checkout, unless the built file is newer than its sources. The build runs in a process of its own. */
 const buildPage = async (folder: string, built: string): Promise<void> => {
-  const sources = (await readdir(folder)).filter((name) => /\.\w+$/.test(name))
+  const files = await readdir(folder, { recursive: true })
+  const sources = files.filter((name) => /\.\w+$/.test(name) && !/^dist\b/.test(name))
   const times = await Promise.all(sources.map((name) => changedAt(`${folder}/${name}`)))
   if (Math.max(...times) > (await changedAt(built))) await promisify(execFile)(process.execPath, [`${folder}/build-page.mjs`])
 }
