@@ -76,16 +76,6 @@ export const fetchTiling = async (medium: Medium, { maxPatches, numFrames }: Cha
   return data[0]!
 }
 
-/** The heat map of the one token that a request to explain an answer names. Throws an `AbortError` after an abort. */
-export const fetchHeatMap = async (body: object, key: string, signal: AbortSignal): Promise<HeatMap> => {
-  const response = await send('v1/explain', key, { method: 'POST', body: JSON.stringify(body), signal })
-  const { method, data } = (await response.json()) as {
-    readonly method: string
-    readonly data: readonly Omit<HeatMap, 'method'>[]
-  }
-  return { ...data[0]!, method }
-}
-
 /** The bytes of a body; Safari has no iterator for them. */
 async function* bytesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
   const reader = body.getReader()
@@ -103,4 +93,33 @@ async function* bytesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8A
 export async function* streamChunks(body: object, key: string, signal: AbortSignal): AsyncGenerator<ChatChunk> {
   const response = await send('v1/chat/completions', key, { method: 'POST', body: JSON.stringify(body), signal })
   for await (const data of sseEvents(bytesOf(response.body!))) yield JSON.parse(data) as ChatChunk
+}
+
+/** Share of the work of a heat map that is done. */
+export interface HeatProgress {
+  readonly done: number
+  readonly total: number
+}
+
+/** An event of the stream of `POST /v1/explain`. */
+type ExplainEvent =
+  | ({ readonly object: 'explanation.progress' } & HeatProgress)
+  | { readonly object: 'explanation'; readonly method: string; readonly data: readonly Omit<HeatMap, 'method'>[] }
+  | { readonly object?: undefined; readonly error: { readonly message: string } }
+
+/** The heat map of the one token that a request to explain an answer names. Throws an `ApiError`, and an `AbortError` after an abort. */
+export const fetchHeatMap = async (
+  body: object,
+  key: string,
+  signal: AbortSignal,
+  onProgress: (progress: HeatProgress) => void
+): Promise<HeatMap> => {
+  const response = await send('v1/explain', key, { method: 'POST', body: JSON.stringify({ ...body, stream: true }), signal })
+  for await (const text of sseEvents(bytesOf(response.body!))) {
+    const event = JSON.parse(text) as ExplainEvent
+    if (event.object === 'explanation') return { ...event.data[0]!, method: event.method }
+    if (event.object === undefined) throw new ApiError(200, event.error.message)
+    onProgress(event)
+  }
+  throw new ApiError(0, 'The heat map broke off: the connection to the server was lost.')
 }

@@ -1,11 +1,13 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { fetchHeatMap, type HeatMap, messageOf } from '../api-client.js'
+import { fetchHeatMap, type HeatMap, type HeatProgress, messageOf } from '../api-client.js'
 import { type HeatMethod, type HeatTarget, heatMethods } from './heat-request.js'
 
 /** The heat map of a chosen token: still running, stopped, ready, or failed. */
 export interface HeatState {
   readonly target: HeatTarget
   readonly status: 'running' | 'stopped' | 'ready' | 'failed'
+  /** While it runs, after the server has read the answer. */
+  readonly progress?: HeatProgress
   readonly map?: HeatMap
   readonly problem?: string
 }
@@ -22,7 +24,10 @@ export const useHeatMap = (key: string) => {
     const { signal } = controller
     setHeat({ target, status: 'running' })
     try {
-      const map = await fetchHeatMap({ ...target.body, method: by }, key, signal)
+      const onProgress = (progress: HeatProgress): void => {
+        if (!signal.aborted) setHeat({ target, status: 'running', progress })
+      }
+      const map = await fetchHeatMap({ ...target.body, method: by }, key, signal, onProgress)
       if (map.text.trim() !== target.text)
         throw new Error(`There is no heat map of “${target.text}”: the server reads the answer as other tokens. Choose another.`)
       if (!signal.aborted) setHeat({ target, status: 'ready', map })
@@ -73,6 +78,20 @@ const Elapsed = () => {
   return <span aria-hidden="true">{seconds} s</span>
 }
 
+/** The share of the heat map that is done, as a bar and in percent; a bar without a share until the first report. */
+const HeatBar = ({ progress }: { readonly progress: HeatProgress | undefined }) => {
+  if (!progress) return <progress aria-label="The heat map is computed" />
+  const percent = `${Math.floor((100 * progress.done) / progress.total)} %`
+  return (
+    <>
+      <progress aria-label="The heat map is computed" aria-valuetext={percent} value={progress.done} max={progress.total}>
+        {percent}
+      </progress>{' '}
+      <span aria-hidden="true">{percent}</span>
+    </>
+  )
+}
+
 const statusText = ({ status, target: { text }, map }: HeatState): string =>
   ({
     running: `The heat map of “${text}” is computed …`,
@@ -103,8 +122,7 @@ export const HeatPanel = ({ heat, method, onMethod, onStop }: HeatPanelProps) =>
     <p role="status">{heat ? statusText(heat) : 'Choose a token of an answer.'}</p>
     {heat?.status === 'running' && (
       <p>
-        <progress aria-label="The heat map is computed" />{' '}
-        <Elapsed key={`${heat.target.exchangeId} ${heat.target.token} ${method}`} />{' '}
+        <HeatBar progress={heat.progress} /> <Elapsed key={`${heat.target.exchangeId} ${heat.target.token} ${method}`} />{' '}
         <button type="button" class="quiet" onClick={onStop}>
           Stop the heat map
         </button>

@@ -273,6 +273,34 @@ describe('server: the page', () => {
       await status.filter({ hasText: 'Choose a token of an answer.' }).waitFor()
       assert.deepEqual(errors, [])
 
+      // the share done is shown while a map is computed
+      const shown = page.evaluate(
+        () =>
+          new Promise<readonly (readonly [text: string | null, value: number, max: number])[]>((resolve) => {
+            const bars: [string | null, number, number][] = []
+            new MutationObserver((_, observer) => {
+              const bar = document.querySelector<HTMLProgressElement>('.heat progress[value]')
+              if (bar) bars.push([bar.getAttribute('aria-valuetext'), bar.value, bar.max])
+              else if (bars.length > 0) {
+                observer.disconnect()
+                resolve(bars)
+              }
+            }).observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true })
+          })
+      )
+      await panel.getByRole('combobox', { name: 'Heat map by' }).selectOption('occlusion')
+      await tokensOf(page).nth(1).press('Enter')
+      await status.filter({ hasText: `Heat map of “${texts[1]!.trim()}” by occlusion.` }).waitFor()
+      const bars = await shown
+      assert.ok(
+        bars.every(([text, value, max]) => text === `${Math.floor((100 * value) / max)} %`),
+        JSON.stringify(bars)
+      )
+      assert.ok(new Set(bars.map(([, value]) => value)).size > 1, JSON.stringify(bars))
+      assert.equal(await panel.getByRole('progressbar').count(), 0)
+      await tokensOf(page).nth(1).press('Enter') // chosen again: no more
+      await panel.getByRole('combobox', { name: 'Heat map by' }).selectOption('attention')
+
       // the server ends its work too
       await panel.getByRole('combobox', { name: 'Heat map by' }).selectOption('occlusion')
       await Promise.all([page.waitForRequest('**/v1/explain'), tokensOf(page).first().press('Enter')])
@@ -284,8 +312,21 @@ describe('server: the page', () => {
       await page.route('**/v1/explain', (route) => route.fulfill({ status: 429, contentType: 'application/json', body: error }))
       await tokensOf(page).first().press('Enter')
       await panel.getByRole('alert').filter({ hasText: '64 requests wait already.' }).waitFor()
-      const other = JSON.stringify({ method: 'attention', data: [{ text: 'zebra', heat_map: part.heat_map }] })
-      await page.route('**/v1/explain', (route) => route.fulfill({ contentType: 'application/json', body: other }))
+      const stream = (...events: readonly object[]) => ({
+        contentType: 'text/event-stream',
+        body: events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('')
+      })
+      const begun = { object: 'explanation.progress', done: 1, total: 4 }
+      const problem = { error: { message: 'The process of the model ended.' } }
+      await page.route('**/v1/explain', (route) => route.fulfill(stream(begun, problem)))
+      await tokensOf(page).first().press('Enter')
+      await panel.getByRole('alert').filter({ hasText: 'The process of the model ended.' }).waitFor()
+      assert.equal(await panel.getByRole('progressbar').count(), 0)
+      await page.route('**/v1/explain', (route) => route.fulfill(stream(begun)))
+      await tokensOf(page).first().press('Enter')
+      await panel.getByRole('alert').filter({ hasText: 'The heat map broke off' }).waitFor()
+      const other = { object: 'explanation', method: 'attention', data: [{ text: 'zebra', heat_map: part.heat_map }] }
+      await page.route('**/v1/explain', (route) => route.fulfill(stream(other)))
       await tokensOf(page).first().press('Enter')
       await panel.getByRole('alert').filter({ hasText: 'the server reads the answer as other tokens' }).waitFor()
       await page.context().close()
