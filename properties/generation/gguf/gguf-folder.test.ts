@@ -42,7 +42,7 @@ const rejects = (promise: Promise<unknown>, message: RegExp) =>
   assert.rejects(promise, (error: unknown) => error instanceof InternVLError && message.test(error.message))
 
 describe('models in GGUF', () => {
-  for (const name of ['qwen2', 'llama', 'qwen3', 'internlm2', 'qwen3moe', 'phi3', 'gpt-oss'])
+  for (const name of ['qwen2', 'llama', 'qwen3', 'internlm2', 'qwen3moe', 'phi3', 'gpt-oss', 'q4_k_m', 'q5_k_m'])
     it(`${name}: logits and tokens are those of Transformers with the dequantized weights, also after a conversion`, () =>
       inFolder(async (folder) => {
         const expected = JSON.parse(await readFile(join(files, name, 'expected.json'), 'utf8')) as Expected

@@ -2,7 +2,8 @@
 `python make_gguf.py CASE OUT ARCHITECTURE` with a case of the reference (`qwen2-tied`, `qwen3`, `llama-vit6b` for llama and internlm2, `qwen3-moe` for
 qwen3moe, `phi3`, `gpt-oss`; gguf 0.19, transformers 5.24). OUT gets model.gguf, mmproj.gguf and expected.json: ids, pixel values by a formula, logits
 of the last position, and greedy tokens. Names, permutations, and the split of experts are those of llama.cpp's convert_hf_to_gguf.py. Phi-3 gets
-the longrope scaling of InternVL2-4B."""
+the longrope scaling of InternVL2-4B. `python make_gguf.py qwen2-tied OUT qwen2 KIND LIBRARIES` has llama.cpp quantize the decoder to KIND, q4_k_m
+or q5_k_m: a random decoder, 256 wide for the blocks of K-quants (LIBRARIES: those of node-llama-cpp 3.22)."""
 import json
 import math
 import sys
@@ -11,13 +12,22 @@ import gguf
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
+from llama_quantize import llama_quantize
 
-case, out, arch = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+case, out, arch, kind, libraries = Path(sys.argv[1]), Path(sys.argv[2]), *[*sys.argv[3:], None, None][:3]
 config = AutoConfig.from_pretrained(case / "checkpoint")
 if arch == "phi3":
     longrope = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.25, 1.5, 1.75], long_factor=[1.5, 3.0, 9.0, 25.0], original_max_position_embeddings=6)
     config.text_config.rope_parameters = longrope; config.text_config.original_max_position_embeddings = 6
-model = AutoModelForImageTextToText.from_pretrained(case / "checkpoint", config=config, dtype=torch.float32).eval()
+if kind:
+    for name, size in dict(hidden_size=256, intermediate_size=256, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2).items(): setattr(config.text_config, name, size)
+    config.text_config.layer_types = ["full_attention"]
+    torch.manual_seed(5)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for p in model.parameters(): p.add_(0.05 * torch.randn_like(p))
+else:
+    model = AutoModelForImageTextToText.from_pretrained(case / "checkpoint", config=config, dtype=torch.float32).eval()
 text, vision = config.text_config, config.vision_config
 tokenizer = json.loads((case / "checkpoint/tokenizer.json").read_text())
 Type = gguf.GGMLQuantizationType
@@ -100,14 +110,19 @@ for i, (key, x) in enumerate(state.items()):
     parts = []
     for name, data in tensors:
         isMatrix = data.ndim >= 2 and data.shape[-1] % 32 == 0 and min(data.shape) > 1 and not name.startswith("v.patch") and "inp" not in name
-        kind = Type.MXFP4 if isMatrix and data.ndim == 3 and arch == "gpt-oss" else kinds[i % len(kinds)] if isMatrix else Type.F16 if "patch_embd.weight" in name else Type.F32
+        type = Type.F32 if kind and not name.startswith(("v.", "mm.")) else Type.MXFP4 if isMatrix and data.ndim == 3 and arch == "gpt-oss" else kinds[i % len(kinds)] if isMatrix else Type.F16 if "patch_embd.weight" in name else Type.F32
         stored = data.reshape(data.shape[-2:]) if "position_embd" in name else data.reshape(-1) if "class_embd" in name else data
-        raw = gguf.quants.quantize(np.ascontiguousarray(stored), kind)
-        (v if name.startswith(("v.", "mm.")) else w).add_tensor(name, raw, raw_dtype=kind)
-        parts.append(gguf.quants.dequantize(raw, kind).reshape(data.shape))
+        raw = gguf.quants.quantize(np.ascontiguousarray(stored), type)
+        (v if name.startswith(("v.", "mm.")) else w).add_tensor(name, raw, raw_dtype=type)
+        parts.append(gguf.quants.dequantize(raw, type).reshape(data.shape))
     new[key] = torch.from_numpy(np.ascontiguousarray(join(parts)))
 for writer in (w, v):
     writer.write_header_to_file(); writer.write_kv_data_to_file(); writer.write_tensors_to_file(); writer.close()
+if kind:
+    llama_quantize((out / "model.gguf").rename(out / "float32.gguf"), out / "model.gguf", kind, libraries); (out / "float32.gguf").unlink()
+    for t in gguf.GGUFReader(out / "model.gguf").tensors:
+        key = next(key for key in new if name_of(key) == t.name)
+        new[key] = torch.from_numpy(gguf.quants.dequantize(t.data, t.tensor_type).reshape(new[key].shape).copy())
 model.load_state_dict(new, strict=False); model.tie_weights()
 tokens = (vision.image_size[0] // vision.patch_size[0] // 2) ** 2
 ids = torch.tensor([[5, 6, *[config.image_token_id] * tokens, 7, 8, 9, 10]])
