@@ -51,8 +51,9 @@ const product = (x: tf.Tensor2D, ids: tf.Tensor2D, { format, stack }: StackedWei
 
 /** Gated MLPs whose weights are stacked; undefined where they are not. */
 export const stackedGatedMlps = (experts: readonly GatedLinearUnit[]): ChosenExperts | undefined => {
+  if (experts.some(isTapped)) return undefined
   const projections = experts.map((expert) => expert[fusible].projections)
-  if (experts.some(isTapped) || projections.some((layers) => !('gate_proj' in layers))) return undefined
+  if (projections.some((layers) => !('gate_proj' in layers))) return undefined
   const stackNamed = (name: 'gate_proj' | 'up_proj' | 'down_proj') =>
     stackOf(projections.map((layers) => (layers as Readonly<Record<typeof name, Linear>>)[name]))
   const [gate, up, down] = [stackNamed('gate_proj'), stackNamed('up_proj'), stackNamed('down_proj')]
