@@ -253,6 +253,7 @@ describe('server: the page', () => {
       await tokensOf(page).nth(1).and(page.locator('[aria-current=true]')).waitFor()
       await panel.getByRole('button', { name: 'Stop the heat map' }).click()
       await status.filter({ hasText: 'Stopped.' }).waitFor()
+      while (failed.length < 3) await page.waitForEvent('requestfailed') // the browser may tell it after the page
       assert.equal(failed.length, 3)
 
       await page.unroute('**/v1/explain')
