@@ -45,7 +45,7 @@ export type GradientTaker = (path: string, gradient: tf.Tensor) => void
  * `valueAndGrad` that hands over each leaf of the gradient as soon as it is complete, while the backward pass goes on: the last layers first,
  * those that do not reach the loss at the end. Returns the value.
  */
-export const valueAndEachGrad =
+const valueAndEachGrad =
   <P>(loss: (params: P) => tf.Scalar, take: GradientTaker) =>
   (params: P): tf.Scalar => {
     const leaves = namedParameters(params)
@@ -88,6 +88,21 @@ const addGradients = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P
   return sum
 }
 
+/** The sum of the values and gradients of losses, one after another; undefined without a loss. */
+const summedGradients = <P>(losses: ReadonlyArray<(params: P) => tf.Scalar>, params: P): ValueAndGrad<P> | undefined => {
+  let sum: ValueAndGrad<P> | undefined
+  try {
+    for (const loss of losses) {
+      const next = valueAndGrad(loss)(params)
+      sum = sum ? addGradients(sum, next) : next
+    }
+    return sum
+  } catch (error) {
+    disposeParams([sum?.value, sum?.grads])
+    throw error
+  }
+}
+
 /** The loss of each batch as its part of the weighted mean. */
 const weightedLosses = <A, P>(
   batches: readonly A[],
@@ -114,20 +129,8 @@ export const accumulate = <A, P>(
   lossOf: (batch: A) => (params: P) => tf.Scalar,
   total = batches.reduce((sum, batch) => sum + weightOf(batch), 0)
 ): ((params: P) => ValueAndGrad<P>) => {
-  const shares = weightedLosses(batches, weightOf, lossOf, total).map((loss) => valueAndGrad(loss))
-  return (params) => {
-    let sum: ValueAndGrad<P> | undefined
-    try {
-      for (const share of shares) {
-        const next = share(params)
-        sum = sum ? addGradients(sum, next) : next
-      }
-      return sum!
-    } catch (error) {
-      disposeParams([sum?.value, sum?.grads])
-      throw error
-    }
-  }
+  const losses = weightedLosses(batches, weightOf, lossOf, total)
+  return (params) => summedGradients(losses, params)!
 }
 
 /**
@@ -141,21 +144,17 @@ export const accumulateEach = <A, P>(
   total: number,
   take: GradientTaker
 ): ((params: P) => tf.Scalar) => {
-  const [last, ...before] = [...weightedLosses(batches, weightOf, lossOf, total)].reverse()
+  const losses = weightedLosses(batches, weightOf, lossOf, total)
   return (params) => {
-    let sum: ValueAndGrad<P> | undefined
+    const sum = summedGradients(losses.slice(0, -1), params)
     try {
-      for (const loss of before.reverse()) {
-        const next = valueAndGrad(loss)(params)
-        sum = sum ? addGradients(sum, next) : next
-      }
       const earlier = new Map(sum ? namedParameters(sum.grads) : [])
       const takeSum: GradientTaker = (path, gradient) => {
         const part = earlier.get(path)
         take(path, part ? part.add(gradient) : gradient)
         if (part) tf.dispose([part, gradient])
       }
-      const value = valueAndEachGrad(last!, takeSum)(params)
+      const value = valueAndEachGrad(losses.at(-1)!, takeSum)(params)
       if (!sum) return value
       const mean = sum.value.add<tf.Scalar>(value)
       value.dispose()
