@@ -1,5 +1,5 @@
 import { fork } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { startable } from '../../lib/threads/start-thread.js'
 import type { FromProcess, ToProcess } from './protocol.js'
 
 /** A process of the model. */
@@ -20,15 +20,10 @@ export interface ProcessListeners {
 /** Milliseconds after which a process that was asked to end is killed. */
 const END_TIMEOUT = 10_000
 
-/** The module beside this file: compiled in the package, source in a checkout. */
-const moduleFile = (): string => {
-  const file = /\.ts(\?|$)/.test(import.meta.url) ? './process/engine-process-source.js' : './process/engine-process.js'
-  return fileURLToPath(new URL(file, import.meta.url))
-}
-
 /** Starts the process. Its output goes to this process's standard error. */
 export const startProcess = ({ onMessage, onEnd }: ProcessListeners): ModelProcess => {
-  const child = fork(moduleFile(), { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], execArgv: [] })
+  const { file, argv } = startable(new URL('./process/engine-process', import.meta.url))
+  const child = fork(file, argv, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'], execArgv: [] })
   let isEnded = false
   const ended = new Promise<void>((resolve) => {
     const end = (reason: string): void => {

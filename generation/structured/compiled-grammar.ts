@@ -1,5 +1,6 @@
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { InternVLError, issue } from '../../lib/error.js'
+import { startThread } from '../../lib/threads/start-thread.js'
 import type { Tokenizer } from '../../processors/text/tokenizer.js'
 import { type CompileReply, type GrammarWorkerInput, MASK_STATE } from './mask-protocol.js'
 import type { GrammarText } from './response-format.js'
@@ -47,12 +48,6 @@ const textsOf = (tokenizer: Tokenizer, specialTokens: readonly string[]): Joined
   return joined
 }
 
-/** The worker module beside this file: compiled in the package, source in a checkout. */
-const startWorker = (input: GrammarWorkerInput): Worker => {
-  const file = /\.ts(\?|$)/.test(import.meta.url) ? './grammar-worker-source.js' : './grammar-worker.js'
-  return new Worker(new URL(file, import.meta.url), { workerData: input, execArgv: [] })
-}
-
 const compileReply = (worker: Worker, timeout: number): Promise<CompileReply> =>
   new Promise((resolve, reject) => {
     const refuse = (reason: string) => resolve({ compiled: false, reason })
@@ -75,7 +70,8 @@ export const compileGrammar = async (
 ): Promise<CompiledGrammar> => {
   const shared = new SharedArrayBuffer(4 * (1 + Math.ceil(vocabSize / 32)))
   const { type: vocabularyType, texts } = textsOf(tokenizer, grammar.specialTokens ?? [])
-  const worker = startWorker({ grammar, vocabularyType, texts, vocabSize, eosTokenIds, shared })
+  const input: GrammarWorkerInput = { grammar, vocabularyType, texts, vocabSize, eosTokenIds, shared }
+  const worker = startThread(new URL('./grammar-worker', import.meta.url), input)
   const reply = await compileReply(worker, timeout)
   if (!reply.compiled) {
     void worker.terminate()

@@ -1,11 +1,6 @@
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
+import { startThread } from '../threads/start-thread.js'
 import type { WatchInput } from './watch-thread.js'
-
-/** Starts the worker module beside this file: compiled in the package, source in a checkout. */
-const startThread = (input: WatchInput): Worker => {
-  const file = /\.ts(\?|$)/.test(import.meta.url) ? './watch-thread-source.js' : './watch-thread.js'
-  return new Worker(new URL(file, import.meta.url), { workerData: input, execArgv: [] })
-}
 
 /**
  * A function that runs a long synchronous computation, during which a thread asks whether the other workers still listen. Where one does not
@@ -17,7 +12,7 @@ export const watchPeers = (addresses: readonly string[], rank: number): (<A>(com
   let [thread, count] = [undefined as Worker | undefined, 0]
   return (compute) => {
     if (!thread) {
-      thread = startThread({ addresses, rank, computation })
+      thread = startThread(new URL('./watch-thread', import.meta.url), { addresses, rank, computation } satisfies WatchInput)
       thread.on('error', ({ message }) => process.stderr.write(`internvl: workers are not watched during a step: ${message}\n`))
       thread.unref()
     }

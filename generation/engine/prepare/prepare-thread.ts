@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads'
+import { startThread } from '../../../lib/threads/start-thread.js'
 import { fromSentError } from '../protocol.js'
 import type { PrepareJobs } from './prepare-jobs.js'
 import type { FromWorker, ToWorker, WorkerInput } from './prepare-worker.js'
@@ -8,18 +8,12 @@ interface PendingJob {
   readonly reject: (error: Error) => void
 }
 
-/** Starts the worker module beside this file: compiled in the package, source in a checkout. */
-const startWorker = (input: WorkerInput): Worker => {
-  const file = /\.ts(\?|$)/.test(import.meta.url) ? './prepare-worker-source.js' : './prepare-worker.js'
-  return new Worker(new URL(file, import.meta.url), { workerData: input, execArgv: [] })
-}
-
 /**
  * The jobs in a thread of its own, so that resizing a large image stops no decoding step. The end of the thread ends this process,
  * which the engine starts again.
  */
 export const preparerThread = (input: WorkerInput): PrepareJobs => {
-  const worker = startWorker(input)
+  const worker = startThread(new URL('./prepare-worker', import.meta.url), input)
   worker.unref()
   const pending = new Map<number, PendingJob>()
   let started = 0

@@ -1,6 +1,6 @@
-import { Worker } from 'node:worker_threads'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import { InternVLError, type Issue, issue, orThrow } from '../../../lib/error.js'
+import { startThread } from '../../../lib/threads/start-thread.js'
 import { loadProcessor } from '../../../processors/processor.js'
 import { defaultMakerModule, importMaker, makeSamples, type PreparedSample, type SampleBatch } from './sample-maker.js'
 import type { WorkerInput } from './worker.js'
@@ -31,15 +31,9 @@ interface BatchMaker {
   readonly close: () => Promise<unknown>
 }
 
-/** Starts the worker module beside this file: compiled in the package, source in a checkout. */
-const startWorker = (input: WorkerInput): Worker => {
-  const file = /\.ts(\?|$)/.test(import.meta.url) ? './worker-source.js' : './worker.js'
-  return new Worker(new URL(file, import.meta.url), { workerData: input, execArgv: [] })
-}
-
 /** Makes batches in a worker thread, one after another. */
 const threadMaker = (input: WorkerInput): BatchMaker => {
-  const worker = startWorker(input)
+  const worker = startThread(new URL('./worker', import.meta.url), input)
   const waiting = new Map<number, { readonly done: (batch: SampleBatch) => void; readonly failed: (error: Error) => void }>()
   let [requested, failure] = [0, undefined as Error | undefined]
   const fail = (why: string): void => {
