@@ -28,6 +28,27 @@ export const namedParameters = (params: unknown, prefix = ''): ReadonlyArray<rea
       ? []
       : [[prefix, params as tf.Tensor]]
 
+/** The most entries of a group of `parameterGroups`, unless one leaf has more. */
+const groupEntries = 1 << 20
+
+/**
+ * Leaves in groups for operations on many tensors at once: small leaves share an operation, and an operation over all leaves needs memory
+ * for one group more.
+ */
+export const parameterGroups = (params: unknown): ReadonlyArray<ReadonlyArray<readonly [string, tf.Tensor]>> => {
+  const groups: (readonly [string, tf.Tensor])[][] = []
+  let entries = Number.POSITIVE_INFINITY
+  for (const leaf of namedParameters(params)) {
+    entries += leaf[1].size
+    if (entries > groupEntries) {
+      groups.push([])
+      entries = leaf[1].size
+    }
+    groups.at(-1)!.push(leaf)
+  }
+  return groups
+}
+
 /** A new tree of the same structure with `f(leaf, path)` at every leaf; absent leaves stay absent. */
 export const mapParams =
   (f: (leaf: tf.Tensor, path: string) => tf.Tensor) =>

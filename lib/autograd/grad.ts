@@ -1,4 +1,5 @@
-import { disposeParams, mapParams, namedParameters } from '../params.js'
+import { fused } from '../ops/fused.js'
+import { disposeParams, mapParams, namedParameters, parameterGroups } from '../params.js'
 import { tf } from '../tf.js'
 import { vjp } from './tape.js'
 
@@ -82,10 +83,17 @@ export const valueGradAndAux =
 /** The sum of both, which disposes its inputs. */
 const addGradients = <P>(a: ValueAndGrad<P>, b: ValueAndGrad<P>): ValueAndGrad<P> => {
   const more = new Map(namedParameters(b.grads))
-  const sum = { value: a.value.add<tf.Scalar>(b.value), grads: mapParams((g, path) => g.add(more.get(path)!))(a.grads) }
+  const sums: Record<string, tf.Tensor> = {}
+  for (const group of parameterGroups(a.grads)) {
+    const pairs = group.map(([path, gradient]) => [gradient, more.get(path)!] as const)
+    const inputs = Object.fromEntries(pairs.flatMap(([x, y], i) => [[`a ${i}`, x], [`b ${i}`, y]])) // biome-ignore format: one line
+    const results = tf.tidy(() => fused('AddPairs', inputs, {}, () => pairs.map(([x, y]) => x.add(y))) as tf.Tensor[])
+    for (const [i, [path]] of group.entries()) sums[path] = results[i]!
+    tf.dispose(pairs.flat())
+  }
+  const value = a.value.add<tf.Scalar>(b.value)
   tf.dispose([a.value, b.value])
-  disposeParams([a.grads, b.grads])
-  return sum
+  return { value, grads: mapParams((_, path) => sums[path]!)(a.grads) }
 }
 
 /** The sum of the values and gradients of losses, one after another; undefined without a loss. */

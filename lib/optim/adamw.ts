@@ -1,5 +1,5 @@
 import { fused } from '../ops/fused.js'
-import { mapParams, namedParameters } from '../params.js'
+import { mapParams, namedParameters, parameterGroups } from '../params.js'
 import { expectAxes } from '../shape.js'
 import { tf } from '../tf.js'
 import type { Schedule } from './schedule.js'
@@ -14,8 +14,8 @@ export interface Optimizer<S> {
 
 export interface UpdateOptions {
   /**
-   * Whether `update` disposes the old parameters, gradients and state, each leaf as soon as its successor exists: a step then needs
-   * memory for one more leaf instead of a second copy of all. The caller must not use the old tensors afterwards.
+   * Whether `update` disposes the old parameters, gradients and state, each group of leaves as soon as its successors exist: a step then
+   * needs memory for one more group instead of a second copy of all. The caller must not use the old tensors afterwards.
    */
   readonly consume?: boolean
   /** A factor on all gradients, as from `clipFactor` or loss scaling. 1 by default. */
@@ -50,34 +50,48 @@ export const exceptNormsAndBiases = (path: string): boolean => !/bias|layernorm|
 const zerosByPath = (params: unknown): Readonly<Record<string, tf.Tensor>> =>
   Object.fromEntries(namedParameters(params).map(([path, leaf]) => [path, tf.zerosLike(leaf)]))
 
-/** Coefficients of one step for one parameter. `oneMinusBeta1` and `oneMinusBeta2` are `1 − beta` in double precision: in float32 the difference loses digits. */
+/** Coefficients of one step. `oneMinusBeta1` and `oneMinusBeta2` are `1 − beta` in double precision: in float32 the difference loses digits. */
 interface Coefficients {
   readonly gradScale: number
   readonly beta1: number
   readonly oneMinusBeta1: number
   readonly beta2: number
   readonly oneMinusBeta2: number
-  /** Factor of weight decay on the parameter. */
-  readonly decay: number
-  /** The learning rate divided by the bias correction of the first moment; `secondCorrection` is the root of the second's. */
-  readonly stepSize: number
+  /** Root of the bias correction of the second moment. */
   readonly secondCorrection: number
   readonly eps: number
 }
 
-/** A parameter and both moments after a step. */
-type StepResult = readonly [leaf: tf.Tensor, first: tf.Tensor, second: tf.Tensor]
+/** A parameter, its gradient and moments before a step. */
+interface Leaf {
+  readonly leaf: tf.Tensor
+  readonly gradient: tf.Tensor
+  readonly first: tf.Tensor
+  readonly second: tf.Tensor
+  /** Factor of weight decay. */
+  readonly decay: number
+  /** The learning rate divided by the bias correction of the first moment. */
+  readonly stepSize: number
+}
 
-const step = (leaf: tf.Tensor, gradient: tf.Tensor, first: tf.Tensor, second: tf.Tensor, c: Coefficients): StepResult =>
-  tf.tidy(
-    () =>
-      fused('AdamW', { leaf, gradient, first, second }, { ...c }, (t): StepResult => {
-        const g = c.gradScale === 1 ? t.gradient : t.gradient.mul(c.gradScale)
-        const m = t.first.mul(c.beta1).add(g.mul(c.oneMinusBeta1))
-        const v = t.second.mul(c.beta2).add(g.square().mul(c.oneMinusBeta2))
-        return [t.leaf.mul(c.decay).sub(m.mul(c.stepSize).div(v.sqrt().div(c.secondCorrection).add(c.eps))), m, v]
-      }) as unknown as tf.Tensor[]
-  ) as unknown as StepResult
+/** The parameters after a step, then all first moments, then all second moments. */
+const step = (leaves: readonly Leaf[], c: Coefficients): readonly tf.Tensor[] =>
+  tf.tidy(() => {
+    const rates = tf.tensor2d(leaves.flatMap(({ decay, stepSize }) => [decay, stepSize]), [leaves.length, 2])
+    const tensors = leaves.map(({ leaf, gradient, first, second }) => ({ leaf, gradient, first, second }))
+    const inputs = Object.fromEntries(
+      tensors.flatMap((each, i) => Object.entries(each).map(([name, tensor]) => [`${name} ${i}`, tensor]))
+    )
+    return fused('AdamW', { rates, ...inputs }, { ...c }, () => {
+      const results = leaves.map(({ leaf, gradient, first, second, decay, stepSize }) => {
+        const g = c.gradScale === 1 ? gradient : gradient.mul(c.gradScale)
+        const m = first.mul(c.beta1).add(g.mul(c.oneMinusBeta1))
+        const v = second.mul(c.beta2).add(g.square().mul(c.oneMinusBeta2))
+        return [leaf.mul(decay).sub(m.mul(stepSize).div(v.sqrt().div(c.secondCorrection).add(c.eps))), m, v] as const
+      })
+      return [0, 1, 2].flatMap((i) => results.map((result) => result[i]!))
+    }) as tf.Tensor[]
+  })
 
 /** AdamW: Adam with decoupled weight decay. Source: Loshchilov & Hutter 2019; `torch.optim.AdamW` and its defaults. */
 export const adamW = (options: AdamWOptions): Optimizer<AdamWState> => {
@@ -90,26 +104,28 @@ export const adamW = (options: AdamWOptions): Optimizer<AdamWState> => {
       const stepNumber = state.step + 1
       const gradients = new Map(namedParameters(grads))
       const base = typeof learningRate === 'number' ? learningRate : learningRate(state.step)
-      const corrected = { ...betas, gradScale, secondCorrection: Math.sqrt(1 - beta2 ** stepNumber) }
-      const first: Record<string, tf.Tensor> = {}
-      const second: Record<string, tf.Tensor> = {}
-      const updated = mapParams((leaf, path) => {
-        const [g, m, v] = [gradients.get(path)!, state.first[path]!, state.second[path]!]
-        for (const [name, tensor] of Object.entries({ gradient: g, 'first moment': m, 'second moment': v }))
+      const coefficients = { ...betas, gradScale, secondCorrection: Math.sqrt(1 - beta2 ** stepNumber) }
+      const leafOf = ([path, leaf]: readonly [string, tf.Tensor]): Leaf => {
+        const [gradient, first, second] = [gradients.get(path)!, state.first[path]!, state.second[path]!]
+        for (const [name, tensor] of Object.entries({ gradient, 'first moment': first, 'second moment': second }))
           expectAxes(`adamW: ${path}`, { [name]: [tensor, leaf.shape.join(' ')] })
         const rate = base * learningRateFactor(path)
         const decay = decays(path) ? 1 - rate * weightDecay : 1
-        const [newLeaf, newFirst, newSecond] = step(leaf, g, m, v, {
-          ...corrected,
-          decay,
-          stepSize: rate / (1 - beta1 ** stepNumber)
-        })
-        if (consume) tf.dispose([leaf, g, m, v])
-        first[path] = newFirst
-        second[path] = newSecond
-        return newLeaf
-      })(params)
-      return { params: updated, state: { step: stepNumber, first, second } }
+        return { leaf, gradient, first, second, decay, stepSize: rate / (1 - beta1 ** stepNumber) }
+      }
+      const after: Record<'leaf' | 'first' | 'second', Record<string, tf.Tensor>> = { leaf: {}, first: {}, second: {} }
+      for (const group of parameterGroups(params)) {
+        const leaves = group.map(leafOf)
+        const results = step(leaves, coefficients)
+        for (const [i, [path]] of group.entries()) {
+          after.leaf[path] = results[i]!
+          after.first[path] = results[group.length + i]!
+          after.second[path] = results[2 * group.length + i]!
+        }
+        if (consume) tf.dispose(leaves.map(({ leaf, gradient, first, second }) => [leaf, gradient, first, second]))
+      }
+      const updated = mapParams((_, path) => after.leaf[path]!)(params)
+      return { params: updated, state: { step: stepNumber, first: after.first, second: after.second } }
     }
   }
 }

@@ -68,12 +68,12 @@ const inputRead = ([name, { dtype, shape, format, optional }]: readonly [string,
 }
 
 /** A struct with a field for each parameter and input, and a function that reads and checks them. */
-const struct = (name: string, signature: Signature & Partial<Pick<Kernel, 'operator' | 'outputs' | 'part'>>): string => {
-  const { parameters = {}, inputs = {}, axes = {}, relations = [] } = signature
+const struct = (name: string, signature: Signature & Partial<Pick<Kernel, 'operator' | 'outputs' | 'part' | 'groupSize'>>): string => {
+  const { parameters = {}, inputs = {}, axes = {}, relations = [], groupSize = 0 } = signature
   const names = Object.keys(inputs)
   const flags = Object.entries(inputs).filter(([, input]) => input.optional)
   const outputs = Object.entries(signature.outputs ?? {}).map(
-    ([output, dtype]) => `"${output}: ${dtype === 'int32' ? 'int32' : 'float'}"`
+    ([output, dtype]) => `"${output}: ${groupSize > 0 ? 'N * ' : ''}${dtype === 'int32' ? 'int32' : 'float'}"`
   )
   const reads = [
     ...Object.entries(parameters).map(parameterRead),
@@ -90,7 +90,8 @@ const struct = (name: string, signature: Signature & Partial<Pick<Kernel, 'opera
     ...(signature.outputs
       ? [
           `  static constexpr const char *operatorName = "Internvl${signature.operator ?? name}";`,
-          `  static constexpr const char *outputs[] = {${outputs.join(', ')}};`
+          `  static constexpr const char *outputs[] = {${outputs.join(', ')}};`,
+          `  static constexpr int groupSize = ${groupSize};`
         ]
       : []),
     `  static constexpr int numValues = ${Object.values(parameters).reduce((sum, { count = 1 }) => sum + count, 0) + flags.length};`,

@@ -91,6 +91,7 @@ const kernelFunction = (
   const named = new Set(Object.keys({ ...kernel.inputs, ...(kernel.part ? parts[kernel.part].inputs : {}) }))
   const operator = `Internvl${kernel.operator ?? name}`
   const outputs = Object.keys(kernel.outputs).length
+  const { groupSize } = kernel
   const axes = newAxes()
 
   const further = (inputs: Inputs, attributes: Attributes): readonly tf.TensorInfo[] => {
@@ -100,7 +101,9 @@ const kernelFunction = (
       if (numLayers === 0 || layers.length !== numLayers || caches?.length !== 2 * layers.length)
         throw new ShapeError(`${name}: expected numLayers = ${numLayers} layers and twice as many caches, got ${layers.length} layers and ${caches?.length} caches`) // biome-ignore format: one line
     }
-    const all = caches ?? Object.values(inputs).filter((x) => x !== undefined)
+    const all = caches ?? Object.entries(inputs).flatMap(([input, x]) => (x && !named.has(input) ? [x] : []))
+    if (groupSize && (all.length === 0 || all.length % groupSize > 0))
+      throw new ShapeError(`${name}: expected groups of ${groupSize} inputs, got ${all.length}`)
     const expected = (attributes.cacheFormat ?? 'float32') === 'float32' ? 'float32' : 'int32'
     const wrong = all.find(({ dtype }) => dtype !== expected)
     if (wrong) throw new ShapeError(`${name}: expected ${expected} inputs, got ${wrong.dtype} [${wrong.shape.join(', ')}]`)
@@ -108,9 +111,10 @@ const kernelFunction = (
   }
 
   /** Runs the operator. Its own errors, such as a label out of range or unequal axes of a decoder's caches, are shape errors. */
-  const execute = (tensors: readonly tf.TensorInfo[]): tf.Tensor[] => {
+  const execute = (tensors: readonly tf.TensorInfo[], groups?: number): tf.Tensor[] => {
+    const attributes = groups === undefined ? [typesOf(tensors)] : [typesOf(tensors), attr.int('N', groups)]
     try {
-      return native.executeOp(operator, [typesOf(tensors)], tensors, outputs)
+      return native.executeOp(operator, attributes, tensors, outputs * (groups ?? 1))
     } catch (error) {
       const [, message] = new RegExp(`${operator}: (.*)`).exec(String(error)) ?? []
       throw message ? new ShapeError(`${name}: ${message}`) : error
@@ -123,7 +127,8 @@ const kernelFunction = (
     axes.reset()
     let end = kernelSignature.write(inputs, attributes, memory, 0, tensors, axes) // the operator reads the values before anything else runs
     if (part) end = part.write(inputs, attributes, memory, end, tensors, axes)
-    if (kernel.variadic) tensors.push(...further(inputs, attributes))
+    const more = kernel.variadic ? further(inputs, attributes) : []
+    if (kernel.variadic) tensors.push(...more)
     else
       for (const input in inputs)
         if (inputs[input] && !named.has(input)) throw new ShapeError(`${name}: no input is named ${input}`)
@@ -134,6 +139,7 @@ const kernelFunction = (
       memory.set(before)
       memory.set(fixed, end)
     }
+    if (groupSize) return execute(tensors, more.length / groupSize)
     const results = execute(tensors)
     return outputs > 1 ? results : results[0]!
   }

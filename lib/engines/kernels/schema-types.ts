@@ -82,5 +82,7 @@ export interface Kernel extends Signature {
   readonly part?: 'AttentionWeights' | 'MlpWeights'
   /** Any number of further inputs: float32 tensors of any shape. */
   readonly variadic?: true
+  /** The further inputs form groups of this many tensors; every output is a list with one float32 tensor for each group. */
+  readonly groupSize?: number
   readonly outputs: Readonly<Record<string, Dtype>>
 }

@@ -291,7 +291,10 @@ export const kernels = {
     inputs: { dy: float32('...'), logits: float32('... V'), labels: int32('...') },
     outputs: { dx: 'float32' }
   },
-  /** One step: the new parameter and its moments. `stepSize` contains the bias correction of the first moment. */
+  /**
+   * One step of all parameters: the new parameters and their moments. The further inputs are leaf, gradient, first and second moment of
+   * each; a row of `rates` has the factor of its weight decay and its step size, which contains the bias correction of the first moment.
+   */
   AdamW: {
     parameters: {
       gradScale: float,
@@ -299,14 +302,16 @@ export const kernels = {
       oneMinusBeta1: float,
       beta2: float,
       oneMinusBeta2: float,
-      decay: float,
-      stepSize: float,
       secondCorrection: float,
       eps: float
     },
-    inputs: { leaf: float32('...'), gradient: float32('...'), first: float32('...'), second: float32('...') },
+    inputs: { rates: float32('N R') },
+    variadic: true,
+    groupSize: 4,
     outputs: { leaf: 'float32', first: 'float32', second: 'float32' }
   },
+  /** The sum of each two further inputs. */
+  AddPairs: { variadic: true, groupSize: 2, outputs: y },
   GlobalNorm: { variadic: true, outputs: y },
   /** `size` numbers at byte `offset` of an open file, in float32 */
   ReadTensor: { parameters: { file: int, offset: int, size: int, dtype: { type: 'FloatType' } }, outputs: y },

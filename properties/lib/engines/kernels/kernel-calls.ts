@@ -127,6 +127,12 @@ export const sampleCall = (
   const inputs: Record<string, tf.Tensor> = { ...kernelPart.inputs, ...sharedPart.inputs }
   if ('file' in attributes) attributes.file = file
   if (kernel === 'GlobalNorm') inputs['a.b'] = tensorOf(leading, 'float32', random)
+  if (schema.groupSize) {
+    const groups = kernel === 'AdamW' ? sizes.N! : 1 + random.below(3)
+    if (kernel === 'AdamW') inputs.rates = tensorOf([groups, 2], 'float32', random)
+    for (let i = 0; i < groups; i++)
+      for (let j = 0; j < schema.groupSize; j++) inputs[`${i} ${j}`] = tensorOf([...leading, i + 1], 'float32', random)
+  }
   if (kernel === 'DecoderLayers') {
     const layer = (name: string) => sampleSignature(signatures[name]!, random, sizes, leading, alternative)
     const layers = Array.from({ length: 1 + random.below(2) }, () => ({

@@ -1,7 +1,7 @@
 // Generated from lib/engines/kernels/schema.ts by `npm run build:kernels`. Do not edit.
 #pragma once
 
-constexpr char schemaVersion[] = "d1a3b6eeab55b8de";
+constexpr char schemaVersion[] = "9cc89fa29a89b585";
 
 enum class Activation { none, gelu, geluTanh, quickGelu, silu, relu };
 enum class Format { float32, bfloat16, int8, int6, int4 };

@@ -76,6 +76,7 @@ struct MlpWeights {
 struct Linear {
   static constexpr const char *operatorName = "InternvlLinear";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 4;
   ::Activation activation;
   ::Format format;
@@ -99,6 +100,7 @@ struct Linear {
 struct QkvLinear {
   static constexpr const char *operatorName = "InternvlQkvLinear";
   static constexpr const char *outputs[] = {"q: float", "k: float", "v: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 6;
   ::Format formats[3];
   Tensor x, weight, bias, weight1, bias1, weight2, bias2;
@@ -124,6 +126,7 @@ struct QkvLinear {
 struct GatedMlp {
   static constexpr const char *operatorName = "InternvlGatedMlp";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 10;
   ::Activation activation;
   float eps;
@@ -157,6 +160,7 @@ struct GatedMlp {
 struct QuantizeWeight {
   static constexpr const char *operatorName = "InternvlQuantizeWeight";
   static constexpr const char *outputs[] = {"y: int32"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   ::Format format;
   Tensor x;
@@ -173,6 +177,7 @@ struct QuantizeWeight {
 struct DequantizeWeight {
   static constexpr const char *operatorName = "InternvlDequantizeWeight";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 2;
   ::Format format;
   int64_t columns;
@@ -192,6 +197,7 @@ struct DequantizeWeight {
 struct Activation {
   static constexpr const char *operatorName = "InternvlActivation";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   ::Activation activation;
   Tensor x;
@@ -208,6 +214,7 @@ struct Activation {
 struct GatedActivation {
   static constexpr const char *operatorName = "InternvlGatedActivation";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   ::Activation activation;
   Tensor gate, up;
@@ -225,6 +232,7 @@ struct GatedActivation {
 struct ScaledResidual {
   static constexpr const char *operatorName = "InternvlScaledResidual";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 0;
   Tensor x, branch, scale;
   Axes axes;
@@ -241,6 +249,7 @@ struct ScaledResidual {
 struct LayerNorm {
   static constexpr const char *operatorName = "InternvlLayerNorm";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   float eps;
   Tensor x, weight, bias;
@@ -259,6 +268,7 @@ struct LayerNorm {
 struct RmsNorm {
   static constexpr const char *operatorName = "InternvlRmsNorm";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   float eps;
   Tensor x, weight;
@@ -277,6 +287,7 @@ struct RmsNorm {
 struct Rope {
   static constexpr const char *operatorName = "InternvlRope";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   int64_t numHeads;
   Tensor x, cos, sin;
@@ -299,6 +310,7 @@ struct Rope {
 struct Attention {
   static constexpr const char *operatorName = "InternvlAttention";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 8;
   float scale;
   int64_t numHeads;
@@ -336,6 +348,7 @@ struct Attention {
 struct CachedAttention {
   static constexpr const char *operatorName = "InternvlCachedAttention";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 11;
   int64_t pastLength;
   ::Format cacheFormat;
@@ -387,6 +400,7 @@ struct CachedAttention {
 struct AttentionBlock {
   static constexpr const char *operatorName = "InternvlAttentionBlock";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 4;
   int64_t pastLength;
   ::Format cacheFormat;
@@ -422,6 +436,7 @@ struct AttentionBlock {
 struct DecoderLayers {
   static constexpr const char *operatorName = "InternvlDecoderLayers";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 6;
   int64_t pastLength;
   ::Format cacheFormat;
@@ -455,6 +470,7 @@ struct DecoderLayers {
 struct LinearBackward {
   static constexpr const char *operatorName = "InternvlLinearBackward";
   static constexpr const char *outputs[] = {"dx: float", "dweight: float", "dbias: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 3;
   bool needsX;
   bool needsWeight;
@@ -477,6 +493,7 @@ struct LinearBackward {
 struct LoraLinear {
   static constexpr const char *operatorName = "InternvlLoraLinear";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 2;
   Tensor x, weight, bias, lora_A, lora_B, scaling, loraInput;
   Axes axes;
@@ -499,6 +516,7 @@ struct LoraLinear {
 struct LoraLinearBackward {
   static constexpr const char *operatorName = "InternvlLoraLinearBackward";
   static constexpr const char *outputs[] = {"dx: float", "dlora_input: float", "dlora_a: float", "dlora_b: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 5;
   bool needsX;
   bool needsLoraInput;
@@ -528,6 +546,7 @@ struct LoraLinearBackward {
 struct LayerNormBackward {
   static constexpr const char *operatorName = "InternvlLayerNormBackward";
   static constexpr const char *outputs[] = {"dx: float", "dweight: float", "dbias: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   float eps;
   Tensor dy, x, weight;
@@ -546,6 +565,7 @@ struct LayerNormBackward {
 struct RmsNormBackward {
   static constexpr const char *operatorName = "InternvlRmsNormBackward";
   static constexpr const char *outputs[] = {"dx: float", "dweight: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   float eps;
   Tensor dy, x, weight;
@@ -565,6 +585,7 @@ struct RmsNormBackward {
 struct ActivationBackward {
   static constexpr const char *operatorName = "InternvlActivationBackward";
   static constexpr const char *outputs[] = {"dx: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   ::Activation activation;
   Tensor dy, x;
@@ -582,6 +603,7 @@ struct ActivationBackward {
 struct GatedActivationBackward {
   static constexpr const char *operatorName = "InternvlGatedActivationBackward";
   static constexpr const char *outputs[] = {"dgate: float", "dup: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 1;
   ::Activation activation;
   Tensor dy, gate, up;
@@ -600,6 +622,7 @@ struct GatedActivationBackward {
 struct ScaledResidualBackward {
   static constexpr const char *operatorName = "InternvlScaledResidualBackward";
   static constexpr const char *outputs[] = {"dbranch: float", "dscale: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 0;
   Tensor dy, branch, scale;
   Axes axes;
@@ -616,6 +639,7 @@ struct ScaledResidualBackward {
 struct AttentionBackward {
   static constexpr const char *operatorName = "InternvlAttentionBackward";
   static constexpr const char *outputs[] = {"dq: float", "dk: float", "dv: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 7;
   float scale;
   int64_t numHeads;
@@ -652,6 +676,7 @@ struct AttentionBackward {
 struct CrossEntropy {
   static constexpr const char *operatorName = "InternvlCrossEntropy";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 0;
   Tensor logits, labels;
   Axes axes;
@@ -667,6 +692,7 @@ struct CrossEntropy {
 struct CrossEntropyBackward {
   static constexpr const char *operatorName = "InternvlCrossEntropyBackward";
   static constexpr const char *outputs[] = {"dx: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 0;
   Tensor dy, logits, labels;
   Axes axes;
@@ -682,18 +708,17 @@ struct CrossEntropyBackward {
 
 struct AdamW {
   static constexpr const char *operatorName = "InternvlAdamW";
-  static constexpr const char *outputs[] = {"leaf: float", "first: float", "second: float"};
-  static constexpr int numValues = 9;
+  static constexpr const char *outputs[] = {"leaf: N * float", "first: N * float", "second: N * float"};
+  static constexpr int groupSize = 4;
+  static constexpr int numValues = 7;
   float gradScale;
   float beta1;
   float oneMinusBeta1;
   float beta2;
   float oneMinusBeta2;
-  float decay;
-  float stepSize;
   float secondCorrection;
   float eps;
-  Tensor leaf, gradient, first, second;
+  Tensor rates;
   Axes axes;
   static AdamW read([[maybe_unused]] Reader &reader) {
     AdamW s{};
@@ -703,14 +728,22 @@ struct AdamW {
     s.oneMinusBeta1 = reader.readFloat();
     s.beta2 = reader.readFloat();
     s.oneMinusBeta2 = reader.readFloat();
-    s.decay = reader.readFloat();
-    s.stepSize = reader.readFloat();
     s.secondCorrection = reader.readFloat();
     s.eps = reader.readFloat();
-    s.leaf = reader.input("leaf", TF_FLOAT, ".", axes);
-    s.gradient = reader.input("gradient", TF_FLOAT, ".", axes);
-    s.first = reader.input("first", TF_FLOAT, ".", axes);
-    s.second = reader.input("second", TF_FLOAT, ".", axes);
+    s.rates = reader.input("rates", TF_FLOAT, "NR", axes);
+    return s;
+  }
+};
+
+struct AddPairs {
+  static constexpr const char *operatorName = "InternvlAddPairs";
+  static constexpr const char *outputs[] = {"y: N * float"};
+  static constexpr int groupSize = 2;
+  static constexpr int numValues = 0;
+  Axes axes;
+  static AddPairs read([[maybe_unused]] Reader &reader) {
+    AddPairs s{};
+    [[maybe_unused]] Axes &axes = s.axes;
     return s;
   }
 };
@@ -718,6 +751,7 @@ struct AdamW {
 struct GlobalNorm {
   static constexpr const char *operatorName = "InternvlGlobalNorm";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 0;
   Axes axes;
   static GlobalNorm read([[maybe_unused]] Reader &reader) {
@@ -730,6 +764,7 @@ struct GlobalNorm {
 struct ReadTensor {
   static constexpr const char *operatorName = "InternvlReadTensor";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 4;
   int64_t file;
   int64_t offset;
@@ -750,6 +785,7 @@ struct ReadTensor {
 struct ReadQuantized {
   static constexpr const char *operatorName = "InternvlReadQuantized";
   static constexpr const char *outputs[] = {"y: int32"};
+  static constexpr int groupSize = 0;
   static constexpr int numValues = 6;
   int64_t file;
   int64_t offset;

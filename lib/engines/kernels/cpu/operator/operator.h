@@ -14,6 +14,7 @@ template <class Kernel, void (*compute)(const Kernel &, Reader &, OperatorContex
     auto *definition = TF_NewOpDefinitionBuilder(Kernel::operatorName);
     TF_OpDefinitionBuilderAddAttr(definition, "T: list(type) >= 0");
     TF_OpDefinitionBuilderAddInput(definition, "x: T");
+    if (Kernel::groupSize > 0) TF_OpDefinitionBuilderAddAttr(definition, "N: int >= 0"); // the outputs are lists of N tensors
     for (const char *output : Kernel::outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
     TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, unknownShape);
     TF_RegisterOpDefinition(definition, status);

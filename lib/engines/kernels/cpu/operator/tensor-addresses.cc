@@ -6,6 +6,7 @@ namespace {
 struct TensorAddresses {
   static constexpr const char *operatorName = "InternvlTensorAddresses";
   static constexpr const char *outputs[] = {"y: float"};
+  static constexpr int groupSize = 0;
   static TensorAddresses read(Reader &) { return {}; }
 };
 
