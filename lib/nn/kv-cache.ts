@@ -3,8 +3,16 @@ import { hasKernel, runKernel, usesTensorflowOps } from '../ops/kernel.js'
 import { dequantizePacked, packedRowLength, type QuantizationFormat } from '../quantization/formats.js'
 import { expectAxes, expectWhole, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
-import { type AttentionMaskOptions, attend, attentionWeights, mergeHeads, splitHeads, weightedValues } from './attention.js'
-import { applyRope, type RopeTables } from './rope.js'
+import {
+  type AttentionMaskOptions,
+  attend,
+  attendMergedCausal,
+  attentionWeights,
+  mergeHeads,
+  splitHeads,
+  weightedValues
+} from './attention.js'
+import { applyRope, applyRopeMerged, type RopeTables } from './rope.js'
 
 /**
  * The shared state of a memory buffer that several caches point to. Mutable on purpose: a cache that appends in place must tell the
@@ -108,6 +116,26 @@ interface CachedAttentionOutput {
   readonly weights?: tf.Tensor4D
 }
 
+/** A first step on merged heads, without transposed copies of queries, values and results. */
+const attendFromStart = (
+  [q, k, v]: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
+  {
+    numHeads,
+    numKeyValueHeads,
+    rope,
+    scale,
+    window,
+    padding,
+    sinks,
+    segments
+  }: CachedAttentionOptions & { readonly scale: number }
+): CachedAttentionOutput => {
+  const [queries, keys] = [applyRopeMerged(q, numHeads, rope), applyRopeMerged(k, numKeyValueHeads, rope)]
+  const mask = { window, padding, sinks, segments }
+  const out = attendMergedCausal(queries, keys, v, { numHeads, numKeyValueHeads }, scale, mask)
+  return { out, cache: layerCache(splitHeads(keys, numKeyValueHeads), splitHeads(v, numKeyValueHeads)) }
+}
+
 /** The composition: keys and values are concatenated with those of the cache. */
 const attendConcatenated = (
   [q, k, v]: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
@@ -115,6 +143,7 @@ const attendConcatenated = (
   options: CachedAttentionOptions & { readonly scale: number }
 ): CachedAttentionOutput => {
   const { numHeads, numKeyValueHeads, rope, scale, cacheType: _, mapWeights: __, ...mask } = options
+  if (!past && hasKernel('AttentionBackward')) return attendFromStart([q, k, v], options)
   const [newKey, newValue] = [applyRope(splitHeads(k, numKeyValueHeads), rope), splitHeads(v, numKeyValueHeads)]
   const key = past ? tf.concat([usedInFloat32(past, past.key), newKey], 2) : newKey
   const value = past ? tf.concat([usedInFloat32(past, past.value), newValue], 2) : newValue

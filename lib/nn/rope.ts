@@ -2,6 +2,7 @@ import { fromFloat32, toFloat32 } from '../dtype.js'
 import { fused } from '../ops/fused.js'
 import { expectAxes, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
+import { expectHeads, mergeHeads, splitHeads } from './attention.js'
 
 /** Parameters of rotary position embeddings: the base, and the scaling beyond the trained length. */
 export interface RopeParameters {
@@ -160,18 +161,35 @@ export const ropeTables = ({ inverse, scaling }: Frequencies, positions: Positio
   return { cos: tf.tensor4d(cos, [B, 1, L, 2 * half]), sin: tf.tensor4d(sin, [B, 1, L, 2 * half]) }
 }
 
+/** The composition of `applyRope`. */
+const rotateHeads = (x: tf.Tensor4D, { cos, sin }: RopeTables): tf.Tensor4D => {
+  const [R, K] = [cos.shape[3], x.shape[3]]
+  const [first, second, ...rest] = tf.split(x, K > R ? [R / 2, R / 2, K - R] : 2, 3) as [tf.Tensor4D, tf.Tensor4D]
+  const rotatedPart = K > R ? tf.concat([first, second], 3) : x
+  const rotated = rotatedPart.mul(cos).add<tf.Tensor4D>(tf.concat([second.neg(), first], 3).mul(sin))
+  return K > R ? tf.concat([rotated, ...rest], 3) : rotated
+}
+
+const expectRotated = (R: number, K: number): void => {
+  if (R > K || R % 2 !== 0) throw new ShapeError(`applyRope: ${R} rotated entries: expected an even number of at most ${K}`)
+}
+
 /**
  * Rotates the first R entries of each head of `x` `[B, H, L, K]` by its position's angles; entry i is paired with i + R/2.
  * Source: Su et al. 2021, eq. 34, in the half-split order of Transformers' `rotate_half`.
  */
 export const applyRope = (input: tf.Tensor4D, tables: RopeTables): tf.Tensor4D => {
   const { K, R } = expectAxes('applyRope', { x: [input, 'B H L K'], cos: [tables.cos, '* 1 L R'], sin: [tables.sin, '* 1 L R'] }) as Record<'K' | 'R', number> // biome-ignore format: one line
-  if (R > K || R % 2 !== 0) throw new ShapeError(`applyRope: ${R} rotated entries: expected an even number of at most ${K}`)
-  return fused('Rope', { x: input, ...tables }, {}, ({ x, cos, sin }) => {
-    const [R, K] = [cos.shape[3], x.shape[3]]
-    const [first, second, ...rest] = tf.split(x, K > R ? [R / 2, R / 2, K - R] : 2, 3) as [tf.Tensor4D, tf.Tensor4D]
-    const rotatedPart = K > R ? tf.concat([first, second], 3) : x
-    const rotated = rotatedPart.mul(cos).add<tf.Tensor4D>(tf.concat([second.neg(), first], 3).mul(sin))
-    return K > R ? tf.concat([rotated, ...rest], 3) : rotated
-  })
+  expectRotated(R, K)
+  return fused('Rope', { x: input, ...tables }, {}, ({ x, cos, sin }) => rotateHeads(x, { cos, sin }))
+}
+
+/** `applyRope` of merged heads, `[B, L, H·K] → [B, L, H·K]`. */
+export const applyRopeMerged = (input: tf.Tensor3D, heads: number, tables: RopeTables): tf.Tensor3D => {
+  const { D, R } = expectAxes('applyRopeMerged', { x: [input, 'B L D'], cos: [tables.cos, '* 1 L R'], sin: [tables.sin, '* 1 L R'] }) as Record<'D' | 'R', number> // biome-ignore format: one line
+  expectHeads('applyRopeMerged', heads, D)
+  expectRotated(R, D / heads)
+  return fused('Rope', { x: input, ...tables }, { numHeads: heads }, ({ x, cos, sin }) =>
+    mergeHeads(rotateHeads(splitHeads(x, heads), { cos, sin }))
+  )
 }

@@ -103,11 +103,10 @@ export const backwardRules: Readonly<Record<string, BackwardRule>> = {
   }),
 
   // the inverse rotation: the opposite angle
-  Rope: (dy, { cos, sin }, { numHeads }) =>
-    numHeads ? undefined : backwardKernel('Rope', { x: dy, cos, sin: sin!.neg() }, {}, ['x']),
+  Rope: (dy, { cos, sin }, attributes) => backwardKernel('Rope', { x: dy, cos, sin: sin!.neg() }, attributes, ['x']),
 
-  Attention: (dy, { q, k, v, mask, sinks }, attributes) =>
-    sinks ? undefined : backwardKernel('AttentionBackward', { dy, q, k, v, mask }, attributes, ['q', 'k', 'v']),
+  Attention: (dy, { q, k, v, mask, sinks, segments }, attributes) =>
+    sinks ? undefined : backwardKernel('AttentionBackward', { dy, q, k, v, mask, segments }, attributes, ['q', 'k', 'v']),
 
   CrossEntropy: (dy, { logits, labels }) => backwardKernel('CrossEntropyBackward', { dy, logits, labels }, {}, ['logits'])
 }

@@ -115,6 +115,8 @@ const attention = {
 } as const satisfies Signature
 const queries = 'B H L K | B L (H K)'
 const keys = 'B G S K | B S (G K)'
+/** Sample numbers of packed rows: a query attends to keys of its own sample, which are neighbours. */
+const segments = { ...int32('B S'), optional: true } as const
 
 /**
  * The kernels by the name under which TensorFlow.js's registry has them. This schema is the single source of their signatures: the
@@ -176,7 +178,7 @@ export const kernels = {
     relations: [['divides', 'D', 'N']],
     outputs: y
   },
-  /** `[B, H, L, K]`, or `[B, L, H·K]` with `numHeads`, to `[B, H, L, K]` */
+  /** Rotates heads `[B, H, L, K]`, or `[B, L, H·K]` with `numHeads`. */
   Rope: {
     parameters: { numHeads: { ...int, default: 0 } },
     axes: { H: 'numHeads' },
@@ -190,7 +192,14 @@ export const kernels = {
   },
   Attention: {
     ...attention,
-    inputs: { q: float32(queries), k: float32(keys), v: float32(keys), mask: optional('M 1 1 S'), sinks: optional('H') },
+    inputs: {
+      q: float32(queries),
+      k: float32(keys),
+      v: float32(keys),
+      mask: optional('M 1 1 S'),
+      sinks: optional('H'),
+      segments
+    },
     outputs: y
   },
   CachedAttention: {
@@ -282,7 +291,14 @@ export const kernels = {
   },
   AttentionBackward: {
     ...attention,
-    inputs: { dy: float32(queries), q: float32(queries), k: float32(keys), v: float32(keys), mask: optional('M 1 1 S') },
+    inputs: {
+      dy: float32(queries),
+      q: float32(queries),
+      k: float32(keys),
+      v: float32(keys),
+      mask: optional('M 1 1 S'),
+      segments
+    },
     outputs: { dq: 'float32', dk: 'float32', dv: 'float32' }
   },
   /** `−log softmax(logits)[label]`, 0 for the label -100 */

@@ -4,12 +4,12 @@ import { vjp } from '../../../../lib/autograd/tape.js'
 import { training } from '../../../../lib/autograd/train-mode.js'
 import { selectEngine } from '../../../../lib/engines/index.js'
 import { activationNames, activations, gated } from '../../../../lib/nn/activation.js'
-import { attend, attendMerged } from '../../../../lib/nn/attention.js'
+import { attend, attendMerged, attendMergedCausal } from '../../../../lib/nn/attention.js'
 import { affine } from '../../../../lib/nn/linear.js'
 import { tokenLosses } from '../../../../lib/nn/losses/cross-entropy.js'
 import { layerNorm, rmsNorm } from '../../../../lib/nn/norm.js'
 import { residual } from '../../../../lib/nn/residual.js'
-import { applyRope } from '../../../../lib/nn/rope.js'
+import { applyRope, applyRopeMerged } from '../../../../lib/nn/rope.js'
 import { withoutKernels } from '../../../../lib/ops/kernel.js'
 import { adamW, globalNorm } from '../../../../lib/optim/adamw.js'
 import { namedParameters } from '../../../../lib/params.js'
@@ -132,6 +132,32 @@ describe('gradients of kernels are those of their compositions', () => {
       },
       15
     ))
+
+  it('causal attention of merged, rotated heads: groups, windows, samples of packed rows in one piece or in several', () => {
+    const samples = fc.record({ lengths: fc.array(count(50), { minLength: 1, maxLength: 4 }), repeats: fc.boolean() })
+    return check(
+      fc.record({ attention, samples: fc.option(samples, { nil: undefined }) }),
+      ({ attention: { B, G, group, L, K, window, padded, seed }, samples }) => {
+        const length = samples ? samples.lengths.reduce((a, b) => a + b) : L
+        const numbers = samples?.lengths.flatMap((n, i) => new Array<number>(n).fill(samples.repeats ? i % 2 : i))
+        const segments = numbers && tf.tensor2d(Array.from({ length: B }, () => numbers).flat(), [B, length], 'int32')
+        const padding = padded ? randomTensor<tf.Tensor4D>([B, 1, 1, length], seed + 4) : undefined // any additive mask
+        const angles = randomTensor<tf.Tensor4D>([B, 1, length, K], seed)
+        const tables = { cos: tf.concat([angles.cos(), angles.cos()], 3), sin: tf.concat([angles.sin(), angles.sin()], 3) }
+        const heads = { numHeads: G * group, numKeyValueHeads: G }
+        const run = (q: tf.Tensor3D, k: tf.Tensor3D, v: tf.Tensor3D) => {
+          const [queries, keys] = [applyRopeMerged(q, heads.numHeads, tables), applyRopeMerged(k, G, tables)]
+          return attendMergedCausal(queries, keys, v, heads, K ** -0.5, { window, padding, segments })
+        }
+        const xs = [G * group, G, G].map((n, i) => randomTensor<tf.Tensor3D>([B, length, n * 2 * K], seed + i + 1))
+        const [q, k, v] = xs as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D]
+        const value = () => run(q, k, v)
+        assertClose(value(), withoutKernels(value), 2e-5)
+        assertSameGradients(run, xs)
+      },
+      15
+    )
+  })
 
   it('attention of merged heads', () =>
     check(fc.record({ B: count(2), H: count(4), L: count(130), K: count(30), seed }), ({ B, H, L, K, seed }) => {

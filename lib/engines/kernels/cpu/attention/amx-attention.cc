@@ -41,7 +41,7 @@ struct PackedHeads {
 /** A block of queries: its scores with a block of keys, and its softmax over the keys so far. Scores are in powers of two. */
 struct Block {
   float *q, *scores, *weights, *out; // [pairs of K][queries], [keys][queries], [pairs of keys][queries], [K][queries]
-  Vec maximum[vecs], total[vecs], position[vecs];
+  Vec maximum[vecs], total[vecs], firstKey[vecs], position[vecs];
 };
 
 /** Packs R keys from j on. */
@@ -120,14 +120,17 @@ void attendBlock(const Attention &p, const PackedHeads &packed, Block &block, in
   std::fill_n(block.out, dims * blockQueries, 0.0f);
   for (int v = 0; v < vecs; v++) {
     block.maximum[v] = splat(p.sinks ? p.sinks[h] * log2e : minusInfinity), block.total[v] = splat(p.sinks ? 1 : 0);
-    for (int i = 0; i < W; i++) block.position[v][i] = static_cast<float>(first + v * W + i);
+    for (int i = 0; i < W; i++) {
+      const int64_t position = first + v * W + i;
+      block.position[v][i] = static_cast<float>(position), block.firstKey[v][i] = static_cast<float>(p.firstKey(b, position));
+    }
   }
   const int64_t end = p.endKey(first + present - 1);
-  for (int64_t from = p.firstKey(first) / blockKeys * blockKeys; from < end; from += blockKeys) {
+  for (int64_t from = p.firstKey(b, first) / blockKeys * blockKeys; from < end; from += blockKeys) {
     const int64_t count = std::min(blockKeys, end - from);
-    const bool needsCausalMask = p.causal && (from + count - 1 > first || p.window);
+    const bool needsCausalMask = p.causal && (from + count - 1 > first || p.hidesFirstKeys());
     score(packed, block, head, from, count);
-    if (needsCausalMask || p.mask) maskScores(p, block.position, p.maskOf(b), log2e, from, count, needsCausalMask, block.scores);
+    if (needsCausalMask || p.mask) maskScores(block.firstKey, block.position, p.maskOf(b), log2e, from, count, needsCausalMask, block.scores);
     softmax(block, count, dims);
     for (int64_t d = 0; d < dims; d += R)
       Tiles::multiplyTiles(roundUp(count, R) / 2, packed.valuesOf(head, from) + d * keyPairs, keyPairs, block.weights, block.out + d * blockQueries, blockQueries,

@@ -26,7 +26,9 @@ void attentionOperator(const kernels::Attention &in, Reader &, OperatorContext &
   Heads out = q;
   out.data = context.output(in.q.shape).data;
   const bool sharedMask = in.axes['M'] == 1;
-  attend({q, headsOf(in.k, G), headsOf(in.v, G), out, in.mask.data, in.sinks.data, sharedMask, in.scale, in.causal, in.window, in.bfloat16});
+  const std::vector<int64_t> starts = sampleStarts(in.segments);
+  attend({q, headsOf(in.k, G), headsOf(in.v, G), out, in.mask.data, in.sinks.data, sharedMask, in.scale, in.causal, in.window, in.bfloat16,
+          starts.empty() ? nullptr : starts.data()});
 }
 
 const Register<kernels::Attention, attentionOperator> registered;

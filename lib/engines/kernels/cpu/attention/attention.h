@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 #include "operator/tensor.h"
 #include "quantization/dequantize.h"
 
@@ -49,14 +50,29 @@ struct Attention {
   bool causal;
   int64_t window; // keys per query; 0: unlimited
   bool bfloat16;  // products of many queries may be in bfloat16
+  const int64_t *sampleStarts = nullptr; // [B, Lk]: where the sample of each position of a packed row starts, or null
 
   /** Position of the first query: the last query is at the position of the last key. */
   int64_t start() const { return k.L - q.L; }
   const float *maskOf(int64_t b) const { return mask ? mask + (sharedMask ? 0 : b * k.L) : nullptr; }
-  /** First key that is visible to a query at a position from `first` on. */
-  int64_t firstKey(int64_t first) const { return causal && window ? std::max<int64_t>(0, first - window + 1) : 0; }
+  /** First key that is visible to the query of row b at a position, and to the queries after it. */
+  int64_t firstKey(int64_t b, int64_t position) const {
+    const int64_t first = causal && window ? std::max<int64_t>(0, position - window + 1) : 0;
+    return sampleStarts ? std::max(first, sampleStarts[b * k.L + std::min(position, k.L - 1)]) : first;
+  }
+  /** Whether keys before `firstKey` exist. */
+  bool hidesFirstKeys() const { return (causal && window) || sampleStarts; }
   int64_t endKey(int64_t last) const { return causal ? std::min(k.L, last + 1) : k.L; }
 };
+
+/** Where the sample of each position starts, from the sample numbers `[B, L]` of packed rows; empty without numbers. */
+inline std::vector<int64_t> sampleStarts(const Tensor &segments) {
+  if (!segments.data) return {};
+  const int64_t L = segments.dim(1);
+  std::vector<int64_t> starts(segments.size());
+  for (int64_t i = 0; i < segments.size(); i++) starts[i] = i % L > 0 && segments.int32()[i] == segments.int32()[i - 1] ? starts[i - 1] : i % L;
+  return starts;
+}
 
 constexpr float minusInfinity = -1e30f; // finite, so that the difference of two such scores is not NaN
 

@@ -28,7 +28,7 @@ template <int rows, int vecs> inline void loadTile(const float *from, Vec (&c)[r
 
 struct Block {
   std::unique_ptr<float[]> q, scores, out; // [K][queries], [keys][queries], [K][queries]
-  Vec maximum[wideVecs], total[wideVecs], position[wideVecs];
+  Vec maximum[wideVecs], total[wideVecs], firstKey[wideVecs], position[wideVecs];
 };
 
 /** Scores of one block of keys, `[count][queries]`. */
@@ -67,14 +67,17 @@ void attendBlock(const Attention &p, Block &block, const float *packedKeys, cons
   std::fill_n(block.out.get(), dims * blockQueries, 0.0f);
   for (int v = 0; v < wideVecs; v++) {
     block.maximum[v] = splat(p.sinks ? p.sinks[h] : minusInfinity), block.total[v] = splat(p.sinks ? 1 : 0);
-    for (int i = 0; i < W; i++) block.position[v][i] = static_cast<float>(first + v * W + i);
+    for (int i = 0; i < W; i++) {
+      const int64_t position = first + v * W + i;
+      block.position[v][i] = static_cast<float>(position), block.firstKey[v][i] = static_cast<float>(p.firstKey(b, position));
+    }
   }
   const int64_t end = p.endKey(first + present - 1);
-  for (int64_t from = p.firstKey(first) / blockKeys * blockKeys; from < end; from += blockKeys) {
+  for (int64_t from = p.firstKey(b, first) / blockKeys * blockKeys; from < end; from += blockKeys) {
     const int64_t count = std::min(blockKeys, end - from);
-    const bool needsCausalMask = p.causal && (from + count - 1 > first || p.window);
+    const bool needsCausalMask = p.causal && (from + count - 1 > first || p.hidesFirstKeys());
     score(p, block, packedKeys, from, count);
-    if (needsCausalMask || p.mask) maskScores(p, block.position, p.maskOf(b), 1, from, count, needsCausalMask, block.scores.get());
+    if (needsCausalMask || p.mask) maskScores(block.firstKey, block.position, p.maskOf(b), 1, from, count, needsCausalMask, block.scores.get());
     softmaxInPlace(block, count, dims);
     for (int64_t d = 0; d < dims; d += R) {
       Vec c[R][wideVecs];
@@ -125,7 +128,7 @@ void blockedAttention(const Attention &p) {
   });
   parallel(p.q.B * p.q.H * blocks, 1, [&](int64_t from, int64_t to) {
     Block block{std::unique_ptr<float[]>(new float[K * blockQueries]), std::unique_ptr<float[]>(new float[blockKeys * blockQueries]),
-                std::unique_ptr<float[]>(new float[dims * blockQueries]), {}, {}, {}};
+                std::unique_ptr<float[]>(new float[dims * blockQueries]), {}, {}, {}, {}};
     for (int64_t i = from; i < to; i++) {
       const int64_t b = i / blocks / p.q.H, h = i / blocks % p.q.H, head = b * p.k.H + h / (p.q.H / p.k.H);
       attendBlock(p, block, packedKeys + head * length * K, packedValues + head * dims * p.k.L, b, h, i % blocks * blockQueries);

@@ -166,7 +166,7 @@ void attendRun(const Attention &p, const Group &group, int64_t from, int64_t to,
   score(p, group, keys, from);
   const float *mask = p.maskOf(group.b);
   for (int64_t r = 0; r < group.rows; r++) {
-    const int64_t position = p.start() + r % p.q.L, low = std::max(p.firstKey(position), from), high = std::min(p.endKey(position), to);
+    const int64_t position = p.start() + r % p.q.L, low = std::max(p.firstKey(group.b, position), from), high = std::min(p.endKey(position), to);
     softmaxInPlace(group, r, count, low - from, high - from, mask ? mask + from : nullptr, partial);
   }
   const Run values = runOf(p.v, group.b, group.g, from, count, group.K, padded); // in the place of the keys, so that a run stays in the L1 cache
@@ -208,7 +208,7 @@ int64_t numParts(int64_t heads, int64_t runs) {
 } // namespace
 
 void decodeAttention(const Attention &p) {
-  const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUpToVector(p.q.K), firstKey = p.firstKey(p.start());
+  const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUpToVector(p.q.K), firstKey = p.sampleStarts ? 0 : p.firstKey(0, p.start());
   const int64_t runs = ceilDiv(p.k.L - firstKey, keysPerRun), parts = numParts(heads, runs), partKeys = ceilDiv(runs, parts) * keysPerRun;
   const int64_t partSize = PartialSoftmax::size(rows, K);
   static thread_local ScratchBuffer partialScratch;

@@ -311,14 +311,14 @@ struct Attention {
   static constexpr const char *operatorName = "InternvlAttention";
   static constexpr const char *outputs[] = {"y: float"};
   static constexpr int groupSize = 0;
-  static constexpr int numValues = 8;
+  static constexpr int numValues = 9;
   float scale;
   int64_t numHeads;
   int64_t numKeyValueHeads;
   bool causal;
   int64_t window;
   bool bfloat16;
-  Tensor q, k, v, mask, sinks;
+  Tensor q, k, v, mask, sinks, segments;
   Axes axes;
   static Attention read([[maybe_unused]] Reader &reader) {
     Attention s{};
@@ -331,6 +331,7 @@ struct Attention {
     s.bfloat16 = reader.readBool();
     const bool has_mask = reader.readBool();
     const bool has_sinks = reader.readBool();
+    const bool has_segments = reader.readBool();
     require(s.numHeads == 0 || axes.bind('H', s.numHeads), "numHeads must be H");
     require(s.numKeyValueHeads == 0 || axes.bind('G', s.numKeyValueHeads), "numKeyValueHeads must be G");
     s.q = reader.input("q", TF_FLOAT, "BHLK|BL(HK)", axes);
@@ -338,6 +339,7 @@ struct Attention {
     s.v = reader.input("v", TF_FLOAT, "BGSK|BS(GK)", axes);
     if (has_mask) s.mask = reader.input("mask", TF_FLOAT, "M11S", axes);
     if (has_sinks) s.sinks = reader.input("sinks", TF_FLOAT, "H", axes);
+    if (has_segments) s.segments = reader.input("segments", TF_INT32, "BS", axes);
     require(axes['G'] > 0 && axes['H'] % axes['G'] == 0, "G must be positive and divide H");
     require(axes['M'] < 0 || axes['M'] == 1 || axes['M'] == axes['B'], "M must be 1 or B");
     require(!s.causal || axes['L'] <= axes['S'], "L must be at most S");
@@ -640,14 +642,14 @@ struct AttentionBackward {
   static constexpr const char *operatorName = "InternvlAttentionBackward";
   static constexpr const char *outputs[] = {"dq: float", "dk: float", "dv: float"};
   static constexpr int groupSize = 0;
-  static constexpr int numValues = 7;
+  static constexpr int numValues = 8;
   float scale;
   int64_t numHeads;
   int64_t numKeyValueHeads;
   bool causal;
   int64_t window;
   bool bfloat16;
-  Tensor dy, q, k, v, mask;
+  Tensor dy, q, k, v, mask, segments;
   Axes axes;
   static AttentionBackward read([[maybe_unused]] Reader &reader) {
     AttentionBackward s{};
@@ -659,6 +661,7 @@ struct AttentionBackward {
     s.window = reader.readInt("window");
     s.bfloat16 = reader.readBool();
     const bool has_mask = reader.readBool();
+    const bool has_segments = reader.readBool();
     require(s.numHeads == 0 || axes.bind('H', s.numHeads), "numHeads must be H");
     require(s.numKeyValueHeads == 0 || axes.bind('G', s.numKeyValueHeads), "numKeyValueHeads must be G");
     s.dy = reader.input("dy", TF_FLOAT, "BHLK|BL(HK)", axes);
@@ -666,6 +669,7 @@ struct AttentionBackward {
     s.k = reader.input("k", TF_FLOAT, "BGSK|BS(GK)", axes);
     s.v = reader.input("v", TF_FLOAT, "BGSK|BS(GK)", axes);
     if (has_mask) s.mask = reader.input("mask", TF_FLOAT, "M11S", axes);
+    if (has_segments) s.segments = reader.input("segments", TF_INT32, "BS", axes);
     require(axes['G'] > 0 && axes['H'] % axes['G'] == 0, "G must be positive and divide H");
     require(axes['M'] < 0 || axes['M'] == 1 || axes['M'] == axes['B'], "M must be 1 or B");
     require(!s.causal || axes['L'] <= axes['S'], "L must be at most S");

@@ -18,8 +18,8 @@ struct Gradients {
 Matrix matrix(const Heads &x, int64_t b, int64_t h, int64_t l, int64_t count) { return rowMajor(x.row(b, h, l), count, x.K, x.stride()); }
 
 /** Softmax in place of a row of scores for keys from `first` on; keys that are hidden from the query at `position` get weight 0. */
-void softmaxInPlace(const Attention &p, float *row, int64_t first, int64_t count, int64_t position, const float *mask) {
-  const int64_t from = std::max<int64_t>(0, p.firstKey(position) - first), end = std::min(count, p.endKey(position) - first);
+void softmaxInPlace(const Attention &p, int64_t b, float *row, int64_t first, int64_t count, int64_t position, const float *mask) {
+  const int64_t from = std::max<int64_t>(0, p.firstKey(b, position) - first), end = std::min(count, p.endKey(position) - first);
   std::fill_n(row, std::min(from, count), 0.0f);
   std::fill(row + std::max<int64_t>(0, end), row + count, 0.0f);
   if (end <= from) return;
@@ -37,14 +37,14 @@ void softmaxInPlace(const Attention &p, float *row, int64_t first, int64_t count
 void backwardBlock(const Gradients &s, int64_t b, int64_t h, int64_t l, float *weights, float *dScores) {
   const Attention &p = s.p;
   const int64_t g = h / (p.q.H / p.k.H), rows = std::min(block, p.q.L - l), start = p.start() + l;
-  const int64_t from = p.firstKey(start), n = std::max<int64_t>(0, p.endKey(start + rows - 1) - from);
+  const int64_t from = p.firstKey(b, start), n = std::max<int64_t>(0, p.endKey(start + rows - 1) - from);
   const Matrix q = matrix(p.q, b, h, l, rows), k = matrix(p.k, b, g, from, n), v = matrix(p.v, b, g, from, n);
   const Matrix dOut = matrix(s.dOut, b, h, l, rows);
   multiply(q, k.transposed(), weights, n, false);
   multiply(dOut, v.transposed(), dScores, n, false);
   for (int64_t r = 0; r < rows; r++) {
     float *w = weights + r * n, *d = dScores + r * n;
-    softmaxInPlace(p, w, from, n, start + r, p.maskOf(b));
+    softmaxInPlace(p, b, w, from, n, start + r, p.maskOf(b));
     const float *weight = w, *dScore = d;
     const float along = total(n, [&](auto at) { return at(weight) * at(dScore); });
     map(n, d, [&](auto at) { return at(weight) * (at(dScore) - along) * p.scale; });
@@ -75,7 +75,8 @@ void attentionBackward(const kernels::AttentionBackward &in, Reader &, OperatorC
   dq.data = context.output(in.q.shape, 0).data, dk.data = context.output(in.k.shape, 1).data, dv.data = context.output(in.v.shape, 2).data;
   if (q.K == 0) return;
   const bool sharedMask = in.axes['M'] == 1;
-  const Gradients gradients{{q, k, v, q, in.mask.data, nullptr, sharedMask, in.scale, in.causal, in.window}, dOut, dq, dk, dv};
+  const std::vector<int64_t> starts = sampleStarts(in.segments);
+  const Gradients gradients{{q, k, v, q, in.mask.data, nullptr, sharedMask, in.scale, in.causal, in.window, false, starts.empty() ? nullptr : starts.data()}, dOut, dq, dk, dv};
   parallel(k.B * k.H, 1, [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; i++) backwardHead(gradients, i / k.H, i % k.H);
   });
