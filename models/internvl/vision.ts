@@ -56,7 +56,9 @@ export const visionEmbeddings = (c: VisionConfig) => {
           const m = masked.toFloat().expandDims<tf.Tensor3D>(2)
           patches = patches.mul(m.mul(-1).add(1)).add(self.mask_token.mul(m))
         }
-        const hidden = tf.concat([tf.tile(self.cls_token, [T, 1, 1]), patches], 1)
+        // one for each tile; the gradient of `tf.tile` would be a chain of as many slices and sums
+        const tokens = self.cls_token.add<tf.Tensor3D>(tf.zeros([T, 1, patches.shape[2]]))
+        const hidden = tf.concat([tokens, patches], 1)
         return self.position_embeddings ? hidden.add(positionsFor(self.position_embeddings, height, width)) : hidden
       }
     }
