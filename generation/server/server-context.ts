@@ -27,6 +27,11 @@ export const checkModel = ({ modelName, engine }: ServerContext, model: string |
   throw new RequestError(404, message, 'model', 'model_not_found')
 }
 
+/** Throws a `RequestError` once the server is stopping. */
+export const checkAccepting = ({ isDraining }: ServerContext): void => {
+  if (isDraining()) throw new RequestError(503, 'The server is stopping.', null, 'stopping', { 'retry-after': '5' })
+}
+
 /** The last part of a folder or of `org/name`. */
 export const modelNameOf = ({ model }: Pick<EngineInfo, 'model'>): string => model.split(/[\\/]/).filter(Boolean).at(-1) ?? model
 

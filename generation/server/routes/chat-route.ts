@@ -9,7 +9,7 @@ import { mediaFields, mediaParam, toMessages } from '../protocol/request-message
 import { toolsOf } from '../protocol/tools/tool-choice.js'
 import { answerParser } from '../protocol/tools/tool-syntax.js'
 import type { ServerEnv } from '../request-log.js'
-import { checkModel, type ServerContext, unixSeconds, withGuards } from '../server-context.js'
+import { checkAccepting, checkModel, type ServerContext, unixSeconds, withGuards } from '../server-context.js'
 import { RequestError, toRequestError } from '../server-errors.js'
 import { sseResponse } from './sse-response.js'
 
@@ -57,7 +57,7 @@ const submit = (context: ServerContext, request: ChatRequest, signal: AbortSigna
 /** `POST /v1/chat/completions`. */
 export const answerChat = async (c: Context<ServerEnv>, context: ServerContext, request: ChatRequest): Promise<Response> => {
   checkModel(context, request.model)
-  if (context.isDraining()) throw new RequestError(503, 'The server is stopping.', null, 'stopping', { 'retry-after': '5' })
+  checkAccepting(context)
   const log = c.get('log')
   const { info } = context.engine
   const names = toolsOf(request, info).map((tool) => tool.function.name)

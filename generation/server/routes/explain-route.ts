@@ -5,8 +5,8 @@ import type { RequestOptions } from '../../engine/engine-types.js'
 import type { explainRequest } from '../protocol/chat-request.js'
 import { mediaFields, patchesFor, toMessages } from '../protocol/request-messages.js'
 import type { ServerEnv } from '../request-log.js'
-import { checkModel, type ServerContext, withGuards } from '../server-context.js'
-import { toRequestError } from '../server-errors.js'
+import { checkAccepting, checkModel, type ServerContext, withGuards } from '../server-context.js'
+import { RequestError, toRequestError } from '../server-errors.js'
 import { calling } from './other-routes.js'
 import { sseResponse } from './sse-response.js'
 
@@ -18,6 +18,9 @@ async function* dataOf(first: IteratorResult<object, void>, events: AsyncIterato
   for (let next = first; !next.done; next = await events.next()) yield JSON.stringify(next.value)
   yield '[DONE]'
 }
+
+const tooLong = (seconds: number): string =>
+  `The explanation took longer than ${seconds} s, the limit of this server; ask for fewer cells or steps.`
 
 /** Server-sent events of an explanation; wrong input throws before the stream begins. */
 const streamExplanation = async (c: Context<ServerEnv>, explain: Explain, onLeave: () => void): Promise<Response> => {
@@ -48,15 +51,21 @@ export const explainConversation = async (
 ): Promise<Response> => {
   const { model, messages, max_patches, stream, ...asked } = request
   checkModel(context, model)
+  checkAccepting(context)
   const media = mediaFields(messages)
   const maxPatches = max_patches ?? patchesFor(media)
   const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined && value !== null))
   const options = withGuards(context, (maxPatches ? { maxPatches } : {}) as RequestOptions)
   const input = { ...given, messages: toMessages(messages), options }
   const left = new AbortController()
-  const signal = AbortSignal.any([c.req.raw.signal, left.signal])
+  const limit = AbortSignal.timeout(context.maxSeconds * 1000)
+  const signal = AbortSignal.any([c.req.raw.signal, left.signal, limit])
   const explain: Explain = async (onProgress) => {
-    const { parts, ...rest } = await calling(() => context.engine.explain(input, signal, onProgress), media, signal)
+    const { parts, ...rest } = await calling(() => context.engine.explain(input, signal, onProgress), media, signal).catch(
+      (error) => {
+        throw limit.aborted ? new RequestError(504, tooLong(context.maxSeconds), null, 'time_limit') : error
+      }
+    )
     const data = parts.map(({ jpeg, ...part }) => ({ ...part, heat_map: `data:image/jpeg;base64,${jpeg}` }))
     return { object: 'explanation', model: context.modelName, ...rest, data }
   }

@@ -72,6 +72,25 @@ describe('server: POST /v1/explain with stream: true', () => {
     assert.ok(!server.log.some((line) => /"level":50/.test(line)), 'no error is logged')
   })
 
+  it('a map that takes longer than the server allows ends with an error that names the limit', async () => {
+    const limited = await startServer({ limits: { maxSeconds: 0.2 } })
+    try {
+      const request = { messages, cells: 32 }
+      const { status, body } = await post(limited.url, path, request)
+      assert.deepEqual([status, body.error.code], [504, 'time_limit'])
+      assert.match(body.error.message, /longer than 0\.2 s/)
+      const headers = { 'content-type': 'application/json' }
+      const streamed = await fetch(`${limited.url}${path}`, {
+        method: 'POST',
+        headers,
+        body: JSON.stringify({ ...request, stream: true })
+      })
+      assert.match(await streamed.text(), /"code":"time_limit"\}\}\n\n$/)
+    } finally {
+      await limited.close()
+    }
+  })
+
   it('an error after the beginning of the stream is its last event', async () => {
     const { rest } = await longStream()
     kill(server.engine.stats().pid!, 'SIGKILL')
