@@ -148,6 +148,13 @@ describe('bench', () => {
     await rm(adapter, { recursive: true })
   })
 
+  it('training of all weights: the loss decreases, and no tensor is left', async () => {
+    const before = tf.memory().numTensors
+    const { losses = [], tokens } = await measureTraining({ checkpoint: demoModel, size: 2, steps: 3 })
+    assert.ok(losses[0]! > losses[1]! && losses[1]! > losses[2]! && tokens === 192)
+    assert.equal(tf.memory().numTensors, before)
+  })
+
   describe('profile', () => {
     it('counts every call of an op, and the sum of self times is at most the total', async () => {
       const x = tf.scalar(2)
@@ -228,6 +235,7 @@ describe('bench', () => {
       ['--train --tiles 2', /--train can be combined with/],
       ['--train --precision int8', /--train measures float32 only/],
       ['--steps 3', /--steps needs --train/],
+      ['--all-weights', /--all-weights needs --train/],
       ['--quality --tiles 2', /--quality can be combined with/],
       ['--eval a.jsonl', /--eval and --rows need --quality/],
       ['--speed', /unknown option '--speed'/]

@@ -77,7 +77,8 @@ export const stepsOf = ({ steps = 4 }: Flags): number => steps
 const trainings = (flags: Flags): readonly Contest[] =>
   flags.checkpoint.flatMap((checkpoint) =>
     (flags.batch ?? [1]).map((size) => {
-      const job = { checkpoint, size, steps: stepsOf(flags), adapter: join(workshop, 'adapters', checkpointName(checkpoint)) }
+      const adapter = flags.allWeights ? undefined : join(workshop, 'adapters', checkpointName(checkpoint))
+      const job = { checkpoint, size, steps: stepsOf(flags), adapter }
       const contender = { name: 'ours', run: () => oursTraining(job) }
       const theirs = { name: 'peft', run: () => peftTraining(job) }
       return {

@@ -16,6 +16,7 @@ export interface Flags {
   readonly load?: true
   readonly compare?: true
   readonly train?: true
+  readonly allWeights?: true
   readonly steps?: number
   readonly llamacpp?: true
   readonly openvino?: true
@@ -62,6 +63,7 @@ Examples:
   npm run bench -- --checkpoint /tmp/1b --precision int8,int4 --llamacpp       (npm run bench:setup -- --llamacpp first)
   npm run bench -- --checkpoint /tmp/1b --precision float32,int8,int4 --openvino --roofline   (npm run bench:setup -- --openvino first)
   npm run bench -- --checkpoint /tmp/1b --train --compare --rounds 2             steps, losses and memory, compared with PEFT
+  npm run bench -- --train --all-weights --batch 24 --steps 40 --compare         the same of all weights, the demo model
   npm run bench -- --quality --eval questions.jsonl                              the demo model: quality by precision`
 
 /** The first conflict between flags, as a sentence. */
@@ -70,6 +72,7 @@ const conflict = (flags: Flags): string | undefined => {
     load,
     compare,
     train,
+    allWeights,
     steps,
     llamacpp,
     openvino,
@@ -87,8 +90,9 @@ const conflict = (flags: Flags): string | undefined => {
   if (load && (sizes || llamacpp || openvino || roofline))
     return '--load times loading only: remove --tiles, --context, --batch, --llamacpp, --openvino and --roofline'
   if (train && (load || llamacpp || openvino || roofline || profile || quality || tiles || context))
-    return '--train can be combined with --checkpoint, --compare, --batch, --steps and --rounds only'
+    return '--train can be combined with --checkpoint, --all-weights, --compare, --batch, --steps and --rounds only'
   if (train && precision.some((name) => name !== 'float32')) return '--train measures float32 only'
+  if (allWeights && !train) return '--all-weights needs --train'
   if (steps !== undefined && !train) return '--steps needs --train'
   if (quality && (sizes || load || compare || llamacpp || openvino || roofline || profile))
     return '--quality can be combined with --checkpoint, --precision and --eval only'
@@ -130,6 +134,7 @@ export const benchCommand = (run: (flags: Flags) => Promise<void>): Command => {
     )
     .option('--roofline', "measure the machine's limits in the same run, and print each figure's share of them")
     .option('--train', 'measure training steps: LoRA of rank 16 on the decoder, the rest frozen, one tile and 80 words a row')
+    .option('--all-weights', 'with --train: train all weights instead of LoRA')
     .option('--steps <n>', 'training steps in one process, the first as a warm-up; 4 by default', positiveInteger)
     .option('--profile', 'measure the time by op')
     .option('--quality', 'measure quality by precision: logits against float32, perplexity, right answers')

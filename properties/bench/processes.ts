@@ -56,10 +56,10 @@ export const transformers = ({ checkpoint, precision, kind, size, newTokens, run
 /** Measures training steps of this project. */
 export const oursTraining = (job: TrainJob): Promise<Measured> => lastLine(process.execPath, child('train', job))
 
-/** Measures the same steps with PEFT, which starts from the adapter that `oursTraining` wrote. */
+/** Measures the same steps with PEFT, which starts from the adapter that `oursTraining` wrote, or with PyTorch alone for all weights. */
 export const peftTraining = ({ checkpoint, size, steps, adapter }: TrainJob): Promise<Measured> =>
   lastLine(peftPython(), [
-    ...[pathOf('peers/bench_peft.py'), '--checkpoint', checkpoint, '--adapter', adapter],
+    ...[pathOf('peers/bench_peft.py'), '--checkpoint', checkpoint, ...(adapter === undefined ? [] : ['--adapter', adapter])],
     ...['--batch', `${size}`, '--steps', `${steps}`]
   ])
 

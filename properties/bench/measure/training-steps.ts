@@ -7,20 +7,20 @@ import { initialState, type TrainOptions, type TrainState, takeStep } from '../.
 import { selectEngine } from '../../../lib/engines/index.js'
 import { getOrThrow, orThrow } from '../../../lib/error.js'
 import { adamW } from '../../../lib/optim/adamw.js'
-import { combine, disposeExcept, mapParams, type PartialParams } from '../../../lib/params.js'
+import { combine, disposeExcept, mapParams, type PartialParams, partition } from '../../../lib/params.js'
 import type { InternVLParams } from '../../../models/checkpoint/load-model.js'
 import { saveAdapter } from '../../../models/lora/adapter.js'
 import { trainingBatch } from './inputs.js'
 import { type Measured, now, peakMegabytes } from './measure.js'
 
-/** Training steps of LoRA on the decoder's linear layers, in float32, measured in one process. */
+/** Training steps in float32, measured in one process: of LoRA on the decoder's linear layers, or of all weights. */
 export interface TrainJob {
   readonly checkpoint: string
   /** Rows of a batch, each with an image of one tile. */
   readonly size: number
   readonly steps: number
-  /** Folder for the initial adapter in PEFT's format, from which PEFT starts too. */
-  readonly adapter: string
+  /** Folder for the initial adapter in PEFT's format, from which PEFT starts too; absent where all weights are trained. */
+  readonly adapter?: string | undefined
 }
 
 type Trained = PartialParams<InternVLParams>
@@ -30,6 +30,11 @@ const settings = { lora: { rank: 16, alpha: 32, dropout: 0 }, learningRate: 1e-4
 
 export const partsOf = ({ params }: InternVLCheckpoint): Trainable =>
   getOrThrow(splitParameters(params, getOrThrow(trainConfig({ output: '', data: '', lora: settings.lora }))))
+
+const allWeightsOf = ({ params }: InternVLCheckpoint): Trainable => {
+  const [trained, frozen] = partition(() => true)(params)
+  return { trained, frozen }
+}
 
 /** Options of a training step, as `internvl train` sets them. */
 export const optionsOf = ({ module }: InternVLCheckpoint, { frozen }: Trainable): TrainOptions<Trained, Batch> => ({
@@ -68,8 +73,9 @@ export const measureTraining = async ({ checkpoint, size, steps, adapter }: Trai
   const start = now()
   const internvl = await load(checkpoint)
   const load_s = [now() - start]
-  const parts = partsOf(internvl)
-  await orThrow(saveAdapter(adapter, combine<InternVLParams>(parts.trained, parts.frozen), { base: checkpoint }))
+  const parts = adapter === undefined ? allWeightsOf(internvl) : partsOf(internvl)
+  if (adapter !== undefined)
+    await orThrow(saveAdapter(adapter, combine<InternVLParams>(parts.trained, parts.frozen), { base: checkpoint }))
   const batch = trainingBatch(internvl.config, size)
   const initial = initialState<Trained, ReturnType<ReturnType<typeof adamW>['init']>>(
     mapParams((leaf) => leaf.clone())(parts.trained),

@@ -1,19 +1,18 @@
-"""Times training steps of LoRA with PEFT on Transformers (CPU, float32) and prints one JSON line, with the keys of `npm run bench -- --train`.
+"""Times training steps with Transformers (CPU, float32) and prints one JSON line, with the keys of `npm run bench -- --train`.
 
-    python bench_peft.py --checkpoint DIR --adapter DIR [--batch 1] [--steps 10]
+    python bench_peft.py --checkpoint DIR [--adapter DIR] [--batch 1] [--steps 10]
 
-The adapter holds the initial values, in PEFT's format. A step is forward, backward, gradient clipping and AdamW, on the same rows
-every time: one tile and 80 words, of which the last 40 are supervised; everything but the adapter is frozen. The first of several
+The adapter holds the initial values of LoRA, in PEFT's format; without one all weights are trained. A step is forward, backward, gradient clipping and AdamW, on the same rows
+every time: one tile and 80 words, of which the last 40 are supervised; beside an adapter everything is frozen. The first of several
 steps is not counted.
 """
 import argparse, json, resource, time
 import torch
-from peft import PeftModel
 from transformers import InternVLForConditionalGeneration
 
 a = argparse.ArgumentParser()
 a.add_argument("--checkpoint", required=True)
-a.add_argument("--adapter", required=True)
+a.add_argument("--adapter")
 a.add_argument("--batch", type=int, default=1)
 a.add_argument("--steps", type=int, default=10)
 args = a.parse_args()
@@ -40,7 +39,12 @@ start = time.time()
 base = InternVLForConditionalGeneration.from_pretrained(args.checkpoint, dtype=torch.float32).to(device)
 sum(float(p.view(-1)[0]) for p in base.parameters())  # touch every tensor: files may be mapped
 load_s = time.time() - start
-model = PeftModel.from_pretrained(base, args.adapter, is_trainable=True).train()
+if args.adapter:
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(base, args.adapter, is_trainable=True).train()
+else:
+    model = base.train()
 trained = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.01, fused=True)
 inputs = {name: x.to(device) for name, x in make_batch(base.config).items()}
