@@ -74,7 +74,7 @@ template <class Tiles> void gemmTiled(const Projection &p, const Rows &x, const 
   });
 }
 
-// --- Small weights: the weight is packed once and stays in the L2 cache; rows of x are read without packing.
+// --- Small weights: the weight is packed once and stays in the L2 cache; each thread packs the rows of x that it multiplies.
 
 constexpr int64_t R = Float32Tiles::R;
 
@@ -93,30 +93,30 @@ const float *packWeight(const Projection &p, int64_t K) {
   return packed;
 }
 
-/** Computes rows `[m, end)` of y. */
+constexpr int64_t maxRowGroup = 10 * R;
+
+/** Computes rows `[m, end)` of y, at most `maxRowGroup`. */
 void multiplyRowGroup(const Projection &p, const Rows &x, const float *weights, int64_t m, int64_t end) {
+  static thread_local ScratchBuffer scratch;
+  float *panels = scratch.reserve(maxRowGroup * panelK);
   const int64_t stripes = ceilDiv(p.N, tileWidth);
   for (int64_t k = 0; k < x.K; k += panelK) {
     const int64_t d = std::min(panelK, x.K - k);
+    for (int64_t i = m; i < end; i += R) Float32Tiles::packRows(panels + (i - m) * d, x.x + i * x.K + k, x.K, std::min(R, end - i), d);
     for (int64_t j = 0; j < stripes; j++)
-      for (int64_t i = m; i < end; i += R) {
-        const float *rows[tileRows]; // out-of-range rows are clamped to the last row
-        for (int64_t r = 0; r < R; r++) rows[r] = x.x + std::min(i + r, end - 1) * x.K + k;
+      for (int64_t i = m; i < end; i += R)
         writeTile<R>(p.y + i * p.N + j * tileWidth, p.N, k == 0, std::min(R, end - i), std::min(tileWidth, p.N - j * tileWidth),
-              [&](float *y, int64_t stride, bool first) {
-                Vec c[tileRows][tileVecs] = {};
-                multiplyRows<tileRows, tileVecs>(d, rows, 1, weights + k * stripes * tileWidth + j * d * tileWidth, tileWidth, c);
-                storeTile(c, y, stride, first);
-              });
-      }
+                     [&](float *y, int64_t stride, bool first) {
+                       Float32Tiles::tile(d, panels + (i - m) * d, weights + k * stripes * tileWidth + j * d * tileWidth, y, stride, first);
+                     });
   }
   for (int64_t i = m; i < end; i++) epilogue(p, i, 0, p.N);
 }
 
 void gemmSmallWeight(const Projection &p, const Rows &x) {
   const float *weights = packWeight(p, x.K);
-  const int64_t maxGrain = 10 * R, numPieces = std::max<int64_t>(1, std::min(ceilDiv(x.M, R), 8 * int64_t{threads()}));
-  const int64_t grain = std::min(maxGrain, ceilDiv(ceilDiv(x.M, numPieces), R) * R);
+  const int64_t numPieces = std::max<int64_t>(1, std::min(ceilDiv(x.M, R), 8 * int64_t{threads()}));
+  const int64_t grain = std::min(maxRowGroup, ceilDiv(ceilDiv(x.M, numPieces), R) * R);
   parallel(x.M, grain, [&](int64_t from, int64_t to) {
     for (int64_t m = from; m < to; m += grain) multiplyRowGroup(p, x, weights, m, std::min(m + grain, to));
   });

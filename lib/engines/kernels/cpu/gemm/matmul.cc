@@ -8,8 +8,8 @@
 #include <memory>
 
 namespace {
-constexpr int64_t R = tileRows, tileWidth = tileVecs * W, panelK = 384;
-constexpr int64_t rowsPerGroup = 10 * R;
+constexpr int64_t R = tileRows, tileWidth = tileVecs * W, rowsPerGroup = 10 * R;
+constexpr int64_t panelK = 256; // entries of the summed axis: a panel of b stays in the L1 cache while the panels of a stream by
 
 /** `panel[p·N + r] = m(i + r, k + p)` for p below d, zero-padded beyond the last row. */
 template <int N> void packRows(const Matrix &m, int64_t i, int64_t k, int64_t d, float *panel) {
@@ -44,25 +44,36 @@ void tile(int64_t d, const float *a, const float *b, float *c, int64_t stride, b
   storeTile(sums, c, stride, add, rows, columns);
 }
 
-// --- b is read without packing if its rows are contiguous and a stripe of b stays in the L2 cache.
+// --- Both matrices are read without packing where the rows of b are contiguous and packing a costs more than it gains: a is transposed, so that
+// the entries of a tile's rows are neighbours, or b is narrow, so that each entry of a is read once or twice.
 
-constexpr int64_t panelKShort = 256; // entries of the summed axis: a stripe of b stays in the L1 cache while the panels of a stream by
+constexpr int64_t panelInPlace = 128;        // entries of the summed axis, of which each is in cache lines of its own
+constexpr int64_t narrow = 3 * tileWidth;    // columns
 
-/** False also for a power-of-two row stride, which would map all rows of b to the same cache sets. */
-bool canReadInPlace(const Matrix &b) { return b.right == 1 && b.columns >= tileWidth && b.columns <= 1024 && b.down % 128 != 0; }
+/** False also for power-of-two strides, which would map all rows to the same cache sets. */
+bool canReadInPlace(const Matrix &a, const Matrix &b) {
+  if (b.right != 1 || b.columns < tileWidth || b.columns > 1024 || b.down % 128 == 0) return false;
+  return a.down == 1 ? a.right % 128 != 0 : b.columns < narrow;
+}
+
+/** `multiply` of the R rows of a from i on; rows beyond the last are copies of the last. */
+inline void multiplyRowsOf(const Matrix &a, int64_t i, const Matrix &b, Vec (&sums)[tileRows][tileVecs]) {
+  if (a.down == 1 && i + R <= a.rows) return ::multiply<tileRows, tileVecs>(a.columns, a.data + i, b.data, b.down, sums, a.right);
+  const float *rows[tileRows];
+  for (int64_t r = 0; r < R; r++) rows[r] = a.data + std::min(i + r, a.rows - 1) * a.down;
+  multiplyRows<tileRows, tileVecs>(a.columns, rows, a.right, b.data, b.down, sums);
+}
 
 /** The last stripe of columns starts early enough to have full width. */
 void multiplyInPlace(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
-  for (int64_t k = 0; k < a.columns; k += panelKShort) {
-    const int64_t d = std::min(panelKShort, a.columns - k);
+  for (int64_t k = 0; k < a.columns; k += panelInPlace) {
+    const int64_t d = std::min(panelInPlace, a.columns - k);
     const Matrix left = a.part(0, k, a.rows, d);
     for (int64_t j = 0; j < b.columns; j += tileWidth) {
       const int64_t first = std::min(j, b.columns - tileWidth);
       for (int64_t i = 0; i < a.rows; i += R) {
-        const float *rows[tileRows]; // out-of-range rows are clamped to the last row
-        for (int64_t r = 0; r < R; r++) rows[r] = left.data + std::min(i + r, left.rows - 1) * left.down;
         Vec sums[tileRows][tileVecs] = {};
-        multiplyRows<tileRows, tileVecs>(d, rows, left.right, b.data + k * b.down + first, b.down, sums);
+        multiplyRowsOf(left, i, b.part(k, first, d, tileWidth), sums);
         storeTile(sums, c + i * stride + first, stride, add || k > 0, std::min(R, a.rows - i), tileWidth, j - first);
       }
     }
@@ -102,9 +113,9 @@ const float *packPanels(const Matrix &a) {
   const int64_t panels = ceilDiv(a.rows, R);
   float *packed = scratch.reserve(panels * R * a.columns);
   parallel(panels, 4, [&](int64_t from, int64_t to) {
-    for (int64_t k = 0; k < a.columns; k += panelKShort)
+    for (int64_t k = 0; k < a.columns; k += panelK)
       for (int64_t i = from; i < to; i++) {
-        const int64_t d = std::min(panelKShort, a.columns - k);
+        const int64_t d = std::min(panelK, a.columns - k);
         packRows<R>(a, i * R, k, d, packed + k * panels * R + i * d * R);
       }
   });
@@ -126,10 +137,10 @@ void packStripe(const Matrix &b, int64_t k, int64_t d, float *panels) {
 
 /** Computes all rows of one stripe of columns of c. */
 void multiplyStripe(const Matrix &a, const float *packed, const Matrix &b, float *c, int64_t stride, bool add) {
-  static thread_local std::unique_ptr<float[]> right(new float[maxStripePanels * tileWidth * panelKShort]);
+  static thread_local std::unique_ptr<float[]> right(new float[maxStripePanels * tileWidth * panelK]);
   const int64_t panels = ceilDiv(a.rows, R);
-  for (int64_t k = 0; k < a.columns; k += panelKShort) {
-    const int64_t d = std::min(panelKShort, a.columns - k);
+  for (int64_t k = 0; k < a.columns; k += panelK) {
+    const int64_t d = std::min(panelK, a.columns - k);
     packStripe(b, k, d, right.get());
     for (int64_t top = 0; top < panels; top += panelsPerBlock)
       for (int64_t j = 0; j < b.columns; j += tileWidth)
@@ -142,7 +153,7 @@ void multiplyStripe(const Matrix &a, const float *packed, const Matrix &b, float
 void multiplyLarge(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
   const int64_t stripe = tileWidth * std::clamp<int64_t>(b.columns / tileWidth / (4 * threads()), 1, maxStripePanels);
   for (int64_t i = 0; i < a.rows; i += maxRows) {
-    const int64_t rows = std::min(maxRows, a.rows - i), depthPerPass = std::max<int64_t>(1, maxPackedFloats / (ceilDiv(rows, R) * R * panelKShort)) * panelKShort;
+    const int64_t rows = std::min(maxRows, a.rows - i), depthPerPass = std::max<int64_t>(1, maxPackedFloats / (ceilDiv(rows, R) * R * panelK)) * panelK;
     for (int64_t k = 0; k < a.columns; k += depthPerPass) {
       const Matrix part = a.part(i, k, rows, std::min(depthPerPass, a.columns - k));
       const float *packed = packPanels(part);
@@ -165,7 +176,7 @@ bool multiplyEmpty(const Matrix &a, const Matrix &b, float *c, int64_t stride, b
 
 void multiply(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
   if (multiplyEmpty(a, b, c, stride, add)) return;
-  canReadInPlace(b) ? multiplyInPlace(a, b, c, stride, add) : multiplyPacked(a, b, c, stride, add);
+  canReadInPlace(a, b) ? multiplyInPlace(a, b, c, stride, add) : multiplyPacked(a, b, c, stride, add);
 }
 
 void multiplyParallel(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {

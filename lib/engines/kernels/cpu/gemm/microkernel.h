@@ -22,11 +22,11 @@ inline Vec keepInRegister(Vec x) {
   return x;
 }
 
-/** `c[r][j] += Σₚ a[p·R + r] · b[p·stride + j]`: R rows of a packed panel times V vectors of columns. */
+/** `c[r][j] += Σₚ a[p·step + r] · b[p·stride + j]`: R neighbouring rows, of a packed panel by default, times V vectors of columns. */
 template <int R, int V>
-inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, const float *b, int64_t stride, Vec (&c)[R][V]) {
-  for (int64_t p = 0; p < k; p++, a += R, b += stride) {
-    __builtin_prefetch(a + 64 * R);
+inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, const float *b, int64_t stride, Vec (&c)[R][V], int64_t step = R) {
+  for (int64_t p = 0; p < k; p++, a += step, b += stride) {
+    __builtin_prefetch(a + 64 * step);
     Vec columns[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) columns[v] = keepInRegister(load(b + v * W));
@@ -39,7 +39,7 @@ inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, c
   }
 }
 
-/** `multiply` with unpacked rows: entry p of row r is `rows[r][p·right]`. */
+/** `multiply` with rows that are not neighbours: entry p of row r is `rows[r][p·right]`. */
 template <int R, int V>
 inline __attribute__((always_inline)) void multiplyRows(int64_t k, const float *const (&rows)[R], int64_t right, const float *b, int64_t stride,
                                                         Vec (&c)[R][V]) {
