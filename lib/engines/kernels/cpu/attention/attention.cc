@@ -5,18 +5,17 @@
 #include "operator/operator.h"
 
 namespace {
-constexpr int64_t minAmxScores = 1 << 14; // fewer scores of a head stay in float32: packing costs more than the products
+constexpr int64_t minRoundedScores = 1 << 14; // fewer scores of a head stay in float32: packing costs more than the products
 
-bool usesAmx(const Attention &p) {
-  return p.bfloat16 && p.q.L * p.k.L >= minAmxScores && attentionKind() == GemmKind::amxBfloat16;
-}
+GemmKind kindOf(const Attention &p) { return p.bfloat16 && p.q.L * p.k.L >= minRoundedScores ? attentionKind() : GemmKind::float32; }
 } // namespace
 
 void attend(const Attention &p) {
   if (p.out.size() == 0) return;
   if (p.k.L == 0) return void(std::fill_n(p.out.data, p.out.size(), 0.0f));
   if (p.q.L < wideRows) return decodeAttention(p);
-  usesAmx(p) ? amxAttention(p) : blockedAttention(p);
+  const GemmKind kind = kindOf(p);
+  kind == GemmKind::amxBfloat16 ? amxAttention(p) : blockedAttention(p, kind == GemmKind::int8);
 }
 
 namespace {

@@ -9,7 +9,7 @@ bool isAvailable(GemmKind, Format);
 /** The kind of a GEMM with weights in a format: by the settings, else a default that needs no measurement. */
 GemmKind gemmKind(Format);
 
-/** The kind of attention of many queries that may round to bfloat16: float32 or amxBfloat16. */
+/** The kind of attention of many queries that may be rounded: float32, amxBfloat16, or int8 for the products of queries and keys. */
 GemmKind attentionKind();
 
 /** Names of the kinds that this processor can run, separated by spaces. */

@@ -34,4 +34,6 @@ inline IVec dotInt8(IVec sums, IVec x, IVec levels) {
   return reinterpret_cast<IVec>(
       vdotq_s32(reinterpret_cast<int32x4_t>(sums), reinterpret_cast<int8x16_t>(x), reinterpret_cast<int8x16_t>(levels)));
 }
+#else
+constexpr int dotShift = 0; // never used
 #endif
