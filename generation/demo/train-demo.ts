@@ -1,5 +1,4 @@
 import { orThrow } from '../../lib/error.js'
-import { causalLoss } from '../../lib/nn/losses/cross-entropy.js'
 import { adamW } from '../../lib/optim/adamw.js'
 import type { Schedule } from '../../lib/optim/schedule.js'
 import { disposeParams, initParams, mapParams } from '../../lib/params.js'
@@ -13,8 +12,9 @@ import type { DatasetRow } from '../evaluate/eval-dataset.js'
 import { type Batch, collate, disposeBatch, padIdOf } from '../train/data/collate.js'
 import { prefetch } from '../train/data/prefetch.js'
 import { encodeSample, type Sample } from '../train/data/sample.js'
+import { sftLoss, sftWeight } from '../train/losses.js'
 import { type Metrics, runTrainer, type TrainerOptions } from '../train/trainer.js'
-import type { Batches, Loss } from '../train/training-loop.js'
+import type { Batches } from '../train/training-loop.js'
 import { type SceneSpec, sceneMakerModule } from './scene-samples.js'
 import { sceneSample, type Task, taskWeights } from './scenes.js'
 
@@ -85,12 +85,6 @@ export const demoParams = (module: InternVLModule, seed: number): InternVLParams
     return tf.randomNormal(leaf.shape, 0, 0.02, 'float32', seed)
   })(initParams(module, seed))
 
-const lossOf =
-  (module: InternVLModule): Loss<InternVLParams, Batch> =>
-  (params, batch) => ({
-    loss: causalLoss(module.apply(params)(batch, { attentionMask: batch.attentionMask }).logits, batch.labels)
-  })
-
 const promptOf = ({ messages }: DatasetRow): readonly Message[] => messages.slice(0, -1)
 
 /** Loss and accuracy on scenes that are not in the training data. */
@@ -102,7 +96,7 @@ const evaluation =
     for (let first = 0; first < rows; first += batchSize) {
       const scenes = Array.from({ length: batchSize }, (_, i) => sceneSample(seed, first + i))
       const batch = collate(await encodeAll(internvl.processor, scenes), { padId: padIdOf(internvl.processor.tokenizer) })
-      const value = tf.tidy(() => lossOf(internvl.module)(params, batch, {}).loss.dataSync()[0]!)
+      const value = tf.tidy(() => sftLoss(internvl.module.apply)(params, batch, {}).loss.dataSync()[0]!)
       disposeBatch(batch)
       const { texts } = await answer(checkpoint, scenes.map(promptOf), { maxPatches: 1, maxNewTokens: 64, doSample: false })
       loss += (value * batchSize) / rows
@@ -131,8 +125,7 @@ export const trainDemo = async (internvl: InternVLCheckpoint, options: DemoOptio
   const state = await runTrainer(demoParams(module, seed), sceneBatches(internvl, seed, steps), {
     ...options,
     ...{ steps, learningRate, saveSteps, evaluateSteps, maxGradNorm: 1 },
-    ...{ loss: lossOf(module), gradientAccumulation: batchesPerStep },
-    weightOf: ({ supervised }) => supervised,
+    ...{ loss: sftLoss(module.apply), weightOf: sftWeight, gradientAccumulation: batchesPerStep },
     disposeBatch,
     settings: { steps, seed },
     optimizer: adamW({ learningRate, beta2: 0.98, weightDecay: 0.02 }),

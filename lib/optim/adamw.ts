@@ -77,7 +77,10 @@ interface Leaf {
 /** The parameters after a step, then all first moments, then all second moments. */
 const step = (leaves: readonly Leaf[], c: Coefficients): readonly tf.Tensor[] =>
   tf.tidy(() => {
-    const rates = tf.tensor2d(leaves.flatMap(({ decay, stepSize }) => [decay, stepSize]), [leaves.length, 2])
+    const rates = tf.tensor2d(
+      leaves.flatMap(({ decay, stepSize }) => [decay, stepSize]),
+      [leaves.length, 2]
+    )
     const tensors = leaves.map(({ leaf, gradient, first, second }) => ({ leaf, gradient, first, second }))
     const inputs = Object.fromEntries(
       tensors.flatMap((each, i) => Object.entries(each).map(([name, tensor]) => [`${name} ${i}`, tensor]))

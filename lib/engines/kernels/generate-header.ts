@@ -68,7 +68,10 @@ const inputRead = ([name, { dtype, shape, format, optional }]: readonly [string,
 }
 
 /** A struct with a field for each parameter and input, and a function that reads and checks them. */
-const struct = (name: string, signature: Signature & Partial<Pick<Kernel, 'operator' | 'outputs' | 'part' | 'groupSize'>>): string => {
+const struct = (
+  name: string,
+  signature: Signature & Partial<Pick<Kernel, 'operator' | 'outputs' | 'part' | 'groupSize'>>
+): string => {
   const { parameters = {}, inputs = {}, axes = {}, relations = [], groupSize = 0 } = signature
   const names = Object.keys(inputs)
   const flags = Object.entries(inputs).filter(([, input]) => input.optional)

@@ -35,7 +35,8 @@ export const gemmKinds = (): readonly GemmKind[] => (loaded ? (loaded.gemmKinds.
 /** The kinds for a product. */
 export const gemmKindsFor = (product: Product): readonly GemmKind[] => {
   if (product === 'float32') return gemmKinds().filter((kind) => kind === 'float32')
-  if (product === 'attention') return gemmKinds().filter((kind) => kind === 'float32' || kind === 'amxBfloat16' || kind === 'int8')
+  if (product === 'attention')
+    return gemmKinds().filter((kind) => kind === 'float32' || kind === 'amxBfloat16' || kind === 'int8')
   return gemmKinds().filter((kind) => !kind.startsWith('int') || product.startsWith('int'))
 }
 
