@@ -160,11 +160,11 @@ const kernelTakesSegments = (segments: tf.Tensor2D): boolean => {
   if (!hasKernel('AttentionBackward')) return false
   const [[B, L], numbers] = [segments.shape, segments.dataSync()]
   for (let b = 0; b < B; b++) {
-    const seen = new Set<number>()
+    const started = new Set<number>()
     for (let i = b * L; i < (b + 1) * L; i++) {
       const isNew = i === b * L || numbers[i] !== numbers[i - 1]
-      if (isNew && seen.has(numbers[i]!)) return false
-      seen.add(numbers[i]!)
+      if (isNew && started.has(numbers[i]!)) return false
+      started.add(numbers[i]!)
     }
   }
   return true

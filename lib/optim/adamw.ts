@@ -83,7 +83,7 @@ const step = (leaves: readonly Leaf[], c: Coefficients): readonly tf.Tensor[] =>
     )
     const tensors = leaves.map(({ leaf, gradient, first, second }) => ({ leaf, gradient, first, second }))
     const inputs = Object.fromEntries(
-      tensors.flatMap((each, i) => Object.entries(each).map(([name, tensor]) => [`${name} ${i}`, tensor]))
+      tensors.flatMap((leaf, i) => Object.entries(leaf).map(([name, tensor]) => [`${name} ${i}`, tensor]))
     )
     return fused('AdamW', { rates, ...inputs }, { ...c }, () => {
       const results = leaves.map(({ leaf, gradient, first, second, decay, stepSize }) => {

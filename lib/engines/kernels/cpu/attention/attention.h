@@ -65,7 +65,7 @@ struct Attention {
   int64_t endKey(int64_t last) const { return causal ? std::min(k.L, last + 1) : k.L; }
 };
 
-/** Where the sample of each position starts, from the sample numbers `[B, L]` of packed rows; empty without numbers. */
+/** The first position of the sample of each position, from the sample numbers `[B, L]` of packed rows; empty without numbers. */
 inline std::vector<int64_t> sampleStarts(const Tensor &segments) {
   if (!segments.data) return {};
   const int64_t L = segments.dim(1);
