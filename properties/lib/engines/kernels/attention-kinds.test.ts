@@ -59,6 +59,23 @@ describe('arithmetic of attention of many queries', () => {
       { numRuns: 30 }
     ))
 
+  it('what all keys have in common, however large, costs no precision', () =>
+    tf.tidy(() => {
+      const [q, x, v] = [1, 2, 3].map((s) => random<tf.Rank.R3>([1, 200, 64], s)) as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D]
+      const k = x.add<tf.Tensor3D>(tf.oneHot(tf.tensor1d([5], 'int32'), 64).mul(100)) // one channel is 100 in all keys
+      const exact = attendMerged(q, x, v, 1, 1 / 8)
+      const size = attendMerged(q, x, v.abs(), 1, 1 / 8).norm()
+      if (gemmKindsFor('attention').includes('int8'))
+        withKernelSettings({ gemmKinds: { attention: 'int8' } }, () => {
+          const error = attendMerged(q, k, v, 1, 1 / 8, true)
+            .sub(exact)
+            .norm()
+            .div(size)
+            .dataSync()[0]!
+          assert.ok(error <= tolerance.int8, `${error}`)
+        })
+    }))
+
   it('stays in float32 where activations do, where nothing allows bfloat16, and for few scores', () =>
     tf.tidy(() => {
       const [x, few] = [random<tf.Rank.R3>([1, 200, 128], 1), random<tf.Rank.R3>([1, 100, 128], 2)]

@@ -7,7 +7,11 @@
 namespace {
 constexpr int64_t minRoundedScores = 1 << 14; // fewer scores of a head stay in float32: packing costs more than the products
 
-GemmKind kindOf(const Attention &p) { return p.bfloat16 && p.q.L * p.k.L >= minRoundedScores ? attentionKind() : GemmKind::float32; }
+/** Causal attention is never in int8: keys of a decoder have outliers that turn with their position, and no mean takes them away. */
+GemmKind kindOf(const Attention &p) {
+  const GemmKind kind = p.bfloat16 && p.q.L * p.k.L >= minRoundedScores ? attentionKind() : GemmKind::float32;
+  return kind == GemmKind::int8 && (p.causal || p.sinks) ? GemmKind::float32 : kind;
+}
 } // namespace
 
 void attend(const Attention &p) {

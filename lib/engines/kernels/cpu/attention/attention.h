@@ -81,7 +81,7 @@ void attend(const Attention &);
 
 /** `attend` for few queries per head. */
 void decodeAttention(const Attention &);
-/** `attend` for many queries per head; with `int8Scores` products of queries and keys are those of int8 numbers. */
+/** `attend` for many queries per head; with `int8Scores`, for attention without sinks, products of queries and keys are those of int8 numbers. */
 void blockedAttention(const Attention &, bool int8Scores = false);
 /** `blockedAttention` in bfloat16 with float32 sums, by AMX; in float32 where the library has no code for AMX. */
 void amxAttention(const Attention &);
