@@ -20,17 +20,18 @@ export interface GemmChoice {
 
 const products = ['bfloat16', 'int8', 'int6', 'int4', 'attention'] as const satisfies readonly Product[]
 
-/** `[M, K] x [K, N]`: the shape that is measured, a few milliseconds; attention of M queries to M keys in K / 64 heads. */
+/** The shape that is measured, a few milliseconds: `[M, K] x [K, N]`; attention of as many queries as a tile of 448 pixels has, in a few heads of 64. */
 const [M, K, N, rounds] = [256, 1024, 512, 7]
+const [queries, numHeads] = [1024, 4]
 
 /** A product to measure, and its number of floating-point operations. */
 const measured = (product: Product): { readonly run: () => tf.Tensor; readonly operations: number } => {
-  const x = tf.randomNormal([M, K])
   if (product === 'attention') {
-    const [q, numHeads] = [x.reshape([1, M, K]), K / 64]
+    const q = tf.randomNormal([1, queries, numHeads * 64])
     const run = () => runKernel<tf.Tensor>('Attention', { q, k: q, v: q }, { scale: 1 / 8, numHeads, bfloat16: true })
-    return { run, operations: 4 * M * M * K }
+    return { run, operations: 4 * queries * queries * numHeads * 64 }
   }
+  const x = tf.randomNormal([M, K])
   const weight = runKernel<tf.Tensor>('QuantizeWeight', { x: tf.randomNormal([N, K]) }, { format: product })
   return { run: () => runKernel('QuantizedLinear', { x, weight }, { format: product }), operations: 2 * M * K * N }
 }
