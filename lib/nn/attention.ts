@@ -207,11 +207,10 @@ export const attendMergedCausal = (
   { window, padding, sinks, segments }: Omit<AttentionMaskOptions, 'causalFrom'> = {}
 ): tf.Tensor3D => {
   const inputs = { q, k, v, mask: padding, sinks, segments }
-  const split = (x: tf.Tensor3D, heads: number) => splitHeads(x, heads)
   const composition = (t: typeof inputs) => {
     const mask = { causalFrom: 0, window, padding: t.mask, sinks: t.sinks, segments }
-    const [keys, values] = [split(t.k, numKeyValueHeads), split(t.v, numKeyValueHeads)]
-    return mergeHeads(attendInBlocks(split(t.q, numHeads), keys, values, scale, mask))
+    const [keys, values] = [splitHeads(t.k, numKeyValueHeads), splitHeads(t.v, numKeyValueHeads)]
+    return mergeHeads(attendInBlocks(splitHeads(t.q, numHeads), keys, values, scale, mask))
   }
   if (segments && !kernelTakesSegments(segments)) return composition(inputs)
   return fused('Attention', inputs, { scale, causal: true, window, numHeads, numKeyValueHeads }, composition)
@@ -219,7 +218,7 @@ export const attendMergedCausal = (
 
 /**
  * Full attention of merged heads: queries, keys, values and result are `[B, L, H·K]`. With `bfloat16` the products may be in bfloat16 with
- * float32 sums, where the engine has them and they are faster.
+ * float32 sums, and those of queries and keys in int8, where the engine has them and they are faster.
  */
 export const attendMerged = (
   q: tf.Tensor3D,

@@ -81,9 +81,10 @@ const step = (leaves: readonly Leaf[], c: Coefficients): readonly tf.Tensor[] =>
       leaves.flatMap(({ decay, stepSize }) => [decay, stepSize]),
       [leaves.length, 2]
     )
-    const tensors = leaves.map(({ leaf, gradient, first, second }) => ({ leaf, gradient, first, second }))
     const inputs = Object.fromEntries(
-      tensors.flatMap((leaf, i) => Object.entries(leaf).map(([name, tensor]) => [`${name} ${i}`, tensor]))
+      leaves.flatMap(({ leaf, gradient, first, second }, i) =>
+        Object.entries({ leaf, gradient, first, second }).map(([name, tensor]) => [`${name} ${i}`, tensor])
+      )
     )
     return fused('AdamW', { rates, ...inputs }, { ...c }, () => {
       const results = leaves.map(({ leaf, gradient, first, second, decay, stepSize }) => {

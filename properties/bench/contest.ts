@@ -80,7 +80,7 @@ const trainings = (flags: Flags): readonly Contest[] =>
       const adapter = flags.allWeights ? undefined : join(workshop, 'adapters', checkpointName(checkpoint))
       const job = { checkpoint, size, steps: stepsOf(flags), adapter }
       const contender = { name: 'ours', run: () => oursTraining(job) }
-      const theirs = { name: 'peft', run: () => peftTraining(job) }
+      const theirs = { name: flags.allWeights ? 'pytorch' : 'peft', run: () => peftTraining(job) }
       return {
         checkpoint,
         kind: 'train',

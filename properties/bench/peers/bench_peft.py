@@ -2,9 +2,9 @@
 
     python bench_peft.py --checkpoint DIR [--adapter DIR] [--batch 1] [--steps 10]
 
-The adapter holds the initial values of LoRA, in PEFT's format; without one all weights are trained. A step is forward, backward, gradient clipping and AdamW, on the same rows
-every time: one tile and 80 words, of which the last 40 are supervised; beside an adapter everything is frozen. The first of several
-steps is not counted.
+The adapter holds the initial values of LoRA, in PEFT's format, and everything else is frozen; without one all weights are trained. A step
+is forward, backward, gradient clipping and AdamW, on the same rows every time: one tile and 80 words, of which the last 40 are
+supervised. The first of several steps is not counted.
 """
 import argparse, json, resource, time
 import torch
@@ -64,4 +64,4 @@ counted = seconds[1:] or seconds
 tokens = inputs["input_ids"].numel()
 samples = dict(load_s=[load_s], step_s=counted, trained_tokens_per_s=[tokens / s for s in counted])
 samples["peak_rss_mb"] = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
-print(json.dumps(dict(engine="peft", dtype="float32", tokens=tokens, losses=losses, memory=memory, samples=samples)))
+print(json.dumps(dict(engine="peft" if args.adapter else "pytorch", dtype="float32", tokens=tokens, losses=losses, memory=memory, samples=samples)))

@@ -38,9 +38,10 @@ GemmKind gemmKind(Format format) {
 GemmKind attentionKind() {
   const KernelSettings &settings = kernelSettings();
   if (settings.float32Activations) return GemmKind::float32;
-  const GemmKind chosen = static_cast<GemmKind>(static_cast<int>(settings.attentionKind)), fastest = hasAmx() ? GemmKind::amxBfloat16 : GemmKind::int8;
-  const bool isKnown = chosen == GemmKind::float32 || (chosen == GemmKind::amxBfloat16 && hasAmx()) || (chosen == GemmKind::int8 && hasInt8);
-  return isKnown ? chosen : fastest == GemmKind::int8 && !hasInt8 ? GemmKind::float32 : fastest;
+  const GemmKind chosen = static_cast<GemmKind>(static_cast<int>(settings.attentionKind));
+  for (const GemmKind kind : {chosen, GemmKind::amxBfloat16, GemmKind::int8})
+    if (isAvailable(kind, Format::int8)) return kind;
+  return GemmKind::float32;
 }
 
 std::string gemmKindNames() {
