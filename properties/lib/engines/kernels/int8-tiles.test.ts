@@ -26,7 +26,7 @@ describe('GEMM in int8', function () {
 
   it('equals sums in float64 within 0.8 %, and exactly for activations that are levels of int8, with the arithmetic of VNNI without its instruction', async () => {
     const kernels = pathOf('../../../../lib/engines/kernels/cpu')
-    const flags = ['-O1', '-std=c++17', '-pthread', '-DINT8_TWIN', process.arch === 'arm64' ? '-mcpu=native' : '-march=native']
+    const flags = ['-O2', '-std=c++17', '-pthread', '-DINT8_TWIN', process.arch === 'arm64' ? '-mcpu=native' : '-march=native']
     const files = [pathOf('int8_tiles.cc'), ...sources.map((name) => join(kernels, name))]
     const objects = files.map((_, i) => join(folder, `${i}.o`))
     const compile = (file: string, i: number) =>

@@ -32,22 +32,22 @@ template <int64_t R, class F> void writeTile(float *y, int64_t stride, bool firs
     for (int64_t j = 0; j < columns; j++) y[r * stride + j] = first ? tile[r * tileWidth + j] : y[r * stride + j] + tile[r * tileWidth + j];
 }
 
-/** Packs x into panels, `[K / panelK][panels][R · panelDepth]`. */
+/** Packs x into panels, `[K / entries][panels][R · panelDepth]`. */
 template <class Tiles> const float *packInput(const Rows &x) {
-  constexpr int64_t R = Tiles::R, size = R * Tiles::panelDepth;
+  constexpr int64_t R = Tiles::R, entries = Tiles::entries, size = R * Tiles::panelDepth;
   static thread_local ScratchBuffer scratch;
   const int64_t panels = ceilDiv(x.M, R);
-  float *packed = scratch.reserve(ceilDiv(x.K, panelK) * panels * size);
+  float *packed = scratch.reserve(ceilDiv(x.K, entries) * panels * size);
   parallel(panels, std::max<int64_t>(1, 24 / R), [&](int64_t from, int64_t to) {
-    for (int64_t k = 0; k < x.K; k += panelK)
+    for (int64_t k = 0; k < x.K; k += entries)
       for (int64_t i = from; i < to; i++)
-        Tiles::packRows(packed + (k / panelK * panels + i) * size, x.x + i * R * x.K + k, x.K, std::min(R, x.M - i * R), std::min(panelK, x.K - k));
+        Tiles::packRows(packed + (k / entries * panels + i) * size, x.x + i * R * x.K + k, x.K, std::min(R, x.M - i * R), std::min(entries, x.K - k));
   });
   return packed;
 }
 
 template <class Tiles> void gemmTiled(const Projection &p, const Rows &x, const float *&packed) {
-  constexpr int64_t R = Tiles::R, size = R * Tiles::panelDepth, panelsPerBlock = rowsPerBlock / R;
+  constexpr int64_t R = Tiles::R, entries = Tiles::entries, size = R * Tiles::panelDepth, panelsPerBlock = rowsPerBlock / R;
   if (!packed) packed = packInput<Tiles>(x);
   const int64_t panels = ceilDiv(x.M, R), stripe = stripeColumns(p.N);
   parallel(ceilDiv(p.N, stripe), 1, [&](int64_t from, int64_t to) {
@@ -56,15 +56,15 @@ template <class Tiles> void gemmTiled(const Projection &p, const Rows &x, const 
     [[maybe_unused]] const typename Tiles::TileConfig config;
     for (int64_t n = from * stripe; n < std::min(to * stripe, p.N); n += stripe) {
       const int64_t end = std::min(n + stripe, p.N);
-      for (int64_t k = 0; k < x.K; k += panelK) {
-        const int64_t d = std::min(panelK, x.K - k);
+      for (int64_t k = 0; k < x.K; k += entries) {
+        const int64_t d = std::min(entries, x.K - k);
         for (int64_t j = n; j < end; j += tileWidth) Tiles::packWeight(weightPanels + (j - n) * Tiles::panelDepth, p, j, std::min(tileWidth, end - j), k, d);
         for (int64_t top = 0; top < panels; top += panelsPerBlock) {
           const int64_t bottom = std::min(top + panelsPerBlock, panels);
           for (int64_t j = n; j < end; j += tileWidth)
             for (int64_t i = top; i < bottom; i++)
               writeTile<R>(p.y + i * R * p.N + j, p.N, k == 0, std::min(R, x.M - i * R), std::min(tileWidth, end - j), [&](float *y, int64_t stride, bool first) {
-                Tiles::tile(d, packed + (k / panelK * panels + i) * size, weightPanels + (j - n) * Tiles::panelDepth, y, stride, first);
+                Tiles::tile(d, packed + (k / entries * panels + i) * size, weightPanels + (j - n) * Tiles::panelDepth, y, stride, first);
               });
           if (k + d == x.K)
             for (int64_t m = top * R; m < std::min(bottom * R, x.M); m++) epilogue(p, m, n, end);

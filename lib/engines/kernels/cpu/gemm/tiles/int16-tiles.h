@@ -12,7 +12,7 @@ constexpr bool hasInt16 = true;
  * A panel of x is `[pairs of neighbours][R]` and R scales; a weight panel is `[pairs][tileWidth]` and tileWidth scales.
  */
 struct Int16Tiles {
-  static constexpr int64_t R = tileRows, panelDepth = panelK / 2 + 1;
+  static constexpr int64_t R = tileRows, entries = panelK, panelDepth = panelK / 2 + 1;
   static constexpr int maxX = 8191, maxWeight = 1024; // |level| ≤ 127 times 8 for int8 and int4, ≤ 32 times 32 for int6
   static_assert(int64_t{maxX} * maxWeight * panelK < int64_t{1} << 31, "sums fit in int32");
   struct TileConfig {};

@@ -15,11 +15,12 @@ constexpr bool hasInt8 = true;
  */
 struct Int8Tiles {
   static constexpr int64_t R = 6, steps = groupSize / 4; // with AVX-512 the sums of a group and their totals take 24 of 32 registers
-  static constexpr int64_t rowDepth = steps + 2, columnDepth = steps + 2, panelDepth = panelK / groupSize * columnDepth;
+  static constexpr int64_t entries = 2 * panelK; // a weight panel is 20 KB with AVX-512
+  static constexpr int64_t rowDepth = steps + 2, columnDepth = steps + 2, panelDepth = entries / groupSize * columnDepth;
   struct TileConfig {};
 
   static void packRows(float *panel, const float *x, int64_t stride, int64_t present, int64_t d) {
-    alignas(64) float rows[R][panelK / 4];
+    alignas(64) float rows[R][entries / 4];
     const int64_t groups = ceilDiv(d, groupSize);
     for (int64_t r = 0; r < present; r++)
       for (int64_t g = 0; g < groups; g++) {
@@ -30,36 +31,40 @@ struct Int8Tiles {
         for (int64_t i = 0; i < groupSize && dotShift; i++) to[i] = static_cast<int8_t>(to[i] ^ 0x80); // + 128
       }
     for (int64_t g = 0; g < groups; g++) {
-      pack<R>(panel + g * rowDepth * R, rows[0] + g * steps, panelK / 4, present, steps);
+      pack<R>(panel + g * rowDepth * R, rows[0] + g * steps, entries / 4, present, steps);
       for (int64_t row = steps; row < rowDepth; row++) std::fill_n(panel + (g * rowDepth + row) * R + present, R - present, 0.0f);
     }
   }
 
   static void packWeight(float *panel, const Projection &projection, int64_t n, int64_t present, int64_t k, int64_t d) {
-    static thread_local std::unique_ptr<float[]> rows(new float[tileWidth * panelK / 4]);
+    static thread_local std::unique_ptr<float[]> rows(new float[tileWidth * entries / 4]);
     const int64_t groups = ceilDiv(d, groupSize);
     for (int64_t g = 0; g < groups; g++) std::fill_n(panel + (g * columnDepth + steps) * tileWidth + present, tileWidth - present, 0.0f);
     for (int64_t r = 0; r < present; r++) {
       const Format format = projection.format;
       const uint8_t *blocks = reinterpret_cast<const uint8_t *>(projection.row(n + r)) + k / blockSize * blockBytes(format);
-      int8_t *row = reinterpret_cast<int8_t *>(rows.get() + r * (panelK / 4));
+      int8_t *row = reinterpret_cast<int8_t *>(rows.get() + r * (entries / 4));
       float *scales = panel + steps * tileWidth + r;
       if (format == Format::int8) readBlocks<Format::int8>(blocks, groups, row, scales);
       else if (format == Format::int6) readBlocks<Format::int6>(blocks, groups, row, scales);
       else readBlocks<Format::int4>(blocks, groups, row, scales);
     }
     for (int64_t g = 0; g < groups; g++, panel += columnDepth * tileWidth) {
-      pack<tileWidth>(panel, rows.get() + g * steps, panelK / 4, present, steps);
+      pack<tileWidth>(panel, rows.get() + g * steps, entries / 4, present, steps);
       writeSums(panel);
     }
   }
 
   static void tile(int64_t d, const float *a, const float *b, float *y, int64_t stride, bool first) {
     prefetchTile<R>(y, stride);
+    // The int32 sums of a group start at the bits of 1.5 · 2²³. Read as a float, such a sum is 1.5 · 2²³ + the sum: no conversion is needed.
+    constexpr float sumsStart = 12582912;
+    const IVec start = reinterpret_cast<IVec>(keepInRegister(splat(sumsStart)));
     Vec sums[R][tileVecs] = {};
     for (int64_t g = 0; g < ceilDiv(d, groupSize); g++, a += rowDepth * R, b += columnDepth * tileWidth) {
       const float *xScales = a + steps * R, *middles = xScales + R, *scales = b + steps * tileWidth, *weightSums = scales + tileWidth;
-      IVec dots[R][tileVecs] = {};
+      IVec dots[R][tileVecs];
+      for (auto &row : dots) std::fill_n(row, tileVecs, start);
 #pragma GCC unroll 8
       for (int64_t t = 0; t < steps; t++) {
         IVec columns[tileVecs];
@@ -72,11 +77,19 @@ struct Int8Tiles {
           for (int v = 0; v < tileVecs; v++) dots[r][v] = dotInt8(dots[r][v], row, columns[v]);
         }
       }
+      Vec columnScales[tileVecs], columnSums[tileVecs], offsets[tileVecs];
+#pragma GCC unroll 4
+      for (int v = 0; v < tileVecs; v++) {
+        columnScales[v] = keepInRegister(load(scales + v * W)), columnSums[v] = keepInRegister(load(weightSums + v * W));
+        offsets[v] = keepInRegister(columnScales[v] * -sumsStart); // exact for scales in bfloat16
+      }
 #pragma GCC unroll 16
-      for (int r = 0; r < R; r++)
+      for (int r = 0; r < R; r++) {
+        const Vec xScale = keepInRegister(splat(xScales[r])), middle = keepInRegister(splat(middles[r]));
 #pragma GCC unroll 4
         for (int v = 0; v < tileVecs; v++)
-          sums[r][v] += __builtin_convertvector(dots[r][v], Vec) * load(scales + v * W) * xScales[r] + load(weightSums + v * W) * middles[r];
+          sums[r][v] += (reinterpret_cast<Vec>(dots[r][v]) * columnScales[v] + offsets[v]) * xScale + columnSums[v] * middle;
+      }
     }
     storeTile<R>(sums, y, stride, first);
   }

@@ -14,7 +14,7 @@
 #endif
 
 constexpr int64_t tileWidth = tileVecs * W; // columns of a tile
-constexpr int64_t panelK = 256;          // entries of K per panel: a weight panel stays in the L1 cache while the panels of x stream by
+constexpr int64_t panelK = 256;          // entries of K per panel of most kinds: a weight panel stays in the L1 cache while the panels of x stream by
 static_assert(panelK % blockSize == 0, "quantized rows are read in whole blocks");
 
 /** Rows `[n, n + present)`, columns `[k, k + d)` of a weight, dequantized to float32; rows are `panelK` apart. */
@@ -37,7 +37,7 @@ template <int64_t R = tileRows> inline void prefetchTile(float *y, int64_t strid
 
 /** Float32. A panel of x is `[d][R]`, a weight panel is `[d][tileWidth]`. */
 struct Float32Tiles {
-  static constexpr int64_t R = tileRows, panelDepth = panelK; // floats of a panel per row
+  static constexpr int64_t R = tileRows, entries = panelK, panelDepth = panelK; // entries of K per panel, and floats of a panel per row
   struct TileConfig {};
 
   static void packRows(float *panel, const float *x, int64_t stride, int64_t present, int64_t d) { pack<R>(panel, x, stride, present, d); }
@@ -60,7 +60,7 @@ constexpr bool hasBfloat16 = true;
 
 /** Neighbouring bfloat16 pairs, 32 bits each. A panel of x is `[R][panelK / 2]`, a weight panel is `[d / 2][tileWidth]`, zero-padded. */
 struct Bfloat16Tiles {
-  static constexpr int64_t R = tileRows, panelDepth = panelK / 2;
+  static constexpr int64_t R = tileRows, entries = panelK, panelDepth = panelK / 2;
   struct TileConfig {};
 
   /** 32-bit pairs of d numbers, padded to whole AMX tiles. */
