@@ -32,6 +32,7 @@ template <int R, int U> void dot(const float *w, const Rows &x, int64_t m, float
   int64_t k = 0;
   for (; k + U * W <= K; k += U * W)
     for (int u = 0; u < U; u++) {
+      if (u * W % 16 == 0) prefetchWeights(w + k + u * W); // once for each cache line of 64 bytes
       const Vec a = load(w + k + u * W);
       for (int r = 0; r < R; r++) c[r][u] += a * load(at + r * K + k + u * W);
     }
@@ -52,8 +53,8 @@ template <int R, int U> void dotBfloat16(const uint16_t *w, const Rows &x, int64
   const float *at = x.x + m * K;
   int64_t k = 0;
   for (; k + U * W <= K; k += U * W) {
-    prefetchWeights(w + k);
     for (int u = 0; u < U; u++) {
+      if (u * W % 32 == 0) prefetchWeights(w + k + u * W); // once for each cache line of 64 bytes
       const Vec a = loadBfloat16(w + k + u * W);
       for (int r = 0; r < R; r++) c[r][u] += a * load(at + r * K + k + u * W);
     }

@@ -2,8 +2,14 @@
 #pragma once
 #include "gemm/gemv-input.h"
 
-/** Prefetches the weights that are read some cache lines later. GCC 12 removes the call unless it is always inlined. */
-inline __attribute__((always_inline)) void prefetchWeights(const void *p) { __builtin_prefetch(static_cast<const char *>(p) + 4096); }
+/**
+ * Prefetches weights that are read later: into the L2 cache, which can wait for more lines of memory at once than the L1 cache, and then into
+ * the L1 cache. GCC 12 removes the call unless it is always inlined.
+ */
+inline __attribute__((always_inline)) void prefetchWeights(const void *p) {
+  __builtin_prefetch(static_cast<const char *>(p) + 8192, 0, 2);
+  __builtin_prefetch(static_cast<const char *>(p) + 2048);
+}
 
 #if defined(HAS_VNNI)
 /** Reads blocks in a format. Levels are shifted by 128 to be unsigned: VNNI takes one unsigned factor. */
