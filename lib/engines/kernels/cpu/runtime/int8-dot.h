@@ -37,3 +37,14 @@ inline IVec dotInt8(IVec sums, IVec x, IVec levels) {
 #else
 constexpr int dotShift = 0; // never used
 #endif
+
+/** Adds to each lane the products of its two numbers of 16 bits. */
+inline IVec dotInt16(IVec sums, IVec x, IVec y) {
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+  return reinterpret_cast<IVec>(_mm512_dpwssd_epi32(reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(y)));
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+  return reinterpret_cast<IVec>(_mm256_dpwssd_avx_epi32(reinterpret_cast<__m256i>(sums), reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(y)));
+#else
+  return sums + (x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
