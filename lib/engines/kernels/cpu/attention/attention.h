@@ -49,7 +49,7 @@ struct Attention {
   float scale;
   bool causal;
   int64_t window; // keys per query; 0: unlimited
-  bool bfloat16;  // products of many queries may be rounded: all to bfloat16, or queries and keys to int8
+  bool bfloat16;  // products of many queries may be rounded: all to bfloat16, or queries and keys to int8 and values to 10 bits
   const int64_t *sampleStarts = nullptr; // [B, Lk]: where the sample of each position of a packed row starts, or null
 
   /** Position of the first query: the last query is at the position of the last key. */
@@ -81,7 +81,7 @@ void attend(const Attention &);
 
 /** `attend` for few queries per head. */
 void decodeAttention(const Attention &);
-/** `attend` for many queries per head; with `int8Scores`, for attention without sinks, products of queries and keys are those of int8 numbers. */
-void blockedAttention(const Attention &, bool int8Scores = false);
+/** `attend` for many queries per head; `inIntegers`, for attention without sinks, multiplies rounded numbers, see int8-attention.h. */
+void blockedAttention(const Attention &, bool inIntegers = false);
 /** `blockedAttention` in bfloat16 with float32 sums, by AMX; in float32 where the library has no code for AMX. */
 void amxAttention(const Attention &);
