@@ -9,14 +9,16 @@ export interface SceneSpec {
   readonly seed: number
   readonly index: number
   readonly weights?: Readonly<Partial<Record<Task, number>>>
+  /** Most tiles of an image, besides the thumbnail; 1 by default. */
+  readonly maxPatches?: number
 }
 
 /** URL of this module, for `prefetch`: worker threads import `makeSample` from here. */
 export const sceneMakerModule: string = moduleUrl(import.meta.url)
 
-/** Renders a scene and encodes its conversation, with one tile per image. */
-export const makeSample: SampleMaker<SceneSpec> = (processor, { seed, index, weights }) =>
+/** Renders a scene and encodes its conversation. */
+export const makeSample: SampleMaker<SceneSpec> = (processor, { seed, index, weights, maxPatches = 1 }) =>
   pipe(
-    encodeSample(processor, sceneSample(seed, index, weights), { maxPatches: 1 }),
+    encodeSample(processor, sceneSample(seed, index, weights), { maxPatches }),
     TE.map((sample): PreparedSample => ({ sample }))
   )

@@ -1,39 +1,20 @@
 import { type Random, random } from '../../lib/random.js'
 import type { Rgb } from '../../processors/image/resize.js'
-import type { ContentItem } from '../../processors/text/messages.js'
+import type { ContentItem, Messages } from '../../processors/text/messages.js'
 import type { DatasetRow } from '../evaluate/eval-dataset.js'
-import { type Colour, canvas, ellipse, polygon, rectangle } from './paint.js'
-
-const colours = {
-  red: [214, 40, 40],
-  green: [40, 160, 70],
-  blue: [40, 80, 210],
-  yellow: [245, 205, 40],
-  purple: [130, 60, 170],
-  orange: [245, 130, 30],
-  black: [25, 25, 25],
-  pink: [245, 130, 180]
-} as const satisfies Record<string, Colour>
-
-const backgrounds = { white: [250, 250, 250], gray: [175, 175, 175], cream: [250, 238, 205] } as const satisfies Record<
-  string,
-  Colour
->
-
-const cells = {
-  'top left': [0.25, 0.25],
-  'top right': [0.75, 0.25],
-  'bottom left': [0.25, 0.75],
-  'bottom right': [0.75, 0.75]
-} as const
-
-const shapes = ['circle', 'square', 'triangle', 'star'] as const
-const numbers = ['zero', 'one', 'two', 'three', 'four'] as const
-
-export type Shape = (typeof shapes)[number]
-export type ColourName = keyof typeof colours
-export type BackgroundName = keyof typeof backgrounds
-type Cell = keyof typeof cells
+import { renderGrounding } from '../grounding.js'
+import {
+  backgrounds,
+  colours,
+  drawShape,
+  ground,
+  type Item,
+  keys,
+  type Name,
+  renderScene,
+  type Scene,
+  shapes
+} from './render-scene.js'
 
 /** Tasks, and the relative frequency of each. */
 export const taskWeights = {
@@ -41,68 +22,21 @@ export const taskWeights = {
   count: 3,
   color: 3,
   where: 3,
+  place: 4,
+  find: 6,
   background: 1,
   video: 2,
   compare: 2,
   hello: 0.3
 } as const
 
-export type Task = keyof typeof taskWeights
+/**
+ * The tasks, and two for training alone with several questions about one image: `places` asks in words where shapes are, `quiz` also for
+ * their boxes.
+ */
+export type Task = keyof typeof taskWeights | 'places' | 'quiz'
 
-const keys = <K extends string>(record: Readonly<Record<K, unknown>>): readonly K[] => Object.keys(record) as K[]
-
-/** Corners of a star of radius `r` around a point. */
-const star = (cx: number, cy: number, r: number) =>
-  Array.from({ length: 10 }, (_, i) => {
-    const [reach, angle] = [i % 2 === 0 ? r : r * 0.42, (Math.PI * i) / 5]
-    return [cx + reach * Math.sin(angle), cy - reach * Math.cos(angle)] as const
-  })
-
-const triangle = (cx: number, cy: number, r: number) =>
-  [
-    [cx, cy - r],
-    [cx - r, cy + r * 0.8],
-    [cx + r, cy + r * 0.8]
-  ] as const
-
-/** Draws a shape of radius `r` pixels around a point. */
-export const drawShape = (image: Rgb, shape: Shape, name: ColourName, cx: number, cy: number, r: number): void => {
-  const [colour, side] = [colours[name], r * 0.85]
-  if (shape === 'circle') ellipse(image, [cx - r, cy - r, cx + r, cy + r], colour)
-  else if (shape === 'square') rectangle(image, [cx - side, cy - side, cx + side, cy + side], colour)
-  else polygon(image, (shape === 'triangle' ? triangle : star)(cx, cy, r), colour)
-}
-
-/** An image filled with a background colour. */
-export const ground = (width: number, height: number, name: BackgroundName): Rgb => canvas(width, height, backgrounds[name])
-
-interface Item {
-  readonly shape: Shape
-  readonly colour: ColourName
-  readonly cell: Cell
-}
-
-interface Scene {
-  readonly image: Rgb
-  readonly background: BackgroundName
-  /** In the order of `cells`. */
-  readonly items: readonly Item[]
-}
-
-const renderScene = (rng: Random): Scene => {
-  const w = rng.integer(150, 420)
-  const h = Math.trunc(w * rng.uniform(0.8, 1.25))
-  const background = rng.choice(keys(backgrounds))
-  const image = ground(w, h, background)
-  const chosenCells = rng.shuffled(keys(cells)).slice(0, rng.choice([1, 1, 2, 2, 3, 4]))
-  const items = chosenCells.map((cell): Item => {
-    const [shape, colour, [fx, fy]] = [rng.choice(shapes), rng.choice(keys(colours)), cells[cell]]
-    const r = Math.min(w, h) * rng.uniform(0.13, 0.2)
-    drawShape(image, shape, colour, w * (fx + rng.uniform(-0.03, 0.03)), h * (fy + rng.uniform(-0.03, 0.03)), r)
-    return { shape, colour, cell }
-  })
-  return { image, background, items: keys(cells).flatMap((cell) => items.filter((item) => item.cell === cell)) }
-}
+const numbers = ['zero', 'one', 'two', 'three', 'four'] as const
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 const article = (word: string): string => (/^[aeiou]/.test(word) ? 'an' : 'a')
@@ -113,20 +47,73 @@ const description = (items: readonly Item[]): string => {
   return `There is ${parts.length === 1 ? parts[0] : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`}.`
 }
 
-/** A rendered task: images or a video, the question and the correct answer. */
+type QuestionAnswer = readonly [question: string, answer: string]
+
+/** A rendered task: images or a video, questions and correct answers. */
 interface RenderedTask {
   readonly images?: readonly Rgb[]
   readonly video?: readonly Rgb[]
-  readonly question: string
-  readonly answer: string
+  readonly turns: readonly QuestionAnswer[]
 }
 
 const onScene =
-  (questionAnswer: (rng: Random, scene: Scene) => readonly [question: string, answer: string]) =>
+  (questionAnswer: (rng: Random, scene: Scene) => QuestionAnswer) =>
   (rng: Random): RenderedTask => {
-    const scene = renderScene(rng)
-    const [question, answer] = questionAnswer(rng, scene)
-    return { images: [scene.image], question, answer }
+    const scene = renderScene(rng, { mayBeLong: true })
+    return { images: [scene.image], turns: [questionAnswer(rng, scene)] }
+  }
+
+const nameOf = ({ shape, colour }: Name): string => `${colour} ${shape}`
+const isNamed =
+  ({ shape, colour }: Name) =>
+  (item: Item) =>
+    item.shape === shape && item.colour === colour
+
+/** A name that is mostly not in the scene: any colour and shape, or those of two shapes of the scene, of which one alone misleads. */
+const otherName = (rng: Random, items: readonly Item[]): Name =>
+  rng.uniform() < 1 / 2
+    ? { shape: rng.choice(shapes), colour: rng.choice(keys(colours)) }
+    : { shape: rng.choice(items).shape, colour: rng.choice(items).colour }
+
+/** The name of a shape in the scene, or for one question in eight another name. */
+const drawName = (rng: Random, items: readonly Item[]): Name =>
+  rng.uniform() < 1 / 8 ? otherName(rng, items) : rng.choice(items)
+
+/** InternVL's grounding prompt. Source: the README of OpenGVLab/InternVL2-8B. */
+const groundingPrompt = (label: string): string =>
+  `Please provide the bounding box coordinate of the region this sentence describes: <ref>${label}</ref>`
+
+const findAnswer = (name: Name, items: readonly Item[]): string => {
+  const boxes = items.filter(isNamed(name)).map(({ box }) => box)
+  return boxes.length === 0 ? `There is no ${nameOf(name)}.` : renderGrounding({ label: nameOf(name), boxes })
+}
+
+const placeAnswer = (name: Name, items: readonly Item[]): string => {
+  const places = items.filter(isNamed(name)).map(({ cell }) => `at the ${cell}`)
+  return places.length === 0 ? `There is no ${nameOf(name)}.` : `${capital(places.join(' and '))}.`
+}
+
+const place = (rng: Random, { items }: Scene, name = drawName(rng, items)): QuestionAnswer => [
+  `Where is the ${nameOf(name)}?`,
+  placeAnswer(name, items)
+]
+
+const find = (rng: Random, { items }: Scene, name = drawName(rng, items)): QuestionAnswer => {
+  const question = rng.uniform() < 0.2 ? groundingPrompt(nameOf(name)) : `Find the ${nameOf(name)}.`
+  return [question, findAnswer(name, items)]
+}
+
+/**
+ * A question about each name in a scene with at least two shapes, and about one other name. A model learns to look for a name from many questions
+ * about one image; with one question about each image it had not learned to after 4,000 steps.
+ */
+const quiz =
+  (shareOfBoxes: number) =>
+  (rng: Random): RenderedTask => {
+    const scene = renderScene(rng, { mayBeLong: true, counts: [2, 3, 3, 4], repeats: 1 / 8 })
+    const distinct = scene.items.filter((item, i, all) => all.findIndex(isNamed(item)) === i)
+    const names = rng.shuffled<Name>([...distinct, otherName(rng, scene.items)])
+    return { images: [scene.image], turns: names.map((name) => (rng.uniform() < shareOfBoxes ? find : place)(rng, scene, name)) }
   }
 
 const movingShape = (rng: Random): RenderedTask => {
@@ -142,14 +129,14 @@ const movingShape = (rng: Random): RenderedTask => {
     return image
   })
   const question = rng.choice(['What happens in this video?', 'What moves, and where?'])
-  return { video: images, question, answer: `The ${colour} ${shape} moves ${direction}.` }
+  return { video: images, turns: [[question, `The ${colour} ${shape} moves ${direction}.`]] }
 }
 
 const comparison = (rng: Random): RenderedTask => {
   const [a, b] = [renderScene(rng), renderScene(rng)]
   const more = Math.sign(a.items.length - b.items.length)
   const answer = more > 0 ? 'The first one.' : more < 0 ? 'The second one.' : 'They have the same number.'
-  return { images: [a.image, b.image], question: 'Which picture has more shapes?', answer }
+  return { images: [a.image, b.image], turns: [['Which picture has more shapes?', answer]] }
 }
 
 const sceneMakers: Readonly<Record<Task, (rng: Random) => RenderedTask>> = {
@@ -170,20 +157,28 @@ const sceneMakers: Readonly<Record<Task, (rng: Random) => RenderedTask>> = {
     const item = rng.choice(items)
     return [`What is at the ${item.cell}?`, `${capital(withArticle(item))}.`]
   }),
+  place: onScene(place),
+  find: onScene(find),
+  places: quiz(0),
+  quiz: quiz(0.5),
   background: onScene((_, { background }) => ['What color is the background?', `${capital(background)}.`]),
   video: movingShape,
   compare: comparison,
   hello: (rng) => ({
-    question: rng.choice(['Who are you?', 'What can you do?', 'Hello!']),
-    answer: 'I am a very small InternVL. I describe shapes, count them and follow their movements.'
+    turns: [
+      [
+        rng.choice(['Who are you?', 'What can you do?', 'Hello!']),
+        'I am a very small InternVL. I describe shapes, count them and follow their movements.'
+      ]
+    ]
   })
 }
 
 const rawImage = (image: Rgb) => ({ ...image, channels: 3 as const })
 
 /**
- * Conversation `index` about rendered scenes: coloured shapes to describe, count, name and locate, backgrounds, two images to compare,
- * videos of a moving shape. The result depends on `seed` and `index` alone; the messages hold the images as raw pixels.
+ * Conversation `index` about rendered scenes: coloured shapes to describe, count, name and find, backgrounds, two images to
+ * compare, videos of a moving shape. The result depends on `seed` and `index` alone; the messages hold the images as raw pixels.
  */
 export const sceneSample = (
   seed: number,
@@ -192,15 +187,18 @@ export const sceneSample = (
 ): DatasetRow => {
   const rng = random(seed, index)
   const task = rng.weighted(weights as Readonly<Record<Task, number>>)
-  const { images = [], video: frames, question, answer } = sceneMakers[task](rng)
+  const { images = [], video: frames, turns } = sceneMakers[task](rng)
   const content: readonly ContentItem[] = [
     ...images.map((image): ContentItem => ({ type: 'image', image: rawImage(image) })),
-    ...(frames ? [{ type: 'video', frames: frames.map(rawImage) } as const] : []),
-    { type: 'text', text: question }
+    ...(frames ? [{ type: 'video', frames: frames.map(rawImage) } as const] : [])
   ]
-  const messages = [
-    { role: 'user', content },
-    { role: 'assistant', content: answer }
-  ] as const
-  return { id: String(index), task, messages }
+  const messages = turns.flatMap(([question, answer], i): Messages => {
+    const text = { type: 'text', text: question } as const
+    return [
+      { role: 'user', content: i === 0 ? [...content, text] : [text] },
+      { role: 'assistant', content: answer }
+    ]
+  })
+  const metric = turns.at(-1)![1].includes('<box>') ? 'mean-iou' : undefined
+  return { id: String(index), task, messages, ...(metric ? { metric } : {}) }
 }

@@ -2,17 +2,14 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
-import {
-  type BackgroundName,
-  type ColourName,
-  drawShape,
-  ground,
-  type Shape,
-  sceneSample,
-  taskWeights
-} from '../../../generation/demo/scenes.js'
+import { demoModel } from '../../../generation/checkpoint/load.js'
+import { type BackgroundName, type ColourName, drawShape, ground, type Shape } from '../../../generation/demo/render-scene.js'
+import { makeSample } from '../../../generation/demo/scene-samples.js'
+import { sceneSample, taskWeights } from '../../../generation/demo/scenes.js'
+import { parseGrounding } from '../../../generation/grounding.js'
 import { orThrow } from '../../../lib/error.js'
 import { type RawImage, readImage } from '../../../processors/image/image.js'
+import { loadProcessor } from '../../../processors/processor.js'
 import { itemsOf } from '../../../processors/text/messages.js'
 
 interface Made {
@@ -33,6 +30,21 @@ const centres = { 'top left': [0.25, 0.25], 'top right': [0.75, 0.25], 'bottom l
 const colourAt = ({ data, width, height }: RawImage, [fx, fy]: readonly number[]): readonly number[] => {
   const at = (Math.floor(height * fy!) * width + Math.floor(width * fx!)) * 3
   return [...data.subarray(at, at + 3)]
+}
+
+/** First and last column and row with a colour, in a quarter of the image, in thousandths of its size. */
+const extentOf = (
+  { data, width, height }: RawImage,
+  colour: readonly number[],
+  [left, top]: readonly number[]
+): readonly number[] => {
+  let [x1, y1, x2, y2] = [width, height, 0, 0]
+  for (let y = Math.floor(top! * height); y < (top! + 0.5) * height; y++)
+    for (let x = Math.floor(left! * width); x < (left! + 0.5) * width; x++) {
+      if (!colour.every((value, channel) => data[(y * width + x) * 3 + channel] === value)) continue
+      ;[x1, y1, x2, y2] = [Math.min(x1, x), Math.min(y1, y), Math.max(x2, x + 1), Math.max(y2, y + 1)]
+    }
+  return [x1 / width, y1 / height, x2 / width, y2 / height].map((part) => 1000 * part)
 }
 
 describe('demo scenes', () => {
@@ -79,14 +91,60 @@ describe('demo scenes', () => {
     }
   })
 
-  it('images are 150 to 420 pixels wide and 0.8 to 1.25 times as high; videos have 3 or 4 square frames', () => {
+  it('the longer side has at most 525 pixels; three in ten single images are wide or tall; videos have 3 or 4 square frames', () => {
+    let [long, single] = [0, 0]
     for (const row of samples) {
       const images = shown(row)
       assert.equal(images.length, { hello: 0, compare: 2, video: images.length }[row.task as string] ?? 1)
-      for (const { width, height } of images)
-        assert.ok(width >= 150 && width <= 420 && height >= width * 0.8 - 1 && height <= width * 1.25)
+      for (const { width, height } of images) {
+        const ratio = Math.max(width / height, height / width)
+        assert.ok(Math.max(width, height) <= 525 && Math.min(width, height) >= 67 && ratio < 2.3, `${width} x ${height}`)
+        if (images.length === 1) single++
+        if (ratio > 1.6) long++
+        assert.ok(ratio <= 1.26 || (ratio > 1.6 && images.length === 1))
+      }
       if (row.task === 'video')
         assert.ok([3, 4].includes(images.length) && images.every(({ width, height }) => width === height && width <= 300))
+    }
+    assert.ok(Math.abs(long / single - 0.3) < 0.04, `${long} of ${single}`)
+  })
+
+  it('the boxes of a name enclose exactly the pixels of its shapes; a name that is not in the image has none', () => {
+    const all = Array.from({ length: 300 }, (_, i) => sceneSample(31, i, { find: 1 }))
+    let absent = 0
+    for (const row of all) {
+      const [image] = shown(row)
+      const question = itemsOf(row.messages[0]!).flatMap((item) => (item.type === 'text' ? [item.text] : []))[0]!
+      const [name, colour] = /(\w+) \w+(?=\.$|<\/ref>$)/.exec(question) as unknown as [string, ColourName]
+      const { groundings, problems } = parseGrounding(answerOf(row))
+      if (groundings.length === 0) {
+        assert.deepEqual([answerOf(row), row.metric], [`There is no ${name}.`, undefined])
+        absent++
+        continue
+      }
+      assert.deepEqual([groundings.length, groundings[0]!.label, problems, row.metric], [1, name, [], 'mean-iou'])
+      const paint = ground(1, 1, 'white')
+      drawShape(paint, 'square', colour, 0, 0, 1)
+      for (const [x1, y1, x2, y2] of groundings[0]!.boxes) {
+        const extent = extentOf(image!, [...paint.data], [x1 < 500 ? 0 : 0.5, y1 < 500 ? 0 : 0.5])
+        for (const [i, side] of [x1, y1, x2, y2].entries())
+          assert.ok(
+            Math.abs(side - extent[i]!) <= 5 + 1000 / Math.min(image!.width, image!.height),
+            `${answerOf(row)}: ${extent}`
+          )
+      }
+    }
+    assert.ok(absent > 15 && absent < 60, `${absent} of 300`)
+  })
+
+  it('with two patches a wide or tall scene is encoded as two tiles and a thumbnail, with one patch as one tile', async () => {
+    const processor = await orThrow(loadProcessor(demoModel))
+    for (let index = 0; index < 24; index++) {
+      const spec = { seed: 3, index, weights: { where: 1 }, maxPatches: 1 + (index % 2) }
+      const [image] = shown(sceneSample(3, index, spec.weights))
+      const { sample } = await orThrow(makeSample(processor, spec))
+      const isLong = Math.max(image!.width / image!.height, image!.height / image!.width) > 1.5
+      assert.deepEqual(sample.numPatches, [index % 2 === 1 && isLong ? 3 : 1])
     }
   })
 })

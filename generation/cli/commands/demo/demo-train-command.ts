@@ -12,10 +12,11 @@ interface DemoTrainFlags {
   readonly saveEvery?: number
   readonly evaluateEvery?: number
   readonly resume?: true
+  readonly from?: string
   readonly engine?: EngineName
 }
 
-const demoTrain = async (folder: string, { engine, saveEvery, evaluateEvery, ...flags }: DemoTrainFlags): Promise<void> => {
+const demoTrain = async (folder: string, { engine, saveEvery, evaluateEvery, from, ...flags }: DemoTrainFlags): Promise<void> => {
   const internvl = await loadWithProgress({ ...(engine ? { engine } : {}) })
   const { demoSteps, trainDemo } = await import('../../../demo/train-demo.js')
   const { progressCallback } = await import('../../../train/logging/progress-bar.js')
@@ -24,7 +25,9 @@ const demoTrain = async (folder: string, { engine, saveEvery, evaluateEvery, ...
   const { steps = demoSteps } = flags
   const progress = progressCallback({ steps: () => steps })
   const signal = interruptSignal(progress.print)
+  const started = from === undefined ? undefined : await loadWithProgress({ model: from })
   const params = await trainDemo(internvl, {
+    ...(started ? { initial: started.params } : {}),
     ...{ saveSteps: saveEvery ?? 250, evaluateSteps: evaluateEvery ?? 1000, ...flags, steps, signal },
     checkpoints: join(folder, 'checkpoints'),
     callbacks: [progress, jsonlLogger(join(folder, 'train.jsonl'))]
@@ -39,11 +42,12 @@ export const demoTrainCommand = (): Command =>
   withEngineOption(new Command('demo-train'))
     .description('train a model with the architecture of the demo model from random weights on rendered scenes')
     .argument('<folder>', 'output folder of the model, the checkpoints and train.jsonl')
-    .option('--steps <n>', 'number of steps of 24 scenes; default: 9938, as for the demo model of the package', positiveInteger)
+    .option('--steps <n>', 'number of steps of 24 scenes; default: 14000', positiveInteger)
     .option('--seed <n>', 'random seed; default: 1', positiveInteger)
     .option('--save-steps <n>', 'steps between two checkpoints; default: 250', positiveInteger)
     .option('--evaluate-steps <n>', 'steps between two evaluations on validation scenes; default: 1000', positiveInteger)
     .addOption(new Option('--save-every <n>', 'alias of --save-steps').argParser(positiveInteger).hideHelp())
     .addOption(new Option('--evaluate-every <n>', 'alias of --evaluate-steps').argParser(positiveInteger).hideHelp())
+    .option('--from <folder>', 'start from the weights of a folder instead of random ones, with the later tasks')
     .option('--resume', 'resume from the last checkpoint')
     .action(demoTrain)
