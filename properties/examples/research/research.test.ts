@@ -38,9 +38,10 @@ describe('recipes of research', () => {
     assert.ok(atImage[0]! > 0.9 && atImage.at(-1)! < 0.1 && atLast[0]! < 0.1 && atLast.at(-1)! > 0.9)
   })
 
-  it('ablating heads: no single head is needed, those of the last layer together are', async () => {
+  it('ablating heads: one head of the first layer is needed, none of the third, and those of the last layer together', async () => {
     const { heads, layers } = await ablateHeads(internvl, shapes, idOf('Green'))
-    assert.ok(heads.flat().every((probability) => probability > 0.9))
+    assert.equal(heads[0]!.filter((probability) => probability < 0.1).length, 1)
+    assert.ok(heads[2]!.every((probability) => probability > 0.9) && layers[2]! > 0.9)
     assert.ok(layers.at(-1)! < 0.5)
   })
 
@@ -67,6 +68,6 @@ describe('recipes of research', () => {
     const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0)
     const inQuarter = (values: readonly number[]): number =>
       sum(values.filter((_, i) => i % side < side / 2 && i < (side * side) / 2)) / sum(values)
-    assert.ok(inQuarter(map) > 0.95 && inQuarter(map) > inQuarter(weights))
+    assert.ok(inQuarter(map) > 0.9 && inQuarter(map) > inQuarter(weights))
   })
 })

@@ -61,12 +61,12 @@ describe('command line', () => {
         '',
         'How many circles are there?',
         `/image ${shown('circle.png')}`,
-        'What color is the background?',
+        'Which picture has more shapes?',
         '/exit',
         'Who?'
       ]
       const { succeeded, output, messages } = await script(lines, {}, [shown('shapes.png')])
-      assert.equal(output, `${described}\nOne.\nCream.\n`)
+      assert.equal(output, `${described}\nOne.\nThe first one.\n`)
       assert.match(messages, /circle\.png: 344 x 311 pixels/)
       assert.ok(succeeded)
       assert.equal(tf.memory().numTensors, before)

@@ -16,13 +16,27 @@ const printed = async (args: readonly string[]): Promise<string> => {
 }
 
 describe('demo-eval', () => {
-  it('the demo model answers rendered scenes: every task is counted, and at least nine in ten answers are correct', async () => {
-    const { tasks, all } = JSON.parse(await printed(['--count', '24', '--json']))
-    const rows = Object.values<{ right: number; rows: number }>(tasks)
+  interface Printed {
+    readonly tasks: Readonly<Record<string, { readonly right: number; readonly rows: number }>>
+    readonly all: { readonly right: number; readonly rows: number }
+    readonly scores: readonly { readonly task: string; readonly mean: number; readonly metrics: readonly string[] }[]
+  }
+  const summaryOf = async (args: readonly string[]): Promise<Printed> => JSON.parse(await printed([...args, '--json']))
+
+  it('the demo model answers rendered scenes: every task is counted, and the mean score is at least 0.9', async () => {
+    const { tasks, all, scores } = await summaryOf(['--count', '24'])
+    const rows = Object.values(tasks)
     assert.equal(rows.reduce((sum, task) => sum + task.rows, 0), 24) // biome-ignore format: one line
     assert.equal(rows.reduce((sum, task) => sum + task.right, 0), all.right) // biome-ignore format: one line
-    assert.ok(all.rows === 24 && all.right >= 22, `${all.right} of ${all.rows}`)
+    const { mean } = scores.find(({ task }) => task === 'all')!
+    assert.ok(all.rows === 24 && mean >= 0.9, `${mean}`)
   })
+
+  for (const patches of ['1', '2'])
+    it(`the demo model finds shapes in images of up to ${patches} tiles: the mean IoU of the boxes is at least 0.75`, async () => {
+      const { scores } = await summaryOf(['--task', 'find', '--count', '48', '--max-patches', patches])
+      assert.ok(scores[0]!.metrics.includes('mean-iou') && scores[0]!.mean >= 0.75, JSON.stringify(scores))
+    })
 
   it('a missing file is named', () => assert.rejects(printed(['folder', '/none.jsonl']), /none\.jsonl/))
 })

@@ -15,6 +15,8 @@ export interface ColourScene {
   readonly word: string
   /** 1 at the pixels of the shape, `[height · width]`. */
   readonly mask: Float32Array
+  /** Whether the image is wide or tall; the other images are nearly square. */
+  readonly isLong: boolean
 }
 
 /** Scene `index` of a seed: "What color is the shape at the top left?". The shape is one colour in its quarter of the image. */
@@ -31,7 +33,8 @@ export const colourScene = (seed: number, index: number): ColourScene => {
   const pixels = Array.from({ length: width * height }, (_, i) => i)
   const background = colourAt(0)
   const mask = Float32Array.from(pixels, (i) => Number(inQuarter(i) && colourAt(i) !== background))
-  return { messages: [question] as unknown as Messages, word: answer.content.replace('.', '').toLowerCase(), mask }
+  const isLong = Math.max(width / height, height / width) > 1.5
+  return { messages: [question] as unknown as Messages, word: answer.content.replace('.', '').toLowerCase(), mask, isLong }
 }
 
 /** The truth of one map. */

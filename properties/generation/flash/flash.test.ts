@@ -194,7 +194,7 @@ describe('InternVL3.5-Flash', () => {
     const question = ask('Describe the image.', 'shapes.png')
     const { texts } = await answer(flash, [question], { maxNewTokens: 8, flash: false, doSample: false })
     for (const method of explainMethods) {
-      const explanation = await explain(flash, question, { method, token: 0, cells: 2, steps: 2, maxNewTokens: 8 })
+      const explanation = await explain(flash, question, { method, token: 2, cells: 2, steps: 2, maxNewTokens: 8 })
       assert.equal(explanation.answer, texts[0])
       const total = explanation.parts[0]!.map.sum().dataSync()[0]!
       assert.ok(Math.abs(total - 1) < 1e-3, `${method}: ${total}`)

@@ -99,6 +99,7 @@ describe('server: the API', () => {
         logprobs.content
           .map(({ token }: { token: string }) => token)
           .join('')
+          .replaceAll(/<\/?(?:ref|box)>/g, '') // special tokens, which the content leaves out
           .startsWith(message.content),
         true
       )

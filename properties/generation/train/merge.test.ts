@@ -102,7 +102,10 @@ describe('trained weights, as an adapter and merged', () => {
     const [adapter, quantize] = [at('tuned', 'adapter'), 'int8'] as const
     const whole = await logits(at('tuned'))
     const [beside, without] = [await logits(undefined, { adapter, quantize }), await logits(undefined, { quantize })]
-    assert.ok(distance(beside, whole) < 0.1 * distance(without, whole), `${distance(beside, whole)}`)
+    assert.ok(
+      distance(beside, whole) < 0.25 * distance(without, whole),
+      `${distance(beside, whole)} of ${distance(without, whole)}`
+    )
   })
 
   it('a stopped run writes no result; its checkpoint can be merged, and the run resumes', async () => {
