@@ -76,7 +76,7 @@ const boxOf = ({ width, height }: Rgb, shape: Shape, cx: number, cy: number, r: 
 /** An image filled with a background colour. */
 export const ground = (width: number, height: number, name: BackgroundName): Rgb => canvas(width, height, backgrounds[name])
 
-/** What a shape is called, "red circle". */
+/** The name of a shape, such as "red circle". */
 export interface Name {
   readonly shape: Shape
   readonly colour: ColourName
@@ -105,7 +105,7 @@ const sceneSize = (rng: Random, mayBeLong: boolean): readonly [width: number, he
 export interface SceneOptions {
   /** Whether three in ten scenes are wide or tall. */
   readonly mayBeLong?: boolean
-  /** Numbers of shapes, of which one is drawn. */
+  /** Numbers of shapes, of which one is chosen at random. */
   readonly counts?: readonly number[]
   /** Probability that a shape has the colour and the form of the shape before. */
   readonly repeats?: number

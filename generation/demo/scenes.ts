@@ -22,7 +22,7 @@ export const taskWeights = {
   count: 3,
   color: 3,
   where: 3,
-  place: 4,
+  position: 4,
   find: 6,
   background: 1,
   video: 2,
@@ -31,10 +31,10 @@ export const taskWeights = {
 } as const
 
 /**
- * The tasks, and two for training alone with several questions about one image: `places` asks in words where shapes are, `quiz` also for
+ * The tasks, and two for training alone with several questions about one image: `positions` asks in words where shapes are, `quiz` also for
  * their boxes.
  */
-export type Task = keyof typeof taskWeights | 'places' | 'quiz'
+export type Task = keyof typeof taskWeights | 'positions' | 'quiz'
 
 const numbers = ['zero', 'one', 'two', 'three', 'four'] as const
 
@@ -88,14 +88,14 @@ const findAnswer = (name: Name, items: readonly Item[]): string => {
   return boxes.length === 0 ? `There is no ${nameOf(name)}.` : renderGrounding({ label: nameOf(name), boxes })
 }
 
-const placeAnswer = (name: Name, items: readonly Item[]): string => {
-  const places = items.filter(isNamed(name)).map(({ cell }) => `at the ${cell}`)
-  return places.length === 0 ? `There is no ${nameOf(name)}.` : `${capital(places.join(' and '))}.`
+const positionAnswer = (name: Name, items: readonly Item[]): string => {
+  const positions = items.filter(isNamed(name)).map(({ cell }) => `at the ${cell}`)
+  return positions.length === 0 ? `There is no ${nameOf(name)}.` : `${capital(positions.join(' and '))}.`
 }
 
-const place = (rng: Random, { items }: Scene, name = drawName(rng, items)): QuestionAnswer => [
+const position = (rng: Random, { items }: Scene, name = drawName(rng, items)): QuestionAnswer => [
   `Where is the ${nameOf(name)}?`,
-  placeAnswer(name, items)
+  positionAnswer(name, items)
 ]
 
 const find = (rng: Random, { items }: Scene, name = drawName(rng, items)): QuestionAnswer => {
@@ -113,7 +113,10 @@ const quiz =
     const scene = renderScene(rng, { mayBeLong: true, counts: [2, 3, 3, 4], repeats: 1 / 8 })
     const distinct = scene.items.filter((item, i, all) => all.findIndex(isNamed(item)) === i)
     const names = rng.shuffled<Name>([...distinct, otherName(rng, scene.items)])
-    return { images: [scene.image], turns: names.map((name) => (rng.uniform() < shareOfBoxes ? find : place)(rng, scene, name)) }
+    return {
+      images: [scene.image],
+      turns: names.map((name) => (rng.uniform() < shareOfBoxes ? find : position)(rng, scene, name))
+    }
   }
 
 const movingShape = (rng: Random): RenderedTask => {
@@ -157,9 +160,9 @@ const sceneMakers: Readonly<Record<Task, (rng: Random) => RenderedTask>> = {
     const item = rng.choice(items)
     return [`What is at the ${item.cell}?`, `${capital(withArticle(item))}.`]
   }),
-  place: onScene(place),
+  position: onScene(position),
   find: onScene(find),
-  places: quiz(0),
+  positions: quiz(0),
   quiz: quiz(0.5),
   background: onScene((_, { background }) => ['What color is the background?', `${capital(background)}.`]),
   video: movingShape,

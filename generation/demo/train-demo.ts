@@ -25,8 +25,8 @@ const batchSize = 24
 const batchesPerStep = 2
 const warmupSteps = 200
 const peakLearningRate = 1e-3
-const firstWeights = { ...taskWeights, place: 0, find: 0, places: 0, quiz: 0 }
-const placeWeights = { ...mapValues(taskWeights, () => 1), count: 2, hello: 0.3, places: 25, quiz: 3 }
+const firstWeights = { ...taskWeights, position: 0, find: 0, positions: 0, quiz: 0 }
+const positionWeights = { ...mapValues(taskWeights, () => 1), count: 2, hello: 0.3, positions: 25, quiz: 3 }
 const laterWeights = {
   ...mapValues(taskWeights, () => 1),
   background: 1.5,
@@ -34,7 +34,7 @@ const laterWeights = {
   describe: 2.5,
   find: 2,
   quiz: 14,
-  places: 5,
+  positions: 5,
   hello: 0.3
 }
 
@@ -50,7 +50,7 @@ const isFirst = (step: number, steps: number): boolean => step < 0.2 * steps
 
 /** Sampling weights of the tasks at a step. */
 export const demoWeights = (step: number, steps: number): Readonly<Record<Task, number>> =>
-  isFirst(step, steps) ? firstWeights : step < 0.5 * steps ? placeWeights : laterWeights
+  isFirst(step, steps) ? firstWeights : step < 0.5 * steps ? positionWeights : laterWeights
 
 /** Learning rate schedule: linear warm-up, then cosine decay to 2 %. */
 export const demoLearningRate =

@@ -32,8 +32,8 @@ const height = Math.max(side + 40, bottoms.at(-1)! + 30)
 const stroke = 'fill="none" stroke="#dc2626" stroke-width="3"'
 const rectangleOf = ({ left: x, top: y, right, bottom }: (typeof boxes)[number]): string =>
   `<rect x="${x}" y="${y}" width="${right - x}" height="${bottom - y}" ${stroke}/>`
-const picture = `<image width="${w}" height="${h}" href="data:image/png;base64,${readFileSync(shapes).toString('base64')}"/>`
-const image = `<svg x="20" y="20" width="${side}" height="${side}" viewBox="0 0 ${w} ${h}">${picture}${boxes.map(rectangleOf).join('')}</svg>`
+const inner = `<image width="${w}" height="${h}" href="data:image/png;base64,${readFileSync(shapes).toString('base64')}"/>`
+const image = `<svg x="20" y="20" width="${side}" height="${side}" viewBox="0 0 ${w} ${h}">${inner}${boxes.map(rectangleOf).join('')}</svg>`
 const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"><rect width="100%" height="100%" fill="#f9fafb"/>${image}${lines.join('')}</svg>`
 const file = fileURLToPath(new URL('../../docs/images/answers.png', import.meta.url))
 writeFileSync(file, await sharp(Buffer.from(svg)).png({ palette: true }).toBuffer())

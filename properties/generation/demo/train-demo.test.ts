@@ -4,7 +4,7 @@ import { demoLearningRate, demoSteps, demoWeights, splitByLength } from '../../.
 import type { Sample } from '../../../generation/train/data/sample.js'
 
 describe("the demo model's training", () => {
-  it('the learning rate rises in 200 steps and decays to 2 %; questions about places come after the first fifth, most of them before the last', () =>
+  it('the learning rate rises in 200 steps and decays to 2 %; questions about positions come after the first fifth, most of them before the last', () =>
     fc.assert(
       fc.property(fc.integer({ min: 1000, max: demoSteps }), (steps) => {
         const rate = demoLearningRate(steps)
@@ -13,8 +13,8 @@ describe("the demo model's training", () => {
         assert.ok(Math.abs(top - 199) <= 1 && rates[top]! > 0.9e-3 && rates[top]! <= 1e-3)
         assert.ok(rates.every((r, i) => i === 0 || (i <= top ? r > rates[i - 1]! : r < rates[i - 1]!)))
         assert.ok(Math.abs(rates.at(-1)! / 2e-5 - 1) < 0.01)
-        const places = (share: number) => demoWeights(Math.floor(share * steps), steps).places
-        assert.ok(places(0) === 0 && places(0.19) === 0 && places(0.3) > places(0.7) && places(0.7) > 0)
+        const positions = (share: number) => demoWeights(Math.floor(share * steps), steps).positions
+        assert.ok(positions(0) === 0 && positions(0.19) === 0 && positions(0.3) > positions(0.7) && positions(0.7) > 0)
       }),
       { numRuns: 20 }
     ))
