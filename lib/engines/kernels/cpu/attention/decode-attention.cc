@@ -1,5 +1,6 @@
 // Attention of few queries (decoding): keys and values are read without packing, a run of keys at a time, once for all query heads that share
 // them. The keys are split into parts for the threads, whose partial softmaxes are merged. Source: Dao et al. 2023 (Flash-Decoding).
+#include <type_traits>
 #include "attention/attention.h"
 #include "gemm/microkernel.h"
 #include "runtime/scratch-buffer.h"
@@ -36,14 +37,20 @@ struct PartialSoftmax {
 struct Run {
   const float *data;
   int64_t stride, count;
-  const float *row(int64_t j) const { return data + std::min(j, count - 1) * stride; }
 };
 
 /** A run of the rows from `from` on; copied to `padded`, `[keysPerRun][paddedK]`, if the rows are packed or K is not a multiple of W. */
 Run runOf(const Heads &x, int64_t b, int64_t g, int64_t from, int64_t count, int64_t paddedK, float *padded) {
-  if (x.format == Format::float32 && x.K == paddedK) return {x.row(b, g, from), x.stride(), count};
-  for (int64_t j = 0; j < count; j++) {
-    dequantizeRow(x.format, x.row(b, g, from + j), 0, x.K, padded + j * paddedK);
+  const float *row = x.row(b, g, from);
+  const int64_t stride = x.stride();
+  if (x.format == Format::float32 && x.K == paddedK) return {row, stride, count};
+  if (x.format == Format::bfloat16 && x.K == paddedK) { // inline, because a call for each row takes as long as its conversion
+    for (int64_t j = 0; j < count; j++, row += stride)
+      for (int64_t d = 0; d < paddedK; d += W) store(padded + j * paddedK + d, loadBfloat16(reinterpret_cast<const uint16_t *>(row) + d));
+    return {padded, paddedK, count};
+  }
+  for (int64_t j = 0; j < count; j++, row += stride) {
+    dequantizeRow(x.format, row, 0, x.K, padded + j * paddedK);
     std::fill_n(padded + j * paddedK + x.K, paddedK - x.K, 0.0f);
   }
   return {padded, paddedK, count};
@@ -77,27 +84,32 @@ template <int Q> inline void scoreTile(const float *q, const float *const (&keys
   }
 }
 
-/** Prefetches row j of the values of this run and of the keys of the next. */
-inline void prefetch(const Heads &keys, const Heads &values, int64_t b, int64_t g, int64_t j) {
-  const float *nextKey = keys.row(b, g, j + keysPerRun), *value = values.row(b, g, j);
-  for (int64_t d = 0; d < keys.columns(); d += 16) {
-    __builtin_prefetch(value + d);
-    __builtin_prefetch(nextKey + d, 0, 2);
-  }
+/** Calls `tile` with a number of rows, the first row and that number: as many times `most` rows as there are, then the rest. */
+template <int most, class F> inline void forTilesOfRows(int64_t rows, F tile) {
+  int64_t r = 0;
+  for (; r + most <= rows; r += most) tile(std::integral_constant<int, most>(), r);
+  if (rows - r == 3) tile(std::integral_constant<int, 3>(), r);
+  else if (rows - r == 2) tile(std::integral_constant<int, 2>(), r);
+  else if (rows - r == 1) tile(std::integral_constant<int, 1>(), r);
 }
 
-/** Scores of all rows with a run of keys from `from` on. */
+/** Scores of all rows with a run of keys from `from` on; prefetches the values of this run and the keys of the next. */
 void score(const Attention &p, const Group &group, const Run &keys, int64_t from) {
+  const int64_t columns = p.k.columns(), keyStride = p.k.stride(), valueStride = p.v.stride();
+  const float *nextKeys = p.k.row(group.b, group.g, from) + keysPerRun * keyStride, *values = p.v.row(group.b, group.g, from);
   for (int64_t j = 0; j < keys.count; j += scoreKeys) {
     const float *rows[scoreKeys];
     for (int i = 0; i < scoreKeys; i++) {
-      rows[i] = keys.row(j + i);
-      prefetch(p.k, p.v, group.b, group.g, from + std::min(j + i, keys.count - 1));
+      const int64_t key = std::min(j + i, keys.count - 1);
+      rows[i] = keys.data + key * keys.stride;
+      for (int64_t d = 0; d < columns; d += 16) {
+        __builtin_prefetch(values + key * valueStride + d);
+        __builtin_prefetch(nextKeys + key * keyStride + d, 0, 2);
+      }
     }
-    int64_t r = 0;
-    for (; r + scoreQueries <= group.rows; r += scoreQueries)
-      scoreTile<scoreQueries>(group.q + r * group.K, rows, group.K, group.weights + r * keysPerRun + j);
-    for (; r < group.rows; r++) scoreTile<1>(group.q + r * group.K, rows, group.K, group.weights + r * keysPerRun + j);
+    forTilesOfRows<scoreQueries>(group.rows, [&](auto count, int64_t r) {
+      scoreTile<count.value>(group.q + r * group.K, rows, group.K, group.weights + r * keysPerRun + j);
+    });
   }
 }
 
@@ -152,11 +164,9 @@ template <int Q, int V> inline void valueTile(const float *weights, const float 
 }
 
 template <int V> inline void addColumns(const Group &group, const Run &values, int64_t d, float *out) {
-  int64_t r = 0;
-  for (; r + valueQueries <= group.rows; r += valueQueries)
-    valueTile<valueQueries, V>(group.weights + r * keysPerRun, values.data + d, values.stride, values.count, out + r * group.K + d, group.K);
-  for (; r < group.rows; r++)
-    valueTile<1, V>(group.weights + r * keysPerRun, values.data + d, values.stride, values.count, out + r * group.K + d, group.K);
+  forTilesOfRows<valueQueries>(group.rows, [&](auto count, int64_t r) {
+    valueTile<count.value, V>(group.weights + r * keysPerRun, values.data + d, values.stride, values.count, out + r * group.K + d, group.K);
+  });
 }
 
 /** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `padded` is scratch memory for one run. */
