@@ -93,10 +93,14 @@ template <int most, class F> inline void forTilesOfRows(int64_t rows, F tile) {
   else if (rows - r == 1) tile(std::integral_constant<int, 1>(), r);
 }
 
-/** Scores of all rows with a run of keys from `from` on; prefetches the values of this run and the keys of the next. */
+/**
+ * Scores of all rows with a run of keys from `from` on. Prefetches the values of this run into the L1 cache, and keys and values of the next run into the
+ * L2 cache.
+ */
 void score(const Attention &p, const Group &group, const Run &keys, int64_t from) {
   const int64_t columns = p.k.columns(), keyStride = p.k.stride(), valueStride = p.v.stride();
   const float *nextKeys = p.k.row(group.b, group.g, from) + keysPerRun * keyStride, *values = p.v.row(group.b, group.g, from);
+  const float *nextValues = values + keysPerRun * valueStride;
   for (int64_t j = 0; j < keys.count; j += scoreKeys) {
     const float *rows[scoreKeys];
     for (int i = 0; i < scoreKeys; i++) {
@@ -104,6 +108,7 @@ void score(const Attention &p, const Group &group, const Run &keys, int64_t from
       rows[i] = keys.data + key * keys.stride;
       for (int64_t d = 0; d < columns; d += 16) {
         __builtin_prefetch(values + key * valueStride + d);
+        __builtin_prefetch(nextValues + key * valueStride + d, 0, 2);
         __builtin_prefetch(nextKeys + key * keyStride + d, 0, 2);
       }
     }
