@@ -112,7 +112,8 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
   }
 
   async function* answer(turn: Messages, { images: _i, videos: _v, ...turnOptions }: SendOptions, sessionSignal: AbortSignal) {
-    const signal = turnOptions.signal ? AbortSignal.any([turnOptions.signal, sessionSignal]) : sessionSignal
+    const signals = [settings.signal, turnOptions.signal, sessionSignal].filter((signal) => signal !== undefined)
+    const signal = AbortSignal.any(signals)
     const prepared = await prepareTurn(internvl, turn, cache, features, { ...settings, ...turnOptions, signal })
     const { inputs, routing, promptTokens, reusedTokens } = prepared
     const o = { ...settings, ...turnOptions, decode, signal, cache: [prepared.cache], returnCache: true, ...withoutInnerOutputs }

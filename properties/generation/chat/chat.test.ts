@@ -118,6 +118,18 @@ describe('chat', () => {
     }
   })
 
+  it('the signal of a session stops each of its answers', async () => {
+    const aborter = new AbortController()
+    const session = chat(real, { signal: aborter.signal })
+    let streamed = ''
+    for await (const text of session.send('Describe the image.', { images: [shown('shapes.png')] })) {
+      streamed += text
+      if (streamed.length >= 12) aborter.abort()
+    }
+    assert.ok(streamed.length >= 12 && streamed.length < 40, streamed)
+    session.dispose()
+  })
+
   it('a message that fails leaves the history unchanged', async () => {
     const session = chat(real)
     await session.ask('Who are you?')
