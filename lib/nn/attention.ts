@@ -218,7 +218,7 @@ export const attendMergedCausal = (
 
 /**
  * Full attention of merged heads: queries, keys, values and result are `[B, L, H·K]`. With `bfloat16` the products may be in bfloat16 with
- * float32 sums, and those of queries and keys in int8, where the engine has them and they are faster.
+ * float32 sums, or in integers, where the engine has them and they are faster.
  */
 export const attendMerged = (
   q: tf.Tensor3D,

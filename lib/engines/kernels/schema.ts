@@ -103,7 +103,7 @@ const attention = {
     numKeyValueHeads: { ...int, default: 'numHeads' },
     causal: flag,
     window: { ...int, default: 0 },
-    /** The products of many queries may be in bfloat16, with float32 sums; those of queries and keys also in int8. */
+    /** The products of many queries may be in bfloat16, with float32 sums, or without a causal mask in integers. */
     bfloat16: flag
   },
   axes: headAxes,

@@ -5,8 +5,6 @@
 #include "attention/mask-scores.h"
 
 namespace {
-constexpr int64_t R = wideRows;
-
 /** Scores of one block of keys, `[count][queries]`. */
 void score(const Attention &p, Block &block, const float *packedKeys, int64_t from, int64_t count) {
   for (int64_t j = 0; j < count; j += R) {
@@ -64,7 +62,6 @@ void packValues(const Attention &p, int64_t b, int64_t g, int64_t j, float *buff
         for (int64_t r = 0; r < R; r++) at[r] = d + r < K ? from[r] : 0;
     }
 }
-
 
 /** The keys and values of all heads, packed in float32 or in integers. */
 struct Packed {

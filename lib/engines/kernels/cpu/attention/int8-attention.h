@@ -42,20 +42,20 @@ inline void addMeanKey(const Attention &p, int64_t b, int64_t g, float *buffer, 
 
 /** Packs the keys of R positions from j on, less their mean. `buffer` is scratch memory for them. */
 inline void packInt8Keys(const Attention &p, const Int8Keys &packed, const float *mean, int64_t length, int64_t b, int64_t g, int64_t j, float *buffer) {
-  const int64_t count = std::min<int64_t>(wideRows, p.k.L - j), head = b * p.k.H + g;
+  const int64_t count = std::min(R, p.k.L - j), head = b * p.k.H + g;
   const FloatRows keys = floatRows(p.k, b, g, j, count, buffer);
   int32_t *to = packed.levels + (head * length + j) * packed.words;
   const std::unique_ptr<int32_t[]> row(new int32_t[packed.words]);
   const std::unique_ptr<float[]> centred(new float[p.k.K]);
-  std::fill_n(to, packed.words * wideRows, 0);
-  std::fill_n(packed.scales + head * length + j, wideRows, 0.0f), std::fill_n(packed.offsets + head * length + j, wideRows, 0.0f);
+  std::fill_n(to, packed.words * R, 0);
+  std::fill_n(packed.scales + head * length + j, R, 0.0f), std::fill_n(packed.offsets + head * length + j, R, 0.0f);
   for (int64_t r = 0; r < count; r++) {
     auto *levels = reinterpret_cast<int8_t *>(row.get());
     const float *key = keys.data + r * keys.stride;
     map(p.k.K, centred.get(), [&](auto at) { return at(key) - at(mean); });
     packed.scales[head * length + j + r] = quantizeRow(centred.get(), p.k.K, 1, levels);
     packed.offsets[head * length + j + r] = static_cast<float>(dotShift * std::accumulate(levels, levels + 4 * packed.words, 0));
-    for (int64_t w = 0; w < packed.words; w++) to[w * wideRows + r] = row[w];
+    for (int64_t w = 0; w < packed.words; w++) to[w * R + r] = row[w];
   }
 }
 
@@ -70,24 +70,27 @@ inline void packInt8Queries(const Attention &p, Block &block, int64_t words, int
   }
 }
 
+/** The products of `words` integers of a panel with those of the queries, `[words][R]` and `[words][queries]`; `dot` adds one of each. */
+template <class Dot> inline __attribute__((always_inline)) void multiplyIntegers(int64_t words, const int32_t *panel, const float *queries, IVec (&sums)[wideRows][wideVecs], Dot dot) {
+  for (int64_t w = 0; w < words; w++, panel += R, queries += blockQueries) {
+    IVec columns[wideVecs];
+#pragma GCC unroll 4
+    for (int v = 0; v < wideVecs; v++) columns[v] = reinterpret_cast<IVec>(keepInRegister(load(queries + v * W)));
+#pragma GCC unroll 16
+    for (int r = 0; r < wideRows; r++) {
+      const IVec row = IVec{} + panel[r];
+#pragma GCC unroll 4
+      for (int v = 0; v < wideVecs; v++) sums[r][v] = dot(sums[r][v], columns[v], row);
+    }
+  }
+}
+
 /** `score` in int8. */
 inline void scoreInt8(const Int8Keys &packed, Block &block, int64_t key, int64_t count, const Vec (&scales)[wideVecs]) {
 #if defined(HAS_INT8_DOT)
-  const auto *q = reinterpret_cast<const int32_t *>(block.q.get());
-  for (int64_t j = 0; j < count; j += wideRows) {
-    const int32_t *levels = packed.levels + (key + j) * packed.words;
+  for (int64_t j = 0; j < count; j += R) {
     IVec sums[wideRows][wideVecs] = {};
-    for (int64_t w = 0; w < packed.words; w++, levels += wideRows) {
-      IVec columns[wideVecs];
-#pragma GCC unroll 4
-      for (int v = 0; v < wideVecs; v++) std::memcpy(&columns[v], q + w * blockQueries + v * W, sizeof(IVec));
-#pragma GCC unroll 16
-      for (int r = 0; r < wideRows; r++) {
-        const IVec row = IVec{} + levels[r];
-#pragma GCC unroll 4
-        for (int v = 0; v < wideVecs; v++) sums[r][v] = dotInt8(sums[r][v], columns[v], row);
-      }
-    }
+    multiplyIntegers(packed.words, packed.levels + (key + j) * packed.words, block.q.get(), sums, dotInt8);
 #pragma GCC unroll 16
     for (int r = 0; r < wideRows; r++)
 #pragma GCC unroll 4
@@ -143,36 +146,25 @@ inline void scaleValues(const Attention &p, const Int16Values &packed, int64_t b
 
 /** Packs the values of R keys from j on. `buffer` is scratch memory for them and for a row of pairs. */
 inline void packInt16Values(const Attention &p, const Int16Values &packed, int64_t b, int64_t g, int64_t j, float *buffer) {
-  const int64_t head = b * p.v.H + g, count = std::min<int64_t>(wideRows, p.v.L - j);
+  const int64_t head = b * p.v.H + g, count = std::min(R, p.v.L - j);
   const FloatRows values = floatRows(p.v, b, g, j, count, buffer);
   const float *inverses = packed.inverses + head * packed.dims;
-  float *row = buffer + wideRows * p.v.K;
+  float *row = buffer + R * p.v.K;
   for (int64_t i = 0; i < count; i += 2) {
     const float *low = values.data + i * values.stride, *high = i + 1 < count ? low + values.stride : nullptr;
     map(p.v.K, row, [&](auto at) { return reinterpret_cast<Vec>(pairsOf(at(low) * at(inverses), high ? at(high) * at(inverses) : Vec{})); });
     std::fill(row + p.v.K, row + packed.dims, 0.0f);
-    for (int64_t d = 0; d < packed.dims; d += wideRows)
-      std::memcpy(packed.levels + ((head * packed.dims + d) * packed.pairs) + (j + i) / 2 * wideRows, row + d, wideRows * sizeof(float));
+    for (int64_t d = 0; d < packed.dims; d += R)
+      std::memcpy(packed.levels + ((head * packed.dims + d) * packed.pairs) + (j + i) / 2 * R, row + d, R * sizeof(float));
   }
 }
 
 /** Adds to the output, in units of `scales / maxWeight`, the products of the weights of `count` keys with the values from key `from` on. */
 inline void addValuesInt16(const Int16Values &packed, Block &block, int64_t head, int64_t from, int64_t count) {
-  for (int64_t d = 0; d < packed.dims; d += wideRows) {
-    const float *weights = block.scores.get();
-    const int32_t *levels = packed.levels + (head * packed.dims + d) * packed.pairs + from / 2 * wideRows;
+  for (int64_t d = 0; d < packed.dims; d += R) {
+    const int32_t *levels = packed.levels + (head * packed.dims + d) * packed.pairs + from / 2 * R;
     IVec sums[wideRows][wideVecs] = {};
-    for (int64_t j = 0; j < count; j += 2, weights += blockQueries, levels += wideRows) {
-      IVec columns[wideVecs];
-#pragma GCC unroll 4
-      for (int v = 0; v < wideVecs; v++) columns[v] = reinterpret_cast<IVec>(keepInRegister(load(weights + v * W)));
-#pragma GCC unroll 16
-      for (int r = 0; r < wideRows; r++) {
-        const IVec row = IVec{} + levels[r];
-#pragma GCC unroll 4
-        for (int v = 0; v < wideVecs; v++) sums[r][v] = dotInt16(sums[r][v], columns[v], row);
-      }
-    }
+    multiplyIntegers((count + 1) / 2, levels, block.scores.get(), sums, dotInt16);
 #pragma GCC unroll 16
     for (int r = 0; r < wideRows; r++)
 #pragma GCC unroll 4

@@ -4,9 +4,9 @@
 #include "attention/attention.h"
 #include "gemm/microkernel.h"
 
-constexpr int64_t blockQueries = wideVecs * W, blockKeys = 128;
+constexpr int64_t R = wideRows, blockQueries = wideVecs * W, blockKeys = 128; // R keys, or dimensions of values, are a panel
 
-inline int64_t roundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+inline int64_t roundUp(int64_t n, int64_t to) { return ceilDiv(n, to) * to; }
 
 /** Stores and loads a tile vector by vector: a tile copied with memcpy does not stay in registers. */
 template <int rows, int vecs> inline void storeTile(float *to, const Vec (&c)[rows][vecs]) {
