@@ -33,27 +33,32 @@ export const useHeatMap = (key: string) => {
       if (!signal.aborted) setHeat({ target, status: 'ready', map })
     } catch (error) {
       if (!signal.aborted) setHeat({ target, status: 'failed', problem: messageOf(error) })
+    } finally {
+      if (running.current === controller) running.current = undefined
     }
   }
-  const stop = (): void => {
+  const abort = (): void => {
     running.current?.abort()
+    running.current = undefined
+  }
+  const stop = (): void => {
+    abort()
     setHeat((state) => (state?.status === 'running' ? { ...state, status: 'stopped' } : state))
   }
   const clear = (): void => {
-    running.current?.abort()
+    abort()
     setHeat(undefined)
   }
-  const isRunning = heat?.status === 'running'
   useEffect(() => {
-    if (!isRunning) return
+    // one listener for all maps: one that came with a map would miss a key pressed before its effect runs
     const onKeyDown = (event: KeyboardEvent): void => {
-      if (event.key !== 'Escape') return
+      if (event.key !== 'Escape' || !running.current) return
       event.stopPropagation() // an answer that is being written goes on
       stop()
     }
     addEventListener('keydown', onKeyDown, { capture: true })
     return () => removeEventListener('keydown', onKeyDown, { capture: true })
-  }, [isRunning])
+  }, [])
   /** Asks for a token's map; the token whose map is shown or awaited is chosen no more. */
   const choose = (target: HeatTarget): void => {
     const { exchangeId, token } = target

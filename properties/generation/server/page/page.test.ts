@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
+import { kill } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import type { Browser, Locator, Page } from 'playwright-core'
 import sharp from 'sharp'
@@ -304,9 +305,15 @@ describe('server: the page', () => {
 
       // the server ends its work too
       await panel.getByRole('combobox', { name: 'Heat map by' }).selectOption('occlusion')
-      await Promise.all([page.waitForRequest('**/v1/explain'), tokensOf(page).first().press('Enter')])
-      await page.keyboard.press('Escape')
-      await status.filter({ hasText: 'Stopped.' }).waitFor()
+      const { pid } = server.engine.stats()
+      kill(pid!, 'SIGSTOP') // the map would be ready before the key is pressed
+      try {
+        await Promise.all([page.waitForRequest('**/v1/explain'), tokensOf(page).first().press('Enter')])
+        await page.keyboard.press('Escape')
+        await status.filter({ hasText: 'Stopped.' }).waitFor()
+      } finally {
+        kill(pid!, 'SIGCONT')
+      }
       while (!server.log.some((line) => /explain.*"status":499/.test(line))) await page.waitForTimeout(20)
 
       const error = JSON.stringify({ error: { message: '64 requests wait already.' } })
