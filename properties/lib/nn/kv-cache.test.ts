@@ -34,9 +34,12 @@ describe('KV cache', () => {
     type: fc.constantFrom(...kvCacheTypes),
     B: fc.integer({ min: 1, max: 2 }),
     G: fc.integer({ min: 1, max: 2 }),
-    group: fc.integer({ min: 1, max: 3 }),
-    K: fc.integer({ min: 1, max: 70 }).map((half) => 2 * half),
-    lengths: fc.array(fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 80 })), { minLength: 1, maxLength: 4 }),
+    group: fc.integer({ min: 1, max: 9 }),
+    K: fc.oneof(
+      fc.constantFrom(16, 64, 128),
+      fc.integer({ min: 1, max: 70 }).map((half) => 2 * half)
+    ), // of whole vectors, and any
+    lengths: fc.array(fc.oneof(fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 150 })), { minLength: 1, maxLength: 4 }),
     s: fc.nat(1000)
   })
 

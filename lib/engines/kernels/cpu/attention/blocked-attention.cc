@@ -10,7 +10,7 @@ void score(const Attention &p, Block &block, const float *packedKeys, int64_t fr
   for (int64_t j = 0; j < count; j += R) {
     Vec c[R][wideVecs] = {};
     multiply<wideRows, wideVecs>(p.k.K, packedKeys + (from + j) * p.k.K, block.q.get(), blockQueries, c);
-    storeTile<wideRows, wideVecs>(block.scores.get() + j * blockQueries, c);
+    storeTile(block.scores.get() + j * blockQueries, blockQueries, c);
   }
 }
 
@@ -43,9 +43,9 @@ template <class Power, class Write> void softmax(Block &block, int64_t count, in
 void addValues(const Attention &p, Block &block, const float *packedValues, int64_t from, int64_t count) {
   for (int64_t d = 0; d < roundUp(p.v.K, R); d += R) {
     Vec c[R][wideVecs];
-    loadTile<wideRows, wideVecs>(block.out.get() + d * blockQueries, c);
+    loadTile(block.out.get() + d * blockQueries, blockQueries, c);
     multiply<wideRows, wideVecs>(count, packedValues + d * p.k.L + from * R, block.scores.get(), blockQueries, c);
-    storeTile<wideRows, wideVecs>(block.out.get() + d * blockQueries, c);
+    storeTile(block.out.get() + d * blockQueries, blockQueries, c);
   }
 }
 

@@ -9,21 +9,21 @@
 namespace {
 constexpr int64_t keysPerRun = 64; // the keys and values of a run stay in the L1 and L2 caches
 
-// Tiles: `scoreQueries` x `scoreKeys` dot products, and `valueQueries` rows x `valueVecs` vectors of the output.
+// A tile: query rows x vectors of keys or of columns of the values.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int scoreQueries = 4, valueQueries = 4;
+constexpr int queryRows = 8, queryVecs = 2;
 #else
-constexpr int scoreQueries = 2, valueQueries = 2;
+constexpr int queryRows = 4, queryVecs = 2;
 #endif
-constexpr int scoreKeys = 4, valueVecs = 4;
 
 /** `n` rounded up to whole vectors. */
 constexpr int64_t roundUpToVector(int64_t n) { return (n + W - 1) / W * W; }
 
-/** One key/value head: R query rows `[R][K]`, scaled and zero-padded to whole vectors; their weights for one run `[R][keysPerRun]`. */
+/** One key/value head: R query rows `[R][K]`, scaled and zero-padded to whole vectors; scratch memory for a run of keys. */
 struct Group {
   int64_t b, g, rows, K;
-  float *q, *weights;
+  float *q, *weights, *columns, *padded; // [R][K], [R][keysPerRun], [K][keysPerRun], [keysPerRun][K]
+  static int64_t size(int64_t rows, int64_t K) { return rows * (K + keysPerRun) + 2 * keysPerRun * K; }
 };
 
 /** The softmax of a group over part of the keys, for each row: the maximum score, the sum of weights, and the weighted sum of values. */
@@ -33,89 +33,82 @@ struct PartialSoftmax {
   PartialSoftmax(float *memory, int64_t rows) : maximum(memory), total(memory + rows), out(memory + 2 * rows) {}
 };
 
-/** Rows of a run of keys or values, `stride` floats apart, readable up to whole vectors. */
-struct Run {
-  const float *data;
-  int64_t stride, count;
+/**
+ * Prefetches the keys and then the values of a run into the L2 cache, `lines` cache lines a call. The calls are spread over the work on the run before:
+ * a core can await some sixteen lines at a time, and stands still when it asks for more.
+ */
+template <int lines> struct Prefetcher {
+  const float *at, *end, *values;
+  Prefetcher(const Attention &p, const Group &group, int64_t from)
+      : at(p.k.row(group.b, group.g, from)), end(at + keysPerRun * p.k.columns()), values(p.v.row(group.b, group.g, from)) {}
+  void operator()() {
+    if (at == end) at = values;
+    for (int i = 0; i < lines; i++, at += 16) __builtin_prefetch(at, 0, 2);
+  }
 };
 
-/** A run of the rows from `from` on; copied to `padded`, `[keysPerRun][paddedK]`, if the rows are packed or K is not a multiple of W. */
-Run runOf(const Heads &x, int64_t b, int64_t g, int64_t from, int64_t count, int64_t paddedK, float *padded) {
-  const float *row = x.row(b, g, from);
-  const int64_t stride = x.stride();
-  if (x.format == Format::float32 && x.K == paddedK) return {row, stride, count};
-  if (x.format == Format::bfloat16 && x.K == paddedK) { // inline, because a call for each row takes as long as its conversion
-    for (int64_t j = 0; j < count; j++, row += stride)
-      for (int64_t d = 0; d < paddedK; d += W) store(padded + j * paddedK + d, loadBfloat16(reinterpret_cast<const uint16_t *>(row) + d));
-    return {padded, paddedK, count};
+/** Rows `[from, from + count)` as floats in `group.padded`, `[count][group.K]`. */
+const float *padded(const Heads &x, const Group &group, int64_t from, int64_t count) {
+  for (int64_t j = 0; j < count; j++) {
+    float *row = group.padded + j * group.K;
+    dequantizeRow(x.format, x.row(group.b, group.g, from + j), 0, x.K, row);
+    std::fill_n(row + x.K, group.K - x.K, 0.0f);
   }
-  for (int64_t j = 0; j < count; j++, row += stride) {
-    dequantizeRow(x.format, row, 0, x.K, padded + j * paddedK);
-    std::fill_n(padded + j * paddedK + x.K, paddedK - x.K, 0.0f);
-  }
-  return {padded, paddedK, count};
+  return group.padded;
 }
 
-inline Four sums(const Vec (&c)[scoreKeys]) {
-  const Four x[] = {folded(c[0]), folded(c[1]), folded(c[2]), folded(c[3])};
-  const Four low = shuffle<0, 4, 1, 5>(x[0], x[1]) + shuffle<2, 6, 3, 7>(x[0], x[1]);
-  const Four high = shuffle<0, 4, 1, 5>(x[2], x[3]) + shuffle<2, 6, 3, 7>(x[2], x[3]);
-  return shuffle<0, 1, 4, 5>(low, high) + shuffle<2, 3, 6, 7>(low, high);
-}
-
-/** Dot products of Q query rows with `scoreKeys` keys. */
-template <int Q> inline void scoreTile(const float *q, const float *const (&keys)[scoreKeys], int64_t K, float *scores) {
-  Vec c[Q][scoreKeys] = {};
-  for (int64_t i = 0; i < K; i += W) {
-    Vec key[scoreKeys];
-#pragma GCC unroll 4
-    for (int j = 0; j < scoreKeys; j++) key[j] = keepInRegister(load(keys[j] + i));
-#pragma GCC unroll 4
-    for (int r = 0; r < Q; r++) {
-      const Vec x = load(q + r * K + i);
-#pragma GCC unroll 4
-      for (int j = 0; j < scoreKeys; j++) c[r][j] += x * key[j];
+/**
+ * Transposes `count` keys, `words` 32-bit words each, into `columns`, `[K][keysPerRun]`: with keys in the lanes of a vector, dot products need no sums
+ * across lanes. A packed word is two bfloat16 numbers, the first in its low half. Reads rows up to a whole vector of keys.
+ */
+template <bool packed, class P>
+inline void transposeKeys(const float *keys, int64_t stride, int64_t count, int64_t words, float *columns, P &prefetch) {
+  for (int64_t j = 0; j < count; j += W) {
+    const float *row = keys + j * stride;
+    float *column = columns + j;
+    for (int64_t w = 0; w < words; w += 4) {
+      Vec x[4];
+      for (int i = 0; i < 4; i++) x[i] = loadFours(row + i * stride + w, 4 * stride);
+      transpose(x);
+      for (const Vec word : x) {
+        const IVec bits = reinterpret_cast<IVec>(word);
+        store(column, packed ? reinterpret_cast<Vec>(bits << 16) : word);
+        column += keysPerRun;
+        if (packed) store(column, reinterpret_cast<Vec>(bits & -65536)), column += keysPerRun;
+      }
+      prefetch();
     }
   }
-#pragma GCC unroll 4
-  for (int r = 0; r < Q; r++) {
-    const Four dots = sums(c[r]);
-    std::memcpy(scores + r * keysPerRun, &dots, sizeof dots);
-  }
+}
+
+/** Transposes keys `[from, from + count)` of a group into `group.columns`. */
+template <bool packed, class P> void transposeRun(const Heads &keys, const Group &group, int64_t from, int64_t count, P &prefetch) {
+  const bool isDirect = keys.K == group.K && count % W == 0 && (packed ? group.K % 8 == 0 : keys.format == Format::float32);
+  if (isDirect) transposeKeys<packed>(keys.row(group.b, group.g, from), keys.stride(), count, keys.columns(), group.columns, prefetch);
+  else transposeKeys<false>(padded(keys, group, from, count), group.K, count, group.K, group.columns, prefetch);
 }
 
 /** Calls `tile` with a number of rows, the first row and that number: as many times `most` rows as there are, then the rest. */
 template <int most, class F> inline void forTilesOfRows(int64_t rows, F tile) {
   int64_t r = 0;
   for (; r + most <= rows; r += most) tile(std::integral_constant<int, most>(), r);
-  if (rows - r == 3) tile(std::integral_constant<int, 3>(), r);
-  else if (rows - r == 2) tile(std::integral_constant<int, 2>(), r);
-  else if (rows - r == 1) tile(std::integral_constant<int, 1>(), r);
+  if constexpr (most > 1)
+    if (r < rows) forTilesOfRows<most - 1>(rows - r, [&](auto count, int64_t i) { tile(count, r + i); });
 }
 
-/**
- * Scores of all rows with a run of keys from `from` on. Prefetches the values of this run into the L1 cache, and keys and values of the next run into the
- * L2 cache.
- */
-void score(const Attention &p, const Group &group, const Run &keys, int64_t from) {
-  const int64_t columns = p.k.columns(), keyStride = p.k.stride(), valueStride = p.v.stride();
-  const float *nextKeys = p.k.row(group.b, group.g, from) + keysPerRun * keyStride, *values = p.v.row(group.b, group.g, from);
-  const float *nextValues = values + keysPerRun * valueStride;
-  for (int64_t j = 0; j < keys.count; j += scoreKeys) {
-    const float *rows[scoreKeys];
-    for (int i = 0; i < scoreKeys; i++) {
-      const int64_t key = std::min(j + i, keys.count - 1);
-      rows[i] = keys.data + key * keys.stride;
-      for (int64_t d = 0; d < columns; d += 16) {
-        __builtin_prefetch(values + key * valueStride + d);
-        __builtin_prefetch(nextValues + key * valueStride + d, 0, 2);
-        __builtin_prefetch(nextKeys + key * keyStride + d, 0, 2);
-      }
-    }
-    forTilesOfRows<scoreQueries>(group.rows, [&](auto count, int64_t r) {
-      scoreTile<count.value>(group.q + r * group.K, rows, group.K, group.weights + r * keysPerRun + j);
-    });
-  }
+/** Scores of all rows with V vectors of keys from key j of a run on. */
+template <int V, class P> inline void scoreKeys(const Group &group, int64_t j, P &prefetch) {
+  forTilesOfRows<queryRows>(group.rows, [&](auto count, int64_t r) {
+    constexpr int Q = count.value;
+    const float *rows[Q];
+    for (int i = 0; i < Q; i++) rows[i] = group.q + (r + i) * group.K;
+    Vec c[Q][V] = {};
+    multiplyRows(group.K, rows, 1, [&](int64_t d, int v) {
+      if (v == 0 && d % 2 == 0) prefetch();
+      return load(group.columns + d * keysPerRun + j + v * W);
+    }, c);
+    storeTile(group.weights + r * keysPerRun + j, keysPerRun, c);
+  });
 }
 
 /** Softmax in place of one row: turns the scores of keys `[low, high)` of a run into weights, those of the other keys into zeros. */
@@ -127,8 +120,7 @@ void softmaxInPlace(const Group &group, int64_t r, int64_t count, int64_t low, i
   std::fill(weights + high, weights + roundUpToVector(count), minusInfinity);
   Vec maxima = splat(partial.maximum[r]);
   for (int64_t j = 0; j < count; j += W) maxima = max(maxima, load(weights + j));
-  float maximum = maxima[0];
-  for (int i = 1; i < W; i++) maximum = std::max(maximum, maxima[i]);
+  const float maximum = maximumOf(maxima);
   Vec total{};
   for (int64_t j = 0; j < count; j += W) {
     const Vec weight = exp(load(weights + j) - maximum);
@@ -144,50 +136,52 @@ void softmaxInPlace(const Group &group, int64_t r, int64_t count, int64_t low, i
   partial.total[r] += sum(total);
 }
 
-/** `out[r] += Σⱼ weights[r][j] v[j]` for Q rows and V vectors of columns. */
-template <int Q, int V> inline void valueTile(const float *weights, const float *v, int64_t stride, int64_t count, float *out, int64_t K) {
-  Vec c[Q][V];
-#pragma GCC unroll 4
-  for (int r = 0; r < Q; r++)
-#pragma GCC unroll 4
-    for (int u = 0; u < V; u++) c[r][u] = load(out + r * K + u * W);
-  for (int64_t j = 0; j < count; j++, v += stride) {
-    Vec value[V];
-#pragma GCC unroll 4
-    for (int u = 0; u < V; u++) value[u] = keepInRegister(load(v + u * W));
-#pragma GCC unroll 4
-    for (int r = 0; r < Q; r++) {
-      const Vec weight = splat(weights[r * keysPerRun + j]);
-#pragma GCC unroll 4
-      for (int u = 0; u < V; u++) c[r][u] += weight * value[u];
-    }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < Q; r++)
-#pragma GCC unroll 4
-    for (int u = 0; u < V; u++) store(out + r * K + u * W, c[r][u]);
-}
-
-template <int V> inline void addColumns(const Group &group, const Run &values, int64_t d, float *out) {
-  forTilesOfRows<valueQueries>(group.rows, [&](auto count, int64_t r) {
-    valueTile<count.value, V>(group.weights + r * keysPerRun, values.data + d, values.stride, values.count, out + r * group.K + d, group.K);
+/** Adds the products of the weights with V vectors of columns of `count` values from column d on to `out`, `[R][K]`. */
+template <int V, class T, class F, class P>
+inline void addColumns(const Group &group, const T *values, int64_t stride, int64_t count, F read, int64_t d, float *out, P &prefetch) {
+  forTilesOfRows<queryRows>(group.rows, [&](auto rows, int64_t r) {
+    constexpr int Q = rows.value;
+    const float *weights[Q];
+    for (int i = 0; i < Q; i++) weights[i] = group.weights + (r + i) * keysPerRun;
+    Vec c[Q][V];
+    loadTile(out + r * group.K + d, group.K, c);
+    multiplyRows(count, weights, 1, [&](int64_t j, int v) {
+      if (v == 0) prefetch();
+      return read(values + j * stride + d + v * W);
+    }, c);
+    storeTile(out + r * group.K + d, group.K, c);
   });
 }
+template <class T, class F, class P>
+inline void addValues(const Group &group, const T *values, int64_t stride, int64_t count, F read, float *out, P &prefetch) {
+  int64_t d = 0;
+  for (; d + queryVecs * W <= group.K; d += queryVecs * W) addColumns<queryVecs>(group, values, stride, count, read, d, out, prefetch);
+  for (; d < group.K; d += W) addColumns<1>(group, values, stride, count, read, d, out, prefetch);
+}
 
-/** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `padded` is scratch memory for one run. */
-void attendRun(const Attention &p, const Group &group, int64_t from, int64_t to, PartialSoftmax &partial, float *padded) {
+/** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `packed`: keys and values are bfloat16. */
+template <bool packed> void attendRun(const Attention &p, const Group &group, int64_t from, int64_t to, PartialSoftmax &partial) {
   const int64_t count = to - from;
-  const Run keys = runOf(p.k, group.b, group.g, from, count, group.K, padded);
-  score(p, group, keys, from);
+  Prefetcher<packed ? 1 : 2> prefetch(p, group, to);
+  transposeRun<packed>(p.k, group, from, count, prefetch);
+  int64_t j = 0;
+  for (; j + queryVecs * W <= roundUpToVector(count); j += queryVecs * W) scoreKeys<queryVecs>(group, j, prefetch);
+  for (; j < count; j += W) scoreKeys<1>(group, j, prefetch);
   const float *mask = p.maskOf(group.b);
   for (int64_t r = 0; r < group.rows; r++) {
     const int64_t position = p.start() + r % p.q.L, low = std::max(p.firstKey(group.b, position), from), high = std::min(p.endKey(position), to);
     softmaxInPlace(group, r, count, low - from, high - from, mask ? mask + from : nullptr, partial);
+    for (int i = 0; i < 5; i++) prefetch();
   }
-  const Run values = runOf(p.v, group.b, group.g, from, count, group.K, padded); // in the place of the keys, so that a run stays in the L1 cache
-  int64_t d = 0;
-  for (; d + valueVecs * W <= group.K; d += valueVecs * W) addColumns<valueVecs>(group, values, d, partial.out);
-  for (; d < group.K; d += W) addColumns<1>(group, values, d, partial.out);
+  const float *values = p.v.row(group.b, group.g, from);
+  const auto floats = [](const float *x) { return load(x); };
+  const bool isDirect = p.v.K == group.K && (packed || p.v.format == Format::float32);
+  if (!isDirect) addValues(group, padded(p.v, group, from, count), group.K, count, floats, partial.out, prefetch);
+  else if constexpr (!packed) addValues(group, values, p.v.stride(), count, floats, partial.out, prefetch);
+  else {
+    const auto *halves = reinterpret_cast<const uint16_t *>(values);
+    addValues(group, halves, 2 * p.v.stride(), count, [](const uint16_t *x) { return loadBfloat16(x); }, partial.out, prefetch);
+  }
 }
 
 /** Merges the partial softmaxes of row r, and the attention sink of head h, into the output row. */
@@ -226,19 +220,20 @@ void decodeAttention(const Attention &p) {
   const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUpToVector(p.q.K), firstKey = p.sampleStarts ? 0 : p.firstKey(0, p.start());
   const int64_t runs = ceilDiv(p.k.L - firstKey, keysPerRun), parts = numParts(heads, runs), partKeys = ceilDiv(runs, parts) * keysPerRun;
   const int64_t partSize = PartialSoftmax::size(rows, K);
+  const auto attend = p.k.format == Format::bfloat16 && p.v.format == Format::bfloat16 ? attendRun<true> : attendRun<false>;
   static thread_local ScratchBuffer partialScratch;
   float *partials = partialScratch.reserve(heads * parts * partSize);
   parallel(heads * parts, heads * rows * p.k.L * p.k.K < (1 << 16) ? heads * parts : 1, [&](int64_t first, int64_t end) {
     static thread_local ScratchBuffer scratch;
-    float *q = scratch.reserve(rows * (K + keysPerRun) + keysPerRun * K), *weights = q + rows * K, *padded = weights + rows * keysPerRun;
+    float *q = scratch.reserve(Group::size(rows, K)), *weights = q + rows * K, *columns = weights + rows * keysPerRun, *padded = columns + keysPerRun * K;
     for (int64_t i = first; i < end; i++) {
-      const Group group{i / parts / p.k.H, i / parts % p.k.H, rows, K, q, weights};
+      const Group group{i / parts / p.k.H, i / parts % p.k.H, rows, K, q, weights, columns, padded};
       gatherQueries(p, group);
       PartialSoftmax partial(partials + i * partSize, rows);
       std::fill_n(partial.maximum, rows, minusInfinity);
       std::fill_n(partial.total, rows * (K + 1), 0.0f);
       const int64_t begin = firstKey + i % parts * partKeys, last = std::min(p.k.L, begin + partKeys);
-      for (int64_t from = begin; from < last; from += keysPerRun) attendRun(p, group, from, std::min(from + keysPerRun, last), partial, padded);
+      for (int64_t from = begin; from < last; from += keysPerRun) attend(p, group, from, std::min(from + keysPerRun, last), partial);
     }
   });
   for (int64_t i = 0; i < heads * rows; i++) {

@@ -61,7 +61,7 @@ inline void multiplyRowsOf(const Matrix &a, int64_t i, const Matrix &b, Vec (&su
   if (a.down == 1 && i + R <= a.rows) return ::multiply<tileRows, tileVecs>(a.columns, a.data + i, b.data, b.down, sums, a.right);
   const float *rows[tileRows];
   for (int64_t r = 0; r < R; r++) rows[r] = a.data + std::min(i + r, a.rows - 1) * a.down;
-  multiplyRows<tileRows, tileVecs>(a.columns, rows, a.right, b.data, b.down, sums);
+  multiplyRows(a.columns, rows, a.right, [&](int64_t p, int v) { return load(b.data + p * b.down + v * W); }, sums);
 }
 
 /** The last stripe of columns starts early enough to have full width. */

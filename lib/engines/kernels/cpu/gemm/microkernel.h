@@ -39,14 +39,13 @@ inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, c
   }
 }
 
-/** `multiply` with rows that are not neighbours: entry p of row r is `rows[r][p·right]`. */
-template <int R, int V>
-inline __attribute__((always_inline)) void multiplyRows(int64_t k, const float *const (&rows)[R], int64_t right, const float *b, int64_t stride,
-                                                        Vec (&c)[R][V]) {
-  for (int64_t p = 0, at = 0; p < k; p++, at += right, b += stride) {
+/** `multiply` with rows that are not neighbours: entry p of row r is `rows[r][p·right]`, and vector v of columns `columnsOf(p, v)`. */
+template <int R, int V, class F>
+inline __attribute__((always_inline)) void multiplyRows(int64_t k, const float *const (&rows)[R], int64_t right, F columnsOf, Vec (&c)[R][V]) {
+  for (int64_t p = 0, at = 0; p < k; p++, at += right) {
     Vec columns[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) columns[v] = load(b + v * W);
+    for (int v = 0; v < V; v++) columns[v] = keepInRegister(columnsOf(p, v));
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
       const Vec row = splat(rows[r][at]);
@@ -56,16 +55,21 @@ inline __attribute__((always_inline)) void multiplyRows(int64_t k, const float *
   }
 }
 
-typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
-
-template <int... from> inline Four shuffle(Four a, Four b) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, from...);
-#else
-  typedef int Order __attribute__((vector_size(16)));
-  return __builtin_shuffle(a, b, Order{from...});
-#endif
+/** Loads and stores a tile vector by vector: a tile copied with memcpy does not stay in registers. */
+template <int R, int V> inline void loadTile(const float *from, int64_t stride, Vec (&c)[R][V]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) c[r][v] = load(from + r * stride + v * W);
 }
+template <int R, int V> inline void storeTile(float *to, int64_t stride, const Vec (&c)[R][V]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) store(to + r * stride + v * W, c[r][v]);
+}
+
+typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
 
 /** Identity; bits that are not a float32 number stay unchanged. */
 struct Identity {
@@ -76,10 +80,8 @@ struct Identity {
 template <class F = Identity> inline void transpose(const float *rows, int64_t rowStride, float *columns, int64_t stride, F change = {}) {
   Four x[4];
   for (int r = 0; r < 4; r++) x[r] = change(Four(*reinterpret_cast<const LooseFour *>(rows + r * rowStride)));
-  const Four a = shuffle<0, 4, 1, 5>(x[0], x[1]), b = shuffle<2, 6, 3, 7>(x[0], x[1]);
-  const Four c = shuffle<0, 4, 1, 5>(x[2], x[3]), d = shuffle<2, 6, 3, 7>(x[2], x[3]);
-  const Four y[4] = {shuffle<0, 1, 4, 5>(a, c), shuffle<2, 3, 6, 7>(a, c), shuffle<0, 1, 4, 5>(b, d), shuffle<2, 3, 6, 7>(b, d)};
-  for (int i = 0; i < 4; i++) *reinterpret_cast<LooseFour *>(columns + i * stride) = y[i];
+  transpose(x);
+  for (int i = 0; i < 4; i++) *reinterpret_cast<LooseFour *>(columns + i * stride) = x[i];
 }
 
 /** Packs R rows into a panel: `panel[p·R + r] = change(rows[r·stride + p])`, zeros for rows from `present` on. */

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #if defined(__AVX__)
 #include <immintrin.h>
 #endif
@@ -72,22 +73,57 @@ inline float sum(Vec x) {
   return (total[0] + total[1]) + (total[2] + total[3]);
 }
 
-#if defined(__clang__)
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+inline float maximumOf(Vec x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(reinterpret_cast<__m512>(x));
 #else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (int32_t __attribute__((vector_size(16)))){__VA_ARGS__})
+  float maximum = x[0];
+  for (int i = 1; i < W; i++) maximum = x[i] > maximum ? x[i] : maximum;
+  return maximum;
 #endif
+}
+
+/** Four floats at each of W / 4 addresses, `stride` floats apart. */
+inline Vec loadFours(const float *p, int64_t stride) {
+#if defined(__AVX512F__)
+  const __m512 half = _mm512_insertf32x4(_mm512_castps128_ps512(_mm_loadu_ps(p)), _mm_loadu_ps(p + stride), 1);
+  return reinterpret_cast<Vec>(_mm512_insertf32x4(_mm512_insertf32x4(half, _mm_loadu_ps(p + 2 * stride), 2), _mm_loadu_ps(p + 3 * stride), 3));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vec>(_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + stride), 1));
+#else
+  return load(p);
+#endif
+}
+
+/** In each group of four entries: entries of `a` by their number, 0 to 3, or of `b`, 4 to 7. */
+template <int... from, class V, int... i> inline V shuffleFours(V a, V b, std::integer_sequence<int, i...>) {
+  constexpr int order[] = {from...}, size = sizeof(V) / sizeof(float);
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, (order[i % 4] % 4 + order[i % 4] / 4 * size + i / 4 * 4)...);
+#else
+  typedef int32_t Order __attribute__((vector_size(sizeof(V))));
+  return __builtin_shuffle(a, b, Order{(order[i % 4] % 4 + order[i % 4] / 4 * size + i / 4 * 4)...});
+#endif
+}
+template <int... from, class V> inline V shuffle(V a, V b) {
+  return shuffleFours<from...>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(float)>());
+}
+
+/** Transposes 4 x 4 blocks in place: each group of four entries of the four vectors is a block. */
+template <class V> inline void transpose(V (&x)[4]) {
+  const V a = shuffle<0, 4, 1, 5>(x[0], x[1]), b = shuffle<2, 6, 3, 7>(x[0], x[1]), c = shuffle<0, 4, 1, 5>(x[2], x[3]), d = shuffle<2, 6, 3, 7>(x[2], x[3]);
+  x[0] = shuffle<0, 1, 4, 5>(a, c), x[1] = shuffle<2, 3, 6, 7>(a, c), x[2] = shuffle<0, 1, 4, 5>(b, d), x[3] = shuffle<2, 3, 6, 7>(b, d);
+}
 
 /** Stores the sums of W vectors as W consecutive floats. */
 inline void storeSums(float *y, const Vec (&c)[W]) {
   for (int j = 0; j < W; j += 4) {
-    const Four x[] = {folded(c[j]), folded(c[j + 1]), folded(c[j + 2]), folded(c[j + 3])};
-    const Four low = SHUFFLE(x[0], x[1], 0, 4, 1, 5) + SHUFFLE(x[0], x[1], 2, 6, 3, 7), high = SHUFFLE(x[2], x[3], 0, 4, 1, 5) + SHUFFLE(x[2], x[3], 2, 6, 3, 7);
-    const Four sums = SHUFFLE(low, high, 0, 1, 4, 5) + SHUFFLE(low, high, 2, 3, 6, 7);
+    Four x[] = {folded(c[j]), folded(c[j + 1]), folded(c[j + 2]), folded(c[j + 3])};
+    transpose(x);
+    const Four sums = (x[0] + x[2]) + (x[1] + x[3]);
     std::memcpy(y + j, &sums, sizeof sums);
   }
 }
-#undef SHUFFLE
 
 /** `y[i] = f(x[i])` for n entries, with a partial vector at the end. `f` receives a loader: `[&](auto at) { return at(x); }`. */
 template <class F> inline void map(int64_t n, float *y, F f) {
