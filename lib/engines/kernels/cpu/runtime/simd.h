@@ -45,11 +45,21 @@ inline Vec min(Vec a, Vec b) {
 
 /** Loads the first `n < W` entries; the others are zero. */
 inline Vec loadSome(const float *p, int64_t n) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << n) - 1), p));
+#else
   Vec x{};
   std::memcpy(&x, p, n * sizeof(float));
   return x;
+#endif
 }
-inline void storeSome(float *p, Vec x, int64_t n) { std::memcpy(p, &x, n * sizeof(float)); }
+inline void storeSome(float *p, Vec x, int64_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << n) - 1), reinterpret_cast<__m512>(x));
+#else
+  std::memcpy(p, &x, n * sizeof(float));
+#endif
+}
 
 typedef float Four __attribute__((vector_size(16)));
 
