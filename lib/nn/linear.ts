@@ -2,7 +2,7 @@ import { isTraced, withoutGradient } from '../autograd/tape.js'
 import { trainingOptions } from '../autograd/train-mode.js'
 import { isTapped, module } from '../module.js'
 import { fused } from '../ops/fused.js'
-import { hasKernel, runKernel } from '../ops/kernel.js'
+import { hasKernel } from '../ops/kernel.js'
 import { dequantizePacked, formatOf, type QuantizationFormat, type StoredWeight } from '../quantization/formats.js'
 import { tf } from '../tf.js'
 import { type Activation, activations } from './activation.js'
@@ -95,7 +95,7 @@ const affineLora = <R extends tf.Rank>(
   return activation ? activations[activation](y) : y
 }
 
-/** `residual + act(x Wᵀ + b)` in one kernel, where one exists and no gradient is wanted. */
+/** `residual + act(x Wᵀ + b)` in one kernel, where one exists; a gradient needs a float32 weight and no activation. */
 const affineWithResidual = <R extends tf.Rank>(
   x: tf.Tensor<R>,
   weight: StoredWeight,
@@ -104,9 +104,11 @@ const affineWithResidual = <R extends tf.Rank>(
   residual: tf.Tensor<R>
 ): tf.Tensor<R> => {
   const { format, tensor } = formatOf(weight)
-  const composition = () => residual.add<tf.Tensor<R>>(affine(x, weight, bias, activation))
-  if (anyTraced([x, tensor, bias, residual])) return composition()
-  return fused('LinearResidual', { x, weight: tensor, bias, residual }, { activation, format }, composition)
+  if ((activation || format !== 'float32') && anyTraced([x, tensor, bias, residual]))
+    return residual.add<tf.Tensor<R>>(affine(x, weight, bias, activation))
+  return fused('LinearResidual', { x, weight: tensor, bias, residual }, { activation, format }, (t) =>
+    t.residual.add<tf.Tensor<R>>(affine(t.x, format === 'float32' ? (t.weight as tf.Tensor2D) : weight, t.bias, activation))
+  )
 }
 
 /** `act(x Wᵀ + b)` over the last axis: `[…, in] → […, out]` with `weight` `[out, in]` and `bias` `[out]`; `residual` `[…, out]` is added. */
@@ -148,34 +150,46 @@ export interface Linear {
 /** Whether a layer's weight has fewer bits than float32, so that its products are rounded too. */
 export const isReduced = ({ weight }: Linear): boolean => formatOf(isLora(weight) ? weight.base : weight).format !== 'float32'
 
-/**
- * Weights and biases of several linear layers as inputs of one kernel, `weight`, `bias`, `weight1`, …, and the weights' formats.
- * `undefined` where a weight has a LoRA update, a tensor needs a gradient or a layer has a tap: then the layers run one by one.
- */
-export const fusedInputs = (layers: readonly Linear[]) => {
+/** Weights and biases of several linear layers as inputs of one kernel, `weight`, `bias`, `weight1`, …, and the weights' formats. */
+interface FusedInputs {
+  readonly inputs: { readonly [name: string]: tf.Tensor | undefined; readonly weight?: tf.Tensor }
+  readonly formats: readonly (QuantizationFormat | 'float32')[]
+}
+
+/** `undefined` where a weight has a LoRA update or a layer has a tap: then the layers run one by one. */
+const storedInputs = (layers: readonly Linear[]): FusedInputs | undefined => {
   const weights = layers.map(({ weight }) => weight)
   if (layers.some(isTapped) || weights.some(isLora)) return undefined
   const stored = weights.map((weight) => formatOf(weight as StoredWeight))
-  const inputs: { [name: string]: tf.Tensor | undefined; weight?: tf.Tensor } = {}
+  const inputs: { [name: string]: tf.Tensor | undefined } = {}
   for (const [i, { bias }] of layers.entries()) {
     inputs[`weight${i || ''}`] = stored[i]!.tensor
     inputs[`bias${i || ''}`] = bias
   }
-  if (anyTraced(Object.values(inputs))) return undefined
-  return { inputs, formats: stored.map(({ format }): QuantizationFormat | 'float32' => format) }
+  return { inputs, formats: stored.map(({ format }) => format) }
+}
+
+/** Inputs of one kernel for several layers; `undefined` where a weight has a LoRA update, a tensor needs a gradient or a layer has a tap. */
+export const fusedInputs = (layers: readonly Linear[]): FusedInputs | undefined => {
+  const shared = storedInputs(layers)
+  return shared && !anyTraced(Object.values(shared.inputs)) ? shared : undefined
 }
 
 /**
- * The outputs of three linear layers of one input, as the q, k and v of attention: one kernel prepares `x` once, where one exists and
- * no gradient is wanted.
+ * The outputs of three linear layers of one input, as the q, k and v of attention: one kernel prepares `x` once, where one exists. A gradient
+ * needs float32 weights.
  */
 export const projectTogether = <R extends tf.Rank>(
   layers: readonly [Linear, Linear, Linear],
   x: tf.Tensor<R>
 ): readonly [tf.Tensor<R>, tf.Tensor<R>, tf.Tensor<R>] => {
-  const shared = hasKernel('QkvLinear') && x.size > 0 && !isTraced(x) ? fusedInputs(layers) : undefined
-  if (!shared) return [layers[0](x), layers[1](x), layers[2](x)]
-  return runKernel('QkvLinear', { x, ...shared.inputs }, { formats: shared.formats })
+  const oneByOne = () => [layers[0](x), layers[1](x), layers[2](x)] as const
+  const shared = storedInputs(layers)
+  if (!shared) return oneByOne()
+  const { inputs, formats } = shared
+  const hasGradient = hasKernel('QkvLinearBackward') && formats.every((format) => format === 'float32')
+  if (!hasGradient && anyTraced([x, ...Object.values(inputs)])) return oneByOne()
+  return fused('QkvLinear', { x, ...inputs }, { formats }, oneByOne)
 }
 
 export interface LinearOptions {

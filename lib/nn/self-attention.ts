@@ -3,7 +3,7 @@ import { isTapped, module } from '../module.js'
 import { hasKernel, runKernel } from '../ops/kernel.js'
 import { tf } from '../tf.js'
 import { type AttentionOptions, appendToCache, attendCached, type CachedAttentionOptions, type LayerCache } from './kv-cache.js'
-import { fusedInputs, type Linear } from './linear.js'
+import { fusedInputs, type Linear, projectTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'
 import { fusible } from './residual.js'
 
@@ -74,8 +74,9 @@ const queriesKeysValues = (
     const K = qkv.shape[2] / (H + 2 * G)
     return tf.split(qkv, [H * K, G * K, G * K], 2) as [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D]
   }
-  const [q, k] = [projections.q_proj(x), projections.k_proj(x)]
-  return [projections.q_norm?.(q) ?? q, projections.k_norm?.(k) ?? k, projections.v_proj(x)]
+  const { q_proj, k_proj, v_proj, q_norm, k_norm } = projections
+  const [q, k, v] = projectTogether([q_proj, k_proj, v_proj], x)
+  return [q_norm?.(q) ?? q, k_norm?.(k) ?? k, v]
 }
 
 const unfused = (

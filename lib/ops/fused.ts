@@ -14,7 +14,7 @@ const hasEmpty = (inputs: KernelInputs): boolean => {
 }
 
 /** Runs the kernel as one recorded operation. Only its inputs are saved; the backward pass computes the gradients from them. */
-const differentiable = <T extends tf.Tensor>(
+const differentiable = <T extends tf.Tensor | readonly tf.Tensor[]>(
   kernel: string,
   inputs: KernelInputs,
   attributes: Readonly<Record<string, unknown>>,
@@ -28,15 +28,15 @@ const differentiable = <T extends tf.Tensor>(
       save(present.map(([, x]) => x))
       return runKernel<T>(kernel, Object.fromEntries(present), attributes)
     },
-    backward: ([dy], saved) => {
+    backward: (dys, saved) => {
       const savedInputs = Object.fromEntries(present.map(([name], i) => [name, saved[i]!]))
-      const gradients = backwardRules[kernel]?.(dy!, savedInputs, attributes, new Set(traced))
+      const gradients = backwardRules[kernel]?.(dys as [tf.Tensor], savedInputs, attributes, new Set(traced))
       if (gradients) return gradients
       const xs = traced.map((name) => savedInputs[name]!)
       const { grads } = vjp(
-        () => [composition(savedInputs)],
+        () => [composition(savedInputs)].flat() as tf.Tensor[],
         xs,
-        () => [dy]
+        () => dys
       )
       return Object.fromEntries(traced.map((name, i) => [name, () => grads[i] ?? tf.zerosLike(xs[i]!)]))
     }
@@ -70,6 +70,6 @@ export const fused = <T extends tf.Tensor | readonly tf.Tensor[], I extends Kern
 ): T => {
   if (!hasKernel(kernel) || hasEmpty(inputs)) return compose(kernel, inputs, composition)
   if (isRecording() && presentInputs(inputs).some(([, x]) => isTraced(x)))
-    return differentiable(kernel, inputs, attributes, composition as (inputs: KernelInputs) => T & tf.Tensor)
+    return differentiable(kernel, inputs, attributes, composition as (inputs: KernelInputs) => T)
   return runKernel<T>(kernel, inputs, attributes)
 }

@@ -4,9 +4,9 @@ import { hasKernel, type KernelInputs, runKernel } from './kernel.js'
 /** Gradient of each input by name, computed lazily from `dy`. */
 type InputGradients = Readonly<Record<string, () => tf.Tensor>>
 
-/** The backward pass of a kernel, from `dy`, the saved inputs, the attributes and the names of inputs that need a gradient. */
+/** The backward pass of a kernel, from the gradient of each output, the saved inputs, the attributes and the names of inputs that need a gradient. */
 type BackwardRule = (
-  dy: tf.Tensor,
+  dys: readonly [tf.Tensor, ...tf.Tensor[]],
   inputs: Readonly<Record<string, tf.Tensor>>,
   attributes: Readonly<Record<string, unknown>>,
   wanted: ReadonlySet<string>
@@ -31,7 +31,7 @@ const backwardKernel = (
 }
 
 /** dx = dy W, dW = dyᵀ x, db = Σ dy. */
-const affine: BackwardRule = (dy, { x, weight }, { activation }, wanted) => {
+const affine: BackwardRule = ([dy], { x, weight }, { activation }, wanted) => {
   if (activation !== undefined) return undefined
   const flags = { needsX: wanted.has('x'), needsWeight: wanted.has('weight'), needsBias: wanted.has('bias') }
   return (
@@ -44,7 +44,7 @@ const affine: BackwardRule = (dy, { x, weight }, { activation }, wanted) => {
 }
 
 /** y = x · r · w with r = 1/√(E[x²] + eps): dx = r · (g − n · E[g · n]) with g = dy · w, n = x · r. */
-const rmsNorm: BackwardRule = (dy, { x, weight }, { eps }) => {
+const rmsNorm: BackwardRule = ([dy], { x, weight }, { eps }) => {
   const gradients = backwardKernel('RmsNormBackward', { dy, x, weight }, { eps }, ['x', 'weight'])
   if (gradients || x!.shape.at(-1) !== weight!.size) return gradients // merged heads: differentiate the composition
   const r = x!
@@ -65,8 +65,19 @@ const rmsNorm: BackwardRule = (dy, { x, weight }, { eps }) => {
 /** Backward rules of kernels. A kernel without a rule differentiates its composition, which computes the forward again. */
 export const backwardRules: Readonly<Record<string, BackwardRule>> = {
   Linear: affine,
+  LinearResidual: (dys, inputs, attributes, wanted) => {
+    const gradients = attributes.format === 'float32' ? affine(dys, inputs, attributes, wanted) : undefined
+    return gradients && { ...gradients, residual: () => dys[0].clone() }
+  },
+  QkvLinear: ([dq, dk, dv], { x, weight, weight1, weight2 }, _, wanted) => {
+    const needs = (names: readonly string[]) => names.map((name) => wanted.has(name))
+    const [needsWeight, needsBias] = [needs(['weight', 'weight1', 'weight2']), needs(['bias', 'bias1', 'bias2'])]
+    const attributes = { needsX: wanted.has('x'), needsWeight, needsBias }
+    const names = ['x', 'weight', 'bias', 'weight1', 'bias1', 'weight2', 'bias2']
+    return backwardKernel('QkvLinearBackward', { dq, dk, dv, x, weight, weight1, weight2 }, attributes, names)
+  },
   // without a kernel for it the dequantized weight is differentiated
-  QuantizedLinear: (dy, { x, weight }, { activation, format }, wanted) =>
+  QuantizedLinear: ([dy], { x, weight }, { activation, format }, wanted) =>
     activation === undefined && !wanted.has('weight')
       ? backwardKernel(
           'QuantizedLinearBackward',
@@ -76,7 +87,7 @@ export const backwardRules: Readonly<Record<string, BackwardRule>> = {
         )
       : undefined,
   // weight and bias are never traced here, see affineLora
-  LoraLinear: (dy, { x, weight, lora_A, lora_B, scaling, loraInput }, _, wanted) =>
+  LoraLinear: ([dy], { x, weight, lora_A, lora_B, scaling, loraInput }, _, wanted) =>
     backwardKernel(
       'LoraLinearBackward',
       { dy, x, weight, lora_A, lora_B, scaling, loraInput },
@@ -89,24 +100,23 @@ export const backwardRules: Readonly<Record<string, BackwardRule>> = {
       ['x', 'loraInput', 'lora_A', 'lora_B']
     ),
   RmsNorm: rmsNorm,
-  LayerNorm: (dy, { x, weight }, { eps }) =>
+  LayerNorm: ([dy], { x, weight }, { eps }) =>
     backwardKernel('LayerNormBackward', { dy, x, weight }, { eps }, ['x', 'weight', 'bias']),
-  Activation: (dy, { x }, { activation }) => backwardKernel('ActivationBackward', { dy, x }, { activation }, ['x']),
-  GatedActivation: (dy, { gate, up }, { activation }) =>
+  Activation: ([dy], { x }, { activation }) => backwardKernel('ActivationBackward', { dy, x }, { activation }, ['x']),
+  GatedActivation: ([dy], { gate, up }, { activation }) =>
     backwardKernel('GatedActivationBackward', { dy, gate, up }, { activation }, ['gate', 'up']),
 
-  ScaledResidual: (dy, { branch, scale }) => ({
+  ScaledResidual: ([dy], { branch, scale }) => ({
     branch: () => dy.mul(scale!),
     scale: () => sumRows(dy.mul(branch!)),
     ...backwardKernel('ScaledResidualBackward', { dy, branch, scale }, {}, ['branch', 'scale']),
     x: () => dy.clone()
   }),
 
-  // the inverse rotation: the opposite angle
-  Rope: (dy, { cos, sin }, attributes) => backwardKernel('Rope', { x: dy, cos, sin: sin!.neg() }, attributes, ['x']),
+  Rope: ([dy], { cos, sin }, attributes) => backwardKernel('Rope', { x: dy, cos, sin }, { ...attributes, inverse: true }, ['x']),
 
-  Attention: (dy, { q, k, v, mask, sinks, segments }, attributes) =>
+  Attention: ([dy], { q, k, v, mask, sinks, segments }, attributes) =>
     sinks ? undefined : backwardKernel('AttentionBackward', { dy, q, k, v, mask, segments }, attributes, ['q', 'k', 'v']),
 
-  CrossEntropy: (dy, { logits, labels }) => backwardKernel('CrossEntropyBackward', { dy, logits, labels }, {}, ['logits'])
+  CrossEntropy: ([dy], { logits, labels }) => backwardKernel('CrossEntropyBackward', { dy, logits, labels }, {}, ['logits'])
 }

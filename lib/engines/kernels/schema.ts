@@ -178,9 +178,9 @@ export const kernels = {
     relations: [['divides', 'D', 'N']],
     outputs: y
   },
-  /** Rotates heads `[B, H, L, K]`, or `[B, L, H·K]` with `numHeads`. */
+  /** Rotates heads `[B, H, L, K]`, or `[B, L, H·K]` with `numHeads`; by the opposite angles if `inverse`. */
   Rope: {
-    parameters: { numHeads: { ...int, default: 0 } },
+    parameters: { numHeads: { ...int, default: 0 }, inverse: flag },
     axes: { H: 'numHeads' },
     inputs: { x: float32(queries), ...rope },
     relations: [
@@ -237,6 +237,28 @@ export const kernels = {
     parameters: { needsX: bool, needsWeight: bool, needsBias: bool },
     inputs: { dy: float32('... N'), x: float32('... K'), weight: float32('N K') },
     outputs: { dx: 'float32', dweight: 'float32', dbias: 'float32' }
+  },
+  /** The gradient of x is the sum over the three layers. */
+  QkvLinearBackward: {
+    parameters: { needsX: bool, needsWeight: { ...bool, count: 3 }, needsBias: { ...bool, count: 3 } },
+    inputs: {
+      dq: float32('... N'),
+      dk: float32('... P'),
+      dv: float32('... Q'),
+      x: float32('... K'),
+      weight: float32('N K'),
+      weight1: float32('P K'),
+      weight2: float32('Q K')
+    },
+    outputs: {
+      dx: 'float32',
+      dweight: 'float32',
+      dbias: 'float32',
+      dweight1: 'float32',
+      dbias1: 'float32',
+      dweight2: 'float32',
+      dbias2: 'float32'
+    }
   },
   /** `x Wᵀ + b + scaling · (d Aᵀ) Bᵀ`, where d is `loraInput` (x after dropout), or x */
   LoraLinear: {

@@ -1,5 +1,3 @@
-import { isRecording } from '../../autograd/tape.js'
-import { trainingOptions } from '../../autograd/train-mode.js'
 import { type Children, isTapped, type Module, module } from '../../module.js'
 import type { tf } from '../../tf.js'
 import { type GatedMlpParts, gatedMlpBlock } from '../gated-linear-unit.js'
@@ -78,7 +76,7 @@ const isRmsNorm = (norm: object): norm is RmsNorm => 'weight' in norm && 'eps' i
 /**
  * The same layer with fused kernels for inference, as `torch.compile` for one pattern. The layer's forward is traced symbolically once.
  * If the forward is a pre-norm block, `h = x + attention(norm(x))` then `h + mlp(norm(h))`, its residual blocks run as
- * single kernels where norm and branch are fusible. Every other layer, and every forward while a gradient is recorded, runs as
+ * single kernels where norm and branch are fusible; parts that need a gradient run one by one. Every other layer runs as
  * written.
  */
 export const fuseLayer = <P>(layer: Module<P, DecoderLayer>): Module<P, DecoderLayer> => {
@@ -104,7 +102,6 @@ export const fuseLayer = <P>(layer: Module<P, DecoderLayer>): Module<P, DecoderL
       return { ...out, hidden: h.add<tf.Tensor3D>(out.hidden) }
     }
     const forward: DecoderLayer = (x, context) => {
-      if (isRecording() || trainingOptions()) return unfused(x, context)
       const { hidden, ...rest } = attend(x, context)
       return { ...feedForward(hidden), ...rest }
     }

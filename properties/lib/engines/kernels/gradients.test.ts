@@ -5,7 +5,7 @@ import { training } from '../../../../lib/autograd/train-mode.js'
 import { selectEngine } from '../../../../lib/engines/index.js'
 import { activationNames, activations, gated } from '../../../../lib/nn/activation.js'
 import { attend, attendMerged, attendMergedCausal } from '../../../../lib/nn/attention.js'
-import { affine } from '../../../../lib/nn/linear.js'
+import { affine, type Linear, linear, projectTogether } from '../../../../lib/nn/linear.js'
 import { tokenLosses } from '../../../../lib/nn/losses/cross-entropy.js'
 import { layerNorm, rmsNorm } from '../../../../lib/nn/norm.js'
 import { residual } from '../../../../lib/nn/residual.js'
@@ -44,6 +44,42 @@ describe('gradients of kernels are those of their compositions', () => {
         const [M, K] = large ? [L * 9, D * 9] : [L, D]
         const xs = [randomTensor([2, M, K], seed), randomTensor([N, K], seed + 1), randomTensor([N], seed + 2)]
         assertSameGradients((x, w, b) => affine(x, w, b), bias ? xs : xs.slice(0, 2), 5e-5)
+      },
+      12
+    ))
+
+  it('an affine layer with a residual, and three layers of one input', () =>
+    check(
+      fc.record({ rows, G: count(40), bias: fc.boolean() }),
+      ({ rows: { L, D, N, seed }, G, bias }) => {
+        const x = randomTensor([2, L, D], seed)
+        const layerOf = (i: number, size: number): Tensors =>
+          [randomTensor([size, D], seed + i), randomTensor([size], seed + i + 1)].slice(0, bias ? 2 : 1)
+        const [first, ...others] = [layerOf(1, N), layerOf(3, G), layerOf(5, G)] as const
+        const bound = (weights: Tensors): Linear =>
+          linear(D, weights[0]!.shape[0]!, { bias }).apply({ weight: weights[0], bias: weights[1] } as never)
+        assertSameGradients(
+          (x, residual, ...weights) => bound(weights)(x, residual),
+          [x, randomTensor([2, L, N], seed + 7), ...first]
+        )
+        const split = (weights: Tensors): readonly [Linear, Linear, Linear] => {
+          const size = weights.length / 3
+          return [0, 1, 2].map((i) => bound(weights.slice(i * size, (i + 1) * size))) as unknown as [Linear, Linear, Linear]
+        }
+        // outputs that the loss does not use have zeros as gradients
+        for (const used of [[0, 1, 2], [1]]) {
+          const f = (x: tf.Tensor, ...weights: tf.Tensor[]) => {
+            const outputs = projectTogether(split(weights), x)
+            return tf.concat(
+              used.map((i) => outputs[i]!),
+              -1
+            )
+          }
+          const all = [x, ...first, ...others.flat()]
+          const expected = withoutKernels(() => gradientsOf(f, all, all.slice(0, 1)))
+          assertClose(gradientsOf(f, all, all.slice(0, 1))[0]!, expected[0]!, 5e-5, 'x alone')
+          if (used.length === 3) assertSameGradients(f, all, 5e-5)
+        }
       },
       12
     ))

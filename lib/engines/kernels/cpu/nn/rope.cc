@@ -15,7 +15,7 @@ void rope(const kernels::Rope &in, Reader &, OperatorContext &context) {
   parallel(x.B * L * H, std::max<int64_t>(1, (1 << 14) / K), [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; i++) {
       const int64_t b = i / H / L, l = i / H % L, h = i % H, angle = ((sharedTables ? 0 : b) * L + l) * R;
-      rotate(K, R, x.row(b, h, l), in.cos.data + angle, in.sin.data + angle, y.row(b, h, l));
+      rotate(K, R, x.row(b, h, l), in.cos.data + angle, in.sin.data + angle, y.row(b, h, l), in.inverse ? -1 : 1);
     }
   });
 }

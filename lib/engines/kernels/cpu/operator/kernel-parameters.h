@@ -288,14 +288,16 @@ struct Rope {
   static constexpr const char *operatorName = "InternvlRope";
   static constexpr const char *outputs[] = {"y: float"};
   static constexpr int groupSize = 0;
-  static constexpr int numValues = 1;
+  static constexpr int numValues = 2;
   int64_t numHeads;
+  bool inverse;
   Tensor x, cos, sin;
   Axes axes;
   static Rope read([[maybe_unused]] Reader &reader) {
     Rope s{};
     [[maybe_unused]] Axes &axes = s.axes;
     s.numHeads = reader.readInt("numHeads");
+    s.inverse = reader.readBool();
     require(s.numHeads == 0 || axes.bind('H', s.numHeads), "numHeads must be H");
     s.x = reader.input("x", TF_FLOAT, "BHLK|BL(HK)", axes);
     s.cos = reader.input("cos", TF_FLOAT, "T1LR", axes);
@@ -488,6 +490,33 @@ struct LinearBackward {
     s.dy = reader.input("dy", TF_FLOAT, ".N", axes);
     s.x = reader.input("x", TF_FLOAT, ".K", axes);
     s.weight = reader.input("weight", TF_FLOAT, "NK", axes);
+    return s;
+  }
+};
+
+struct QkvLinearBackward {
+  static constexpr const char *operatorName = "InternvlQkvLinearBackward";
+  static constexpr const char *outputs[] = {"dx: float", "dweight: float", "dbias: float", "dweight1: float", "dbias1: float", "dweight2: float", "dbias2: float"};
+  static constexpr int groupSize = 0;
+  static constexpr int numValues = 7;
+  bool needsX;
+  bool needsWeight[3];
+  bool needsBias[3];
+  Tensor dq, dk, dv, x, weight, weight1, weight2;
+  Axes axes;
+  static QkvLinearBackward read([[maybe_unused]] Reader &reader) {
+    QkvLinearBackward s{};
+    [[maybe_unused]] Axes &axes = s.axes;
+    s.needsX = reader.readBool();
+    for (auto &each : s.needsWeight) each = reader.readBool();
+    for (auto &each : s.needsBias) each = reader.readBool();
+    s.dq = reader.input("dq", TF_FLOAT, ".N", axes);
+    s.dk = reader.input("dk", TF_FLOAT, ".P", axes);
+    s.dv = reader.input("dv", TF_FLOAT, ".Q", axes);
+    s.x = reader.input("x", TF_FLOAT, ".K", axes);
+    s.weight = reader.input("weight", TF_FLOAT, "NK", axes);
+    s.weight1 = reader.input("weight1", TF_FLOAT, "PK", axes);
+    s.weight2 = reader.input("weight2", TF_FLOAT, "QK", axes);
     return s;
   }
 };
