@@ -89,7 +89,7 @@ export interface PreparedGeneration {
 export const prepareGeneration = (inputs: GenerateInputs, options: GenerateOptions): PreparedGeneration => {
   checkOptions(options)
   const prompts = promptsOf(inputs)
-  const { seed } = options
+  const seed = options.seed ?? undefined // null, as JSON has it, is no seed
   if (typeof seed === 'object' && seed.length !== prompts.length)
     throw new RangeError(`seed: ${seed.length} seeds for ${prompts.length} rows; give one number, or one seed for each row`)
   if (isAssisted(options) && prompts.length > 1)

@@ -11,6 +11,7 @@ import { answerList, firstAnswer } from './row-answers.js'
 
 /** One row of a dataset: a conversation. */
 export interface DatasetRow {
+  /** The `id` of the row where that is a string or a number, else `where`. */
   readonly id: string
   readonly task: string
   /** All messages; those of the assistant are the expected answers. */
@@ -232,7 +233,7 @@ export const rowFromJson = (json: unknown, where: string, folder: string): E.Eit
         assignMedia(withPlaceholders(turns, media), media, where),
         E.map(
           (messages): DatasetRow => ({
-            id: String(json.id ?? where),
+            id: typeof json.id === 'string' || typeof json.id === 'number' ? String(json.id) : where,
             task: typeof json.task === 'string' ? json.task : 'all',
             messages,
             where,

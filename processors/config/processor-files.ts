@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
-import { type Issues, issue, validateAll } from '../../lib/error.js'
+import { type Issues, issue, nameText, validateAll } from '../../lib/error.js'
 import { readSmallFile } from '../../lib/files.js'
 import type { Processor } from '../processor.js'
 import { VISUAL_TOKENS } from '../text/placeholders.js'
@@ -98,7 +98,7 @@ export const visualTokenizerConfig = (source: string | Uint8Array | undefined): 
   const parsed: unknown = source === undefined ? {} : JSON.parse(Buffer.from(source).toString('utf8'))
   const config = t.UnknownRecord.is(parsed) ? parsed : {}
   const { auto_map, extra_special_tokens: extra, ...rest } = config
-  const isInternLm = /^InternLM2Tokenizer/.test(String(rest.tokenizer_class)) // a class that Transformers has not
+  const isInternLm = /^InternLM2Tokenizer/.test(nameText(rest.tokenizer_class)) // a class that Transformers has not
   const named = { ...VISUAL_TOKENS, ...(t.UnknownRecord.is(extra) ? extra : {}) }
   const missing = Object.entries(named).filter(([name]) => !Object.hasOwn(rest, name))
   return json({

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
-import { type Issues, invalid } from '../../lib/error.js'
+import { type Issues, invalid, nameText } from '../../lib/error.js'
 import { decode } from '../config/decode-json.js'
 
 // Source: `Qwen2Tokenizer` (transformers 5.24)
@@ -32,7 +32,7 @@ const splittingRules = {
 
 /** Names of splitting rules, as GGUF files have them. */
 export type SplittingRules = keyof typeof splittingRules
-export const isSplittingRules = (name: unknown): name is SplittingRules => Object.hasOwn(splittingRules, String(name))
+export const isSplittingRules = (name: unknown): name is SplittingRules => Object.hasOwn(splittingRules, nameText(name))
 
 const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
 
@@ -71,8 +71,8 @@ export const tokenizerFromVocabulary = (
   tokenizerClass: unknown,
   dir: string
 ): E.Either<Issues, unknown> => {
-  if (!QWEN2_CLASSES.includes(String(tokenizerClass)))
-    return invalid('NoTokenizer', `${dir}: no tokenizer.json, and vocab.json is not enough for a ${String(tokenizerClass)}.`, {
+  if (!QWEN2_CLASSES.includes(nameText(tokenizerClass)))
+    return invalid('NoTokenizer', `${dir}: no tokenizer.json, and vocab.json is not enough for a ${nameText(tokenizerClass)}.`, {
       dir
     })
   return byteLevelTokenizer(vocabulary, mergesText, 'qwen2', `${dir}/vocab.json`)

@@ -1,3 +1,4 @@
+import { nameText } from '../../../lib/error.js'
 import { isRecord } from '../../../lib/files.js'
 import type { RowAnswer } from './row-answer.js'
 
@@ -52,7 +53,7 @@ const openAILines: AnswerLines = {
     }),
   readHead: (line) => {
     const json = parsed(line)
-    const [, row] = /^batch_req_(\d+)$/.exec(String(json?.id)) ?? []
+    const [, row] = /^batch_req_(\d+)$/.exec(nameText(json?.id)) ?? []
     return json && head(row === undefined ? undefined : Number(row), json.error)
   }
 }

@@ -1,4 +1,5 @@
 import * as t from 'io-ts'
+import { nameText } from '../../../lib/error.js'
 import { type AddedTokenJson, tokenNames } from '../added-tokens.js'
 import { pieceTypes, type SentencePieceModel } from './model-proto.js'
 
@@ -135,7 +136,7 @@ const withBeginToken = /^(Llama|InternLM2|CodeLlama)Tokenizer(Fast)?$/
 const postProcessorOf = ({ pieces }: SentencePieceModel, { config }: TokenFiles): unknown => {
   const begin = tokenNames(config).bos_token ?? '<s>'
   const id = pieces.findIndex(({ piece }) => piece === begin)
-  if ('add_bos_token' in config || !withBeginToken.test(String(config.tokenizer_class)) || id < 0) return null
+  if ('add_bos_token' in config || !withBeginToken.test(nameText(config.tokenizer_class)) || id < 0) return null
   const [special, sequence] = [{ SpecialToken: { id: begin, type_id: 0 } }, (name: string, type_id: number) => ({ Sequence: { id: name, type_id } })] // biome-ignore format: one line
   return {
     type: 'TemplateProcessing',
