@@ -91,6 +91,9 @@ export const valueText = (value: unknown): string => {
   }
 }
 
+/** A text as it is, `valueText` of every other value: for a name from a file, since `String` of a list of lists has no bounded depth. */
+export const nameText = (value: unknown): string => (typeof value === 'string' ? value : valueText(value))
+
 /** One issue as a left value. */
 export const invalid = (tag: string, message: string, fields: Readonly<Record<string, unknown>> = {}): E.Either<Issues, never> =>
   E.left([issue(tag, message, fields)])

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { InternVLError, type Issue, type Issues, invalid, issue, valueText, whenValid } from '../../lib/error.js'
+import { InternVLError, type Issue, type Issues, invalid, issue, nameText, valueText, whenValid } from '../../lib/error.js'
 import type { TensorFiles } from '../../lib/safetensors/read.js'
 import { type Planned, renamed } from '../checkpoint/fuse.js'
 import type { KeyRule } from '../checkpoint/keys.js'
@@ -48,7 +48,7 @@ const rulesOf = (modelType: unknown): readonly KeyRule[] => {
 
 /** Whether a config.json is that of a vision-language model. */
 const isMultimodal = (json: Json): boolean =>
-  modelTypes.includes(String(json.model_type)) || isJson(json.vision_config) || json.mm_vision_tower !== undefined
+  modelTypes.includes(nameText(json.model_type)) || isJson(json.vision_config) || json.mm_vision_tower !== undefined
 
 const multimodalIssue = (dir: string, type: unknown): Issue =>
   issue(

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, issue, valueText, whenValid } from '../../lib/error.js'
+import { type Issue, type Issues, issue, nameText, valueText, whenValid } from '../../lib/error.js'
 import type { TensorFiles } from '../../lib/safetensors/read.js'
 import type { Planned } from '../checkpoint/fuse.js'
 import { planByRules } from '../checkpoint/layout.js'
@@ -113,7 +113,7 @@ export const openVision = (dir: string): TE.TaskEither<Issues, VisionPart> =>
     readConfigJson(dir),
     TE.chain((json) => {
       const type = json.model_type
-      if (modelTypes.includes(String(type))) return openFromModel(dir)
+      if (modelTypes.includes(nameText(type))) return openFromModel(dir)
       const format = towerFormats.find(({ modelType }) => modelType === type)
       return format ? openTower(dir, json, format) : TE.left(unknownTower(dir, type))
     }),

@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issue, type Issues, issue, valueText, whenValid } from '../../lib/error.js'
+import { type Issue, type Issues, issue, nameText, valueText, whenValid } from '../../lib/error.js'
 import type { Layout } from '../checkpoint/keys.js'
 import type { DecoderFamily } from '../decoders/decoder-family.js'
 import { findDecoder } from '../decoders/index.js'
@@ -92,7 +92,7 @@ const merged = (c: InternVLConfig, layout: Layout, json: Json, to: ConfigDialect
     [key]: { ...without(source, dropped), ...(written[key] as Json) }
   })
   const published = renamedDecoderOf(json)
-  const isRelative = to.otherModelTypes?.includes(String(json.model_type)) ?? false
+  const isRelative = to.otherModelTypes?.includes(nameText(json.model_type)) ?? false
   const { model_type, architectures, auto_map } = json
   return {
     ...to.writeDefaults?.(c),

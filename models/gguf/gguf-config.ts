@@ -1,5 +1,5 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issues, invalid } from '../../lib/error.js'
+import { type Issues, invalid, nameText } from '../../lib/error.js'
 import type { Json } from '../config/config-fields.js'
 import type { GgufFile, GgufValue } from './gguf-file.js'
 import { readWeights } from './gguf-weights.js'
@@ -135,7 +135,7 @@ const refuse = ({ path }: GgufFile, why: string) => invalid('Gguf', `${path}: ${
  * `text_config` of a decoder in a GGUF file, as JSON. Errors: a file of another architecture; `clip` is that of vision towers.
  */
 export const ggufTextConfig = async (model: GgufFile): Promise<E.Either<Issues, Json>> => {
-  const architecture = String(model.metadata.get('general.architecture'))
+  const architecture = nameText(model.metadata.get('general.architecture'))
   if (architecture === 'clip') return refuse(model, 'it holds a vision tower, not a language model')
   if (!Object.hasOwn(decoders, architecture))
     return refuse(model, `its architecture is ${architecture}; read are ${Object.keys(decoders).join(', ')}`)
@@ -152,7 +152,7 @@ export const ggufConfig = (
   imageTokenId: number | undefined,
   factors?: RopeFactors
 ): E.Either<Issues, Json> => {
-  const architecture = String(model.metadata.get('general.architecture'))
+  const architecture = nameText(model.metadata.get('general.architecture'))
   if (architecture === 'clip') return refuse(model, 'it holds a vision tower, not a language model; give it as --mmproj')
   if (!Object.hasOwn(decoders, architecture))
     return refuse(model, `its architecture is ${architecture}; read are ${Object.keys(decoders).join(', ')}`)

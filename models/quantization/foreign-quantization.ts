@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { distinctIssues, type Issue, issue } from '../../lib/error.js'
+import { distinctIssues, type Issue, issue, nameText } from '../../lib/error.js'
 import { isJson, type Json } from '../config/config-fields.js'
 import { readMethods } from './foreign/dequantized-files.js'
 import type { Quantization } from './precision.js'
@@ -21,19 +21,22 @@ const quantizationConfigs = (json: Json): readonly Json[] => [
   )
 ]
 
+/** Bits of a weight, 4 where the config states none; `w_bit` is AutoAWQ's own name. */
+const bitsOf = ({ bits, w_bit }: Json): number => Number(nameText(bits ?? w_bit ?? 4))
+
 /** The quantization of this library with the nearest number of bits. */
 const alternative = (config: Json): Quantization => {
-  const bits = config.load_in_8bit === true ? 8 : config.load_in_4bit === true ? 4 : Number(config.bits ?? config.w_bit ?? 4)
+  const bits = config.load_in_8bit === true ? 8 : config.load_in_4bit === true ? 4 : bitsOf(config)
   return bits >= 8 ? 'int8' : 'int4'
 }
 
 /** Whether `dequantizedFiles` reads the weights of a method; of AWQ and GPTQ not every variant. */
 const isRead = (config: Json, method: string): boolean => {
-  const bits = Number(config.bits ?? config.w_bit ?? 4) // `w_bit` is AutoAWQ's own name
-  if (method === 'awq') return bits === 4 && String(config.version ?? 'gemm').toLowerCase() === 'gemm'
+  const bits = bitsOf(config)
+  if (method === 'awq') return bits === 4 && nameText(config.version ?? 'gemm').toLowerCase() === 'gemm'
   if (method === 'gptq') return [2, 4, 8].includes(bits)
   if (method === 'compressed-tensors')
-    return ['pack-quantized', 'int-quantized', 'float-quantized', 'naive-quantized'].includes(String(config.format))
+    return ['pack-quantized', 'int-quantized', 'float-quantized', 'naive-quantized'].includes(nameText(config.format))
   return readMethods.includes(method)
 }
 
@@ -50,7 +53,7 @@ const issueOf = (config: Json, file: string): readonly Issue[] => {
   if (config.library === 'internvl-tfjs') {
     if (config.version === quantizedVersion) return []
     const message =
-      `${file}: its weights are quantized in version ${config.version} of the format, and this release reads version ` +
+      `${file}: its weights are quantized in version ${nameText(config.version)} of the format, and this release reads version ` +
       `${quantizedVersion}: use the release that quantized them, or quantize the original folder again`
     return [issue('QuantizedVersion', message, { file, expected: quantizedVersion, actual: config.version })]
   }

@@ -42,9 +42,11 @@ export const jsonEdits = (
     values
   )
   const known = extra.map(([p, value]) => set('set')(fc.constant(p), fc.oneof(fc.constant(value), values)))
+  const nested = (where: fc.Arbitrary<Path>): fc.Arbitrary<JsonEdit> => fc.record({ op: fc.constant('nest' as const), path: where, depth: fc.constantFrom(10, 1000, 30_000) }) // biome-ignore format: one line
   const rest: fc.Arbitrary<JsonEdit> = fc.oneof(
     { weight: 4, arbitrary: fc.record({ op: fc.constant('delete' as const), path }) },
-    { weight: 1, arbitrary: fc.record({ op: fc.constant('nest' as const), path, depth: fc.constantFrom(10, 1000, 30_000) }) },
+    { weight: 1, arbitrary: nested(path) },
+    ...(extra.length > 0 ? [{ weight: 1, arbitrary: nested(fc.constantFrom(...extra.map(([p]) => p))) }] : []),
     { weight: 1, arbitrary: fc.record({ op: fc.constant('cut' as const), at: fc.nat() }) },
     { weight: 1, arbitrary: fc.record({ op: fc.constant('insert' as const), at: fc.nat(), text: shortTexts }) }
   )

@@ -1,5 +1,5 @@
 import { dtypeBytes, type FloatDtype, fromFloat32, toFloat32 } from '../../../lib/dtype.js'
-import { InternVLError, issue } from '../../../lib/error.js'
+import { InternVLError, issue, nameText } from '../../../lib/error.js'
 import type { TensorEntry, TensorFiles } from '../../../lib/safetensors/read.js'
 import type { Json } from '../../config/config-fields.js'
 import { bitsAndBytes4, isState, stateShape } from './bits-and-bytes-4.js'
@@ -42,7 +42,7 @@ const byModule = (entries: TensorFiles['entries'], { main, owns }: ForeignFormat
 
 const foreignWeights = async (files: TensorFiles, config: Json): Promise<ReadonlyMap<string, ForeignWeight>> => {
   const found = new Map<string, ForeignWeight>()
-  for (const format of formatsOf[String(config.quant_method)] ?? [])
+  for (const format of formatsOf[nameText(config.quant_method)] ?? [])
     for (const [module, parts] of byModule(files.entries, format)) {
       const key = `${module}.weight`
       const state = Object.entries(parts).find(([part]) => isState(part))?.[1]

@@ -41,7 +41,11 @@ const fields: readonly (readonly [readonly string[], unknown])[] = [
   [['max_dynamic_patch'], 12],
   [['vision_feature_layer'], -9],
   [['vision_config', 'num_channels'], 4],
-  [['vision_config', 'drop_path_rate'], 0.1]
+  [['vision_config', 'drop_path_rate'], 0.1],
+  [['quantization_config'], { quant_method: 'awq', bits: 4, version: 'gemm' }],
+  [['quantization_config', 'quant_method'], 'gptq'],
+  [['quantization_config', 'bits'], 4],
+  [['quantization_config', 'version'], 1]
 ] // biome-ignore format: one line a field
 
 const processorFields: readonly (readonly [readonly string[], unknown])[] = [
