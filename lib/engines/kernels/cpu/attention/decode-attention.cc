@@ -1,4 +1,5 @@
-// Attention of few queries (decoding): keys and values are read a run of keys at a time, once for all query heads that share them. The keys are split into parts for the threads, whose partial softmaxes are merged. Source: Dao et al. 2023 (Flash-Decoding).
+// Attention of few queries (decoding): keys and values are read a run of keys at a time, once for all query heads that share them. The keys
+// are split into parts for the threads, whose partial softmaxes are merged. Source: Dao et al. 2023 (Flash-Decoding).
 #include <type_traits>
 #include "attention/attention.h"
 #include "gemm/microkernel.h"
