@@ -12,8 +12,6 @@ constexpr int64_t R = Tiles::R, blockQueries = tileWidth, blockKeys = 256, keyPa
 constexpr int vecs = tileVecs;
 constexpr float log2e = 1.44269504088896341f;
 
-inline int64_t roundUp(int64_t n, int64_t to) { return ceilDiv(n, to) * to; }
-
 /** `2ˣ` within 1.1e-4 of its value, which is finer than bfloat16; 0 for large negative x. */
 inline Vec exp2(Vec x) {
   const Vec fraction = reinterpret_cast<Vec>(_mm512_reduce_ps(reinterpret_cast<__m512>(x), 9)); // x - ⌊x⌋

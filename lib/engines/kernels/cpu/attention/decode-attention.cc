@@ -16,9 +16,6 @@ constexpr int queryRows = 8, queryVecs = 2;
 constexpr int queryRows = 4, queryVecs = 2;
 #endif
 
-/** `n` rounded up to whole vectors. */
-constexpr int64_t roundUpToVector(int64_t n) { return (n + W - 1) / W * W; }
-
 /** One key/value head: R query rows `[R][K]`, scaled and zero-padded to whole vectors; scratch memory for a run of keys. */
 struct Group {
   int64_t b, g, rows, K;
@@ -34,8 +31,8 @@ struct PartialSoftmax {
 };
 
 /**
- * Prefetches the keys and then the values of a run into the L2 cache, `lines` cache lines a call. The calls are spread over the work on the run before:
- * a core can await some sixteen lines at a time, and stands still when it asks for more.
+ * Prefetches the keys and then the values of a run into the L2 cache, `lines` cache lines a call. The calls are spread over the work on the run before, or
+ * on the last run itself: a core can await some sixteen lines at a time, and stands still when it asks for more.
  */
 template <int lines> struct Prefetcher {
   const float *at, *end, *values;
@@ -117,7 +114,7 @@ void softmaxInPlace(const Group &group, int64_t r, int64_t count, int64_t low, i
   if (low >= high) return void(std::fill_n(weights, count, 0.0f));
   std::fill_n(weights, low, minusInfinity);
   if (mask) map(high - low, weights + low, [&](auto at) { return at(static_cast<const float *>(weights + low)) + at(mask + low); });
-  std::fill(weights + high, weights + roundUpToVector(count), minusInfinity);
+  std::fill(weights + high, weights + roundUp(count, W), minusInfinity);
   Vec maxima = splat(partial.maximum[r]);
   for (int64_t j = 0; j < count; j += W) maxima = max(maxima, load(weights + j));
   const float maximum = maximumOf(maxima);
@@ -162,10 +159,10 @@ inline void addValues(const Group &group, const T *values, int64_t stride, int64
 /** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `packed`: keys and values are bfloat16. */
 template <bool packed> void attendRun(const Attention &p, const Group &group, int64_t from, int64_t to, PartialSoftmax &partial) {
   const int64_t count = to - from;
-  Prefetcher<packed ? 1 : 2> prefetch(p, group, to);
+  Prefetcher<packed ? 1 : 2> prefetch(p, group, to < p.k.L ? to : from);
   transposeRun<packed>(p.k, group, from, count, prefetch);
   int64_t j = 0;
-  for (; j + queryVecs * W <= roundUpToVector(count); j += queryVecs * W) scoreKeys<queryVecs>(group, j, prefetch);
+  for (; j + queryVecs * W <= roundUp(count, W); j += queryVecs * W) scoreKeys<queryVecs>(group, j, prefetch);
   for (; j < count; j += W) scoreKeys<1>(group, j, prefetch);
   const float *mask = p.maskOf(group.b);
   for (int64_t r = 0; r < group.rows; r++) {
@@ -217,7 +214,7 @@ int64_t numParts(int64_t heads, int64_t runs) {
 } // namespace
 
 void decodeAttention(const Attention &p) {
-  const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUpToVector(p.q.K), firstKey = p.sampleStarts ? 0 : p.firstKey(0, p.start());
+  const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUp(p.q.K, W), firstKey = p.sampleStarts ? 0 : p.firstKey(0, p.start());
   const int64_t runs = ceilDiv(p.k.L - firstKey, keysPerRun), parts = numParts(heads, runs), partKeys = ceilDiv(runs, parts) * keysPerRun;
   const int64_t partSize = PartialSoftmax::size(rows, K);
   const auto attend = p.k.format == Format::bfloat16 && p.v.format == Format::bfloat16 ? attendRun<true> : attendRun<false>;

@@ -6,8 +6,6 @@
 
 constexpr int64_t R = wideRows, blockQueries = wideVecs * W, blockKeys = 128; // R keys, or dimensions of values, are a panel
 
-inline int64_t roundUp(int64_t n, int64_t to) { return ceilDiv(n, to) * to; }
-
 struct Block {
   std::unique_ptr<float[]> q, scores, out; // [K][queries] in float32 or in words of four bytes, [keys][queries], [K][queries]
   Vec maximum[wideVecs], total[wideVecs], firstKey[wideVecs], position[wideVecs];

@@ -13,6 +13,8 @@ constexpr int tileRows = 6, tileVecs = 2, wideRows = 4, wideVecs = 3;
 
 /** `⌈n / size⌉`. */
 inline int64_t ceilDiv(int64_t n, int64_t size) { return (n + size - 1) / size; }
+/** `n` rounded up to a multiple of `size`. */
+inline int64_t roundUp(int64_t n, int64_t size) { return ceilDiv(n, size) * size; }
 
 /** Keeps a loaded vector in a register. Without this GCC reloads it from memory at each use, and loads become the bottleneck. */
 inline Vec keepInRegister(Vec x) {

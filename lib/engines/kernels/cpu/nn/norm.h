@@ -10,9 +10,7 @@ inline float maxOf(int64_t n, const float *x) {
   Vec most = load(x);
   for (int64_t i = W; i + W <= n; i += W) most = max(most, load(x + i));
   most = max(most, load(x + n - W)); // overlaps the vector before
-  float found = most[0];
-  for (int i = 1; i < W; i++) found = std::max(found, most[i]);
-  return found;
+  return maximumOf(most);
 }
 
 template <class F> inline float total(int64_t n, F f) {

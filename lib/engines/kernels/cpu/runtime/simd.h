@@ -83,6 +83,7 @@ inline float sum(Vec x) {
   return (total[0] + total[1]) + (total[2] + total[3]);
 }
 
+/** The largest entry. */
 inline float maximumOf(Vec x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps(reinterpret_cast<__m512>(x));
