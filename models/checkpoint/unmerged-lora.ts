@@ -14,7 +14,7 @@ interface LoraParts {
 
 /** Whether a config.json says that the weights have LoRA matrices beside them (`use_llm_lora`, `use_backbone_lora`). */
 export const hasUnmergedLora = ({ use_llm_lora, use_backbone_lora }: Json): boolean =>
-  Number(use_llm_lora ?? 0) > 0 || Number(use_backbone_lora ?? 0) > 0
+  [use_llm_lora, use_backbone_lora].some((rank) => typeof rank !== 'object' && Number(rank) > 0)
 
 /** config.json of the merged weights. */
 export const withoutLoraFields = ({ use_llm_lora: _l, use_backbone_lora: _b, ...json }: Json): Json => json

@@ -1,7 +1,8 @@
 import * as E from 'fp-ts/lib/Either.js'
-import { type Issues, invalid, nameText } from '../../lib/error.js'
+import { type Issues, invalid } from '../../lib/error.js'
 import type { Json } from '../config/config-fields.js'
 import type { GgufFile, GgufValue } from './gguf-file.js'
+import { architectureOf } from './gguf-keys.js'
 import { readWeights } from './gguf-weights.js'
 
 /** Architectures of GGUF that are read, and the decoders that they are. */
@@ -135,7 +136,7 @@ const refuse = ({ path }: GgufFile, why: string) => invalid('Gguf', `${path}: ${
  * `text_config` of a decoder in a GGUF file, as JSON. Errors: a file of another architecture; `clip` is that of vision towers.
  */
 export const ggufTextConfig = async (model: GgufFile): Promise<E.Either<Issues, Json>> => {
-  const architecture = nameText(model.metadata.get('general.architecture'))
+  const architecture = architectureOf(model)
   if (architecture === 'clip') return refuse(model, 'it holds a vision tower, not a language model')
   if (!Object.hasOwn(decoders, architecture))
     return refuse(model, `its architecture is ${architecture}; read are ${Object.keys(decoders).join(', ')}`)
@@ -152,7 +153,7 @@ export const ggufConfig = (
   imageTokenId: number | undefined,
   factors?: RopeFactors
 ): E.Either<Issues, Json> => {
-  const architecture = nameText(model.metadata.get('general.architecture'))
+  const architecture = architectureOf(model)
   if (architecture === 'clip') return refuse(model, 'it holds a vision tower, not a language model; give it as --mmproj')
   if (!Object.hasOwn(decoders, architecture))
     return refuse(model, `its architecture is ${architecture}; read are ${Object.keys(decoders).join(', ')}`)

@@ -95,7 +95,7 @@ const shapeOf = (key: string, shape: readonly number[]): readonly number[] => {
 }
 
 /** The architecture of a decoder. */
-const architectureOf = ({ metadata }: GgufFile): string => nameText(metadata.get('general.architecture'))
+export const architectureOf = ({ metadata }: GgufFile): string => nameText(metadata.get('general.architecture'))
 
 type Experts = readonly [name: string, index: string, part: string, kind: string]
 
@@ -121,8 +121,9 @@ const stackedExperts = (file: GgufFile, tensor: GgufTensor, [, index, part, kind
 }
 
 /** Heads whose query and key rows a converter interleaved, as llama.cpp's Llama has them. Source: `LlamaModel.permute`. */
-const interleavedHeadsOf = ({ metadata }: GgufFile, name: string): number => {
-  const architecture = nameText(metadata.get('general.architecture'))
+const interleavedHeadsOf = (file: GgufFile, name: string): number => {
+  const { metadata } = file
+  const architecture = architectureOf(file)
   if (architecture !== 'llama' && architecture !== 'internlm2') return 0
   const kind = /^blk\.\d+\.attn_([qk])\./.exec(name)?.[1]
   const heads = Number(metadata.get(`${architecture}.attention.head_count`))
