@@ -8,7 +8,7 @@ import { type Command, type FailedProcess, runProcess } from '../../../../lib/en
 import { findTool } from '../../../../lib/engines/install/toolchain.js'
 
 const pathOf = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
-const sources = ['gemm/gemm.cc', 'gemm/gemm-kind.cc', 'runtime/thread-pool.cc']
+const sources = ['gemm/gemm.cc', 'gemm/gemm-kind.cc', 'gemm/matmul.cc', 'runtime/thread-pool.cc']
 
 describe('GEMM in int8', function () {
   this.timeout(300_000)

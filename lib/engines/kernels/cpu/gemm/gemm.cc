@@ -74,57 +74,21 @@ template <class Tiles> void gemmTiled(const Projection &p, const Rows &x, const 
   });
 }
 
-// --- Small weights: the weight is packed once and stays in the L2 cache; each thread packs the rows of x that it multiplies.
-
-constexpr int64_t R = Float32Tiles::R;
-
-bool hasSmallWeight(const Projection &p, const Rows &x) { return p.N * x.K <= 1 << 17; }
-
-/** Packs the weight into panels, `[K / panelK][N / tileWidth][panelK][tileWidth]`. */
-const float *packWeight(const Projection &p, int64_t K) {
-  static thread_local ScratchBuffer scratch;
-  const int64_t stripes = ceilDiv(p.N, tileWidth);
-  float *packed = scratch.reserve(stripes * tileWidth * K);
-  for (int64_t k = 0; k < K; k += panelK)
-    for (int64_t j = 0; j < stripes; j++) {
-      const int64_t d = std::min(panelK, K - k), n = j * tileWidth;
-      Float32Tiles::packWeight(packed + k * stripes * tileWidth + j * d * tileWidth, p, n, std::min(tileWidth, p.N - n), k, d);
-    }
-  return packed;
-}
-
-constexpr int64_t maxRowGroup = 10 * R;
-
-/** Computes rows `[m, end)` of y, at most `maxRowGroup`. */
-void multiplyRowGroup(const Projection &p, const Rows &x, const float *weights, int64_t m, int64_t end) {
-  static thread_local ScratchBuffer scratch;
-  float *panels = scratch.reserve(maxRowGroup * panelK);
-  const int64_t stripes = ceilDiv(p.N, tileWidth);
-  for (int64_t k = 0; k < x.K; k += panelK) {
-    const int64_t d = std::min(panelK, x.K - k);
-    for (int64_t i = m; i < end; i += R) Float32Tiles::packRows(panels + (i - m) * d, x.x + i * x.K + k, x.K, std::min(R, end - i), d);
-    for (int64_t j = 0; j < stripes; j++)
-      for (int64_t i = m; i < end; i += R)
-        writeTile<R>(p.y + i * p.N + j * tileWidth, p.N, k == 0, std::min(R, end - i), std::min(tileWidth, p.N - j * tileWidth),
-                     [&](float *y, int64_t stride, bool first) {
-                       Float32Tiles::tile(d, panels + (i - m) * d, weights + k * stripes * tileWidth + j * d * tileWidth, y, stride, first);
-                     });
-  }
-  for (int64_t i = m; i < end; i++) epilogue(p, i, 0, p.N);
-}
-
-void gemmSmallWeight(const Projection &p, const Rows &x) {
-  const float *weights = packWeight(p, x.K);
-  const int64_t numPieces = std::max<int64_t>(1, std::min(ceilDiv(x.M, R), 8 * int64_t{threads()}));
-  const int64_t grain = std::min(maxRowGroup, ceilDiv(ceilDiv(x.M, numPieces), R) * R);
-  parallel(x.M, grain, [&](int64_t from, int64_t to) {
-    for (int64_t m = from; m < to; m += grain) multiplyRowGroup(p, x, weights, m, std::min(m + grain, to));
-  });
-}
 } // namespace
 
+// Small weights run in float32: packing them costs more than their products in fewer bits would gain.
+void gemmSmall(const std::vector<Projection> &projections, const Rows &x) {
+  std::vector<SmallProduct> products;
+  for (const Projection &p : projections)
+    products.push_back({p.N, [&p](int64_t k, int64_t d, int64_t j, float *panel) { Float32Tiles::packWeight(panel, p, j, std::min(tileWidth, p.N - j), k, d); },
+                        p.y, p.N});
+  multiplySmall(rowMajor(x.x, x.M, x.K, x.K), products, false, [&](int64_t from, int64_t to) {
+    for (const Projection &p : projections)
+      for (int64_t m = from; m < to; m++) epilogue(p, m, 0, p.N);
+  });
+}
+
 void gemm(const Projection &p, const Rows &x, PackedInput &packed) {
-  if (hasSmallWeight(p, x)) return gemmSmallWeight(p, x);
   switch (gemmKind(p.format)) {
     case GemmKind::int16: return gemmTiled<Int16Tiles>(p, x, packed.int16);
     case GemmKind::int8: return gemmTiled<Int8Tiles>(p, x, packed.int8);

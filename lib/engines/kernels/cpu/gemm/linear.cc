@@ -7,7 +7,11 @@
 #include "runtime/thread-pool.h"
 
 namespace {
-constexpr int64_t maxRows = 1032; // rows of x per pass: bounds the scratch buffers
+/** Rows per pass, of at most `width` entries each: bounds the scratch buffers. */
+int64_t rowsPerPass(int64_t width) {
+  constexpr int64_t fewest = 1032, entries = 1 << 20;
+  return fewest * std::max<int64_t>(1, entries / (fewest * std::max<int64_t>(1, width)));
+}
 
 /** Largest number of rows for which reading the weight row by row is faster than dequantizing and packing it into panels. */
 constexpr int64_t maxGemvRows(Format format) { return format == Format::float32 ? 8 : 24; }
@@ -43,23 +47,33 @@ const float *normalized(int64_t M, int64_t K, const float *x, const PreNorm &nor
   });
   return y;
 }
+
+/** In order, because a gate may be the result of an earlier projection; neighbours of one kind share a loop. */
+void multiplyAll(const std::vector<Projection> &projections, const Rows &x) {
+  PackedInput packed;
+  std::vector<Projection> few, small;
+  int64_t entries = 0; // of the small weights
+  const auto flush = [&] {
+    gemv(few, x), few.clear();
+    if (!small.empty()) gemmSmall(small, x);
+    small.clear(), entries = 0;
+  };
+  for (const Projection &p : projections) {
+    const bool isFew = x.M <= maxGemvRows(p.format) || x.K == 0, isSmall = !isFew && p.N * x.K <= maxSmallMatrix;
+    if (isFew ? !small.empty() : !few.empty() || !isSmall || entries + p.N * x.K > maxSmallMatrix) flush();
+    if (isFew) few.push_back(p);
+    else if (isSmall) small.push_back(p), entries += p.N * x.K;
+    else gemm(p, x, packed);
+  }
+  flush();
+}
 } // namespace
 
 void linear(std::vector<Projection> projections, int64_t M, int64_t K, const float *x, const PreNorm &norm) {
+  const int64_t maxRows = rowsPerPass(K);
   for (int64_t m = 0; m < M; m += maxRows, x += maxRows * K) {
     const int64_t rows = std::min(maxRows, M - m);
-    const Rows input{rows, K, norm.weight ? normalized(rows, K, x, norm) : x};
-    PackedInput packed;
-    std::vector<Projection> together; // a gate may be the result of an earlier projection, so the order stays
-    for (const Projection &p : projections) {
-      if (rows <= maxGemvRows(p.format) || K == 0) {
-        together.push_back(p);
-        continue;
-      }
-      gemv(together, input), together.clear();
-      gemm(p, input, packed);
-    }
-    gemv(together, input);
+    multiplyAll(projections, {rows, K, norm.weight ? normalized(rows, K, x, norm) : x});
     for (Projection &p : projections) {
       p.y += rows * p.N;
       if (p.gate) p.gate += rows * p.N;
@@ -70,6 +84,7 @@ void linear(std::vector<Projection> projections, int64_t M, int64_t K, const flo
 
 void gatedMlp(int64_t M, int64_t K, const float *x, const PreNorm &norm, Projection gate, Projection up, Projection down) {
   static thread_local ScratchBuffer upScratch, innerScratch;
+  const int64_t maxRows = rowsPerPass(up.N);
   for (int64_t m = 0; m < M; m += maxRows) {
     const int64_t rows = std::min(maxRows, M - m);
     gate.gate = up.y = upScratch.reserve(rows * up.N), gate.y = innerScratch.reserve(rows * up.N);

@@ -1,15 +1,13 @@
-// Float32 matrix products: operands are packed into panels, tiles of the result are accumulated in registers.
+// Float32 matrix products: rows of a are read in place, columns of b are packed into panels, tiles of c are accumulated in registers.
 #include "gemm/matmul.h"
 #include "gemm/microkernel.h"
 #include "runtime/scratch-buffer.h"
 #include "runtime/thread-pool.h"
 #include <algorithm>
 #include <cstring>
-#include <memory>
 
 namespace {
-constexpr int64_t R = tileRows, tileWidth = tileVecs * W, rowsPerGroup = 10 * R;
-constexpr int64_t panelK = 256; // entries of the summed axis: a panel of b stays in the L1 cache while the panels of a stream by
+constexpr int64_t R = tileRows, rowsPerGroup = 10 * R, floatsPerLine = 16;
 
 /** `panel[p·N + r] = m(i + r, k + p)` for p below d, zero-padded beyond the last row. */
 template <int N> void packRows(const Matrix &m, int64_t i, int64_t k, int64_t d, float *panel) {
@@ -25,76 +23,64 @@ template <int N> void packRows(const Matrix &m, int64_t i, int64_t k, int64_t d,
   }
 }
 
-/** Stores (or adds, if `add`) the first `rows` x `columns` entries of a tile, without the first `skip` columns. */
-inline void storeTile(const Vec (&sums)[tileRows][tileVecs], float *c, int64_t stride, bool add, int64_t rows, int64_t columns, int64_t skip = 0) {
-  float edge[tileRows][tileWidth];
-  const bool isWhole = columns == tileWidth && skip == 0;
-  if (!isWhole) std::memcpy(edge, sums, sizeof sums);
-  for (int64_t r = 0; r < rows; r++, c += stride) {
-    if (isWhole)
-      for (int v = 0; v < tileVecs; v++) store(c + v * W, add ? load(c + v * W) + sums[r][v] : sums[r][v]);
-    else
-      for (int64_t j = skip; j < columns; j++) c[j] = add ? c[j] + edge[r][j] : edge[r][j];
+/** Memory that is prefetched while a tile is computed, a row at a time: the next tile of c, and `lines` cache lines of each of the next rows of a. */
+struct Next {
+  const float *c = nullptr, *a = nullptr;
+  int64_t lines = 0;
+
+  void prefetchRow(int64_t r, int64_t stride, int64_t down) const {
+    __builtin_prefetch(c + r * stride, 1), __builtin_prefetch(c + r * stride + tileWidth - 1, 1);
+    for (int64_t line = 0; line < lines; line++) __builtin_prefetch(a + r * down + line * floatsPerLine);
+  }
+};
+
+/** Sums of N rows and V vectors of columns. Rows beyond the last row of a are copies of the last. */
+template <int N, int V> inline void multiplyTile(const Matrix &a, const float *b, int64_t stride, const Next &next, Vec (&sums)[N][V]) {
+  if (a.rows < N) {
+    const float *rows[N];
+    for (int64_t r = 0; r < N; r++) rows[r] = a.data + std::min(r, a.rows - 1) * a.down;
+    return multiplyRows(a.columns, rows, a.right, [&](int64_t p, int v) { return load(b + p * tileWidth + v * W); }, sums);
+  }
+  const int64_t part = next.c ? a.columns / N : 0; // a burst of prefetches would stall the core
+  for (int64_t r = 0, p = 0; r <= N; r++, p += part) {
+    const int64_t d = r < N ? part : a.columns - p;
+    if (next.c && r < N) next.prefetchRow(r, stride, a.down);
+    if (a.down == 1) ::multiply<N, V>(d, a.data + p * a.right, b + p * tileWidth, tileWidth, sums, a.right);
+    else multiplyRowMajor<N, V>(d, a.data + p, a.down, b + p * tileWidth, tileWidth, sums);
   }
 }
 
-void tile(int64_t d, const float *a, const float *b, float *c, int64_t stride, bool add, int64_t rows, int64_t columns) {
-  Vec sums[tileRows][tileVecs] = {};
-  ::multiply<tileRows, tileVecs>(d, a, b, tileWidth, sums);
-  storeTile(sums, c, stride, add, rows, columns);
-}
-
-// --- Both matrices are read without packing where the rows of b are contiguous and packing a costs more than it gains: a is transposed, so that
-// the entries of a tile's rows are neighbours, or b is narrow, so that each entry of a is read once or twice.
-
-constexpr int64_t panelInPlace = 128;        // entries of the summed axis, of which each is in cache lines of its own
-constexpr int64_t narrow = 3 * tileWidth;    // columns
-
-/** False also for power-of-two strides, which would map all rows to the same cache sets. */
-bool canReadInPlace(const Matrix &a, const Matrix &b) {
-  if (b.right != 1 || b.columns < tileWidth || b.columns > 1024 || b.down % 128 == 0) return false;
-  return a.down == 1 ? a.right % 128 != 0 : b.columns < narrow;
-}
-
-/** `multiply` of the R rows of a from i on; rows beyond the last are copies of the last. */
-inline void multiplyRowsOf(const Matrix &a, int64_t i, const Matrix &b, Vec (&sums)[tileRows][tileVecs]) {
-  if (a.down == 1 && i + R <= a.rows) return ::multiply<tileRows, tileVecs>(a.columns, a.data + i, b.data, b.down, sums, a.right);
-  const float *rows[tileRows];
-  for (int64_t r = 0; r < R; r++) rows[r] = a.data + std::min(i + r, a.rows - 1) * a.down;
-  multiplyRows(a.columns, rows, a.right, [&](int64_t p, int v) { return load(b.data + p * b.down + v * W); }, sums);
-}
-
-/** The last stripe of columns starts early enough to have full width. */
-void multiplyInPlace(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
-  for (int64_t k = 0; k < a.columns; k += panelInPlace) {
-    const int64_t d = std::min(panelInPlace, a.columns - k);
-    const Matrix left = a.part(0, k, a.rows, d);
-    for (int64_t j = 0; j < b.columns; j += tileWidth) {
-      const int64_t first = std::min(j, b.columns - tileWidth);
-      for (int64_t i = 0; i < a.rows; i += R) {
-        Vec sums[tileRows][tileVecs] = {};
-        multiplyRowsOf(left, i, b.part(k, first, d, tileWidth), sums);
-        storeTile(sums, c + i * stride + first, stride, add || k > 0, std::min(R, a.rows - i), tileWidth, j - first);
-      }
+/** Rows of a times the first `columns` columns of a panel of b. */
+template <int N, int V> void tileOf(const Matrix &a, const float *b, float *c, int64_t stride, bool add, int64_t columns, const Next &next) {
+  Vec sums[N][V] = {};
+  multiplyTile(a, b, stride, next, sums);
+  for (int64_t r = 0; r < std::min<int64_t>(N, a.rows); r++, c += stride)
+    for (int v = 0; v < V; v++) {
+      const int64_t n = columns - v * W;
+      float *to = c + v * W;
+      if (n >= W) store(to, add ? load(to) + sums[r][v] : sums[r][v]);
+      else if (n > 0) storeSome(to, add ? loadSome(to, n) + sums[r][v] : sums[r][v], n);
     }
-  }
 }
 
-/** Packs each group of rows of a once, and b once for each group. */
-void multiplyPacked(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
-  static thread_local std::unique_ptr<float[]> left(new float[rowsPerGroup * panelK]), right(new float[tileWidth * panelK]);
+/** `tileOf` for at most R rows: half a tile, or half its columns, where that is enough. */
+void tile(const Matrix &a, const float *b, float *c, int64_t stride, bool add, int64_t columns, const Next &next = {}) {
+  const bool fewRows = a.rows <= R / 2;
+  if (columns <= W) return fewRows ? tileOf<R / 2, 1>(a, b, c, stride, add, columns, next) : tileOf<R, 1>(a, b, c, stride, add, columns, next);
+  fewRows ? tileOf<R / 2, tileVecs>(a, b, c, stride, add, columns, next) : tileOf<R, tileVecs>(a, b, c, stride, add, columns, next);
+}
+
+/** Packs each stripe of columns of b once for all rows of a. */
+void multiplyStripes(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
+  static thread_local ScratchBuffer scratch;
+  float *panel = scratch.reserve(tileWidth * panelK);
   const Matrix columns = b.transposed();
-  for (int64_t k = 0; k < a.columns; k += panelK) {
-    const int64_t d = std::min(panelK, a.columns - k);
-    for (int64_t i = 0; i < a.rows; i += rowsPerGroup) {
-      const int64_t end = std::min(i + rowsPerGroup, a.rows);
-      for (int64_t r = i; r < end; r += R) packRows<R>(a, r, k, d, left.get() + (r - i) * d);
-      for (int64_t j = 0; j < b.columns; j += tileWidth) {
-        packRows<tileWidth>(columns, j, k, d, right.get());
-        for (int64_t r = i; r < end; r += R)
-          tile(d, left.get() + (r - i) * d, right.get(), c + r * stride + j, stride, add || k > 0, std::min(R, end - r),
-               std::min(tileWidth, b.columns - j));
-      }
+  for (int64_t k = 0; k < b.rows; k += panelK) {
+    const int64_t d = std::min(panelK, b.rows - k);
+    for (int64_t j = 0; j < b.columns; j += tileWidth) {
+      packRows<tileWidth>(columns, j, k, d, panel);
+      for (int64_t i = 0; i < a.rows; i += R)
+        tile(a.part(i, k, std::min(R, a.rows - i), d), panel, c + i * stride + j, stride, add || k > 0, std::min(tileWidth, b.columns - j));
     }
   }
 }
@@ -137,16 +123,17 @@ void packStripe(const Matrix &b, int64_t k, int64_t d, float *panels) {
 
 /** Computes all rows of one stripe of columns of c. */
 void multiplyStripe(const Matrix &a, const float *packed, const Matrix &b, float *c, int64_t stride, bool add) {
-  static thread_local std::unique_ptr<float[]> right(new float[maxStripePanels * tileWidth * panelK]);
+  static thread_local ScratchBuffer scratch;
+  float *right = scratch.reserve(maxStripePanels * tileWidth * panelK);
   const int64_t panels = ceilDiv(a.rows, R);
   for (int64_t k = 0; k < a.columns; k += panelK) {
     const int64_t d = std::min(panelK, a.columns - k);
-    packStripe(b, k, d, right.get());
+    packStripe(b, k, d, right);
     for (int64_t top = 0; top < panels; top += panelsPerBlock)
       for (int64_t j = 0; j < b.columns; j += tileWidth)
         for (int64_t i = top; i < std::min(top + panelsPerBlock, panels); i++)
-          tile(d, packed + k * panels * R + i * d * R, right.get() + j * d, c + i * R * stride + j, stride, add || k > 0,
-               std::min(R, a.rows - i * R), std::min(tileWidth, b.columns - j));
+          tile({packed + k * panels * R + i * d * R, std::min(R, a.rows - i * R), d, 1, R}, right + j * d, c + i * R * stride + j, stride, add || k > 0,
+               std::min(tileWidth, b.columns - j));
   }
 }
 
@@ -165,6 +152,8 @@ void multiplyLarge(const Matrix &a, const Matrix &b, float *c, int64_t stride, b
   }
 }
 
+bool isSmall(const Matrix &a, const Matrix &b) { return b.rows * b.columns <= maxSmallMatrix && a.right == 1 && a.rows >= 8 * R; }
+
 /** Handles products without entries or without terms: c is zero, or unchanged if `add`. False for all others. */
 bool multiplyEmpty(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
   if (a.rows == 0 || b.columns == 0) return true;
@@ -176,13 +165,54 @@ bool multiplyEmpty(const Matrix &a, const Matrix &b, float *c, int64_t stride, b
 
 void multiply(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
   if (multiplyEmpty(a, b, c, stride, add)) return;
-  canReadInPlace(a, b) ? multiplyInPlace(a, b, c, stride, add) : multiplyPacked(a, b, c, stride, add);
+  multiplyStripes(a, b, c, stride, add);
+}
+
+// The right matrices are packed once for all threads and stay in the L2 cache while the rows of a stream by.
+void multiplySmall(const Matrix &a, const std::vector<SmallProduct> &products, bool add, const std::function<void(int64_t, int64_t)> &done) {
+  struct Stripe {
+    const SmallProduct &product;
+    int64_t j;
+    float *tileOf(int64_t i) const { return product.c + i * product.stride + j; }
+  };
+  std::vector<Stripe> stripes;
+  for (const SmallProduct &product : products)
+    for (int64_t j = 0; j < product.columns; j += tileWidth) stripes.push_back({product, j});
+  static thread_local ScratchBuffer scratch;
+  const int64_t K = a.columns, count = stripes.size();
+  float *panels = scratch.reserve(count * K * tileWidth); // [stripes][K][tileWidth]
+  parallel(count, 1, [&](int64_t from, int64_t to) {
+    for (int64_t s = from; s < to; s++)
+      for (int64_t k = 0; k < K; k += panelK) stripes[s].product.pack(k, std::min(panelK, K - k), stripes[s].j, panels + (s * K + k) * tileWidth);
+  });
+  const int64_t groups = ceilDiv(a.rows, R);
+  parallel(groups, std::clamp<int64_t>(groups / (8 * threads()), 1, 4), [&](int64_t from, int64_t to) {
+    for (int64_t i = from * R; i < std::min(to * R, a.rows); i += R) {
+      const int64_t rows = std::min(R, a.rows - i);
+      for (int64_t k = 0; k < K; k += panelK) {
+        const int64_t d = std::min(panelK, K - k), lines = ceilDiv(ceilDiv(d, floatsPerLine), count);
+        for (int64_t s = 0; s < count; s++) {
+          const auto &[product, j] = stripes[s];
+          const bool isLast = s + 1 == count;
+          Next next;
+          if (i + 2 * R <= a.rows) next = {isLast ? stripes[0].tileOf(i + R) : stripes[s + 1].tileOf(i), a.data + (i + R) * a.down + k + s * lines * floatsPerLine, lines};
+          tile(a.part(i, k, rows, d), panels + (s * K + k) * tileWidth, stripes[s].tileOf(i), product.stride, add || k > 0, std::min(tileWidth, product.columns - j), next);
+        }
+      }
+      if (done) done(i, i + rows);
+    }
+  });
 }
 
 void multiplyParallel(const Matrix &a, const Matrix &b, float *c, int64_t stride, bool add) {
   if (multiplyEmpty(a, b, c, stride, add)) return;
   if (isLarge(a, b)) return multiplyLarge(a, b, c, stride, add);
-  const int64_t rows = std::min(rowsPerGroup, R * ceilDiv(a.rows, R)), groups = ceilDiv(a.rows, rows);
+  if (isSmall(a, b)) {
+    const Matrix columns = b.transposed();
+    const auto pack = [&](int64_t k, int64_t d, int64_t j, float *panel) { packRows<tileWidth>(columns, j, k, d, panel); };
+    return multiplySmall(a, {{b.columns, pack, c, stride}}, add);
+  }
+  const int64_t groups = ceilDiv(a.rows, rowsPerGroup), rows = R * ceilDiv(ceilDiv(a.rows, R), groups);
   const int64_t stripes = ceilDiv(b.columns, tileWidth), wanted = 8 * threads(); // more pieces than threads balance the load
   const int64_t columns = tileWidth * ceilDiv(stripes, std::min(stripes, ceilDiv(wanted, groups))), parts = ceilDiv(b.columns, columns);
   const bool small = a.rows * a.columns * b.columns < (1 << 18);

@@ -10,6 +10,8 @@ constexpr int tileRows = 12, tileVecs = 2, wideRows = 8, wideVecs = 3;
 #else
 constexpr int tileRows = 6, tileVecs = 2, wideRows = 4, wideVecs = 3;
 #endif
+constexpr int64_t tileWidth = tileVecs * W; // columns of a tile
+constexpr int64_t panelK = 256;             // entries of the summed axis per panel: a panel of the right matrix stays in the L1 cache
 
 /** `⌈n / size⌉`. */
 inline int64_t ceilDiv(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -38,6 +40,27 @@ inline __attribute__((always_inline)) void multiply(int64_t k, const float *a, c
 #pragma GCC unroll 4
       for (int v = 0; v < V; v++) c[r][v] += row * columns[v];
     }
+  }
+}
+
+/** `multiply` of R rows of a row-major matrix, `down` floats apart. Three rows share a pointer: their distances are scaled indices of one register. */
+template <int R, int V>
+inline __attribute__((always_inline)) void multiplyRowMajor(int64_t k, const float *a, int64_t down, const float *b, int64_t stride, Vec (&c)[R][V]) {
+  const float *rows[R / 3];
+#pragma GCC unroll 4
+  for (int g = 0; g < R / 3; g++) rows[g] = a + 3 * g * down;
+  for (int64_t p = 0; p < k; p++, b += stride) {
+    Vec columns[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) columns[v] = keepInRegister(load(b + v * W));
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const Vec row = splat(rows[r / 3][r % 3 * down]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) c[r][v] += row * columns[v];
+    }
+#pragma GCC unroll 4
+    for (int g = 0; g < R / 3; g++) rows[g]++;
   }
 }
 

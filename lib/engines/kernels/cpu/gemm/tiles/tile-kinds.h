@@ -13,8 +13,6 @@
 #endif
 #endif
 
-constexpr int64_t tileWidth = tileVecs * W; // columns of a tile
-constexpr int64_t panelK = 256;          // entries of K per panel of most kinds: a weight panel stays in the L1 cache while the panels of x stream by
 static_assert(panelK % blockSize == 0, "quantized rows are read in whole blocks");
 
 /** Rows `[n, n + present)`, columns `[k, k + d)` of a weight, dequantized to float32; rows are `panelK` apart. */
