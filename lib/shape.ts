@@ -23,10 +23,24 @@ export type ArgumentAxes = readonly [tensor: tf.Tensor | undefined, axes: string
 const isTensor = (value: unknown): value is tf.Tensor =>
   typeof value === 'object' && value !== null && 'shape' in value && Array.isArray(value.shape) && 'dtype' in value
 
+interface ParsedAxes {
+  readonly isOpen: boolean
+  readonly names: readonly string[]
+}
+
 /** Splits axes into those of any number at the front, `…`, and the named ones. */
-const parseAxes = (axes: string): { readonly isOpen: boolean; readonly names: readonly string[] } => {
+const parseAxes = (axes: string): ParsedAxes => {
   const names = axes.split(' ').filter((name) => name !== '')
   return names[0] === '…' ? { isOpen: true, names: names.slice(1) } : { isOpen: false, names }
+}
+
+/** Parsed axes by text. The texts are constants of the code, so the map stays small. */
+const parsed = new Map<string, ParsedAxes>()
+
+const axesOf = (axes: string): ParsedAxes => {
+  const known = parsed.get(axes) ?? parseAxes(axes)
+  parsed.set(axes, known)
+  return known
 }
 
 /**
@@ -44,17 +58,18 @@ export const expectAxes = (
   for (const [name, [tensor, axes, dtype]] of Object.entries(tensors)) {
     if (!isTensor(tensor))
       throw new ShapeError(`${operation}: ${name}: expected a tensor [${axes.replaceAll(' ', ', ')}], got ${typeof tensor}`)
-    const { isOpen, names } = parseAxes(axes)
-    const shown = `[${tensor.shape.join(', ')}]`
-    const expected = `${operation}: ${name}: expected ${dtype ?? 'a tensor'} [${axes.replaceAll(' ', ', ')}]`
-    if (isOpen ? tensor.rank < names.length : tensor.rank !== names.length) throw new ShapeError(`${expected}, got ${shown}`)
-    if (dtype !== undefined && tensor.dtype !== dtype) throw new ShapeError(`${expected}, got ${tensor.dtype} ${shown}`)
+    const { isOpen, names } = axesOf(axes)
+    const refuse = (got: string): never => {
+      throw new ShapeError(`${operation}: ${name}: expected ${dtype ?? 'a tensor'} [${axes.replaceAll(' ', ', ')}], got ${got}`)
+    }
+    const shown = () => `[${tensor.shape.join(', ')}]`
+    if (isOpen ? tensor.rank < names.length : tensor.rank !== names.length) return refuse(shown())
+    if (dtype !== undefined && tensor.dtype !== dtype) return refuse(`${tensor.dtype} ${shown()}`)
     for (const [i, axis] of names.entries()) {
       const length = tensor.shape[tensor.rank - names.length + i]!
       const fixed = /^\d+$/.test(axis) ? Number(axis) : lengths[axis]
       if (axis === '*' || fixed === length) continue
-      if (fixed !== undefined)
-        throw new ShapeError(`${expected}, got ${shown}: ${axis} is ${fixed}${owners[axis] ? ` in ${owners[axis]}` : ''}`)
+      if (fixed !== undefined) return refuse(`${shown()}: ${axis} is ${fixed}${owners[axis] ? ` in ${owners[axis]}` : ''}`)
       lengths[axis] = length
       owners[axis] = name
     }

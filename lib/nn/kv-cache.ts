@@ -100,6 +100,8 @@ export interface AttentionOptions extends Pick<AttentionMaskOptions, 'window' | 
 /** Options of one attention step: those of the layer, rotary tables and masks. */
 export interface CachedAttentionOptions extends AttentionOptions, Pick<AttentionMaskOptions, 'padding' | 'segments'> {
   readonly rope: RopeTables
+  /** Whether the cache after the step is needed, true by default; with false it may be absent, which saves copies of keys and values. */
+  readonly useCache?: boolean | undefined
   /** Type of a new cache, float32 by default; a cache that exists keeps its own. Engines without the kernels have float32 alone. */
   readonly cacheType?: KVCacheType | undefined
   /**
@@ -116,7 +118,7 @@ interface CachedAttentionOutput {
   readonly weights?: tf.Tensor4D
 }
 
-/** A first step on merged heads, without transposed copies of queries, values and results. */
+/** A first step on merged heads, without transposed copies of queries and results, or of keys and values that no cache needs. */
 const attendFromStart = (
   [q, k, v]: readonly [tf.Tensor3D, tf.Tensor3D, tf.Tensor3D],
   {
@@ -127,13 +129,15 @@ const attendFromStart = (
     window,
     padding,
     sinks,
-    segments
+    segments,
+    useCache = true
   }: CachedAttentionOptions & { readonly scale: number }
 ): CachedAttentionOutput => {
   const [queries, keys] = [applyRopeMerged(q, numHeads, rope), applyRopeMerged(k, numKeyValueHeads, rope)]
   const mask = { window, padding, sinks, segments }
   const out = attendMergedCausal(queries, keys, v, { numHeads, numKeyValueHeads }, scale, mask)
-  return { out, cache: layerCache(splitHeads(keys, numKeyValueHeads), splitHeads(v, numKeyValueHeads)) }
+  const cache = useCache ? layerCache(splitHeads(keys, numKeyValueHeads), splitHeads(v, numKeyValueHeads)) : undefined
+  return { out, cache: cache as LayerCache } // a caller with `useCache: false` does not read the cache
 }
 
 /** The composition: keys and values are concatenated with those of the cache. */

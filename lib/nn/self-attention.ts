@@ -45,7 +45,8 @@ export interface AttentionParts extends AttentionOptions {
 }
 
 /** Inputs of attention that all layers of one forward share, and the layer's own cache. */
-export interface AttentionContext extends Pick<CachedAttentionOptions, 'rope' | 'padding' | 'segments' | 'cacheType'> {
+export interface AttentionContext
+  extends Pick<CachedAttentionOptions, 'rope' | 'padding' | 'segments' | 'cacheType' | 'useCache'> {
   readonly cache: LayerCache | undefined
   /** Whether the layer returns its attention weights. */
   readonly outputAttentions?: boolean | undefined
@@ -54,6 +55,7 @@ export interface AttentionContext extends Pick<CachedAttentionOptions, 'rope' | 
 /** States `[B, L, D]`, the cache grown by L positions, and the attention weights `[B, H, L, Lk]` where they are requested. */
 export interface AttentionOutput {
   readonly hidden: tf.Tensor3D
+  /** Not to be read after a call with `useCache: false`: then the cache may be absent. */
   readonly cache: LayerCache
   readonly attentions?: tf.Tensor4D | undefined
 }

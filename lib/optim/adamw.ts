@@ -74,6 +74,12 @@ interface Leaf {
   readonly stepSize: number
 }
 
+/** Throws a `ShapeError` unless a gradient or moment is a tensor of the parameter's shape. */
+const expectShapeOf = (leaf: tf.Tensor, path: string, name: string, tensor: tf.Tensor | undefined): void => {
+  if (!tensor || !tf.util.arraysEqual(tensor.shape, leaf.shape))
+    expectAxes(`adamW: ${path}`, { [name]: [tensor, leaf.shape.join(' ')] })
+}
+
 /** The parameters after a step, then all first moments, then all second moments. */
 const step = (leaves: readonly Leaf[], c: Coefficients): readonly tf.Tensor[] =>
   tf.tidy(() => {
@@ -81,11 +87,13 @@ const step = (leaves: readonly Leaf[], c: Coefficients): readonly tf.Tensor[] =>
       leaves.flatMap(({ decay, stepSize }) => [decay, stepSize]),
       [leaves.length, 2]
     )
-    const inputs = Object.fromEntries(
-      leaves.flatMap(({ leaf, gradient, first, second }, i) =>
-        Object.entries({ leaf, gradient, first, second }).map(([name, tensor]) => [`${name} ${i}`, tensor])
-      )
-    )
+    const inputs: Record<string, tf.Tensor> = {} // of hundreds of leaves: written one by one, without an array for each
+    for (const [i, { leaf, gradient, first, second }] of leaves.entries()) {
+      inputs[`leaf ${i}`] = leaf
+      inputs[`gradient ${i}`] = gradient
+      inputs[`first ${i}`] = first
+      inputs[`second ${i}`] = second
+    }
     return fused('AdamW', { rates, ...inputs }, { ...c }, () => {
       const results = leaves.map(({ leaf, gradient, first, second, decay, stepSize }) => {
         const g = c.gradScale === 1 ? gradient : gradient.mul(c.gradScale)
@@ -111,8 +119,9 @@ export const adamW = (options: AdamWOptions): Optimizer<AdamWState> => {
       const coefficients = { ...betas, gradScale, secondCorrection: Math.sqrt(1 - beta2 ** stepNumber) }
       const leafOf = ([path, leaf]: readonly [string, tf.Tensor]): Leaf => {
         const [gradient, first, second] = [gradients.get(path)!, state.first[path]!, state.second[path]!]
-        for (const [name, tensor] of Object.entries({ gradient, 'first moment': first, 'second moment': second }))
-          expectAxes(`adamW: ${path}`, { [name]: [tensor, leaf.shape.join(' ')] })
+        expectShapeOf(leaf, path, 'gradient', gradient)
+        expectShapeOf(leaf, path, 'first moment', first)
+        expectShapeOf(leaf, path, 'second moment', second)
         const rate = base * learningRateFactor(path)
         const decay = decays(path) ? 1 - rate * weightDecay : 1
         return { leaf, gradient, first, second, decay, stepSize: rate / (1 - beta1 ** stepNumber) }
@@ -126,7 +135,8 @@ export const adamW = (options: AdamWOptions): Optimizer<AdamWState> => {
           after.first[path] = results[group.length + i]!
           after.second[path] = results[2 * group.length + i]!
         }
-        if (consume) tf.dispose(leaves.map(({ leaf, gradient, first, second }) => [leaf, gradient, first, second]))
+        if (consume)
+          for (const { leaf, gradient, first, second } of leaves) for (const x of [leaf, gradient, first, second]) x.dispose()
       }
       const updated = mapParams((_, path) => after.leaf[path]!)(params)
       return { params: updated, state: { step: stepNumber, first: after.first, second: after.second } }

@@ -78,8 +78,8 @@ export interface Decoder {
 export const slidingWindowOf = (c: DecoderConfig, index: number): number | undefined =>
   c.layerTypes[index] === 'sliding_attention' ? c.slidingWindow : undefined
 
-const consecutive = (rows: number, from: number, length: number): Positions =>
-  Array.from({ length: rows }, () => Array.from({ length }, (_, i) => from + i))
+/** The same positions for all rows. */
+const consecutive = (from: number, length: number): Positions => [Array.from({ length }, (_, i) => from + i)]
 
 const tablesFor = (c: DecoderConfig, positions: Positions, ropeLength = 0): RopeTables => {
   const last = positions.reduce((most, row) => row.reduce((a, b) => Math.max(a, b), most), 0)
@@ -173,10 +173,10 @@ export const decoder = <P>(c: DecoderConfig, layer: (index: number) => Module<P,
         expectShape('embeds', embeds, [null, null, c.hiddenSize])
         if (options.attentionMask) expectShape('attentionMask', options.attentionMask, [B, past + L])
         if (options.segments) expectShape('segments', options.segments, [B, L])
-        const rope = tablesFor(c, options.positionIds ?? consecutive(B, past, L), options.ropeLength)
+        const rope = tablesFor(c, options.positionIds ?? consecutive(past, L), options.ropeLength)
         const padding = options.attentionMask && paddingMask(options.attentionMask)
         const cacheType = options.useCache ? options.kvCache : undefined // no rounding where the cache is not kept
-        const context = { rope, padding, segments: options.segments, cacheType }
+        const context = { rope, padding, segments: options.segments, cacheType, useCache: options.useCache ?? false }
         const returnsInner = options.outputHiddenStates || options.outputAttentions
         const fused = returnsInner ? undefined : runFused(embeds, options.cache, context)
         const {
