@@ -21,12 +21,15 @@ export const declarations = (module: Module): ReadonlyArray<readonly [key: strin
 const isTree = (x: unknown): x is object => typeof x === 'object' && x !== null && !(x instanceof tf.Tensor)
 
 /** Leaves of a parameter tree in definition order: `[['encoder.layer.0.lambda_1', Tensor], …]`; absent leaves are omitted. */
-export const namedParameters = (params: unknown, prefix = ''): ReadonlyArray<readonly [string, tf.Tensor]> =>
-  isTree(params)
-    ? Object.entries(params).flatMap(([k, v]) => namedParameters(v, join(prefix, k)))
-    : params === undefined
-      ? []
-      : [[prefix, params as tf.Tensor]]
+export const namedParameters = (params: unknown, prefix = ''): ReadonlyArray<readonly [string, tf.Tensor]> => {
+  const leaves: (readonly [string, tf.Tensor])[] = [] // pushed one by one: every training step walks its trees several times
+  const walk = (node: unknown, path: string): void => {
+    if (isTree(node)) for (const [key, child] of Object.entries(node)) walk(child, join(path, key))
+    else if (node !== undefined) leaves.push([path, node as tf.Tensor])
+  }
+  walk(params, prefix)
+  return leaves
+}
 
 /** The most entries of a group of `parameterGroups`, unless one leaf has more. */
 const groupEntries = 1 << 20

@@ -98,17 +98,62 @@ const record = <A>(f: () => A, xs: readonly tf.Tensor[]) => {
   }
 }
 
-/** Gradients of the traced inputs of a node, by the inputs' ids; no two share a tensor. */
-const inputGradients = (node: TapeNode, dys: ReadonlyArray<tf.Tensor | undefined>, traced: ReadonlySet<number>) => {
+/** The node whose gradients are computed, the gradients known so far, and the inputs whose new gradients contain those. */
+interface BackwardCall {
+  readonly node: TapeNode
+  readonly known: ReadonlyMap<number, tf.Tensor>
+  readonly totals: Set<number>
+}
+
+/** Module-level as `tracedIds` is: set for the time of one synchronous call. */
+let backwardCall: BackwardCall | undefined
+
+/**
+ * The gradient that an input of the present node has from later operations; `undefined` if there is none. The caller must add the gradient to its own: the
+ * result is the sum. A kernel that does so costs less than one operation more.
+ */
+export const gradientSoFar = (x: tf.Tensor): tf.Tensor | undefined => {
+  if (!backwardCall) return undefined
+  const { node, known, totals } = backwardCall
+  const uses = Object.values(node.inputs).filter((input: tf.Tensor | undefined) => input?.id === x.id)
+  const sum = uses.length === 1 ? known.get(x.id) : undefined
+  if (sum) totals.add(x.id)
+  return sum
+}
+
+/** Gradients of the traced inputs of a node, by the inputs' ids; no two share a tensor. A total contains the gradient known so far. */
+const inputGradients = (
+  node: TapeNode,
+  dys: ReadonlyArray<tf.Tensor | undefined>,
+  traced: ReadonlySet<number>,
+  known: ReadonlyMap<number, tf.Tensor>
+) => {
   if (!node.gradient) throw new RangeError(`gradient: ${node.kernelName} has none`)
-  const gradients = node.gradient(dys.map((dy) => dy ?? null) as tf.Tensor[])
+  const [outer, totals] = [backwardCall, new Set<number>()]
+  backwardCall = { node, known, totals }
+  try {
+    return computedGradients(node, dys, traced, totals)
+  } finally {
+    backwardCall = outer
+  }
+}
+
+const computedGradients = (
+  node: TapeNode,
+  dys: ReadonlyArray<tf.Tensor | undefined>,
+  traced: ReadonlySet<number>,
+  totals: ReadonlySet<number>
+) => {
+  // of a copy: TensorFlow.js' own gradient casts, which copies all entries
+  const gradients =
+    node.kernelName === 'Identity' ? { x: () => dys[0]! } : node.gradient!(dys.map((dy) => dy ?? null) as tf.Tensor[])
   const used = new Set<unknown>(dys)
   return Object.entries(node.inputs).flatMap(([name, { id }]) => {
     if (!traced.has(id)) return []
     const dx = gradients[name]!()
     const fresh = used.has(dx) ? dx.clone() : dx
     used.add(dx)
-    return [{ id, dx: fresh }]
+    return [{ id, dx: fresh, isTotal: totals.has(id) }]
   })
 }
 
@@ -143,12 +188,13 @@ const backpropagate = (
   for (const node of [...nodes].reverse()) {
     const dys = node.outputs.map(({ id }) => seeds.get(id))
     if (dys.some((dy) => dy !== undefined))
-      for (const { id, dx } of tf.tidy(
-        () => inputGradients(node, dys, traced) as unknown as tf.TensorContainerArray
+      for (const { id, dx, isTotal } of tf.tidy(
+        () => inputGradients(node, dys, traced, seeds) as unknown as tf.TensorContainerArray
       ) as unknown as ReturnType<typeof inputGradients>) {
         const old = seeds.get(id)
-        seeds.set(id, old ? added(old, dx) : dx)
-        if (old) tf.dispose([old, dx])
+        seeds.set(id, old && !isTotal ? added(old, dx) : dx)
+        old?.dispose()
+        if (old && !isTotal) dx.dispose()
       }
     for (const { id } of node.outputs)
       if (!keepIds.has(id)) {

@@ -19,7 +19,8 @@ export const conv2dPatches = (channels: number, features: number, [h, w]: readon
         const [rows, columns] = [Math.floor(x.shape[2] / h), Math.floor(x.shape[3] / w)]
         if (rows === 0 || columns === 0)
           throw new ShapeError(`conv2dPatches: an image of ${x.shape[2]} x ${x.shape[3]} is smaller than a patch of ${h} x ${w}`)
-        const whole = x.slice([0, 0, 0, 0], [B, C, rows * h, columns * w])
+        const isWhole = x.shape[2] === rows * h && x.shape[3] === columns * w
+        const whole = isWhole ? x : x.slice([0, 0, 0, 0], [B, C, rows * h, columns * w])
         const patches = whole
           .reshape([B, C, rows, h, columns, w])
           .transpose([0, 2, 4, 1, 3, 5]) // [B, rows, columns, C, h, w]

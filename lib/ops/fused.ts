@@ -1,4 +1,4 @@
-import { customGradient, isRecording, isTraced, vjp } from '../autograd/tape.js'
+import { customGradient, gradientSoFar, isRecording, isTraced, vjp } from '../autograd/tape.js'
 import { ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 import { backwardRules } from './gradients.js'
@@ -30,7 +30,8 @@ const differentiable = <T extends tf.Tensor | readonly tf.Tensor[]>(
     },
     backward: (dys, saved) => {
       const savedInputs = Object.fromEntries(present.map(([name], i) => [name, saved[i]!]))
-      const gradients = backwardRules[kernel]?.(dys as [tf.Tensor], savedInputs, attributes, new Set(traced))
+      const sumOf = (name: string) => gradientSoFar(inputs[name]!)
+      const gradients = backwardRules[kernel]?.(dys as [tf.Tensor], savedInputs, attributes, new Set(traced), sumOf)
       if (gradients) return gradients
       const xs = traced.map((name) => savedInputs[name]!)
       const { grads } = vjp(

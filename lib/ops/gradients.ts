@@ -4,12 +4,16 @@ import { hasKernel, type KernelInputs, runKernel } from './kernel.js'
 /** Gradient of each input by name, computed lazily from `dy`. */
 type InputGradients = Readonly<Record<string, () => tf.Tensor>>
 
-/** The backward pass of a kernel, from the gradient of each output, the saved inputs, the attributes and the names of inputs that need a gradient. */
+/**
+ * The backward pass of a kernel, from the gradient of each output, the saved inputs, the attributes and the names of inputs that need a
+ * gradient. `sumOf(name)` is the gradient that an input has from other operations; a rule that calls the function must add that gradient.
+ */
 type BackwardRule = (
   dys: readonly [tf.Tensor, ...tf.Tensor[]],
   inputs: Readonly<Record<string, tf.Tensor>>,
   attributes: Readonly<Record<string, unknown>>,
-  wanted: ReadonlySet<string>
+  wanted: ReadonlySet<string>,
+  sumOf: (name: string) => tf.Tensor | undefined
 ) => InputGradients | undefined
 
 /** `[…, D] → [N, D]`. */
@@ -44,8 +48,9 @@ const affine: BackwardRule = ([dy], { x, weight }, { activation }, wanted) => {
 }
 
 /** y = x · r · w with r = 1/√(E[x²] + eps): dx = r · (g − n · E[g · n]) with g = dy · w, n = x · r. */
-const rmsNorm: BackwardRule = ([dy], { x, weight }, { eps }) => {
-  const gradients = backwardKernel('RmsNormBackward', { dy, x, weight }, { eps }, ['x', 'weight'])
+const rmsNorm: BackwardRule = ([dy], { x, weight }, { eps }, _, sumOf) => {
+  const sum = hasKernel('RmsNormBackward') ? sumOf('x') : undefined
+  const gradients = backwardKernel('RmsNormBackward', { dy, x, weight, sum }, { eps }, ['x', 'weight'])
   if (gradients || x!.shape.at(-1) !== weight!.size) return gradients // merged heads: differentiate the composition
   const r = x!
     .square()
@@ -65,8 +70,8 @@ const rmsNorm: BackwardRule = ([dy], { x, weight }, { eps }) => {
 /** Backward rules of kernels. A kernel without a rule differentiates its composition, which computes the forward again. */
 export const backwardRules: Readonly<Record<string, BackwardRule>> = {
   Linear: affine,
-  LinearResidual: (dys, inputs, attributes, wanted) => {
-    const gradients = attributes.format === 'float32' ? affine(dys, inputs, attributes, wanted) : undefined
+  LinearResidual: (dys, inputs, attributes, wanted, sumOf) => {
+    const gradients = attributes.format === 'float32' ? affine(dys, inputs, attributes, wanted, sumOf) : undefined
     return gradients && { ...gradients, residual: () => dys[0].clone() }
   },
   QkvLinear: ([dq, dk, dv], { x, weight, weight1, weight2 }, _, wanted) => {
@@ -100,8 +105,10 @@ export const backwardRules: Readonly<Record<string, BackwardRule>> = {
       ['x', 'loraInput', 'lora_A', 'lora_B']
     ),
   RmsNorm: rmsNorm,
-  LayerNorm: ([dy], { x, weight }, { eps }) =>
-    backwardKernel('LayerNormBackward', { dy, x, weight }, { eps }, ['x', 'weight', 'bias']),
+  LayerNorm: ([dy], { x, weight }, { eps }, _, sumOf) => {
+    const sum = hasKernel('LayerNormBackward') ? sumOf('x') : undefined
+    return backwardKernel('LayerNormBackward', { dy, x, weight, sum }, { eps }, ['x', 'weight', 'bias'])
+  },
   Activation: ([dy], { x }, { activation }) => backwardKernel('ActivationBackward', { dy, x }, { activation }, ['x']),
   GatedActivation: ([dy], { gate, up }, { activation }) =>
     backwardKernel('GatedActivationBackward', { dy, gate, up }, { activation }, ['gate', 'up']),

@@ -286,14 +286,15 @@ export const kernels = {
     },
     outputs: { dx: 'float32', dlora_input: 'float32', dlora_a: 'float32', dlora_b: 'float32' }
   },
+  // `sum` is the gradient of x from other operations, to which that of the norm is added: x of a residual block has both
   LayerNormBackward: {
     parameters: { eps: float },
-    inputs: { dy: float32('... D'), x: float32('... D'), weight: float32('D') },
+    inputs: { dy: float32('... D'), x: float32('... D'), weight: float32('D'), sum: optional('... D') },
     outputs: { dx: 'float32', dweight: 'float32', dbias: 'float32' }
   },
   RmsNormBackward: {
     parameters: { eps: float },
-    inputs: { dy: float32('... N'), x: float32('... N'), weight: float32('D') },
+    inputs: { dy: float32('... N'), x: float32('... N'), weight: float32('D'), sum: optional('... N') },
     relations: [['divides', 'D', 'N']],
     outputs: { dx: 'float32', dweight: 'float32' }
   },

@@ -37,6 +37,14 @@ describe('valueAndGrad', () => {
       assert.equal(tf.memory().numTensors, before + 4)
     }))
 
+  it('passes through copies', () =>
+    tf.tidy(() => {
+      const { grads } = valueAndGrad((x: tf.Tensor) => x.clone().clone().square().add(x.clone()).sum() as tf.Scalar)(
+        tf.tensor1d([2, 3])
+      )
+      assert.deepEqual([...grads.dataSync()], [5, 7])
+    }))
+
   it('rejects a loss that is not a scalar', () => {
     const vector = (p: Params) => p.a as tf.Tensor as tf.Scalar
     tf.tidy(() => assert.throws(() => valueAndGrad(vector)(params()), /the loss must be a scalar, got shape \[2\]/))

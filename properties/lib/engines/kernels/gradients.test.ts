@@ -124,6 +124,33 @@ describe('gradients of kernels are those of their compositions', () => {
       12
     ))
 
+  it('norms whose input has gradients from other operations, before and after, also twice', () =>
+    check(
+      rows,
+      ({ B, L, D, seed }) => {
+        const xs = [randomTensor([B, L, D], seed, 3), randomTensor([D], seed + 1), randomTensor([D], seed + 2)] as const
+        const norms = (weight: tf.Tensor, bias: tf.Tensor) => [
+          layerNorm(D, 1e-2).apply({ weight, bias } as never),
+          rmsNorm(D, 1e-2).apply({ weight } as never)
+        ]
+        for (const i of [0, 1])
+          assertSameGradients(
+            (x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) => {
+              const norm = norms(w, b)[i]!
+              const h = x.clone().add(norm(x)) // a residual block
+              return h
+                .mul(norm(h))
+                .add(norm(norm(h)))
+                .add(norm(x))
+                .add(x.square())
+            },
+            xs.slice(0, 3 - i),
+            5e-5
+          )
+      },
+      12
+    ))
+
   it('activations, gates and residuals', () =>
     check(rows, ({ B, L, D, seed }) => {
       const [x, y] = [randomTensor([B, L, D], seed, 2), randomTensor([B, L, D], seed + 1)]

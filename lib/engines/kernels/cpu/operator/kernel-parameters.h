@@ -578,17 +578,19 @@ struct LayerNormBackward {
   static constexpr const char *operatorName = "InternvlLayerNormBackward";
   static constexpr const char *outputs[] = {"dx: float", "dweight: float", "dbias: float"};
   static constexpr int groupSize = 0;
-  static constexpr int numValues = 1;
+  static constexpr int numValues = 2;
   float eps;
-  Tensor dy, x, weight;
+  Tensor dy, x, weight, sum;
   Axes axes;
   static LayerNormBackward read([[maybe_unused]] Reader &reader) {
     LayerNormBackward s{};
     [[maybe_unused]] Axes &axes = s.axes;
     s.eps = reader.readFloat();
+    const bool has_sum = reader.readBool();
     s.dy = reader.input("dy", TF_FLOAT, ".D", axes);
     s.x = reader.input("x", TF_FLOAT, ".D", axes);
     s.weight = reader.input("weight", TF_FLOAT, "D", axes);
+    if (has_sum) s.sum = reader.input("sum", TF_FLOAT, ".D", axes);
     return s;
   }
 };
@@ -597,17 +599,19 @@ struct RmsNormBackward {
   static constexpr const char *operatorName = "InternvlRmsNormBackward";
   static constexpr const char *outputs[] = {"dx: float", "dweight: float"};
   static constexpr int groupSize = 0;
-  static constexpr int numValues = 1;
+  static constexpr int numValues = 2;
   float eps;
-  Tensor dy, x, weight;
+  Tensor dy, x, weight, sum;
   Axes axes;
   static RmsNormBackward read([[maybe_unused]] Reader &reader) {
     RmsNormBackward s{};
     [[maybe_unused]] Axes &axes = s.axes;
     s.eps = reader.readFloat();
+    const bool has_sum = reader.readBool();
     s.dy = reader.input("dy", TF_FLOAT, ".N", axes);
     s.x = reader.input("x", TF_FLOAT, ".N", axes);
     s.weight = reader.input("weight", TF_FLOAT, "D", axes);
+    if (has_sum) s.sum = reader.input("sum", TF_FLOAT, ".N", axes);
     require(axes['D'] > 0 && axes['N'] % axes['D'] == 0, "D must be positive and divide N");
     return s;
   }

@@ -43,6 +43,19 @@ inline Vec min(Vec a, Vec b) {
 #endif
 }
 
+/** Square roots, rounded to the nearest float. */
+inline Vec sqrt(Vec x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_sqrt_ps(reinterpret_cast<__m512>(x)));
+#elif defined(__AVX__)
+  return reinterpret_cast<Vec>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
+#else
+  Vec y;
+  for (int i = 0; i < W; i++) y[i] = __builtin_sqrtf(x[i]);
+  return y;
+#endif
+}
+
 /** Loads the first `n < W` entries; the others are zero. */
 inline Vec loadSome(const float *p, int64_t n) {
 #if defined(__AVX512F__)

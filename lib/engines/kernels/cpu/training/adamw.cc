@@ -8,12 +8,6 @@
 namespace {
 constexpr int64_t grain = 1 << 14; // entries
 
-inline Vec squareRoot(Vec x) {
-  Vec y;
-  for (int i = 0; i < W; i++) y[i] = std::sqrt(x[i]);
-  return y;
-}
-
 /** Entries `[from, to)` of one of several tensors. */
 struct Piece {
   int tensor;
@@ -82,7 +76,7 @@ void adamW(const kernels::AdamW &in, Reader &reader, OperatorContext &context) {
       return at(v) * beta2 + gradient * gradient * oneMinusBeta2;
     });
     map(size, newX, [&](auto at) {
-      return at(x) * decay - at(static_cast<const float *>(newM)) * stepSize / (squareRoot(at(static_cast<const float *>(newV))) / secondCorrection + eps);
+      return at(x) * decay - at(static_cast<const float *>(newM)) * stepSize / (sqrt(at(static_cast<const float *>(newV))) / secondCorrection + eps);
     });
   });
 }

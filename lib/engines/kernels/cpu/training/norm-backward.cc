@@ -17,19 +17,23 @@ template <class F> float sumOver(int64_t n, F f) {
   return sum(c) + rest;
 }
 
-/** Gradients for rows of D numbers. `dBias` is null for an RMS norm, which subtracts no mean. */
-void normBackward(const Tensor &dy, const Tensor &x, const Tensor &weight, float eps, float *dx, float *dWeight, float *dBias) {
+/** Gradients for rows of D numbers; `sum`, if there is one, is added to dx. `dBias` is null for an RMS norm, which subtracts no mean. */
+void normBackward(const Tensor &dy, const Tensor &x, const Tensor &weight, const Tensor &sum, float eps, float *dx, float *dWeight, float *dBias) {
   const bool centered = dBias != nullptr;
   const int64_t D = weight.size(), rows = x.size() / std::max<int64_t>(1, D), size = centered ? 2 * D : D;
   std::unique_ptr<float[]> sums(new float[size]); // of dw, then of db
   sumOverRows(rows, size, sums.get(), [&](int64_t row, float *sums) {
     const float *in = x.data + row * D, *d = dy.data + row * D, *w = weight.data, *before = sums, *biases = sums + D;
+    const float *other = sum.data ? sum.data + row * D : nullptr;
     const float mean = centered ? sumOver(D, [&](auto at) { return at(in); }) / D : 0;
     const float variance = sumOver(D, [&](auto at) { return (at(in) - mean) * (at(in) - mean); }) / D;
     const float scale = 1 / std::sqrt(variance + eps);
     const float alongRow = sumOver(D, [&](auto at) { return at(d) * at(w) * (at(in) - mean); }) * scale / D;
     const float alongMean = centered ? sumOver(D, [&](auto at) { return at(d) * at(w); }) / D : 0;
-    map(D, dx + row * D, [&](auto at) { return (at(d) * at(w) - alongMean - (at(in) - mean) * (scale * alongRow)) * scale; });
+    map(D, dx + row * D, [&](auto at) {
+      const Vec own = (at(d) * at(w) - alongMean - (at(in) - mean) * (scale * alongRow)) * scale;
+      return other ? own + at(other) : own;
+    });
     map(D, sums, [&](auto at) { return at(before) + at(d) * (at(in) - mean) * scale; });
     if (centered) map(D, sums + D, [&](auto at) { return at(biases) + at(d); });
   });
@@ -40,12 +44,12 @@ void normBackward(const Tensor &dy, const Tensor &x, const Tensor &weight, float
 void layerNormBackward(const kernels::LayerNormBackward &in, Reader &, OperatorContext &context) {
   float *dx = context.output(in.x.shape, 0).data, *dWeight = context.output(in.weight.shape, 1).data;
   const Tensor dBias = context.output(in.weight.shape, 2);
-  if (dBias.size() > 0) normBackward(in.dy, in.x, in.weight, in.eps, dx, dWeight, dBias.data);
+  if (dBias.size() > 0) normBackward(in.dy, in.x, in.weight, in.sum, in.eps, dx, dWeight, dBias.data);
 }
 
 void rmsNormBackward(const kernels::RmsNormBackward &in, Reader &, OperatorContext &context) {
   float *dx = context.output(in.x.shape, 0).data, *dWeight = context.output(in.weight.shape, 1).data;
-  normBackward(in.dy, in.x, in.weight, in.eps, dx, dWeight, nullptr);
+  normBackward(in.dy, in.x, in.weight, in.sum, in.eps, dx, dWeight, nullptr);
 }
 
 const Register<kernels::LayerNormBackward, layerNormBackward> layerNormRegistered;
