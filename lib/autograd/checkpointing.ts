@@ -25,11 +25,14 @@ const recomputed = (layer: Layer, params: unknown, inputs: readonly unknown[]): 
   const restored = captureTraining()
   let output: unknown
   customGradient({
+    name: 'checkpointed',
     inputs: Object.fromEntries(differentiated.map((x, i) => [i, x])),
     forward: (save) => {
       save(inputTensors)
-      output = layer(...inputs)
-      return tensorsIn(output)
+      return tf.tidy(() => {
+        output = layer(...inputs)
+        return tensorsIn(output) as tf.Tensor[]
+      })
     },
     backward: (dys, saved) => {
       const xs = [...leaves, ...saved.filter((_, i) => traced[i])]

@@ -39,29 +39,11 @@ const disposeSaved = (nodes: readonly TapeNode[]): void => {
   for (const { saved } of nodes) for (const x of saved ?? []) x.dispose()
 }
 
-/** The parts of the engine with which `Engine.clone` saves a tensor for the backward pass. */
-interface SavingEngine {
-  clone?: (x: tf.Tensor) => tf.Tensor
-  readonly makeTensorFromTensorInfo: (info: tf.TensorInfo) => tf.Tensor
-}
-
-/**
- * Runs `f` with saved tensors that share memory with the originals, as those of `Engine.clone`, but without an operation and a tape node
- * for each: a training step saves some 300.
- */
-const savingAliases = <A>(f: () => A): A => {
-  const engine = tf.engine() as unknown as SavingEngine
-  const before = Object.getOwnPropertyDescriptor(engine, 'clone')
-  engine.clone = (x) => {
-    tf.backend().incRef(x.dataId)
-    return engine.makeTensorFromTensorInfo(x)
-  }
-  try {
-    return f()
-  } finally {
-    if (before) Object.defineProperty(engine, 'clone', before)
-    else delete engine.clone
-  }
+/** A tensor on the same memory, as `x.clone()` is one, but no operation on the tape: a training step saves some 300. */
+const alias = (x: tf.Tensor): tf.Tensor => {
+  const engine = tf.engine() as unknown as { readonly makeTensorFromTensorInfo: (info: tf.TensorInfo) => tf.Tensor }
+  tf.backend().incRef(x.dataId)
+  return engine.makeTensorFromTensorInfo(x)
 }
 
 /**
@@ -88,7 +70,7 @@ const record = <A>(f: () => A, xs: readonly tf.Tensor[]) => {
     state.gradientDepth = 1
     state.kernelDepth = 0
     tracedIds = traced
-    return { value: savingAliases(f), nodes, traced }
+    return { value: f(), nodes, traced }
   } catch (error) {
     disposeSaved(nodes)
     throw error
@@ -246,30 +228,44 @@ type Save = (tensors: readonly tf.Tensor[]) => void
 
 /** An operation with a custom gradient: the forward's results, and a lazily computed gradient for each input by name. */
 interface CustomGradient<A> {
+  readonly name: string
   readonly inputs: Readonly<Record<string, tf.Tensor>>
   readonly forward: (save: Save) => A
   readonly backward: (dys: readonly tf.Tensor[], saved: readonly tf.Tensor[]) => Readonly<Record<string, () => tf.Tensor>>
 }
 
-/** `tf.customGrad` with named inputs: gradients of inputs that need none are not computed. Source: `Engine.runKernelFunc` of TensorFlow.js, a private method. */
+/**
+ * Runs `forward` as one operation of the tape, as `tf.customGrad` does, but with named inputs: gradients of inputs that need none are not
+ * computed. Outputs without a gradient have zeros. A forward of several operations needs a `tf.tidy` of its own.
+ */
 export const customGradient = <A extends tf.Tensor | readonly tf.Tensor[]>({
+  name,
   inputs,
   forward,
   backward
 }: CustomGradient<A>): A => {
-  const engine = tf.engine() as unknown as {
-    readonly runKernelFunc: (op: {
-      readonly inputs: CustomGradient<A>['inputs']
-      readonly forwardFunc: (backend: unknown, save: Save) => A
-      readonly backwardsFunc: (
-        dy: tf.Tensor | readonly tf.Tensor[],
-        saved: readonly tf.Tensor[]
-      ) => ReturnType<CustomGradient<A>['backward']>
-    }) => A
+  if (!isRecording()) return forward(() => undefined)
+  const { state } = tf.engine()
+  let saved: readonly tf.Tensor[] = []
+  const save: Save = (tensors) => {
+    saved = tensors.map((x) => tf.keep(alias(x)))
   }
-  return engine.runKernelFunc({
-    inputs,
-    forwardFunc: (_, save) => forward(save),
-    backwardsFunc: (dy, saved) => backward(dy instanceof tf.Tensor ? [dy] : dy, saved)
-  })
+  state.kernelDepth++ // the operations of `forward` are not recorded
+  try {
+    const results = forward(save)
+    const outputs: readonly tf.Tensor[] = results instanceof tf.Tensor ? [results] : results
+    const gradient = (dys: readonly (tf.Tensor | null)[]) =>
+      backward(
+        dys.map((dy, i) => dy ?? tf.zeros(outputs[i]!.shape, outputs[i]!.dtype)),
+        saved
+      )
+    const node = { id: state.nextTapeNodeId++, kernelName: name, inputs, outputs, saved, gradient }
+    state.activeTape.push(node as unknown as TapeNode)
+    return results
+  } catch (error) {
+    tf.dispose([...saved])
+    throw error
+  } finally {
+    state.kernelDepth--
+  }
 }

@@ -16,20 +16,22 @@ const hasEmpty = (inputs: KernelInputs): boolean => {
 /** Runs the kernel as one recorded operation. Only its inputs are saved; the backward pass computes the gradients from them. */
 const differentiable = <T extends tf.Tensor | readonly tf.Tensor[]>(
   kernel: string,
-  inputs: KernelInputs,
+  inputs: Readonly<Record<string, tf.Tensor>>,
   attributes: Readonly<Record<string, unknown>>,
   composition: (inputs: KernelInputs) => T
 ): T => {
-  const present = presentInputs(inputs)
-  const traced = present.filter(([, x]) => isTraced(x)).map(([name]) => name)
+  const names = Object.keys(inputs)
+  const traced = names.filter((name) => isTraced(inputs[name]!))
   return customGradient({
-    inputs: Object.fromEntries(present),
+    name: kernel,
+    inputs,
     forward: (save) => {
-      save(present.map(([, x]) => x))
-      return runKernel<T>(kernel, Object.fromEntries(present), attributes)
+      save(Object.values(inputs))
+      return runKernel<T>(kernel, inputs, attributes)
     },
     backward: (dys, saved) => {
-      const savedInputs = Object.fromEntries(present.map(([name], i) => [name, saved[i]!]))
+      const savedInputs: Record<string, tf.Tensor> = {}
+      for (const [i, name] of names.entries()) savedInputs[name] = saved[i]!
       const sumOf = (name: string) => gradientSoFar(inputs[name]!)
       const gradients = backwardRules[kernel]?.(dys as [tf.Tensor], savedInputs, attributes, new Set(traced), sumOf)
       if (gradients) return gradients
@@ -70,7 +72,8 @@ export const fused = <T extends tf.Tensor | readonly tf.Tensor[], I extends Kern
   composition: (inputs: I) => T
 ): T => {
   if (!hasKernel(kernel) || hasEmpty(inputs)) return compose(kernel, inputs, composition)
-  if (isRecording() && presentInputs(inputs).some(([, x]) => isTraced(x)))
-    return differentiable(kernel, inputs, attributes, composition as (inputs: KernelInputs) => T)
-  return runKernel<T>(kernel, inputs, attributes)
+  if (!isRecording()) return runKernel<T>(kernel, inputs, attributes)
+  const present = presentInputs(inputs)
+  if (!present.some(([, x]) => isTraced(x))) return runKernel<T>(kernel, inputs, attributes)
+  return differentiable(kernel, Object.fromEntries(present), attributes, composition as (inputs: KernelInputs) => T)
 }

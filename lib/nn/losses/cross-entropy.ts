@@ -40,10 +40,11 @@ const lossesInBlocks = (logits: tf.Tensor2D, labels: tf.Tensor1D, maxLogits: num
       .mul(scale.slice([start], [rows]).reshape([rows, 1]))
   }
   return customGradient({
+    name: 'tokenLosses',
     inputs: { logits },
     forward: (save) => {
       save([logits, counts])
-      return inBlocks([N, V], maxLogits, (...block) => loss(logits, ...block)).mul<tf.Tensor1D>(counts)
+      return tf.tidy(() => inBlocks([N, V], maxLogits, (...block) => loss(logits, ...block)).mul<tf.Tensor1D>(counts))
     },
     backward: ([dy], [x, counted]) => ({
       logits: () => inBlocks([N, V], maxLogits, (...block) => gradient(x!, dy!.mul(counted!), ...block))
