@@ -2,7 +2,7 @@ import { isTraced } from '../autograd/tape.js'
 import { fused } from '../ops/fused.js'
 import { tf } from '../tf.js'
 import { type Activation, gated } from './activation.js'
-import { fusedInputs, type Linear } from './linear.js'
+import { fusedInputs, type Linear, projectTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'
 import { fusible } from './residual.js'
 
@@ -33,7 +33,7 @@ export interface GatedLinearUnit {
 
 const gateAndUp = <R extends tf.Rank>(projections: GatedMlpParts['projections'], x: tf.Tensor<R>) => {
   if ('gate_up_proj' in projections) return tf.split(projections.gate_up_proj(x), 2, -1) as [tf.Tensor<R>, tf.Tensor<R>]
-  return [projections.gate_proj(x), projections.up_proj(x)] as const
+  return projectTogether([projections.gate_proj, projections.up_proj], x)
 }
 
 const unfused = <R extends tf.Rank>(

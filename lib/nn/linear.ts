@@ -175,21 +175,25 @@ export const fusedInputs = (layers: readonly Linear[]): FusedInputs | undefined 
   return shared && !anyTraced(Object.values(shared.inputs)) ? shared : undefined
 }
 
+/** Outputs of two or three linear layers of one input. */
+type Projections<L extends readonly Linear[], R extends tf.Rank> = { readonly [i in keyof L]: tf.Tensor<R> }
+
 /**
- * The outputs of three linear layers of one input, as the q, k and v of attention: one kernel prepares `x` once, where one exists. A gradient
- * needs float32 weights.
+ * The outputs of linear layers of one input, q, k and v of attention or gate and up of a gated MLP: one kernel prepares `x` once, where one exists. A
+ * gradient needs float32 weights.
  */
-export const projectTogether = <R extends tf.Rank>(
-  layers: readonly [Linear, Linear, Linear],
+export const projectTogether = <R extends tf.Rank, L extends readonly [Linear, Linear] | readonly [Linear, Linear, Linear]>(
+  layers: L,
   x: tf.Tensor<R>
-): readonly [tf.Tensor<R>, tf.Tensor<R>, tf.Tensor<R>] => {
-  const oneByOne = () => [layers[0](x), layers[1](x), layers[2](x)] as const
+): Projections<L, R> => {
+  const kernel = layers.length === 3 ? 'QkvLinear' : 'GateUpLinear'
+  const oneByOne = () => layers.map((layer) => layer(x)) as unknown as Projections<L, R>
   const shared = storedInputs(layers)
   if (!shared) return oneByOne()
   const { inputs, formats } = shared
-  const hasGradient = hasKernel('QkvLinearBackward') && formats.every((format) => format === 'float32')
+  const hasGradient = hasKernel(`${kernel}Backward`) && formats.every((format) => format === 'float32')
   if (!hasGradient && anyTraced([x, ...Object.values(inputs)])) return oneByOne()
-  return fused('QkvLinear', { x, ...inputs }, { formats }, oneByOne)
+  return fused(kernel, { x, ...inputs }, { formats }, oneByOne as () => readonly tf.Tensor[]) as unknown as Projections<L, R>
 }
 
 export interface LinearOptions {

@@ -47,6 +47,15 @@ const affine: BackwardRule = ([dy], { x, weight }, { activation }, wanted) => {
   )
 }
 
+/** `affine` of several layers of one input: dx is the sum over the layers. */
+const affineTogether = (kernel: string, inputs: KernelInputs, count: number, wanted: ReadonlySet<string>) => {
+  const indices = [...Array(count).keys()]
+  const [weights, biases] = [indices.map((i) => `weight${i || ''}`), indices.map((i) => `bias${i || ''}`)]
+  const needs = (names: readonly string[]) => names.map((name) => wanted.has(name))
+  const attributes = { needsX: wanted.has('x'), needsWeight: needs(weights), needsBias: needs(biases) }
+  return backwardKernel(kernel, inputs, attributes, ['x', ...indices.flatMap((i) => [weights[i]!, biases[i]!])])
+}
+
 /** y = x · r · w with r = 1/√(E[x²] + eps): dx = r · (g − n · E[g · n]) with g = dy · w, n = x · r. */
 const rmsNorm: BackwardRule = ([dy], { x, weight }, { eps }, _, sumOf) => {
   const sum = hasKernel('RmsNormBackward') ? sumOf('x') : undefined
@@ -74,13 +83,10 @@ export const backwardRules: Readonly<Record<string, BackwardRule>> = {
     const gradients = attributes.format === 'float32' ? affine(dys, inputs, attributes, wanted, sumOf) : undefined
     return gradients && { ...gradients, residual: () => dys[0].clone() }
   },
-  QkvLinear: ([dq, dk, dv], { x, weight, weight1, weight2 }, _, wanted) => {
-    const needs = (names: readonly string[]) => names.map((name) => wanted.has(name))
-    const [needsWeight, needsBias] = [needs(['weight', 'weight1', 'weight2']), needs(['bias', 'bias1', 'bias2'])]
-    const attributes = { needsX: wanted.has('x'), needsWeight, needsBias }
-    const names = ['x', 'weight', 'bias', 'weight1', 'bias1', 'weight2', 'bias2']
-    return backwardKernel('QkvLinearBackward', { dq, dk, dv, x, weight, weight1, weight2 }, attributes, names)
-  },
+  QkvLinear: ([dq, dk, dv], { x, weight, weight1, weight2 }, _, wanted) =>
+    affineTogether('QkvLinearBackward', { dq, dk, dv, x, weight, weight1, weight2 }, 3, wanted),
+  GateUpLinear: ([dgate, dup], { x, weight, weight1 }, _, wanted) =>
+    affineTogether('GateUpLinearBackward', { dgate, dup, x, weight, weight1 }, 2, wanted),
   // without a kernel for it the dequantized weight is differentiated
   QuantizedLinear: ([dy], { x, weight }, { activation, format }, wanted) =>
     activation === undefined && !wanted.has('weight')

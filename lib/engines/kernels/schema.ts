@@ -141,6 +141,18 @@ export const kernels = {
     },
     outputs: { q: 'float32', k: 'float32', v: 'float32' }
   },
+  /** gate and up of a gated MLP, of one input: `x Wᵀ + b` for two weights */
+  GateUpLinear: {
+    parameters: { formats: formats(2) },
+    inputs: {
+      x: float32('... K'),
+      weight: weight('N K', 'formats[0]'),
+      bias: optional('N'),
+      weight1: weight('P K', 'formats[1]'),
+      bias1: optional('P')
+    },
+    outputs: { gate: 'float32', up: 'float32' }
+  },
   /** `down(act(gate(n)) ⊙ up(n)) + residual` of `n = norm(x)` */
   GatedMlp: {
     parameters: { activation, eps: { ...float, default: 0 }, formats: formats(3) },
@@ -259,6 +271,18 @@ export const kernels = {
       dweight2: 'float32',
       dbias2: 'float32'
     }
+  },
+  /** The gradient of x is the sum over the two layers. */
+  GateUpLinearBackward: {
+    parameters: { needsX: bool, needsWeight: { ...bool, count: 2 }, needsBias: { ...bool, count: 2 } },
+    inputs: {
+      dgate: float32('... N'),
+      dup: float32('... P'),
+      x: float32('... K'),
+      weight: float32('N K'),
+      weight1: float32('P K')
+    },
+    outputs: { dx: 'float32', dweight: 'float32', dbias: 'float32', dweight1: 'float32', dbias1: 'float32' }
   },
   /** `x Wᵀ + b + scaling · (d Aᵀ) Bᵀ`, where d is `loraInput` (x after dropout), or x */
   LoraLinear: {

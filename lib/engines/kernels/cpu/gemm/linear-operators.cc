@@ -1,5 +1,5 @@
-// Operators: a linear layer, `act(x Wᵀ + b) + residual`, the q, k and v projections of one input, and a gated MLP, `down(act(gate(n)) ⊙ up(n)) + residual` of `n = norm(x)`. The norm,
-// the bias, the activation and the residual cost no operators of their own.
+// Operators: a linear layer, `act(x Wᵀ + b) + residual`, projections of one input (q, k and v; gate and up), and a gated MLP,
+// `down(act(gate(n)) ⊙ up(n)) + residual` of `n = norm(x)`. The norm, the bias, the activation and the residual cost no operators of their own.
 #include "gemm/linear.h"
 #include "operator/operator.h"
 
@@ -17,11 +17,22 @@ void linearOperator(const kernels::Linear &in, Reader &, OperatorContext &contex
   linear({p}, in.axes.rows(), in.axes['K'], in.x.data);
 }
 
+/** One output for each projection of x, `[M, K]`. */
+void projectTogether(std::vector<Projection> projections, const Tensor &x, int64_t M, int64_t K, OperatorContext &context) {
+  int output = 0;
+  for (Projection &p : projections) p.y = context.output(withLastAxis(x.shape, p.N), output++).data;
+  linear(projections, M, K, x.data);
+}
+
 void qkvLinearOperator(const kernels::QkvLinear &in, Reader &, OperatorContext &context) {
-  std::vector<Projection> projections{projection(in.formats[0], in.weight, in.bias), projection(in.formats[1], in.weight1, in.bias1),
-                                      projection(in.formats[2], in.weight2, in.bias2)};
-  for (int i = 0; i < 3; i++) projections[i].y = context.output(withLastAxis(in.x.shape, projections[i].N), i).data;
-  linear(projections, in.axes.rows(), in.axes['K'], in.x.data);
+  projectTogether({projection(in.formats[0], in.weight, in.bias), projection(in.formats[1], in.weight1, in.bias1),
+                   projection(in.formats[2], in.weight2, in.bias2)},
+                  in.x, in.axes.rows(), in.axes['K'], context);
+}
+
+void gateUpLinearOperator(const kernels::GateUpLinear &in, Reader &, OperatorContext &context) {
+  projectTogether({projection(in.formats[0], in.weight, in.bias), projection(in.formats[1], in.weight1, in.bias1)}, in.x, in.axes.rows(), in.axes['K'],
+                  context);
 }
 
 void gatedMlpOperator(const kernels::GatedMlp &in, Reader &, OperatorContext &context) {
@@ -34,5 +45,6 @@ void gatedMlpOperator(const kernels::GatedMlp &in, Reader &, OperatorContext &co
 
 const Register<kernels::Linear, linearOperator> linearRegistered;
 const Register<kernels::QkvLinear, qkvLinearOperator> qkvLinearRegistered;
+const Register<kernels::GateUpLinear, gateUpLinearOperator> gateUpLinearRegistered;
 const Register<kernels::GatedMlp, gatedMlpOperator> gatedMlpRegistered;
 } // namespace

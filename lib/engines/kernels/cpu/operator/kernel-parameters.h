@@ -123,6 +123,29 @@ struct QkvLinear {
   }
 };
 
+struct GateUpLinear {
+  static constexpr const char *operatorName = "InternvlGateUpLinear";
+  static constexpr const char *outputs[] = {"gate: float", "up: float"};
+  static constexpr int groupSize = 0;
+  static constexpr int numValues = 4;
+  ::Format formats[2];
+  Tensor x, weight, bias, weight1, bias1;
+  Axes axes;
+  static GateUpLinear read([[maybe_unused]] Reader &reader) {
+    GateUpLinear s{};
+    [[maybe_unused]] Axes &axes = s.axes;
+    for (auto &each : s.formats) each = reader.readEnum<::Format>("formats", 0, 5);
+    const bool has_bias = reader.readBool();
+    const bool has_bias1 = reader.readBool();
+    s.x = reader.input("x", TF_FLOAT, ".K", axes);
+    s.weight = reader.weight("weight", s.formats[0], "NK", axes);
+    if (has_bias) s.bias = reader.input("bias", TF_FLOAT, "N", axes);
+    s.weight1 = reader.weight("weight1", s.formats[1], "PK", axes);
+    if (has_bias1) s.bias1 = reader.input("bias1", TF_FLOAT, "P", axes);
+    return s;
+  }
+};
+
 struct GatedMlp {
   static constexpr const char *operatorName = "InternvlGatedMlp";
   static constexpr const char *outputs[] = {"y: float"};
@@ -517,6 +540,31 @@ struct QkvLinearBackward {
     s.weight = reader.input("weight", TF_FLOAT, "NK", axes);
     s.weight1 = reader.input("weight1", TF_FLOAT, "PK", axes);
     s.weight2 = reader.input("weight2", TF_FLOAT, "QK", axes);
+    return s;
+  }
+};
+
+struct GateUpLinearBackward {
+  static constexpr const char *operatorName = "InternvlGateUpLinearBackward";
+  static constexpr const char *outputs[] = {"dx: float", "dweight: float", "dbias: float", "dweight1: float", "dbias1: float"};
+  static constexpr int groupSize = 0;
+  static constexpr int numValues = 5;
+  bool needsX;
+  bool needsWeight[2];
+  bool needsBias[2];
+  Tensor dgate, dup, x, weight, weight1;
+  Axes axes;
+  static GateUpLinearBackward read([[maybe_unused]] Reader &reader) {
+    GateUpLinearBackward s{};
+    [[maybe_unused]] Axes &axes = s.axes;
+    s.needsX = reader.readBool();
+    for (auto &each : s.needsWeight) each = reader.readBool();
+    for (auto &each : s.needsBias) each = reader.readBool();
+    s.dgate = reader.input("dgate", TF_FLOAT, ".N", axes);
+    s.dup = reader.input("dup", TF_FLOAT, ".P", axes);
+    s.x = reader.input("x", TF_FLOAT, ".K", axes);
+    s.weight = reader.input("weight", TF_FLOAT, "NK", axes);
+    s.weight1 = reader.input("weight1", TF_FLOAT, "PK", axes);
     return s;
   }
 };

@@ -31,16 +31,26 @@ void linearBackward(const kernels::LinearBackward &in, Reader &, OperatorContext
   layerBackward({in.dy, in.weight, N, dWeight, dBias}, in.x, in.axes.rows(), in.axes['K'], dx, false);
 }
 
-void qkvLinearBackward(const kernels::QkvLinearBackward &in, Reader &, OperatorContext &context) {
-  const Tensor *dys[] = {&in.dq, &in.dk, &in.dv}, *weights[] = {&in.weight, &in.weight1, &in.weight2};
+/** The gradients of `count` layers of one input; that of the input is their sum. */
+template <class In, int count>
+void layersBackward(const In &in, const Tensor *const (&dys)[count], const Tensor *const (&weights)[count], OperatorContext &context) {
   const Tensor dx = context.outputIf(in.needsX, in.x.shape, 0);
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < count; i++) {
     const int64_t N = weights[i]->dim(0);
     const Tensor dWeight = context.outputIf(in.needsWeight[i], weights[i]->shape, 1 + 2 * i), dBias = context.outputIf(in.needsBias[i], {N}, 2 + 2 * i);
     layerBackward({*dys[i], *weights[i], N, dWeight, dBias}, in.x, in.axes.rows(), in.axes['K'], dx, i > 0);
   }
 }
 
+void qkvLinearBackward(const kernels::QkvLinearBackward &in, Reader &, OperatorContext &context) {
+  layersBackward(in, {&in.dq, &in.dk, &in.dv}, {&in.weight, &in.weight1, &in.weight2}, context);
+}
+
+void gateUpLinearBackward(const kernels::GateUpLinearBackward &in, Reader &, OperatorContext &context) {
+  layersBackward(in, {&in.dgate, &in.dup}, {&in.weight, &in.weight1}, context);
+}
+
 const Register<kernels::LinearBackward, linearBackward> linearRegistered;
 const Register<kernels::QkvLinearBackward, qkvLinearBackward> qkvLinearRegistered;
+const Register<kernels::GateUpLinearBackward, gateUpLinearBackward> gateUpLinearRegistered;
 } // namespace
