@@ -8,7 +8,8 @@
 #include <memory>
 
 namespace {
-constexpr int64_t block = 96; // queries at a time
+/** Queries at a time; fewer with a causal mask, so that most keys after the last of them are left out. */
+int64_t blockQueries(const Attention &p) { return p.causal ? 48 : 96; }
 
 struct Gradients {
   Attention p;
@@ -36,7 +37,7 @@ void softmaxInPlace(const Attention &p, int64_t b, float *row, int64_t first, in
 /** Gradient of one block of queries of a head; adds to the gradients of its keys and values. */
 void backwardBlock(const Gradients &s, int64_t b, int64_t h, int64_t l, float *weights, float *dScores) {
   const Attention &p = s.p;
-  const int64_t g = h / (p.q.H / p.k.H), rows = std::min(block, p.q.L - l), start = p.start() + l;
+  const int64_t g = h / (p.q.H / p.k.H), rows = std::min(blockQueries(p), p.q.L - l), start = p.start() + l;
   const int64_t from = p.firstKey(b, start), n = std::max<int64_t>(0, p.endKey(start + rows - 1) - from);
   const Matrix q = matrix(p.q, b, h, l, rows), k = matrix(p.k, b, g, from, n), v = matrix(p.v, b, g, from, n);
   const Matrix dOut = matrix(s.dOut, b, h, l, rows);
@@ -58,7 +59,7 @@ void backwardBlock(const Gradients &s, int64_t b, int64_t h, int64_t l, float *w
 /** All query heads that share one key/value head: one thread writes the gradients of that head. */
 void backwardHead(const Gradients &s, int64_t b, int64_t g) {
   const Attention &p = s.p;
-  const int64_t group = p.q.H / p.k.H;
+  const int64_t group = p.q.H / p.k.H, block = blockQueries(p);
   for (int64_t j = 0; j < p.k.L; j++) {
     std::fill_n(s.dk.row(b, g, j), p.k.K, 0.0f);
     std::fill_n(s.dv.row(b, g, j), p.k.K, 0.0f);
