@@ -130,14 +130,16 @@ const attendFromStart = (
     padding,
     sinks,
     segments,
-    useCache = true
+    useCache = true,
+    mapWeights
   }: CachedAttentionOptions & { readonly scale: number }
 ): CachedAttentionOutput => {
   const [queries, keys] = [applyRopeMerged(q, numHeads, rope), applyRopeMerged(k, numKeyValueHeads, rope)]
   const mask = { window, padding, sinks, segments }
   const out = attendMergedCausal(queries, keys, v, { numHeads, numKeyValueHeads }, scale, mask)
-  const cache = useCache ? layerCache(splitHeads(keys, numKeyValueHeads), splitHeads(v, numKeyValueHeads)) : undefined
-  return { out, cache: cache as LayerCache } // a caller with `useCache: false` does not read the cache
+  const isRead = useCache || mapWeights !== undefined
+  const cache = isRead ? layerCache(splitHeads(keys, numKeyValueHeads), splitHeads(v, numKeyValueHeads)) : undefined
+  return { out, cache: cache as LayerCache } // read neither here nor by a caller with `useCache: false`
 }
 
 /** The composition: keys and values are concatenated with those of the cache. */
@@ -218,6 +220,16 @@ const withWeights = (
   return { out: mergeHeads(weightedValues(weights, usedInFloat32(cache, cache.value))), cache, weights }
 }
 
+/** The output without its cache where `useCache` is false, by any path: gradient checkpointing computes one layer by two paths. */
+export const withUsedCache = <O extends { readonly cache: LayerCache }>(
+  output: O,
+  { useCache = true }: Pick<CachedAttentionOptions, 'useCache'>
+): O => {
+  if (useCache) return output
+  const { cache: _, ...rest } = output
+  return rest as unknown as O
+}
+
 /**
  * Rotates queries `[B, L, H·K]` and keys `[B, L, G·K]` by their positions, appends keys and values to the cache, and attends
  * causally: `[B, L, H·K]`, and the cache grown by L positions. The new cache has its own tensors, which may share memory with those
@@ -241,9 +253,9 @@ export const attendCached = (
   const width = Dq
   const scale = options.scale ?? (width / numHeads) ** -0.5
   if (!hasKernel('CachedAttention') || segments || [...qkv, sinks].some((x) => x && isTraced(x)))
-    return withWeights(attendConcatenated(qkv, past, { ...options, scale }), q, { ...options, scale })
+    return withUsedCache(withWeights(attendConcatenated(qkv, past, { ...options, scale }), q, { ...options, scale }), options)
   const { inputs, attributes, cache } = appendToCache(past, [B, numKeyValueHeads, L, width / numHeads], options)
   const fixed = { numHeads, numKeyValueHeads, window, scale }
   const out = runKernel<tf.Tensor3D>('CachedAttention', { q, k, v, ...inputs, sinks }, { ...attributes, ...fixed })
-  return withWeights({ out, cache }, q, { ...options, scale })
+  return withUsedCache(withWeights({ out, cache }, q, { ...options, scale }), options)
 }

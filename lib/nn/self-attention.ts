@@ -2,7 +2,14 @@ import { isTraced } from '../autograd/tape.js'
 import { isTapped, module } from '../module.js'
 import { hasKernel, runKernel } from '../ops/kernel.js'
 import { tf } from '../tf.js'
-import { type AttentionOptions, appendToCache, attendCached, type CachedAttentionOptions, type LayerCache } from './kv-cache.js'
+import {
+  type AttentionOptions,
+  appendToCache,
+  attendCached,
+  type CachedAttentionOptions,
+  type LayerCache,
+  withUsedCache
+} from './kv-cache.js'
 import { fusedInputs, type Linear, projectTogether } from './linear.js'
 import type { RmsNorm } from './norm.js'
 import { fusible } from './residual.js'
@@ -132,7 +139,7 @@ export const attentionBlock = (
     { x, ...inputs, ...fixed.inputs },
     { ...attributes, headDim: fixed.headDim, ...fixed.attributes }
   )
-  return { hidden, cache }
+  return withUsedCache({ hidden, cache }, context)
 }
 
 /**

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
+import { valueAndGrad } from '../../../lib/autograd/grad.js'
 import { attend, mergeHeads, splitHeads } from '../../../lib/nn/attention.js'
 import { attendCached, cropCache, type KVCacheType, kvCacheTypes, type LayerCache } from '../../../lib/nn/kv-cache.js'
 import { hasKernel, usesTensorflowOps, withoutKernels } from '../../../lib/ops/kernel.js'
 import { dequantizePacked, formatOf, quantize } from '../../../lib/quantization/formats.js'
 import { tf } from '../../../lib/tf.js'
+import { assertClose } from '../../laws/close.js'
 
 /** Keys or values `[B, L, G·K]`, every head of a position rounded as a cache of the type rounds its rows. */
 const rounded = (x: tf.Tensor3D, K: number, type: KVCacheType): tf.Tensor3D => {
@@ -79,6 +81,37 @@ describe('KV cache', () => {
       { numRuns: 60 }
     )
   })
+
+  it('without `useCache` the result and the weights are the same, and no path returns a cache: with kernels, without, and with a gradient', () =>
+    fc.assert(
+      fc.property(
+        fc.record({ L: fc.integer({ min: 1, max: 20 }), G: fc.integer({ min: 1, max: 2 }), s: fc.nat(1000) }),
+        ({ L, G, s }) =>
+          tf.tidy(() => {
+            const K = 8
+            const rope = { cos: tf.ones<tf.Rank.R4>([1, 1, L, K]), sin: tf.zeros<tf.Rank.R4>([1, 1, L, K]) }
+            const [q, k, v] = [heads(2, L, 2 * G * K, s), heads(2, L, G * K, s + 1), heads(2, L, G * K, s + 2)] as const
+            for (const mapWeights of [undefined, (weights: tf.Tensor4D) => weights]) {
+              const options = { numHeads: 2 * G, numKeyValueHeads: G, rope, mapWeights }
+              const expected = attendCached([q, k, v], undefined, options)
+              const run = (query: tf.Tensor3D) => attendCached([query, k, v], undefined, { ...options, useCache: false })
+              const recorded: ReturnType<typeof run>[] = []
+              const loss = (query: tf.Tensor3D) => {
+                recorded.push(run(query))
+                return recorded[0]!.out.sum() as tf.Scalar
+              }
+              valueAndGrad(loss)(q)
+              for (const { out, cache, weights } of [run(q), withoutKernels(() => run(q))]) {
+                assert.equal(cache, undefined)
+                assertClose(out, expected.out, 1e-5)
+                if (mapWeights) assertClose(weights!, expected.weights!, 1e-5)
+              }
+              assert.equal(recorded[0]!.cache, undefined)
+            }
+          })
+      ),
+      { numRuns: 20 }
+    ))
 
   it('a step that needs the composition continues a packed cache in float32', function () {
     if (!hasKernel('CachedAttention')) return this.skip() // packed caches need the compiled kernels
