@@ -1,4 +1,4 @@
-import { orThrow } from '../../lib/error.js'
+import { InternVLError, type Issues, orThrow } from '../../lib/error.js'
 import { adamW } from '../../lib/optim/adamw.js'
 import type { Schedule } from '../../lib/optim/schedule.js'
 import { disposeParams, initParams, mapParams } from '../../lib/params.js'
@@ -12,6 +12,7 @@ import { type Batch, collate, disposeBatch, padIdOf } from '../train/data/collat
 import { prefetch } from '../train/data/prefetch.js'
 import { encodeSample, type Sample } from '../train/data/sample.js'
 import { sftLoss, sftWeight } from '../train/losses.js'
+import { changedValues } from '../train/resume.js'
 import { type Metrics, runTrainer, type TrainerOptions } from '../train/trainer.js'
 import type { Batches } from '../train/training-loop.js'
 import { type SceneSpec, sceneMakerModule } from './scene-samples.js'
@@ -145,13 +146,18 @@ export const trainDemo = async (internvl: InternVLCheckpoint, options: DemoOptio
   const { steps = demoSteps, seed = 1, evaluateSteps = 1000, saveSteps = 250, initial } = options
   const learningRate = demoLearningRate(steps)
   const { module } = internvl
-  const batches = sceneBatches(internvl, { seed, steps, continued: initial !== undefined })
+  const fromTrainedModel = initial !== undefined
+  const { checkpoints, resume } = options
+  const issues =
+    resume && checkpoints ? await changedValues(checkpoints, { seed, fromTrainedModel }, { fromTrainedModel: false }) : []
+  if (issues.length > 0) throw new InternVLError(issues as unknown as Issues)
+  const batches = sceneBatches(internvl, { seed, steps, continued: fromTrainedModel })
   const state = await runTrainer(initial ?? demoParams(module, seed), batches, {
     ...options,
     ...{ steps, learningRate, saveSteps, evaluateSteps, maxGradNorm: 1 },
     ...{ loss: sftLoss(module.apply), weightOf: sftWeight, gradientAccumulation: batchesPerStep },
     disposeBatch,
-    settings: { steps, seed },
+    settings: { steps, seed, fromTrainedModel },
     optimizer: adamW({ learningRate, beta2: 0.98, weightDecay: 0.02 }),
     evaluate: evaluation(internvl, 777, 4 * batchSize),
     tokensOf: ({ inputIds }) => inputIds.size

@@ -21,6 +21,9 @@ export const dataDigest = ({ rows, repeats }: TrainingData): string => {
 
 const show = (value: unknown): string => JSON.stringify(value)
 
+const changed = (key: string, before: unknown, now: unknown): Issue =>
+  issue('ResumeChanged', `--resume: ${key} was ${show(before)} when the run began, and is ${show(now)} now`, { key })
+
 /** One issue for each setting that differs from the setting in the checkpoint. */
 const changedSettings = (checkpoint: string, { settings }: CheckpointMetadata, now: TrainConfig): readonly Issue[] =>
   pipe(
@@ -30,10 +33,7 @@ const changedSettings = (checkpoint: string, { settings }: CheckpointMetadata, n
       (before) =>
         (Object.keys(now) as (keyof TrainConfig)[])
           .filter((key) => !changeable.test(key) && show(before[key]) !== show(now[key]))
-          .map((key) => {
-            const message = `--resume: ${key} was ${show(before[key])} when the run began, and is ${show(now[key])} now`
-            return issue('ResumeChanged', message, { key })
-          })
+          .map((key) => changed(key, before[key], now[key]))
     )
   )
 
@@ -75,6 +75,30 @@ export const resumeIssues = async (
     E.match(
       (issues): readonly Issue[] => issues,
       (metadata) => resumeProblems(last, metadata, settings, digest)
+    )
+  )
+}
+
+/**
+ * One issue for each of the given values that differs from the value in the settings of the last checkpoint, and none without a checkpoint.
+ * `before` holds the values that older checkpoints lack.
+ */
+export const changedValues = async (
+  checkpoints: string,
+  now: Readonly<Record<string, unknown>>,
+  before: Readonly<Record<string, unknown>> = {}
+): Promise<readonly Issue[]> => {
+  const last = await lastCheckpoint(checkpoints)
+  if (last === undefined) return []
+  return pipe(
+    await readCheckpointMetadata(last)(),
+    E.match(
+      (issues): readonly Issue[] => issues,
+      ({ settings }) => {
+        const saved = { ...before, ...(settings as object) } as Readonly<Record<string, unknown>>
+        const found = Object.keys(now).filter((key) => show(saved[key]) !== show(now[key]))
+        return found.length > 0 ? [...found.map((key) => changed(key, saved[key], now[key]!)), advice(last)] : []
+      }
     )
   )
 }

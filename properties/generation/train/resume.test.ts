@@ -4,10 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import { trainDemo } from '../../../generation/demo/train-demo.js'
 import { type FineTuneOptions, fineTune } from '../../../generation/train/fine-tune.js'
 import { jsonlLogger } from '../../../generation/train/logging/train-log.js'
+import { changedValues } from '../../../generation/train/resume.js'
+import { saveCheckpoint } from '../../../generation/train/train-checkpoint.js'
 import { trainConfig } from '../../../generation/train/train-config.js'
-import { getOrThrow } from '../../../lib/error.js'
+import { initialState } from '../../../generation/train/training-loop.js'
+import { getOrThrow, orThrow } from '../../../lib/error.js'
+import { adamW } from '../../../lib/optim/adamw.js'
 import { tf } from '../../../lib/tf.js'
 
 const imagePath = (name: string) => fileURLToPath(new URL(`../../../generation/demo/${name}`, import.meta.url))
@@ -56,6 +61,21 @@ describe('resuming a run', () => {
     const controller = new AbortController()
     return { signal: controller.signal, callbacks: [{ onStepEnd: ({ step }: { readonly step: number }) => step === n && controller.abort() }] } // biome-ignore format: one line
   }
+
+  it('the demo training refuses another seed and another start, and names each', async () => {
+    const checkpoints = join(folder, 'demo')
+    const state = initialState({ w: tf.zeros([2]) }, adamW({ learningRate: 1e-3 }))
+    await orThrow(saveCheckpoint(checkpoints, state, { settings: { steps: 9, seed: 1 } }))
+    const run = (more: object) => trainDemo(internvl, { steps: 9, checkpoints, resume: true, ...more })
+    await assert.rejects(run({ seed: 2 }), /seed was 1 when the run began, and is 2 now\n.*resumes only with the settings/)
+    const initial = internvl.params
+    await assert.rejects(
+      run({ seed: 2, initial }),
+      /seed was 1 .*\n.*fromTrainedModel was false when the run began, and is true now/
+    )
+    assert.deepEqual(await changedValues(checkpoints, { seed: 1, fromTrainedModel: false }, { fromTrainedModel: false }), [])
+    assert.deepEqual(await changedValues(join(folder, 'none'), { seed: 2 }), [])
+  })
 
   for (const delta of [1, 1 / 4])
     it(`packed rows train exactly as one sample per row (visual.delta ${delta})`, async () => {
