@@ -91,8 +91,8 @@ interface BackwardCall {
 let backwardCall: BackwardCall | undefined
 
 /**
- * The gradient that an input of the present node has from later operations; `undefined` if there is none. The caller must add the gradient to its own: the
- * result is the sum. A kernel that does so costs less than one operation more.
+ * The gradient that an input of the present node has from later operations; `undefined` if there is none. The caller must add this gradient
+ * to its own: the result is taken as the sum. A backward kernel with the addition costs less than a second operation for it.
  */
 export const gradientSoFar = (x: tf.Tensor): tf.Tensor | undefined => {
   if (!backwardCall) return undefined
@@ -120,6 +120,7 @@ const inputGradients = (
   }
 }
 
+/** The gradients of `inputGradients`, where `totals` is complete after the node's backward pass. */
 const computedGradients = (
   node: TapeNode,
   dys: ReadonlyArray<tf.Tensor | undefined>,

@@ -179,8 +179,8 @@ export const fusedInputs = (layers: readonly Linear[]): FusedInputs | undefined 
 type Projections<L extends readonly Linear[], R extends tf.Rank> = { readonly [i in keyof L]: tf.Tensor<R> }
 
 /**
- * The outputs of linear layers of one input, q, k and v of attention or gate and up of a gated MLP: one kernel prepares `x` once, where one exists. A
- * gradient needs float32 weights.
+ * The outputs of linear layers of one input, q, k and v of attention or gate and up of a gated MLP: one kernel prepares `x` once, where
+ * one exists. A gradient needs float32 weights.
  */
 export const projectTogether = <R extends tf.Rank, L extends readonly [Linear, Linear] | readonly [Linear, Linear, Linear]>(
   layers: L,

@@ -76,7 +76,6 @@ template <class Tiles> void gemmTiled(const Projection &p, const Rows &x, const 
 
 } // namespace
 
-// Small weights run in float32: packing them costs more than their products in fewer bits would gain.
 void gemmSmall(const std::vector<Projection> &projections, const Rows &x) {
   std::vector<SmallProduct> products;
   for (const Projection &p : projections)
