@@ -9,13 +9,21 @@ export type StateDict = Readonly<Record<string, tf.Tensor>>
 
 const join = (path: string, key: string | number): string => (path === '' ? `${key}` : `${path}.${key}`)
 
+/** Declarations of each module: a module never changes, and one with thousands of experts is asked for them many times. */
+const known = new WeakMap<Module, ReadonlyArray<readonly [key: string, param: Param]>>()
+
 /** Declared parameters of a module in definition order, by checkpoint key. No tensor is created. */
 export const declarations = (module: Module): ReadonlyArray<readonly [key: string, param: Param]> => {
-  const walk = (node: any, path: string): ReadonlyArray<readonly [string, Param]> =>
-    node._tag === 'Param'
-      ? [[path, node]]
-      : Object.entries(node._tag === 'Module' ? node.children : node).flatMap(([k, n]) => walk(n, join(path, k)))
-  return walk(module, '')
+  const before = known.get(module)
+  if (before) return before
+  const found: (readonly [string, Param])[] = []
+  const walk = (node: any, path: string): void => {
+    if (node._tag === 'Param') found.push([path, node])
+    else for (const [key, child] of Object.entries(node._tag === 'Module' ? node.children : node)) walk(child, join(path, key))
+  }
+  walk(module, '')
+  known.set(module, found)
+  return found
 }
 
 const isTree = (x: unknown): x is object => typeof x === 'object' && x !== null && !(x instanceof tf.Tensor)

@@ -87,7 +87,9 @@ const nodeOf = (leaves: readonly Leaf[], path: string): InspectedNode => {
   for (const leaf of leaves) {
     const end = leaf.path.indexOf('.', start)
     const child = end < 0 ? leaf.path : leaf.path.slice(0, end)
-    leavesOfChild.set(child, [...(leavesOfChild.get(child) ?? []), leaf])
+    const its = leavesOfChild.get(child)
+    if (its) its.push(leaf)
+    else leavesOfChild.set(child, [leaf])
   }
   const children = [...leavesOfChild].map(([child, its]) => nodeOf(its, child))
   const sum = (value: (node: InspectedNode) => number) => children.reduce((n, child) => n + value(child), 0)
