@@ -9,12 +9,12 @@ export type StateDict = Readonly<Record<string, tf.Tensor>>
 
 const join = (path: string, key: string | number): string => (path === '' ? `${key}` : `${path}.${key}`)
 
-/** Declarations of each module: a module never changes, and one with thousands of experts is asked for them many times. */
-const known = new WeakMap<Module, ReadonlyArray<readonly [key: string, param: Param]>>()
+/** Declarations by module: a module never changes, and loading and inspecting one with thousands of experts asks for them many times. */
+const declared = new WeakMap<Module, ReadonlyArray<readonly [key: string, param: Param]>>()
 
 /** Declared parameters of a module in definition order, by checkpoint key. No tensor is created. */
 export const declarations = (module: Module): ReadonlyArray<readonly [key: string, param: Param]> => {
-  const before = known.get(module)
+  const before = declared.get(module)
   if (before) return before
   const found: (readonly [string, Param])[] = []
   const walk = (node: any, path: string): void => {
@@ -22,7 +22,7 @@ export const declarations = (module: Module): ReadonlyArray<readonly [key: strin
     else for (const [key, child] of Object.entries(node._tag === 'Module' ? node.children : node)) walk(child, join(path, key))
   }
   walk(module, '')
-  known.set(module, found)
+  declared.set(module, found)
   return found
 }
 

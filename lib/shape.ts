@@ -34,7 +34,7 @@ const parseAxes = (axes: string): ParsedAxes => {
   return names[0] === '…' ? { isOpen: true, names: names.slice(1) } : { isOpen: false, names }
 }
 
-/** Parsed axes by text. The texts are constants of the code, so the map stays small. */
+/** Parsed axes by text. The texts are constants of the code, some with sizes of a model, so the map stays small. */
 const parsed = new Map<string, ParsedAxes>()
 
 const axesOf = (axes: string): ParsedAxes => {

@@ -1,4 +1,4 @@
-import { InternVLError, type Issues, orThrow } from '../../lib/error.js'
+import { getOrThrow, orThrow, whenValid } from '../../lib/error.js'
 import { adamW } from '../../lib/optim/adamw.js'
 import type { Schedule } from '../../lib/optim/schedule.js'
 import { disposeParams, initParams, mapParams } from '../../lib/params.js'
@@ -150,7 +150,7 @@ export const trainDemo = async (internvl: InternVLCheckpoint, options: DemoOptio
   const { checkpoints, resume } = options
   const issues =
     resume && checkpoints ? await changedValues(checkpoints, { seed, fromTrainedModel }, { fromTrainedModel: false }) : []
-  if (issues.length > 0) throw new InternVLError(issues as unknown as Issues)
+  getOrThrow(whenValid(issues, () => undefined))
   const batches = sceneBatches(internvl, { seed, steps, continued: fromTrainedModel })
   const state = await runTrainer(initial ?? demoParams(module, seed), batches, {
     ...options,

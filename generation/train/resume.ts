@@ -21,8 +21,18 @@ export const dataDigest = ({ rows, repeats }: TrainingData): string => {
 
 const show = (value: unknown): string => JSON.stringify(value)
 
-const changed = (key: string, before: unknown, now: unknown): Issue =>
-  issue('ResumeChanged', `--resume: ${key} was ${show(before)} when the run began, and is ${show(now)} now`, { key })
+/** One issue for each of the keys whose value changed. */
+const changes = <K extends string>(
+  keys: readonly K[],
+  before: Readonly<Partial<Record<K, unknown>>>,
+  now: Readonly<Partial<Record<K, unknown>>>
+): readonly Issue[] =>
+  keys
+    .filter((key) => show(before[key]) !== show(now[key]))
+    .map((key) => {
+      const message = `--resume: ${key} was ${show(before[key])} when the run began, and is ${show(now[key])} now`
+      return issue('ResumeChanged', message, { key })
+    })
 
 /** One issue for each setting that differs from the setting in the checkpoint. */
 const changedSettings = (checkpoint: string, { settings }: CheckpointMetadata, now: TrainConfig): readonly Issue[] =>
@@ -31,9 +41,11 @@ const changedSettings = (checkpoint: string, { settings }: CheckpointMetadata, n
     E.match(
       (issues): readonly Issue[] => issues,
       (before) =>
-        (Object.keys(now) as (keyof TrainConfig)[])
-          .filter((key) => !changeable.test(key) && show(before[key]) !== show(now[key]))
-          .map((key) => changed(key, before[key], now[key]))
+        changes(
+          (Object.keys(now) as (keyof TrainConfig)[]).filter((key) => !changeable.test(key)),
+          before,
+          now
+        )
     )
   )
 
@@ -96,8 +108,8 @@ export const changedValues = async (
       (issues): readonly Issue[] => issues,
       ({ settings }) => {
         const saved = { ...before, ...(settings as object) } as Readonly<Record<string, unknown>>
-        const found = Object.keys(now).filter((key) => show(saved[key]) !== show(now[key]))
-        return found.length > 0 ? [...found.map((key) => changed(key, saved[key], now[key]!)), advice(last)] : []
+        const found = changes(Object.keys(now), saved, now)
+        return found.length > 0 ? [...found, advice(last)] : []
       }
     )
   )
