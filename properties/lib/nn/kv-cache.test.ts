@@ -38,7 +38,7 @@ describe('KV cache', () => {
     G: fc.integer({ min: 1, max: 2 }),
     group: fc.integer({ min: 1, max: 9 }),
     K: fc.oneof(
-      fc.constantFrom(16, 64, 128),
+      fc.constantFrom(16, 48, 64, 80, 128),
       fc.integer({ min: 1, max: 70 }).map((half) => 2 * half)
     ), // of whole vectors, and any
     lengths: fc.array(fc.oneof(fc.integer({ min: 1, max: 7 }), fc.integer({ min: 1, max: 150 })), { minLength: 1, maxLength: 4 }),

@@ -7,7 +7,8 @@
 #include "runtime/thread-pool.h"
 
 namespace {
-constexpr int64_t keysPerRun = 64; // the keys and values of a run stay in the L1 and L2 caches
+constexpr int64_t keysPerRun = 64;          // the keys and values of a run stay in the L1 and L2 caches
+constexpr float hidden = 2 * minusInfinity; // score of no key: its weight is zero even where the mask hides all keys
 
 // A tile: query rows x vectors of keys or of columns of the values.
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -54,9 +55,13 @@ const float *padded(const Heads &x, const Group &group, int64_t from, int64_t co
   return group.padded;
 }
 
+/** Of pairs of bfloat16 numbers in words, the first of each, from the low half of its word, and the second, in float32. */
+inline Vec firstOfPairs(IVec pairs) { return reinterpret_cast<Vec>(pairs << 16); }
+inline Vec secondOfPairs(IVec pairs) { return reinterpret_cast<Vec>(pairs & -65536); }
+
 /**
  * Transposes `count` keys, `words` 32-bit words each, into `columns`, `[K][keysPerRun]`: with keys in the lanes of a vector, dot products need no sums
- * across lanes. A packed word is two bfloat16 numbers, the first in its low half. Reads rows up to a whole vector of keys.
+ * across lanes. A packed word is a pair of bfloat16 numbers. Reads rows up to a whole vector of keys.
  */
 template <bool packed, class P>
 inline void transposeKeys(const float *keys, int64_t stride, int64_t count, int64_t words, float *columns, P &prefetch) {
@@ -68,10 +73,10 @@ inline void transposeKeys(const float *keys, int64_t stride, int64_t count, int6
       for (int i = 0; i < 4; i++) x[i] = loadFours(row + i * stride + w, 4 * stride);
       transpose(x);
       for (const Vec word : x) {
-        const IVec bits = reinterpret_cast<IVec>(word);
-        store(column, packed ? reinterpret_cast<Vec>(bits << 16) : word);
+        const IVec pairs = reinterpret_cast<IVec>(word);
+        store(column, packed ? firstOfPairs(pairs) : word);
         column += keysPerRun;
-        if (packed) store(column, reinterpret_cast<Vec>(bits & -65536)), column += keysPerRun;
+        if (packed) store(column, secondOfPairs(pairs)), column += keysPerRun;
       }
       prefetch();
     }
@@ -109,51 +114,72 @@ template <int V, class P> inline void scoreKeys(const Group &group, int64_t j, P
 }
 
 /** Softmax in place of one row: turns the scores of keys `[low, high)` of a run into weights, those of the other keys into zeros. */
-void softmaxInPlace(const Group &group, int64_t r, int64_t count, int64_t low, int64_t high, const float *mask, PartialSoftmax &partial) {
+void softmaxInPlace(const Group &group, int64_t r, int64_t low, int64_t high, const float *mask, PartialSoftmax &partial) {
   float *weights = group.weights + r * keysPerRun;
-  if (low >= high) return void(std::fill_n(weights, count, 0.0f));
-  std::fill_n(weights, low, minusInfinity);
+  if (low >= high) return void(std::fill_n(weights, keysPerRun, 0.0f));
+  if (low > 0) std::fill_n(weights, low, hidden);
   if (mask) map(high - low, weights + low, [&](auto at) { return at(static_cast<const float *>(weights + low)) + at(mask + low); });
-  std::fill(weights + high, weights + roundUp(count, W), minusInfinity);
-  Vec maxima = splat(partial.maximum[r]);
-  for (int64_t j = 0; j < count; j += W) maxima = max(maxima, load(weights + j));
-  const float maximum = maximumOf(maxima);
-  Vec total{};
-  for (int64_t j = 0; j < count; j += W) {
-    const Vec weight = exp(load(weights + j) - maximum);
-    store(weights + j, weight);
-    total += weight;
-  }
-  if (maximum > partial.maximum[r]) {
-    const float rescale = exp(splat(partial.maximum[r] - maximum))[0];
-    partial.total[r] *= rescale, partial.maximum[r] = maximum;
+  if (high < keysPerRun) std::fill_n(weights + high, keysPerRun - high, hidden);
+  Vec x[keysPerRun / W], maxima = splat(minusInfinity), total{};
+  for (int64_t j = 0; j < keysPerRun; j += W) x[j / W] = load(weights + j), maxima = max(maxima, x[j / W]);
+  const float largest = maximumOf(maxima);
+  if (largest > partial.maximum[r]) {
+    const float rescale = exp(splat(partial.maximum[r] - largest))[0];
+    partial.total[r] *= rescale, partial.maximum[r] = largest;
     float *out = partial.out + r * group.K;
     for (int64_t d = 0; d < group.K; d += W) store(out + d, load(out + d) * rescale);
+  }
+  const float maximum = partial.maximum[r];
+  for (int64_t j = 0; j < keysPerRun; j += W) {
+    const Vec weight = exp(x[j / W] - maximum);
+    store(weights + j, weight);
+    total += weight;
   }
   partial.total[r] += sum(total);
 }
 
-/** Adds the products of the weights with V vectors of columns of `count` values from column d on to `out`, `[R][K]`. */
-template <int V, class T, class F, class P>
-inline void addColumns(const Group &group, const T *values, int64_t stride, int64_t count, F read, int64_t d, float *out, P &prefetch) {
+/** Adds the products of the weights with V vectors of columns of `count` values to `out`, rows of K; `read(j, v)` is vector v of value j. */
+template <int V, class F, class P> inline void addColumns(const Group &group, int64_t count, F read, float *out, P &prefetch) {
   forTilesOfRows<queryRows>(group.rows, [&](auto rows, int64_t r) {
     constexpr int Q = rows.value;
     const float *weights[Q];
     for (int i = 0; i < Q; i++) weights[i] = group.weights + (r + i) * keysPerRun;
     Vec c[Q][V];
-    loadTile(out + r * group.K + d, group.K, c);
+    loadTile(out + r * group.K, group.K, c);
     multiplyRows(count, weights, 1, [&](int64_t j, int v) {
       if (v == 0) prefetch();
-      return read(values + j * stride + d + v * W);
+      return read(j, v);
     }, c);
-    storeTile(out + r * group.K + d, group.K, c);
+    storeTile(out + r * group.K, group.K, c);
   });
 }
-template <class T, class F, class P>
-inline void addValues(const Group &group, const T *values, int64_t stride, int64_t count, F read, float *out, P &prefetch) {
+
+/** Adds the products of the weights with `count` values in float32 to `out`, `[R][K]`. */
+template <class P> inline void addValues(const Group &group, const float *values, int64_t stride, int64_t count, float *out, P &prefetch) {
+  const auto columnsAt = [&](int64_t d) { return [=](int64_t j, int v) { return load(values + j * stride + d + v * W); }; };
   int64_t d = 0;
-  for (; d + queryVecs * W <= group.K; d += queryVecs * W) addColumns<queryVecs>(group, values, stride, count, read, d, out, prefetch);
-  for (; d < group.K; d += W) addColumns<1>(group, values, stride, count, read, d, out, prefetch);
+  for (; d + queryVecs * W <= group.K; d += queryVecs * W) addColumns<queryVecs>(group, count, columnsAt(d), out + d, prefetch);
+  for (; d < group.K; d += W) addColumns<1>(group, count, columnsAt(d), out + d, prefetch);
+}
+
+/** `addValues` of values in bfloat16. Of each 2W columns, `out` has the even ones before the odd ones. */
+template <class P> inline void addPackedValues(const Group &group, const float *values, int64_t stride, int64_t count, float *out, P &prefetch) {
+  int64_t d = 0;
+  for (; d + 2 * W <= group.K; d += 2 * W)
+    addColumns<2>(group, count, [&](int64_t j, int v) {
+      const IVec pairs = reinterpret_cast<IVec>(load(values + j * stride + d / 2));
+      return v == 0 ? firstOfPairs(pairs) : secondOfPairs(pairs);
+    }, out + d, prefetch);
+  for (; d < group.K; d += W)
+    addColumns<1>(group, count, [&](int64_t j, int) { return loadBfloat16(reinterpret_cast<const uint16_t *>(values + j * stride + d / 2)); }, out + d, prefetch);
+}
+
+/** Reorders the columns of a row that `addPackedValues` has written. */
+void interleaveColumns(int64_t K, float *row) {
+  for (; K >= 2 * W; K -= 2 * W, row += 2 * W) {
+    const Vec even = load(row), odd = load(row + W);
+    for (int i = 0; i < W; i++) row[2 * i] = even[i], row[2 * i + 1] = odd[i];
+  }
 }
 
 /** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `packed`: keys and values are bfloat16. */
@@ -167,18 +193,14 @@ template <bool packed> void attendRun(const Attention &p, const Group &group, in
   const float *mask = p.maskOf(group.b);
   for (int64_t r = 0; r < group.rows; r++) {
     const int64_t position = p.start() + r % p.q.L, low = std::max(p.firstKey(group.b, position), from), high = std::min(p.endKey(position), to);
-    softmaxInPlace(group, r, count, low - from, high - from, mask ? mask + from : nullptr, partial);
+    softmaxInPlace(group, r, low - from, high - from, mask ? mask + from : nullptr, partial);
     for (int i = 0; i < 5; i++) prefetch();
   }
   const float *values = p.v.row(group.b, group.g, from);
-  const auto floats = [](const float *x) { return load(x); };
   const bool isDirect = p.v.K == group.K && (packed || p.v.format == Format::float32);
-  if (!isDirect) addValues(group, padded(p.v, group, from, count), group.K, count, floats, partial.out, prefetch);
-  else if constexpr (!packed) addValues(group, values, p.v.stride(), count, floats, partial.out, prefetch);
-  else {
-    const auto *halves = reinterpret_cast<const uint16_t *>(values);
-    addValues(group, halves, 2 * p.v.stride(), count, [](const uint16_t *x) { return loadBfloat16(x); }, partial.out, prefetch);
-  }
+  if (!isDirect) addValues(group, padded(p.v, group, from, count), group.K, count, partial.out, prefetch);
+  else if (packed) addPackedValues(group, values, p.v.stride(), count, partial.out, prefetch);
+  else addValues(group, values, p.v.stride(), count, partial.out, prefetch);
 }
 
 /** Merges the partial softmaxes of row r, and the attention sink of head h, into the output row. */
@@ -206,9 +228,8 @@ void gatherQueries(const Attention &p, const Group &group) {
   }
 }
 
-/** Number of parts of the keys of a head: one if the heads are enough for all threads. */
+/** Number of parts of the keys of a head: with two for each thread, a thread that another program slows down does less. */
 int64_t numParts(int64_t heads, int64_t runs) {
-  if (heads % threads() == 0) return 1;
   return std::max<int64_t>(1, std::min(runs / 2, ceilDiv(2 * int64_t{threads()}, heads)));
 }
 } // namespace
@@ -217,7 +238,8 @@ void decodeAttention(const Attention &p) {
   const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUp(p.q.K, W), firstKey = p.sampleStarts ? 0 : p.firstKey(0, p.start());
   const int64_t runs = ceilDiv(p.k.L - firstKey, keysPerRun), parts = numParts(heads, runs), partKeys = ceilDiv(runs, parts) * keysPerRun;
   const int64_t partSize = PartialSoftmax::size(rows, K);
-  const auto attend = p.k.format == Format::bfloat16 && p.v.format == Format::bfloat16 ? attendRun<true> : attendRun<false>;
+  const bool packed = p.k.format == Format::bfloat16 && p.v.format == Format::bfloat16;
+  const auto attend = packed ? attendRun<true> : attendRun<false>;
   static thread_local ScratchBuffer partialScratch;
   float *partials = partialScratch.reserve(heads * parts * partSize);
   parallel(heads * parts, heads * rows * p.k.L * p.k.K < (1 << 16) ? heads * parts : 1, [&](int64_t first, int64_t end) {
@@ -235,6 +257,8 @@ void decodeAttention(const Attention &p) {
   });
   for (int64_t i = 0; i < heads * rows; i++) {
     const int64_t head = i / rows, r = i % rows, h = head % p.k.H * (p.q.H / p.k.H) + r / p.q.L;
-    mergePartials(p, h, r, rows, partials + head * parts * partSize, parts, partSize, K, p.out.row(head / p.k.H, h, r % p.q.L));
+    float *out = p.out.row(head / p.k.H, h, r % p.q.L);
+    mergePartials(p, h, r, rows, partials + head * parts * partSize, parts, partSize, K, out);
+    if (packed && p.v.K == K) interleaveColumns(K, out);
   }
 }
