@@ -4,10 +4,11 @@ import { dirname } from 'node:path'
 import { autoSetup } from '../../generation/cli/commands/setup-command.js'
 import { contestsOf, runContest, stepsOf } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
+import type { ContextSteps } from './measure/context-steps.js'
 import { machinePeaks } from './measure/machine-peaks.js'
 import { profileTable } from './measure/profile.js'
-import { quality } from './measure/quality.js'
-import { profiled } from './processes.js'
+import { contextSteps, profiled } from './processes.js'
+import { quality } from './quality/quality.js'
 import {
   appendHistory,
   checkpointName,
@@ -44,6 +45,18 @@ const profileAll = async ({ checkpoint: checkpoints, precision, tiles = [1], new
       }
 }
 
+/** Steps after the shortest and the longest of several contexts, in turn, in every precision. */
+const stepsInTurn = async (checkpoint: string, { context = [], precision: names, runs }: Flags) => {
+  if (context.length < 2) return []
+  const sizes = [Math.min(...context), Math.max(...context)] as const
+  const found: ContextSteps[] = []
+  for (const precision of names) {
+    say(`${sizes.join(' and ')} tokens of text, in turn, ${precision}`)
+    found.push(await contextSteps({ checkpoint, precision, sizes, turns: 10 * runs }))
+  }
+  return found
+}
+
 const measureAll = async (flags: Flags): Promise<void> => {
   const { rounds, json, history } = flags
   const runs = flags.train ? stepsOf(flags) : flags.runs
@@ -64,9 +77,18 @@ const measureAll = async (flags: Flags): Promise<void> => {
       if (json !== '-')
         console.log(['', table(found), ...trainingNotes(found), ...(peaks ? rooflineLines(found, peaks) : [])].join('\n'))
     }
-    const shares = contextShares(results)
+    const inTurn = await stepsInTurn(folder, flags)
+    const shares = contextShares(results, inTurn)
     if (json !== '-' && shares.length > 0) console.log(`\n${shares.join('\n')}`)
-    entries.push({ ...about, ...(peaks ? { peaks } : {}), checkpoint: checkpointName(folder), runs, rounds, results })
+    entries.push({
+      ...about,
+      ...(peaks ? { peaks } : {}),
+      checkpoint: checkpointName(folder),
+      runs,
+      rounds,
+      results,
+      ...(inTurn.length > 0 ? { contextSteps: inTurn } : {})
+    })
   }
   if (json) await writeJson(json, entries)
   if (file) say(`history: ${file}, plotted in ${await appendHistory(file, entries)}`)

@@ -11,13 +11,13 @@ import { contestsOf, runContest } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
 import { type Figure, type Job, type Measured, measure } from './measure/measure.js'
 import { profile, profileTable, watched } from './measure/profile.js'
-import { quality, relativeL2 } from './measure/quality.js'
 import { measureTraining } from './measure/training-steps.js'
 import { workOf } from './measure/work.js'
+import { quality, relativeL2 } from './quality/quality.js'
 import { appendHistory, type Entry, historyPanels, readHistory } from './report/bench-history.js'
 import { peaksLine, rooflineLines } from './report/roofline.js'
 import { median, ratios, summarize } from './report/summary.js'
-import { contextShares, table, trainingNotes } from './report/table.js'
+import { table, trainingNotes } from './report/table.js'
 
 const job: Job = { checkpoint: demoModel, precision: 'int8', kind: 'tiles', size: 1, newTokens: 3, runs: 1 }
 const value = fc.double({ min: 1e-3, max: 1e4, noNaN: true })
@@ -271,13 +271,6 @@ describe('bench', () => {
     assert.equal(results[0]!.versus?.ratio.prefill_s, 2)
     assert.equal(results[1]!.versus, undefined)
     assert.match(table(results), /1 tile, 80 tokens.*of native int8 .*2\.00x/s)
-  })
-
-  it('decoding speed at a long context is a share of the speed at a short one, for contenders with both', () => {
-    const [fast, slow] = [measured([8]), measured([6])]
-    const results = [summarize([slow], 'context', 4000), summarize([fast], 'context', 100), summarize([fast], 'tiles', 1)]
-    assert.deepEqual(contextShares(results), ['native int8: at 4000 tokens of text 0.75x its speed at 100'])
-    assert.deepEqual(contextShares(results.slice(1)), [])
   })
 
   it('quality: logits are compared with float32; int8 is within 2 %', async () => {

@@ -120,7 +120,11 @@ export const benchCommand = (run: (flags: Flags) => Promise<void>): Command => {
         .default(['float32'], 'float32')
     )
     .option('--tiles <ns>', 'numbers of image tiles, such as 1,7; 1 by default', numbers)
-    .option('--context <ns>', 'decode after prompts of these numbers of text tokens, such as 100,4000', numbers)
+    .option(
+      '--context <ns>',
+      'decode after prompts of these numbers of text tokens, such as 100,4000; the shortest and the longest also in turn in one process',
+      numbers
+    )
     .option('--batch <ns>', 'decode batches of these sizes, such as 1,4,8', numbers)
     .option('--new-tokens <n>', 'tokens to decode after the first', positiveInteger, 32)
     .option('--runs <n>', 'runs in one process', positiveInteger, 3)

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import type { ContextJob, ContextSteps } from './measure/context-steps.js'
 import type { Job, Measured } from './measure/measure.js'
 import { transformersDtype } from './measure/precisions.js'
 import type { Profile } from './measure/profile.js'
@@ -32,7 +33,7 @@ export const output = (command: string, args: readonly string[]): Promise<string
 const lastLine = async <A>(command: string, args: readonly string[]): Promise<A> =>
   JSON.parse((await output(command, args)).trim().split('\n').at(-1)!)
 
-const child = (what: 'measure' | 'profile' | 'train', job: Job | TrainJob) => [
+const child = (what: 'measure' | 'profile' | 'train' | 'context', job: Job | TrainJob | ContextJob) => [
   '--import',
   'tsx',
   pathOf('measure/child.ts'),
@@ -45,6 +46,9 @@ export const ours = (job: Job): Promise<Measured> => lastLine(process.execPath, 
 
 /** Profiles this project in a separate process. */
 export const profiled = (job: Job): Promise<Profile> => lastLine(process.execPath, child('profile', job))
+
+/** Measures decoding steps of this project after a short and a long prompt, in turn in one process. */
+export const contextSteps = (job: ContextJob): Promise<ContextSteps> => lastLine(process.execPath, child('context', job))
 
 /** Measures Transformers, in the type that the job's precision is compared with. */
 export const transformers = ({ checkpoint, precision, kind, size, newTokens, runs }: Job): Promise<Measured> =>

@@ -12,7 +12,7 @@ import { type InternVL, internVL } from '../../models/internvl/internvl.js'
 import type { Quantization } from '../../models/quantization/precision.js'
 import { splitFormat } from '../../models/quantization/quantized-keys.js'
 import { quantizableSizes } from '../../models/quantization/weight-formats.js'
-import { relativeL2 } from '../bench/measure/quality.js'
+import { relativeL2 } from '../bench/quality/quality.js'
 import { inFolder, modelJson } from '../models/folders.js'
 import type { Section } from './check-section.js'
 

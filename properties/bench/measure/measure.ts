@@ -56,13 +56,24 @@ export const peakMegabytes = (): number => {
   }
 }
 
-const inputsOf = ({ config }: InternVLCheckpoint, { kind, size, newTokens }: Job): GenerateInputs => {
+/** Throws a `RangeError` if the model has fewer positions than the prompt and the new tokens of a case need. */
+export const checkPositions = ({ config }: InternVLCheckpoint, kind: Job['kind'], size: number, needed: number): void => {
+  const positions = config.textConfig.maxPositionEmbeddings
+  if (needed > positions)
+    throw new RangeError(`--${kind} ${size}: the prompt and the new tokens need ${needed} positions; this model has ${positions}`)
+}
+
+const inputsOf = (internvl: InternVLCheckpoint, { kind, size, newTokens }: Job): GenerateInputs => {
+  const { config } = internvl
   const inputs =
     kind === 'tiles' ? imageInputs(config, size) : textInputs(config, kind === 'context' ? size : 64, kind === 'batch' ? size : 1)
-  const [positions, needed] = [config.textConfig.maxPositionEmbeddings, inputs.inputIds.shape[1] + newTokens + 1]
-  if (needed <= positions) return inputs
-  tf.dispose([inputs.inputIds, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
-  throw new RangeError(`--${kind} ${size}: the prompt and the new tokens need ${needed} positions; this model has ${positions}`)
+  try {
+    checkPositions(internvl, kind, size, inputs.inputIds.shape[1] + newTokens + 1)
+    return inputs
+  } catch (error) {
+    tf.dispose([inputs.inputIds, ...(inputs.pixelValues ? [inputs.pixelValues] : [])])
+    throw error
+  }
 }
 
 interface Run {

@@ -4,6 +4,7 @@ import { appendFile, mkdir, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { linePlots, type Panel } from '../../../generation/plot.js'
+import type { ContextSteps } from '../measure/context-steps.js'
 import type { MachinePeaks } from '../measure/machine-peaks.js'
 import type { Figure } from '../measure/measure.js'
 import { workshop } from '../peers/python.js'
@@ -22,6 +23,8 @@ export interface Entry {
   /** Limits of the machine, measured in the same run with `--roofline`. */
   readonly peaks?: MachinePeaks
   readonly results: readonly Result[]
+  /** Steps after the shortest and the longest context, in turn in one process. */
+  readonly contextSteps?: readonly ContextSteps[]
 }
 
 export const defaultHistory: string = join(workshop, 'history.jsonl')

@@ -1,3 +1,4 @@
+import type { ContextSteps } from '../measure/context-steps.js'
 import type { Figure, Kind } from '../measure/measure.js'
 import type { Result } from './summary.js'
 
@@ -55,16 +56,26 @@ export const table = (results: readonly Result[]): string => {
   return aligned([[`${caseName(kind, size)}${prompt}`, ...columns.map((figure) => heads[figure])], ...rows])
 }
 
-/** Decoding speed at the longest context as a share of the speed at the shortest, for contenders with several context lengths. */
-export const contextShares = (results: readonly Result[]): readonly string[] => {
+/**
+ * Decoding speed at the longest context as a share of the speed at the shortest: of steps in turn in one process, then, for contenders
+ * without such steps, of the best runs of separate processes.
+ */
+export const contextShares = (results: readonly Result[], inTurn: readonly ContextSteps[]): readonly string[] => {
   const texts = results.filter(({ kind }) => kind === 'context')
-  return [...new Set(texts.map(nameOf))].flatMap((name) => {
+  const lines = inTurn.map((found) => {
+    const [short, long] = found.seconds
+    const times = `${(1000 * long).toFixed(1)} and ${(1000 * short).toFixed(1)} ms a token, medians of ${found.steps} steps each, in turn`
+    return `${nameOf(found)}: at ${found.sizes[1]} tokens of text ${(short / long).toFixed(2)}x its speed at ${found.sizes[0]} (${times})`
+  })
+  const others = new Set(texts.map(nameOf).filter((name) => !inTurn.some((found) => nameOf(found) === name)))
+  const separate = [...others].flatMap((name) => {
     const lengths = texts.filter((result) => nameOf(result) === name).sort((a, b) => a.size - b.size)
     const [short, long] = [lengths[0]!, lengths.at(-1)!]
     if (short.size === long.size) return []
     const share = long.decode_tokens_per_s! / short.decode_tokens_per_s!
-    return [`${name}: at ${long.size} tokens of text ${share.toFixed(2)}x its speed at ${short.size}`]
+    return [`${name}: at ${long.size} tokens of text ${share.toFixed(2)}x its speed at ${short.size} (separate processes)`]
   })
+  return [...lines, ...separate]
 }
 
 const shown = 5

@@ -9,7 +9,7 @@ import { convertCommand } from '../../../generation/cli/commands/convert-command
 import { namedParameters } from '../../../lib/params.js'
 import { dequantize, type StoredWeight } from '../../../lib/quantization/formats.js'
 import { tf } from '../../../lib/tf.js'
-import { relativeL2 } from '../../bench/measure/quality.js'
+import { relativeL2 } from '../../bench/quality/quality.js'
 
 const colors = ['green', 'black', 'blue', 'pink', 'red', 'yellow', 'white']
 const shapes = ['circle', 'star', 'triangle', 'square', 'cross']

@@ -28,7 +28,7 @@ import {
   smallModuleSize
 } from '../../../models/quantization/precision.js'
 import { quantizableSizes } from '../../../models/quantization/weight-formats.js'
-import { relativeL2 } from '../../bench/measure/quality.js'
+import { relativeL2 } from '../../bench/quality/quality.js'
 import { check } from '../../laws/check.js'
 import { distance } from '../../laws/close.js'
 

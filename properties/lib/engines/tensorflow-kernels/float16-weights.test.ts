@@ -8,7 +8,7 @@ import { disposeCache } from '../../../../generation/decoding/batch-cache.js'
 import { generateAll } from '../../../../generation/decoding/generate.js'
 import { namedParameters } from '../../../../lib/params.js'
 import { tf } from '../../../../lib/tf.js'
-import { relativeL2 } from '../../../bench/measure/quality.js'
+import { relativeL2 } from '../../../bench/quality/quality.js'
 import { withTensorflowKernels } from './with-tensorflow-kernels.js'
 
 describe('float16 weights with kernels of TensorFlow’s own ops', () => {

@@ -9,7 +9,7 @@ import { tf } from '../../../../lib/tf.js'
 import { type LoadedModel, loadModel } from '../../../../models/checkpoint/load-model.js'
 import { saveModel } from '../../../../models/checkpoint/save-model.js'
 import type { Json } from '../../../../models/config/config-fields.js'
-import { relativeL2 } from '../../../bench/measure/quality.js'
+import { relativeL2 } from '../../../bench/quality/quality.js'
 import { inFolder, modelJson, smallModel } from '../../../models/folders.js'
 import { withTensorflowKernels } from './with-tensorflow-kernels.js'
 

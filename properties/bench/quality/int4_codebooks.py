@@ -1,4 +1,4 @@
-"""Prints the relative error of 4-bit quantization formats on Gaussian weights: `python properties/bench/measure/int4_codebooks.py` (numpy).
+"""Prints the relative error of 4-bit quantization formats on Gaussian weights: `python properties/bench/quality/int4_codebooks.py` (numpy).
 
 Every weight of a group of 32 is rounded to the nearest of 16 levels times the group's scale (bfloat16). For `lloyd`, the levels of
 lib/quantization/formats.ts, and for NF4, scales are searched as in lib/quantization/formats.ts (which rounds weights to 127ths of

@@ -7,10 +7,10 @@ import { selectEngine } from '../../../lib/engines/index.js'
 import { orThrow } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 import type { Flags } from '../flags.js'
+import { imageInputs } from '../measure/inputs.js'
+import { type PrecisionName, precisionNames, precisions } from '../measure/precisions.js'
 import { checkpointName } from '../report/bench-history.js'
 import { aligned } from '../report/table.js'
-import { imageInputs } from './inputs.js'
-import { type PrecisionName, precisionNames, precisions } from './precisions.js'
 
 /** Quality of one model in one precision. */
 export interface Quality extends Partial<Perplexity> {
