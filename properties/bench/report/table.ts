@@ -56,6 +56,9 @@ export const table = (results: readonly Result[]): string => {
   return aligned([[`${caseName(kind, size)}${prompt}`, ...columns.map((figure) => heads[figure])], ...rows])
 }
 
+const shareLine = (name: string, [short, long]: readonly [number, number], share: number, how: string): string =>
+  `${name}: at ${long} tokens of text ${share.toFixed(2)}x its speed at ${short} (${how})`
+
 /**
  * Decoding speed at the longest context as a share of the speed at the shortest: of steps in turn in one process, then, for contenders
  * without such steps, of the best runs of separate processes.
@@ -65,7 +68,7 @@ export const contextShares = (results: readonly Result[], inTurn: readonly Conte
   const lines = inTurn.map((found) => {
     const [short, long] = found.seconds
     const times = `${(1000 * long).toFixed(1)} and ${(1000 * short).toFixed(1)} ms a token, medians of ${found.steps} steps each, in turn`
-    return `${nameOf(found)}: at ${found.sizes[1]} tokens of text ${(short / long).toFixed(2)}x its speed at ${found.sizes[0]} (${times})`
+    return shareLine(nameOf(found), found.sizes, short / long, times)
   })
   const others = new Set(texts.map(nameOf).filter((name) => !inTurn.some((found) => nameOf(found) === name)))
   const separate = [...others].flatMap((name) => {
@@ -73,7 +76,7 @@ export const contextShares = (results: readonly Result[], inTurn: readonly Conte
     const [short, long] = [lengths[0]!, lengths.at(-1)!]
     if (short.size === long.size) return []
     const share = long.decode_tokens_per_s! / short.decode_tokens_per_s!
-    return [`${name}: at ${long.size} tokens of text ${share.toFixed(2)}x its speed at ${short.size} (separate processes)`]
+    return [shareLine(name, [short.size, long.size], share, 'separate processes')]
   })
   return [...lines, ...separate]
 }
