@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { autoSetup } from '../../generation/cli/commands/setup-command.js'
-import { contestsOf, runContest, stepsOf } from './contest.js'
+import { checkStored, contestsOf, runContest, stepsOf } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
 import type { ContextSteps } from './measure/context-steps.js'
 import { machinePeaks } from './measure/machine-peaks.js'
@@ -97,6 +97,7 @@ const measureAll = async (flags: Flags): Promise<void> => {
 const bench = async (flags: Flags): Promise<void> => {
   if (flags.engine) process.env.INTERNVL_ENGINE = flags.engine
   checkJson(flags.json)
+  await checkStored(flags)
   await autoSetup()
   if (flags.profile) return profileAll(flags)
   if (!flags.quality) return measureAll(flags)

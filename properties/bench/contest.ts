@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { Flags } from './flags.js'
 import type { Job, Kind, Measured } from './measure/measure.js'
-import { ggufTypes, type PrecisionName, transformersDtype } from './measure/precisions.js'
+import { ggufTypes, type PrecisionName, storedQuantization, transformersDtype } from './measure/precisions.js'
 import { checkLlamaCpp, ggufOf, llamaModules } from './peers/llamacpp.js'
 import { checkOpenVino, openvinoCommand, openvinoTypes } from './peers/openvino.js'
 import { peftPython, python, workshop } from './peers/python.js'
@@ -98,6 +98,26 @@ const casesOf = ({ load, tiles, context, batch, llamacpp, openvino }: Flags): Re
     (asked[kind] ?? []).map((size) => [kind, size] as const)
   )
   return cases.length > 0 || llamacpp || openvino ? cases : [['tiles', 1]]
+}
+
+/** Throws a `RangeError`, before anything is measured, for a folder with quantized weights that the flags cannot measure. */
+export const checkStored = async ({
+  checkpoint,
+  precision,
+  compare,
+  llamacpp,
+  openvino,
+  train,
+  quality
+}: Flags): Promise<void> => {
+  const flag = Object.entries({ compare, llamacpp, openvino, train, quality }).find(([, isSet]) => isSet)?.[0]
+  for (const folder of checkpoint) {
+    const stored = await storedQuantization(folder)
+    if (stored && flag) throw new RangeError(`--${flag}: ${folder} has quantized weights: give the original folder`)
+    const other = precision.find((name) => name !== stored)
+    if (stored && other)
+      throw new RangeError(`--precision ${other}: ${folder} has quantized weights: measure it with --precision ${stored}`)
+  }
 }
 
 /** Everything to measure. Throws a `RangeError` for a missing program or package, before anything is measured. */

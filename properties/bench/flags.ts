@@ -62,6 +62,7 @@ Examples:
   npm run bench -- --checkpoint /tmp/1b --precision int8 --context 100,4000 --batch 1,4,8
   npm run bench -- --checkpoint /tmp/1b --precision int8,int4 --llamacpp       (npm run bench:setup -- --llamacpp first)
   npm run bench -- --checkpoint /tmp/1b --precision float32,int8,int4 --openvino --roofline   (npm run bench:setup -- --openvino first)
+  npm run bench -- --checkpoint /tmp/1b-int4 --precision int4                   a folder that \`internvl convert\` has quantized, as stored
   npm run bench -- --checkpoint /tmp/1b --train --compare --rounds 2             steps, losses and memory, compared with PEFT
   npm run bench -- --train --all-weights --batch 24 --steps 40 --compare         the same of all weights, the demo model
   npm run bench -- --quality --eval questions.jsonl                              the demo model: quality by precision`

@@ -1,11 +1,11 @@
-import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import type { InternVLCheckpoint } from '../../../generation/checkpoint/load.js'
 import { type GenerateInputs, generate } from '../../../generation/decoding/generate.js'
 import { selectEngine } from '../../../lib/engines/index.js'
 import { tf } from '../../../lib/tf.js'
 import { median } from '../report/summary.js'
 import { textInputs } from './inputs.js'
 import { checkPositions } from './measure.js'
-import { type PrecisionName, precisions } from './precisions.js'
+import { loadIn, type PrecisionName } from './precisions.js'
 
 /** Decoding steps after a short and after a long prompt, in turn in one process, since the speed of a machine differs from minute to minute. */
 export interface ContextJob {
@@ -48,7 +48,7 @@ const begin = async ({ model }: InternVLCheckpoint, inputs: GenerateInputs, step
 /** Loads the checkpoint and measures decoding steps. Throws a `RangeError` if the model has too few positions for the prompts. */
 export const measureContextSteps = async ({ checkpoint, precision, sizes, turns }: ContextJob): Promise<ContextSteps> => {
   const engine = await selectEngine()
-  const internvl = await load(checkpoint, precisions[precision])
+  const internvl = await loadIn(checkpoint, precision)
   const prompts = sizes.map((size) => textInputs(internvl.config, size))
   try {
     checkPositions(internvl, 'context', sizes[1], sizes[1] + turns * stepsOfTurn + 1)

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
-import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import type { InternVLCheckpoint } from '../../../generation/checkpoint/load.js'
 import { type GenerateInputs, generate } from '../../../generation/decoding/generate.js'
 import { selectEngine } from '../../../lib/engines/index.js'
 import { tf } from '../../../lib/tf.js'
 import { imageInputs, textInputs } from './inputs.js'
-import { type PrecisionName, precisions } from './precisions.js'
+import { loadIn, type PrecisionName } from './precisions.js'
 import { type Work, workOf } from './work.js'
 
 /** The quantity that varies: tiles of an image, tokens of a text prompt, rows of a batch, rows of a training batch; `load` measures loading alone. */
@@ -102,7 +102,7 @@ const runOnce = async ({ model }: InternVLCheckpoint, inputs: GenerateInputs, ne
 export const measure = async (job: Job): Promise<Measured> => {
   const engine = await selectEngine() // not part of loading
   const start = now()
-  const internvl = await load(job.checkpoint, precisions[job.precision])
+  const internvl = await loadIn(job.checkpoint, job.precision)
   const loaded = { load_s: [now() - start] }
   const contender = { engine: engine.name, dtype: job.precision }
   try {

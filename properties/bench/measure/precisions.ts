@@ -1,4 +1,7 @@
-import type { LoadOptions } from '../../../generation/checkpoint/load.js'
+import * as E from 'fp-ts/lib/Either.js'
+import { type InternVLCheckpoint, type LoadOptions, load } from '../../../generation/checkpoint/load.js'
+import { openCheckpointTensors } from '../../../lib/safetensors/read.js'
+import { quantizationOfParts } from '../../../models/quantization/quantized-keys.js'
 
 /** Load options of every precision that can be measured, by their names on the command line. */
 export const precisions = {
@@ -11,6 +14,19 @@ export const precisions = {
 export type PrecisionName = keyof typeof precisions
 
 export const precisionNames = Object.keys(precisions) as readonly PrecisionName[]
+
+/** The quantization of the decoder's weights in a folder, `int8` or `int4`; undefined where they are not quantized, or the folder cannot be read. */
+export const storedQuantization = async (checkpoint: string): Promise<PrecisionName | undefined> => {
+  const opened = await openCheckpointTensors(checkpoint)()
+  if (E.isLeft(opened)) return undefined
+  const { decoder, vision } = quantizationOfParts(opened.right.entries.keys())
+  await opened.right.close()
+  return decoder ?? vision
+}
+
+/** Loads a checkpoint in a precision; a folder with quantized weights as stored. */
+export const loadIn = async (checkpoint: string, precision: PrecisionName): Promise<InternVLCheckpoint> =>
+  load(checkpoint, (await storedQuantization(checkpoint)) ? {} : precisions[precision])
 
 /** Type in which Transformers is compared with a precision. Transformers has no quantized weights of its own on a CPU. */
 export const transformersDtype = (precision: PrecisionName): 'float32' | 'bfloat16' =>

@@ -1,10 +1,9 @@
-import { load } from '../../../generation/checkpoint/load.js'
 import { generate } from '../../../generation/decoding/generate.js'
 import { tf } from '../../../lib/tf.js'
 import { aligned } from '../report/table.js'
 import { imageInputs } from './inputs.js'
 import type { Job } from './measure.js'
-import { precisions } from './precisions.js'
+import { loadIn } from './precisions.js'
 import { type OpTime, watchOps } from './watch-ops.js'
 
 /** A timed section: total time, and its ops, longest first. The remainder is JavaScript and reading results back. */
@@ -38,7 +37,7 @@ export const watched = async (name: string, work: () => unknown): Promise<Sectio
 
 /** Profiles vision, prefill and decoding after a warm-up. */
 export const profile = async ({ checkpoint, precision, size, newTokens }: Job): Promise<Profile> => {
-  const internvl = await load(checkpoint, precisions[precision])
+  const internvl = await loadIn(checkpoint, precision)
   const { model, config, engine } = internvl
   const { inputIds, pixelValues } = imageInputs(config, size)
   const imageFeatures = model.imageFeatures(pixelValues!)

@@ -1,5 +1,5 @@
 import { answer } from '../../../generation/answer.js'
-import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import type { InternVLCheckpoint } from '../../../generation/checkpoint/load.js'
 import { type DatasetRow, readDataset } from '../../../generation/evaluate/eval-dataset.js'
 import { score, splitPrompt } from '../../../generation/evaluate/evaluated-row.js'
 import { answerLogits, answerLosses, type Perplexity, perplexityOf } from '../../../generation/evaluate/perplexity.js'
@@ -8,7 +8,7 @@ import { orThrow } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 import type { Flags } from '../flags.js'
 import { imageInputs } from '../measure/inputs.js'
-import { type PrecisionName, precisionNames, precisions } from '../measure/precisions.js'
+import { loadIn, type PrecisionName, precisionNames } from '../measure/precisions.js'
 import { checkpointName } from '../report/bench-history.js'
 import { aligned } from '../report/table.js'
 
@@ -86,7 +86,7 @@ const qualityOf = async (
   let exact: Evaluated | undefined
   for (const precision of ['float32' as const, ...wanted.filter((name) => name !== 'float32')]) {
     say(`${checkpointName(checkpoint)}, ${precision}`)
-    const internvl = await load(checkpoint, precisions[precision])
+    const internvl = await loadIn(checkpoint, precision)
     try {
       const result = await evaluate(internvl, rows)
       exact ??= result
