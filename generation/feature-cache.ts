@@ -21,7 +21,7 @@ export interface FeatureCache {
   readonly model: InternVL
   /** Image features `[T, N, D]` of tiles. The caller disposes the tensor. */
   readonly features: (tiles: Tiles) => tf.Tensor3D
-  /** Tile features of a model with a router: what both fates of each tile need (see `packTileFeatures`). The caller disposes the tensor. */
+  /** Tile features of a model with a router: each tile compressed and not compressed (see `packTileFeatures`). The caller disposes the tensor. */
   readonly tileFeatures: (tiles: Tiles) => tf.Tensor2D
   /** Numbers of tiles encoded and reused since the beginning; tiles and bytes cached now. */
   readonly counts: () => { readonly encoded: number; readonly reused: number; readonly entries: number; readonly bytes: number }

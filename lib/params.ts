@@ -153,7 +153,7 @@ export const combine = <P>(a: PartialParams<P>, b: PartialParams<P>): P => {
   return go(a, b)
 }
 
-/** Disposes the tensors of `trees` that are not in `kept`. */
+/** Disposes the tensors of `trees` that are not in `retained`. */
 export const disposeExcept = (retained: unknown, ...trees: readonly unknown[]): void => {
   const retainedLeaves = new Set(namedParameters(retained).map(([, leaf]) => leaf))
   for (const [, leaf] of namedParameters(trees)) if (!retainedLeaves.has(leaf)) leaf.dispose()

@@ -17,7 +17,7 @@ import type { RowRouting } from '../decoding/prepare-generation.js'
 export interface RoutedInputs {
   readonly inputs: GenerateInputs
   readonly options: GenerateOptions
-  /** The fates of each row's tiles. */
+  /** The tiles of each row that the router compressed. */
   readonly routing: readonly RowRouting[]
   readonly dispose: () => void
 }
@@ -33,7 +33,7 @@ export const activeRouter = ({ flash }: InternVL, options: GenerateOptions): Fla
 export const isRouted = (model: InternVL, inputs: GenerateInputs, options: GenerateOptions): boolean =>
   activeRouter(model, options) !== undefined && inputs.pixelValues !== undefined && inputs.imageFeatures === undefined
 
-/** The cache of a row up to the first image token of the first tile whose fate was another one. */
+/** The cache of a row up to the first image token of the first tile that was compressed and is not now, or the reverse. */
 export const cacheBeforeChange = (
   cache: RowCache | undefined,
   ids: readonly number[],
@@ -65,8 +65,8 @@ const padded = (rows: readonly (readonly number[])[], padId: number) => {
 }
 
 /**
- * Prompts and image features after the router, from the tile features of all rows. Each row is a request of its own: the fate of a
- * tile depends on the tiles of its row only. Throws a `ShapeError` where image tokens and tiles differ in number.
+ * Prompts and image features after the router, from the tile features of all rows. Each row is a request of its own: whether
+ * a tile is compressed depends on the tiles of its row only. Throws a `ShapeError` where image tokens and tiles differ in number.
  */
 export const routeTileFeatures = (
   router: FlashEncoder,
@@ -118,6 +118,6 @@ export const routeInputs = async (
   }
 }
 
-/** Caches of finished rows with the fates of the tiles of their prompts. */
-export const withFates = (caches: readonly RowCache[], routing: readonly RowRouting[]): readonly RowCache[] =>
+/** Caches of finished rows, with the tiles of their prompts that the router compressed. */
+export const withCompressedTiles = (caches: readonly RowCache[], routing: readonly RowRouting[]): readonly RowCache[] =>
   caches.map((cache, i) => ({ ...cache, compressed: routing[Math.floor((i * routing.length) / caches.length)]!.compressed }))

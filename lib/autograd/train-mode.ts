@@ -45,7 +45,7 @@ export const trainingOptions = (): TrainingOptions | undefined => current?.optio
 
 /** A seed for the next dropout mask of the current forward. Throws a `RangeError` outside `training`. */
 export const nextDropoutSeed = (): number => {
-  if (!current) throw new RangeError('nextSeed: called outside of training(…)')
+  if (!current) throw new RangeError('nextDropoutSeed: called outside of training(…)')
   return Math.imul(current.options.seed, 0x9e3779b1) ^ Math.imul(++current.masks, 0x85ebca6b)
 }
 

@@ -112,8 +112,8 @@ export const mixtureOnDevice = (
 
 /**
  * Load-balancing loss of mixtures of experts, 1 for an even spread of tokens: `E · Σₑ (fraction of slots of expert e) · (mean probability
- * of expert e)`, over the router logits `[N, E]` of all layers. `attentionMask` `[B, L]` with B·L = N excludes padding. The training loss adds
- * this loss times `router_aux_loss_coef`. Source: Fedus et al. 2021, eq. 4–6; `load_balancing_loss_func` (transformers 5.24).
+ * of expert e)`, over the router logits `[N, E]` of all layers. `attentionMask` `[B, L]` with B·L = N excludes padding. Fine-tuning does
+ * not add this loss, as `InternVLForConditionalGeneration` does not. Source: Fedus et al. 2021, eq. 4–6; `load_balancing_loss_func` (transformers 5.24).
  */
 export const loadBalancingLoss = (routerLogits: readonly tf.Tensor2D[], k: number, attentionMask?: tf.Tensor2D): tf.Scalar =>
   tf.tidy(() => {

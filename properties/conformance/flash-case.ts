@@ -82,7 +82,7 @@ const inputChecks = async (context: FlashContext): Promise<readonly Check[]> => 
   return [...checks, ...(await routerChecks(context))]
 }
 
-/** All checks of a case of InternVL3.5-Flash: the processor, the fates of the tiles, features, logits and tokens, router on and off. */
+/** All checks of a case of InternVL3.5-Flash: the processor, the compressed tiles, features, logits and tokens, router on and off. */
 export const flashCaseChecks = async (one: Case, images: string): Promise<readonly Check[]> => {
   const checks: Check[] = []
   for (const layout of layoutsOf(one)) {

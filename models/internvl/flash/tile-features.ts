@@ -9,7 +9,7 @@ export interface FlashThresholds {
   readonly absoluteThreshold: number
 }
 
-/** Encodes tiles `[T, C, H, W]` for both of their fates; returns tile features, see `packTileFeatures`. */
+/** Encodes tiles `[T, C, H, W]`, compressed and not compressed; returns tile features, see `packTileFeatures`. */
 export interface FlashEncoder extends FlashThresholds {
   (pixelValues: tf.Tensor4D): tf.Tensor2D
   /** Whether the router is on unless an option says otherwise. */
@@ -20,7 +20,7 @@ export interface FlashEncoder extends FlashThresholds {
 
 /**
  * Tile features: a row for each tile with its features `[N, D]`, its compressed features `[N / 4, D]` and the router's p:
- * `[T, (N + N / 4) · D + 1]`. Both fates stay available, because the fate of a tile depends on the other tiles of a request.
+ * `[T, (N + N / 4) · D + 1]`. Both stay available, because whether a tile is compressed depends on the other tiles of a request.
  */
 export const packTileFeatures = (whole: tf.Tensor3D, quarter: tf.Tensor3D, scores: tf.Tensor1D): tf.Tensor2D => {
   const T = scores.shape[0]
@@ -45,7 +45,7 @@ export const scoresOf = (tiles: tf.Tensor2D): readonly number[] => {
 /** The image features that remain, `[1, n, D]`: of each tile all N or, where it is compressed, N / 4. */
 export const selectFeatures = (tiles: tf.Tensor2D, D: number, compressed: readonly boolean[]): tf.Tensor3D => {
   const [N, T] = [tokensOfRow(tiles, D), tiles.shape[0]]
-  if (T !== compressed.length) throw new ShapeError(`selectFeatures: ${T} tiles, ${compressed.length} fates`)
+  if (T !== compressed.length) throw new ShapeError(`selectFeatures: ${T} tiles, ${compressed.length} entries of compressed`)
   return tf.tidy(() => {
     const rows = tiles.slice([0, 0], [T, (N + N / 4) * D]).reshape<tf.Tensor2D>([-1, D])
     const indices = compressed.flatMap((isCompressed, tile) => {

@@ -79,7 +79,7 @@ describe('InternVL3.5-Flash', () => {
     assert.notDeepEqual(sequences, without.sequences)
   })
 
-  it('a row has the fates and tokens that it has alone, in any batch, and no tensor stays', async () => {
+  it('a row has the compressed tiles and tokens that it has alone, in any batch, and no tensor stays', async () => {
     const rows = [ask('How many?', 'shapes.png'), ask('Hello.'), ask('What is left?', 'circle.png', 'shapes.png')]
     const before = tf.memory().numTensors
     const together = await tokensOf(rows)
@@ -111,26 +111,26 @@ describe('InternVL3.5-Flash', () => {
     assert.equal(tf.memory().numTensors, before)
   })
 
-  it('a chat answers like a model that reads the whole conversation, though new images change earlier fates', async () => {
+  it('a chat answers like a model that reads the whole conversation, though new images change earlier tiles', async () => {
     const session = chat(flash, { ...few, maxPatches: 4 })
     const turns = [['shapes.png'], [], ['circle.png', 'shapes.png'], [], ['circle.png']] as const
-    const fates = new Set<string>()
+    const compressed = new Set<string>()
     for (const images of turns) {
       const history = session.history
       const turn = await session.ask('What is here?', { images: images.map(shown) })
       const whole = await answer(flash, [[...history, session.history.at(-2)!]], { ...few, maxPatches: 4 })
       assert.equal(turn.text, whole.texts[0])
       assert.equal(turn.promptTokens, whole.timings.promptTokens)
-      fates.add(`${whole.result.routing![0]!.compressed.slice(0, 2)}`)
+      compressed.add(`${whole.result.routing![0]!.compressed.slice(0, 2)}`)
       if (images.length === 0) assert.ok(turn.reusedTokens > 20)
     }
-    assert.ok(fates.size > 1, 'no fate changed')
+    assert.ok(compressed.size > 1, 'no tile changed')
     const { encoded, entries } = flash.features.counts()
     assert.equal(encoded, entries) // each tile once
     session.dispose()
   })
 
-  it('a KV cache is reused up to the first tile whose fate changed', async () => {
+  it('a KV cache is reused up to the first tile that changed', async () => {
     const inputs = await orThrow(flash.processor.prepare([ask('Describe.', 'shapes.png', 'circle.png')], { maxPatches: 4 }))
     const options = { ...flash.generation, ...few }
     const first = await generateAll(flash.model, inputs, { ...options, returnCache: true })
@@ -170,7 +170,7 @@ describe('InternVL3.5-Flash', () => {
     }
   })
 
-  it('requests of an engine are answered as by `answer`, and the next turn reuses the tokens whose tiles have the same fates', async () => {
+  it('requests of an engine are answered as by `answer`, and the next turn reuses the tokens whose tiles did not change', async () => {
     const before = tf.memory().numTensors
     const { run, context } = localEngine(flash, { prefixCacheBytes: 2 ** 28 })
     const options = { ...few, maxPatches: 4 }

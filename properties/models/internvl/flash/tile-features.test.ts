@@ -20,7 +20,7 @@ const { quantiles } = JSON.parse(readFileSync(new URL('../../../reference/format
 const scores = fc.array(fc.float({ min: 0, max: 1, noNaN: true }), { minLength: 1, maxLength: 9 })
 const share = fc.double({ min: 0, max: 1, noNaN: true })
 
-describe('the fates of tiles', () => {
+describe('compressed tiles', () => {
   it('a quantile is that of torch, bit for bit', () => {
     for (const [values, q, expected] of quantiles) assert.equal(quantile(values, q), expected, `${values} ${q}`)
   })
@@ -36,7 +36,7 @@ describe('the fates of tiles', () => {
       assert.ok(!compressedTiles(p, { relativeThreshold: 1, absoluteThreshold: 0 }).includes(true))
     }))
 
-  it('ids and features have the same number of image tokens, in order, for all fates', () =>
+  it('ids and features have the same number of image tokens, in order, for any compressed tiles', () =>
     check(fc.array(fc.boolean(), { minLength: 1, maxLength: 6 }), (compressed) => {
       const [N, D, image, T] = [8, 3, 5, compressed.length]
       const tiles = tf.tidy(() =>
