@@ -17,7 +17,7 @@ interface BatchFlags extends ModelFlags, RowFlags {
 }
 
 const answerFile = async (file: string, flags: BatchFlags): Promise<void> => {
-  const { out, batch, shard, format, restart, retryErrors, engine, adapter, parts } = flags
+  const { out, batch, shard, format, restart, retryErrors, engine, adapter, parts, imageBackend } = flags
   const model = flags.model === undefined ? undefined : await resolveModelFolder(flags.model, flags)
   const { runBatch } = await import('../../jobs/run-batch.js')
   const [progress, stop] = [rowProgress('batch'), stopSignal('stopping after the rows in progress; the same command continues')]
@@ -25,7 +25,7 @@ const answerFile = async (file: string, flags: BatchFlags): Promise<void> => {
     const result: BatchProgress = await runBatch(file, {
       ...rowOptions(flags),
       ...{ out, batch, shard, format, restart, retryErrors, model, stop },
-      engine: { ...precisionOptions(flags), engine, adapter, parts },
+      engine: { ...precisionOptions(flags), engine, adapter, parts, imageBackend },
       onProgress: progress.update
     })
     progress.stop()

@@ -5,12 +5,11 @@ import { SingleBar } from 'cli-progress'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { cacheFolder } from '../../../lib/engines/install/engine-folder.js'
 import { getOrThrow, orThrow } from '../../../lib/error.js'
-import { itemsOf } from '../../../processors/text/messages.js'
 import { type DatasetRow, readDataset } from '../../evaluate/eval-dataset.js'
-import { rowMetrics } from '../../evaluate/evaluated-row.js'
+import { mediaOf, rowMetrics } from '../../evaluate/evaluated-row.js'
 import { renderSummary } from '../../evaluate/evaluation-summary.js'
-import { folderIdentity } from '../../evaluate/folder-identity.js'
 import { metrics } from '../../evaluate/metrics/metric.js'
+import { modelIdentity } from '../../jobs/model-identity.js'
 import {
   answerOptions,
   appendValue,
@@ -35,10 +34,9 @@ interface EvalFlags extends ModelFlags {
   readonly json?: true
 }
 
-/** Local image files of the rows with their sizes and times: an image with other content may have another answer. */
-const imageStates = async (rows: readonly DatasetRow[]): Promise<readonly string[]> => {
-  const items = rows.flatMap(({ messages }) => messages.flatMap(itemsOf))
-  const paths = new Set(items.flatMap((item) => ('path' in item && typeof item.path === 'string' ? [item.path] : [])))
+/** Local files of the rows' images and videos with their sizes and times: an image with other content may have another answer. */
+const mediaStates = async (rows: readonly DatasetRow[]): Promise<readonly string[]> => {
+  const paths = new Set(rows.flatMap(({ messages }) => mediaOf(messages)))
   const state = (path: string) =>
     stat(path).then(
       ({ size, mtimeMs }) => `${size} ${mtimeMs}`,
@@ -49,16 +47,15 @@ const imageStates = async (rows: readonly DatasetRow[]): Promise<readonly string
 
 /**
  * Path of the journal, which stores the answers of an interrupted evaluation. Its name is a hash of everything that determines the
- * answers: the rows and images of the dataset, the files of the model and of the adapter, and the options.
+ * answers: the rows, images and videos of the dataset, the files of the model and of the adapter, and the options.
  */
 const journalFor = async (file: string, rows: readonly DatasetRow[], model: string, flags: EvalFlags): Promise<string> => {
-  const { dtype, quantize, adapter } = flags
+  const { metric, adapter, imageBackend, parts } = flags
   const identity = JSON.stringify([
     await readFile(file, 'utf8'),
-    await imageStates(rows),
-    await folderIdentity(model),
-    adapter === undefined ? null : await folderIdentity(adapter),
-    { dtype, quantize, metric: flags.metric, ...answerOptions(flags) }
+    await mediaStates(rows),
+    await modelIdentity(model, { ...precisionOptions(flags), adapter, imageBackend, parts }),
+    { metric, ...answerOptions(flags) }
   ])
   return join(cacheFolder(), 'eval', `${createHash('sha256').update(identity).digest('hex').slice(0, 24)}.jsonl`)
 }

@@ -63,6 +63,18 @@ const isRunning = ({ host, pid }: State): boolean => {
   }
 }
 
+/** Refuses a file that a process writes. */
+const refuseWritten = (out: string, state: State): void => {
+  if (isRunning(state) && !state.complete) refuse(out, `process ${state.pid} writes it now`)
+}
+
+/** Removes the answers of an earlier run. */
+const removeAnswers = async (out: string, journalFile: string): Promise<void> => {
+  const state = await readState(out).catch(() => undefined) // a state of another version is removed too
+  if (state) refuseWritten(out, state)
+  for (const file of [out, journalFile, stateFile(out)]) await rm(file, { force: true })
+}
+
 /** Refuses a file whose answers belong to other questions, another model or other options. */
 const checkState = async (out: string, identity: AnswerIdentity): Promise<State | undefined> => {
   const state = await readState(out)
@@ -75,7 +87,7 @@ const checkState = async (out: string, identity: AnswerIdentity): Promise<State 
   const other = names.filter((name) => identity[name] !== state.identity[name])
   if (other.length > 0)
     refuse(out, `its answers are of another ${other.join(' and another ')}; give another --out, or --restart to replace them`)
-  if (isRunning(state) && !state.complete) refuse(out, `process ${state.pid} writes it now`)
+  refuseWritten(out, state)
   return state
 }
 
@@ -97,7 +109,7 @@ export const openAnswers = async (out: string, options: AnswerFileOptions): Prom
   const [journalFile, lines] = [isTable ? `${out}.batch.jsonl` : out, linesOf(format)]
   const target = await stat(out).catch(() => undefined)
   if (target && !target.isFile()) refuse(out, 'is not a file; give the name of a new file')
-  if (restart) for (const file of [out, journalFile, stateFile(out)]) await rm(file, { force: true })
+  if (restart) await removeAnswers(out, journalFile)
   await checkState(out, identity)
   const state: State = { version: 1, identity, host: hostname(), pid: process.pid }
   try {

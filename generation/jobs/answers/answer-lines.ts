@@ -1,5 +1,5 @@
 import { nameText } from '../../../lib/error.js'
-import { isRecord } from '../../../lib/files.js'
+import { isRecord } from '../../../lib/plain-object.js'
 import type { RowAnswer } from './row-answer.js'
 
 /** The row of a line, without its answer. */

@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import * as E from 'fp-ts/lib/Either.js'
 import { errorText, InternVLError, issue } from '../../../lib/error.js'
-import { isRecord } from '../../../lib/files.js'
+import { isRecord } from '../../../lib/plain-object.js'
 import { countRecords, type ReadRecords, type RecordReader, type RowRecord } from './row-record.js'
 
 /** Lines of a text file without their ends. Unlike `node:readline`, U+2028 in a JSON text ends no line. */

@@ -1,4 +1,4 @@
-import { isRecord } from '../../../lib/files.js'
+import { isRecord } from '../../../lib/plain-object.js'
 
 /** Names of columns; each has the defaults of `defaultColumns`. */
 export interface ColumnNames {

@@ -1,6 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issues, invalid, issue } from '../../../lib/error.js'
-import { isRecord } from '../../../lib/files.js'
+import { isRecord } from '../../../lib/plain-object.js'
 import type { EngineInfo, RequestOptions } from '../../engine/engine-types.js'
 import { toRequestOptions } from '../../server/protocol/chat-options.js'
 import { type ChatRequest, chatRequest } from '../../server/protocol/chat-request.js'
@@ -31,7 +31,6 @@ export interface OpenAIContext {
 const toRowRequest = (chat: ChatRequest, { row, options, info }: OpenAIContext): RowRequest => {
   const names = toolsOf(chat, info).map((tool) => tool.function.name)
   const asked = toRequestOptions(chat, info)
-  const isSeeded = chat.seed !== undefined && chat.seed !== null
   const toBody: RowRequest['toBody'] = (result) => {
     const head = { id: `chatcmpl-${row}`, created: unixSeconds(), model: chat.model ?? modelNameOf(info) }
     const choices = chat.logprobs ? result.choices : result.choices.map(({ logprobs: _, topLogprobs: __, ...choice }) => choice)
@@ -40,7 +39,7 @@ const toRowRequest = (chat: ChatRequest, { row, options, info }: OpenAIContext):
   return {
     request: {
       messages: toMessages(chat.messages),
-      options: { ...options, ...asked, ...(isSeeded ? { seed: chat.seed! } : {}), outputLogprobs: true }
+      options: { ...options, ...asked, outputLogprobs: true }
     },
     toBody
   }

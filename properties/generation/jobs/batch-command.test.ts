@@ -68,6 +68,9 @@ describe('internvl batch and internvl jobs', () => {
     const refused = await run([...args, '--shard', '2/2'], dir)
     assert.equal(refused.code, 2)
     assert.match(refused.stderr, /shard 2\/2: parts are counted from 0; the last of 2 is 1\/2/)
+    const other = await run([...args, '--image-backend', 'pillow'], dir)
+    assert.equal(other.code, 1)
+    assert.match(other.stderr, /answers\.jsonl: its answers are of another model; give another --out/)
   }).timeout(180_000)
 
   it('a queue gives the answers of one machine, by the commands alone', async function () {

@@ -21,7 +21,7 @@ const portNumber = (text: string): number => {
 
 const work = (flags: WorkFlags): Promise<void> =>
   withQueue(flags, async (connection) => {
-    const { name, batch, rate: rowsPerMinute, stallSeconds, untilDone, engine, adapter, parts, dashboard } = flags
+    const { name, batch, rate: rowsPerMinute, stallSeconds, untilDone, engine, adapter, parts, imageBackend, dashboard } = flags
     const model = flags.model === undefined ? undefined : await resolveModelFolder(flags.model, flags)
     const { workOnRuns } = await import('../../../jobs/queue/work-on-runs.js')
     const stop = stopSignal('stopping after the rows in progress; their jobs return to the queue')
@@ -37,6 +37,7 @@ const work = (flags: WorkFlags): Promise<void> =>
           engine,
           adapter,
           parts,
+          imageBackend,
           ...(flags.maxPatches === undefined ? {} : { defaults: { maxPatches: flags.maxPatches } })
         }
       })
