@@ -13,6 +13,8 @@ export interface CompiledGrammar {
    * Throws a `RangeError` if the grammar does not accept `ids`.
    */
   readonly allowedAfter: (ids: readonly number[]) => Int32Array
+  /** False after `dispose`, and after a mask that took too long or failed: every later mask is an error. */
+  readonly isUsable: () => boolean
   readonly dispose: () => void
 }
 
@@ -78,16 +80,20 @@ export const compileGrammar = async (
     throw new RangeError(`responseFormat: the grammar is not usable: ${reply.reason}`)
   }
   worker.unref()
-  worker.on('error', () => undefined) // the next mask times out
   const words = new Int32Array(shared)
-  let isDisposed = false
+  let isUsable = true
+  const end = (): void => {
+    isUsable = false
+    void worker.terminate()
+  }
+  worker.on('error', end)
   return {
+    isUsable: () => isUsable,
     allowedAfter: (ids) => {
       Atomics.store(words, 0, MASK_STATE.pending)
       worker.postMessage(ids)
-      const isLate = isDisposed || Atomics.wait(words, 0, MASK_STATE.pending, MASK_TIMEOUT) === 'timed-out'
-      if (isLate) {
-        void worker.terminate()
+      if (!isUsable || Atomics.wait(words, 0, MASK_STATE.pending, MASK_TIMEOUT) === 'timed-out') {
+        end()
         throw new InternVLError([
           issue('Grammar', 'responseFormat: the grammar takes too long for a token; simplify the grammar.')
         ])
@@ -102,9 +108,6 @@ export const compileGrammar = async (
         )
       return words.subarray(1)
     },
-    dispose: () => {
-      isDisposed = true
-      void worker.terminate()
-    }
+    dispose: end
   }
 }

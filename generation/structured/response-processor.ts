@@ -37,9 +37,11 @@ const trim = (all: Map<string, SharedGrammar>): void => {
 }
 
 const acquire = async (
-  { processor: { tokenizer }, config, generation }: InternVLCheckpoint,
+  internvl: InternVLCheckpoint,
   grammar: GrammarText
 ): Promise<{ readonly compiled: CompiledGrammar; readonly release: () => void }> => {
+  const { config, generation } = internvl
+  const { tokenizer } = internvl.processor
   const all = grammarsOf(tokenizer)
   const key = JSON.stringify([grammar, generation.eosTokenIds])
   const { vocabSize } = config.textConfig
@@ -54,12 +56,18 @@ const acquire = async (
     shared.users--
     trim(all)
   }
-  try {
-    return { compiled: await shared.compiled, release }
-  } catch (error) {
+  const forget = (): void => {
     if (all.get(key) === shared) all.delete(key)
+  }
+  try {
+    const compiled = await shared.compiled
+    if (compiled.isUsable()) return { compiled, release }
+  } catch (error) {
+    forget()
     throw error
   }
+  forget() // the grammar failed in an earlier answer
+  return acquire(internvl, grammar)
 }
 
 const isAllowed = (words: Int32Array, id: number): boolean => ((words[id >> 5] ?? 0) & (1 << (id & 31))) !== 0

@@ -175,6 +175,22 @@ describe('response format', () => {
     await assert.rejects(compile({ regex: 'a' }, 1), /takes longer than 0.001 s/)
   })
 
+  it('a mask that takes too long fails its answer alone: the next answer compiles the grammar again', async () => {
+    const { wait } = Atomics
+    const masked = async () => {
+      const { processors, release } = await responseConstraint(internvl, { regex: 'late+' })
+      try {
+        return processors[0]!([1], new Float32Array(vocabulary().vocabSize), 1)
+      } finally {
+        release()
+      }
+    }
+    Object.assign(Atomics, { wait: () => 'timed-out' })
+    const failed = masked()
+    await assert.rejects(failed, /takes too long for a token/).finally(() => Object.assign(Atomics, { wait }))
+    assert.ok((await masked()).some((logit) => logit === 0))
+  })
+
   it('answer and chat: each answer parses, with samples and beams too', async () => {
     const messages = [{ role: 'user', content: 'What is this?' }] as const
     const schema = z.object({ colour: z.enum(['red', 'blue']), n: z.int().min(0).max(9) })
