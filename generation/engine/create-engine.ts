@@ -42,17 +42,24 @@ const callList = (supervisor: () => Supervisor, maxCalls: number) => {
         signal?.throwIfAborted()
         const { value, loaded } = toPlainData(args, name)
         const id = randomUUID()
-        signal?.addEventListener('abort', () => {
+        const onAbort = (): void => {
           if (pending.delete(id)) supervisor().send({ type: 'abort', id })
-          reject(signal.reason)
-        })
+          reject(signal?.reason)
+        }
+        const settled =
+          <A>(settle: (value: A) => void) =>
+          (value: A): void => {
+            signal?.removeEventListener('abort', onAbort)
+            settle(value)
+          }
+        signal?.addEventListener('abort', onAbort, { once: true })
         const send = (): void => supervisor().send({ type: 'call', id, name, args: value })
         const enqueue = (): void => {
           if (signal?.aborted) return
-          pending.set(id, { resolve, reject, send, onProgress })
+          pending.set(id, { resolve: settled(resolve), reject: settled(reject), send, onProgress })
           send()
         }
-        if (loaded) loaded.then(enqueue, reject)
+        if (loaded) loaded.then(enqueue, settled(reject))
         else enqueue()
       }),
     onReturned: ({ id, value, error }: Extract<FromProcess, { readonly type: 'returned' }>): void => {

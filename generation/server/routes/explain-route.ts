@@ -6,8 +6,8 @@ import type { explainRequest } from '../protocol/chat-request.js'
 import { mediaFields, patchesFor, toMessages } from '../protocol/request-messages.js'
 import type { ServerEnv } from '../request-log.js'
 import { checkAccepting, checkModel, type ServerContext, withGuards } from '../server-context.js'
-import { RequestError, toRequestError } from '../server-errors.js'
-import { calling } from './other-routes.js'
+import { toRequestError } from '../server-errors.js'
+import { callingWithin } from './other-routes.js'
 import { sseResponse } from './sse-response.js'
 
 /** The explanation as the client gets it. Reports the work done and in total. */
@@ -58,14 +58,10 @@ export const explainConversation = async (
   const options = withGuards(context, (maxPatches ? { maxPatches } : {}) as RequestOptions)
   const input = { ...given, messages: toMessages(messages), options }
   const left = new AbortController()
-  const limit = AbortSignal.timeout(context.maxSeconds * 1000)
-  const signal = AbortSignal.any([c.req.raw.signal, left.signal, limit])
+  const gone = AbortSignal.any([c.req.raw.signal, left.signal])
   const explain: Explain = async (onProgress) => {
-    const { parts, ...rest } = await calling(() => context.engine.explain(input, signal, onProgress), media, signal).catch(
-      (error) => {
-        throw limit.aborted ? new RequestError(504, tooLong(context.maxSeconds), null, 'time_limit') : error
-      }
-    )
+    const call = (signal: AbortSignal) => context.engine.explain(input, signal, onProgress)
+    const { parts, ...rest } = await callingWithin(context, call, media, gone, tooLong)
     const data = parts.map(({ jpeg, ...part }) => ({ ...part, heat_map: `data:image/jpeg;base64,${jpeg}` }))
     return { object: 'explanation', model: context.modelName, ...rest, data }
   }

@@ -5,7 +5,7 @@ import type { detokenizeRequest, embeddingsRequest, tilesRequest, tokenizeReques
 import { mediaFields, mediaParam, patchesFor, toMessages } from '../protocol/request-messages.js'
 import { toolsOf } from '../protocol/tools/tool-choice.js'
 import type { ServerEnv } from '../request-log.js'
-import { checkModel, type ServerContext, withGuards } from '../server-context.js'
+import { checkAccepting, checkModel, type ServerContext, withGuards } from '../server-context.js'
 import { RequestError, toRequestError } from '../server-errors.js'
 
 /** Runs a call of the engine; its errors name the field of `media`. `signal` is the one that the call gets. */
@@ -20,6 +20,21 @@ export const calling = async <A>(
     if (signal?.aborted) throw new RequestError(499, 'The client has left.', null, 'left')
     throw toRequestError(error, { mediaParam: mediaParam(media) })
   }
+}
+
+/** `calling` within the server's limit of seconds; `tooLong` is the message of the error 504 after the limit. */
+export const callingWithin = async <A>(
+  { maxSeconds }: Pick<ServerContext, 'maxSeconds'>,
+  call: (signal: AbortSignal) => Promise<A>,
+  media: Parameters<typeof mediaParam>[0],
+  left: AbortSignal,
+  tooLong: (seconds: number) => string
+): Promise<A> => {
+  const limit = AbortSignal.timeout(maxSeconds * 1000)
+  const signal = AbortSignal.any([left, limit])
+  return calling(() => call(signal), media, signal).catch((error) => {
+    throw limit.aborted ? new RequestError(504, tooLong(maxSeconds), null, 'time_limit') : error
+  })
 }
 
 /** `GET /health`: 200 while the server can answer, else 503. */
@@ -43,6 +58,9 @@ export const describeModel = ({ engine: { info }, modelName, started }: ServerCo
   supports_tools: info.supportsTools
 })
 
+const tooLong = (seconds: number): string =>
+  `The embeddings took longer than ${seconds} s, the limit of this server; send fewer images.`
+
 /** `POST /v1/embeddings`: one vector for each image. */
 export const embedImages = async (
   c: Context<ServerEnv>,
@@ -50,6 +68,7 @@ export const embedImages = async (
   { model, input, encoding_format, max_patches }: z.infer<typeof embeddingsRequest>
 ): Promise<Response> => {
   checkModel(context, model)
+  checkAccepting(context)
   const images = typeof input === 'string' ? [input] : input
   const media = images.map((url, i) => ({
     url,
@@ -57,7 +76,8 @@ export const embedImages = async (
     detail: 'auto' as const
   }))
   const options = withGuards(context, max_patches ? { maxPatches: max_patches } : {})
-  const { vectors, tiles } = await calling(() => context.engine.embed(images, options, c.req.raw.signal), media, c.req.raw.signal)
+  const embed = (signal: AbortSignal) => context.engine.embed(images, options, signal)
+  const { vectors, tiles } = await callingWithin(context, embed, media, c.req.raw.signal, tooLong)
   const toEmbedding = (vector: readonly number[]) =>
     encoding_format === 'base64' ? Buffer.from(Float32Array.from(vector).buffer).toString('base64') : vector
   const data = vectors.map((vector, index) => ({ object: 'embedding' as const, index, embedding: toEmbedding(vector) }))

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { getEventListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { kill } from 'node:process'
 import { setImmediate as tick } from 'node:timers/promises'
@@ -81,6 +82,9 @@ describe('engine in a process of its own', () => {
     left.abort()
     await assert.rejects(aborted, { name: 'AbortError' })
     await assert.rejects(engine.embed([shapes], {}, AbortSignal.abort()), { name: 'AbortError' })
+    const long = new AbortController()
+    await engine.embed([shapes], {}, long.signal)
+    assert.equal(getEventListeners(long.signal, 'abort').length, 0)
     values.dispose()
     vision.dispose()
   })

@@ -72,9 +72,12 @@ describe('server: POST /v1/explain with stream: true', () => {
     assert.ok(!server.log.some((line) => /"level":50/.test(line)), 'no error is logged')
   })
 
-  it('a map that takes longer than the server allows ends with an error that names the limit', async () => {
-    const limited = await startServer({ limits: { maxSeconds: 0.2 } })
+  it('a map, or embeddings, that take longer than the server allows end with an error that names the limit', async () => {
+    const limited = await startServer({ limits: { maxSeconds: 0.2, maxMedia: 150, maxTiles: 10_000 } })
     try {
+      const input = Array(150).fill(await imageUrl('shapes'))
+      const embedding = await post(limited.url, '/v1/embeddings', { input })
+      assert.deepEqual([embedding.status, embedding.body.error.code], [504, 'time_limit'])
       const request = { messages, cells: 32 }
       const { status, body } = await post(limited.url, path, request)
       assert.deepEqual([status, body.error.code], [504, 'time_limit'])
