@@ -3,7 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
 import { type Issue, type Issues, invalid, issue, whenValid } from '../../lib/error.js'
-import { isRecord } from '../../lib/files.js'
+import { isRecord } from '../../lib/plain-object.js'
 import { isBase64Image } from '../../processors/image/image.js'
 import { type ContentItem, type Messages, ROLES, type Role } from '../../processors/text/messages.js'
 import { type Choices, choicesOf } from './metrics/multiple-choice.js'
@@ -220,7 +220,10 @@ export const rowFromJson = (json: unknown, where: string, folder: string): E.Eit
   if (!images || !videos) return invalidRow('image should be a path or a list of paths, video a path or a list of frames')
   const answers = answerList(json)
   if (!answers) return invalidRow('answers should be a list of texts, or of objects with the text as "answer"')
-  const choices = choicesOf(json.options ?? json.choices)
+  const given = json.options ?? json.choices
+  const choices = choicesOf(given)
+  if (!choices && typeof given === 'object' && given !== null && Object.keys(given).length > 0)
+    return invalidRow('options should be at most 26 texts or numbers, as a list or by the letters A to Z')
   const media = {
     images: images.map(resolve),
     videos: videos.map((video) => (typeof video === 'string' ? resolve(video) : video.map(resolve)))

@@ -156,8 +156,8 @@ export const merge = async (source: string, target: string, options: MergeOption
     ...{ layout: 'hf', dtype, force, sources: [source], ...(onProgress ? { onProgress } : {}) },
     withChanges: async (checkpoint, use) => {
       refuseQuantized(checkpoint)
-      const opened = adapter === undefined ? await runChanges(run!, checkpoint) : await adapterChanges(adapter, checkpoint)
       await selectEngine({ engine })
+      const opened = adapter === undefined ? await runChanges(run!, checkpoint) : await adapterChanges(adapter, checkpoint)
       return use(opened.changes, opened.checkpoint).finally(() => opened.files.close())
     }
   })

@@ -12,7 +12,8 @@ const textOf = (message: Message): string =>
 
 /** Errors in the texts of a row. */
 const textIssues = ({ messages, rejected }: DatasetRow, where: string): readonly Issue[] => {
-  const empty = messages.filter((message) => message.role === 'assistant' && textOf(message).trim() === '')
+  const isEmpty = (message: Message): boolean => textOf(message).trim() === '' && !message.tool_calls?.length
+  const empty = messages.filter((message) => message.role === 'assistant' && isEmpty(message))
   const last = messages.at(-1)?.role
   return [
     ...empty.map(() => issue('EmptyAnswer', `${where}: an answer is empty, so there are no supervised tokens.`, { where })),

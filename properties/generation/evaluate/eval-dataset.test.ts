@@ -43,17 +43,21 @@ describe('readDataset', () => {
       '{',
       row('<image>\n'),
       row('<image>x', { image: ['a.png', 'unused.png'] }),
-      '{"conversations": [{"from": "cat", "value": ""}]}'
+      '{"conversations": [{"from": "cat", "value": ""}]}',
+      row('which?', { options: Array(27).fill('a') }),
+      row('which?', { choices: { a: 'x' } }),
+      row('which?', { options: [] })
     )
     const read = await readDataset(file)()
     assert.ok(E.isLeft(read))
     const says = read.left.map(({ message }) => message.slice(dir.length))
     assert.deepEqual(
       says.map((message) => Number(/^\/set\.jsonl:(\d)/.exec(message)?.[1])),
-      [2, 3, 4, 5]
+      [2, 3, 4, 5, 6, 7]
     )
     assert.match(says[1]!, /more <image> placeholders than images/)
     assert.match(says[3]!, /unknown speaker "cat"/)
+    for (const text of says.slice(4)) assert.match(text, /options should be at most 26 texts or numbers/)
   })
 
   const image = (name: string) => ({ type: 'image', path: join(dir, name) })

@@ -170,4 +170,20 @@ describe('samples', () => {
       )
     assert.equal(says.length, 7)
   })
+
+  it('a turn that calls tools has no text, and is no empty answer', async () => {
+    const file = join(dir, 'tools.jsonl')
+    const call = { type: 'function', function: { name: 'f', arguments: {} } }
+    const turns = (calls: readonly object[]) => [
+      { role: 'user', content: 'x' },
+      { role: 'assistant', content: null, tool_calls: calls },
+      { role: 'tool', content: '1' },
+      { role: 'assistant', content: 'y' }
+    ]
+    writeFileSync(file, [[call], []].map((calls) => JSON.stringify({ messages: turns(calls) })).join('\n'))
+    const read = await orThrow(readRows(file))
+    const { rows, issues } = await checkRows(read.rows)
+    assert.equal(rows.length, 1)
+    assert.match([...read.issues, ...issues].map(({ message }) => message).join(), /:2: an answer is empty/)
+  })
 })
