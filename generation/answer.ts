@@ -1,4 +1,5 @@
 import { orThrow } from '../lib/error.js'
+import { withoutUndefined } from '../lib/plain-object.js'
 import type { PrepareOptions } from '../processors/processor.js'
 import type { Messages } from '../processors/text/messages.js'
 import type { InternVLCheckpoint } from './checkpoint/load.js'
@@ -57,11 +58,9 @@ export async function* streamAnswers(
   try {
     constraint = await responseConstraint(internvl, options.responseFormat)
     const logitsProcessors = [...(options.logitsProcessors ?? []), ...constraint.processors]
-    stream = streamText(
-      generate(model, inputs, { decode, tokenizer: processor.tokenizer, ...generation, ...options, logitsProcessors }),
-      decode,
-      options.stopStrings
-    )
+    const settings = { ...generation, ...withoutUndefined(options), logitsProcessors }
+    const steps = generate(model, inputs, { decode, tokenizer: processor.tokenizer, ...settings })
+    stream = streamText(steps, decode, settings.stopStrings)
     while (true) {
       const { done, value } = await stream.next()
       const now = performance.now()

@@ -1,5 +1,5 @@
 import { InternVLError, issue } from '../lib/error.js'
-import { isRecord } from '../lib/files.js'
+import { isRecord } from '../lib/plain-object.js'
 import type { ImageSource } from '../processors/image/image.js'
 import type { Messages } from '../processors/text/messages.js'
 

@@ -1,4 +1,5 @@
 import { orThrow, valueText } from '../lib/error.js'
+import { withoutUndefined } from '../lib/plain-object.js'
 import type { ModelInputs, PrepareOptions } from '../processors/processor.js'
 import type { Messages } from '../processors/text/messages.js'
 import { type InternVLCheckpoint, load } from './checkpoint/load.js'
@@ -111,7 +112,7 @@ const generateBatch = async (
   const steps = generate(model, inputs, {
     ...(generation.maxLength === undefined ? { maxNewTokens: defaultNewTokens } : {}),
     ...generation,
-    ...options,
+    ...withoutUndefined(options),
     ...withoutInnerOutputs,
     stopStrings,
     decode
@@ -136,7 +137,7 @@ const answerBatch = async (
     const { prompts, result } = await generateBatch(internvl, inputs, options, onText)
     const decode = (ids: readonly number[]) => processor.decode(ids, { skipSpecialTokens })
     const answersPerPrompt = result.sequences.length / prompts.length
-    const padded = padSequences(result.sequences, { ...generation, ...options })
+    const padded = padSequences(result.sequences, { ...generation, ...withoutUndefined(options) })
     const record = (inputText: string | Messages, row: number, answer: number): PipelineOutput => {
       const [prompt, sequence] = [prompts[row]!, row * answersPerPrompt + answer]
       if (returnTensors) return { inputText, generatedTokenIds: [...prompt, ...padded[sequence]!] } as unknown as PipelineOutput

@@ -33,7 +33,3 @@ export const readSmallFile = async (path: string): Promise<Buffer> => {
 
 /** Like `readSmallFile`, as text. */
 export const readSmallText = async (path: string): Promise<string> => (await readSmallFile(path)).toString('utf8')
-
-/** Whether a value, such as parsed JSON, is an object and not an array. */
-export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -1,4 +1,5 @@
 import { type Issue, issue, valueText } from '../lib/error.js'
+import { withoutUndefined } from '../lib/plain-object.js'
 import type { ImageConfig, ProcessorConfig, VideoConfig } from './config/processor-config.js'
 import { IMAGE_BACKENDS, type ImageBackend, isImageBackend } from './image/image-backend.js'
 import type { Size } from './image/resize.js'
@@ -39,9 +40,6 @@ export interface VideoOptions {
   readonly onFewerFrames?: ((requested: number, total: number) => void) | undefined
 }
 
-const omitUndefined = <T extends object>(record: T): Partial<T> =>
-  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as Partial<T>
-
 const perChannel = (value: readonly number[] | number): readonly number[] =>
   typeof value === 'number' ? [value, value, value] : value
 const toSize = (size: Size | number): Size => (typeof size === 'number' ? { width: size, height: size } : size)
@@ -49,7 +47,7 @@ const toSize = (size: Size | number): Size => (typeof size === 'number' ? { widt
 /** The checkpoint's configuration with a call's overrides. `numFrames` or `fps` in a call turns sampling on, as in Transformers. */
 export const withOptions = (config: ProcessorConfig, options: ImageOptions & VideoOptions): ProcessorConfig => {
   const { size, mean, std, resample, rescaleFactor, doResize, doRescale, doNormalize } = options
-  const shared = omitUndefined({
+  const shared = withoutUndefined({
     size: size === undefined ? undefined : toSize(size),
     mean: mean === undefined ? undefined : perChannel(mean),
     std: std === undefined ? undefined : perChannel(std),
@@ -73,13 +71,13 @@ export const withOptions = (config: ProcessorConfig, options: ImageOptions & Vid
     image: {
       ...config.image,
       ...shared,
-      ...omitUndefined({ imageBackend, cropToPatches, minPatches, maxPatches, useThumbnail })
+      ...withoutUndefined({ imageBackend, cropToPatches, minPatches, maxPatches, useThumbnail })
     } as ImageConfig,
     video: {
       ...config.video,
       ...shared,
       ...(samples ? { numFrames, fps } : {}),
-      ...omitUndefined({ initialShift, onFewerFrames, doSampleFrames: doSampleFrames ?? (samples ? true : undefined) })
+      ...withoutUndefined({ initialShift, onFewerFrames, doSampleFrames: doSampleFrames ?? (samples ? true : undefined) })
     } as VideoConfig
   }
 }
@@ -98,7 +96,7 @@ const isPerChannel = (values: unknown): boolean => Array.isArray(values) && valu
 
 /** All errors of a call's options; `base` is the checkpoint's configuration, the second argument includes the overrides. */
 export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig): readonly Issue[] => {
-  const { size, minPatches: min, maxPatches: max, resample, mean, std, imageBackend } = image
+  const { size, minPatches: min, maxPatches: max, resample, mean, std, imageBackend, doRescale, rescaleFactor } = image
   const errors: string[] = []
   const isSide = (n: number | undefined): boolean => n !== undefined && isPositiveInteger(n) && n <= MAX_TILE_SIDE
   if (!isSide(size?.width) || !isSide(size?.height))
@@ -115,5 +113,7 @@ export const checkOptions = (base: ProcessorConfig, { image }: ProcessorConfig):
     errors.push(`imageBackend: expected ${IMAGE_BACKENDS.join(' or ')}, got ${valueText(imageBackend)}.`)
   if (!isPerChannel(mean) || !isPerChannel(std) || std.includes(0))
     errors.push('mean and std: expected three numbers each, std without a 0.')
+  if (doRescale && !(Number.isFinite(rescaleFactor) && rescaleFactor !== 0))
+    errors.push(`rescaleFactor: expected a number other than 0, got ${valueText(rescaleFactor)}.`)
   return errors.map((message) => issue('Option', message))
 }

@@ -2,7 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import type { Issues } from '../../lib/error.js'
-import { isRecord } from '../../lib/files.js'
+import { isRecord } from '../../lib/plain-object.js'
 import { readProcessorFolder } from '../../processors/config/checkpoint-folder.js'
 import { decodeProcessorConfig, isOriginal, type ProcessorConfig } from '../../processors/config/processor-config.js'
 

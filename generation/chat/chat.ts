@@ -1,4 +1,5 @@
 import { getOrThrow } from '../../lib/error.js'
+import { withoutUndefined } from '../../lib/plain-object.js'
 import type { ImageSource } from '../../processors/image/image.js'
 import type { PrepareOptions } from '../../processors/processor.js'
 import type { Message, Messages, VideoSource } from '../../processors/text/messages.js'
@@ -9,7 +10,7 @@ import type { GenerateOptions } from '../decoding/generation-options.js'
 import { withoutInnerOutputs } from '../decoding/outputs/inner-outputs.js'
 import { streamText } from '../decoding/text-stream.js'
 import { type FeatureCache, featureCache } from '../feature-cache.js'
-import { withFates } from '../flash/route-inputs.js'
+import { withCompressedTiles } from '../flash/route-inputs.js'
 import type { ResponseOptions } from '../structured/response-format.js'
 import { type ResponseConstraint, responseConstraint } from '../structured/response-processor.js'
 import { imageItem, restoreHistory, type SaveOptions, saveHistory, videoItem } from './history.js'
@@ -87,7 +88,7 @@ const splitOptions = (
   settings: {
     ...(generation.maxLength === undefined ? { maxNewTokens: defaultMaxNewTokens } : {}),
     ...generation,
-    ...settings,
+    ...withoutUndefined(settings),
     numReturnSequences: 1
   }
 })
@@ -111,7 +112,8 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
     cache = next
   }
 
-  async function* answer(turn: Messages, { images: _i, videos: _v, ...turnOptions }: SendOptions, sessionSignal: AbortSignal) {
+  async function* answer(turn: Messages, { images: _i, videos: _v, ...given }: SendOptions, sessionSignal: AbortSignal) {
+    const turnOptions = withoutUndefined(given)
     const signals = [settings.signal, turnOptions.signal, sessionSignal].filter((signal) => signal !== undefined)
     const signal = AbortSignal.any(signals)
     const prepared = await prepareTurn(internvl, turn, cache, features, { ...settings, ...turnOptions, signal })
@@ -128,7 +130,7 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
         const { done, value } = await stream.next()
         answerText ??= ''
         if (done) {
-          if (value.cache) replaceCache((routing ? withFates(value.cache, routing) : value.cache)[0])
+          if (value.cache) replaceCache((routing ? withCompressedTiles(value.cache, routing) : value.cache)[0])
           const newTokens = value.sequences[0]!.length
           return { text: answerText, finishReason: value.finishReasons[0]!, promptTokens, reusedTokens, newTokens }
         }

@@ -1,4 +1,5 @@
 import { orThrow } from '../../lib/error.js'
+import { withoutUndefined } from '../../lib/plain-object.js'
 import { tf } from '../../lib/tf.js'
 import type { FlashEncoder } from '../../models/internvl/flash/tile-features.js'
 import type { VisualInput } from '../../processors/media/open-media.js'
@@ -17,9 +18,9 @@ import { activeRouter, type RoutedInputs, routeTileFeatures } from '../flash/rou
 /** The inputs of `generate` for one turn, and the number of tokens that the KV cache covers. The caller calls `dispose`. */
 export interface PreparedTurn {
   readonly inputs: GenerateInputs
-  /** The given cache, or its beginning where a router has changed the fate of a tile. */
+  /** The given cache, or its beginning where a router compresses other tiles now. */
   readonly cache: RowCache | undefined
-  /** The fates of the tiles of the conversation, if a router compressed them. */
+  /** The tiles of the conversation that the router compressed, if there is a router. */
   readonly routing?: readonly RowRouting[]
   readonly dispose: () => void
   readonly promptTokens: number
@@ -98,7 +99,7 @@ export const visualIsBefore = (
   return (visual) => imageTokenIndices[ends[visual]! - 1]! < length
 }
 
-/** The inputs after the router, of all images: the fate of a tile depends on every other tile. Undefined after an abort. */
+/** The inputs after the router, of all images: whether a tile is compressed depends on every other tile. Undefined after an abort. */
 export const routedTurn = async (
   router: FlashEncoder,
   ids: readonly number[],
@@ -144,7 +145,7 @@ export const prepareTurn = async (
   const { processor, generation } = internvl
   const { ids: rows, visuals } = await orThrow(processor.encodeBatch([messages], options))
   const ids = rows[0]!
-  const generateOptions = { ...generation, ...options }
+  const generateOptions = { ...generation, ...withoutUndefined(options) }
   checkOptions({ decode: () => '', ...generateOptions }) // before the positions are computed; `generate` gets the real `decode`
   const router = visuals.length > 0 ? activeRouter(internvl.model, generateOptions) : undefined
   if (router) {

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { errorText, InternVLError, issue } from '../../lib/error.js'
-import { isRecord } from '../../lib/files.js'
+import { isRecord } from '../../lib/plain-object.js'
 import type { PartFamily } from '../../models/config/model-config.js'
 
 /** Kinds of modules for `custom_parts`, or a JavaScript module, by path or URL, whose default export is one kind or a list. */

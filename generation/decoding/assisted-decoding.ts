@@ -1,8 +1,8 @@
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
-import { cropBatch, disposeCache, type ForwardResult, forwardSequence, rowCache } from './batch-cache.js'
+import { cropBatch, disposeCache, disposeForward, type ForwardResult, forwardSequence, rowCache } from './batch-cache.js'
 import type { AssistantModel } from './generation-options.js'
-import { disposeInnerOutputs, innerOutputCollector, withInnerOutputs } from './outputs/inner-outputs.js'
+import { innerOutputCollector, withInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration } from './prepare-generation.js'
 import { appendToken, initialRows, toResult, toStep } from './sampling-loop.js'
@@ -179,10 +179,7 @@ export async function* assistedLoop(base: InternVL, inputs: GenerateInputs, prep
     result = toResult(rows, o, caches, collector.result())
     return result
   } finally {
-    if (output) {
-      disposeCache(output.batch.kv)
-      disposeInnerOutputs(output)
-    }
+    if (output) disposeForward(output)
     generator?.dispose()
     if (!result) collector.dispose()
   }

@@ -1,6 +1,14 @@
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
-import { disposeCache, type ForwardResult, forwardTokens, type RowCache, rowCache, selectRows } from './batch-cache.js'
+import {
+  disposeCache,
+  disposeForward,
+  type ForwardResult,
+  forwardTokens,
+  type RowCache,
+  rowCache,
+  selectRows
+} from './batch-cache.js'
 import {
   abortSearch,
   type BeamSearchState,
@@ -80,12 +88,14 @@ const topTokensOnHost = async (
   outputs: BeamOutputs
 ) => {
   const data = (await logits.data()) as Float32Array
-  const isInvalid = !prepared.options.removeInvalidValues && Number.isNaN(data[0])
-  if (isInvalid) throw invalidLogits()
-  const [V, n] = [logits.shape[1], searches[0]!.beams.length]
+  const [rows, V] = logits.shape
+  const n = searches[0]!.beams.length
+  // one NaN in the hidden states makes all logits of its row NaN
+  const isInvalid = Array.from({ length: rows }, (_, row) => data[row * V]).some(Number.isNaN)
+  if (isInvalid && !prepared.options.removeInvalidValues) throw invalidLogits()
   return searches.map((search, s) => {
-    const rows = search.beams.map((_, b) => data.subarray((s * n + b) * V, (s * n + b + 1) * V))
-    return topTokens(rows, search, prepared, k, outputs)
+    const logitsOfBeams = search.beams.map((_, b) => data.subarray((s * n + b) * V, (s * n + b + 1) * V))
+    return topTokens(logitsOfBeams, search, prepared, k, outputs)
   })
 }
 
@@ -201,7 +211,7 @@ export async function* beamSearch(base: InternVL, inputs: GenerateInputs, prepar
     isDelivered = true
     return result
   } finally {
-    if (output) disposeCache(output.batch.kv)
+    if (output) disposeForward(output)
     if (!isDelivered) {
       outputs.dispose()
       for (const { kv } of caches) disposeCache(kv)

@@ -1,6 +1,6 @@
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
-import { isRouted, routeInputs, withFates } from '../flash/route-inputs.js'
+import { isRouted, routeInputs, withCompressedTiles } from '../flash/route-inputs.js'
 import { assistedLoop } from './assisted-decoding.js'
 import { disposeCache } from './batch-cache.js'
 import { beamSearch } from './beam-search.js'
@@ -41,8 +41,9 @@ export const generate = (model: InternVL, inputs: GenerateInputs, options: Gener
 /** `generate` after the last token of each prompt was healed. */
 async function* generateHealed(model: InternVL, inputs: GenerateInputs, options: GenerateOptions): GenerationStream {
   checkOptions(options)
-  const { tokenizer, imageTokenId, kvCache, ropeLength, maxPositionEmbeddings, flash } = options
-  const one = { imageTokenId, kvCache, ropeLength, maxPositionEmbeddings, flash, maxNewTokens: 1 }
+  const { tokenizer, imageTokenId, kvCache, ropeLength, maxPositionEmbeddings, flash, signal, pause, prefillChunkSize } = options
+  const pacing = { signal, pause, prefillChunkSize }
+  const one = { ...pacing, imageTokenId, kvCache, ropeLength, maxPositionEmbeddings, flash, maxNewTokens: 1 }
   const prompts = await healedPrompts(promptsOf(inputs), inputs, tokenizer!, (trimmed, processor) =>
     generateAll(model, trimmed, { ...one, logitsProcessors: [processor] })
   )
@@ -69,7 +70,7 @@ async function* generateRouted(
   try {
     const result = yield* loop(model, routed.inputs, prepareGeneration(routed.inputs, routed.options))
     const { routing } = routed
-    return { ...result, ...(result.cache ? { cache: withFates(result.cache, routing) } : {}), routing }
+    return { ...result, ...(result.cache ? { cache: withCompressedTiles(result.cache, routing) } : {}), routing }
   } finally {
     routed.dispose()
   }

@@ -3,6 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { readSmallText } from '../../lib/files.js'
+import { withoutUndefined } from '../../lib/plain-object.js'
 import {
   either,
   type Fields,
@@ -110,10 +111,6 @@ const optionsOf = (f: Fields): GenerateOptions => {
     stopStrings: stops === undefined ? undefined : [stops].flat()
   }
 }
-
-/** The record without undefined fields, so that spreading the record overrides no default. */
-const withoutUndefined = <A extends object>(record: A): A =>
-  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as A
 
 /**
  * Converts a parsed `generation_config.json` to options for `generate`; options that the file does not set are absent.

@@ -159,7 +159,7 @@ interface AllOptions {
   /** Return the KV cache of each row, which the caller then owns. */
   readonly returnCache: boolean
   /**
-   * Type of the keys and values in the KV cache: `float32`, `bfloat16` or `int8`. By default that of `load`: `bfloat16` where weights
+   * Type of the keys and values in the KV cache: `float32`, `bfloat16`, `float16` (on a GPU) or `int8`. By default that of `load`: `bfloat16` where weights
    * are quantized, else `float32`. A given `cache` keeps its type.
    */
   readonly kvCache: KVCacheType
@@ -318,6 +318,10 @@ const checkLists = (o: GenerateOptions): void => {
     if (o[name] !== undefined && !isListOf(o[name], holds)) rejectOption(name, description, o[name])
 }
 
+/** The type of the KV cache that the options ask for; undefined for the model's own. */
+export const kvCacheOf = ({ kvCache, cacheImplementation }: Pick<GenerateOptions, 'kvCache' | 'cacheImplementation'>) =>
+  kvCache ?? (cacheImplementation === 'quantized' ? 'int8' : undefined)
+
 const cacheImplementations = ['dynamic', 'static', 'quantized'] as const
 
 const checkCacheImplementation = ({ cacheImplementation: implementation, kvCache }: GenerateOptions): void => {
@@ -389,7 +393,10 @@ export const checkOptions = (o: GenerateOptions): void => {
   if (o.topLogprobs && (o.numBeams ?? 1) > 1) rejectOption('topLogprobs', 'no value with numBeams above 1', o.topLogprobs)
   if (![undefined, true, false].includes(o.flash)) rejectOption('flash', 'true or false', o.flash)
   const decay: unknown = o.exponentialDecayLengthPenalty
-  if (decay !== undefined && !(Array.isArray(decay) && decay.length === 2 && tokenCount.holds(decay[0]) && decay[1] > 0))
+  if (
+    decay !== undefined &&
+    !(Array.isArray(decay) && decay.length === 2 && decay.every(Number.isFinite) && decay[0] >= 0 && decay[1] > 0)
+  )
     rejectOption('exponentialDecayLengthPenalty', 'a pair of a number of tokens and a factor above 0', decay)
   for (const name of ['outputScores', 'outputLogits', 'outputHiddenStates'] as const)
     if (![undefined, true, false].includes(o[name])) rejectOption(name, 'true or false', o[name])

@@ -16,7 +16,7 @@ import {
   reusableLength,
   tensorsOf
 } from './batch-cache.js'
-import type { GenerateOptions } from './generation-options.js'
+import { type GenerateOptions, kvCacheOf } from './generation-options.js'
 import { checkLogits } from './sampling.js'
 
 /** A batch of prompts, padded on the left. The caller owns the tensors. */
@@ -246,7 +246,7 @@ export const prefill = async (
     ropeLength
   }
   const past = longestReused === 0 ? undefined : concatRows(caches, reused)
-  const type = options.kvCache ?? (options.cacheImplementation === 'quantized' ? 'int8' : undefined)
+  const type = kvCacheOf(options)
   const bound = type ? withKVCacheType(model, type) : model
   const output = await forwardChunks(bound, embeds, past, layout, options).finally(() =>
     tf.dispose([embeds, ...(past ? tensorsOf(past) : [])])

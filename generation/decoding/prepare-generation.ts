@@ -4,6 +4,7 @@ import { checkOptions, type GenerateOptions, isAssisted, type LogitsProcessor, m
 import { compose, logitsProcessors } from './logits-processors.js'
 import { type InnerOutputsByToken, returnsInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, promptPositions, promptsOf } from './prefill.js'
+import { isGuided, negativePrompts } from './prompts/guidance.js'
 import { type DeviceSampling, deviceSampling } from './selection/device-sampling.js'
 import { type FinishReason, type FinishRule, finishRule } from './stopping.js'
 
@@ -22,7 +23,7 @@ export interface Step {
   readonly topLogprobs?: ReadonlyArray<readonly TopLogprob[] | undefined>
 }
 
-/** The fates of one row's tiles, by the router of a Flash model. */
+/** The tiles of one row that the router of a Flash model compressed. */
 export interface RowRouting {
   /** The router's probability p of each tile that a quarter of its tokens suffices. */
   readonly scores: readonly number[]
@@ -61,7 +62,7 @@ export interface GenerationResult extends InnerOutputsByToken {
    * by `disposeCache(cache.kv)`.
    */
   readonly cache?: readonly RowCache[]
-  /** The fates of each prompt's tiles, if a router compressed them. */
+  /** The tiles of each prompt that the router compressed, if there is a router. */
   readonly routing?: readonly RowRouting[]
 }
 
@@ -98,6 +99,7 @@ export const prepareGeneration = (inputs: GenerateInputs, options: GenerateOptio
     )
   if (options.assistantModel && inputs.imageFeatures)
     throw new RangeError('assistantModel: expected pixelValues, got imageFeatures; each model encodes the images itself')
+  if (isGuided(options)) negativePrompts(options, prompts) // before the prefill
   const L = inputs.inputIds.shape[1]
   const maxNewTokens = maxNewTokensFor(options, L)
   const processors = logitsProcessors(options, L, maxNewTokens)

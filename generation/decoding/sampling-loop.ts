@@ -4,6 +4,7 @@ import type { InternVL } from '../../models/internvl/internvl.js'
 import {
   type Batch,
   disposeCache,
+  disposeForward,
   type ForwardResult,
   forwardTokens,
   type RowCache,
@@ -14,7 +15,7 @@ import { type GenerateOptions, returnsLogprobs } from './generation-options.js'
 import { type InnerOutputsByToken, innerOutputCollector, innerOutputs, withInnerOutputs } from './outputs/inner-outputs.js'
 import { type GenerateInputs, prefill, takePause } from './prefill.js'
 import type { GenerationResult, GenerationStream, PreparedGeneration, Step } from './prepare-generation.js'
-import { type Guidance, guidanceFrom, isGuided, negativeGeneration, paddedPrompts } from './prompts/guidance.js'
+import { type Guidance, guidanceFrom, isGuided, negativePrompts, paddedPrompts } from './prompts/guidance.js'
 import { rngOf } from './sampling.js'
 import { type SelectedToken, type SequenceState, tokenSelector } from './selection/token-selector.js'
 import type { FinishRule } from './stopping.js'
@@ -110,13 +111,19 @@ const forwardLastTokens = (model: InternVL, batch: Batch, rows: readonly Sequenc
   }
 }
 
-/** The side of the negative prompts, where the options guide; undefined after an abort. */
+/** The generation of the negative prompts beside `prepared`: text alone, without a given cache. */
+const negativeGeneration = (prepared: PreparedGeneration): PreparedGeneration => {
+  const prompts = negativePrompts(prepared.options, prepared.prompts)
+  const { cache: _, visualDelta: __, ...options } = prepared.options
+  return { ...prepared, options, prompts, positions: prompts.map((ids) => [...ids.keys()]) }
+}
+
+/** The side of the negative prompts; undefined after an abort. */
 const startGuidance = async (
   model: InternVL,
   prepared: PreparedGeneration,
   rows: readonly SequenceState[]
 ): Promise<Guidance | undefined> => {
-  if (!isGuided(prepared.options)) return undefined
   const negative = negativeGeneration(prepared)
   const inputs = paddedPrompts(negative.prompts)
   const start = await prefillRows(model, inputs, negative, rows).finally(() =>
@@ -153,7 +160,10 @@ export async function* samplingLoop(base: InternVL, inputs: GenerateInputs, prep
         rows.map(({ source }) => source)
       )
     if (output) output = withCapacity(output, o, prepared.maxNewTokens)
-    if (output) guidance = await startGuidance(base, prepared, rows)
+    if (output && isGuided(o)) {
+      guidance = await startGuidance(base, prepared, rows)
+      if (!guidance) unfinished = [] // aborted
+    }
     while (output && unfinished.length > 0) {
       const select = await tokenSelector(output.logits, [prepared], {
         guided: guidance?.guide(output.logits),
@@ -180,7 +190,7 @@ export async function* samplingLoop(base: InternVL, inputs: GenerateInputs, prep
     result = toResult(rows, o, caches, collector.result())
     return result
   } finally {
-    if (output) disposeCache(output.batch.kv)
+    if (output) disposeForward(output)
     guidance?.dispose()
     if (!result) {
       collector.dispose()

@@ -1,4 +1,4 @@
-import { isRecord } from '../../lib/files.js'
+import { isRecord } from '../../lib/plain-object.js'
 
 type Json = Readonly<Record<string, unknown>>
 

@@ -1,4 +1,5 @@
 import { errorText, valueText } from '../../lib/error.js'
+import { isRecord } from '../../lib/plain-object.js'
 
 /** A schema of zod, or of another library that implements Standard JSON Schema. Source: https://standardschema.dev/json-schema */
 export interface StandardSchema {
@@ -69,9 +70,6 @@ const MAX_LENGTH = 200_000
 const refuse = (text: string): never => {
   throw new RangeError(`responseFormat: ${text}`)
 }
-
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const isStandard = (schema: object): schema is StandardSchema => '~standard' in schema
 

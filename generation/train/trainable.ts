@@ -2,7 +2,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { type Issue, type Issues, issue, whenValid } from '../../lib/error.js'
 import { type PartialParams, partition } from '../../lib/params.js'
-import { matchesPath } from '../../lib/path-pattern.js'
+import { matchesPath } from '../../lib/tap/path-pattern.js'
 import type { InternVLParams } from '../../models/checkpoint/load-model.js'
 import { partOfPath } from '../../models/families.js'
 import {

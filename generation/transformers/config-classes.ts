@@ -1,6 +1,6 @@
 import { type Either, map } from 'fp-ts/lib/Either.js'
 import { getOrThrow, type Issues, orThrow } from '../../lib/error.js'
-import { isRecord } from '../../lib/files.js'
+import { isRecord } from '../../lib/plain-object.js'
 import {
   parseConfig,
   readConfig,

@@ -125,7 +125,7 @@ const attendInBlocks = (
   const blocks = Array.from({ length: Math.ceil(Lq / rows) }, (_, i) => i * rows).map((start) =>
     tf.tidy(() => {
       const size = Math.min(rows, Lq - start)
-      const visible = mask.causalFrom === undefined ? Lk : mask.causalFrom + start + size
+      const visible = mask.causalFrom === undefined ? Lk : Math.min(Lk, mask.causalFrom + start + size)
       const upTo = (t: tf.Tensor4D) => t.slice([0, 0, 0, 0], [B, t.shape[1], visible, K])
       return attendBlock(q.slice([0, 0, start, 0], [B, H, size, K]), upTo(k), upTo(v), scale, mask, start)
     })

@@ -3,7 +3,8 @@ import { basename, join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import { type Issues, invalid } from '../error.js'
-import { isRecord, readSmallText } from '../files.js'
+import { readSmallText } from '../files.js'
+import { isRecord } from '../plain-object.js'
 import { removeStale } from './shards.js'
 
 /** Name of the commit marker in a folder. */

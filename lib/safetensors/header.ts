@@ -3,7 +3,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import { dtypeBytes, isStoredDtype, type StoredDtype } from '../dtype.js'
 import { errorText, type Issue, type Issues, issue, valueText, whenValid } from '../error.js'
-import { isRecord } from '../files.js'
+import { isRecord } from '../plain-object.js'
 import { sizeOf } from '../shape.js'
 
 /** Location of a tensor: `bytes` bytes of `file` from `offset`, counted from the start of the file. */

@@ -1,5 +1,5 @@
 import type { Children, Module, Node, Param } from '../module.js'
-import { matchesPath, type PathPattern } from '../path-pattern.js'
+import { matchesPath, type PathPattern } from './path-pattern.js'
 
 export const isModule = (node: object): node is Module => '_tag' in node && node._tag === 'Module'
 const isParam = (node: object): node is Param => '_tag' in node && node._tag === 'Param'

@@ -1,5 +1,5 @@
-import type { PathPattern } from '../path-pattern.js'
 import { tf } from '../tf.js'
+import type { PathPattern } from './path-pattern.js'
 import type { Tap, Taps } from './tap.js'
 
 /** Outputs that taps have collected. The caller owns the tensors. */

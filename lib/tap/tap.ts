@@ -1,9 +1,9 @@
 import { type Binding, type Module, tapped } from '../module.js'
 import { fusible } from '../nn/residual.js'
-import type { PathPattern } from '../path-pattern.js'
 import { ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
 import { isModule, matchingPaths, modulePaths } from './module-paths.js'
+import type { PathPattern } from './path-pattern.js'
 
 /** One call of a module with a tap. */
 export interface TapContext {

@@ -129,6 +129,9 @@ const reasonOf = (error: unknown): string => {
   return message || (first as Error | undefined)?.message || code || String(error)
 }
 
+/** Most milliseconds that `AbortSignal.timeout` takes, 49 days; a longer timeout, such as `Infinity`, is none. */
+const LONGEST_TIMEOUT = 2 ** 32 - 1
+
 /**
  * Downloads an http or https URL within the media policy: domains, addresses, redirects, time and size. Errors: `Download`, which names
  * the URL and the reason.
@@ -137,7 +140,8 @@ export const download =
   (address: string | URL, options: MediaOptions = {}): TaskEither<Issues, Buffer> =>
   async () => {
     const policy = policyOf(options)
-    const signal = AbortSignal.timeout(policy.timeout * 1000)
+    const milliseconds = policy.timeout * 1000
+    const signal = milliseconds <= LONGEST_TIMEOUT ? AbortSignal.timeout(milliseconds) : new AbortController().signal
     try {
       const response = await follow(new URL(address), { policy, lookup: options.lookup ?? dnsLookup, signal })
       return E.right(await bodyOf(response, policy.maxBytes))

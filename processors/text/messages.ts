@@ -1,5 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issue, type Issues, issue, valueText, whenValid } from '../../lib/error.js'
+import { isRecord } from '../../lib/plain-object.js'
 import type { ImageSource } from '../image/image.js'
 
 export interface TextItem {
@@ -71,8 +72,6 @@ export const imageSourceOf = (item: ImageItem): ImageSource | undefined => item.
 
 /** Source of a video item; undefined where the item has none. */
 export const videoSourceOf = (item: VideoItem): VideoSource | undefined => item.video ?? item.frames ?? item.url ?? item.path
-
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
 const isVideoSource = (value: unknown): boolean =>
   typeof value === 'string' || Array.isArray(value) || [URL, Uint8Array, ArrayBuffer, Blob].some((type) => value instanceof type)

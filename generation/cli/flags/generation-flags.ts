@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { withoutUndefined } from '../../../lib/plain-object.js'
 import { IMAGE_EXTENSIONS } from '../../../processors/image/codecs/image-format.js'
 import type { VideoSource } from '../../../processors/text/messages.js'
 import type { AnswerOptions } from '../../answer.js'
@@ -97,10 +98,6 @@ export const withGenerationOptions = (command: Command): Command =>
       .option('--system <text>', 'system message')
   )
 
-/** Removes undefined values. */
-const defined = <A extends object>(options: A): A =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as A
-
 /** Says once for each length that a video has fewer frames than the user asked for, and that all of them are used. */
 const fewerFramesNotice = (): AnswerOptions['onFewerFrames'] => {
   const printed = new Set<number>()
@@ -137,7 +134,7 @@ export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
     flashAbsoluteThreshold,
     stopStrings
   }
-  return { ...answerOptions(flags), ...defined(options) } as AnswerOptions
+  return { ...answerOptions(flags), ...withoutUndefined(options) } as AnswerOptions
 }
 
 const isImageFile = (path: string): boolean => IMAGE_EXTENSIONS.test(path)

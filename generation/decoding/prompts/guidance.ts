@@ -2,7 +2,6 @@ import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { type Batch, disposeCache, type ForwardResult } from '../batch-cache.js'
 import type { GenerateOptions } from '../generation-options.js'
-import type { PreparedGeneration } from '../prepare-generation.js'
 
 /** Whether logits are guided away from those of a negative prompt; 1 guides nowhere. */
 export const isGuided = ({ guidanceScale = 1 }: GenerateOptions): boolean => guidanceScale !== 1
@@ -20,13 +19,6 @@ export const negativePrompts = (
       `negativePromptIds: ${lists.length} prompts for ${prompts.length} rows; give one list of ids, or one for each row`
     )
   return lists
-}
-
-/** The generation of the negative prompts beside `prepared`: text alone, without a given cache. */
-export const negativeGeneration = (prepared: PreparedGeneration): PreparedGeneration => {
-  const prompts = negativePrompts(prepared.options, prepared.prompts)
-  const { cache: _, visualDelta: __, ...options } = prepared.options
-  return { ...prepared, options, prompts, positions: prompts.map((ids) => [...ids.keys()]) }
 }
 
 /** Token ids `[B, L]` and mask of prompts, padded on the left. The caller disposes both. */

@@ -51,7 +51,10 @@ export const healedPrompts = async (
   try {
     const bias: LogitsProcessor = (ids, logits, promptLength) => biases.get(ids.join())?.(ids, logits, promptLength) ?? logits
     const { sequences } = await generateOne({ ...images, ...inputs }, bias)
-    return encoded.map((ids, row) => (extensions[row]!.length > 1 ? [...trimmed[row]!, sequences[row]![0]!] : ids))
+    return encoded.map((ids, row) => {
+      const healed = sequences[row]![0] // undefined after an abort
+      return extensions[row]!.length > 1 && healed !== undefined ? [...trimmed[row]!, healed] : ids
+    })
   } finally {
     tf.dispose([inputs.inputIds, inputs.attentionMask])
   }

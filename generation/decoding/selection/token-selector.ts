@@ -10,7 +10,7 @@ import type { FinishReason } from '../stopping.js'
 import { logprobsOnDevice, readLogprobs } from './device-logprobs.js'
 import { tokensOnDevice } from './device-sampling.js'
 
-/** State of one row during decoding. Only `samplingLoop` changes it. */
+/** State of one row during decoding. `appendToken` and the loop that decodes the row change it. */
 export interface SequenceState {
   /** Index of the prompt in the inputs. */
   readonly source: number

@@ -1,6 +1,6 @@
 import { tf } from '../../../lib/tf.js'
 import { imageFeaturesOf, routedTurn, visualIsBefore } from '../../chat/turn.js'
-import { type GenerateOptions, maxNewTokensFor } from '../../decoding/generation-options.js'
+import { type GenerateOptions, kvCacheOf, maxNewTokensFor } from '../../decoding/generation-options.js'
 import { type GenerateInputs, promptPositions } from '../../decoding/prefill.js'
 import type { FeatureCache } from '../../feature-cache.js'
 import { activeRouter, type RoutedInputs } from '../../flash/route-inputs.js'
@@ -54,7 +54,7 @@ const routedContent = (tiles: readonly TileContent[], { routing: [row] }: Routed
 
 /**
  * Inputs of a prompt, whose beginning may be in the prefix cache. The router of a Flash model sees all tiles before the prefix is
- * searched for, because a tile's fate depends on every other tile. Undefined after an abort.
+ * searched for, because whether a tile is compressed depends on every other tile. Undefined after an abort.
  */
 export const promptInputs = async (
   { internvl, prefixes, features: shared }: RequestContext,
@@ -78,7 +78,7 @@ export const promptInputs = async (
   try {
     const options = withinContext(given, ids, tiles)
     const [positions] = promptPositions([ids], options, options.maxNewTokens!)
-    const content = { ids, positions: positions!, tiles, imageTokenId: options.imageTokenId, kind: options.kvCache ?? '' }
+    const content = { ids, positions: positions!, tiles, imageTokenId: options.imageTokenId, kind: kvCacheOf(options) ?? '' }
     prefix = prefixes.take(content)
     const [reused, image] = [prefix?.length ?? 0, tiles.reduce((sum, { tokens }) => sum + tokens, 0)]
     const encode = async (): Promise<GenerateInputs | undefined> => {

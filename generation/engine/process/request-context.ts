@@ -1,3 +1,4 @@
+import { withoutUndefined } from '../../../lib/plain-object.js'
 import { defaultMaxNewTokens } from '../../chat/chat.js'
 import type { InternVLCheckpoint } from '../../checkpoint/load.js'
 import type { GenerateOptions } from '../../decoding/generation-options.js'
@@ -34,9 +35,6 @@ export type ProcessEvent =
   | Exclude<EngineEvent, { readonly type: 'finished' }>
   | (Omit<Extract<EngineEvent, { readonly type: 'finished' }>, 'timings'> & { readonly seconds: PhaseSeconds })
 
-const withoutUndefined = (record: object): object =>
-  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined))
-
 /** Options of a request over the defaults of the engine and of the checkpoint. */
 export const requestOptions = (
   { internvl: { generation }, defaults }: Pick<RequestContext, 'internvl' | 'defaults'>,
@@ -44,7 +42,7 @@ export const requestOptions = (
 ): GenerateOptions & RequestOptions => {
   const given: GenerateOptions & RequestOptions = {
     ...generation,
-    ...withoutUndefined(defaults),
+    ...withoutUndefined(defaults ?? {}),
     ...withoutUndefined(options)
   }
   return given.maxLength === undefined ? { maxNewTokens: defaultMaxNewTokens, ...given } : given

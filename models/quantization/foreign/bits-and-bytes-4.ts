@@ -1,5 +1,5 @@
 import { toFloat32 } from '../../../lib/dtype.js'
-import { isRecord } from '../../../lib/files.js'
+import { isRecord } from '../../../lib/plain-object.js'
 import type { ForeignFormat, Parts, StoredTensor } from './foreign-format.js'
 
 const f32 = Math.fround

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { generationConfig, readGenerationConfig } from '../../../generation/decoding/generation-config.js'
+import { checkOptions } from '../../../generation/decoding/generation-options.js'
 
 describe('generation config', () => {
   it('has the options of the file and no others', () => {
@@ -44,6 +46,15 @@ describe('generation config', () => {
       'top_k'
     ])
   })
+
+  it('a decay of end tokens that the file may have, generation may have', () =>
+    fc.assert(
+      fc.property(fc.double({ min: -2, max: 9 }), fc.double({ min: -2, max: 9 }), (start, factor) => {
+        const config = generationConfig({ exponential_decay_length_penalty: [start, factor] })
+        if (E.isRight(config)) checkOptions(config.right)
+      }),
+      { examples: [[1.5, 2]] }
+    ))
 
   it('takes the end tokens of config.json where a folder has no generation_config.json', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'generation-'))

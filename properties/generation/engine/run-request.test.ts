@@ -101,6 +101,18 @@ describe('requests of an engine', () => {
     context.prefixes.clear()
   })
 
+  it('requests share keys and values of one type only', async () => {
+    const { run, context } = localEngine(internvl, { prefixCacheBytes: 2 ** 28 })
+    const messages = [{ role: 'user', content: 'Name a color, please.' }] as const
+    const reused = async (options: object) =>
+      (await run({ messages, options: { maxNewTokens: 2, ...options } })).usage.prompt.reused
+    assert.equal(await reused({ cacheImplementation: 'quantized' }), 0)
+    assert.equal(await reused({}), 0)
+    assert.ok((await reused({ kvCache: 'int8' })) > 0)
+    assert.ok((await reused({ cacheImplementation: 'dynamic' })) > 0)
+    context.prefixes.clear()
+  })
+
   it('two images of one size share no keys and values, and an image that was seen is not encoded again', async () => {
     const { run, context } = localEngine(internvl, { prefixCacheBytes: 2 ** 28 })
     const question = 'Describe the image.'

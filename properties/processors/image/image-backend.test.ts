@@ -99,6 +99,9 @@ describe('image backends', () => {
     }
     assert.match(await errorOf({ imageBackend: 'opencv' as never }), /imageBackend: expected torchvision or pillow/)
     assert.match(await errorOf({ resample: RESAMPLE.box }), /resample: torchvision has no filter 4/)
+    for (const rescaleFactor of [0, Number.NaN, Number.POSITIVE_INFINITY, '1/255' as never])
+      assert.match(await errorOf({ rescaleFactor }), /rescaleFactor: expected a number other than 0, got /)
+    assert.equal(await errorOf({ rescaleFactor: 0, doRescale: false }), 'no error')
     assert.equal(await errorOf({ resample: RESAMPLE.box, imageBackend: 'pillow', size: config.image.size }), 'no error')
     assert.throws(() => RESIZES.torchvision(imageOf(0, [9, 9]), { width: 3, height: 3 }, RESAMPLE.hamming), RangeError)
   })

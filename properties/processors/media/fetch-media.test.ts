@@ -69,6 +69,8 @@ describe('download', () => {
   it('downloads bytes, also through a redirect and compressed', async () => {
     for (const path of ['/image', '/moved', '/gzip']) assert.deepEqual(await orThrow(download(new URL(path, origin))), IMAGE)
     assert.equal((await orThrow(readImage(`${origin}/image`))).width, 1)
+    for (const timeout of [Number.POSITIVE_INFINITY, 5e6])
+      assert.deepEqual(await orThrow(download(new URL('/image', origin), { timeout })), IMAGE)
   })
 
   it('reports the reason of a failed download', async () => {

@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict'
+import { fileURLToPath } from 'node:url'
+import { answer } from '../../../generation/answer.js'
+import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
+import { disposeResult, type GenerateOptions, generateAll } from '../../../generation/decoding/generate.js'
+import { tf } from '../../../lib/tf.js'
+import type { InternVL } from '../../../models/internvl/internvl.js'
+
+describe('generation that fails or is stopped', () => {
+  let internvl: InternVLCheckpoint
+  before(async () => {
+    internvl = await load()
+  })
+  after(() => internvl.dispose())
+
+  const prompts = [[5, 6, 7, 8], [9, 10, 11, 12]] // biome-ignore format: one line
+  const generateFrom = async (
+    rows: readonly (readonly number[])[],
+    options: Partial<GenerateOptions>,
+    model: InternVL = internvl.model
+  ) => {
+    const inputIds = tf.tensor2d(rows.flat(), [rows.length, rows[0]!.length], 'int32')
+    try {
+      const result = await generateAll(model, { inputIds }, { maxNewTokens: 4, ...options })
+      disposeResult(result)
+      return result
+    } finally {
+      inputIds.dispose()
+    }
+  }
+  const leavesNoTensor = async (f: () => Promise<unknown>): Promise<void> => {
+    const before = tf.memory().numTensors
+    await f()
+    assert.equal(tf.memory().numTensors, before)
+  }
+
+  it('wrong negative prompts are an error and leave no tensor; their number is checked before the prefill', async () => {
+    let isPrefilled = false
+    const pause = async () => {
+      isPrefilled = true
+    }
+    await leavesNoTensor(async () => {
+      const many = { guidanceScale: 2, negativePromptIds: [[1], [2]], pause }
+      await assert.rejects(generateFrom([prompts[0]!], many), /negativePromptIds: 2 prompts for 1 rows/)
+      assert.ok(!isPrefilled)
+      await assert.rejects(generateFrom([prompts[0]!], { guidanceScale: 2, negativePromptIds: [99_999_999] }), RangeError)
+    })
+  })
+
+  it('an abort during the prefill of the negative prompt gives no token', () =>
+    leavesNoTensor(async () => {
+      for (const pauses of [1, 2]) {
+        const controller = new AbortController()
+        let count = 0
+        const pause = async () => {
+          if (++count === pauses) controller.abort()
+        }
+        const options = {
+          guidanceScale: 2,
+          negativePromptIds: [1, 2, 3, 4],
+          prefillChunkSize: 2,
+          signal: controller.signal,
+          pause
+        }
+        const { sequences, finishReasons } = await generateFrom([prompts[0]!], options)
+        assert.deepEqual([sequences, finishReasons], [[[]], ['aborted']])
+      }
+    }))
+
+  it('an abort during token healing leaves the prompts as they are', () =>
+    leavesNoTensor(async () => {
+      const signal = AbortSignal.abort()
+      const options = { tokenHealing: true, tokenizer: internvl.processor.tokenizer, signal }
+      const { sequences, prompts: healed } = await generateFrom([internvl.processor.tokenizer.encode('The gre')], options)
+      assert.deepEqual(sequences, [[]])
+      assert.ok(healed!.flat().every(Number.isInteger))
+    }))
+
+  it('logits of any row that are NaN are an error, by every selection', () =>
+    leavesNoTensor(async () => {
+      for (const options of [{}, { numBeams: 2 }, { repetitionPenalty: 1.1 }, { numBeams: 2, repetitionPenalty: 1.1 }])
+        for (const broken of [0, 1]) {
+          let calls = 0
+          const decode: InternVL['decode'] = (...args) => {
+            const output = internvl.model.decode(...args)
+            if (calls++ === 0) return output
+            const { shape } = output.logits
+            const width = shape[0]! / 2
+            const logits = tf.tidy(() => {
+              const noise = tf.tensor1d(
+                Array.from({ length: shape[0]! }, (_, row) => (Math.floor(row / width) === broken ? Number.NaN : 0))
+              )
+              return output.logits.add(noise.reshape([-1, ...shape.slice(1).map(() => 1)]))
+            })
+            output.logits.dispose()
+            return { ...output, logits } as typeof output
+          }
+          await assert.rejects(
+            generateFrom(
+              prompts,
+              options,
+              Object.assign((...args: Parameters<InternVL>) => internvl.model(...args), internvl.model, { decode })
+            ),
+            /NaN or infinite/,
+            JSON.stringify(options)
+          )
+        }
+    }))
+
+  it('options that are undefined, and stop strings of the checkpoint, are as if they were in neither or in the call', async () => {
+    const circle = {
+      type: 'image',
+      path: fileURLToPath(new URL('../../../generation/demo/circle.png', import.meta.url))
+    } as const
+    const messages = [[{ role: 'user', content: [circle, { type: 'text', text: 'Which color is the circle?' }] }]] as const
+    const [plain] = (await answer(internvl, messages, { maxNewTokens: 24 })).texts
+    const { texts, result } = await answer(internvl, messages, { maxNewTokens: 24, eosTokenIds: undefined, stopStrings: undefined } as never) // biome-ignore format: one line
+    assert.deepEqual([texts, result.finishReasons], [[plain], ['eos']])
+    const stopStrings = [plain!.slice(2, 4)]
+    const stopped = await answer(internvl, messages, { maxNewTokens: 24, stopStrings })
+    const ofCheckpoint = { ...internvl, generation: { ...internvl.generation, stopStrings } }
+    assert.deepEqual((await answer(ofCheckpoint, messages, { maxNewTokens: 24 })).texts, stopped.texts)
+    assert.deepEqual(stopped.texts, [plain!.slice(0, plain!.indexOf(stopStrings[0]!))])
+  })
+})
