@@ -47,15 +47,19 @@ const isPlain = (value: object): boolean => [Object.prototype, null].includes(Ob
 /** Names that a template may compare or look up; they contain no token. */
 const isName = (text: string): boolean => /^[\w$.-]*$/.test(text)
 
-/** A message for the template: texts mapped by `f`, null fields omitted as in Transformers, bytes and pixels replaced by ''. */
+/** A value for the template: texts mapped by `f`, bytes and pixels replaced by ''. */
 const toPlain = (value: unknown, f: MapText, key = ''): Json => {
   if (typeof value === 'string') return (key === 'role' || key === 'type') && isName(value) ? value : f(value)
   if (typeof value === 'number' || typeof value === 'boolean' || value === null) return value
   if (Array.isArray(value)) return value.map((item) => toPlain(item, f))
   if (typeof value !== 'object' || value === null || !isPlain(value)) return ''
-  const entries = Object.entries(value).filter(([, v]) => v !== undefined && v !== null)
+  const entries = Object.entries(value).filter(([, v]) => v !== undefined)
   return Object.fromEntries(entries.map(([k, v]) => [isName(k) ? k : f(k), toPlain(v, f, k)]))
 }
+
+/** A message for the template. Fields of the message itself that are null are omitted. Source: `render_jinja_template` (transformers 5.24). */
+const toPlainMessage = (message: Messages[number], f: MapText): Json =>
+  toPlain(Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null)), f)
 
 interface Markers {
   readonly start: string
@@ -155,7 +159,7 @@ const promptOf = (
   { templateVariables, tools, documents }: RenderOptions
 ): Prompt => {
   const inputsWith = (user: MapText, assistant: MapText): TemplateInputs => ({
-    messages: messages.map((message) => toPlain(message, message.role === 'assistant' ? assistant : user)),
+    messages: messages.map((message) => toPlainMessage(message, message.role === 'assistant' ? assistant : user)),
     tools: toPlain(tools ?? templateVariables?.tools ?? null, user),
     documents: toPlain(documents ?? templateVariables?.documents ?? null, user)
   })

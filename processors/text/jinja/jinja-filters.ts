@@ -1,20 +1,10 @@
+import { capitalize, formatPercent, isList, itemsIn, numberOf, roundHalfEven, strip } from './jinja-strings.js'
 import { NOT_TEST_FILTER, TEST_FILTER, TUPLE_FILTER } from './jinja-tokens.js'
-import { type JinjaValue, pythonText, toArray, toFloat, toJinja, toTuple } from './jinja-values.js'
+import { type JinjaValue, pythonRepr, pythonText, toArray, toFloat, toJinja, toTuple } from './jinja-values.js'
 
 type Arguments = readonly [positional: readonly JinjaValue[], keyword: ReadonlyMap<string, JinjaValue>]
 type Test = (value: JinjaValue, ...args: readonly JinjaValue[]) => boolean
 export type FindTest = (name: string) => Test
-
-const isList = ({ type }: JinjaValue): boolean => type === 'ArrayValue' || type === 'TupleValue'
-
-/** Items that a loop over a value visits. */
-export const itemsIn = (value: JinjaValue): readonly JinjaValue[] => {
-  if (isList(value)) return value.value
-  if (value.type === 'StringValue') return Array.from(value.value as string, toJinja)
-  if (value.type === 'ObjectValue') return [...value.value.keys()].map(toJinja)
-  if (value.type === 'UndefinedValue') return []
-  throw new Error(`'${value.type.replace('Value', '')}' object is not iterable`)
-}
 
 const attributeOf = (value: JinjaValue, path: string): JinjaValue =>
   path.split('.').reduce<JinjaValue>((at, key) => {
@@ -22,40 +12,8 @@ const attributeOf = (value: JinjaValue, path: string): JinjaValue =>
     return isList(at) ? (at.value[Number(key)] ?? toJinja(undefined)) : toJinja(undefined)
   }, value)
 
-/** Python's `%` formatting of a string. */
-export const formatPercent = (format: string, values: readonly JinjaValue[]): string => {
-  const rest = [...values]
-  return format.replace(/%(?:%|([-0]*)(\d*)(?:\.(\d+))?([srdif]))/g, (all, flags = '', width = '', precision, kind) => {
-    if (all === '%%') return '%'
-    const value = rest.shift()
-    if (!value) throw new Error('not enough arguments for format string')
-    const number = Number(value.value)
-    const text =
-      kind === 'd' || kind === 'i'
-        ? String(Math.trunc(number))
-        : kind === 'f'
-          ? number.toFixed(Number(precision ?? 6))
-          : pythonText(value)
-    if (Number(width) > 1000) throw new Error('format: a width of 1000 at most')
-    const isLeft = flags.includes('-')
-    return isLeft ? text.padEnd(Number(width)) : text.padStart(Number(width), flags.includes('0') && kind !== 's' ? '0' : ' ')
-  })
-}
-
 const escapeHtml = (text: string): string =>
   text.replace(/[&<>'"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', "'": '&#39;', '"': '&#34;' })[c]!)
-
-/** Python rounds halves to the even neighbour. */
-const roundHalfEven = (x: number, digits: number): number => {
-  const [scaled, factor] = [x * 10 ** digits, 10 ** digits]
-  const floor = Math.floor(scaled)
-  const isHalf = scaled - floor === 0.5
-  return (isHalf ? floor + (floor % 2) : Math.round(scaled)) / factor
-}
-
-/** Numbers and booleans as numbers; `undefined` for other values. */
-const numberOf = ({ type, value }: JinjaValue): number | undefined =>
-  ['IntegerValue', 'FloatValue', 'BooleanValue'].includes(type) ? Number(value) : undefined
 
 /** Python's `==`. */
 const isEqual = (a: JinjaValue, b: JinjaValue): boolean => {
@@ -72,6 +30,10 @@ const isEqual = (a: JinjaValue, b: JinjaValue): boolean => {
 
 /** Python's order of two numbers or two strings: below 0, 0 or above 0. */
 const order = (a: JinjaValue, b: JinjaValue): number => {
+  if (isList(a) && isList(b)) {
+    const at = a.value.findIndex((item: JinjaValue, i: number) => i < b.value.length && !isEqual(item, b.value[i]))
+    return at < 0 ? a.value.length - b.value.length : order(a.value[at], b.value[at])
+  }
   const [x, y] = [numberOf(a) ?? a.value, numberOf(b) ?? b.value]
   if (typeof x !== typeof y || !['number', 'string'].includes(typeof x))
     throw new Error(`'${a.type.replace('Value', '')}' and '${b.type.replace('Value', '')}' have no order`)
@@ -164,8 +126,42 @@ export const FILTERS: Readonly<Record<string, Filter>> = {
   reject: selecting(false, false),
   selectattr: selecting(true, true),
   rejectattr: selecting(false, true),
-  round: (value, [positional, keyword]) =>
-    toFloat(roundHalfEven(value.value, Number((positional[0] ?? keyword.get('precision'))?.value ?? 0))),
+  round: (value, [positional, keyword]) => {
+    const digits = Number((positional[0] ?? keyword.get('precision'))?.value ?? 0)
+    const method = (positional[1] ?? keyword.get('method'))?.value ?? 'common'
+    if (method === 'common') return toFloat(roundHalfEven(value.value, digits))
+    if (method !== 'ceil' && method !== 'floor') throw new Error('method must be common, ceil or floor')
+    return toFloat(Math[method as 'ceil' | 'floor'](value.value * 10 ** digits) / 10 ** digits)
+  },
+  length: (value) => toJinja(itemsIn(value).length),
+  count: (value) => toJinja(itemsIn(value).length),
+  first: (value) => itemsIn(value)[0] ?? toJinja(undefined),
+  last: (value) => itemsIn(value).at(-1) ?? toJinja(undefined),
+  trim: (value, [positional, keyword]) => toJinja(strip(pythonText(value), positional[0] ?? keyword.get('chars'))),
+  capitalize: (value) => toJinja(capitalize(pythonText(value))),
+  slice: (value, [positional, keyword]) => {
+    const [items, slices] = [itemsIn(value), Math.max(1, Number(positional[0]?.value ?? 1))]
+    const fill = positional[1] ?? keyword.get('fill_with')
+    const [size, longer] = [Math.floor(items.length / slices), items.length % slices]
+    const start = (i: number): number => i * size + Math.min(i, longer)
+    return toArray(
+      Array.from({ length: slices }, (_, i) => {
+        const slice = items.slice(start(i), start(i + 1))
+        return toArray(fill && longer > 0 && i >= longer ? [...slice, fill] : slice)
+      })
+    )
+  },
+  truncate: (value, [positional, keyword]) => {
+    const option = (at: number, name: string) => (positional[at] ?? keyword.get(name))?.value
+    const [length, killsWords] = [Number(option(0, 'length') ?? 255), option(1, 'killwords') ?? false]
+    const [end, leeway] = [[...(option(2, 'end') ?? '...')], Number(option(3, 'leeway') ?? 5)]
+    const letters = Array.from(pythonText(value))
+    if (letters.length <= length + leeway) return value
+    const start = letters.slice(0, Math.max(0, length - end.length)).join('')
+    const words = start.lastIndexOf(' ') < 0 ? start : start.slice(0, start.lastIndexOf(' '))
+    return toJinja((killsWords ? start : words) + end.join(''))
+  },
+  pprint: (value) => toJinja(pythonRepr(value)),
   reverse: (value) =>
     value.type === 'StringValue' ? toJinja(Array.from(value.value).reverse().join('')) : toArray([...itemsIn(value)].reverse()),
   format: (value, [positional]) => toJinja(formatPercent(value.value, positional)),
@@ -205,29 +201,4 @@ export const FILTERS: Readonly<Record<string, Filter>> = {
       )
     ),
   attr: (value, [positional]) => attributeOf(value, String(positional[0]?.value))
-}
-
-type Method = (text: string, args: readonly JinjaValue[]) => unknown
-
-/** String methods of Python that @huggingface/jinja lacks. */
-export const STRING_METHODS: Readonly<Record<string, Method>> = {
-  find: (text, [part]) => text.indexOf(part!.value),
-  rfind: (text, [part]) => text.lastIndexOf(part!.value),
-  count: (text, [part]) => (part!.value === '' ? text.length + 1 : text.split(part!.value).length - 1),
-  join: (text, [items]) =>
-    itemsIn(items!)
-      .map(({ value }) => value)
-      .join(text),
-  isdigit: (text) => /^\p{Nd}+$/u.test(text),
-  isalpha: (text) => /^\p{L}+$/u.test(text),
-  isspace: (text) => /^\s+$/u.test(text),
-  splitlines: (text) => (text === '' ? [] : text.replace(/\r?\n$/, '').split(/\r?\n/)),
-  removeprefix: (text, [part]) => (text.startsWith(part!.value) ? text.slice(part!.value.length) : text),
-  removesuffix: (text, [part]) => (part!.value !== '' && text.endsWith(part!.value) ? text.slice(0, -part!.value.length) : text),
-  format: (text, args) => {
-    let next = 0
-    return text.replace(/\{\{|\}\}|\{(\d*)\}/g, (all, index) =>
-      all === '{{' ? '{' : all === '}}' ? '}' : pythonText(args[index === '' ? next++ : Number(index)] ?? toJinja(''))
-    )
-  }
 }

@@ -1,6 +1,7 @@
 import { Environment, Interpreter, parse } from '@huggingface/jinja'
 import { errorText } from '../../../lib/error.js'
-import { COMPARISONS, FILTERS, formatPercent, STRING_METHODS, TESTS } from './jinja-filters.js'
+import { COMPARISONS, FILTERS, TESTS } from './jinja-filters.js'
+import { formatPercent, isList, itemsIn, STRING_METHODS } from './jinja-strings.js'
 import { type JinjaToken, jinjaTokens } from './jinja-tokens.js'
 import {
   isTuple,
@@ -8,9 +9,11 @@ import {
   pythonJson,
   pythonText,
   toArray,
+  toFloat,
   toFunction,
   toJinja,
   toObject,
+  toRuntime,
   toTuple
 } from './jinja-values.js'
 
@@ -41,7 +44,7 @@ interface Internals {
 const Base = Interpreter as unknown as new (environment: Environment) => Internals
 
 const isText = ({ type }: JinjaValue): boolean => type === 'StringValue'
-const isList = ({ type }: JinjaValue): boolean => type === 'ArrayValue' || type === 'TupleValue'
+const isNumber = ({ type }: JinjaValue): boolean => ['IntegerValue', 'FloatValue', 'BooleanValue'].includes(type)
 const isInteger = ({ type }: JinjaValue): boolean => type === 'IntegerValue' || type === 'BooleanValue'
 
 /** `text * n` and `list * n`. */
@@ -95,6 +98,13 @@ class PythonInterpreter extends Base {
     if (compares) return toJinja(compares(...operands))
     if (operator === '%' && isText(operands[0]))
       return toJinja(formatPercent(operands[0].value, isTuple(operands[1]) ? operands[1].value : [operands[1]]))
+    if (operator === '%' && operands.every(isNumber)) {
+      const [x, y] = operands.map(({ value }) => Number(value)) as [number, number]
+      if (y === 0) throw new Error('integer modulo by zero')
+      const rest = x % y
+      const modulo = rest !== 0 && rest < 0 !== y < 0 ? rest + y : rest // of the sign of y, as in Python
+      return operands.some(({ type }) => type === 'FloatValue') ? toFloat(modulo) : toJinja(modulo)
+    }
     if (operator === '+' && operands.every(isTuple)) return toTuple(operands.flatMap(({ value }) => value))
     const [left, right] = operands.map((value) => (value.type === 'BooleanValue' ? toJinja(Number(value.value)) : value)) as [JinjaValue, JinjaValue] // biome-ignore format: one line
     if (operator === '~') return toJinja(pythonText(operands[0]) + pythonText(operands[1]))
@@ -108,16 +118,16 @@ class PythonInterpreter extends Base {
   }
 
   override evaluateMemberExpression(node: Node, environment: Environment): JinjaValue {
-    const value = super.evaluateMemberExpression(node, environment)
-    if (node.computed || !['UndefinedValue', 'FunctionValue'].includes(value.type)) return value
-    const name = node.property.value as string
-    if (value.type === 'UndefinedValue' && Object.hasOwn(STRING_METHODS, name)) {
-      const object = this.evaluate(node.object, environment)
-      if (isText(object)) return toFunction((args) => toJinja(STRING_METHODS[name]!(object.value, args)))
-    }
-    if (name !== 'items') return value
     const object = this.evaluate(node.object, environment)
-    return object.type === 'ObjectValue' ? toFunction(() => this.filtered('items', object, environment)) : value
+    const name = node.computed ? undefined : (node.property.value as string)
+    if (isText(object) && name !== undefined && Object.hasOwn(STRING_METHODS, name))
+      return toFunction((args) => this.checkSize(toRuntime(STRING_METHODS[name]!(object.value, args))))
+    if (object.type === 'ObjectValue' && name === 'items') return toFunction(() => this.filtered('items', object, environment))
+    const isWide = node.computed && isText(object) && /[\ud800-\udfff]/.test(object.value)
+    const scope = new Environment(environment)
+    scope.setVariable('object', (isWide ? toArray(itemsIn(object)) : object) as never) // characters of Python, not UTF-16
+    const value = super.evaluateMemberExpression({ ...node, object: { type: 'Identifier', value: 'object' } }, scope)
+    return isWide && isList(value) ? toJinja(value.value.map((c: JinjaValue) => c.value).join('')) : value
   }
 
   private filtered(name: string, operand: JinjaValue, environment: Environment, args: readonly Node[] = []): JinjaValue {

@@ -12,6 +12,10 @@ export interface JinjaValue {
 /** Converts a JavaScript value to a runtime value. */
 export const toJinja = (value: unknown): JinjaValue => new Environment().set('value', value) as unknown as JinjaValue
 
+/** A runtime value as it is; another value converted. */
+export const toRuntime = (value: unknown): JinjaValue =>
+  typeof value === 'object' && value !== null && '__bool__' in value ? (value as JinjaValue) : toJinja(value)
+
 const FloatValue = toJinja(0.5).constructor as new (value: number) => JinjaValue
 const ArrayValue = toJinja([]).constructor as new (value: readonly JinjaValue[]) => JinjaValue
 const ObjectValue = toJinja({}).constructor as new (value: ReadonlyMap<string, JinjaValue>) => JinjaValue
@@ -67,13 +71,13 @@ const stringRepr = (text: string): string => {
 }
 
 /** Python's `repr` of a value. */
-const repr = (value: JinjaValue): string => {
-  const items = (): string => value.value.map(repr).join(', ')
+export const pythonRepr = (value: JinjaValue): string => {
+  const items = (): string => value.value.map(pythonRepr).join(', ')
   if (value.type === 'StringValue') return stringRepr(value.value)
   if (isTuple(value)) return value.value.length === 1 ? `(${items()},)` : `(${items()})`
   if (value.type === 'ArrayValue') return `[${items()}]`
   if (value.type === 'ObjectValue')
-    return `{${[...(value.value as Map<string, JinjaValue>)].map(([key, item]) => `${stringRepr(key)}: ${repr(item)}`).join(', ')}}`
+    return `{${[...(value.value as Map<string, JinjaValue>)].map(([key, item]) => `${stringRepr(key)}: ${pythonRepr(item)}`).join(', ')}}`
   return value.type === 'UndefinedValue' ? 'Undefined' : pythonText(value)
 }
 
@@ -86,7 +90,7 @@ export const pythonText = (value: JinjaValue): string => {
   if (value.type === 'IntegerValue')
     return Number.isSafeInteger(value.value) ? String(value.value) : BigInt(value.value).toString()
   if (value.type === 'FloatValue') return floatText(value.value)
-  return ['ArrayValue', 'TupleValue', 'ObjectValue'].includes(value.type) ? repr(value) : String(value)
+  return ['ArrayValue', 'TupleValue', 'ObjectValue'].includes(value.type) ? pythonRepr(value) : String(value)
 }
 
 export interface JsonOptions {

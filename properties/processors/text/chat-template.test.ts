@@ -132,7 +132,7 @@ describe('Jinja', () => {
       '{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endif %}' +
       '{% for call in m.tool_calls %}<tool_call>{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}'
     const tools = [{ type: 'function', function: { name: 'weather', parameters: { limit: 1.5, unit: null } } }]
-    const shown = '{"type": "function", "function": {"name": "weather", "parameters": {"limit": 1.5}}}'
+    const shown = '{"type": "function", "function": {"name": "weather", "parameters": {"limit": 1.5, "unit": null}}}'
     const template = compile(source)
     assert.equal(render(template, user('Hi'), { tools }).text, `${shown}NoneHi`)
     assert.equal(render(template, user('Hi'), { templateVariables: { tools } }).text, `${shown}NoneHi`)
