@@ -45,6 +45,13 @@ export class InputError extends InternVLError {
   override readonly name = 'InputError'
 }
 
+/**
+ * Whether an error is one of the library's, whose message is for the user: a command prints it without a stack trace. Other errors are
+ * errors of the program.
+ */
+export const isExpectedError = (error: unknown): error is Error =>
+  error instanceof InternVLError || error instanceof RangeError || (error instanceof Error && error.name === 'ShapeError')
+
 /** Marks issues as errors of a request's input: `orThrow` and `getOrThrow` then throw an `InputError`. */
 export const inputIssues = (issues: Issues): Issues => NEA.map((problem: Issue) => ({ ...problem, isInput: true }))(issues)
 

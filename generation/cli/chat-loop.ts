@@ -1,7 +1,7 @@
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline/promises'
-import { orThrow } from '../../lib/error.js'
+import { isExpectedError, orThrow } from '../../lib/error.js'
 import { openImage } from '../../processors/image/image.js'
 import { openVideo } from '../../processors/video/video.js'
 import { type ChatOptions, chat } from '../chat/chat.js'
@@ -110,9 +110,6 @@ const streamAnswer = async (state: ChatState, text: string, loop: ChatLoopOption
   }
 }
 
-const isExpected = (error: unknown): error is Error =>
-  error instanceof Error && ['InternVLError', 'RangeError', 'ShapeError'].includes(error.name)
-
 /**
  * Runs a conversation with one message per line until the input ends. Ctrl-C stops an answer; pressing Ctrl-C twice at the prompt quits.
  * Returns whether all lines were answered.
@@ -139,7 +136,7 @@ export const runChatLoop = async (loop: ChatLoopOptions): Promise<boolean> => {
       answering = new AbortController()
       await streamAnswer(state, messageOf(line), loop, answering.signal)
     } catch (error) {
-      if (!isExpected(error)) throw error
+      if (!isExpectedError(error)) throw error
       allAnswered = false
       write(error.message, style.error)
     } finally {

@@ -1,4 +1,5 @@
 import { CommanderError } from 'commander'
+import { isExpectedError } from '../../lib/error.js'
 import { info } from './common.js'
 import { program } from './program.js'
 
@@ -9,10 +10,8 @@ export const run = async (argv: readonly string[]): Promise<number> => {
     return Number(process.exitCode ?? 0)
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2 // commander printed the message
-    const isExpected = error instanceof Error && ['InternVLError', 'RangeError', 'ShapeError'].includes(error.name)
-    info(
-      isExpected ? `internvl: ${error.message.replaceAll('\n', '\ninternvl: ')}` : `internvl: ${(error as Error)?.stack ?? error}`
-    )
+    const text = isExpectedError(error) ? error.message.replaceAll('\n', '\ninternvl: ') : ((error as Error)?.stack ?? error)
+    info(`internvl: ${text}`)
     return 1
   }
 }

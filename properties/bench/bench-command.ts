@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { autoSetup } from '../../generation/cli/commands/setup-command.js'
+import { isExpectedError } from '../../lib/error.js'
 import { checkStored, contestsOf, runContest, stepsOf } from './contest.js'
 import { benchCommand, type Flags } from './flags.js'
 import type { ContextSteps } from './measure/context-steps.js'
@@ -108,8 +109,7 @@ const bench = async (flags: Flags): Promise<void> => {
 
 await benchCommand(bench)
   .parseAsync()
-  .catch((error: Error) => {
-    const known = ['InternVLError', 'RangeError', 'ShapeError'].includes(error.name)
-    say(`bench: ${known ? error.message : error.stack}`)
+  .catch((error: unknown) => {
+    say(`bench: ${isExpectedError(error) ? error.message : (error as Error).stack}`)
     process.exitCode = 1
   })

@@ -5,6 +5,7 @@ import { demoModel } from '../../../generation/checkpoint/load.js'
 import { autoSetup } from '../../../generation/cli/commands/setup-command.js'
 import { positiveInteger } from '../../../generation/cli/common.js'
 import { serve } from '../../../generation/server/index.js'
+import { isExpectedError } from '../../../lib/error.js'
 import { type Quantization, quantizations } from '../../../models/quantization/precision.js'
 import { type LoadFigures, loadTable, measureResponses, responseLine, runLoad } from './clients.js'
 
@@ -80,7 +81,7 @@ await new Command('bench:clients')
   .showHelpAfterError('(add --help for all options)')
   .action(bench)
   .parseAsync()
-  .catch((error: Error) => {
-    say(`bench:clients: ${['InternVLError', 'RangeError'].includes(error.name) ? error.message : error.stack}`)
+  .catch((error: unknown) => {
+    say(`bench:clients: ${isExpectedError(error) ? error.message : (error as Error).stack}`)
     process.exitCode = 1
   })

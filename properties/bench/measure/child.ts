@@ -1,4 +1,5 @@
 import { selectEngine } from '../../../lib/engines/index.js'
+import { isExpectedError } from '../../../lib/error.js'
 import { type ContextJob, measureContextSteps } from './context-steps.js'
 import { type Job, measure } from './measure.js'
 import { profile } from './profile.js'
@@ -8,8 +9,6 @@ import { measureTraining, type TrainJob } from './training-steps.js'
 
 type Action = 'measure' | 'profile' | 'train' | 'context'
 
-const known = ['InternVLError', 'RangeError', 'ShapeError']
-
 try {
   const [action, text] = process.argv.slice(2)
   const job = JSON.parse(text!) as Job & TrainJob & ContextJob
@@ -17,7 +16,6 @@ try {
   const work = { measure, profile, train: measureTraining, context: measureContextSteps }[action as Action]
   console.log(JSON.stringify(await work(job)))
 } catch (error) {
-  const { name, message, stack } = error as Error
-  process.stderr.write(`${known.includes(name) ? message : stack}\n`)
+  process.stderr.write(`${isExpectedError(error) ? error.message : (error as Error).stack}\n`)
   process.exitCode = 1
 }
