@@ -59,7 +59,7 @@ export async function* streamAnswers(
     constraint = await responseConstraint(internvl, options.responseFormat)
     const logitsProcessors = [...(options.logitsProcessors ?? []), ...constraint.processors]
     const settings = { ...generation, ...withoutUndefined(options), logitsProcessors }
-    const steps = generate(model, inputs, { decode, tokenizer: processor.tokenizer, ...settings })
+    const steps = generate(model, inputs, { decode: processor.decode, tokenizer: processor.tokenizer, ...settings })
     stream = streamText(steps, decode, settings.stopStrings)
     while (true) {
       const { done, value } = await stream.next()

@@ -115,7 +115,7 @@ const generateBatch = async (
     ...withoutUndefined(options),
     ...withoutInnerOutputs,
     stopStrings,
-    decode
+    decode: processor.decode
   })
   const result = await runToEnd(streamText(steps, decode), (texts) => {
     for (const [row, text] of texts.entries()) if (text !== '') onText(text, row)

@@ -118,7 +118,8 @@ export const chat = (internvl: InternVLCheckpoint, options: ChatOptions = {}): C
     const signal = AbortSignal.any(signals)
     const prepared = await prepareTurn(internvl, turn, cache, features, { ...settings, ...turnOptions, signal })
     const { inputs, routing, promptTokens, reusedTokens } = prepared
-    const o = { ...settings, ...turnOptions, decode, signal, cache: [prepared.cache], returnCache: true, ...withoutInnerOutputs }
+    const options = { ...settings, ...turnOptions, decode: processor.decode, signal, cache: [prepared.cache] }
+    const o = { ...options, returnCache: true, ...withoutInnerOutputs }
     let stream: ReturnType<typeof streamText> | undefined
     let constraint: ResponseConstraint | undefined
     let answerText: string | undefined

@@ -108,8 +108,9 @@ interface AllOptions {
   readonly tokenizer: Tokenizer
   /** Normalizes the logits to log-probabilities after all processors. */
   readonly renormalizeLogits: boolean
-  /** Texts that finish a row if they appear in its answer, also across tokens; needs `decode`. */
+  /** Texts that finish a row if they appear in its answer, also across tokens, such as `</box>`; needs `decode`. */
   readonly stopStrings: readonly string[]
+  /** Decodes tokens for `stopStrings`, with special tokens. */
   readonly decode: Decode
   /** Custom processors, applied after the built-in ones. */
   readonly logitsProcessors: readonly LogitsProcessor[]

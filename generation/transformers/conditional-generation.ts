@@ -60,8 +60,7 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
   /** Loads a checkpoint folder in any layout, or `org/name` of the hub. Throws one `InternVLError` with all errors. */
   static async fromPretrained(name?: string, options: PretrainedOptions = {}): Promise<InternVLForConditionalGeneration> {
     const internvl = await load(name, loadOptions(options))
-    const decode = (ids: readonly number[]) => internvl.processor.decode(ids, { skipSpecialTokens: true })
-    const { tokenizer } = internvl.processor
+    const { decode, tokenizer } = internvl.processor
     return new InternVLForConditionalGeneration({ ...internvl, generation: { decode, tokenizer, ...internvl.generation } })
   }
 
@@ -92,7 +91,7 @@ export class InternVLForConditionalGeneration extends InternVLPreTrainedModel {
     returnDictInGenerate = false,
     ...args
   }: GenerateArguments): Promise<GenerationResult | readonly (readonly number[])[]> {
-    const decoding = tokenizer ? { decode: (ids: readonly number[]) => tokenizer.decode(ids, { skipSpecialTokens: true }) } : {}
+    const decoding = tokenizer ? { decode: (ids: readonly number[]) => tokenizer.decode(ids) } : {}
     const inner = returnDictInGenerate ? {} : withoutInnerOutputs // their tensors would have no owner
     const options = { ...this.generationConfig, ...decoding, ...args, ...inner }
     const prompts = args.inputIds.arraySync()

@@ -75,7 +75,7 @@ const runConstrained = async (
     ...merged,
     ...withoutInnerOutputs,
     logitsProcessors,
-    decode,
+    decode: internvl.processor.decode,
     signal,
     pause,
     prefillChunkSize,

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { fileURLToPath } from 'node:url'
 import { answer } from '../../../generation/answer.js'
+import { chat } from '../../../generation/chat/chat.js'
 import { type InternVLCheckpoint, load } from '../../../generation/checkpoint/load.js'
 import { disposeResult, type GenerateOptions, generateAll } from '../../../generation/decoding/generate.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
+import { localEngine } from '../engine/local-engine.js'
 
 describe('generation that fails or is stopped', () => {
   let internvl: InternVLCheckpoint
@@ -121,5 +123,25 @@ describe('generation that fails or is stopped', () => {
     const ofCheckpoint = { ...internvl, generation: { ...internvl.generation, stopStrings } }
     assert.deepEqual((await answer(ofCheckpoint, messages, { maxNewTokens: 24 })).texts, stopped.texts)
     assert.deepEqual(stopped.texts, [plain!.slice(0, plain!.indexOf(stopStrings[0]!))])
+  })
+
+  it('a stop string may be the text of a special token, in answers, chats and requests', async () => {
+    const shapes = {
+      type: 'image',
+      path: fileURLToPath(new URL('../../../generation/demo/shapes.png', import.meta.url))
+    } as const
+    const messages = [{ role: 'user', content: [shapes, { type: 'text', text: 'Find the green circle.' }] }] as const
+    const { tokenizer } = internvl.processor
+    const end = tokenizer.encode('</ref>')
+    assert.ok(end.length === 1 && tokenizer.isSpecial(end[0]!))
+    const options = { maxNewTokens: 24, stopStrings: ['</ref>'], maxPatches: 1 }
+    const { texts, result } = await answer(internvl, [messages], options)
+    assert.deepEqual([result.finishReasons, result.sequences[0]!.at(-1)], [['stop'], end[0]])
+    const turn = await chat(internvl, options).ask('Find the green circle.', { images: [shapes.path] })
+    assert.deepEqual([turn.finishReason, turn.text], ['stop', texts[0]])
+    const { run, context } = localEngine(internvl)
+    const { choices } = await run({ messages, options })
+    context.prefixes.clear()
+    assert.deepEqual([choices[0]!.finishReason, choices[0]!.text], ['stop', texts[0]])
   })
 })
