@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { freemem, platform } from 'node:os'
 import { dirname, join } from 'node:path'
+import { valueText } from './error.js'
 import { parseSize } from './safetensors/shards.js'
 
 /** Memory available to the process. */
@@ -62,10 +63,14 @@ const linuxMemory = async (read: ReadText): Promise<AvailableMemory | undefined>
 }
 
 /**
- * Available memory. `INTERNVL_MEMORY` (`8GB`) overrides the system's number; macOS reports idle memory only, which is less than available.
+ * Available memory. `INTERNVL_MEMORY` (`8GB`) overrides the system's number, and is a `RangeError` where
+ * it is no size; macOS reports idle memory only, which is less than available.
  */
 export const availableMemory = async (read: ReadText = readText): Promise<AvailableMemory> => {
-  const configured = parseSize(process.env.INTERNVL_MEMORY ?? '')
+  const setting = process.env.INTERNVL_MEMORY ?? ''
+  const configured = parseSize(setting)
+  if (setting.trim() !== '' && configured === undefined)
+    throw new RangeError(`INTERNVL_MEMORY: expected a size such as 8GB, got ${valueText(setting)}`)
   if (configured !== undefined) return { bytes: configured, bytesWithSwap: configured, exact: true }
   const idle = { bytes: freemem(), bytesWithSwap: freemem(), exact: platform() === 'win32' }
   return (await linuxMemory(read)) ?? idle

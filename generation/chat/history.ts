@@ -102,6 +102,6 @@ export const restoreHistory = (json: string, name = 'history'): E.Either<Issues,
     if (!Array.isArray(messages)) return notAConversation('messages should be a list')
     return messages.length === 0 ? E.right([]) : checkMessages(messages, name)
   } catch (error) {
-    return notAConversation(errorText(error))
+    return notAConversation(errorText(error).replace(/[\p{Cc}\ufffd]+/gu, '?')) // a parser quotes the bytes
   }
 }

@@ -14,6 +14,13 @@ import { type PrecisionFlags, precisionOptions, withPrecisionOptions } from './f
 /** Prints a line on standard error. Standard output is for results. */
 export const info = (line: string): void => void process.stderr.write(`${line}\n`)
 
+/** Parses a TCP port for commander. */
+export const portNumber = (text: string): number => {
+  const port = Number(text)
+  if (!/^\d+$/.test(text) || port > 65535) throw new InvalidArgumentError('Expected a port from 0 to 65535.')
+  return port
+}
+
 /** Parses a whole number above 0 for commander. */
 export const positiveInteger = (text: string): number => {
   const n = Number(text)

@@ -54,11 +54,14 @@ const keepWhere = (logits: Float32Array, isKept: (i: number) => boolean, minKept
   return logits.map((x, i) => (isKept(i) || safe.has(i) ? x : minusInfinity))
 }
 
-/** `logits / temperature`. */
+/** `logits / temperature`, without the largest logit where that would be infinite: a temperature near 0 is greedy. */
 export const temperatureScale =
   (temperature: number): LogitsProcessor =>
-  (_ids, logits) =>
-    logits.map((x) => x / temperature)
+  (_ids, logits) => {
+    const largest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)
+    const isInRange = Math.abs(Math.fround(largest / temperature)) < Number.POSITIVE_INFINITY || !Number.isFinite(largest)
+    return isInRange ? logits.map((x) => x / temperature) : logits.map((x) => (x === largest ? 0 : (x - largest) / temperature))
+  }
 
 /** Top-k filter: keeps the k largest logits, and those equal to the smallest of them. Source: `TopKLogitsWarper` (transformers 5.24). */
 export const topKFilter =

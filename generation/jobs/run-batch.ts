@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
+import { checkOptions, type GenerateOptions } from '../decoding/generation-options.js'
 import type { CreateEngineOptions, RequestOptions } from '../engine/engine-types.js'
 import { answerRows, type RowEngine } from './answer-rows.js'
 import { formatOf, openAnswers } from './answers/answer-file.js'
@@ -60,9 +61,10 @@ export interface BatchOptions extends RowOptions {
   readonly startEngine?: ((model: string | undefined, options: CreateEngineOptions) => Promise<ClosableEngine>) | undefined
 }
 
-/** Settings of the rows of a file. */
+/** Settings of the rows of a file. Throws a `RangeError` for an option of generation that no row can have. */
 export const rowSettings = (file: string, { columns = {}, folder, prompt, system, generate = {} }: RowOptions): RowSettings => {
   const sampling = generate.doSample === true ? { seed: 0, ...generate } : { doSample: false, ...generate }
+  checkOptions({ ...sampling, decode: () => '' } as GenerateOptions)
   return { columns, folder: resolve(folder ?? dirname(file)), prompt, system, options: sampling }
 }
 

@@ -1,3 +1,4 @@
+import { valueText } from '../../lib/error.js'
 import type { MediaPolicy } from '../../processors/media/media-policy.js'
 import { serverMediaPolicy } from '../../processors/media/media-policy.js'
 import type { CreateEngineOptions, RequestOptions } from '../engine/engine-types.js'
@@ -95,7 +96,10 @@ export const guardedOptions = (options: ServerOptions): RequestOptions => {
 export const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 
 /** Throws a `RangeError` for an address that other machines reach without a key, or for an empty key. */
-export const checkExposure = ({ host = '127.0.0.1', apiKeys = [], insecure = false }: ServerOptions): void => {
+export const checkExposure = ({ host = '127.0.0.1', apiKeys = [], insecure = false, corsOrigins = [] }: ServerOptions): void => {
+  for (const origin of corsOrigins)
+    if (origin !== '*' && (!URL.canParse(origin) || new URL(origin).origin !== origin))
+      throw new RangeError(`corsOrigins: expected * or an origin such as https://example.org, got ${valueText(origin)}`)
   if (apiKeys.some((key) => key.trim().length < 8)) throw new RangeError('apiKeys: a key has at least 8 characters')
   if (isLoopback(host) || apiKeys.length > 0 || insecure) return
   throw new RangeError(

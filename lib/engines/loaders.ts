@@ -60,14 +60,22 @@ const loadVerified = (library: string, ops: NativeBackend): E.Either<Issues, voi
     E.map(() => undefined)
   )
 
+/** Values of `INTERNVL_KERNELS`. */
+const kernelSets: readonly string[] = ['0', 'tensorflow']
+
 /**
  * Registers kernels: the compiled ones of this library on the CPU; compositions of TensorFlow's ops on a GPU and with
  * `INTERNVL_KERNELS=tensorflow`; none with `INTERNVL_KERNELS=0`. Returns the issues that prevent it.
  */
 const addKernels = async (devices: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<readonly Issue[]> => {
   const ops = nativeBackend()
-  if (!ops || env.INTERNVL_KERNELS === '0') return []
-  if (devices.includes('GPU') || env.INTERNVL_KERNELS === 'tensorflow') {
+  const set = env.INTERNVL_KERNELS || undefined
+  if (set !== undefined && !kernelSets.includes(set)) {
+    const message = `INTERNVL_KERNELS=${set}: expected ${kernelSets.join(' or ')}, or no value for the kernels of this library`
+    return [issue('UnknownKernel', message, { expected: kernelSets, actual: set, fix: 'unset INTERNVL_KERNELS' })]
+  }
+  if (!ops || set === '0') return []
+  if (devices.includes('GPU') || set === 'tensorflow') {
     if (devices.includes('GPU')) useHalfType(halfTypeOf(visibleGpus(findGpus(), env).at(-1))) // the last one runs
     registerTensorflowKernels(ops)
     return []

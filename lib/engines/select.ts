@@ -3,7 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as NEA from 'fp-ts/lib/NonEmptyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { getOrThrow, type Issue, type Issues, invalid, issue, valueText } from '../error.js'
+import { getOrThrow, InternVLError, type Issue, type Issues, invalid, issue, valueText } from '../error.js'
 import { type Device, deviceOf, deviceVariables } from './device.js'
 import { type Engine, type EngineName, engineNames, type Loaders } from './engine.js'
 import { loaders } from './loaders.js'
@@ -66,6 +66,12 @@ export const chooseEngine =
       )
     )()
 
+/** Throws an `InternVLError` for a variable of the environment whose value names no kernel that the engine has. */
+const refuseUnknownKernels = ({ issues = [] }: Engine): void => {
+  const unknown = issues.filter(({ _tag }) => _tag === 'UnknownKernel')
+  if (isNonEmpty(unknown)) throw new InternVLError(unknown)
+}
+
 const setThreads = (threads: number | undefined): void => {
   if (threads === undefined) return
   if (!Number.isInteger(threads) || threads < 1)
@@ -113,6 +119,7 @@ export const createSelector = (from: Loaders): ((options?: EngineOptions) => Pro
     setThreads(threads)
     const device = current ? current.device : setDevice(deviceOption)
     const engine = getOrThrow(await chooseEngine(from)(requested))
+    refuseUnknownKernels(engine)
     if (!current) {
       warnSlower(engine)
       warnCpu(engine, device)

@@ -38,6 +38,10 @@ describe('available memory', () => {
     process.env.INTERNVL_MEMORY = '3GB'
     try {
       assert.deepEqual(await machine({ '/proc/meminfo': meminfo(8192, 0) }), { bytes: 3e9, bytesWithSwap: 3e9, exact: true })
+      for (const wrong of ['8BG', '-1', 'foo']) {
+        process.env.INTERNVL_MEMORY = wrong
+        await assert.rejects(machine({}), { name: 'RangeError', message: new RegExp(`INTERNVL_MEMORY: .*${wrong}`) })
+      }
     } finally {
       delete process.env.INTERNVL_MEMORY
     }

@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { text as readAll } from 'node:stream/consumers'
 import { Command } from 'commander'
-import { getOrThrow, InternVLError, orThrow } from '../../../lib/error.js'
+import { getOrThrow, InternVLError, issue, orThrow } from '../../../lib/error.js'
 import type { LabelledBox } from '../../../processors/image/draw.js'
 import type { Messages } from '../../../processors/text/messages.js'
 import type { Answers } from '../../answer.js'
@@ -38,12 +40,14 @@ const conversation = (question: string, { image = [], video = [], system }: AskF
   }
 ]
 
-/** Checks before the model is loaded that there is an image to draw on and that its format can be written. */
+/** Checks before the model is loaded that there is an image to draw on, that its format can be written, and that the folder exists. */
 const checkDrawing = async ({ draw, image = [] }: AskFlags, command: Command): Promise<void> => {
   if (draw === undefined) return
   if (image.length === 0) command.error('error: --draw needs an --image to draw on', { exitCode: 2 })
   const { imageFormatOf } = await import('../../../processors/image/draw.js')
   getOrThrow(imageFormatOf(draw))
+  if (!existsSync(dirname(draw)))
+    throw new InternVLError([issue('NotFound', `--draw ${draw}: there is no folder ${dirname(draw)}`, { path: draw })])
 }
 
 /** Draws the boxes of an answer on the first image, and returns the boxes in pixels. */

@@ -1,8 +1,17 @@
+import { isUtf8 } from 'node:buffer'
 import { readFile } from 'node:fs/promises'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { InternVLError, issue } from '../../../lib/error.js'
 import type { ServerOptions } from '../../server/server-options.js'
-import { appendValue, info, type ModelFlags, positiveInteger, resolveModelFolder, withLoadOptions } from '../common.js'
+import {
+  appendValue,
+  info,
+  type ModelFlags,
+  portNumber,
+  positiveInteger,
+  resolveModelFolder,
+  withLoadOptions
+} from '../common.js'
 import { precisionOptions } from '../flags/precision-flags.js'
 
 interface ServeFlags extends ModelFlags {
@@ -21,19 +30,16 @@ interface ServeFlags extends ModelFlags {
   readonly logLevel: NonNullable<ServerOptions['logLevel']>
 }
 
-const portNumber = (text: string): number => {
-  const port = Number(text)
-  if (text.trim() === '' || !Number.isInteger(port) || port < 0 || port > 65535)
-    throw new InvalidArgumentError('Expected a port from 0 to 65535.')
-  return port
+const readTemplate = async (path: string): Promise<string> => {
+  const refuse = (reason: string): never => {
+    throw new InternVLError([issue('NotFound', `--chat-template ${path}: ${reason}`, { path })])
+  }
+  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) =>
+    refuse(`not readable (${error.code ?? error.message})`)
+  )
+  if (!isUtf8(bytes) || bytes.includes(0)) refuse('not a text')
+  return bytes.toString('utf8')
 }
-
-const readTemplate = (path: string): Promise<string> =>
-  readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new InternVLError([
-      issue('NotFound', `--chat-template ${path}: not readable (${error.code ?? error.message})`, { path })
-    ])
-  })
 
 /** Keys of the flags and of the environment, where other users of the machine do not see them. */
 const keysOf = ({ apiKey = [] }: ServeFlags): readonly string[] => [
@@ -76,6 +82,8 @@ const toServerOptions = async (model: string | undefined, flags: ServeFlags): Pr
 }
 
 const serveModel = async (argument: string | undefined, flags: ServeFlags, command: Command): Promise<void> => {
+  if (argument !== undefined && flags.model !== undefined)
+    command.error(`error: two models are given, ${argument} and --model ${flags.model}`, { exitCode: 2 })
   const named = argument ?? flags.model
   const options = await toServerOptions(named, flags)
   const { serve } = await import('../../server/index.js') // loaded here because only this command needs it

@@ -20,7 +20,7 @@ export const withBestOfOptions = (command: Command): Command =>
     .addOption(
       new Option('--best-of <n>', 'sample n answers and print the one with the highest score')
         .argParser(positiveInteger)
-        .conflicts(['numBeams', 'draw'])
+        .conflicts(['numBeams', 'draw', 'assistantModel'])
     )
     .option(
       '--scorer <name>',

@@ -138,5 +138,11 @@ export const detokenize = async (
   { model, tokens }: z.infer<typeof detokenizeRequest>
 ): Promise<Response> => {
   checkModel(context, model)
+  const { vocabSize } = context.engine.info
+  const unknown = tokens.findIndex((id) => id >= vocabSize)
+  if (unknown >= 0) {
+    const field = `tokens[${unknown}]`
+    throw new RequestError(400, `${field}: the vocabulary has the tokens 0 to ${vocabSize - 1}`, field, 'unknown_token')
+  }
   return c.json({ prompt: await calling(() => context.engine.detokenize(tokens)) })
 }

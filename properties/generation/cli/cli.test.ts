@@ -176,6 +176,7 @@ describe('command line', () => {
         [['--draw', 'out.png'], /--draw needs an --image/],
         [['--best-of', '0'], /--best-of/],
         [['--best-of', '2', '--num-beams', '2'], /--best-of.*cannot be used with.*--num-beams/],
+        [['--best-of', '2', '--assistant-model', 'm'], /--best-of.*cannot be used with.*--assistant-model/],
         [['--best-of', '2', '--temperature', '0'], /--best-of needs sampled answers/],
         [['--scorer', 'logprob'], /--scorer needs --best-of/]
       ]

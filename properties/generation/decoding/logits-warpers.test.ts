@@ -40,6 +40,17 @@ const cases: Case[] = JSON.parse(readFileSync(new URL('../../reference/warpers.j
 const possible = (values: Float32Array) => [...values.keys()].filter((i) => values[i]! > Number.NEGATIVE_INFINITY)
 
 describe('warpers', () => {
+  it('a temperature near 0 is greedy', () =>
+    fc.assert(
+      fc.property(logits, fc.constantFrom(1e-300, 1e-39, 1e-30), (given, temperature) => {
+        const result = temperatureScale(temperature)([], given, 0)
+        const largest = Math.max(...given)
+        if (largest === Number.NEGATIVE_INFINITY) return
+        assert.ok(!result.some((x) => Number.isNaN(x) || x === Number.POSITIVE_INFINITY))
+        assert.ok(result.every((x, i) => (x === Math.max(...result)) === (given[i] === largest)))
+      })
+    ))
+
   for (const name of Object.keys(warpers)) {
     it(`${name} keeps what Transformers keeps`, () => {
       for (const { value, keep, logits, kept, out } of cases.filter((c) => c.name === name)) {

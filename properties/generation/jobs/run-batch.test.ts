@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -268,6 +269,9 @@ describe('runBatch', () => {
       })
     }
     await writeFile(join(dir, 'q.jsonl'), '{"question":"a"}\n')
+    const noRow = run('q.jsonl', 'none.jsonl', { generate: { promptLookupNumTokens: 4, numBeams: 2 } })
+    await assert.rejects(noRow, { name: 'RangeError', message: /promptLookupNumTokens/ })
+    assert.ok(!existsSync(join(dir, 'none.jsonl')))
     await writeFile(join(dir, 'empty.jsonl'), '\n')
     await writeFile(join(dir, 'bad.parquet'), 'PAR1 no PAR1')
     await writeFile(join(dir, 'bad.csv'), 'a,b\n"x')

@@ -359,5 +359,10 @@ describe('server: keys and exposure', () => {
       await assert.rejects(serve({ host, model: '/no/such/model' }), { name: 'RangeError', message: /API key/ })
     await assert.rejects(serve({ host: '0.0.0.0', apiKeys: ['short'] }), /at least 8 characters/)
     await assert.rejects(serve({ limits: { maxPixels: -1 } }), /limits.maxPixels/)
+    for (const origin of ['foo', 'https://page.example/', 'page.example'])
+      await assert.rejects(serve({ corsOrigins: ['*', origin] }), {
+        name: 'RangeError',
+        message: /corsOrigins: expected \* or an origin/
+      })
   })
 })

@@ -221,6 +221,8 @@ describe('server: the API', () => {
     assert.match(await (await get('/reference')).text(), /frequency_penalty/)
     const { tokens } = (await post(server.url, '/tokenize', { prompt: 'red circle' })).body
     assert.equal((await post(server.url, '/detokenize', { tokens })).body.prompt, 'red circle')
+    const unknown = await post(server.url, '/detokenize', { tokens: [...tokens, 99_999_999] })
+    assert.deepEqual([unknown.status, unknown.body.error.param], [400, `tokens[${tokens.length}]`])
   })
 
   it('errors have the shape of OpenAI and name the field', async () => {

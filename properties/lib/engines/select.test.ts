@@ -2,6 +2,7 @@ import * as assert from 'node:assert/strict'
 import * as fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { chooseEngine, type EngineName, engineNames, type Loaders, selectEngine } from '../../../lib/engines/index.js'
+import { createSelector } from '../../../lib/engines/select.js'
 import { issue } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 
@@ -15,6 +16,15 @@ const fakeLoaders = (present: readonly EngineName[], tried: EngineName[]): Loade
   }
   return { native: loader('native'), wasm: loader('wasm'), cpu: loader('cpu') } as Loaders
 }
+
+describe('kernels that the environment names', () => {
+  it('are refused where the engine has none of that name', async () => {
+    const wrong = issue('UnknownKernel', 'INTERNVL_KERNEL=foo: this processor can run float32')
+    const native = async () => E.right({ version: '1', devices: ['CPU'], issues: [wrong, issue('Slow', 'slow')] })
+    const select = createSelector({ ...fakeLoaders(['cpu'], []), native })
+    await assert.rejects(select(), { name: 'InternVLError', message: wrong.message })
+  })
+})
 
 describe('chooseEngine', () => {
   const present = fc.subarray([...engineNames])

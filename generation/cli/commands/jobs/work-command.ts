@@ -1,5 +1,13 @@
-import { Command, InvalidArgumentError } from 'commander'
-import { info, type ModelFlags, positiveInteger, resolveModelFolder, stopSignal, withLoadOptions } from '../../common.js'
+import { Command } from 'commander'
+import {
+  info,
+  type ModelFlags,
+  portNumber,
+  positiveInteger,
+  resolveModelFolder,
+  stopSignal,
+  withLoadOptions
+} from '../../common.js'
 import { precisionOptions } from '../../flags/precision-flags.js'
 import { type QueueFlags, withQueue, withQueueOptions } from './jobs-flags.js'
 
@@ -12,12 +20,6 @@ interface WorkFlags extends QueueFlags, ModelFlags {
 }
 
 const DASHBOARD_PORT = 3100
-
-const portNumber = (text: string): number => {
-  const port = Number(text)
-  if (!/^\d+$/.test(text) || port > 65535) throw new InvalidArgumentError('Expected a port from 0 to 65535.')
-  return port
-}
 
 const work = (flags: WorkFlags): Promise<void> =>
   withQueue(flags, async (connection) => {
