@@ -95,6 +95,8 @@ const optionsOf = (f: Fields): GenerateOptions => {
     earlyStopping: f.maybe('early_stopping', either(flag, oneOf(['never'] as const))),
     numReturnSequences: numeric(f, 'num_return_sequences', 'numReturnSequences'),
     repetitionPenalty: numeric(f, 'repetition_penalty', 'repetitionPenalty'),
+    encoderRepetitionPenalty: numeric(f, 'encoder_repetition_penalty', 'encoderRepetitionPenalty'),
+    encoderNoRepeatNgramSize: numeric(f, 'encoder_no_repeat_ngram_size', 'encoderNoRepeatNgramSize'),
     noRepeatNgramSize: numeric(f, 'no_repeat_ngram_size', 'noRepeatNgramSize'),
     promptLookupNumTokens: numeric(f, 'prompt_lookup_num_tokens', 'promptLookupNumTokens'),
     maxMatchingNgramSize: numeric(f, 'max_matching_ngram_size', 'maxMatchingNgramSize'),

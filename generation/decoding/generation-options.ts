@@ -70,8 +70,12 @@ interface AllOptions {
   readonly presencePenalty: number
   /** Subtracted from the logit of a token once for each time that the answer has the token. -2 to 2, as in OpenAI's API. */
   readonly frequencyPenalty: number
+  /** Values above 1 make tokens of the prompt more probable. */
+  readonly encoderRepetitionPenalty: number
   /** No n-gram of this size appears twice in prompt and answer; 0 is off. */
   readonly noRepeatNgramSize: number
+  /** No n-gram of this size of the prompt appears in the answer; 0 is off. */
+  readonly encoderNoRepeatNgramSize: number
   /** `[start, factor]`: after `start` new tokens the logits of end tokens rise by `factor` to the power of the tokens since. */
   readonly exponentialDecayLengthPenalty: readonly [start: number, factor: number]
   /** Maximum seconds: no further token is generated after them, and the finish reason is `length`. */
@@ -245,7 +249,9 @@ export const optionRanges = {
   repetitionPenalty: { description: 'a number above 0 and at most 1000000', holds: (n) => n > 0 && n <= 1e6 },
   presencePenalty: numberBetween(-2, 2),
   frequencyPenalty: numberBetween(-2, 2),
+  encoderRepetitionPenalty: { description: 'a number above 0 and at most 1000000', holds: (n) => n > 0 && n <= 1e6 },
   noRepeatNgramSize: tokenCount,
+  encoderNoRepeatNgramSize: tokenCount,
   promptLookupNumTokens: positiveTokenCount,
   maxMatchingNgramSize: positiveTokenCount,
   numAssistantTokens: positiveTokenCount,
@@ -355,8 +361,6 @@ export const refusedOptions: Readonly<Record<string, readonly [neutral: readonly
   constraints: [[], 'constrained beam search left Transformers; use responseFormat or logitsProcessors'],
   forceWordsIds: [[], 'constrained beam search left Transformers; use responseFormat or logitsProcessors'],
   lowMemory: [[false], 'leave it out: beams share their prompt'],
-  encoderRepetitionPenalty: [[1], 'for models with an encoder; use repetitionPenalty'],
-  encoderNoRepeatNgramSize: [[0], 'for models with an encoder; use noRepeatNgramSize'],
   decoderStartTokenId: [[], 'for models with an encoder; leave it out'],
   useCache: [[true], 'generation always caches keys and values; leave it out'],
   useMtp: [[false], 'no InternVL has heads for several tokens; use promptLookupNumTokens or assistantModel'],

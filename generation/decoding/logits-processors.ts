@@ -45,6 +45,17 @@ export const repetitionPenalty =
   }
 
 /**
+ * Multiplies positive and divides negative logits of the prompt's tokens; those of padding, `padding`, too where prompts are padded. Source:
+ * `EncoderRepetitionPenaltyLogitsProcessor` (transformers 5.24), which takes the prompt as the ids of an encoder.
+ */
+export const promptRepetition =
+  (penalty: number, paddedLength: number, padding: number | undefined): LogitsProcessor =>
+  (ids, logits, promptLength) => {
+    const pads = promptLength < paddedLength && padding !== undefined ? [padding] : []
+    return repetitionPenalty(1 / penalty)([...pads, ...ids.slice(0, promptLength)], logits, promptLength)
+  }
+
+/**
  * Subtracts `presence`, and `frequency` for each occurrence, from the logits of the answer's tokens. The prompt does not count.
  * Source: OpenAI's API reference, `presence_penalty` and `frequency_penalty`.
  */
@@ -71,22 +82,49 @@ export const noRepeatNgram =
     return withValue(logits, banned, minusInfinity)
   }
 
-/** Adds each bias to the last token of its sequence if `ids` end with the tokens before it. Source: `SequenceBiasLogitsProcessor`. */
-export const sequenceBias =
-  (biases: ReadonlyArray<readonly [ids: readonly number[], bias: number]>): LogitsProcessor =>
-  (ids, logits) => {
+/** Forbids tokens that would repeat an n-gram of the prompt. Source: `EncoderNoRepeatNGramLogitsProcessor` (transformers 5.24). */
+export const noPromptNgram =
+  (size: number): LogitsProcessor =>
+  (ids, logits, promptLength) => {
+    if (ids.length + 1 < size) return logits
+    const prefix = ids.slice(ids.length - size + 1)
+    const banned = ids.slice(0, promptLength).filter((_, i) => i >= size - 1 && matchesAt(ids, i - size + 1, prefix))
+    return withValue(logits, banned, minusInfinity)
+  }
+
+/** Throws a `RangeError` for a token outside the vocabulary. */
+const checkTokens = (option: string, tokens: readonly number[], vocabSize: number): void => {
+  const unknown = tokens.find((id) => id >= vocabSize)
+  if (unknown !== undefined)
+    throw new RangeError(`${option}: ${unknown} is no token; the vocabulary has the tokens 0 to ${vocabSize - 1}`)
+}
+
+/**
+ * Adds each bias to the last token of its sequence if `ids` end with the tokens before it; of equal sequences the last counts. Throws a
+ * `RangeError` for a token outside the vocabulary. Source: `SequenceBiasLogitsProcessor` (transformers 5.24).
+ */
+export const sequenceBias = (
+  biases: ReadonlyArray<readonly [ids: readonly number[], bias: number]>,
+  option = 'sequenceBias'
+): LogitsProcessor => {
+  const bySequence = new Map(biases.map(([sequence, bias]) => [sequence.join(), { sequence, bias }]))
+  const tokens = biases.flatMap(([sequence]) => sequence)
+  return (ids, logits) => {
+    checkTokens(option, tokens, logits.length)
     const out = logits.slice()
-    for (const [sequence, bias] of biases) {
+    for (const { sequence, bias } of bySequence.values()) {
       const [before, last] = [sequence.slice(0, -1), sequence.at(-1)!]
-      if (last < out.length && matchesAt(ids, ids.length - before.length, before)) out[last]! += bias
+      if (matchesAt(ids, ids.length - before.length, before)) out[last]! += bias
     }
     return out
   }
+}
 
 /** Forbids token sequences; a single end token is never forbidden. Source: `NoBadWordsLogitsProcessor`. */
 export const badWords = (words: ReadonlyArray<readonly number[]>, eosTokenIds: readonly number[] = []): LogitsProcessor =>
   sequenceBias(
-    words.filter(([id, ...more]) => more.length > 0 || !eosTokenIds.includes(id!)).map((word) => [word, minusInfinity])
+    words.filter(([id, ...more]) => more.length > 0 || !eosTokenIds.includes(id!)).map((word) => [word, minusInfinity]),
+    'badWords'
   )
 
 /** Forbids tokens always, or while `when` holds. */
@@ -98,8 +136,11 @@ export const suppress =
 /** Forces one of `tokens` while `when` holds. Source: `ForcedBOSTokenLogitsProcessor`, `ForcedEOSTokenLogitsProcessor`. */
 export const force =
   (tokens: readonly number[], when: (ids: readonly number[], promptLength: number) => boolean): LogitsProcessor =>
-  (ids, logits, promptLength) =>
-    when(ids, promptLength) ? onlyTokens(logits, tokens) : logits
+  (ids, logits, promptLength) => {
+    if (!when(ids, promptLength)) return logits
+    checkTokens('forced tokens', tokens, logits.length)
+    return onlyTokens(logits, tokens)
+  }
 
 /** Forces the answer to begin with these tokens. */
 export const forcedStart =
@@ -150,9 +191,12 @@ export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNe
   const minNewTokens = o.minNewTokens ?? (o.minLength ?? 0) - paddedLength
   const isTooShort = (ids: readonly number[], promptLength: number) => newTokenCount(ids, promptLength) < minNewTokens
   if (o.sequenceBias?.length) list.push(sequenceBias(o.sequenceBias))
+  if ((o.encoderRepetitionPenalty ?? 1) !== 1)
+    list.push(promptRepetition(o.encoderRepetitionPenalty!, paddedLength, o.padTokenId))
   if ((o.repetitionPenalty ?? 1) !== 1) list.push(repetitionPenalty(o.repetitionPenalty!))
   if (o.presencePenalty || o.frequencyPenalty) list.push(countPenalty(o.presencePenalty ?? 0, o.frequencyPenalty ?? 0))
   if (o.noRepeatNgramSize) list.push(noRepeatNgram(o.noRepeatNgramSize))
+  if (o.encoderNoRepeatNgramSize) list.push(noPromptNgram(o.encoderNoRepeatNgramSize))
   const words = [...(o.badWords ?? []), ...(o.badWordsIds ?? [])]
   if (words.length > 0) list.push(badWords(words, eosTokenIds))
   if (eosTokenIds.length > 0 && minNewTokens > 0) list.push(suppress(eosTokenIds, isTooShort))

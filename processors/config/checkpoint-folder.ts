@@ -82,12 +82,15 @@ const jsonNames = [
 const textNames = ['merges.txt', 'chat_template.jinja'] as const
 type Name = (typeof jsonNames)[number] | (typeof textNames)[number]
 
+/** The chat template of a folder. Source: `ProcessorMixin.get_processor_dict` (transformers 5.24), for the order of the files. */
 const templateOf = (dir: string, at: (name: Name) => unknown): ProcessorFolder['template'] => {
   const jinja = at('chat_template.jinja')
-  const names = ['chat_template.json', 'processor_config.json', 'tokenizer_config.json'] as const
+  const templateIn = (name: Name) => ({ source: chatTemplateIn(at(name)), name })
   const templates = [
+    templateIn('processor_config.json'),
+    templateIn('chat_template.json'),
     { source: typeof jinja === 'string' ? jinja : undefined, name: 'chat_template.jinja' },
-    ...names.map((name) => ({ source: chatTemplateIn(at(name)), name }))
+    templateIn('tokenizer_config.json')
   ]
   const [found] = templates.flatMap(({ source, name }) => (source === undefined ? [] : [{ source, name: join(dir, name) }]))
   return found

@@ -299,6 +299,16 @@ describe('loadProcessor', () => {
     assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], renamedTokens))), /no chat_template\.jinja/)
   })
 
+  it('of several chat templates the one of processor_config.json counts, then chat_template.json, then chat_template.jinja', async () => {
+    const named = (name: string) => ({ chat_template: `${name} <IMG_CONTEXT>` })
+    const both = { 'chat_template.json': named('json'), 'tokenizer_config.json': { ...json('tokenizer_config.json'), ...named('tokenizer') } } // biome-ignore format: one line
+    const all = { ...both, 'processor_config.json': { ...json('processor_config.json'), ...named('processor') } }
+    assert.match(await prompt(folder('three-templates', [], all)), /^processor /)
+    assert.match(await prompt(folder('two-templates', [], both)), /^json /)
+    const { 'chat_template.json': _, ...last } = both
+    assert.equal(await prompt(folder('jinja-template', [], last)), await prompt(demo))
+  })
+
   it("uses the template named by config.json where the folder's template ignores images", async () => {
     const config = {
       architectures: ['InternVLChatModel'],

@@ -33,6 +33,10 @@ OPTIONS = [
     dict(sequence_bias="bias"),
     dict(exponential_decay_length_penalty=[1, 1.8]),
     dict(exponential_decay_length_penalty=[3, 1.3], num_beams=3),
+    dict(encoder_repetition_penalty=1.7),
+    dict(encoder_repetition_penalty=0.4, num_beams=2),
+    dict(encoder_no_repeat_ngram_size=1),
+    dict(encoder_no_repeat_ngram_size=2, encoder_repetition_penalty=2.5),
 ]
 cases = []
 for texts in TEXTS:

@@ -9,6 +9,8 @@ const options: Readonly<Record<string, GenerateOptions>> = {
   presencePenalty: { presencePenalty: 0.7 },
   frequencyPenalty: { frequencyPenalty: -1.5, presencePenalty: 2 },
   noRepeatNgramSize: { noRepeatNgramSize: 2 },
+  encoderRepetitionPenalty: { encoderRepetitionPenalty: 1.3 },
+  encoderNoRepeatNgramSize: { encoderNoRepeatNgramSize: 2 },
   badWords: { badWords: [[1], [2, 3], [4, 1]], eosTokenIds: [4] },
   sequenceBias: {
     sequenceBias: [
@@ -35,7 +37,8 @@ describe('logits', () => {
   for (const [name, o] of Object.entries(options)) {
     it(`${name} does not change its arguments, accepts ids beyond the vocabulary, and returns as many logits`, () =>
       fc.assert(
-        fc.property(logits, tokens(30), fc.nat(3), (given, ids, made) => {
+        fc.property(logits, tokens(30), fc.nat(3), (some, ids, made) => {
+          const given = Float32Array.from({ length: Math.max(5, some.length) }, (_, i) => some[i] ?? 0) // the options name tokens 0 to 4
           const [copy, idsCopy] = [given.slice(), [...ids]]
           for (const process of logitsProcessors(o, ids.length, 5)) {
             assert.equal(process(ids, given, Math.max(0, ids.length - made)).length, given.length)
@@ -44,6 +47,21 @@ describe('logits', () => {
         })
       ))
   }
+
+  it('tokens of options outside the vocabulary are errors that name the option and the token', () => {
+    for (const o of [{ sequenceBias: [[[1, 9], 1]] }, { badWords: [[9]] }, { forcedEosTokenIds: [9] }] as const) {
+      const [process] = logitsProcessors(o, 1, 1)
+      assert.throws(
+        () => process!([1], new Float32Array(4), 1),
+        /(sequenceBias|badWords|forced tokens): 9 is no token; .* 0 to 3/
+      )
+    }
+  })
+
+  it('of equal sequences with a bias the last one counts', () => {
+    const [process] = logitsProcessors({ sequenceBias: [[[1], 8], [[0, 1], 1], [[1], 2]] }, 1, 5) // biome-ignore format: one line
+    assert.deepEqual([...process!([0], new Float32Array(3), 1)], [0, 3, 0])
+  })
 
   it('an n-gram processor forbids exactly the tokens that complete an earlier n-gram', () =>
     fc.assert(
