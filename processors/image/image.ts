@@ -8,7 +8,7 @@ import type { MediaOptions } from '../media/media-policy.js'
 import { isBase64, openSource } from '../media/media-source.js'
 import type { ImageCodec, ImageHeader } from './codecs/codec.js'
 import { codecOf, isImage } from './codecs/image-format.js'
-import { fromChannels, sharpHeader, sharpRgb } from './codecs/sharp-image.js'
+import { fromRawChannels, sharpHeader, sharpRgb } from './codecs/sharp-image.js'
 import { checkPixels } from './pixel-limit.js'
 import type { Rgb } from './resize.js'
 
@@ -97,7 +97,7 @@ const fromRaw = ({ data, width, height, channels }: RawImage): E.Either<Issues, 
     name,
     width,
     height,
-    decode: async () => E.right({ data: fromChannels(data, width * height, channels), width, height })
+    decode: async () => E.right({ data: fromRawChannels(data, width * height, channels), width, height })
   })
 }
 

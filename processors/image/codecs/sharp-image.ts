@@ -28,6 +28,30 @@ export const fromChannels = (data: ArrayLike<number>, pixels: number, channels: 
   return rgb
 }
 
+const unit = Math.fround(1 / 255)
+
+/**
+ * A value of 8 bits over white by its alpha of 8 bits, in float32. Source: `TorchvisionBackend.convert_to_rgb` (transformers 5.24), which blends
+ * arrays of four channels; files keep the colours below their alpha.
+ */
+const overWhite = (value: number, alpha: number): number => {
+  const [x, a] = [Math.fround(value * unit), Math.fround(alpha * unit)]
+  const blended = Math.fround(Math.fround(x * a) + Math.fround(1 - a))
+  return Math.trunc(Math.fround(blended * Math.fround(255.999)))
+}
+
+/** `fromChannels` of raw pixels: transparent ones are blended over white. */
+export const fromRawChannels = (data: ArrayLike<number>, pixels: number, channels: number): Uint8Array => {
+  if (channels % 2 === 1) return fromChannels(data, pixels, channels)
+  const colours = channels - 1
+  const rgb = new Uint8Array(pixels * 3)
+  for (let i = 0; i < pixels; i++) {
+    const at = i * channels
+    for (let c = 0; c < 3; c++) rgb[i * 3 + c] = overWhite(data[at + Math.min(c, colours - 1)]!, data[at + colours]!)
+  }
+  return rgb
+}
+
 interface Pixels {
   readonly data: Buffer
   readonly info: { readonly width: number; readonly height: number; readonly channels: number }

@@ -77,7 +77,7 @@ describe('image', () => {
     for (const source of sources) assert.deepEqual(await orThrow(readImage(source)), expected)
   })
 
-  it('drops alpha and expands grey of raw pixels', async () => {
+  it('blends raw pixels over white by their alpha, as Transformers blends arrays, and expands grey', async () => {
     const raw = (channels: 1 | 2 | 4, data: number[]): ImageSource => ({
       data: Uint8Array.from(data),
       width: 1,
@@ -86,8 +86,11 @@ describe('image', () => {
     })
     const read = async (source: ImageSource): Promise<number[]> => [...(await orThrow(readImage(source))).data]
     assert.deepEqual(await read(raw(1, [5])), [5, 5, 5])
-    assert.deepEqual(await read(raw(2, [5, 9])), [5, 5, 5])
-    assert.deepEqual(await read(raw(4, [5, 6, 7, 9])), [5, 6, 7])
+    assert.deepEqual(await read(raw(2, [5, 255])), [5, 5, 5])
+    assert.deepEqual(await read(raw(4, [5, 6, 7, 255])), [5, 6, 7])
+    assert.deepEqual(await read(raw(4, [5, 6, 7, 0])), [255, 255, 255])
+    assert.deepEqual(await read(raw(4, [200, 0, 128, 64])), [242, 191, 223]) // torchvision 0.29, as is the next line
+    assert.deepEqual(await read(raw(4, [128, 128, 128, 104])), [203, 203, 203])
   })
 
   it('reports files that are not images, and truncated images', async () => {
