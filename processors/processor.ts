@@ -69,7 +69,7 @@ const processorOf = (parts: ProcessorParts): Processor => {
   const { config, tokenizer, chatTemplate } = parts
   const { names, idOf } = tokenizer
   const padId = idOf(names.pad_token ?? '') ?? idOf(names.eos_token ?? '') ?? 0
-  const toInputs = ({ paddingSide = 'left' }: PrepareOptions) =>
+  const toInputs = ({ paddingSide = tokenizer.paddingSide ?? 'left' }: PrepareOptions) =>
     TE.chain((encoded: EncodedBatch) => toModelInputs(encoded, padId, paddingSide))
   return {
     config,

@@ -25,7 +25,7 @@ export interface TextOptions {
    * the grounding tokens `<ref>`, `<box>` and `<quad>`, which OpenGVLab's grounding prompts contain.
    */
   readonly allowedSpecial?: 'all' | readonly string[]
-  /** Side on which shorter rows are padded. Default: left. */
+  /** Side on which shorter rows are padded. Default: that of the tokenizer's files, else left. */
   readonly paddingSide?: 'left' | 'right'
 }
 

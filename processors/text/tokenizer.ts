@@ -4,6 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
 import { errorText, type Issues, issue, validation, whenValid } from '../../lib/error.js'
+import { isRecord } from '../../lib/plain-object.js'
 import { decode } from '../config/decode-json.js'
 import {
   type AcceptToken,
@@ -54,6 +55,8 @@ export interface Tokenizer {
   readonly idOf: (token: string) => number | undefined
   readonly tokenOf: (id: number) => string | undefined
   readonly isSpecial: (id: number) => boolean
+  /** Side of the padding of a batch, where the files name one. */
+  readonly paddingSide: 'left' | 'right' | undefined
 }
 
 const TokenizerJson = t.intersection([
@@ -63,7 +66,8 @@ const TokenizerJson = t.intersection([
     normalizer: t.unknown,
     pre_tokenizer: t.unknown,
     post_processor: t.unknown,
-    decoder: t.unknown
+    decoder: t.unknown,
+    padding: t.unknown
   })
 ])
 
@@ -123,6 +127,12 @@ const keepByteOrderMarks = (decoder: Decoder): void => {
   if (text_decoder) Object.assign(decoder, { text_decoder: new TextDecoder('utf-8', { ignoreBOM: true }) })
 }
 
+/** The side in tokenizer_config.json, else that in tokenizer.json. Source: `TokenizersBackend.__init__` (transformers 5.24). */
+const paddingSideOf = (padding: unknown, { padding_side: configured }: Settings): Tokenizer['paddingSide'] => {
+  const direction = isRecord(padding) && typeof padding.direction === 'string' ? padding.direction.toLowerCase() : undefined
+  return (['left', 'right'] as const).find((side) => side === (configured ?? direction))
+}
+
 const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenizer => {
   const hf = new HuggingFaceTokenizer(json, config)
   const model = hf.model!
@@ -166,7 +176,8 @@ const build = (json: t.TypeOf<typeof TokenizerJson>, config: Settings): Tokenize
     },
     idOf: (token) => model.tokens_to_ids.get(token),
     tokenOf: (id) => model.vocab[id],
-    isSpecial
+    isSpecial,
+    paddingSide: paddingSideOf(json.padding, config)
   }
 }
 

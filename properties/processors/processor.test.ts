@@ -299,6 +299,27 @@ describe('loadProcessor', () => {
     assert.match(await wrong(loadProcessor(folder('no-template', ['.jinja'], renamedTokens))), /no chat_template\.jinja/)
   })
 
+  it('pads on the side that the files of the tokenizer name, else on the left', async () => {
+    const sided = (files: object) => ({ ...json('tokenizer.json'), ...files })
+    const right = { 'tokenizer_config.json': { ...json('tokenizer_config.json'), padding_side: 'right' } }
+    const direction = { 'tokenizer.json': sided({ padding: { direction: 'Right' } }) }
+    const batch = [user(text('Hi')), user(text('Name a color, please.'))]
+    for (const [i, [files, first]] of (
+      [
+        [{}, 0],
+        [right, 1],
+        [direction, 1]
+      ] as const
+    ).entries()) {
+      // biome-ignore format: one line
+      const { prepare } = await orThrow(loadProcessor(folder(`padding-${i}`, [], files)))
+      const { inputIds, attentionMask } = await orThrow(prepare(batch))
+      const [mask] = (await attentionMask.array()) as number[][]
+      assert.deepEqual([mask!.at(0), mask!.at(-1)], [first, 1 - first])
+      tf.dispose([inputIds, attentionMask])
+    }
+  })
+
   it('of several chat templates the one of processor_config.json counts, then chat_template.json, then chat_template.jinja', async () => {
     const named = (name: string) => ({ chat_template: `${name} <IMG_CONTEXT>` })
     const both = { 'chat_template.json': named('json'), 'tokenizer_config.json': { ...json('tokenizer_config.json'), ...named('tokenizer') } } // biome-ignore format: one line
