@@ -3,6 +3,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import * as t from 'io-ts'
 import { errorText, type Issues, invalid } from '../../lib/error.js'
 import { readSmallFile, readSmallText } from '../../lib/files.js'
+import { isRecord } from '../../lib/plain-object.js'
 import { sentencePieceFiles, sentencePieceTokenizer } from '../text/sentencepiece/sentencepiece-files.js'
 import { tokenizerFromVocabulary } from '../text/vocabulary.js'
 import type { ProcessorFiles } from './processor-config.js'
@@ -96,6 +97,16 @@ const templateOf = (dir: string, at: (name: Name) => unknown): ProcessorFolder['
   return found
 }
 
+/**
+ * tokenizer_config.json beside a tokenizer.json, whose post-processor alone says which tokens begin and end a text. Source:
+ * `PreTrainedTokenizerBase._from_pretrained` (transformers 5.24).
+ */
+const withoutAffixes = (config: unknown): unknown => {
+  if (!isRecord(config)) return config
+  const { add_bos_token: _, add_eos_token: __, ...rest } = config
+  return rest
+}
+
 /** Reads the processor files of a checkpoint folder. Errors are gathered in `issues`. */
 export const readProcessorFolder = async (dir: string): Promise<ProcessorFolder> => {
   const read = new Map<Name, E.Either<Issues, unknown>>(
@@ -116,7 +127,7 @@ export const readProcessorFolder = async (dir: string): Promise<ProcessorFolder>
     preprocessor: at('preprocessor_config.json'),
     videoPreprocessor: at('video_preprocessor_config.json'),
     tokenizer: at('tokenizer.json'),
-    tokenizerConfig: at('tokenizer_config.json') ?? {},
+    tokenizerConfig: hasTokenizer ? withoutAffixes(at('tokenizer_config.json') ?? {}) : (at('tokenizer_config.json') ?? {}),
     template: templateOf(dir, at),
     issues: new Map([...read].flatMap(([name, result]) => (E.isLeft(result) ? [[name, result.left] as const] : [])))
   }

@@ -22,6 +22,7 @@ import { charsmapNormalizer } from './sentencepiece/charsmap.js'
 import { type UnigramJson, unigramEncoder } from './sentencepiece/unigram.js'
 import { runSteps, runStepsAsync, type Steps, tokenSteps } from './tokenize-steps.js'
 import { tokenizerFieldIssues } from './tokenizer-fields.js'
+import { withClassParts } from './vocabulary.js'
 
 /** The token `id`, `count` times in a row. */
 export interface RepeatedToken {
@@ -210,7 +211,7 @@ export const buildTokenizer = (json: unknown, config: unknown, dir: string): E.E
       const defaults = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null }
       const added_tokens = [...withDecoderTokens(settings, tokenizer.added_tokens ?? [])]
       return E.tryCatch(
-        () => tried(build({ ...defaults, ...tokenizer, added_tokens }, settings)),
+        () => tried(build({ ...defaults, ...withClassParts(tokenizer, settings), added_tokens }, settings)),
         (error): Issues => [issue('Tokenizer', `${dir}/tokenizer.json: the tokenizer cannot be built: ${reasonOf(error)}.`)]
       )
     })

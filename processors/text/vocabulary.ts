@@ -36,6 +36,15 @@ export const isSplittingRules = (name: unknown): name is SplittingRules => Objec
 
 const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
 
+/** Splits by a pattern, then into bytes. */
+const splitIntoBytes = (pattern: string, addPrefixSpace = false) => ({
+  type: 'Sequence',
+  pretokenizers: [
+    { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false },
+    { ...byteLevel, add_prefix_space: addPrefixSpace }
+  ]
+})
+
 /** tokenizer.json of a byte-level BPE from its vocabulary and the lines of merges.txt. Errors name `file`. */
 export const byteLevelTokenizer = (
   vocabulary: unknown,
@@ -48,14 +57,54 @@ export const byteLevelTokenizer = (
   return E.map((vocab: Readonly<Record<string, number>>) => ({
     added_tokens: [],
     normalizer,
-    pre_tokenizer: {
-      type: 'Sequence',
-      pretokenizers: [{ type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false }, byteLevel]
-    },
+    pre_tokenizer: splitIntoBytes(pattern),
     post_processor: null,
     decoder: byteLevel,
     model: { type: 'BPE', vocab, merges, unk_token: null, byte_fallback: false, ...(ignoreMerges ? { ignore_merges: true } : {}) }
   }))(decode(t.record(t.string, t.number), vocabulary, file))
+}
+
+type Settings = Readonly<Record<string, unknown>>
+
+const space = '▁'
+
+/** Llama's parts: every text, or with `legacy: false` the first one alone, begins with a space. Source: `LlamaTokenizer` (transformers 5.24). */
+const llamaParts = ({ add_prefix_space: prefix, legacy }: Settings) => {
+  const hasPrefix = prefix ?? true
+  const scheme = hasPrefix ? (legacy ? 'always' : 'first') : 'never'
+  const strip = hasPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []
+  const spaces = { type: 'Replace', pattern: { String: space }, content: ' ' }
+  return {
+    normalizer: null,
+    pre_tokenizer: { type: 'Metaspace', replacement: space, prepend_scheme: scheme, split: false },
+    decoder: { type: 'Sequence', decoders: [spaces, { type: 'ByteFallback' }, { type: 'Fuse' }, ...strip] }
+  }
+}
+
+/** Parts of the classes that take vocabulary and merges from tokenizer.json and build the rest themselves. Source: transformers 5.24. */
+const classParts: Readonly<Record<string, (settings: Settings) => object>> = {
+  LlamaTokenizer: llamaParts,
+  Qwen2Tokenizer: ({ add_prefix_space: prefix }) => ({
+    normalizer: { type: 'NFC' },
+    pre_tokenizer: splitIntoBytes(SPLIT, prefix === true),
+    decoder: byteLevel
+  }),
+  GPT2Tokenizer: ({ add_prefix_space: prefix }) => ({
+    normalizer: null,
+    pre_tokenizer: { ...byteLevel, add_prefix_space: prefix === true, use_regex: true },
+    decoder: byteLevel
+  })
+}
+
+/**
+ * tokenizer.json with the normalizer, pre-tokenizer and decoder of the class that tokenizer_config.json names, where that class builds its own;
+ * otherwise unchanged. Source: `TokenizersBackend.convert_to_native_format` (transformers 5.24).
+ */
+export const withClassParts = <J extends { readonly model: Settings }>(json: J, settings: Settings): J => {
+  const name = nameText(settings.tokenizer_class).replace(/Fast$/, '')
+  if (json.model.type !== 'BPE' || !json.model.merges || !Object.hasOwn(classParts, name)) return json
+  const model = name === 'LlamaTokenizer' ? { ...json.model, fuse_unk: true, byte_fallback: true } : json.model
+  return { ...json, ...classParts[name]!(settings), model }
 }
 
 /** Tokenizers with Qwen2's splitting rules. Intern-S1's has further models for chemical notations, which are not read. */

@@ -320,6 +320,12 @@ describe('loadProcessor', () => {
     }
   })
 
+  it('a tokenizer.json says alone which tokens begin and end a text', async () => {
+    const files = { 'tokenizer_config.json': { ...json('tokenizer_config.json'), add_bos_token: true, add_eos_token: true } }
+    const { tokenizer } = await orThrow(loadProcessor(folder('affixes', [], files)))
+    assert.deepEqual(tokenizer.encode('x'), (await orThrow(loadProcessor(demo))).tokenizer.encode('x'))
+  })
+
   it('of several chat templates the one of processor_config.json counts, then chat_template.json, then chat_template.jinja', async () => {
     const named = (name: string) => ({ chat_template: `${name} <IMG_CONTEXT>` })
     const both = { 'chat_template.json': named('json'), 'tokenizer_config.json': { ...json('tokenizer_config.json'), ...named('tokenizer') } } // biome-ignore format: one line

@@ -85,6 +85,25 @@ describe('tokenizer', () => {
     assert.deepEqual(both.encode('x', { addSpecialTokens: false }), tokenizer.encode('x'))
   })
 
+  it('classes that build their own normalizer and pre-tokenizer take only vocabulary and merges from tokenizer.json', () => {
+    const pieces = ['<unk>', '<s>', '</s>', '▁', 'a', 'b', '▁a', '▁b']
+    const vocab = Object.fromEntries(pieces.map((piece, id) => [piece, id]))
+    const model = { type: 'BPE', vocab, merges: ['▁ a', '▁ b'], unk_token: '<unk>', fuse_unk: true, byte_fallback: true }
+    const prepend = { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, { type: 'Replace', pattern: { String: ' ' }, content: '▁' }] } // biome-ignore format: one line
+    const added_tokens = [{ id: 8, content: '<x>', special: true }]
+    const json = { model, normalizer: prepend, pre_tokenizer: null, decoder: null, added_tokens } // as Transformers 4 saves it
+    const encode = (tokenizer_class: string, more = {}) =>
+      getOrThrow(buildTokenizer(json, { tokenizer_class, ...more }, 'made')).encode('a<x>b')
+    assert.deepEqual(encode('PreTrainedTokenizerFast'), [6, 8, 7])
+    for (const name of ['LlamaTokenizer', 'LlamaTokenizerFast']) assert.deepEqual(encode(name, { legacy: false }), [6, 8, 5])
+    assert.deepEqual(encode('LlamaTokenizer', { legacy: true }), [6, 8, 7])
+    assert.deepEqual(encode('LlamaTokenizer', { add_prefix_space: false }), [4, 8, 5])
+    const nfc = (tokenizer_class: string) =>
+      getOrThrow(buildTokenizer({ ...files.tokenizer, normalizer: null }, { ...files.config, tokenizer_class }, demo))
+    assert.deepEqual(nfc('Qwen2Tokenizer').encode('e\u0301'), nfc('Qwen2Tokenizer').encode('\u00e9'))
+    assert.notDeepEqual(nfc('PreTrainedTokenizerFast').encode('e\u0301'), nfc('Qwen2Tokenizer').encode('\u00e9'))
+  })
+
   it('reads token names from every field, and tokens that only tokenizer_config.json lists', () => {
     const { names } = withConfig({ context_image_token: null, extra_special_tokens: { context_image_token: '<quad>' } })
     assert.equal(names.context_image_token, '<quad>')
@@ -137,7 +156,8 @@ describe('tokenizer', () => {
 
   it('ends a regular expression whose time grows exponentially, and says so', () => {
     const split = (Regex: string) => ({ type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false })
-    const slow = getOrThrow(buildTokenizer({ ...files.tokenizer, pre_tokenizer: split('(\\w+\\s?)+x') }, files.config, demo))
+    const config = { ...files.config, tokenizer_class: 'PreTrainedTokenizerFast' } // a class that takes the pre-tokenizer of the file
+    const slow = getOrThrow(buildTokenizer({ ...files.tokenizer, pre_tokenizer: split('(\\w+\\s?)+x') }, config, demo))
     assert.throws(
       () => slow.encode('1'.repeat(900)),
       (error) => error instanceof InternVLError && /takes more than 2 s/.test(error.message)
