@@ -3,7 +3,7 @@ import { pipe } from 'fp-ts/lib/function.js'
 import * as RA from 'fp-ts/lib/ReadonlyArray.js'
 import { isNonEmpty } from 'fp-ts/lib/ReadonlyArray.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
-import { type Issue, type Issues, invalid, issue, validateAll, validation, whenValid } from '../lib/error.js'
+import { type Issue, type Issues, invalid, issue, validateAll, validation, valueText, whenValid } from '../lib/error.js'
 import { checkConversationSize, countMedia, limitIssue } from './limits.js'
 import { openImageTiles, openVideoTiles, type VisualInput } from './media/open-media.js'
 import {
@@ -109,6 +109,8 @@ export const encodeMessages = (
   batch: readonly Messages[],
   options: PrepareOptions
 ): TE.TaskEither<Issues, EncodedBatch> => {
+  if (!Array.isArray(batch))
+    return TE.left([issue('Message', `batch: expected a list of conversations, got ${valueText(batch)}.`)])
   const where = (i: number): string => (batch.length === 1 ? 'messages' : `batch[${i}]`)
   const rows =
     batch.length === 0

@@ -4,7 +4,7 @@ import { sequenceS } from 'fp-ts/lib/Apply.js'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import { type Engine, type EngineOptions, selectEngine } from '../../lib/engines/index.js'
-import { distinctIssues, getOrThrow, type Issues, orThrow, validation } from '../../lib/error.js'
+import { distinctIssues, getOrThrow, type Issues, orThrow, validation, valueText } from '../../lib/error.js'
 import { disposeExcept, disposeParams } from '../../lib/params.js'
 import {
   bindModel,
@@ -142,6 +142,9 @@ export const checkpointOf = (
  */
 export const load = async (name?: string, options: LoadOptions = {}): Promise<InternVLCheckpoint> => {
   const { adapter } = options
+  for (const [argument, value] of Object.entries({ name, adapter }))
+    if (value !== undefined && typeof value !== 'string')
+      throw new RangeError(`load: ${argument}: expected a folder or org/name as a text, got ${valueText(value)}`)
   const base = adapter === undefined ? undefined : await orThrow(adapterBase(adapter)) // fails before gigabytes are read
   const dir = await orThrow(modelFolder(name ?? base ?? demoModel, options))
   const engine = await selectEngine(options)

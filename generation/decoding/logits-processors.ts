@@ -208,7 +208,9 @@ export const logitsProcessors = (o: GenerateOptions, paddedLength: number, maxNe
   if (o.exponentialDecayLengthPenalty && eosTokenIds.length > 0)
     list.push(exponentialDecay(o.exponentialDecayLengthPenalty, eosTokenIds))
   if (o.suppressTokens?.length) list.push(suppress(o.suppressTokens))
-  if (o.beginSuppressTokens?.length) list.push(suppress(o.beginSuppressTokens, (ids, prompt) => ids.length === prompt))
+  const first = o.forcedBosTokenId !== undefined && paddedLength === 1 ? 1 : 0 // after the forced token, as in Transformers
+  if (o.beginSuppressTokens?.length)
+    list.push(suppress(o.beginSuppressTokens, (ids, prompt) => newTokenCount(ids, prompt) === first))
   list.push(...(o.logitsProcessors ?? []), ...warpers(o))
   if (o.watermarkingConfig) list.push(watermark(o.watermarkingConfig))
   if (o.renormalizeLogits) list.push((_ids, logits) => logSoftmax(logits))

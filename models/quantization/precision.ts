@@ -71,7 +71,8 @@ export const checkKVCacheType = (type: unknown = 'float32'): void => void choose
 const quantizationNamed = (name: unknown): Quantization => choose('quantize', quantizations, name === '4bit' ? 'int4' : name)
 
 /** The format of each part. Throws a `RangeError` that names the option and its possible values. */
-export const precisionOf = ({ dtype, quantize, activations, kvCache }: PrecisionOptions = {}): Precision => {
+export const precisionOf = ({ dtype, quantize: asked, activations, kvCache }: PrecisionOptions = {}): Precision => {
+  const quantize = asked ?? undefined // null, as JSON has it, quantizes nothing
   choose('activations', activationTypes, activations ?? 'auto')
   checkKVCacheType(kvCache)
   const unquantized = { float32: 'float32', bfloat16: 'bf16', float16: 'f16' } as const

@@ -125,6 +125,22 @@ describe('generation that fails or is stopped', () => {
     assert.deepEqual(stopped.texts, [plain!.slice(0, plain!.indexOf(stopStrings[0]!))])
   })
 
+  it('arguments of another type are errors that name them', async () => {
+    for (const name of [5, {}])
+      await assert.rejects(load(name as never), { name: 'RangeError', message: /load: name: expected a folder/ })
+    await assert.rejects(load(undefined, { adapter: 5 as never }), {
+      name: 'RangeError',
+      message: /load: adapter: expected a folder/
+    })
+    for (const batch of [5, 'hi', null, undefined])
+      await assert.rejects(answer(internvl, batch as never), {
+        name: 'InputError',
+        message: /batch: expected a list of conversations/
+      })
+    const plain = await load(undefined, { quantize: null as never })
+    plain.dispose()
+  })
+
   it('a stop string may be the text of a special token, in answers, chats and requests', async () => {
     const shapes = {
       type: 'image',

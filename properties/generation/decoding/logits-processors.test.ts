@@ -58,6 +58,14 @@ describe('logits', () => {
     }
   })
 
+  it('beginSuppressTokens of a prompt of one token count after a forced first token', () => {
+    const o = { beginSuppressTokens: [0], forcedBosTokenId: 2 }
+    const isSuppressed = (ids: readonly number[], length: number) =>
+      logitsProcessors(o, length, 5).reduce((x: Float32Array, process) => process(ids, x, length), new Float32Array(4).fill(1))[0] === Number.NEGATIVE_INFINITY // biome-ignore format: one line
+    assert.deepEqual([isSuppressed([1, 2], 1), isSuppressed([1, 2, 3], 1)], [true, false])
+    assert.deepEqual([isSuppressed([1, 1], 2), isSuppressed([1, 1, 2], 2)], [true, false])
+  })
+
   it('of equal sequences with a bias the last one counts', () => {
     const [process] = logitsProcessors({ sequenceBias: [[[1], 8], [[0, 1], 1], [[1], 2]] }, 1, 5) // biome-ignore format: one line
     assert.deepEqual([...process!([0], new Float32Array(3), 1)], [0, 3, 0])
