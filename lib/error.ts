@@ -117,3 +117,15 @@ export const validateAll: <A>(results: readonly E.Either<Issues, A>[]) => E.Eith
 /** Right `value()` where the list of issues is empty, else all of them as the left. */
 export const whenValid = <A>(issues: readonly Issue[], value: () => A): E.Either<Issues, A> =>
   RA.isNonEmpty(issues) ? E.left(NEA.fromReadonlyNonEmptyArray(issues)) : E.right(value())
+
+/** Edit distance between two texts in characters: insertions, deletions and replacements. Source: Levenshtein 1966. */
+export const editDistance = (a: string, b: string): number => {
+  const [x, y] = [Array.from(a), Array.from(b)]
+  let row = Array.from({ length: x.length + 1 }, (_, i) => i)
+  for (const [j, to] of y.entries()) {
+    const next = [j + 1]
+    for (const [i, from] of x.entries()) next.push(from === to ? row[i]! : 1 + Math.min(row[i]!, row[i + 1]!, next[i]!))
+    row = next
+  }
+  return row.at(-1)!
+}

@@ -1,4 +1,4 @@
-import { access, readFile, stat } from 'node:fs/promises'
+import { access, open, readFile, stat } from 'node:fs/promises'
 
 /** Whether a file or folder exists and is visible to this process. */
 export const exists = (path: string): Promise<boolean> =>
@@ -33,3 +33,19 @@ export const readSmallFile = async (path: string): Promise<Buffer> => {
 
 /** Like `readSmallFile`, as text. */
 export const readSmallText = async (path: string): Promise<string> => (await readSmallFile(path)).toString('utf8')
+
+/** Whether a process of this machine runs, also one of another user. */
+export const isProcessRunning = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** Flushes the names of new and renamed files of a folder to the disk. */
+export const syncFolder = async (folder: string): Promise<void> => {
+  const handle = await open(folder, 'r').catch(() => undefined) // Windows opens no folders
+  await handle?.sync().catch(() => undefined)
+  await handle?.close()
+}

@@ -1,24 +1,17 @@
 import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
+import { isProcessRunning } from '../../lib/files.js'
 
 const host = hostname().replace(/\W/g, '_') || 'localhost'
 const staleAfter = 15_000 // ms without a write after which the file of an unknown process counts as abandoned
 const ownPartials = new Set<string>()
 let count = 0
 
-const isRunning = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
-}
-
 /** Whether a partial download has no writer: its process ended or, for another machine or Python, the file is stale. */
 const isAbandoned = async (path: string): Promise<boolean> => {
   const [, machine, pid] = /\.(\w+)-(\d+)-\d+\.incomplete$/.exec(path) ?? []
-  if (machine === host) return Number(pid) === process.pid ? !ownPartials.has(path) : !isRunning(Number(pid))
+  if (machine === host) return Number(pid) === process.pid ? !ownPartials.has(path) : !isProcessRunning(Number(pid))
   return stat(path).then(
     ({ mtimeMs }) => Date.now() - mtimeMs > staleAfter,
     () => false

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
@@ -6,6 +6,7 @@ import type { TaskEither } from 'fp-ts/lib/TaskEither.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import * as t from 'io-ts'
 import { errorText, InternVLError, type Issues, issue, orThrow } from '../../lib/error.js'
+import { syncFolder } from '../../lib/files.js'
 import type { AdamWState } from '../../lib/optim/adamw.js'
 import { mapParams, namedParameters, type StateDict, shapeIssues } from '../../lib/params.js'
 import { openSafetensors } from '../../lib/safetensors/read.js'
@@ -67,11 +68,6 @@ const moments = ({ first, second }: Pick<AdamWState, 'first' | 'second'>): State
   Object.fromEntries(
     Object.entries({ first, second }).flatMap(([name, dict]) => Object.entries(dict).map(([key, t]) => [`${name}.${key}`, t]))
   )
-
-const syncFolder = async (folder: string): Promise<void> => {
-  const handle = await open(folder, 'r')
-  await handle.sync().finally(() => handle.close())
-}
 
 const writeAll = async (folder: string, { params, optimizer, ...counts }: TrainState<unknown>, rest: TrainCheckpointOptions) => {
   const { step, position, lossState, lossScale } = counts

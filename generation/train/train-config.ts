@@ -4,6 +4,7 @@ import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as TE from 'fp-ts/lib/TaskEither.js'
 import {
+  editDistance,
   errorText,
   type Issue,
   type Issues,
@@ -46,18 +47,6 @@ const flatten = (json: Json, path = '', level = 1): Readonly<Record<string, unkn
   )
 
 const entries = () => Object.entries(settings) as ReadonlyArray<readonly [Name, Setting<unknown>]>
-
-/** Levenshtein distance: the number of letters to insert, delete or replace. Source: Levenshtein 1966. */
-const editDistance = (a: string, b: string): number => {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1))
-    row = next
-  }
-  return row[b.length]!
-}
 
 const lastPart = (name: string): string => name.slice(name.lastIndexOf('.') + 1)
 

@@ -1,3 +1,4 @@
+import { editDistance } from '../error.js'
 import type { Children, Module, Node, Param } from '../module.js'
 import { matchesPath, type PathPattern } from './path-pattern.js'
 
@@ -13,17 +14,6 @@ export const modulePaths = (module: Module): readonly string[] => {
     return [...here, ...children.flatMap(([key, child]) => walk(child, path === '' ? key : `${path}.${key}`))]
   }
   return walk(module, '')
-}
-
-/** Number of insertions, deletions and replacements of characters between two texts. Source: Levenshtein 1966. */
-const editDistance = (a: string, b: string): number => {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (const [i, character] of [...a].entries()) {
-    const next = [i + 1]
-    for (let j = 0; j < b.length; j++) next.push(Math.min(row[j + 1]! + 1, next[j]! + 1, row[j]! + Number(character !== b[j])))
-    row = next
-  }
-  return row[b.length]!
 }
 
 /** A path with its index names as `*`: all layers of a model are one path then. */

@@ -7,6 +7,7 @@ import sharp, { type Sharp } from 'sharp'
 import { type Issues, invalid, issue } from '../../lib/error.js'
 import { type ImageSource, type OpenOptions, readImage } from './image.js'
 import type { Rgb, Size } from './resize.js'
+import { escapeXml } from './strip.js'
 
 /** A labelled bounding box in pixels of the image; `right` and `bottom` are exclusive. */
 export interface LabelledBox {
@@ -18,8 +19,6 @@ export interface LabelledBox {
 }
 
 const colours = ['#e6194b', '#3cb44b', '#4363d8', '#f58231', '#911eb4', '#008080', '#9a6324', '#000075']
-
-const escapeXml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`).replace(/\p{Cc}/gu, ' ')
 
 const boxSvg = ({ label, left, top, right, bottom }: LabelledBox, colour: string, stroke: number, font: number): string => {
   const [width, height] = [Math.max(1, right - left), Math.max(1, bottom - top)]

@@ -11,7 +11,9 @@ const [panelHeight, labelHeight, gap] = [224, 32, 8]
 /** Panels of one row; more rows follow below. */
 const panelsPerRow = 8
 
-const escapeXml = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`).replace(/\p{Cc}/gu, ' ')
+/** A text for XML; control characters become spaces. */
+export const escapeXml = (text: string): string =>
+  text.replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`).replace(/\p{Cc}/gu, ' ')
 
 const labelSvg = (label: string, width: number): Buffer =>
   Buffer.from(

@@ -100,12 +100,6 @@ export const allowed: readonly Allowed[] = [
     reason: 'the old name of diagnostics works'
   },
   { path: 'generation/', term: 'remark', line: /onRemark/, reason: 'the old name of the option onWarning works' },
-  { path: 'generation/train/train-log.ts', term: 'held out', reason: 'logs of version 0.1 have this key' },
-  {
-    path: 'generation/train/settings.ts',
-    term: 'held out',
-    reason: 'the old name of the setting validation is read as an alias'
-  },
   {
     path: '',
     term: 'picture',

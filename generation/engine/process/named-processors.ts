@@ -10,9 +10,6 @@ import type { NamedProcessor } from '../engine-types.js'
  */
 export type LogitsProcessorFactory = (internvl: InternVLCheckpoint, data: unknown) => LogitsProcessor | Promise<LogitsProcessor>
 
-/** Processors that every engine has. */
-const builtInProcessors: Readonly<Record<string, LogitsProcessorFactory>> = {}
-
 /** Imports the modules and gathers their `logitsProcessors`. Throws a `RangeError` for a module without them. */
 export const importProcessors = async (modules: readonly string[]): Promise<Readonly<Record<string, LogitsProcessorFactory>>> => {
   const found = await Promise.all(
@@ -23,7 +20,7 @@ export const importProcessors = async (modules: readonly string[]): Promise<Read
       return logitsProcessors as Record<string, LogitsProcessorFactory>
     })
   )
-  return Object.assign({}, builtInProcessors, ...found)
+  return Object.assign({}, ...found)
 }
 
 /** The processors of a request. Throws a `RangeError` that names an unknown one. */

@@ -1,3 +1,5 @@
+import { editDistance } from '../../../lib/error.js'
+
 /** Lower case, without white space at both ends, and with one space for each run of white space within. */
 const normalized = (text: string): string => text.trim().toLowerCase().split(/\s+/).join(' ')
 
@@ -11,18 +13,6 @@ export const containsMatch = (answer: string, references: readonly string[]): nu
   return references.map(normalized).some((reference) => reference !== '' && text.includes(reference)) ? 1 : 0
 }
 
-/** Edit distance between two texts in code points: insertions, deletions and substitutions. */
-export const levenshtein = (a: string, b: string): number => {
-  const [x, y] = [[...a], [...b]]
-  let row = Array.from({ length: x.length + 1 }, (_, i) => i)
-  for (const [j, to] of y.entries()) {
-    const next = [j + 1]
-    for (const [i, from] of x.entries()) next.push(from === to ? row[i]! : 1 + Math.min(row[i]!, row[i + 1]!, next[i]!))
-    row = next
-  }
-  return row.at(-1)!
-}
-
 const codePoints = (text: string): number => [...text.toUpperCase()].length
 
 /**
@@ -32,7 +22,7 @@ const codePoints = (text: string): number => [...text.toUpperCase()].length
 export const anls = (answer: string, references: readonly string[]): number => {
   const distances = references.map((reference) => {
     const length = Math.max(codePoints(reference), codePoints(answer))
-    return length === 0 ? 0 : levenshtein(normalized(reference), normalized(answer)) / length
+    return length === 0 ? 0 : editDistance(normalized(reference), normalized(answer)) / length
   })
   const similarity = 1 - Math.min(...distances)
   return similarity < 0.5 ? 0 : similarity

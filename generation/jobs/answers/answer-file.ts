@@ -2,7 +2,7 @@ import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, extname } from 'node:path'
 import { InternVLError, issue } from '../../../lib/error.js'
-import { exists } from '../../../lib/files.js'
+import { exists, isProcessRunning } from '../../../lib/files.js'
 import { type AnswerJournal, openJournal } from './answer-journal.js'
 import { type AnswerFormat, linesOf } from './answer-lines.js'
 import { writeTable } from './answer-table.js'
@@ -53,15 +53,7 @@ const readState = async (out: string): Promise<State | undefined> => {
 const writeState = (out: string, state: State): Promise<void> =>
   replaceFile(stateFile(out), (handle) => handle.writeFile(`${JSON.stringify(state, null, 2)}\n`))
 
-const isRunning = ({ host, pid }: State): boolean => {
-  if (host !== hostname() || pid === process.pid) return false
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
-}
+const isRunning = ({ host, pid }: State): boolean => host === hostname() && pid !== process.pid && isProcessRunning(pid)
 
 /** Refuses a file that a process writes. */
 const refuseWritten = (out: string, state: State): void => {

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open, truncate } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { syncFolder } from '../../../lib/files.js'
 import type { AnswerLines } from './answer-lines.js'
 import type { RowAnswer } from './row-answer.js'
 
@@ -29,13 +30,6 @@ export async function* scanAnswers(file: string, { readHead }: AnswerLines): Asy
     }
     rest = bytes.subarray(from)
   }
-}
-
-/** Flushes the name of a new or renamed file to the disk. */
-export const syncFolder = async (file: string): Promise<void> => {
-  const folder = await open(dirname(file), 'r').catch(() => undefined) // Windows opens no folders
-  await folder?.sync().catch(() => undefined)
-  await folder?.close()
 }
 
 /** A file of answers that grows line by line. */
@@ -84,7 +78,7 @@ export const openJournal = async (
   { retryErrors = false }: { readonly retryErrors?: boolean } = {}
 ): Promise<AnswerJournal> => {
   const handle = await open(file, 'a')
-  await syncFolder(file)
+  await syncFolder(dirname(file))
   const isError = new Map<number, boolean>()
   let end = 0
   for await (const line of scanAnswers(file, lines)) {

@@ -1,5 +1,7 @@
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
-import { scanAnswers, syncFolder } from './answer-journal.js'
+import { dirname } from 'node:path'
+import { syncFolder } from '../../../lib/files.js'
+import { scanAnswers } from './answer-journal.js'
 import type { AnswerLines } from './answer-lines.js'
 
 /** The last line of every row, in the order of rows. */
@@ -28,7 +30,7 @@ export const replaceFile = async (
     await handle.sync()
     await handle.close()
     await rename(temporary, file)
-    await syncFolder(file)
+    await syncFolder(dirname(file))
   } catch (error) {
     await handle.close().catch(() => undefined)
     await rm(temporary, { force: true })

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, readlink, rename, rm, stat, symlink, unlink, utimes }
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isProcessRunning } from '../../files.js'
 import { makePrivateFolder } from './file-trust.js'
 
 /**
@@ -17,18 +18,10 @@ const host = hostname().replace(/\W/g, '_') || 'localhost'
 const heartbeatInterval = 1000 // ms
 const heartbeatTimeout = 15 * heartbeatInterval
 
-const isRunning = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
-}
-
 /** Whether the process of a staging folder still runs. For a process of another machine, only the modification time counts. */
 export const isAlive = async (path: string): Promise<boolean> => {
   const [, pid, machine] = /\.staging-(\d+)-(\w+)-\w{6}$/.exec(path) ?? []
-  if (machine === host && !isRunning(Number(pid))) return false
+  if (machine === host && !isProcessRunning(Number(pid))) return false
   return stat(path).then(
     ({ mtimeMs }) => Date.now() - mtimeMs < heartbeatTimeout,
     () => false

@@ -56,7 +56,7 @@ const toBytes = (samples: ArrayLike<number>, max: number, isGrey: boolean): Uint
 
 /** Numbers of a plain text format; in P1 white space between the digits is optional. */
 const plainSamples = (bytes: Buffer, { magic, max, pixels }: Header, count: number): readonly number[] => {
-  const text = bytes.toString('latin1', pixels).replace(/#[^\r\n]*([\r\n]|$)/g, magic === 'P1' ? '' : '')
+  const text = bytes.toString('latin1', pixels).replace(/#[^\r\n]*([\r\n]|$)/g, '')
   const words = magic === 'P1' ? (text.match(/\S/g) ?? []) : (text.match(/\S+/g) ?? [])
   if (words.length < count) throw new Error(`it has ${words.length} of ${count} samples`)
   return words.slice(0, count).map((word) => {

@@ -6,16 +6,10 @@ import { boxAccuracy, boxesOf, boxIou, matchedIous } from '../../../../generatio
 import { metricOf } from '../../../../generation/evaluate/metrics/metric.js'
 import { choiceMatch, choicesOf, chosenLetter, expectedLetter } from '../../../../generation/evaluate/metrics/multiple-choice.js'
 import { pairedTest } from '../../../../generation/evaluate/metrics/paired-test.js'
-import {
-  anls,
-  containsMatch,
-  exactMatch,
-  levenshtein,
-  relaxedAccuracy
-} from '../../../../generation/evaluate/metrics/text-metrics.js'
+import { anls, containsMatch, exactMatch, relaxedAccuracy } from '../../../../generation/evaluate/metrics/text-metrics.js'
 import { vqaAccuracy } from '../../../../generation/evaluate/metrics/vqa-accuracy.js'
 import type { Corners } from '../../../../generation/grounding.js'
-import { getOrThrow } from '../../../../lib/error.js'
+import { editDistance, getOrThrow } from '../../../../lib/error.js'
 
 /** Scores by the published evaluation code; make_metrics.py writes them. */
 const reference = JSON.parse(readFileSync(new URL('../../../reference/metrics/metrics.json', import.meta.url), 'utf8'))
@@ -56,9 +50,9 @@ describe('metrics', () => {
   it('edit distance is a metric', () =>
     fc.assert(
       fc.property(fc.string({ maxLength: 8 }), fc.string({ maxLength: 8 }), fc.string({ maxLength: 8 }), (a, b, c) => {
-        assert.equal(levenshtein(a, b) === 0, a === b)
-        assert.equal(levenshtein(a, b), levenshtein(b, a))
-        assert.ok(levenshtein(a, c) <= levenshtein(a, b) + levenshtein(b, c))
+        assert.equal(editDistance(a, b) === 0, a === b)
+        assert.equal(editDistance(a, b), editDistance(b, a))
+        assert.ok(editDistance(a, c) <= editDistance(a, b) + editDistance(b, c))
       })
     ))
 
