@@ -3,6 +3,9 @@ import { isExpectedError } from '../../lib/error.js'
 import { info } from './common.js'
 import { program } from './program.js'
 
+/** Control characters, which messages may quote from a wrong file; a terminal would follow them. */
+const controls = /(?![\n\t])\p{Cc}/gu
+
 /** Runs a command line. Exit code: 0, 1 for an error, 2 for invalid arguments. */
 export const run = async (argv: readonly string[]): Promise<number> => {
   try {
@@ -10,7 +13,9 @@ export const run = async (argv: readonly string[]): Promise<number> => {
     return Number(process.exitCode ?? 0)
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2 // commander printed the message
-    const text = isExpectedError(error) ? error.message.replaceAll('\n', '\ninternvl: ') : ((error as Error)?.stack ?? error)
+    const text = isExpectedError(error)
+      ? error.message.replace(controls, '?').replaceAll('\n', '\ninternvl: ')
+      : ((error as Error)?.stack ?? error)
     info(`internvl: ${text}`)
     return 1
   }

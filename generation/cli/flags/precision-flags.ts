@@ -47,7 +47,7 @@ export const withPrecisionOptions = (command: Command): Command =>
     .addOption(
       new Option(
         '--activations <type>',
-        'type of the inputs of linear layers; auto: quantized where that is faster, float32: never; default: auto'
+        'type of the inputs of linear layers; auto: quantized where that is faster, float32: never, float16: on a GPU products in float16, on a CPU as auto; default: auto'
       ).choices(activationTypes)
     )
     .addOption(
