@@ -167,6 +167,7 @@ const baseOf = async (adapter: string): Promise<string | undefined> => {
 /** Loads the model that the flags name, with a progress bar on standard error if loading takes longer than 0.5 s. */
 export const loadWithProgress = async ({ model, engine, adapter, ...flags }: ModelFlags): Promise<InternVLCheckpoint> => {
   const named = model ?? (adapter === undefined ? undefined : await baseOf(adapter))
+  if (named === undefined && flags.mmproj !== undefined) throw new RangeError('--mmproj: needs --model with a GGUF file')
   const folder = named === undefined ? undefined : await resolveModelFolder(named, flags)
   const { load } = await import('../checkpoint/load.js') // loaded here because TensorFlow.js loads slowly
   const bar = new SingleBar({ format: 'loading [{bar}] {value}/{total} MB', stream: process.stderr, hideCursor: true })

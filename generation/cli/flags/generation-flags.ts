@@ -129,6 +129,7 @@ export const generationOptions = (flags: GenerationFlags): AnswerOptions => {
     guidanceScale,
     watermarkingConfig,
     cacheImplementation,
+    kvCache: cacheImplementation && flags.kvCache, // `generate` refuses types that exclude each other
     flash,
     flashRelativeThreshold,
     flashAbsoluteThreshold,

@@ -244,6 +244,14 @@ describe('command line', () => {
       const { answers, answer: text } = JSON.parse(best.stdout)
       assert.equal(text, answers[0].text)
       assert.ok(answers.length === 2 && answers[0].score >= answers[1].score && answers[0].score <= 1)
+      for (const [flags, sentence] of [
+        [['--mmproj', 'no.gguf'], /--mmproj: needs --model/],
+        [
+          ['--cache-implementation', 'quantized', '--kv-cache', 'float32'],
+          /kvCache: expected 'int8' with cacheImplementation 'quantized'/
+        ]
+      ] as const)
+        await assert.rejects(run('ask', 'x', ...flags), { code: 1, stderr: sentence })
       for (const command of [['chat'], ['ask', 'x']]) // one sentence, and no stack trace
         await assert.rejects(run(...command, '--image', 'nowhere.png'), {
           code: 1,
