@@ -17,7 +17,8 @@ import {
   oneOf,
   text
 } from '../../models/config/config-fields.js'
-import { type GenerateOptions, optionRanges, type Range, tokenIdRange } from './generation-options.js'
+import type { GenerateOptions } from './generation-options.js'
+import { optionRanges, type Range, tokenIdRange } from './options/option-ranges.js'
 import { type WatermarkingConfig, watermarkProblem } from './watermark/watermarking-config.js'
 
 const kindOf = ({ description, holds }: Range): Kind<number> => ({

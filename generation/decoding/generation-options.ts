@@ -1,10 +1,9 @@
 import { valueText } from '../../lib/error.js'
 import type { KVCacheType } from '../../lib/nn/kv-cache.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
-import { checkKVCacheType } from '../../models/quantization/precision.js'
 import type { Tokenizer } from '../../processors/text/tokenizer.js'
 import type { RowCache } from './batch-cache.js'
-import { type WatermarkingConfig, watermarkProblem } from './watermark/watermarking-config.js'
+import type { WatermarkingConfig } from './watermark/watermarking-config.js'
 
 /** Decodes token ids to text. */
 export type Decode = (ids: readonly number[]) => string
@@ -23,7 +22,7 @@ export interface AssistantModel {
   readonly model: InternVL
 }
 
-interface AllOptions {
+export interface AllOptions {
   /** Maximum number of new tokens; by default the rest of `maxLength`, or 20 as in Transformers. */
   readonly maxNewTokens: number
   /** Maximum number of tokens of prompt (padding included) and answer. */
@@ -201,227 +200,14 @@ interface AllOptions {
 /** Options of `generate`, with the names of Transformers in camel case. `generationConfig` reads them from a checkpoint. */
 export type GenerateOptions = { readonly [K in keyof AllOptions]?: AllOptions[K] | undefined }
 
-/** Names of the numeric options. */
-type NumberOption = { [K in keyof AllOptions]: AllOptions[K] extends number ? K : never }[keyof AllOptions]
-
-/** Description and test of the valid values of a numeric option. */
-export interface Range {
-  readonly description: string
-  readonly holds: (n: number) => boolean
-}
-const integerBetween = (min: number, max: number): Range => ({
-  description: `an integer from ${min} to ${max}`,
-  holds: (n) => Number.isSafeInteger(n) && n >= min && n <= max
-})
-const numberBetween = (min: number, max: number): Range => ({
-  description: `a number from ${min} to ${max}`,
-  holds: (n) => n >= min && n <= max
-})
-
-/** Token ids, positions and counts of tokens are int32 in every model. */
-const MAX_INT32 = 2 ** 31 - 1
-const tokenCount = integerBetween(0, MAX_INT32)
-const positiveTokenCount = integerBetween(1, MAX_INT32)
-const share: Range = { description: 'a number above 0 and at most 1', holds: (n) => n > 0 && n <= 1 }
-
-/** Id of a token. */
-export const tokenIdRange: Range = integerBetween(0, MAX_INT32)
-
-/** The valid range of every numeric option, for options of a call and of generation_config.json. */
-export const optionRanges = {
-  maxNewTokens: positiveTokenCount,
-  maxLength: positiveTokenCount,
-  minNewTokens: tokenCount,
-  minLength: tokenCount,
-  temperature: numberBetween(0, 1e6), // 0 is greedy
-  topK: tokenCount,
-  topP: share,
-  minP: numberBetween(0, 1),
-  typicalP: share,
-  epsilonCutoff: { description: 'a number from 0 to below 1', holds: (n) => n >= 0 && n < 1 },
-  etaCutoff: { description: 'a number from 0 to below 1', holds: (n) => n >= 0 && n < 1 },
-  topH: share,
-  guidanceScale: numberBetween(0, 1000),
-  maxTime: { description: 'a number of seconds above 0 and at most 1000000000', holds: (n) => n > 0 && n <= 1e9 },
-  numBeams: integerBetween(1, 256), // every beam has a KV cache and a row of logits
-  numReturnSequences: integerBetween(1, 4096), // every sequence has a KV cache
-  lengthPenalty: numberBetween(-100, 100), // an exponent of the length
-  repetitionPenalty: { description: 'a number above 0 and at most 1000000', holds: (n) => n > 0 && n <= 1e6 },
-  presencePenalty: numberBetween(-2, 2),
-  frequencyPenalty: numberBetween(-2, 2),
-  encoderRepetitionPenalty: { description: 'a number above 0 and at most 1000000', holds: (n) => n > 0 && n <= 1e6 },
-  noRepeatNgramSize: tokenCount,
-  encoderNoRepeatNgramSize: tokenCount,
-  promptLookupNumTokens: positiveTokenCount,
-  maxMatchingNgramSize: positiveTokenCount,
-  numAssistantTokens: positiveTokenCount,
-  assistantConfidenceThreshold: numberBetween(0, 1),
-  flashRelativeThreshold: numberBetween(0, 1),
-  flashAbsoluteThreshold: numberBetween(0, 1),
-  padTokenId: tokenIdRange,
-  forcedBosTokenId: tokenIdRange,
-  imageTokenId: tokenIdRange,
-  ropeLength: tokenCount,
-  prefillChunkSize: positiveTokenCount,
-  topLogprobs: integerBetween(0, 100),
-  maxPositionEmbeddings: positiveTokenCount
-} as const satisfies { readonly [K in NumberOption]: Range }
-
-const rejectOption = (name: keyof AllOptions, description: string, value: unknown): never => {
+/** Throws the `RangeError` of an option with a wrong value. */
+export const rejectOption = (name: keyof AllOptions, description: string, value: unknown): never => {
   throw new RangeError(`${name}: expected ${description}, got ${valueText(value)}`)
-}
-
-const idLists = ['eosTokenIds', 'suppressTokens', 'beginSuppressTokens', 'forcedTokens', 'forcedEosTokenIds'] as const
-
-const checkVisualDelta = ({ visualDelta: delta, imageTokenId, maxPositionEmbeddings }: GenerateOptions): void => {
-  if (delta === undefined) return
-  if (delta !== 'auto' && !(typeof delta === 'number' && share.holds(delta)))
-    rejectOption('visualDelta', `${share.description}, or 'auto'`, delta)
-  if (imageTokenId === undefined) rejectOption('imageTokenId', 'a token id if visualDelta is given', imageTokenId)
-  if (delta === 'auto' && maxPositionEmbeddings === undefined)
-    rejectOption('maxPositionEmbeddings', "a number if visualDelta is 'auto'", maxPositionEmbeddings)
-}
-
-/** Candidate tokens are checked for one row: neither beams nor several sequences. */
-const checkAssistance = (o: GenerateOptions): void => {
-  if (!isAssisted(o)) return
-  const name = o.assistantModel ? 'assistantModel' : 'promptLookupNumTokens'
-  const clash = (other: keyof AllOptions) => {
-    throw new RangeError(
-      `${name}: cannot be used with ${other}${typeof o[other] === 'number' ? ` ${o[other]}` : ''}; leave one of the two out`
-    )
-  }
-  if (o.assistantModel && typeof o.assistantModel.model !== 'function')
-    rejectOption('assistantModel', 'a loaded checkpoint, or { model }', typeof o.assistantModel)
-  if (o.assistantModel && o.promptLookupNumTokens !== undefined) clash('promptLookupNumTokens')
-  if ((o.numBeams ?? 1) > 1) clash('numBeams')
-  if ((o.numReturnSequences ?? 1) > 1) clash('numReturnSequences')
-}
-
-/** Whether a value is a list whose elements all pass a check; callers without types may give anything. */
-const isListOf = (value: unknown, holds: (element: unknown) => boolean): boolean => Array.isArray(value) && value.every(holds)
-const isTokenId = (id: unknown): boolean => typeof id === 'number' && tokenIdRange.holds(id)
-const isSequence = (ids: unknown): boolean => isListOf(ids, isTokenId) && (ids as readonly number[]).length > 0
-const isBias = (pair: unknown): boolean =>
-  Array.isArray(pair) && isSequence(pair[0]) && typeof pair[1] === 'number' && !Number.isNaN(pair[1])
-
-/** Names of the options that are lists, with the check of an element and the description of a valid list. */
-const listOptions = {
-  badWords: [isSequence, 'non-empty lists of token ids'],
-  badWordsIds: [isSequence, 'non-empty lists of token ids'],
-  sequenceBias: [isBias, 'a list of pairs of a non-empty list of token ids and a number'],
-  stopStrings: [(text) => typeof text === 'string' && text !== '', 'a list of non-empty strings'],
-  logitsProcessors: [(f) => typeof f === 'function', 'a list of functions'],
-  stoppingConditions: [(f) => typeof f === 'function', 'a list of functions']
-} as const satisfies { readonly [K in keyof AllOptions]?: readonly [holds: (element: unknown) => boolean, description: string] }
-
-const checkLists = (o: GenerateOptions): void => {
-  for (const name of idLists)
-    if (o[name] !== undefined && !isListOf(o[name], isTokenId)) rejectOption(name, 'a list of token ids', o[name])
-  for (const [name, [holds, description]] of Object.entries(listOptions) as [
-    keyof typeof listOptions,
-    (typeof listOptions)['badWords']
-  ][])
-    if (o[name] !== undefined && !isListOf(o[name], holds)) rejectOption(name, description, o[name])
 }
 
 /** The type of the KV cache that the options ask for; undefined for the model's own. */
 export const kvCacheOf = ({ kvCache, cacheImplementation }: Pick<GenerateOptions, 'kvCache' | 'cacheImplementation'>) =>
   kvCache ?? (cacheImplementation === 'quantized' ? 'int8' : undefined)
-
-const cacheImplementations = ['dynamic', 'static', 'quantized'] as const
-
-const checkCacheImplementation = ({ cacheImplementation: implementation, kvCache }: GenerateOptions): void => {
-  if (implementation === undefined) return
-  if (!cacheImplementations.includes(implementation))
-    rejectOption('cacheImplementation', cacheImplementations.map((name) => `'${name}'`).join(', '), implementation)
-  if (implementation === 'quantized' && kvCache !== undefined && kvCache !== 'int8')
-    rejectOption('kvCache', "'int8' with cacheImplementation 'quantized'", kvCache)
-}
-
-const checkGuidance = (o: GenerateOptions): void => {
-  const { negativePromptIds: ids, guidanceScale = 1 } = o
-  if (ids !== undefined) {
-    if (guidanceScale === 1)
-      rejectOption('guidanceScale', 'a number other than 1 if negativePromptIds are given', o.guidanceScale)
-    if (!isSequence(ids) && !(isListOf(ids, isSequence) && ids.length > 0))
-      rejectOption('negativePromptIds', 'a non-empty list of token ids, or one for each row', ids)
-  }
-  if (guidanceScale === 1) return
-  const other = (o.numBeams ?? 1) > 1 ? 'numBeams' : o.assistantModel ? 'assistantModel' : o.promptLookupNumTokens ? 'promptLookupNumTokens' : undefined // biome-ignore format: one line
-  if (other) throw new RangeError(`guidanceScale: cannot be used with ${other}; leave one of the two out`)
-}
-
-/** Fields of Transformers' `GenerationConfig` that `generate` refuses, each with what to do; their neutral values are accepted. */
-export const refusedOptions: Readonly<Record<string, readonly [neutral: readonly unknown[], advice: string]>> = {
-  penaltyAlpha: [[0], 'contrastive search left Transformers; use sampling with topK'],
-  dolaLayers: [[], 'DoLa left Transformers; leave it out'],
-  numBeamGroups: [[1], 'group beam search left Transformers; use numBeams'],
-  diversityPenalty: [[0], 'group beam search left Transformers; use numBeams'],
-  constraints: [[], 'constrained beam search left Transformers; use responseFormat or logitsProcessors'],
-  forceWordsIds: [[], 'constrained beam search left Transformers; use responseFormat or logitsProcessors'],
-  lowMemory: [[false], 'leave it out: beams share their prompt'],
-  decoderStartTokenId: [[], 'for models with an encoder; leave it out'],
-  useCache: [[true], 'generation always caches keys and values; leave it out'],
-  useMtp: [[false], 'no InternVL has heads for several tokens; use promptLookupNumTokens or assistantModel'],
-  assistantEarlyExit: [[], 'for models trained with early exit; use assistantModel'],
-  assistantLookbehind: [[], 'the assistant model must have the same tokenizer; leave it out'],
-  targetLookbehind: [[], 'the assistant model must have the same tokenizer; leave it out'],
-  assistantEnsembleWeight: [[], 'leave it out: tokens are those of the model alone'],
-  numAssistantTokensSchedule: [['constant', 'heuristic', 'heuristic_transient'], 'the number of candidates adapts itself'],
-  speculationType: [[], 'use promptLookupNumTokens or assistantModel'],
-  cacheConfig: [[], "use cacheImplementation 'quantized' or kvCache"],
-  maxCacheLen: [[], 'a static cache has room for maxNewTokens; leave it out']
-}
-
-/** Throws for options of Transformers that this library does not have, which callers without types may give. */
-const checkRefused = (o: GenerateOptions): void => {
-  for (const [name, [neutral, advice]] of Object.entries(refusedOptions)) {
-    const value = (o as Readonly<Record<string, unknown>>)[name]
-    if (value !== undefined && value !== null && !neutral.includes(value))
-      throw new RangeError(`${name}: ${valueText(value)} is not supported: ${advice}`)
-  }
-}
-
-/** Throws a `RangeError` that names the first option with an invalid value. */
-export const checkOptions = (o: GenerateOptions): void => {
-  for (const [name, range] of Object.entries(optionRanges) as [NumberOption, Range][]) {
-    const value = o[name]
-    if (value !== undefined && !(typeof value === 'number' && range.holds(value))) rejectOption(name, range.description, value)
-  }
-  checkLists(o)
-  checkKVCacheType(o.kvCache)
-  if (![o.seed ?? 0].flat().every(Number.isSafeInteger)) rejectOption('seed', 'an integer, or a list of integers', o.seed)
-  if (![undefined, true, false, 'never'].includes(o.earlyStopping))
-    rejectOption('earlyStopping', "true, false or 'never'", o.earlyStopping)
-  if (o.pause !== undefined && typeof o.pause !== 'function') rejectOption('pause', 'a function', o.pause)
-  if (o.topLogprobs && (o.numBeams ?? 1) > 1) rejectOption('topLogprobs', 'no value with numBeams above 1', o.topLogprobs)
-  if (![undefined, true, false].includes(o.flash)) rejectOption('flash', 'true or false', o.flash)
-  const decay: unknown = o.exponentialDecayLengthPenalty
-  if (
-    decay !== undefined &&
-    !(Array.isArray(decay) && decay.length === 2 && decay.every(Number.isFinite) && decay[0] >= 0 && decay[1] > 0)
-  )
-    rejectOption('exponentialDecayLengthPenalty', 'a pair of a number of tokens and a factor above 0', decay)
-  for (const name of ['outputScores', 'outputLogits', 'outputHiddenStates'] as const)
-    if (![undefined, true, false].includes(o[name])) rejectOption(name, 'true or false', o[name])
-  if (![undefined, true, false].includes(o.outputAttentions as boolean) && !isListOf(o.outputAttentions, Number.isSafeInteger))
-    rejectOption('outputAttentions', 'true, false, or a list of layers', o.outputAttentions)
-  if (o.watermarkingConfig !== undefined) {
-    const problem = watermarkProblem(o.watermarkingConfig)
-    if (problem !== undefined) throw new RangeError(`watermarkingConfig: ${problem}`)
-  }
-  checkCacheImplementation(o)
-  checkGuidance(o)
-  checkRefused(o)
-  if (o.tokenHealing && !o.tokenizer) rejectOption('tokenizer', 'the tokenizer of the model if tokenHealing is set', o.tokenizer)
-  checkVisualDelta(o)
-  checkAssistance(o)
-  if (o.stopStrings?.length && !o.decode) rejectOption('decode', 'a function if stopStrings are given', o.decode)
-  const [beams, answers] = [o.numBeams ?? 1, o.numReturnSequences ?? 1]
-  if (answers > beams && !(beams === 1 && isSampling(o)))
-    rejectOption('numReturnSequences', `at most numBeams (${beams}), or doSample with numBeams 1`, answers)
-}
 
 /** Whether tokens are sampled; temperature 0 is greedy. */
 export const isSampling = ({ doSample = false, temperature = 1 }: GenerateOptions): boolean => doSample && temperature !== 0

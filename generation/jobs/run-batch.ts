@@ -1,6 +1,7 @@
 import { dirname, resolve } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
-import { checkOptions, type GenerateOptions } from '../decoding/generation-options.js'
+import type { GenerateOptions } from '../decoding/generation-options.js'
+import { checkOptions } from '../decoding/options/check-options.js'
 import type { CreateEngineOptions, RequestOptions } from '../engine/engine-types.js'
 import { answerRows, type RowEngine } from './answer-rows.js'
 import { formatOf, openAnswers } from './answers/answer-file.js'

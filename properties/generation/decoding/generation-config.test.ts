@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import * as E from 'fp-ts/lib/Either.js'
 import { generationConfig, readGenerationConfig } from '../../../generation/decoding/generation-config.js'
-import { checkOptions } from '../../../generation/decoding/generation-options.js'
+import { checkOptions } from '../../../generation/decoding/options/check-options.js'
 
 describe('generation config', () => {
   it('has the options of the file and no others', () => {

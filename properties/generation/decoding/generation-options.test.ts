@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type GenerateOptions, generate } from '../../../generation/decoding/generate.js'
-import { maxNewTokensFor, optionRanges } from '../../../generation/decoding/generation-options.js'
+import { maxNewTokensFor } from '../../../generation/decoding/generation-options.js'
+import { optionRanges } from '../../../generation/decoding/options/option-ranges.js'
 import { InputError } from '../../../lib/error.js'
 import { tf } from '../../../lib/tf.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
