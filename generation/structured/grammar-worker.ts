@@ -155,7 +155,13 @@ const mask = async (compiled: readonly CompiledGrammar[], ids: readonly number[]
 try {
   const compiled = await compile()
   port.on('message', async (ids: readonly number[]) => {
-    const state = await mask(compiled, ids).catch(() => MASK_STATE.rejected)
+    const maskOf = () => mask(compiled, ids).catch(() => MASK_STATE.rejected)
+    let state = await maskOf()
+    if (state === MASK_STATE.rejected) {
+      // XGrammar has rejected a token of its own mask, once in some thousand texts: new matchers decide
+      for (const { matchers } of rows.splice(0)) for (const matcher of matchers) matcher.dispose()
+      state = await maskOf()
+    }
     Atomics.store(words, 0, state)
     Atomics.notify(words, 0)
   })
