@@ -127,7 +127,7 @@ export const readProcessorFolder = async (dir: string): Promise<ProcessorFolder>
     preprocessor: at('preprocessor_config.json'),
     videoPreprocessor: at('video_preprocessor_config.json'),
     tokenizer: at('tokenizer.json'),
-    tokenizerConfig: hasTokenizer ? withoutAffixes(at('tokenizer_config.json') ?? {}) : (at('tokenizer_config.json') ?? {}),
+    tokenizerConfig: (hasTokenizer ? withoutAffixes(at('tokenizer_config.json')) : at('tokenizer_config.json')) ?? {},
     template: templateOf(dir, at),
     issues: new Map([...read].flatMap(([name, result]) => (E.isLeft(result) ? [[name, result.left] as const] : [])))
   }

@@ -3,6 +3,7 @@ import type { LookupFunction } from 'node:net'
 import { isAbsolute, relative, resolve, sep } from 'node:path'
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issues, invalid } from '../../lib/error.js'
+import { withoutUndefined } from '../../lib/plain-object.js'
 
 /** Sources that images and videos of messages may be opened from. Data URLs and bytes open nothing and are always allowed. */
 export interface MediaPolicy {
@@ -60,7 +61,7 @@ export const policyOf = ({ mediaPolicy = {}, timeout, maxBytes, allowPrivateAddr
   const given = Object.entries({
     ...(allowPrivateAddresses === false ? { addresses: 'global' as const } : {}),
     ...{ timeout, maxBytes },
-    ...Object.fromEntries(Object.entries(mediaPolicy).filter(([, value]) => value !== undefined))
+    ...withoutUndefined(mediaPolicy)
   })
   const policy: Required<MediaPolicy> = {
     ...DEFAULT_POLICY,

@@ -64,20 +64,30 @@ export const byteLevelTokenizer = (
   }))(decode(t.record(t.string, t.number), vocabulary, file))
 }
 
+/** Pieces have this character for a space. */
+export const space = '▁'
+
 type Settings = Readonly<Record<string, unknown>>
 
-const space = '▁'
+/** Decoder of pieces whose spaces are `▁`; with a prefix the space before a text is removed. */
+export const spaceDecoder = (hasPrefix: boolean) => ({
+  type: 'Sequence',
+  decoders: [
+    { type: 'Replace', pattern: { String: space }, content: ' ' },
+    { type: 'ByteFallback' },
+    { type: 'Fuse' },
+    ...(hasPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : [])
+  ]
+})
 
 /** Llama's parts: every text, or with `legacy: false` the first one alone, begins with a space. Source: `LlamaTokenizer` (transformers 5.24). */
 const llamaParts = ({ add_prefix_space: prefix, legacy }: Settings) => {
-  const hasPrefix = prefix ?? true
+  const hasPrefix = Boolean(prefix ?? true)
   const scheme = hasPrefix ? (legacy ? 'always' : 'first') : 'never'
-  const strip = hasPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []
-  const spaces = { type: 'Replace', pattern: { String: space }, content: ' ' }
   return {
     normalizer: null,
     pre_tokenizer: { type: 'Metaspace', replacement: space, prepend_scheme: scheme, split: false },
-    decoder: { type: 'Sequence', decoders: [spaces, { type: 'ByteFallback' }, { type: 'Fuse' }, ...strip] }
+    decoder: spaceDecoder(hasPrefix)
   }
 }
 
@@ -85,8 +95,8 @@ const llamaParts = ({ add_prefix_space: prefix, legacy }: Settings) => {
 const classParts: Readonly<Record<string, (settings: Settings) => object>> = {
   LlamaTokenizer: llamaParts,
   Qwen2Tokenizer: ({ add_prefix_space: prefix }) => ({
-    normalizer: { type: 'NFC' },
-    pre_tokenizer: splitIntoBytes(SPLIT, prefix === true),
+    normalizer: splittingRules.qwen2.normalizer,
+    pre_tokenizer: splitIntoBytes(splittingRules.qwen2.pattern, prefix === true),
     decoder: byteLevel
   }),
   GPT2Tokenizer: ({ add_prefix_space: prefix }) => ({

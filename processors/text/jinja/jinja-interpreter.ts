@@ -1,7 +1,7 @@
 import { Environment, Interpreter, parse } from '@huggingface/jinja'
 import { errorText } from '../../../lib/error.js'
 import { COMPARISONS, FILTERS, TESTS } from './jinja-filters.js'
-import { formatPercent, isList, itemsIn, STRING_METHODS } from './jinja-strings.js'
+import { formatPercent, isList, itemsIn, numberOf, STRING_METHODS } from './jinja-strings.js'
 import { type JinjaToken, jinjaTokens } from './jinja-tokens.js'
 import {
   isTuple,
@@ -44,7 +44,6 @@ interface Internals {
 const Base = Interpreter as unknown as new (environment: Environment) => Internals
 
 const isText = ({ type }: JinjaValue): boolean => type === 'StringValue'
-const isNumber = ({ type }: JinjaValue): boolean => ['IntegerValue', 'FloatValue', 'BooleanValue'].includes(type)
 const isInteger = ({ type }: JinjaValue): boolean => type === 'IntegerValue' || type === 'BooleanValue'
 
 /** `text * n` and `list * n`. */
@@ -98,8 +97,8 @@ class PythonInterpreter extends Base {
     if (compares) return toJinja(compares(...operands))
     if (operator === '%' && isText(operands[0]))
       return toJinja(formatPercent(operands[0].value, isTuple(operands[1]) ? operands[1].value : [operands[1]]))
-    if (operator === '%' && operands.every(isNumber)) {
-      const [x, y] = operands.map(({ value }) => Number(value)) as [number, number]
+    const [x, y] = operands.map(numberOf)
+    if (operator === '%' && x !== undefined && y !== undefined) {
       if (y === 0) throw new Error('integer modulo by zero')
       const rest = x % y
       const modulo = rest !== 0 && rest < 0 !== y < 0 ? rest + y : rest // of the sign of y, as in Python

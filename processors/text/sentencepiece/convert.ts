@@ -1,9 +1,8 @@
 import * as t from 'io-ts'
 import { nameText } from '../../../lib/error.js'
 import { type AddedTokenJson, tokenNames } from '../added-tokens.js'
+import { space, spaceDecoder } from '../vocabulary.js'
 import { pieceTypes, type SentencePieceModel } from './model-proto.js'
-
-const SPACE = '\u2581' // stands for a space in pieces
 
 /**
  * Merges of a BPE vocabulary: each piece from every two pieces that it is the concatenation of, best score first.
@@ -90,21 +89,11 @@ const normalizerOf = (model: SentencePieceModel, isLegacy: boolean): unknown => 
           { type: 'Replace', pattern: { Regex: ' {2,}' }, content: ' ' }
         ]
       : []),
-    ...(addDummyPrefix && isLegacy ? [{ type: 'Prepend', prepend: SPACE }] : []),
-    { type: 'Replace', pattern: { String: ' ' }, content: SPACE }
+    ...(addDummyPrefix && isLegacy ? [{ type: 'Prepend', prepend: space }] : []),
+    { type: 'Replace', pattern: { String: ' ' }, content: space }
   ]
   return { type: 'Sequence', normalizers }
 }
-
-const decoderOf = ({ addDummyPrefix }: SentencePieceModel): unknown => ({
-  type: 'Sequence',
-  decoders: [
-    { type: 'Replace', pattern: { String: SPACE }, content: ' ' },
-    { type: 'ByteFallback' },
-    { type: 'Fuse' },
-    ...(addDummyPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : [])
-  ]
-})
 
 const modelOf = (model: SentencePieceModel): unknown => {
   const { pieces, byteFallback, unkId, unkPiece } = model
@@ -153,7 +142,7 @@ const postProcessorOf = ({ pieces }: SentencePieceModel, { config }: TokenFiles)
  */
 export const tokenizerFromSentencePiece = (model: SentencePieceModel, files: TokenFiles): Readonly<Record<string, unknown>> => {
   const isLegacy = files.config.legacy !== false
-  const prefixed = { type: 'Metaspace', replacement: SPACE, prepend_scheme: 'first', split: false }
+  const prefixed = { type: 'Metaspace', replacement: space, prepend_scheme: 'first', split: false }
   return {
     version: '1.0',
     truncation: null,
@@ -162,7 +151,7 @@ export const tokenizerFromSentencePiece = (model: SentencePieceModel, files: Tok
     normalizer: normalizerOf(model, isLegacy),
     pre_tokenizer: model.addDummyPrefix && !isLegacy ? prefixed : null,
     post_processor: postProcessorOf(model, files),
-    decoder: decoderOf(model),
+    decoder: spaceDecoder(model.addDummyPrefix),
     model: modelOf(model)
   }
 }
