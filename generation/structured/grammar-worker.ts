@@ -158,7 +158,7 @@ try {
     const maskOf = () => mask(compiled, ids).catch(() => MASK_STATE.rejected)
     let state = await maskOf()
     if (state === MASK_STATE.rejected) {
-      // XGrammar has rejected a token of its own mask, once in some thousand texts: new matchers decide
+      // XGrammar was once seen to reject a token of its own mask: new matchers decide
       for (const { matchers } of rows.splice(0)) for (const matcher of matchers) matcher.dispose()
       state = await maskOf()
     }
