@@ -10,7 +10,7 @@ export {
 export type {
   /** @deprecated Use `AttentionMaskOptions`. */
   AttentionMaskOptions as Visibility
-} from './nn/attention.js'
+} from './nn/attention/attention.js'
 export {
   /** @deprecated Use `initialRewardMean`. */
   initialRewardMean as noRewards,

@@ -17,7 +17,17 @@ export {
   mergeHeads,
   paddingMask,
   splitHeads
-} from './nn/attention.js'
+} from './nn/attention/attention.js'
+export { type AttentionOptions, attendCached, type CachedAttentionOptions } from './nn/attention/cached-attention.js'
+export { type KVCacheType, kvCacheTypes, type LayerCache, layerCache } from './nn/attention/kv-cache.js'
+export {
+  type AttentionContext,
+  type AttentionOutput,
+  type AttentionProjections,
+  attentionWeightsChild,
+  type SelfAttention,
+  selfAttention
+} from './nn/attention/self-attention.js'
 export { conv2dPatches } from './nn/conv.js'
 export { dropout, dropPath } from './nn/dropout.js'
 export { type Embedding, embedding } from './nn/embedding.js'
@@ -26,15 +36,6 @@ export { type DecoderLayer, type FeedForward, fuseLayer, type MoeOutput } from '
 export { type GatedLinearUnit, type GatedProjections, gatedLinearUnit } from './nn/gated-linear-unit.js'
 export { constant, normal, ones, zeros } from './nn/init.js'
 export { resizeGrid } from './nn/interpolate.js'
-export {
-  type AttentionOptions,
-  attendCached,
-  type CachedAttentionOptions,
-  type KVCacheType,
-  kvCacheTypes,
-  type LayerCache,
-  layerCache
-} from './nn/kv-cache.js'
 export { affine, type Linear, type LinearOptions, type LoraWeight, linear, type OnLastAxis, type Weight } from './nn/linear.js'
 export {
   causalLoss,
@@ -59,14 +60,6 @@ export {
 export { layerNorm, noNorm, type RmsNorm, rmsNorm } from './nn/norm.js'
 export { residual } from './nn/residual.js'
 export { applyRope, type RopeParameters, type RopeTables, ropeFrequencies, ropeTables } from './nn/rope.js'
-export {
-  type AttentionContext,
-  type AttentionOutput,
-  type AttentionProjections,
-  attentionWeightsChild,
-  type SelfAttention,
-  selfAttention
-} from './nn/self-attention.js'
 export {
   type AdamWOptions,
   type AdamWState,

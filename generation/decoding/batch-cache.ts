@@ -1,4 +1,12 @@
-import { cropCache, type LayerCache, layerCache, mapLayerCache } from '../../lib/nn/kv-cache.js'
+import {
+  combineLayerCaches,
+  cropCache,
+  type KeyAxis,
+  type LayerCache,
+  mapLayerCache,
+  padPositions,
+  slicePositions
+} from '../../lib/nn/attention/kv-cache.js'
 import type { Positions } from '../../lib/nn/rope.js'
 import { tf } from '../../lib/tf.js'
 import { cacheLength, type KVCache } from '../../models/decoders/decoder.js'
@@ -53,7 +61,7 @@ export const disposeForward = (output: ForwardResult): void => {
 }
 
 /** Applies `f` to the keys and values of every layer; the new cache has `length` used positions. */
-const mapCache = (kv: KVCache, f: (t: tf.Tensor4D) => tf.Tensor4D, length: number): KVCache =>
+const mapCache = (kv: KVCache, f: (t: tf.Tensor4D, axis: KeyAxis) => tf.Tensor4D, length: number): KVCache =>
   kv.map((cache) => mapLayerCache(cache, f, length))
 
 /** Runs `f` and then disposes the tensors, also when `f` throws. */
@@ -140,7 +148,7 @@ export const selectRows = (batch: Batch, rows: readonly number[]): Batch => {
 export const rowCache = ({ kv, padding, positions }: Batch, row: number, ids: readonly number[]): RowCache => {
   const start = padding[row]!
   const length = cacheLength(kv) - start
-  const sliceRow = (t: tf.Tensor4D) => t.slice([row, 0, start, 0], [1, t.shape[1], length, t.shape[3]])
+  const sliceRow = (t: tf.Tensor4D, axis: KeyAxis) => slicePositions(t.slice([row], [1]), axis, start, length)
   return {
     kv: mapCache(kv, sliceRow, length),
     ids: ids.slice(0, length),
@@ -160,23 +168,24 @@ export const reusableLength = (ids: readonly number[], positions: readonly numbe
 /** Joins the first `lengths[row]` positions of each row's cache, padded on the left: keys and values `[B, G, max(lengths), K]`. */
 export const concatRows = (caches: ReadonlyArray<RowCache | undefined>, lengths: readonly number[]): KVCache => {
   const longest = Math.max(...lengths)
-  const some = caches.find((cache) => cache !== undefined)!.kv
+  const present = caches.filter((cache) => cache !== undefined)
   const types = [...new Set(caches.flatMap((cache) => cache?.kv[0]?.type ?? []))]
   if (types.length > 1)
     throw new RangeError(`cache: expected rows of one type, got ${types.join(' and ')}; use one kvCache for all`)
-  const paddedRow = (t: tf.Tensor4D | undefined, like: tf.Tensor4D, length: number): tf.Tensor4D => {
-    const [, G, , K] = like.shape
-    const padding = tf.zeros<tf.Rank.R4>([1, G, longest - length, K], like.dtype)
-    if (!t || length === 0) return padding
-    const prefix = t.slice([0, 0, 0, 0], [1, G, length, K])
-    return length === longest ? prefix : tf.concat4d([padding, prefix], 2)
+  /** The row of a missing cache has padding alone: the positions of any other cache are cut to none. */
+  const joined = (tensors: readonly tf.Tensor4D[], axis: KeyAxis): tf.Tensor4D => {
+    const rows = lengths.map((length, row) => {
+      const t = tensors[Math.max(0, present.indexOf(caches[row]!))]!
+      return padPositions(slicePositions(t, axis, 0, caches[row] ? length : 0), axis, [longest - length, 0])
+    })
+    return tf.concat4d(rows, 0)
   }
-  const joined = (layer: number, of: 'key' | 'value') =>
-    tf.tidy(() =>
-      tf.concat4d(
-        lengths.map((length, row) => paddedRow(caches[row]?.kv[layer]?.[of], some[layer]![of], length)),
-        0
-      )
+  const layers = present[0]!.kv.keys()
+  return Array.from(layers, (layer) =>
+    combineLayerCaches(
+      present.map(({ kv }) => kv[layer]!),
+      joined,
+      longest
     )
-  return some.map((like, layer) => layerCache(joined(layer, 'key'), joined(layer, 'value'), longest, like))
+  )
 }

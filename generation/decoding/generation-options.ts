@@ -1,5 +1,5 @@
 import { valueText } from '../../lib/error.js'
-import type { KVCacheType } from '../../lib/nn/kv-cache.js'
+import type { KVCacheType } from '../../lib/nn/attention/kv-cache.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import type { Tokenizer } from '../../processors/text/tokenizer.js'
 import type { RowCache } from './batch-cache.js'

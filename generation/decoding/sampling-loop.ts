@@ -1,4 +1,4 @@
-import { reserveCapacity } from '../../lib/nn/kv-cache.js'
+import { reserveCapacity } from '../../lib/nn/attention/kv-cache.js'
 import { tf } from '../../lib/tf.js'
 import type { InternVL } from '../../models/internvl/internvl.js'
 import {

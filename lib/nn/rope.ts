@@ -2,7 +2,7 @@ import { fromFloat32, toFloat32 } from '../dtype.js'
 import { fused } from '../ops/fused.js'
 import { expectAxes, ShapeError } from '../shape.js'
 import { tf } from '../tf.js'
-import { expectHeads, mergeHeads, splitHeads } from './attention.js'
+import { expectHeads, mergeHeads, splitHeads } from './attention/attention.js'
 
 /** Parameters of rotary position embeddings: the base, and the scaling beyond the trained length. */
 export interface RopeParameters {

@@ -1,7 +1,9 @@
 import { checkpointed } from '../../lib/autograd/checkpointing.js'
 import { disposeUnlessTraced } from '../../lib/autograd/tape.js'
 import { type Module, module, repeat } from '../../lib/module.js'
-import { paddingMask } from '../../lib/nn/attention.js'
+import { paddingMask } from '../../lib/nn/attention/attention.js'
+import type { KVCacheType, LayerCache } from '../../lib/nn/attention/kv-cache.js'
+import type { AttentionContext, SelfAttention } from '../../lib/nn/attention/self-attention.js'
 import { type Embedding, embedding } from '../../lib/nn/embedding.js'
 import {
   type DecoderLayer,
@@ -11,18 +13,21 @@ import {
   fuseLayer
 } from '../../lib/nn/fusion/fuse-layer.js'
 import { fusedDecoder } from '../../lib/nn/fusion/fused-decoder.js'
-import type { KVCacheType, LayerCache } from '../../lib/nn/kv-cache.js'
 import { type RmsNorm, rmsNorm } from '../../lib/nn/norm.js'
 import { fusible } from '../../lib/nn/residual.js'
 import { type Positions, type RopeTables, ropeFrequencies, ropeTables } from '../../lib/nn/rope.js'
-import type { AttentionContext, SelfAttention } from '../../lib/nn/self-attention.js'
 import { expectShape } from '../../lib/shape.js'
 import type { tf } from '../../lib/tf.js'
 import type { DecoderConfig } from '../config/config-types.js'
 import { chosenLayers } from './chosen-layers.js'
 
+export {
+  type AttentionContext,
+  attentionWeightsChild,
+  type SelfAttention,
+  selfAttention
+} from '../../lib/nn/attention/self-attention.js'
 export type { DecoderLayer, FeedForward, MoeOutput } from '../../lib/nn/fusion/fuse-layer.js'
-export { type AttentionContext, attentionWeightsChild, type SelfAttention, selfAttention } from '../../lib/nn/self-attention.js'
 
 /** Token states `[B, L, D]`. */
 export type Hidden = tf.Tensor3D

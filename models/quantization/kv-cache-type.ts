@@ -1,4 +1,4 @@
-import type { KVCacheType } from '../../lib/nn/kv-cache.js'
+import type { KVCacheType } from '../../lib/nn/attention/kv-cache.js'
 import { usesTensorflowOps } from '../../lib/ops/kernel.js'
 import { namedParameters } from '../../lib/params.js'
 import type { InternVL } from '../internvl/internvl.js'

@@ -1,6 +1,6 @@
 import type { StoredDtype } from '../../lib/dtype.js'
 import { valueText } from '../../lib/error.js'
-import { type KVCacheType, kvCacheTypes } from '../../lib/nn/kv-cache.js'
+import { type KVCacheType, kvCacheTypes } from '../../lib/nn/attention/kv-cache.js'
 import type { HalfFormat, QuantizationFormat } from '../../lib/quantization/formats.js'
 import { partOfPath } from '../families.js'
 

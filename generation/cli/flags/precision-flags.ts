@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { type KVCacheType, kvCacheTypes } from '../../../lib/nn/kv-cache.js'
+import { type KVCacheType, kvCacheTypes } from '../../../lib/nn/attention/kv-cache.js'
 import type { MemoryOptions } from '../../../models/checkpoint/memory-check.js'
 import {
   type Activations,

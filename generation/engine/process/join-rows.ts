@@ -1,4 +1,10 @@
-import { grownCapacity, layerCache } from '../../../lib/nn/kv-cache.js'
+import {
+  combineLayerCaches,
+  grownCapacity,
+  type KeyAxis,
+  padPositions,
+  slicePositions
+} from '../../../lib/nn/attention/kv-cache.js'
 import { tf } from '../../../lib/tf.js'
 import { cacheLength, type KVCache } from '../../../models/decoders/decoder.js'
 import { positionAt } from '../../../models/internvl/v2pe.js'
@@ -24,26 +30,23 @@ export const joinRows = (parts: readonly BatchRows[]): Batch => {
   const lengths = all.map(({ batch, row }) => rowLength(batch, row))
   const longest = Math.max(...lengths)
   const capacity = grownCapacity(longest)
-  /** The rows of one part `[rows, G, capacity, K]`; positions that all of them pad are dropped. */
-  const moved = (t: tf.Tensor4D, part: BatchRows): tf.Tensor4D => {
+  /** The rows of one part with the new capacity; positions that all of them pad are dropped. */
+  const moved = (t: tf.Tensor4D, axis: KeyAxis, part: BatchRows): tf.Tensor4D => {
     const length = Math.max(...part.rows.map((row) => rowLength(part.batch, row)))
     const selected = isWhole(part) ? t : t.gather<tf.Tensor4D>(tf.tensor1d([...part.rows], 'int32'))
-    const [B, G, , K] = selected.shape
-    const used = selected.slice([0, 0, cacheLength(part.batch.kv) - length, 0], [B, G, length, K])
-    return tf.pad4d(used, [
-      [0, 0],
-      [0, 0],
-      [longest - length, capacity - longest],
-      [0, 0]
-    ])
+    const used = slicePositions(selected, axis, cacheLength(part.batch.kv) - length, length)
+    return padPositions(used, axis, [longest - length, capacity - longest])
   }
-  const joined = (layer: number, of: 'key' | 'value') =>
-    tf.tidy(() => {
-      const tensors = parts.map((part) => moved(part.batch.kv[layer]![of], part))
-      return tensors.length === 1 ? tensors[0]! : tf.concat4d(tensors, 0)
-    })
-  const kv: KVCache = parts[0]!.batch.kv.map((like, layer) =>
-    layerCache(joined(layer, 'key'), joined(layer, 'value'), longest, like)
+  const joined = (tensors: readonly tf.Tensor4D[], axis: KeyAxis): tf.Tensor4D => {
+    const rows = parts.map((part, i) => moved(tensors[i]!, axis, part))
+    return rows.length === 1 ? rows[0]! : tf.concat4d(rows, 0)
+  }
+  const kv: KVCache = parts[0]!.batch.kv.map((_, layer) =>
+    combineLayerCaches(
+      parts.map(({ batch }) => batch.kv[layer]!),
+      joined,
+      longest
+    )
   )
   const positions = all.map(({ batch, row }) => batch.positions[row]!)
   return {

@@ -59,10 +59,10 @@ const parameterRead = ([name, parameter]: readonly [string, Parameter]): string 
     ? `    for (auto &each : s.${name}) each = ${readOf(name, parameter)};`
     : `    s.${name} = ${readOf(name, parameter)};`
 
-const inputRead = ([name, { dtype, shape, format, optional }]: readonly [string, Input]): string => {
+const inputRead = ([name, { dtype, shape, format, transposed, optional }]: readonly [string, Input]): string => {
   const [type, pattern] = [dtype === 'int32' ? 'TF_INT32' : 'TF_FLOAT', compact(shape)]
   const read = format
-    ? `reader.weight("${name}", s.${format}, "${pattern}", axes)`
+    ? `reader.weight("${name}", s.${format}, "${pattern}", axes${transposed ? `, ::Format::${transposed}` : ''})`
     : `reader.input("${name}", ${type}, "${pattern}", axes)`
   return `    ${optional ? `if (has_${name}) ` : ''}s.${name} = ${read};`
 }

@@ -43,13 +43,14 @@ export interface Parameter {
  * An input tensor. Its `shape` is written in axis letters, for example `'... K'`, `'B H L K | B L (H K)'`: equal letters are equal sizes in
  * all inputs, `...` is any number of leading axes (the same ones in all inputs), `1` is an axis of size one, `(H K)` an axis of size
  * H·K, `|` separates shapes of different ranks. With `format`, the name of a parameter, the tensor is a weight in that quantization
- * format: int32 with a packed last axis, unless the format is float32.
+ * format: int32 with a packed last axis, unless the format is float32. In the format `transposed` the last two axes are exchanged.
  */
 export interface Input {
   readonly dtype: Dtype
   readonly shape: string
   readonly optional?: true
   readonly format?: string
+  readonly transposed?: (typeof enums.Format)[number]
 }
 
 /**

@@ -36,8 +36,9 @@ const positionRelations: readonly Relation[] = [
   ['oneOr', 'M', 'B']
 ]
 const cacheRelations: readonly Relation[] = [...positionRelations, ['atMost', 'S', 'C'], ['atMost', 'R', 'K']]
-/** Keys and values of all positions, in a format of weights: a row is one position of one head. */
-const kvCache = { key: weight('B G C K', 'cacheFormat'), value: weight('B G C K', 'cacheFormat') }
+/** Keys and values of all positions, in a format of weights: a row is one position of one head. Keys in bfloat16 are transposed, `[B, G, ⌈K/2⌉, C]`. */
+const key: Input = { ...weight('B G C K', 'cacheFormat'), transposed: 'bfloat16' }
+const kvCache = { key, value: weight('B G C K', 'cacheFormat') }
 const cacheParameters = { pastLength: int, cacheFormat: { type: 'Format', default: 'float32' } } as const
 /** K cannot be read from the shape of a packed cache. */
 const headDimParameter = { headDim: int } as const

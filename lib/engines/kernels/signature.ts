@@ -19,6 +19,8 @@ import { Axes, isLetter, letter, type Pattern, parseShape } from './shape-patter
 export type Inputs = Readonly<Record<string, tf.TensorInfo | undefined>>
 export type Attributes = Readonly<Record<string, unknown>>
 
+const exchanged = (shape: readonly number[]): readonly number[] => [...shape.slice(0, -2), ...shape.slice(-2).reverse()]
+
 const dtypeOf = (input: Dtype, format: number): Dtype => (format > 0 ? 'int32' : input)
 
 const numbersOf = (name: EnumName): ReadonlyMap<unknown, number> => {
@@ -60,6 +62,8 @@ interface CompiledInput extends Input {
   readonly patterns: readonly Pattern[]
   /** Index of the value that holds the tensor's quantization format. */
   readonly formatAt: number | undefined
+  /** Number of the format in which the last two axes are exchanged. */
+  readonly transposedFormat: number | undefined
 }
 
 /** A signature made ready for calls. */
@@ -128,7 +132,8 @@ export const compileSignature = (kernel: string, signature: Signature): Compiled
       ...input,
       name,
       patterns: parseShape(input.shape),
-      formatAt: input.format === undefined ? undefined : valueAt(input.format)
+      formatAt: input.format === undefined ? undefined : valueAt(input.format),
+      transposedFormat: input.transposed && numbers.Format.get(input.transposed)
     })
   )
   const flagsAt = numValues
@@ -145,14 +150,18 @@ export const compileSignature = (kernel: string, signature: Signature): Compiled
   ): void => {
     const format = input.formatAt === undefined ? 0 : values[base + input.formatAt]!
     const dtype = dtypeOf(input.dtype, format)
-    if (tensor && tensor.dtype === dtype)
+    const isTransposed = format > 0 && format === input.transposedFormat
+    if (tensor && tensor.dtype === dtype) {
+      const shape = isTransposed ? exchanged(tensor.shape) : tensor.shape
       for (const pattern of input.patterns)
-        if (pattern.leading || pattern.axes.length === tensor.shape.length)
-          if (axes.matches(pattern, tensor.shape, format)) return
+        if (pattern.leading || pattern.axes.length === shape.length)
+          if (axes.matches(pattern, shape, format)) return
           else break
+    }
     const got = tensor ? `${tensor.dtype} [${tensor.shape.join(', ')}]` : 'nothing'
     const shapes = axes.describe(input.patterns, format)
-    throw new ShapeError(`${kernel}: shapes must agree: ${input.name}: expected ${dtype} ${shapes}, got ${got}`)
+    const order = isTransposed ? ' with the last two axes exchanged' : ''
+    throw new ShapeError(`${kernel}: shapes must agree: ${input.name}: expected ${dtype} ${shapes}${order}, got ${got}`)
   }
 
   const relations = (signature.relations ?? []).map((relation) => compileRelation(kernel, relation, valueAt))

@@ -1,6 +1,6 @@
 import { type DeviceOps, type DeviceTensor, tileRows, tiles, typeOf } from './device-ops.js'
 
-/** Additive mask value, as lib/nn/attention.ts has it. */
+/** Additive mask value, as lib/nn/attention/attention.ts has it. */
 const maskedScore = -1e9
 
 /** Scores that are computed at a time: 64 Mi, 256 MiB in float32. */

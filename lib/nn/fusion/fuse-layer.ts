@@ -1,9 +1,9 @@
 import { type Children, isTapped, type Module, module } from '../../module.js'
 import type { tf } from '../../tf.js'
+import { type AttentionContext, type AttentionOutput, attentionBlock, type SelfAttention } from '../attention/self-attention.js'
 import { type GatedMlpParts, gatedMlpBlock } from '../gated-linear-unit.js'
 import type { RmsNorm } from '../norm.js'
 import { fusible } from '../residual.js'
-import { type AttentionContext, type AttentionOutput, attentionBlock, type SelfAttention } from '../self-attention.js'
 import type { DecoderLayerParts } from './fused-decoder.js'
 import { type CallNode, nodeOf, symbolicTrace, type TraceNode } from './symbolic-trace.js'
 

@@ -2,11 +2,11 @@ import { isRecording } from '../../autograd/tape.js'
 import { isTapped } from '../../module.js'
 import { hasKernel, runKernel } from '../../ops/kernel.js'
 import type { tf } from '../../tf.js'
+import { appendToCache, grownCapacity, type LayerCache } from '../attention/kv-cache.js'
+import { type AttentionContext, type AttentionParts, attentionBlockInputs } from '../attention/self-attention.js'
 import type { GatedMlpParts } from '../gated-linear-unit.js'
-import { appendToCache, grownCapacity, type LayerCache } from '../kv-cache.js'
 import { fusedInputs } from '../linear.js'
 import type { RmsNorm } from '../norm.js'
-import { type AttentionContext, type AttentionParts, attentionBlockInputs } from '../self-attention.js'
 
 /** Description of a pre-norm decoder layer for fused kernels: `h = x + attention(norm(x))`, `h + mlp(norm(h))`. */
 export interface DecoderLayerParts {

@@ -1,6 +1,6 @@
 import { module } from '../../../lib/module.js'
 import { activations } from '../../../lib/nn/activation.js'
-import { mergeHeads, splitHeads } from '../../../lib/nn/attention.js'
+import { mergeHeads, splitHeads } from '../../../lib/nn/attention/attention.js'
 import { normal, zeros } from '../../../lib/nn/init.js'
 import { affine, linear } from '../../../lib/nn/linear.js'
 import { layerNorm } from '../../../lib/nn/norm.js'

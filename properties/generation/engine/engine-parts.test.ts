@@ -7,7 +7,7 @@ import { toPlainData } from '../../../generation/engine/plain-data.js'
 import type { TileContent } from '../../../generation/engine/prepare/prepare-jobs.js'
 import { prefixCache } from '../../../generation/engine/process/prefix-cache.js'
 import { turnQueue } from '../../../generation/engine/process/turn-queue.js'
-import { layerCache } from '../../../lib/nn/kv-cache.js'
+import { layerCache } from '../../../lib/nn/attention/kv-cache.js'
 import { tf } from '../../../lib/tf.js'
 
 describe('prefix cache of an engine', () => {

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { selectEngine } from '../../../../lib/engines/index.js'
 import { kernelsInUse } from '../../../../lib/engines/kernels/register.js'
 import { gemmKindsFor, withKernelSettings } from '../../../../lib/engines/kernels/settings.js'
-import { attendMerged } from '../../../../lib/nn/attention.js'
+import { attendMerged } from '../../../../lib/nn/attention/attention.js'
 import { runKernel } from '../../../../lib/ops/kernel.js'
 import { tf } from '../../../../lib/tf.js'
 

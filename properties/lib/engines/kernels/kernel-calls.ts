@@ -89,6 +89,13 @@ const sampleValue = ({ type, count }: Parameter, random: Random): unknown => {
   return enums[of][first + random.below(values)]
 }
 
+/** Shape of a tensor in a quantization format, whose last axis is packed, and the last two exchanged if it is transposed. */
+const storedShape = (shape: number[], format: string, { transposed }: Input): number[] => {
+  if (format === 'float32') return shape
+  const stored = [...shape.slice(0, -1), packedColumns(format, shape.at(-1)!)]
+  return transposed === format ? [...stored.slice(0, -2), ...stored.slice(-2).reverse()] : stored
+}
+
 const sampleSignature = (signature: Signature, random: Random, sizes: Sizes, leading: readonly number[], alternative: number) => {
   const attributes: Record<string, unknown> = {}
   for (const [name, parameter] of Object.entries(signature.parameters ?? {}))
@@ -100,8 +107,12 @@ const sampleSignature = (signature: Signature, random: Random, sizes: Sizes, lea
     const [, list = '', index] = /^(\w+)(?:\[(\d)\])?$/.exec(input.format ?? '') ?? []
     const given = attributes[list] as string | readonly string[] | undefined
     const format = input.format ? (index === undefined ? (given as string) : given![Number(index)]!) : 'float32'
-    if (format !== 'float32') shape.push(packedColumns(format, shape.pop()!))
-    inputs[name] = tensorOf(shape, format !== 'float32' ? 'int32' : input.dtype, random, name === 'labels')
+    inputs[name] = tensorOf(
+      storedShape(shape, format, input),
+      format !== 'float32' ? 'int32' : input.dtype,
+      random,
+      name === 'labels'
+    )
   }
   return { inputs, attributes }
 }
@@ -140,14 +151,14 @@ export const sampleCall = (
       mlp: layer('MlpWeights')
     }))
     const format = attributes.cacheFormat as string
-    const cache = () => {
-      const shape = sampleShape('B G C K', sizes, [], 0)
-      if (format !== 'float32') shape.push(packedColumns(format, shape.pop()!))
+    const { key, value } = kernels.CachedAttention.inputs
+    const cache = (input: Input) => {
+      const shape = storedShape(sampleShape(input.shape, sizes, [], 0), format, input)
       return tensorOf(shape, format === 'float32' ? 'float32' : 'int32', random)
     }
     attributes.layers = layers
     attributes.numLayers = layers.length
-    attributes.caches = layers.flatMap(() => [cache(), cache()])
+    attributes.caches = layers.flatMap(() => [cache(key), cache(value)])
     attributes.norm = { weight: tensorOf([sizes.D!], 'float32', random), eps: 1e-5 }
   }
   return { kernel, inputs, attributes }

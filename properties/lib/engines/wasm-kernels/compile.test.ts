@@ -2,7 +2,7 @@ import * as assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { type EngineName, selectEngine } from '../../../../lib/engines/index.js'
 import { compile } from '../../../../lib/engines/wasm-kernels/compile.js'
-import { attend } from '../../../../lib/nn/attention.js'
+import { attend } from '../../../../lib/nn/attention/attention.js'
 import { affine } from '../../../../lib/nn/linear.js'
 import { tf } from '../../../../lib/tf.js'
 

@@ -8,7 +8,7 @@
 
 /**
  * Heads of `[B, H, capacity, K]`, of which the first L positions are used, or of `[B, L, H·K]` if `merged`. In a format other than float32
- * the K numbers of a position are a packed row, see quantization/format.h.
+ * the K numbers of a position are a packed row, see quantization/format.h. If `transposed`, `[B, H, words of a row, capacity]`.
  */
 struct Heads {
   float *data;
@@ -16,7 +16,11 @@ struct Heads {
   bool merged;
   int64_t capacity;
   Format format = Format::float32;
+  bool transposed = false;
+  /** The K numbers of a position, unless transposed. */
   float *row(int64_t b, int64_t h, int64_t l) const { return data + (merged ? (b * L + l) * H + h : (b * H + h) * capacity + l) * columns(); }
+  /** Word w of position l, which is followed by that of the next position, if transposed. */
+  float *word(int64_t b, int64_t h, int64_t w, int64_t l) const { return data + ((b * H + h) * columns() + w) * capacity + l; }
   /** Number of 32-bit words of a position. */
   int64_t columns() const { return packedColumns(format, K); }
   int64_t stride() const { return merged ? H * columns() : columns(); }
@@ -29,8 +33,18 @@ struct FloatRows {
   int64_t stride;
 };
 
+/** Whether the keys of a cache are transposed, so that attention of one query reads a word of many keys at once. */
+constexpr bool keysAreTransposed(Format format) { return format == Format::bfloat16; }
+
 /** Positions `[from, from + count)` of a head: the memory of the heads, or a dequantized copy in `buffer`, `[count][K]`. */
 inline FloatRows floatRows(const Heads &x, int64_t b, int64_t h, int64_t from, int64_t count, float *buffer) {
+  if (x.transposed) {
+    for (int64_t k = 0; k < x.K; k++) {
+      const auto *pairs = reinterpret_cast<const uint16_t *>(x.word(b, h, k / 2, from)) + k % 2;
+      for (int64_t i = 0; i < count; i++) buffer[i * x.K + k] = floatFromBits(static_cast<uint32_t>(pairs[2 * i]) << 16);
+    }
+    return {buffer, x.K};
+  }
   if (x.format == Format::float32) return {x.row(b, h, from), x.stride()};
   for (int64_t i = 0; i < count; i++) dequantizeRow(x.format, x.row(b, h, from + i), 0, x.K, buffer + i * x.K);
   return {buffer, x.K};

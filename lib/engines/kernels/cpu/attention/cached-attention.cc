@@ -19,19 +19,25 @@ void prepareHead(int64_t K, int64_t R, const Tensor &norm, float eps, const floa
   rotate(K, R, x, cos, sin, y);
 }
 
-/** Copies one row of K numbers into the cache, quantized if the cache is. */
-void storeRow(const Heads &cache, const float *x, float *row) {
-  if (cache.format == Format::float32) std::copy_n(x, cache.K, row);
-  else quantizeRow(cache.format, x, cache.K, reinterpret_cast<int32_t *>(row));
+/** Copies the K numbers of a position into the cache, quantized if the cache is. */
+void storePosition(const Heads &cache, const float *x, int64_t b, int64_t h, int64_t l) {
+  if (cache.transposed) {
+    static thread_local ScratchBuffer scratch;
+    float *packed = scratch.reserve(cache.columns());
+    quantizeRow(cache.format, x, cache.K, reinterpret_cast<int32_t *>(packed));
+    for (int64_t w = 0; w < cache.columns(); w++) *cache.word(b, h, w, l) = packed[w];
+  } else if (cache.format == Format::float32) std::copy_n(x, cache.K, cache.row(b, h, l));
+  else quantizeRow(cache.format, x, cache.K, reinterpret_cast<int32_t *>(cache.row(b, h, l)));
 }
 } // namespace
 
 void attendCached(const AttentionOptions &options, const NewPositions &positions, const NewHeads &heads, const Tensor &key, const Tensor &value, float *out) {
   const int64_t B = heads.B, L = heads.L, K = heads.K, H = options.numHeads, G = options.numKeyValueHeads;
-  const int64_t past = positions.pastLength, S = past + L, capacity = key.dim(2), R = positions.cos.dim(-1);
+  const int64_t past = positions.pastLength, S = past + L, capacity = value.dim(2), R = positions.cos.dim(-1);
   if (B * L * H * K == 0) return;
   const bool sharedTables = positions.cos.dim(0) == 1;
-  const Heads keys{key.data, B, G, S, K, false, capacity, positions.cacheFormat}, values{value.data, B, G, S, K, false, capacity, positions.cacheFormat};
+  const Format format = positions.cacheFormat;
+  const Heads keys{key.data, B, G, S, K, false, capacity, format, keysAreTransposed(format)}, values{value.data, B, G, S, K, false, capacity, format};
   static thread_local ScratchBuffer scratch;
   float *rotated = scratch.reserve(B * L * H * K);
   parallel(B * L, std::max<int64_t>(1, (1 << 14) / ((H + G) * K)), [&](int64_t from, int64_t to) {
@@ -44,8 +50,8 @@ void attendCached(const AttentionOptions &options, const NewPositions &positions
       for (int64_t g = 0; g < G; g++) {
         const int64_t at = (i * G + g) * K;
         prepareHead(K, R, options.kNorm, options.headEps, heads.k + at, cos, sin, newKey);
-        storeRow(keys, newKey, keys.row(b, g, past + l));
-        storeRow(values, heads.v + at, values.row(b, g, past + l));
+        storePosition(keys, newKey, b, g, past + l);
+        storePosition(values, heads.v + at, b, g, past + l);
       }
     }
   });

@@ -26,6 +26,6 @@ struct NewHeads {
 
 /**
  * Normalizes (if there are head norms) and rotates queries and keys, writes keys and values into the cache `[B, G, capacity, K]` behind
- * `pastLength` positions, and attends causally: `out` `[B, L, H·K]`.
+ * `pastLength` positions, and attends causally: `out` `[B, L, H·K]`. Keys in bfloat16 are transposed, `[B, G, ⌈K/2⌉, capacity]`.
  */
 void attendCached(const AttentionOptions &, const NewPositions &, const NewHeads &, const Tensor &key, const Tensor &value, float *out);

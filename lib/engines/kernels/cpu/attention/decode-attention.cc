@@ -37,10 +37,17 @@ struct PartialSoftmax {
  */
 template <int lines> struct Prefetcher {
   const float *at, *end, *values;
-  Prefetcher(const Attention &p, const Group &group, int64_t from)
-      : at(p.k.row(group.b, group.g, from)), end(at + keysPerRun * p.k.columns()), values(p.v.row(group.b, group.g, from)) {}
+  int64_t rows = 1, width, skipped = 0; // transposed keys: a row for each word, `skipped` floats before the next
+  Prefetcher(const Attention &p, const Group &group, int64_t from) : values(p.v.row(group.b, group.g, from)), width(keysPerRun * p.k.columns()) {
+    if (p.k.transposed) rows = p.k.columns(), width = keysPerRun, skipped = p.k.capacity - keysPerRun;
+    at = p.k.transposed ? p.k.word(group.b, group.g, 0, from) : p.k.row(group.b, group.g, from);
+    end = at + width;
+  }
   void operator()() {
-    if (at == end) at = values;
+    if (at == end) {
+      if (--rows > 0) at += skipped, end = at + width;
+      else at = values;
+    }
     for (int i = 0; i < lines; i++, at += 16) __builtin_prefetch(at, 0, 2);
   }
 };
@@ -60,34 +67,28 @@ inline Vec firstOfPairs(IVec pairs) { return reinterpret_cast<Vec>(pairs << 16);
 inline Vec secondOfPairs(IVec pairs) { return reinterpret_cast<Vec>(pairs & -65536); }
 
 /**
- * Transposes `count` keys, `words` 32-bit words each, into `columns`, `[K][keysPerRun]`: with keys in the lanes of a vector, dot products need no sums
- * across lanes. A packed word is a pair of bfloat16 numbers. Reads rows up to a whole vector of keys.
+ * Transposes `count` keys of K numbers into `columns`, `[K][keysPerRun]`: with keys in the lanes of a vector, dot products need no sums across lanes. Reads
+ * rows up to a whole vector of keys.
  */
-template <bool packed, class P>
-inline void transposeKeys(const float *keys, int64_t stride, int64_t count, int64_t words, float *columns, P &prefetch) {
+template <class P> inline void transposeKeys(const float *keys, int64_t stride, int64_t count, int64_t K, float *columns, P &prefetch) {
   for (int64_t j = 0; j < count; j += W) {
     const float *row = keys + j * stride;
     float *column = columns + j;
-    for (int64_t w = 0; w < words; w += 4) {
+    for (int64_t d = 0; d < K; d += 4, column += 4 * keysPerRun) {
       Vec x[4];
-      for (int i = 0; i < 4; i++) x[i] = loadFours(row + i * stride + w, 4 * stride);
+      for (int i = 0; i < 4; i++) x[i] = loadFours(row + i * stride + d, 4 * stride);
       transpose(x);
-      for (const Vec word : x) {
-        const IVec pairs = reinterpret_cast<IVec>(word);
-        store(column, packed ? firstOfPairs(pairs) : word);
-        column += keysPerRun;
-        if (packed) store(column, secondOfPairs(pairs)), column += keysPerRun;
-      }
+      for (int i = 0; i < 4; i++) store(column + i * keysPerRun, x[i]);
       prefetch();
     }
   }
 }
 
 /** Transposes keys `[from, from + count)` of a group into `group.columns`. */
-template <bool packed, class P> void transposeRun(const Heads &keys, const Group &group, int64_t from, int64_t count, P &prefetch) {
-  const bool isDirect = keys.K == group.K && count % W == 0 && (packed ? group.K % 8 == 0 : keys.format == Format::float32);
-  if (isDirect) transposeKeys<packed>(keys.row(group.b, group.g, from), keys.stride(), count, keys.columns(), group.columns, prefetch);
-  else transposeKeys<false>(padded(keys, group, from, count), group.K, count, group.K, group.columns, prefetch);
+template <class P> void transposeRun(const Heads &keys, const Group &group, int64_t from, int64_t count, P &prefetch) {
+  const bool isDirect = keys.K == group.K && count % W == 0 && keys.format == Format::float32;
+  if (isDirect) transposeKeys(keys.row(group.b, group.g, from), keys.stride(), count, group.K, group.columns, prefetch);
+  else transposeKeys(padded(keys, group, from, count), group.K, count, group.K, group.columns, prefetch);
 }
 
 /** Calls `tile` with a number of rows, the first row and that number: as many times `most` rows as there are, then the rest. */
@@ -111,6 +112,46 @@ template <int V, class P> inline void scoreKeys(const Group &group, int64_t j, P
     }, c);
     storeTile(group.weights + r * keysPerRun + j, keysPerRun, c);
   });
+}
+
+/** Words of keys from one on, `stride` floats from one word to the next. */
+struct Words {
+  const float *data;
+  int64_t stride;
+};
+
+/** Words of transposed keys `[from, from + count)`: the memory of the keys, or a copy where whole vectors would pass the end of the last word. */
+Words wordsOf(const Heads &keys, const Group &group, int64_t from, int64_t count) {
+  if (from + roundUp(count, W) <= keys.capacity) return {keys.word(group.b, group.g, 0, from), keys.capacity};
+  for (int64_t w = 0; w < keys.columns(); w++) std::copy_n(keys.word(group.b, group.g, w, from), count, group.columns + w * keysPerRun);
+  return {group.columns, keysPerRun};
+}
+
+/** `scoreKeys` of keys in bfloat16, `count` words each. */
+template <int V, class P> inline void scorePairs(const Group &group, Words words, int64_t count, int64_t j, P &prefetch) {
+  forTilesOfRows<queryRows>(group.rows, [&](auto rows, int64_t r) {
+    constexpr int Q = rows.value;
+    Vec c[Q][V] = {};
+    const float *at = words.data + j, *q = group.q + r * group.K;
+    for (int64_t w = 0; w < count; w++, at += words.stride, q += 2) {
+      prefetch();
+      if (w % 2) prefetch(); // with those of softmax and values, once for each cache line of a run
+      IVec pairs[V];
+      for (int v = 0; v < V; v++) pairs[v] = reinterpret_cast<IVec>(load(at + v * W));
+      const float *first[Q], *second[Q];
+      for (int i = 0; i < Q; i++) first[i] = q + i * group.K, second[i] = first[i] + 1;
+      multiplyRows(1, first, 1, [&](int64_t, int v) { return firstOfPairs(pairs[v]); }, c);
+      multiplyRows(1, second, 1, [&](int64_t, int v) { return secondOfPairs(pairs[v]); }, c);
+    }
+    storeTile(group.weights + r * keysPerRun + j, keysPerRun, c);
+  });
+}
+
+/** Calls `score` with a number of vectors and the first key of each, for the keys of a run. */
+template <class F> inline void forVectorsOfKeys(int64_t count, F score) {
+  int64_t j = 0;
+  for (; j + queryVecs * W <= roundUp(count, W); j += queryVecs * W) score(std::integral_constant<int, queryVecs>(), j);
+  for (; j < count; j += W) score(std::integral_constant<int, 1>(), j);
 }
 
 /** Softmax in place of one row: turns the scores of keys `[low, high)` of a run into weights, those of the other keys into zeros. */
@@ -182,14 +223,17 @@ void interleaveColumns(int64_t K, float *row) {
   }
 }
 
-/** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `packed`: keys and values are bfloat16. */
+/** Adds keys `[from, to)`, at most one run, to the partial softmax of a group. `packed`: keys are transposed, keys and values in bfloat16. */
 template <bool packed> void attendRun(const Attention &p, const Group &group, int64_t from, int64_t to, PartialSoftmax &partial) {
   const int64_t count = to - from;
   Prefetcher<packed ? 1 : 2> prefetch(p, group, to < p.k.L ? to : from);
-  transposeRun<packed>(p.k, group, from, count, prefetch);
-  int64_t j = 0;
-  for (; j + queryVecs * W <= roundUp(count, W); j += queryVecs * W) scoreKeys<queryVecs>(group, j, prefetch);
-  for (; j < count; j += W) scoreKeys<1>(group, j, prefetch);
+  if (packed) {
+    const Words words = wordsOf(p.k, group, from, count);
+    forVectorsOfKeys(count, [&](auto vecs, int64_t j) { scorePairs<vecs.value>(group, words, p.k.columns(), j, prefetch); });
+  } else {
+    transposeRun(p.k, group, from, count, prefetch);
+    forVectorsOfKeys(count, [&](auto vecs, int64_t j) { scoreKeys<vecs.value>(group, j, prefetch); });
+  }
   const float *mask = p.maskOf(group.b);
   for (int64_t r = 0; r < group.rows; r++) {
     const int64_t position = p.start() + r % p.q.L, low = std::max(p.firstKey(group.b, position), from), high = std::min(p.endKey(position), to);
@@ -238,7 +282,7 @@ void decodeAttention(const Attention &p) {
   const int64_t heads = p.k.B * p.k.H, rows = p.q.H / p.k.H * p.q.L, K = roundUp(p.q.K, W), firstKey = p.sampleStarts ? 0 : p.firstKey(0, p.start());
   const int64_t runs = ceilDiv(p.k.L - firstKey, keysPerRun), parts = numParts(heads, runs), partKeys = ceilDiv(runs, parts) * keysPerRun;
   const int64_t partSize = PartialSoftmax::size(rows, K);
-  const bool packed = p.k.format == Format::bfloat16 && p.v.format == Format::bfloat16;
+  const bool packed = p.k.transposed;
   const auto attend = packed ? attendRun<true> : attendRun<false>;
   static thread_local ScratchBuffer partialScratch;
   float *partials = partialScratch.reserve(heads * parts * partSize);

@@ -30,7 +30,7 @@ void decoderLayers(const kernels::DecoderLayers &in, Reader &given, OperatorCont
   float *attended = scratch.reserve(M * D);
   for (int64_t i = 0; i < layers; i++) {
     Axes axes = in.axes;
-    const Tensor key = given.weight("key", in.cacheFormat, "BGCK", axes), value = given.weight("value", in.cacheFormat, "BGCK", axes);
+    const Tensor key = given.weight("key", in.cacheFormat, "BGCK", axes, Format::bfloat16), value = given.weight("value", in.cacheFormat, "BGCK", axes);
     const auto attention = kernels::AttentionWeights::read(fixed, axes);
     require(axes['S'] <= axes['C'], "pastLength + L must be at most the capacity C of the cache");
     require(axes['R'] <= axes['K'], "R must be at most K");

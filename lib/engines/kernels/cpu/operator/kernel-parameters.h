@@ -408,7 +408,7 @@ struct CachedAttention {
     s.cos = reader.input("cos", TF_FLOAT, "T1LR", axes);
     s.sin = reader.input("sin", TF_FLOAT, "T1LR", axes);
     if (has_mask) s.mask = reader.input("mask", TF_FLOAT, "M11S", axes);
-    s.key = reader.weight("key", s.cacheFormat, "BGCK", axes);
+    s.key = reader.weight("key", s.cacheFormat, "BGCK", axes, ::Format::bfloat16);
     s.value = reader.weight("value", s.cacheFormat, "BGCK", axes);
     if (has_qNorm) s.qNorm = reader.input("qNorm", TF_FLOAT, "K", axes);
     if (has_kNorm) s.kNorm = reader.input("kNorm", TF_FLOAT, "K", axes);
@@ -447,7 +447,7 @@ struct AttentionBlock {
     s.cos = reader.input("cos", TF_FLOAT, "T1LR", axes);
     s.sin = reader.input("sin", TF_FLOAT, "T1LR", axes);
     if (has_mask) s.mask = reader.input("mask", TF_FLOAT, "M11S", axes);
-    s.key = reader.weight("key", s.cacheFormat, "BGCK", axes);
+    s.key = reader.weight("key", s.cacheFormat, "BGCK", axes, ::Format::bfloat16);
     s.value = reader.weight("value", s.cacheFormat, "BGCK", axes);
     require(axes['T'] < 0 || axes['T'] == 1 || axes['T'] == axes['B'], "T must be 1 or B");
     require(axes['R'] % 2 == 0, "R must be even");

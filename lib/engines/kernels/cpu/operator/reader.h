@@ -37,18 +37,20 @@ class Reader {
   }
 
   /** The next tensor. Throws unless its type and shape are those of the schema. */
-  Tensor input(const char *name, TF_DataType type, const char *pattern, Axes &axes, Format format = Format::float32) {
+  Tensor input(const char *name, TF_DataType type, const char *pattern, Axes &axes, Format format = Format::float32, bool transposed = false) {
     if (next >= count) throw std::invalid_argument(std::string(name) + " is missing");
     auto [tensor, given] = addresses ? fromAddress(addresses[next]) : context.input(next);
     next++;
     if (given != type) throw std::invalid_argument(std::string(name) + " must be " + (type == TF_INT32 ? "int32" : "float32"));
-    axes.match(name, tensor.shape, pattern, format);
+    if (transposed) axes.match(name, exchanged(tensor.shape), pattern, format);
+    else axes.match(name, tensor.shape, pattern, format);
     return tensor;
   }
 
-  /** The next tensor, a weight in a quantization format. */
-  Tensor weight(const char *name, Format format, const char *pattern, Axes &axes) {
-    return input(name, format == Format::float32 ? TF_FLOAT : TF_INT32, pattern, axes, format);
+  /** The next tensor, a weight in a quantization format. Its last two axes are exchanged in the format `transposed`, which is float32 for none. */
+  Tensor weight(const char *name, Format format, const char *pattern, Axes &axes, Format transposed = Format::float32) {
+    const bool isPacked = format != Format::float32;
+    return input(name, isPacked ? TF_INT32 : TF_FLOAT, pattern, axes, format, isPacked && format == transposed);
   }
 
   /** Number of tensors that have not been read. */
@@ -58,6 +60,12 @@ class Reader {
   const double *rest() const { return values; }
 
  private:
+  /** A shape with its last two axes exchanged. */
+  static std::vector<int64_t> exchanged(std::vector<int64_t> shape) {
+    if (shape.size() >= 2) std::swap(shape[shape.size() - 1], shape[shape.size() - 2]);
+    return shape;
+  }
+
   static std::pair<Tensor, TF_DataType> fromAddress(const TensorAddress &from) {
     Tensor tensor{reinterpret_cast<float *>(static_cast<uintptr_t>(from.address)), {}};
     for (int axis = 0; axis < std::min(from.rank, 2.0); axis++) tensor.shape.push_back(static_cast<int64_t>(from.sizes[axis]));

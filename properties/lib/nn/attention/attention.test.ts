@@ -1,10 +1,10 @@
 import fc from 'fast-check'
-import { attend, mergeHeads, paddingMask, splitHeads } from '../../../lib/nn/attention.js'
-import { tf } from '../../../lib/tf.js'
-import { count, randomTensor, seed } from '../../arbitraries/tensor.js'
-import { check } from '../../laws/check.js'
-import { assertClose } from '../../laws/close.js'
-import { layers, unpack } from '../../reference/layers.js'
+import { attend, mergeHeads, paddingMask, splitHeads } from '../../../../lib/nn/attention/attention.js'
+import { tf } from '../../../../lib/tf.js'
+import { count, randomTensor, seed } from '../../../arbitraries/tensor.js'
+import { check } from '../../../laws/check.js'
+import { assertClose } from '../../../laws/close.js'
+import { layers, unpack } from '../../../reference/layers.js'
 
 const samples = fc.record({
   B: count(2),

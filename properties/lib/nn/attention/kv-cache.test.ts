@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { valueAndGrad } from '../../../lib/autograd/grad.js'
-import { attend, mergeHeads, splitHeads } from '../../../lib/nn/attention.js'
-import { attendCached, cropCache, type KVCacheType, kvCacheTypes, type LayerCache } from '../../../lib/nn/kv-cache.js'
-import { hasKernel, usesTensorflowOps, withoutKernels } from '../../../lib/ops/kernel.js'
-import { dequantizePacked, formatOf, quantize } from '../../../lib/quantization/formats.js'
-import { tf } from '../../../lib/tf.js'
-import { assertClose } from '../../laws/close.js'
+import { valueAndGrad } from '../../../../lib/autograd/grad.js'
+import { attend, mergeHeads, splitHeads } from '../../../../lib/nn/attention/attention.js'
+import { attendCached } from '../../../../lib/nn/attention/cached-attention.js'
+import { cropCache, type KVCacheType, kvCacheTypes, type LayerCache } from '../../../../lib/nn/attention/kv-cache.js'
+import { hasKernel, usesTensorflowOps, withoutKernels } from '../../../../lib/ops/kernel.js'
+import { dequantizePacked, formatOf, quantize } from '../../../../lib/quantization/formats.js'
+import { tf } from '../../../../lib/tf.js'
+import { assertClose } from '../../../laws/close.js'
 
 /** Keys or values `[B, L, G·K]`, every head of a position rounded as a cache of the type rounds its rows. */
 const rounded = (x: tf.Tensor3D, K: number, type: KVCacheType): tf.Tensor3D => {
@@ -73,7 +74,7 @@ describe('KV cache', () => {
           }
           assert.equal(cache!.type, type)
           assert.equal(cache!.headDim, K)
-          const bytes = (cache!.key.size * 4) / (B * G * cache!.key.shape[2])
+          const bytes = (cache!.key.size * 4) / (B * G * cache!.value.shape[2])
           const blocks = Math.ceil(K / 64)
           assert.equal(bytes, { float32: 4 * K, bfloat16: 2 * K, float16: 2 * K, int8: blocks * 68 }[type])
         })

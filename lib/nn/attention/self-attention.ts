@@ -1,18 +1,12 @@
-import { isTraced } from '../autograd/tape.js'
-import { isTapped, module } from '../module.js'
-import { hasKernel, runKernel } from '../ops/kernel.js'
-import { tf } from '../tf.js'
-import {
-  type AttentionOptions,
-  appendToCache,
-  attendCached,
-  type CachedAttentionOptions,
-  type LayerCache,
-  withUsedCache
-} from './kv-cache.js'
-import { fusedInputs, type Linear, projectTogether } from './linear.js'
-import type { RmsNorm } from './norm.js'
-import { fusible } from './residual.js'
+import { isTraced } from '../../autograd/tape.js'
+import { isTapped, module } from '../../module.js'
+import { hasKernel, runKernel } from '../../ops/kernel.js'
+import { tf } from '../../tf.js'
+import { fusedInputs, type Linear, projectTogether } from '../linear.js'
+import type { RmsNorm } from '../norm.js'
+import { fusible } from '../residual.js'
+import { type AttentionOptions, attendCached, type CachedAttentionOptions, withUsedCache } from './cached-attention.js'
+import { appendToCache, type LayerCache } from './kv-cache.js'
 
 /** The child that taps on attention weights need; see `attentionWeightsChild`. */
 interface WeightsChild {

@@ -1,8 +1,8 @@
-import { valueText } from '../error.js'
-import { fused } from '../ops/fused.js'
-import { hasKernel } from '../ops/kernel.js'
-import { expectAxes, expectWhole, ShapeError } from '../shape.js'
-import { tf } from '../tf.js'
+import { valueText } from '../../error.js'
+import { fused } from '../../ops/fused.js'
+import { hasKernel } from '../../ops/kernel.js'
+import { expectAxes, expectWhole, ShapeError } from '../../shape.js'
+import { tf } from '../../tf.js'
 
 /** Additive mask value: far below any score, but finite, so that a fully masked row gives no NaN. */
 const maskedScore = -1e9
