@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { emitWarning } from 'node:process'
 import { withPlainFormat } from '../structured/response-format.js'
-import { EngineClosedError, EngineCrashedError, QueueFullError } from './engine-errors.js'
+import { type CallOptions, callList } from './call-list.js'
+import { EngineClosedError, EngineCrashedError } from './engine-errors.js'
 import { engineSettings } from './engine-settings.js'
 import type { CreateEngineOptions, EngineInfo, EngineRequest, GenerationEngine, ProcessStats } from './engine-types.js'
 import { toPlainData } from './plain-data.js'
-import { type CallName, type FromProcess, fromSentError } from './protocol.js'
+import type { CallName, FromProcess } from './protocol.js'
 import { requestQueue } from './request-queue.js'
 import { type Supervisor, supervise } from './supervisor.js'
 
@@ -14,68 +15,6 @@ const sizesOf = ({ options }: EngineRequest, { defaults }: EngineInfo, maxBatch:
   const { numReturnSequences = 1, numBeams = 1 } = { ...defaults, ...options }
   const count = (n: unknown): number => (Number.isSafeInteger(n) ? Math.min(4096, Math.max(1, n as number)) : 1) // checked by the process
   return { choices: count(numReturnSequences), rows: Math.min(maxBatch, Math.max(count(numReturnSequences), count(numBeams))) }
-}
-
-/** Signal and progress of a call. */
-interface CallOptions {
-  readonly signal?: AbortSignal | undefined
-  readonly onProgress?: ((done: number, total: number) => void) | undefined
-}
-
-interface PendingCall extends Pick<CallOptions, 'onProgress'> {
-  readonly resolve: (value: unknown) => void
-  readonly reject: (error: unknown) => void
-  readonly send: () => void
-}
-
-/** Calls other than requests: sent when the process is ready, failed when it ends. Throws a `QueueFullError` for too many. */
-const callList = (supervisor: () => Supervisor, maxCalls: number) => {
-  const pending = new Map<string, PendingCall>()
-  const failAll = (error: Error): void => {
-    for (const { reject } of pending.values()) reject(error)
-    pending.clear()
-  }
-  return {
-    call: (name: CallName, args: readonly unknown[], { signal, onProgress }: CallOptions): Promise<unknown> =>
-      new Promise((resolve, reject) => {
-        if (pending.size >= maxCalls) throw new QueueFullError(maxCalls, 1)
-        signal?.throwIfAborted()
-        const { value, loaded } = toPlainData(args, name)
-        const id = randomUUID()
-        const onAbort = (): void => {
-          if (pending.delete(id)) supervisor().send({ type: 'abort', id })
-          reject(signal?.reason)
-        }
-        const settled =
-          <A>(settle: (value: A) => void) =>
-          (value: A): void => {
-            signal?.removeEventListener('abort', onAbort)
-            settle(value)
-          }
-        signal?.addEventListener('abort', onAbort, { once: true })
-        const send = (): void => supervisor().send({ type: 'call', id, name, args: value })
-        const enqueue = (): void => {
-          if (signal?.aborted) return
-          pending.set(id, { resolve: settled(resolve), reject: settled(reject), send, onProgress })
-          send()
-        }
-        if (loaded) loaded.then(enqueue, settled(reject))
-        else enqueue()
-      }),
-    onReturned: ({ id, value, error }: Extract<FromProcess, { readonly type: 'returned' }>): void => {
-      const call = pending.get(id)
-      pending.delete(id)
-      if (error) call?.reject(fromSentError(error))
-      else call?.resolve(value)
-    },
-    /** Progress that was sent before the abort of its call is left out, for the call is no longer pending. */
-    onProgress: ({ id, done, total }: Extract<FromProcess, { readonly type: 'progress' }>): void =>
-      pending.get(id)?.onProgress?.(done, total),
-    sendAll: (): void => {
-      for (const { send } of pending.values()) send()
-    },
-    failAll
-  }
 }
 
 /**
@@ -96,7 +35,7 @@ export const createEngine = async (model?: string, options: CreateEngineOptions 
   let isClosing = false
   let closed: Promise<void> | undefined
   let supervisor: Supervisor
-  const calls = callList(() => supervisor, maxBatch + maxQueue)
+  const calls = callList((message) => supervisor.send(message), maxBatch + maxQueue)
   const queue = requestQueue({
     ...{ maxBatch, maxQueue },
     isReady: () => supervisor.state() === 'ready',
