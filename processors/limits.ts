@@ -18,7 +18,7 @@ export interface InputLimits {
   readonly maxPixels?: number
 }
 
-export const DEFAULT_LIMITS: Required<InputLimits> = {
+const DEFAULT_LIMITS: Required<InputLimits> = {
   maxMessages: 2000,
   maxCharacters: 500_000,
   maxMedia: 1000,

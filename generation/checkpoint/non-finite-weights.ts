@@ -18,7 +18,7 @@ const hasNonFiniteScale = (key: string, packed: tf.Tensor): boolean => {
  * Keys of vectors (norm weights, biases, layer scales) and of quantized weights' scales with values that are NaN or infinite. Other matrices
  * are not scanned: reading them back would take as long as loading them.
  */
-export const nonFiniteKeys = (params: unknown): readonly string[] =>
+const nonFiniteKeys = (params: unknown): readonly string[] =>
   namedParameters(params).flatMap(([key, tensor]) => {
     const isVector = tensor.rank <= 1 && tensor.dtype === 'float32'
     const isDamaged = isVector ? !tensor.dataSync().every(Number.isFinite) : hasNonFiniteScale(key, tensor)

@@ -15,7 +15,7 @@ export const durationText = (seconds: number): string => {
 }
 
 /** Rate, and the time that the remaining rows need at this rate; the rows of an earlier run do not count. */
-export const rateText = ({ done, total, resumed }: BatchProgress, seconds: number): string => {
+const rateText = ({ done, total, resumed }: BatchProgress, seconds: number): string => {
   const rate = (done - resumed) / Math.max(seconds, 1e-3)
   const left = rate > 0 ? `, ${durationText((total - done) / rate)} left` : ''
   return `${rate >= 10 ? rate.toFixed(0) : rate.toFixed(2)} rows/s${left}`

@@ -48,7 +48,7 @@ export const repetitionPenalty =
  * Multiplies positive and divides negative logits of the prompt's tokens; those of padding, `padding`, too where prompts are padded. Source:
  * `EncoderRepetitionPenaltyLogitsProcessor` (transformers 5.24), which takes the prompt as the ids of an encoder.
  */
-export const promptRepetition =
+const promptRepetition =
   (penalty: number, paddedLength: number, padding: number | undefined): LogitsProcessor =>
   (ids, logits, promptLength) => {
     const pads = promptLength < paddedLength && padding !== undefined ? [padding] : []
@@ -83,7 +83,7 @@ export const noRepeatNgram =
   }
 
 /** Forbids tokens that would repeat an n-gram of the prompt. Source: `EncoderNoRepeatNGramLogitsProcessor` (transformers 5.24). */
-export const noPromptNgram =
+const noPromptNgram =
   (size: number): LogitsProcessor =>
   (ids, logits, promptLength) => {
     if (ids.length + 1 < size) return logits
@@ -128,7 +128,7 @@ export const badWords = (words: ReadonlyArray<readonly number[]>, eosTokenIds: r
   )
 
 /** Forbids tokens always, or while `when` holds. */
-export const suppress =
+const suppress =
   (tokens: readonly number[], when: (ids: readonly number[], promptLength: number) => boolean = () => true): LogitsProcessor =>
   (ids, logits, promptLength) =>
     when(ids, promptLength) ? withValue(logits, tokens, minusInfinity) : logits
@@ -143,7 +143,7 @@ export const force =
   }
 
 /** Forces the answer to begin with these tokens. */
-export const forcedStart =
+const forcedStart =
   (tokens: readonly number[]): LogitsProcessor =>
   (ids, logits, promptLength) => {
     const token = tokens[ids.length - promptLength]
@@ -153,7 +153,7 @@ export const forcedStart =
 const largest = (2 - 2 ** -23) * 2 ** 127
 
 /** Replaces NaN by 0 and infinities by the largest finite float32. Source: `InfNanRemoveLogitsProcessor`. */
-export const removeInvalid: LogitsProcessor = (_ids, logits) =>
+const removeInvalid: LogitsProcessor = (_ids, logits) =>
   logits.map((x) => (Number.isNaN(x) ? 0 : Math.min(largest, Math.max(-largest, x))))
 
 /** `log softmax`, `[V] → [V]`. */
@@ -167,7 +167,7 @@ export const logSoftmax = (logits: Float32Array): Float32Array => {
  * Raises the logits of end tokens exponentially after `start` new tokens: `x + |x| · (factor ** n − 1)` for the n-th token beyond it.
  * Source: `ExponentialDecayLengthPenalty` (transformers 5.24).
  */
-export const exponentialDecay =
+const exponentialDecay =
   ([start, factor]: readonly [start: number, factor: number], eosTokenIds: readonly number[]): LogitsProcessor =>
   (ids, logits, promptLength) => {
     const beyond = newTokenCount(ids, promptLength) - start

@@ -102,7 +102,7 @@ const sceneBatches = ({ dir, processor }: InternVLCheckpoint, stream: SceneStrea
   }
 
 /** Random weights as Transformers initializes them, and a random class token, which Transformers initializes to zero. */
-export const demoParams = (module: InternVLModule, seed: number): InternVLParams =>
+const demoParams = (module: InternVLModule, seed: number): InternVLParams =>
   mapParams((leaf, path) => {
     if (!path.endsWith('.cls_token')) return leaf
     leaf.dispose()

@@ -34,7 +34,7 @@ export const isRouted = (model: InternVL, inputs: GenerateInputs, options: Gener
   activeRouter(model, options) !== undefined && inputs.pixelValues !== undefined && inputs.imageFeatures === undefined
 
 /** The cache of a row up to the first image token of the first tile that was compressed and is not now, or the reverse. */
-export const cacheBeforeChange = (
+const cacheBeforeChange = (
   cache: RowCache | undefined,
   ids: readonly number[],
   imageTokenId: number,

@@ -67,7 +67,7 @@ const expand = (path: string, env: Env): string =>
     })
 
 /** Source: `huggingface_hub/constants.py` (huggingface_hub 2.4). */
-export const hubHome = (env: Env): string => expand(env.HF_HOME || join(env.XDG_CACHE_HOME || '~/.cache', 'huggingface'), env)
+const hubHome = (env: Env): string => expand(env.HF_HOME || join(env.XDG_CACHE_HOME || '~/.cache', 'huggingface'), env)
 
 /** The cache folder of Python's huggingface_hub in the same environment. */
 export const hubCache = (env: Env = process.env): string =>

@@ -109,7 +109,7 @@ const answerAlone = async (rows: readonly PreparedRow[], options: AnswerRowsOpti
 }
 
 /** Rows of which the longest are answered first; also the number of rows in memory. */
-export const windowOf = (batch: number): number => Math.max(256, 32 * batch)
+const windowOf = (batch: number): number => Math.max(256, 32 * batch)
 
 const answerWindow = async (records: readonly RowRecord[], options: AnswerRowsOptions): Promise<void> => {
   const { batch, onAnswer, stop } = options

@@ -14,8 +14,7 @@ const sha256 = (text: string): string => createHash('sha256').update(text).diges
 export const shortHash = (value: unknown): string => sha256(JSON.stringify(value)).slice(0, 16)
 
 /** Folder of a model; without a name that of the demo model. */
-export const modelDir = async (model: string | undefined): Promise<string> =>
-  model ?? (await import('../checkpoint/load.js')).demoModel // loaded here because TensorFlow.js loads slowly
+const modelDir = async (model: string | undefined): Promise<string> => model ?? (await import('../checkpoint/load.js')).demoModel // loaded here because TensorFlow.js loads slowly
 
 /**
  * Identity of a model by content, in 16 hexadecimal digits: its files, those of its adapter, and the options that change its answers. Modules

@@ -26,7 +26,7 @@ export const activeParameters = ({ tree, config }: InspectedModel): Readonly<Rec
 }
 
 /** Patches of a tile, with the class token. */
-export const patchesOf = ({ config: { visionConfig } }: InspectedModel): number =>
+const patchesOf = ({ config: { visionConfig } }: InspectedModel): number =>
   (visionConfig.imageSize[0] / visionConfig.patchSize[0]) * (visionConfig.imageSize[1] / visionConfig.patchSize[1]) + 1
 
 /** Floating-point operations of the vision tower and projector for one tile: two for each parameter and row, and the attention. */

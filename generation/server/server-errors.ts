@@ -131,7 +131,7 @@ const deepest = (issue: SchemaIssue, base: readonly PropertyKey[] = []): SchemaI
 }
 
 /** A path as in JavaScript: `messages[0].content`. */
-export const pathText = (path: readonly PropertyKey[]): string =>
+const pathText = (path: readonly PropertyKey[]): string =>
   path.reduce<string>(
     (text, key) => (typeof key === 'number' ? `${text}[${key}]` : text === '' ? String(key) : `${text}.${String(key)}`),
     ''

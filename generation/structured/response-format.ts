@@ -74,7 +74,7 @@ const refuse = (text: string): never => {
 const isStandard = (schema: object): schema is StandardSchema => '~standard' in schema
 
 /** The JSON schema of a schema. Throws a `RangeError` for a schema that has none, such as a zod schema with a transform. */
-export const toJsonSchema = (schema: JsonSchema | StandardSchema): JsonSchema => {
+const toJsonSchema = (schema: JsonSchema | StandardSchema): JsonSchema => {
   if (!isRecord(schema)) return refuse(`expected a schema as an object, got ${valueText(schema)}`)
   if (!isStandard(schema)) return schema
   const { vendor, jsonSchema } = schema['~standard']
@@ -86,7 +86,7 @@ export const toJsonSchema = (schema: JsonSchema | StandardSchema): JsonSchema =>
 }
 
 /** The format as plain data: schemas of zod become JSON schemas. Throws a `RangeError` for a schema without a JSON schema. */
-export const plainResponseFormat = (format: ResponseFormat): ResponseFormat =>
+const plainResponseFormat = (format: ResponseFormat): ResponseFormat =>
   isRecord(format) && 'schema' in format ? { schema: toJsonSchema(format.schema) } : format
 
 /** A request whose response format is plain data, for another process. */

@@ -184,8 +184,7 @@ const runObjective = async <B>(
 }
 
 /** The whole parameter tree with LoRA merged; merged weights are new tensors. */
-export const wholeModel = (trained: Trained, frozen: Trained): InternVLParams =>
-  mergeLora(combine<InternVLParams>(trained, frozen))
+const wholeModel = (trained: Trained, frozen: Trained): InternVLParams => mergeLora(combine<InternVLParams>(trained, frozen))
 
 const trainedWithoutLora = (trained: Trained): readonly string[] =>
   namedParameters(trained).flatMap(([path]) => (isLoraPath(path) ? [] : [pathWithoutLora(path)]))

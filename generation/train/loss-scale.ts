@@ -8,7 +8,7 @@ export interface LossScale {
 const [growthInterval, growth] = [2000, 2]
 
 /** The scale before the first step. */
-export const initialLossScale: LossScale = { scale: 2 ** 16, goodSteps: 0 }
+const initialLossScale: LossScale = { scale: 2 ** 16, goodSteps: 0 }
 
 /** The scale after a step: half after gradients that overflowed, twice after 2000 steps without an overflow. Source: `torch.amp.GradScaler`. */
 export const nextLossScale = ({ scale, goodSteps }: LossScale, hasFiniteGradients: boolean): LossScale => {

@@ -56,7 +56,7 @@ abstract class PreTrained<C> {
 }
 
 /** A model with new parameters, pseudo-random from `seed`. */
-export const initModel = (config: InternVLConfig, seed = 0): OpenModel => {
+const initModel = (config: InternVLConfig, seed = 0): OpenModel => {
   const module = modelFor(config)
   const params = initParams(module, seed)
   return { config, params, model: module.apply(params) }

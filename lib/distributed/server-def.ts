@@ -1,7 +1,7 @@
 import { type ProtobufValue, protobufMessage } from '../protobuf.js'
 
 /** Seconds between two heartbeats of a worker to the coordination service, after which a silent worker counts as gone. */
-export const heartbeatSeconds = 5
+const heartbeatSeconds = 5
 
 export interface ServerDefOptions {
   /** `host:port` of every worker, in the order of their ranks. */

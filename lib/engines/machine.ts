@@ -6,7 +6,7 @@ import { findGpus } from './gpus.js'
 import { hasCudaBuild, type Machine } from './install/setup-plan.js'
 
 /** Node's platform and architecture, `linux-x64`; with `-musl` where the C library is musl, which TensorFlow's wheels do not support. */
-export const platformName = (): string => {
+const platformName = (): string => {
   const musl = process.platform === 'linux' && existsSync(`/lib/ld-musl-${arch() === 'x64' ? 'x86_64' : 'aarch64'}.so.1`)
   const glibc = existsSync('/lib64/ld-linux-x86-64.so.2') || existsSync('/lib/ld-linux-aarch64.so.1')
   return `${process.platform}-${process.arch}${musl && !glibc ? '-musl' : ''}`

@@ -32,7 +32,7 @@ const runOnCpu =
   }
 
 /** Registers on `wasm` every kernel that only `cpu` has: Erf, Einsum, gradients of gather and convolution, … Returns their names. */
-export const registerFallbacks = (): readonly string[] => {
+const registerFallbacks = (): readonly string[] => {
   const cpu = tf.engine().findBackend('cpu') as unknown as SyncBackend
   const missing = tf.getKernelsForBackend('cpu').filter(({ kernelName }) => !tf.getKernel(kernelName, 'wasm'))
   for (const kernel of missing) tf.registerKernel({ ...kernel, backendName: 'wasm', kernelFunc: runOnCpu(cpu, kernel) })

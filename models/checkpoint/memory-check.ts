@@ -72,7 +72,7 @@ export const memoryNeeds = (module: Module, plan: readonly Planned[], isKept: Is
  */
 export const workingBytes = 0.8e9
 
-export const inGigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`
+const inGigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`
 
 const optionOf = (name: string): string => `--${name.startsWith('int') ? 'quantize' : 'dtype'} ${name}`
 

@@ -32,7 +32,7 @@ export interface GptOssConfig extends DecoderConfig, ExpertsConfig {
 }
 
 /** Self-attention with attention sinks: a trained score of every head joins its softmax, without a value. Source: `GptOssAttention`. */
-export const gptOssAttention = (c: GptOssConfig, index: number) => {
+const gptOssAttention = (c: GptOssConfig, index: number) => {
   const { hiddenSize: D, numAttentionHeads: H, numKeyValueHeads: G, headDim: K, attentionBias: bias } = c
   const window = slidingWindowOf(c, index)
   return module(
@@ -89,7 +89,7 @@ const stacked = (experts: number, inner: number, out: number): Param<StackedWeig
  * expert for each row.
  * Source: `GptOssExperts`.
  */
-export const gptOssExperts = (c: GptOssConfig) => {
+const gptOssExperts = (c: GptOssConfig) => {
   const { hiddenSize: D, intermediateSize: I, numExperts: E, swigluAlpha: alpha, swigluLimit: limit } = c
   return module(
     {
@@ -119,7 +119,7 @@ export const gptOssExperts = (c: GptOssConfig) => {
 }
 
 /** A mixture of experts: every token goes to its k highest-scored experts, weighted by a softmax over their scores. Source: `GptOssMLP`. */
-export const gptOssMlp = (c: GptOssConfig) => {
+const gptOssMlp = (c: GptOssConfig) => {
   const { hiddenSize: D, numExperts: E, numExpertsPerToken: k } = c
   return module({ router: linear(D, E, { quantizable: false }), experts: gptOssExperts(c) }, (self) => (x: Hidden): MoeOutput => {
     const tokens = x.reshape<tf.Tensor2D>([-1, D])
@@ -133,7 +133,7 @@ export const gptOssMlp = (c: GptOssConfig) => {
 }
 
 /** GPT-OSS. Source: `GptOssModel` (transformers 5.24). */
-export const gptOssDecoder = (c: GptOssConfig) => decoder(c, (index) => decoderLayer(c, gptOssAttention(c, index), gptOssMlp(c)))
+const gptOssDecoder = (c: GptOssConfig) => decoder(c, (index) => decoderLayer(c, gptOssAttention(c, index), gptOssMlp(c)))
 
 /** Defaults: `GptOssConfig` (transformers 5.24). */
 export const gptOss: DecoderFamily<GptOssConfig> = {

@@ -12,7 +12,7 @@ export interface LlamaConfig extends DecoderConfig {
  * Llama, also used for InternLM2, InternLM2.5 and InternLM3. Llama differs from Qwen2 in the configuration only: biases of projections,
  * and scaling of rotary frequencies. Source: `LlamaModel` (transformers 5.24).
  */
-export const llamaDecoder = (c: LlamaConfig) => decoder(c, (index) => decoderLayer(c, qwen2Attention(c, index), gatedMlp(c)))
+const llamaDecoder = (c: LlamaConfig) => decoder(c, (index) => decoderLayer(c, qwen2Attention(c, index), gatedMlp(c)))
 
 /** Defaults: `LlamaConfig` (transformers 5.24). */
 export const llama: DecoderFamily<LlamaConfig> = {

@@ -24,13 +24,13 @@ export const phi3Attention = (c: Phi3Config, index: number) => {
 }
 
 /** Gated MLP (SwiGLU) with gate and up in one projection, gate first: `[B, L, D] → [B, L, D]`. Source: `Phi3MLP`. */
-export const phi3Mlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct, mlpBias: bias }: Phi3Config) =>
+const phi3Mlp = ({ hiddenSize: D, intermediateSize: I, hiddenAct, mlpBias: bias }: Phi3Config) =>
   module({ gate_up_proj: linear(D, 2 * I, { bias }), down_proj: linear(I, D, { bias }) }, (self) =>
     gatedLinearUnit(hiddenAct, self)
   )
 
 /** Phi-3. Source: `Phi3Model` (transformers 5.24). */
-export const phi3Decoder = (c: Phi3Config) => decoder(c, (index) => decoderLayer(c, phi3Attention(c, index), phi3Mlp(c)))
+const phi3Decoder = (c: Phi3Config) => decoder(c, (index) => decoderLayer(c, phi3Attention(c, index), phi3Mlp(c)))
 
 /** Defaults: `Phi3Config` (transformers 5.24). Its files name the rope type `longrope` also `su` and `yarn`. */
 export const phi3: DecoderFamily<Phi3Config> = {

@@ -25,7 +25,7 @@ export interface Qwen3MoeConfig extends DecoderConfig, ExpertsConfig {
  * A mixture of E gated MLPs: every token goes to its k most probable experts, weighted by their probabilities (`norm_topk_prob`
  * normalizes the weights to sum to 1). Experts are separate tensors, as in the checkpoint. Source: `Qwen3MoeSparseMoeBlock`.
  */
-export const qwen3Experts = (c: Qwen3MoeConfig) => {
+const qwen3Experts = (c: Qwen3MoeConfig) => {
   const { hiddenSize: D, numExperts: E, numExpertsPerToken: k } = c
   return module(
     { gate: linear(D, E, { bias: false, quantizable: false }), experts: repeat(E, () => gatedMlp(c, c.moeIntermediateSize)) },
@@ -55,7 +55,7 @@ const isSparse = (c: Qwen3MoeConfig, index: number): boolean =>
   !c.mlpOnlyLayers.includes(index) && (index + 1) % c.decoderSparseStep === 0
 
 /** Qwen3 with mixtures of experts (MoE). Source: `Qwen3MoeModel` (transformers 5.24). */
-export const qwen3MoeDecoder = (c: Qwen3MoeConfig) =>
+const qwen3MoeDecoder = (c: Qwen3MoeConfig) =>
   decoder(c, (index) => {
     const mlp: Module<unknown, FeedForward> = isSparse(c, index) ? erased(qwen3Experts(c)) : erased(gatedMlp(c))
     return decoderLayer(c, qwen3Attention(c, index), mlp)

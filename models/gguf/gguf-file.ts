@@ -126,7 +126,7 @@ const beyondEnd = (tensors: GgufFile['tensors'], size: number): GgufTensor | und
   [...tensors.values()].find((tensor) => tensor.offset + bytesOfTensor(tensor) > size)
 
 /** Bytes of a tensor in its file. */
-export const bytesOfTensor = ({ shape, type }: GgufTensor): number => {
+const bytesOfTensor = ({ shape, type }: GgufTensor): number => {
   const { weights, bytes } = blockFormats[type]
   return (shape.reduce((a, b) => a * b, 1) / weights) * bytes
 }

@@ -68,12 +68,7 @@ export const mergeFeatures = (embeds: Hidden, ids: tf.Tensor2D, features: tf.Ten
  * Replaces the embeddings `[B, L, D]` of special tokens by the rows of a table `[n, D]`, one row for each of `ids`.
  * Source: `replace_img_special_tokens` of `InternVLUChatModel` (OpenGVLab/InternVL-U).
  */
-export const replaceSpecialTokens = (
-  embeds: Hidden,
-  inputIds: tf.Tensor2D,
-  ids: readonly number[],
-  table: tf.Tensor2D
-): Hidden => {
+const replaceSpecialTokens = (embeds: Hidden, inputIds: tf.Tensor2D, ids: readonly number[], table: tf.Tensor2D): Hidden => {
   const [B, L, D] = embeds.shape
   const special = new Map(ids.map((id, i) => [id, B * L + i]))
   const rows = Array.from(inputIds.dataSync(), (id, i) => special.get(id) ?? i)

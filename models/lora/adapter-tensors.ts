@@ -293,7 +293,7 @@ const withoutHead = ({ loras, parameters, unknown }: Grouped): Grouped => ({
 })
 
 /** The factor of a module's update: α/r, or α/√r with `rslora`. */
-export const scalingOf = (config: AdapterConfig, module: string): number => {
+const scalingOf = (config: AdapterConfig, module: string): number => {
   const rank = rankOf(config, module)
   return alphaOf(config, module) / (config.rslora ? Math.sqrt(rank) : rank)
 }

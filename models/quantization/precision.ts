@@ -16,7 +16,7 @@ export type Quantization = (typeof quantizations)[number]
 export type QuantizationName = Quantization | '4bit'
 
 /** Parts of a model that may be quantized separately. */
-export const quantizedParts = ['vision', 'decoder'] as const
+const quantizedParts = ['vision', 'decoder'] as const
 export type QuantizedParts = { readonly [P in (typeof quantizedParts)[number]]?: QuantizationName | false | undefined }
 
 /** Types of activations, the inputs of linear layers. */

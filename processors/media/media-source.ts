@@ -16,7 +16,7 @@ export const isBase64 = (text: string): boolean => /^[\w+/\-\s]*(={1,2}\s*)?$/.t
  * Bytes of a data URL, base64 or percent-encoded; undefined for other texts. Source: RFC 2397. As in Transformers, base64 needs no
  * `;base64`: a file's bytes without percent signs cannot be anything else.
  */
-export const dataUrlBytes = (text: string): Buffer | undefined => {
+const dataUrlBytes = (text: string): Buffer | undefined => {
   const [head] = /^data:[^,]*,/i.exec(text) ?? []
   if (head === undefined) return undefined
   const body = text.slice(head.length)

@@ -8,7 +8,7 @@ import type { Piece, Tokenizer } from './tokenizer.js'
 export type Span = readonly [start: number, end: number]
 
 /** The label of positions that no loss counts. Source: `IGNORE_TOKEN_ID` (OpenGVLab), `ignore_index` (PyTorch). */
-export const IGNORE_INDEX = -100
+const IGNORE_INDEX = -100
 
 /** Token ids of a conversation and training labels: the same id at supervised positions, `IGNORE_INDEX` elsewhere. */
 export interface LabelledIds {

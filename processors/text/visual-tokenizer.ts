@@ -3,7 +3,7 @@ import { AddedTokenJson, withDecoderTokens } from './added-tokens.js'
 import { VISUAL_TOKENS } from './placeholders.js'
 
 /** Tokens that InternVL adds to the tokenizer of a language model. Source: `internvl_chat_finetune.py` (OpenGVLab/InternVL), and `<video>`. */
-export const ADDED_VISUAL_TOKENS: readonly string[] = [
+const ADDED_VISUAL_TOKENS: readonly string[] = [
   VISUAL_TOKENS.start_image_token,
   VISUAL_TOKENS.end_image_token,
   VISUAL_TOKENS.context_image_token,

@@ -25,7 +25,7 @@ const oddTexts = [
 ] as const // biome-ignore format: a table
 
 /** A short text repeated up to `most` times. */
-export const repeatedTexts = (most: number): fc.Arbitrary<string> =>
+const repeatedTexts = (most: number): fc.Arbitrary<string> =>
   fc
     .tuple(
       fc.constantFrom('a', ' ', '\n', '1', '.', 'ab ', '<', '\ud83d\ude00', '\u0301', '<|im_end|>', '<IMG_CONTEXT>'),

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import type { Problem } from './verdict.js'
 
 /** Inputs that were findings, replayed by `npm test`. */
-export const corpusFolder = fileURLToPath(new URL('corpus', import.meta.url))
+const corpusFolder = fileURLToPath(new URL('corpus', import.meta.url))
 
 /** An input that broke a promise, and how. */
 export interface CorpusEntry {

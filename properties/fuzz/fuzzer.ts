@@ -30,7 +30,7 @@ export interface FuzzOptions {
 }
 
 /** Seed of one input: a function of the run's seed, the kind's name, and the index of the input among those of its kind. */
-export const inputSeed = (seed: number, kind: string, index: number): number =>
+const inputSeed = (seed: number, kind: string, index: number): number =>
   random(seed, ...Array.from(kind, (letter) => letter.charCodeAt(0)), index).integer(0, 2 ** 31 - 1)
 
 /** The input with an index. */
@@ -38,7 +38,7 @@ export const inputAt = (kind: FuzzKind, seed: number, index: number): unknown =>
   fc.sample(kind.arbitrary, { seed: inputSeed(seed, kind.name, index), numRuns: 1 })[0]
 
 /** Findings of one sort have the same problem, and messages that differ only in numbers, paths and quoted names. */
-export const sortOf = (kind: string, { outcome, detail }: Verdict): string => {
+const sortOf = (kind: string, { outcome, detail }: Verdict): string => {
   const [message = '', ...rest] = detail.split('\n')
   const frame = outcome === 'error' ? (rest.find((line) => !line.includes('node_modules')) ?? '') : ''
   const general = message

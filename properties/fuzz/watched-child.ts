@@ -33,7 +33,7 @@ interface Usage {
 }
 
 /** Processor time and resident memory of a process so far; `undefined` where the system does not tell. */
-export const usageOf = (pid: number): Usage | undefined => {
+const usageOf = (pid: number): Usage | undefined => {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')

@@ -53,7 +53,7 @@ const logitsOf = (model: InternVL): Float32Array =>
   })
 
 /** The paths of the weights that are in memory in one of the formats int8, int6 and int4. */
-export const quantizedPaths = (params: unknown): readonly string[] =>
+const quantizedPaths = (params: unknown): readonly string[] =>
   namedParameters(params).flatMap(([key]) => (splitFormat(key).format ? [splitFormat(key).path] : []))
 
 /** The parameters with every packed weight dequantized to float32, on the host. */

@@ -34,7 +34,7 @@ export const smallModel = (json: Json): { readonly config: InternVLConfig; reado
 }
 
 /** Fields of a small decoder of any type; the sizes of experts are possible in MXFP4. */
-export const decoderJson = (model_type: string): Json => ({
+const decoderJson = (model_type: string): Json => ({
   model_type,
   vocab_size: 41,
   hidden_size: 32,

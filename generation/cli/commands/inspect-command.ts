@@ -91,7 +91,7 @@ const summary = (model: InspectedModel): string => {
 }
 
 /** Renders an inspection as a table. Consecutive layers of equal structure, and modules below `depth`, share one row. */
-export const renderInspection = ({ model, diagnostics, loads }: Inspection, depth: number): string => {
+const renderInspection = ({ model, diagnostics, loads }: Inspection, depth: number): string => {
   const warnings = diagnostics.map(({ message }) => `warning     ${message}`)
   if (!model) return warnings.join('\n')
   const header: Row = ['module', 'shape', 'type', 'parameters', 'on disk']

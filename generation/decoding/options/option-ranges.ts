@@ -19,7 +19,7 @@ const numberBetween = (min: number, max: number): Range => ({
 
 /** Token ids, positions and counts of tokens are int32 in every model. */
 const MAX_INT32 = 2 ** 31 - 1
-export const tokenCount = integerBetween(0, MAX_INT32)
+const tokenCount = integerBetween(0, MAX_INT32)
 const positiveTokenCount = integerBetween(1, MAX_INT32)
 export const share: Range = { description: 'a number above 0 and at most 1', holds: (n) => n > 0 && n <= 1 }
 

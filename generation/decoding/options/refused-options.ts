@@ -2,7 +2,7 @@ import { valueText } from '../../../lib/error.js'
 import type { GenerateOptions } from '../generation-options.js'
 
 /** Fields of Transformers' `GenerationConfig` that `generate` refuses, each with what to do; their neutral values are accepted. */
-export const refusedOptions: Readonly<Record<string, readonly [neutral: readonly unknown[], advice: string]>> = {
+const refusedOptions: Readonly<Record<string, readonly [neutral: readonly unknown[], advice: string]>> = {
   penaltyAlpha: [[0], 'contrastive search left Transformers; use sampling with topK'],
   dolaLayers: [[], 'DoLa left Transformers; leave it out'],
   numBeamGroups: [[1], 'group beam search left Transformers; use numBeams'],

@@ -34,7 +34,7 @@ export const paddedPrompts = (prompts: readonly (readonly number[])[]) => {
  * `scale · (log p − log n) + log n` of logits `[N, V]` with and of logits without the prompt; both stay the caller's.
  * Source: `UnbatchedClassifierFreeGuidanceLogitsProcessor` (transformers 5.24); Sanchez et al. 2023.
  */
-export const guidedLogits = (logits: tf.Tensor2D, negative: tf.Tensor2D, scale: number): tf.Tensor2D =>
+const guidedLogits = (logits: tf.Tensor2D, negative: tf.Tensor2D, scale: number): tf.Tensor2D =>
   tf.tidy(() => {
     const [p, n] = [logits.logSoftmax(), negative.logSoftmax()]
     return p.sub(n).mul(scale).add<tf.Tensor2D>(n)

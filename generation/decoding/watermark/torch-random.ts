@@ -1,5 +1,5 @@
 /** 32-bit numbers of a Mersenne Twister, as `torch.Generator` on the CPU draws them after `manual_seed`. Source: Matsumoto and Nishimura 1998. */
-export const torchGenerator = (seed: bigint): (() => number) => {
+const torchGenerator = (seed: bigint): (() => number) => {
   const [N, M] = [624, 397]
   const state = new Uint32Array(N)
   state[0] = Number(BigInt.asUintN(32, seed))

@@ -43,7 +43,7 @@ const invalidRun = (message: string): never => {
 }
 
 /** Checks a name: it is a part of keys in the database. Throws a `RangeError`. */
-export const checkRunName = (name: string): string => {
+const checkRunName = (name: string): string => {
   if (/^[\w.-]{1,100}$/.test(name)) return name
   throw new RangeError(`name ${JSON.stringify(name)}: expected 1 to 100 letters, digits, _, - or .`)
 }

@@ -13,7 +13,7 @@ export interface Layer {
 const count = (n: number, noun: string): string => `${n.toLocaleString('en')} ${noun}${n === 1 ? '' : 's'}`
 
 /** The tiles in words, with their tokens. */
-export const tilingText = (tiling: Tiling): string => {
+const tilingText = (tiling: Tiling): string => {
   const {
     type,
     tiles,
@@ -77,7 +77,7 @@ const Boxes = ({ groundings }: { readonly groundings: readonly Grounding[] }) =>
 )
 
 /** The layers of an image, the lowest first. */
-export const layersOf = (
+const layersOf = (
   tiling: Tiling | undefined,
   groundings: readonly Grounding[],
   heatMap: string | undefined

@@ -23,16 +23,12 @@ const refusalPart = z.object({ type: z.literal('refusal'), refusal: z.string() }
 const videoPart = z.object({ type: z.literal('video_url'), video_url: z.union([z.object({ url }), url]) })
 
 /** A part of a message's content. */
-export const contentPart = z.discriminatedUnion(
-  'type',
-  [textPart, imagePart, inputImagePart, inputTextPart, videoPart, refusalPart],
-  {
-    error: ({ input }) => {
-      const type = (input as { readonly type?: unknown } | undefined)?.type
-      return `Expected a part of type "text", "image_url", "input_image" or "video_url", got ${JSON.stringify(type) ?? 'none'}`
-    }
+const contentPart = z.discriminatedUnion('type', [textPart, imagePart, inputImagePart, inputTextPart, videoPart, refusalPart], {
+  error: ({ input }) => {
+    const type = (input as { readonly type?: unknown } | undefined)?.type
+    return `Expected a part of type "text", "image_url", "input_image" or "video_url", got ${JSON.stringify(type) ?? 'none'}`
   }
-)
+})
 export type ContentPart = z.infer<typeof contentPart>
 
 const content = z.union([z.string(), z.array(contentPart)], {
@@ -46,7 +42,7 @@ const toolCall = z.object({
 })
 
 /** A message of a conversation. */
-export const chatMessage = z.discriminatedUnion('role', [
+const chatMessage = z.discriminatedUnion('role', [
   z.object({ role: z.enum(['system', 'developer']), content, name: z.string().optional() }),
   z.object({ role: z.literal('user'), content, name: z.string().optional() }),
   z.object({

@@ -3,7 +3,7 @@ import type { TrainerCallback } from '../trainer.js'
 const significant = (x: number): string => (x === 0 ? '0' : Math.abs(x) < 1e-3 ? x.toExponential(2) : x.toPrecision(4))
 
 /** Metrics on one line: `loss 0.1234, accuracy 0.99`. */
-export const formatMetrics = (metrics: Readonly<Record<string, number>>): string =>
+const formatMetrics = (metrics: Readonly<Record<string, number>>): string =>
   Object.entries(metrics)
     .map(([name, x]) => `${name} ${significant(x)}`)
     .join(', ')

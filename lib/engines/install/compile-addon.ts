@@ -34,7 +34,7 @@ const listAttribute = (values: string, set: string): string => `
       }`
 
 /** Adds attributes that are lists of strings or types to the binding; fused ops need both: `_FusedMatMul` has `fused_ops: list(string)`. */
-export const withListAttributes = (source: string): string =>
+const withListAttributes = (source: string): string =>
   source
     .replace(
       'case TF_ATTR_STRING: {',

@@ -82,7 +82,7 @@ const damaged = (path: string, reason: string): Issues => [
 ]
 
 /** The manifest of an engine folder; `NotSetUp` where the folder has none, `DamagedEngine` where the manifest cannot be read. */
-export const readManifest = async (folder: string): Promise<E.Either<Issues, EngineManifest>> => {
+const readManifest = async (folder: string): Promise<E.Either<Issues, EngineManifest>> => {
   const text = await readFile(manifestPath(folder), 'utf8').catch(() => undefined)
   if (text === undefined) {
     const message = `the native engine is not set up; set it up with \`${setupHint}\``

@@ -17,7 +17,7 @@ import {
 const notice = '// Generated from lib/engines/kernels/schema.ts by `npm run build:kernels`. Do not edit.\n#pragma once\n'
 
 /** cpu/operator/kernel-enums.h: enum types, and the version of the schema. */
-export const enumsHeader = (): string => {
+const enumsHeader = (): string => {
   const types = Object.entries(enums).map(([name, values]) => `enum class ${name} { ${values.join(', ')} };`)
   return `${notice}\nconstexpr char schemaVersion[] = "${schemaVersion}";\n\n${types.join('\n')}\n`
 }
@@ -115,7 +115,7 @@ const struct = (
 }
 
 /** cpu/operator/kernel-parameters.h: one struct for each operator, and for each part of one. */
-export const parametersHeader = (): string => {
+const parametersHeader = (): string => {
   const operators = new Map<string, Kernel>()
   for (const [name, kernel] of Object.entries<Kernel>(kernels)) operators.set(kernel.operator ?? name, kernel)
   const structs = [

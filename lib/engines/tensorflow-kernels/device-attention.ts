@@ -125,7 +125,7 @@ const heads = (ops: DeviceOps, x: DeviceTensor, H: number): DeviceTensor => {
 }
 
 /** `[B, L, H, K] ↔ [B, H, L, K]`. */
-export const swapHeads = (ops: DeviceOps, x: DeviceTensor): DeviceTensor => {
+const swapHeads = (ops: DeviceOps, x: DeviceTensor): DeviceTensor => {
   const [B, a, b, K] = shapeOf(x)
   return a === 1 || b === 1 ? ops.reshape(x, [B, b, a, K]) : ops.transpose(x, [0, 2, 1, 3])
 }

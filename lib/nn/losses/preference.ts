@@ -45,7 +45,7 @@ const expectPairs = (operation: string, { chosen, rejected }: PreferencePair<tf.
 }
 
 /** The running mean with one more batch, whose mean reward counts once. Source: `RunningMoments` (TRL), as `bco_pair` updates it. */
-export const updateRewardMean = ({ mean, count }: RunningRewardMean, batchMean: number): RunningRewardMean => ({
+const updateRewardMean = ({ mean, count }: RunningRewardMean, batchMean: number): RunningRewardMean => ({
   mean: mean + (batchMean - mean) / (count + 1),
   count: count + 1
 })

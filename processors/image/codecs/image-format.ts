@@ -10,7 +10,7 @@ import { isTga, tga } from './tga.js'
 import { tiff } from './tiff.js'
 
 /** Formats that are read, for messages. */
-export const IMAGE_FORMATS = 'JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, BMP, ICO, TGA, PPM, PGM, PBM, PFM and JPEG 2000'
+const IMAGE_FORMATS = 'JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, BMP, ICO, TGA, PPM, PGM, PBM, PFM and JPEG 2000'
 
 /** Extensions of image files, by which a folder's frames are found. */
 export const IMAGE_EXTENSIONS = /\.(jpe?g|png|webp|gif|tiff?|avif|hei[cf]|bmp|ico|tga|p[bgpf]m|jp2|j2k)$/i

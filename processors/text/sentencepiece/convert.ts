@@ -8,7 +8,7 @@ import { pieceTypes, type SentencePieceModel } from './model-proto.js'
  * Merges of a BPE vocabulary: each piece from every two pieces that it is the concatenation of, best score first.
  * Source: `generate_merges` (transformers 5.24).
  */
-export const mergesOf = ({ pieces }: SentencePieceModel): readonly (readonly [string, string])[] => {
+const mergesOf = ({ pieces }: SentencePieceModel): readonly (readonly [string, string])[] => {
   const ids = new Map(pieces.flatMap(({ piece, type }, id) => (type === pieceTypes.normal || type === pieceTypes.userDefined ? [[piece, id] as const] : []))) // biome-ignore format: one line
   return [...ids]
     .sort(([, a], [, b]) => pieces[b]!.score - pieces[a]!.score || a - b)

@@ -105,7 +105,7 @@ const qualityOf = async (
 }
 
 /** Quality results as a table; perplexity is empty when no questions were given. */
-export const qualityTable = (rows: readonly Quality[]): string =>
+const qualityTable = (rows: readonly Quality[]): string =>
   aligned([
     ['', 'logits, rel. L2', 'perplexity', 'right answers'],
     ...rows.map(({ checkpoint, precision, logits_l2, perplexity, right, rows }) => [

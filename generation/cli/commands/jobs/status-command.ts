@@ -9,7 +9,7 @@ interface StatusFlags extends QueueFlags {
 }
 
 /** Renders the state of a run, one fact a line. */
-export const renderStatus = (status: RunStatus): string => {
+const renderStatus = (status: RunStatus): string => {
   const { name, file, rows, submitted, answered, errors, retried, jobs, workers, secondsLeft, rowsPerSecond } = status
   const state = status.isCancelled ? 'cancelled' : status.isComplete ? 'complete' : 'open'
   const left = status.isComplete || secondsLeft === undefined ? '' : `, ${durationText(secondsLeft)} left`
