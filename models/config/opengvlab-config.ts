@@ -1,3 +1,4 @@
+import { withoutUndefined } from '../../lib/plain-object.js'
 import type { ConfigDialect } from '../model-family.js'
 import { count, type Fields, flag, integer, type Json, oneOf, positive, sides, text, toPair } from './config-fields.js'
 import { flashConfig, flashJson } from './flash-config.js'
@@ -5,7 +6,7 @@ import type { InternVLConfig } from './model-config.js'
 import { textConfig } from './text-config.js'
 import { dtypeOf, featureLayer } from './transformers-config.js'
 import { originalVisionDefaults, originalVisionJson, sizeJson, visionConfig } from './vision-config.js'
-import { present, textJson } from './write-text-config.js'
+import { textJson } from './write-text-config.js'
 
 /** Source: `InternVLChatConfig` and `InternVLChatModel` (OpenGVLab/InternVL). */
 const parse = (f: Fields): InternVLConfig => {
@@ -44,7 +45,7 @@ const parse = (f: Fields): InternVLConfig => {
 
 /** Image processing and prompt format; the defaults are those of the released models. */
 const processingJson = ({ original: p, visionConfig: v }: InternVLConfig): Json =>
-  present({
+  withoutUndefined({
     force_image_size: sizeJson(p?.imageSize ?? v.imageSize),
     dynamic_image_size: p?.dynamicImageSize ?? true,
     use_thumbnail: p?.useThumbnail ?? true,
@@ -55,7 +56,7 @@ const processingJson = ({ original: p, visionConfig: v }: InternVLConfig): Json 
   })
 
 const write = (c: InternVLConfig, decoderType?: string): Json =>
-  present({
+  withoutUndefined({
     architectures: ['InternVLChatModel'],
     model_type: 'internvl_chat',
     downsample_ratio: c.downsampleRatio,

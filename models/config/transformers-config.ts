@@ -1,3 +1,4 @@
+import { withoutUndefined } from '../../lib/plain-object.js'
 import type { ConfigDialect } from '../model-family.js'
 import { customPartsJson, parseCustomParts } from '../parts/custom-parts.js'
 import {
@@ -19,7 +20,7 @@ import { flashConfig, flashJson } from './flash-config.js'
 import type { InternVLConfig } from './model-config.js'
 import { textConfig } from './text-config.js'
 import { hfVisionDefaults, hfVisionJson, visionConfig } from './vision-config.js'
-import { present, textJson } from './write-text-config.js'
+import { textJson } from './write-text-config.js'
 
 /** Type of the weights, under its present name or that before transformers 4.56. */
 export const dtypeOf = (f: Fields): InternVLConfig['dtype'] =>
@@ -62,7 +63,7 @@ const parse = (f: Fields): InternVLConfig => {
 }
 
 const write = (c: InternVLConfig, decoderType?: string): Json =>
-  present({
+  withoutUndefined({
     architectures: ['InternVLForConditionalGeneration'],
     model_type: 'internvl',
     downsample_ratio: c.downsampleRatio,

@@ -1,5 +1,6 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { type Issue, type Issues, issue, nameText, valueText, whenValid } from '../../lib/error.js'
+import { withoutUndefined } from '../../lib/plain-object.js'
 import type { Layout } from '../checkpoint/keys.js'
 import type { DecoderFamily } from '../decoders/decoder-family.js'
 import { findDecoder } from '../decoders/index.js'
@@ -8,7 +9,6 @@ import type { ConfigDialect } from '../model-family.js'
 import { customPartsJson } from '../parts/custom-parts.js'
 import { isJson, type Json } from './config-fields.js'
 import type { InternVLConfig } from './model-config.js'
-import { present } from './write-text-config.js'
 
 /** The dialect of config.json that belongs to a layout of the keys. */
 const dialectNameOf = (layout: Layout): InternVLConfig['dialect'] => (layout.startsWith('original') ? 'original' : 'hf')
@@ -99,7 +99,7 @@ const merged = (c: InternVLConfig, layout: Layout, json: Json, to: ConfigDialect
     ...without(json, [...from.ownFields, provenance]),
     ...(to === dialects.hf && published ? { [provenance]: published.modelType } : {}),
     ...written,
-    ...(isRelative ? present({ model_type, architectures, auto_map }) : {}),
+    ...(isRelative ? withoutUndefined({ model_type, architectures, auto_map }) : {}),
     ...part(to.decoderKey, json.text_config ?? json.llm_config, rewrittenTextFields),
     ...part('vision_config', json.vision_config, from.ownVisionFields)
   }

@@ -1,11 +1,8 @@
+import { withoutUndefined } from '../../lib/plain-object.js'
 import type { DecoderFamily } from '../decoders/decoder-family.js'
 import { decoderFamilyOf, findDecoder, type TextConfig } from '../decoders/index.js'
 import type { Json } from './config-fields.js'
 import type { DecoderConfig, RopeConfig } from './config-types.js'
-
-/** The record without fields that are undefined, which JSON cannot say. */
-export const present = (record: Json): Json =>
-  Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined))
 
 const oneOrList = <A>(values: readonly A[]): A | readonly A[] | null => (values.length > 1 ? values : (values[0] ?? null))
 
@@ -14,7 +11,7 @@ const oneOrList = <A>(values: readonly A[]): A | readonly A[] | null => (values.
  * type under both its names.
  */
 const ropeJson = (r: RopeConfig, isPartial: boolean): Json => {
-  const scaling = present({
+  const scaling = withoutUndefined({
     rope_type: r.ropeType,
     type: r.ropeType,
     factor: r.factor,

@@ -1,4 +1,4 @@
-import { capitalize, formatPercent, isList, itemsIn, numberOf, roundHalfEven, strip } from './jinja-strings.js'
+import { capitalize, center, formatPercent, isList, itemsIn, numberOf, roundHalfEven, strip } from './jinja-strings.js'
 import { NOT_TEST_FILTER, TEST_FILTER, TUPLE_FILTER } from './jinja-tokens.js'
 import { type JinjaValue, pythonRepr, pythonText, toArray, toFloat, toJinja, toTuple } from './jinja-values.js'
 
@@ -169,14 +169,7 @@ export const FILTERS: Readonly<Record<string, Filter>> = {
   escape: (value) => toJinja(escapeHtml(pythonText(value))),
   urlencode: (value) => toJinja(encodeURIComponent(pythonText(value)).replaceAll('%2F', '/')),
   wordcount: (value) => toJinja(value.value.match(/\w+/g)?.length ?? 0),
-  center: (value, [positional]) => {
-    const space = Math.min(1000, Number(positional[0]?.value ?? 80)) - value.value.length
-    return toJinja(
-      space <= 0
-        ? value.value
-        : value.value.padStart(value.value.length + Math.floor(space / 2)).padEnd(value.value.length + space)
-    )
-  },
+  center: (value, [positional]) => toJinja(center(pythonText(value), Number(positional[0]?.value ?? 80))),
   batch: (value, [positional]) => {
     const [items, size] = [itemsIn(value), Math.max(1, Number(positional[0]?.value ?? 1))]
     return toArray(

@@ -105,6 +105,14 @@ const indexIn = (text: string, at: number): number => {
 }
 
 /** A text of at least `width` characters, with `fill` before or after. */
+/** The text in the middle of `width` characters, at most 1000; an odd space is divided as Python divides it. */
+export const center = (text: string, width: number, fill = ' '): string => {
+  const [total, length] = [Math.min(1000, width), Array.from(text).length]
+  if (total <= length) return text
+  const left = Math.floor((total - length) / 2) + ((total - length) & total & 1)
+  return fill.repeat(left) + text + fill.repeat(total - length - left)
+}
+
 const justified = (text: string, args: readonly JinjaValue[], side: 'padStart' | 'padEnd'): string => {
   const missing = Math.min(1000, Number(args[0]!.value)) - Array.from(text).length
   return text[side](text.length + Math.max(0, missing), (args[1]?.value as string | undefined) ?? ' ')
@@ -134,13 +142,7 @@ export const STRING_METHODS: Readonly<Record<string, Method>> = {
   },
   ljust: (text, args) => justified(text, args, 'padEnd'),
   rjust: (text, args) => justified(text, args, 'padStart'),
-  center: (text, [width, fill]) => {
-    const [total, length] = [Math.min(1000, Number(width!.value)), Array.from(text).length]
-    if (total <= length) return text
-    const left = Math.floor((total - length) / 2) + ((total - length) & total & 1)
-    const character = (fill?.value as string | undefined) ?? ' '
-    return character.repeat(left) + text + character.repeat(total - length - left)
-  },
+  center: (text, [width, fill]) => center(text, Number(width!.value), fill?.value as string | undefined),
   index: (text, [part]) => indexIn(text, text.indexOf(part!.value)),
   rindex: (text, [part]) => indexIn(text, text.lastIndexOf(part!.value)),
   isupper: (text) => isCase(text, (t) => t.toUpperCase()),
