@@ -2,6 +2,7 @@ import { EngineCrashedError, QueueFullError } from './engine-errors.js'
 import type { EngineRequest, EngineStats } from './engine-types.js'
 import type { RequestMessage, ToProcess } from './protocol.js'
 import { fromSentError } from './protocol.js'
+import { requestCounters } from './request-counters.js'
 import { type RequestState, requestState } from './request-handle.js'
 
 /** A request on its way. */
@@ -51,22 +52,15 @@ export interface QueueOptions {
   readonly onSuccess: () => void
 }
 
-/** Largest number of seconds that a caller is asked to wait. */
-const MAX_RETRY_SECONDS = 120
-
 /** A bounded queue in order of arrival; at most `maxBatch` rows are with the process, or one request that needs more. */
 export const requestQueue = ({ maxBatch, maxQueue, isReady, send, onSuccess }: QueueOptions): RequestQueue => {
   let waiting: readonly Pending[] = []
   const running = new Map<string, Pending>()
-  const requests = { accepted: 0, refused: 0, finished: 0, aborted: 0, failed: 0 }
-  const tokens = { prompt: 0, image: 0, reused: 0, new: 0 }
-  let meanSeconds = 1
+  const counters = requestCounters()
   let idle: (() => void)[] = []
 
   const usedRows = (): number => [...running.values()].reduce((sum, { rows }) => sum + rows, 0)
   const isFree = (rows: number): boolean => isReady() && (running.size === 0 || usedRows() + rows <= maxBatch)
-  const retryAfter = (): number =>
-    Math.min(MAX_RETRY_SECONDS, Math.max(1, Math.ceil((meanSeconds * (waiting.length + 1)) / maxBatch)))
   const isIdle = (): boolean => running.size + waiting.length === 0
   const onChange = (): void => {
     pump()
@@ -83,21 +77,13 @@ export const requestQueue = ({ maxBatch, maxQueue, isReady, send, onSuccess }: Q
       send({ type: 'run', id: next.state.handle.id, request: next.request })
     }
   }
-  const countUsage = ({ state }: Pending): void => {
-    const { prompt, newTokens } = state.usage()
-    tokens.prompt += prompt.total
-    tokens.image += prompt.image
-    tokens.reused += prompt.reused
-    tokens.new += newTokens
-  }
   const fail = (pending: Pending, error: unknown): void => {
     if (pending.state.isEnded()) return
-    requests.failed++
+    counters.onFailed()
     pending.state.fail(error)
   }
   const onAbort = (pending: Pending): void => {
-    requests.aborted++
-    countUsage(pending)
+    counters.onAborted(pending.state)
     if (pending.isSent) send({ type: 'abort', id: pending.state.handle.id })
     else waiting = waiting.filter((other) => other !== pending)
     onChange()
@@ -105,10 +91,10 @@ export const requestQueue = ({ maxBatch, maxQueue, isReady, send, onSuccess }: Q
 
   const add = ({ id, request, loaded, rows, choices }: NewRequest): RequestState => {
     if (waiting.length >= maxQueue && (waiting.length > 0 || !isFree(rows))) {
-      requests.refused++
-      throw new QueueFullError(maxQueue, retryAfter())
+      counters.onRefused()
+      throw new QueueFullError(maxQueue, counters.retryAfter(waiting.length, maxBatch))
     }
-    requests.accepted++
+    counters.onAccepted()
     const state = requestState(id, choices, () => onAbort(pending))
     const pending: Pending = { state, request, rows, isLoaded: !loaded, isSent: false }
     waiting = [...waiting, pending]
@@ -142,9 +128,7 @@ export const requestQueue = ({ maxBatch, maxQueue, isReady, send, onSuccess }: Q
       if (!pending || pending.state.isEnded()) return
       pending.state.onEvent(message.event)
       if (message.event.type !== 'finished') return
-      requests.finished++
-      countUsage(pending)
-      meanSeconds = 0.8 * meanSeconds + 0.2 * pending.state.seconds()
+      counters.onFinished(pending.state)
       onSuccess()
     },
     onCrash: (reason) => {
@@ -164,12 +148,6 @@ export const requestQueue = ({ maxBatch, maxQueue, isReady, send, onSuccess }: Q
       for (const { state } of [...waiting, ...running.values()]) state.abort()
     },
     whenIdle: () => (isIdle() ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))),
-    counts: () => ({
-      running: running.size,
-      waiting: waiting.length,
-      usedRows: usedRows(),
-      requests: { ...requests },
-      tokens: { ...tokens }
-    })
+    counts: () => ({ running: running.size, waiting: waiting.length, usedRows: usedRows(), ...counters.counts() })
   }
 }
