@@ -1,14 +1,13 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { type ApiError, fetchModel, messageOf, type ServedModel } from './api-client.js'
+import { type ApiError, fetchModel, type ServedModel } from './api-client.js'
 import { Composer } from './composer.js'
-import { statusText, useConversation, useFollow } from './conversation-state.js'
+import { useConversation, useFollow } from './conversation/conversation-state.js'
+import { ConversationView, type TokenPosition } from './conversation/conversation-view.js'
 import { type ChatSettings, groundingsFor, type Medium } from './exchange.js'
-import { ExchangeView } from './exchange-view.js'
 import { HeatPanel, useHeatMap } from './heat/heat-map.js'
 import { heatTarget } from './heat/heat-request.js'
 import { ImageView } from './image-view.js'
-import { readMedium } from './media-file.js'
-import { useFiles, useTiling } from './media-state.js'
+import { useMedia, useTiling } from './media-state.js'
 import { KeyForm, ModelHeader } from './model-header.js'
 import { SettingsView } from './settings-view.js'
 
@@ -45,17 +44,16 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
   const [settings, setSettings] = useState(noSettings)
   const { exchanges, isAnswering, ask, retry, stop, clear } = useConversation(settings, apiKey)
   const [text, setText] = useState('')
-  const [media, setMedia] = useState<readonly Medium[]>([])
   const [problem, setProblem] = useState<string>()
   const [selected, setSelected] = useState<Medium>()
+  const { media, setMedia, addFiles } = useMedia(setSelected, setProblem)
   const [hidden, setHidden] = useState<readonly string[]>([])
   const [showTokens, setShowTokens] = useState(false)
-  const [focused, setFocused] = useState<readonly [exchange: number, token: number]>()
+  const [focused, setFocused] = useState<TokenPosition>()
   const { tiling, problem: tilingProblem } = useTiling(selected, settings, apiKey)
   const { heat, method, choose, changeMethod, stop: stopHeat, clear: clearHeat } = useHeatMap(apiKey)
   const shownHeat = showTokens && heat?.target.medium.id === selected?.id ? heat : undefined
-  const { length } = exchanges
-  useFollow(length, exchanges.at(-1)?.answer)
+  useFollow(exchanges.length, exchanges.at(-1)?.answer)
   const aside = useRef<HTMLElement>(null)
   useEffect(() => aside.current?.scrollIntoView({ block: 'nearest' }), [selected, heat?.target])
   useEffect(() => {
@@ -65,19 +63,6 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
     addEventListener('keydown', onKeyDown)
     return () => removeEventListener('keydown', onKeyDown)
   }, [])
-  const hasImages = exchanges.some(({ media }) => media.some(({ kind }) => kind === 'image'))
-  const addFiles = async (files: readonly File[]): Promise<void> => {
-    setProblem(undefined)
-    for (const file of files)
-      try {
-        const medium = await readMedium(file)
-        setMedia((list) => [...list, medium])
-        setSelected(medium)
-      } catch (error) {
-        setProblem(messageOf(error))
-      }
-  }
-  useFiles((files) => void addFiles(files))
   const send = (): void => {
     if (isAnswering || text.trim() === '') return
     void ask(text, media)
@@ -113,34 +98,17 @@ const Chat = ({ model, apiKey }: { readonly model: ServedModel | undefined; read
     <>
       <ModelHeader model={model} showTokens={showTokens} onShowTokens={setShowTokens} onClear={clearAll} />
       <main class={selected ? 'with-image' : ''}>
-        <section class="conversation" aria-label="Conversation">
-          {showTokens && (
-            <p class="legend" id="token-help">
-              Probability of a token: 100 % <span class="scale" aria-hidden="true" /> 0 %. Hover or focus a token for its
-              alternatives{hasImages && '; click it, or press Enter, for its heat map over the image'}.
-            </p>
-          )}
-          {length === 0 && <p class="empty">Drop, paste or choose an image or a video, and ask about it.</p>}
-          <ol>
-            {exchanges.map((exchange, i) => (
-              <ExchangeView
-                key={exchange.id}
-                exchange={exchange}
-                isSelected={({ id }) => id === selected?.id}
-                onSelect={setSelected}
-                showTokens={showTokens}
-                focusedToken={focused?.[0] === exchange.id ? focused[1] : undefined}
-                onFocusToken={(token) => setFocused(token === undefined ? undefined : [exchange.id, token])}
-                chosenToken={heat?.target.exchangeId === exchange.id ? heat.target.token : undefined}
-                onChooseToken={hasImages ? (token) => chooseToken(i, token) : undefined}
-                onRetry={i === length - 1 && ['failed', 'stopped'].includes(exchange.answer.status) ? askAgain : undefined}
-              />
-            ))}
-          </ol>
-          <p class="visually-hidden" role="status">
-            {statusText(exchanges.at(-1)?.answer)}
-          </p>
-        </section>
+        <ConversationView
+          exchanges={exchanges}
+          selected={selected}
+          onSelect={setSelected}
+          showTokens={showTokens}
+          focused={focused}
+          onFocus={setFocused}
+          chosen={heat && [heat.target.exchangeId, heat.target.token]}
+          onChoose={chooseToken}
+          onRetry={askAgain}
+        />
         {selected && (
           <aside ref={aside} aria-label="The image as the model sees it">
             <ImageView

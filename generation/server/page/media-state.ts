@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { fetchTiling, messageOf, type Tiling } from './api-client.js'
 import type { ChatSettings, Medium } from './exchange.js'
+import { readMedium } from './media-file.js'
 
 type TilingState = { readonly tiling?: Tiling; readonly problem?: string }
 
@@ -24,7 +25,7 @@ export const useTiling = (medium: Medium | undefined, settings: ChatSettings, ke
 }
 
 /** Files that are dropped on the window or pasted. */
-export const useFiles = (onFiles: (files: readonly File[]) => void) => {
+const useFiles = (onFiles: (files: readonly File[]) => void) => {
   const latest = useRef(onFiles)
   latest.current = onFiles
   useEffect(() => {
@@ -46,4 +47,22 @@ export const useFiles = (onFiles: (files: readonly File[]) => void) => {
       removeEventListener('paste', onPaste)
     }
   }, [])
+}
+
+/** Media of the next question: read from files that are chosen, dropped or pasted. `onAdd` receives each, `onProblem` what is wrong with a file. */
+export const useMedia = (onAdd: (medium: Medium) => void, onProblem: (problem: string | undefined) => void) => {
+  const [media, setMedia] = useState<readonly Medium[]>([])
+  const addFiles = async (files: readonly File[]): Promise<void> => {
+    onProblem(undefined)
+    for (const file of files)
+      try {
+        const medium = await readMedium(file)
+        setMedia((list) => [...list, medium])
+        onAdd(medium)
+      } catch (error) {
+        onProblem(messageOf(error))
+      }
+  }
+  useFiles((files) => void addFiles(files))
+  return { media, setMedia, addFiles }
 }

@@ -1,5 +1,5 @@
 import { useLayoutEffect, useRef } from 'preact/hooks'
-import type { AnswerToken, TokenChoice } from './exchange.js'
+import type { AnswerToken, TokenChoice } from '../exchange.js'
 
 const percent = (logprob: number): string => {
   const value = 100 * Math.exp(logprob)

@@ -1,6 +1,6 @@
-import { parseGrounding } from '../../grounding.js'
-import { type Answer, type Exchange, isOpen, type Medium, tokensPerSecond } from './exchange.js'
-import { boxColour } from './image-view.js'
+import { parseGrounding } from '../../../grounding.js'
+import { type Answer, type Exchange, isOpen, type Medium, tokensPerSecond } from '../exchange.js'
+import { boxColour } from '../image-view.js'
 import { TokenView } from './token-view.js'
 
 /** Counts and speed of an answer in words. */

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import { messageOf, streamChunks } from './api-client.js'
+import { messageOf, streamChunks } from '../api-client.js'
 import {
   type Answer,
   atEnd,
@@ -10,7 +10,7 @@ import {
   isOpen,
   type Medium,
   withChunk
-} from './exchange.js'
+} from '../exchange.js'
 
 /** The conversation, and the functions that change it. */
 export const useConversation = (settings: ChatSettings, key: string) => {
