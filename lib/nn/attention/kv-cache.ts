@@ -24,9 +24,9 @@ export type KeyAxis = 2 | 3
 const valueAxis = 2
 
 /**
- * Keys (already rotated) and values of one layer, `[B, G, capacity, K]`, with G key-value heads. Transposed keys are `[B, G, K,
- * capacity]`. The first `length` positions belong to the cache. A cache is a value: later appends never change its positions. A cache may append in place only if its own `length`
- * equals the buffer's `usedLength`; otherwise the positions are copied.
+ * Keys (already rotated) and values of one layer, `[B, G, capacity, K]`, with G key-value heads; transposed keys are
+ * `[B, G, K, capacity]`. The first `length` positions belong to the cache. A cache is a value: later appends never change its
+ * positions. A cache may append in place only if its own `length` equals the buffer's `usedLength`; otherwise the positions are copied.
  */
 export interface LayerCache {
   readonly key: tf.Tensor4D
