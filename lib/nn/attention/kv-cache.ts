@@ -33,7 +33,7 @@ export interface LayerCache {
   readonly value: tf.Tensor4D
   readonly length: number
   readonly buffer: CacheBuffer
-  /** Of another type than float32, the tensors are int32 (float32 for TensorFlow's ops) and their last axis is packed as in a quantized weight. */
+  /** Of another type than float32, the tensors are int32 (float32 for TensorFlow's ops) and the axis of K is packed as in a quantized weight. */
   readonly type: KVCacheType
   /** K. */
   readonly headDim: number
@@ -41,15 +41,19 @@ export interface LayerCache {
 }
 
 /** Properties of a cache that a cache of other positions shares. */
-type CacheLayout = Pick<LayerCache, 'type' | 'headDim' | 'keyAxis'>
+type CacheLayout = Pick<LayerCache, 'type' | 'headDim'>
+
+/** The compiled kernels, whose packed tensors are int32, have the keys of a cache in bfloat16 transposed. */
+const keyAxisOf = (type: KVCacheType, dtype: tf.DataType): KeyAxis => (type === 'bfloat16' && dtype === 'int32' ? 3 : 2)
 
 /** A cache of keys and values `[B, G, L, K]`, float32 by default; the first `length` positions are used, all by default. */
 export const layerCache = (
   key: tf.Tensor4D,
   value: tf.Tensor4D,
-  length: number = key.shape[2],
-  { type, headDim, keyAxis }: CacheLayout = { type: 'float32', headDim: key.shape[3], keyAxis: 2 }
+  length: number = value.shape[valueAxis],
+  { type, headDim }: CacheLayout = { type: 'float32', headDim: key.shape[3] }
 ): LayerCache => {
+  const keyAxis = keyAxisOf(type, key.dtype)
   const keyShape = keyAxis === 2 ? 'B G C K' : 'B G K C'
   const { C } = expectAxes('layerCache', { key: [key, keyShape], value: [value, 'B G C K'] }) as Record<'C', number>
   expectWhole('layerCache', 'length', length, 0, C)
@@ -57,7 +61,7 @@ export const layerCache = (
 }
 
 /**
- * A cache of `length` positions from the keys, and then the values, of several caches of one layout. `f` receives these tensors and
+ * A cache of `length` positions from the keys, and then the values, of several caches of one type. `f` receives these tensors and
  * the axis of their positions, and may change positions and rows of the batch.
  */
 export const combineLayerCaches = (
@@ -65,10 +69,10 @@ export const combineLayerCaches = (
   f: (tensors: readonly tf.Tensor4D[], axis: KeyAxis) => tf.Tensor4D,
   length: number
 ): LayerCache => {
-  const layout = caches[0]!
-  const key = tf.tidy(() => f(caches.map((cache) => cache.key), layout.keyAxis)) // biome-ignore format: one line
+  const like = caches[0]!
+  const key = tf.tidy(() => f(caches.map((cache) => cache.key), like.keyAxis)) // biome-ignore format: one line
   const value = tf.tidy(() => f(caches.map((cache) => cache.value), valueAxis)) // biome-ignore format: one line
-  return layerCache(key, value, length, layout)
+  return layerCache(key, value, length, like)
 }
 
 /** `combineLayerCaches` of one cache. */
@@ -136,13 +140,6 @@ const supportedType = (type: KVCacheType = 'float32'): KVCacheType => {
 /** Type of the tensors of a packed cache. */
 const packedDtype = (): 'float32' | 'int32' => (usesTensorflowOps() ? 'float32' : 'int32')
 
-/** The layout of a new cache. */
-const newLayout = (type: KVCacheType, headDim: number): CacheLayout => ({
-  type,
-  headDim,
-  keyAxis: type === 'bfloat16' && !usesTensorflowOps() ? 3 : 2
-})
-
 /** Rotary tables and mask of a step, and the type of a new cache. */
 export interface CacheStep {
   readonly rope: RopeTables
@@ -164,19 +161,21 @@ export const appendToCache = (
   capacity = L
 ) => {
   const pastLength = past?.length ?? 0
-  const { type, headDim, keyAxis } = past ?? newLayout(supportedType(cacheType), K)
+  const type = past?.type ?? supportedType(cacheType)
+  const dtype = type === 'float32' ? 'float32' : packedDtype()
+  const keyAxis = past?.keyAxis ?? keyAxisOf(type, dtype)
   const length = pastLength + L
   const inPlace = past !== undefined && past.buffer.usedLength === pastLength && past.value.shape[valueAxis] >= length
   const bufferOf = (t: tf.Tensor4D | undefined, axis: KeyAxis): tf.Tensor4D => {
     if (t) return inPlace ? t.clone() : copyToCapacity(t, axis, pastLength, grownCapacity(length))
     const row = rowLength(type, K)
     const shape: [number, number, number, number] = axis === 2 ? [B, G, capacity, row] : [B, G, row, capacity]
-    return tf.fill(shape, 0, type === 'float32' ? 'float32' : packedDtype())
+    return tf.fill(shape, 0, dtype)
   }
   const buffer = inPlace ? past.buffer : { usedLength: length }
   buffer.usedLength = length
   const [key, value] = [bufferOf(past?.key, keyAxis), bufferOf(past?.value, valueAxis)]
-  const cache: LayerCache = { key, value, length, buffer, type, headDim, keyAxis }
+  const cache: LayerCache = { key, value, length, buffer, type, headDim: K, keyAxis }
   const inputs = { cos: rope.cos, sin: rope.sin, mask: padding, key: cache.key, value: cache.value }
   return { inputs, attributes: { pastLength, cacheFormat: type }, cache }
 }

@@ -3,7 +3,14 @@ import fc from 'fast-check'
 import { valueAndGrad } from '../../../../lib/autograd/grad.js'
 import { attend, mergeHeads, splitHeads } from '../../../../lib/nn/attention/attention.js'
 import { attendCached } from '../../../../lib/nn/attention/cached-attention.js'
-import { cropCache, type KVCacheType, kvCacheTypes, type LayerCache } from '../../../../lib/nn/attention/kv-cache.js'
+import {
+  cropCache,
+  type KVCacheType,
+  kvCacheTypes,
+  type LayerCache,
+  layerCache,
+  usedKeys
+} from '../../../../lib/nn/attention/kv-cache.js'
 import { hasKernel, usesTensorflowOps, withoutKernels } from '../../../../lib/ops/kernel.js'
 import { dequantizePacked, formatOf, quantize } from '../../../../lib/quantization/formats.js'
 import { tf } from '../../../../lib/tf.js'
@@ -113,6 +120,23 @@ describe('KV cache', () => {
       ),
       { numRuns: 20 }
     ))
+
+  it('a cache made of the tensors of another has its positions, all by default, in every type', function () {
+    if (!hasKernel('CachedAttention')) return this.skip() // packed caches need the compiled kernels
+    tf.tidy(() => {
+      for (const K of [8, 64])
+        for (const cacheType of kvCacheTypes) {
+          const L = 10
+          const rope = { cos: tf.ones<tf.Rank.R4>([1, 1, L, K]), sin: tf.zeros<tf.Rank.R4>([1, 1, L, K]) }
+          const options = { numHeads: 1, numKeyValueHeads: 1, rope, cacheType }
+          const { cache } = attendCached([heads(1, L, K, 1), heads(1, L, K, 2), heads(1, L, K, 3)], undefined, options)
+          const { type, headDim } = cache
+          const copy = layerCache(cache.key, cache.value, undefined, { type, headDim })
+          assert.equal(copy.length, L)
+          assertClose(usedKeys(copy), usedKeys(cache), 0)
+        }
+    })
+  })
 
   it('a step that needs the composition continues a packed cache in float32', function () {
     if (!hasKernel('CachedAttention')) return this.skip() // packed caches need the compiled kernels
