@@ -9,12 +9,12 @@ import { positionAt, visualDeltas, visualPositions } from '../../models/internvl
 import { withKVCacheType } from '../../models/quantization/kv-cache-type.js'
 import {
   concatRows,
+  disposeCache,
   disposeForward,
   disposingAfter,
   type ForwardResult,
   forward,
-  reusableLength,
-  tensorsOf
+  reusableLength
 } from './batch-cache.js'
 import { type GenerateOptions, kvCacheOf } from './generation-options.js'
 import { checkLogits } from './sampling.js'
@@ -234,27 +234,29 @@ export const prefill = async (
   const longestReused = Math.max(...reused)
   if (longestReused > 0 && imageTokenId === undefined && (inputs.pixelValues ?? inputs.imageFeatures))
     throw new RangeError('imageTokenId: expected a token id if cache is given with images; take it from the configuration')
-  const embeds = await (longestReused === 0
-    ? embedPrompts(model, inputs, options)
-    : embedSuffix(model, inputs, prompts, reused, options))
-  if (!embeds) return undefined
-  const length = longestReused + embeds.shape[1]
-  const layout = {
-    padding: prompts.map((ids) => length - ids.length),
-    positions,
-    longestLength: Math.max(...positions.map((row) => positionAt(row, row.length))),
-    ropeLength
-  }
   const past = longestReused === 0 ? undefined : concatRows(caches, reused)
-  const type = kvCacheOf(options)
-  const bound = type ? withKVCacheType(model, type) : model
-  const output = await forwardChunks(bound, embeds, past, layout, options).finally(() =>
-    tf.dispose([embeds, ...(past ? tensorsOf(past) : [])])
-  )
-  if (output && !options.removeInvalidValues)
-    await checkLogits(output.logits).catch((error: unknown) => {
-      disposeForward(output)
-      throw error
-    })
-  return output
+  try {
+    const embeds = await (longestReused === 0
+      ? embedPrompts(model, inputs, options)
+      : embedSuffix(model, inputs, prompts, reused, options))
+    if (!embeds) return undefined
+    const length = longestReused + embeds.shape[1]
+    const layout = {
+      padding: prompts.map((ids) => length - ids.length),
+      positions,
+      longestLength: Math.max(...positions.map((row) => positionAt(row, row.length))),
+      ropeLength
+    }
+    const type = kvCacheOf(options)
+    const bound = type ? withKVCacheType(model, type) : model
+    const output = await forwardChunks(bound, embeds, past, layout, options).finally(() => embeds.dispose())
+    if (output && !options.removeInvalidValues)
+      await checkLogits(output.logits).catch((error: unknown) => {
+        disposeForward(output)
+        throw error
+      })
+    return output
+  } finally {
+    disposeCache(past ?? [])
+  }
 }
