@@ -64,6 +64,20 @@ export const disposeForward = (output: ForwardResult): void => {
 const mapCache = (kv: KVCache, f: (t: tf.Tensor4D, axis: KeyAxis) => tf.Tensor4D, length: number): KVCache =>
   kv.map((cache) => mapLayerCache(cache, f, length))
 
+/** `combineLayerCaches` of every layer; the caches have the same layers and one type. */
+export const combineCaches = (
+  caches: readonly KVCache[],
+  f: (tensors: readonly tf.Tensor4D[], axis: KeyAxis) => tf.Tensor4D,
+  length: number
+): KVCache =>
+  caches[0]!.map((_, layer) =>
+    combineLayerCaches(
+      caches.map((kv) => kv[layer]!),
+      f,
+      length
+    )
+  )
+
 /** Runs `f` and then disposes the tensors, also when `f` throws. */
 export const disposingAfter = <A>(tensors: readonly tf.Tensor[], f: () => A): A => {
   try {
@@ -180,12 +194,9 @@ export const concatRows = (caches: ReadonlyArray<RowCache | undefined>, lengths:
     })
     return tf.concat4d(rows, 0)
   }
-  const layers = present[0]!.kv.keys()
-  return Array.from(layers, (layer) =>
-    combineLayerCaches(
-      present.map(({ kv }) => kv[layer]!),
-      joined,
-      longest
-    )
+  return combineCaches(
+    present.map(({ kv }) => kv),
+    joined,
+    longest
   )
 }

@@ -11,7 +11,7 @@ export interface RequestCounters {
   readonly onFinished: (state: RequestState) => void
   readonly onAborted: (state: RequestState) => void
   readonly onFailed: () => void
-  /** Seconds until a place is free, when `waiting` requests are waiting for `rows` rows. */
+  /** Seconds after which a refused caller may try again, where `waiting` requests are waiting for `rows` rows of the batch. */
   readonly retryAfter: (waiting: number, rows: number) => number
   readonly counts: () => Pick<EngineStats, 'requests' | 'tokens'>
 }

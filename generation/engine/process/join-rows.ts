@@ -1,14 +1,8 @@
-import {
-  combineLayerCaches,
-  grownCapacity,
-  type KeyAxis,
-  padPositions,
-  slicePositions
-} from '../../../lib/nn/attention/kv-cache.js'
+import { grownCapacity, type KeyAxis, padPositions, slicePositions } from '../../../lib/nn/attention/kv-cache.js'
 import { tf } from '../../../lib/tf.js'
-import { cacheLength, type KVCache } from '../../../models/decoders/decoder.js'
+import { cacheLength } from '../../../models/decoders/decoder.js'
 import { positionAt } from '../../../models/internvl/v2pe.js'
-import type { Batch } from '../../decoding/batch-cache.js'
+import { type Batch, combineCaches } from '../../decoding/batch-cache.js'
 
 /** Rows of a batch, by their indices. */
 export interface BatchRows {
@@ -41,16 +35,10 @@ export const joinRows = (parts: readonly BatchRows[]): Batch => {
     const rows = parts.map((part, i) => moved(tensors[i]!, axis, part))
     return rows.length === 1 ? rows[0]! : tf.concat4d(rows, 0)
   }
-  const kv: KVCache = parts[0]!.batch.kv.map((_, layer) =>
-    combineLayerCaches(
-      parts.map(({ batch }) => batch.kv[layer]!),
-      joined,
-      longest
-    )
-  )
+  const caches = parts.map(({ batch }) => batch.kv)
   const positions = all.map(({ batch, row }) => batch.positions[row]!)
   return {
-    kv,
+    kv: combineCaches(caches, joined, longest),
     positions,
     padding: lengths.map((length) => longest - length),
     longestLength: Math.max(...positions.map((row, i) => positionAt(row, lengths[i]!))),

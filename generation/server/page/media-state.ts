@@ -49,7 +49,7 @@ const useFiles = (onFiles: (files: readonly File[]) => void) => {
   }, [])
 }
 
-/** Media of the next question: read from files that are chosen, dropped or pasted. `onAdd` receives each, `onProblem` what is wrong with a file. */
+/** Media of the next question: read from files that are chosen, dropped or pasted. `onAdd` receives each medium, `onProblem` the error of a file. */
 export const useMedia = (onAdd: (medium: Medium) => void, onProblem: (problem: string | undefined) => void) => {
   const [media, setMedia] = useState<readonly Medium[]>([])
   const addFiles = async (files: readonly File[]): Promise<void> => {

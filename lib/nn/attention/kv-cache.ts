@@ -37,7 +37,6 @@ export interface LayerCache {
   readonly type: KVCacheType
   /** K. */
   readonly headDim: number
-  readonly keyAxis: KeyAxis
 }
 
 /** Properties of a cache that a cache of other positions shares. */
@@ -53,11 +52,10 @@ export const layerCache = (
   length: number = value.shape[valueAxis],
   { type, headDim }: CacheLayout = { type: 'float32', headDim: key.shape[3] }
 ): LayerCache => {
-  const keyAxis = keyAxisOf(type, key.dtype)
-  const keyShape = keyAxis === 2 ? 'B G C K' : 'B G K C'
+  const keyShape = keyAxisOf(type, key.dtype) === 2 ? 'B G C K' : 'B G K C'
   const { C } = expectAxes('layerCache', { key: [key, keyShape], value: [value, 'B G C K'] }) as Record<'C', number>
   expectWhole('layerCache', 'length', length, 0, C)
-  return { key, value, length, buffer: { usedLength: length }, type, headDim, keyAxis }
+  return { key, value, length, buffer: { usedLength: length }, type, headDim }
 }
 
 /**
@@ -70,7 +68,7 @@ export const combineLayerCaches = (
   length: number
 ): LayerCache => {
   const like = caches[0]!
-  const key = tf.tidy(() => f(caches.map((cache) => cache.key), like.keyAxis)) // biome-ignore format: one line
+  const key = tf.tidy(() => f(caches.map((cache) => cache.key), keyAxisOf(like.type, like.key.dtype))) // biome-ignore format: one line
   const value = tf.tidy(() => f(caches.map((cache) => cache.value), valueAxis)) // biome-ignore format: one line
   return layerCache(key, value, length, like)
 }
@@ -79,11 +77,11 @@ export const combineLayerCaches = (
 export const mapLayerCache = (cache: LayerCache, f: (t: tf.Tensor4D, axis: KeyAxis) => tf.Tensor4D, length: number): LayerCache =>
   combineLayerCaches([cache], ([t], axis) => f(t!, axis), length)
 
-/** Positions `[from, from + length)` of keys or values. */
+/** Positions `[from, from + length)` of keys or values; the same tensor if these are all positions. */
 export const slicePositions = (t: tf.Tensor4D, axis: KeyAxis, from: number, length: number): tf.Tensor4D => {
   if (from === 0 && t.shape[axis] === length) return t
-  const begin = t.shape.map((_, i) => (i === axis ? from : 0)) as [number, number, number, number]
-  const size = t.shape.map((n, i) => (i === axis ? length : n)) as [number, number, number, number]
+  const begin = t.shape.map((_, i) => (i === axis ? from : 0)) as tf.Tensor4D['shape']
+  const size = t.shape.map((n, i) => (i === axis ? length : n)) as tf.Tensor4D['shape']
   return t.slice(begin, size)
 }
 
@@ -108,8 +106,9 @@ const inFloat32 = ({ type, headDim }: LayerCache, t: tf.Tensor4D): tf.Tensor4D =
 
 /** Keys of the used positions in float32, `[B, G, length, K]`. */
 export const usedKeys = (cache: LayerCache): tf.Tensor4D => {
-  const keys = slicePositions(cache.key, cache.keyAxis, 0, cache.length)
-  return inFloat32(cache, cache.keyAxis === 3 ? keys.transpose([0, 1, 3, 2]) : keys)
+  const axis = keyAxisOf(cache.type, cache.key.dtype)
+  const keys = slicePositions(cache.key, axis, 0, cache.length)
+  return inFloat32(cache, axis === 3 ? keys.transpose([0, 1, 3, 2]) : keys)
 }
 
 /** Values of the used positions in float32, `[B, G, length, K]`. */
@@ -162,20 +161,19 @@ export const appendToCache = (
 ) => {
   const pastLength = past?.length ?? 0
   const type = past?.type ?? supportedType(cacheType)
-  const dtype = type === 'float32' ? 'float32' : packedDtype()
-  const keyAxis = past?.keyAxis ?? keyAxisOf(type, dtype)
+  const dtype = past?.key.dtype ?? (type === 'float32' ? 'float32' : packedDtype())
   const length = pastLength + L
   const inPlace = past !== undefined && past.buffer.usedLength === pastLength && past.value.shape[valueAxis] >= length
   const bufferOf = (t: tf.Tensor4D | undefined, axis: KeyAxis): tf.Tensor4D => {
     if (t) return inPlace ? t.clone() : copyToCapacity(t, axis, pastLength, grownCapacity(length))
     const row = rowLength(type, K)
-    const shape: [number, number, number, number] = axis === 2 ? [B, G, capacity, row] : [B, G, row, capacity]
+    const shape: tf.Tensor4D['shape'] = axis === 2 ? [B, G, capacity, row] : [B, G, row, capacity]
     return tf.fill(shape, 0, dtype)
   }
   const buffer = inPlace ? past.buffer : { usedLength: length }
   buffer.usedLength = length
-  const [key, value] = [bufferOf(past?.key, keyAxis), bufferOf(past?.value, valueAxis)]
-  const cache: LayerCache = { key, value, length, buffer, type, headDim: K, keyAxis }
+  const [key, value] = [bufferOf(past?.key, keyAxisOf(type, dtype)), bufferOf(past?.value, valueAxis)]
+  const cache: LayerCache = { key, value, length, buffer, type, headDim: K }
   const inputs = { cos: rope.cos, sin: rope.sin, mask: padding, key: cache.key, value: cache.value }
   return { inputs, attributes: { pastLength, cacheFormat: type }, cache }
 }

@@ -33,8 +33,8 @@ struct FloatRows {
   int64_t stride;
 };
 
-/** Whether the keys of a cache are transposed, so that attention of one query reads a word of many keys at once. */
-constexpr bool keysAreTransposed(Format format) { return format == Format::bfloat16; }
+/** The format in which the keys of a cache are transposed, so that attention of one query reads a word of many keys at once; schema.ts says the same. */
+constexpr Format transposedKeys = Format::bfloat16;
 
 /** Positions `[from, from + count)` of a head: the memory of the heads, or a dequantized copy in `buffer`, `[count][K]`. */
 inline FloatRows floatRows(const Heads &x, int64_t b, int64_t h, int64_t from, int64_t count, float *buffer) {

@@ -37,7 +37,7 @@ void attendCached(const AttentionOptions &options, const NewPositions &positions
   if (B * L * H * K == 0) return;
   const bool sharedTables = positions.cos.dim(0) == 1;
   const Format format = positions.cacheFormat;
-  const Heads keys{key.data, B, G, S, K, false, capacity, format, keysAreTransposed(format)}, values{value.data, B, G, S, K, false, capacity, format};
+  const Heads keys{key.data, B, G, S, K, false, capacity, format, format == transposedKeys}, values{value.data, B, G, S, K, false, capacity, format};
   static thread_local ScratchBuffer scratch;
   float *rotated = scratch.reserve(B * L * H * K);
   parallel(B * L, std::max<int64_t>(1, (1 << 14) / ((H + G) * K)), [&](int64_t from, int64_t to) {

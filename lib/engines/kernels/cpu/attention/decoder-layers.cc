@@ -1,6 +1,7 @@
 // Fused decoder: all layers, an attention block and a gated MLP each, and the final norm. The inputs are x, its positions, and the key and value
 // cache of each layer. The fixed part follows the parameters: the parameters of each layer, and the addresses of the weights.
 #include "attention/attention-block.h"
+#include "attention/attention.h"
 #include "gemm/linear.h"
 #include "nn/norm.h"
 #include "operator/operator.h"
@@ -30,7 +31,7 @@ void decoderLayers(const kernels::DecoderLayers &in, Reader &given, OperatorCont
   float *attended = scratch.reserve(M * D);
   for (int64_t i = 0; i < layers; i++) {
     Axes axes = in.axes;
-    const Tensor key = given.weight("key", in.cacheFormat, "BGCK", axes, Format::bfloat16), value = given.weight("value", in.cacheFormat, "BGCK", axes);
+    const Tensor key = given.weight("key", in.cacheFormat, "BGCK", axes, transposedKeys), value = given.weight("value", in.cacheFormat, "BGCK", axes);
     const auto attention = kernels::AttentionWeights::read(fixed, axes);
     require(axes['S'] <= axes['C'], "pastLength + L must be at most the capacity C of the cache");
     require(axes['R'] <= axes['K'], "R must be at most K");
